@@ -1,0 +1,1 @@
+"""One file a verb; ``tools/VERB.py`` and the console command ``crkd VERB`` both call these."""

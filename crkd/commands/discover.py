@@ -1,0 +1,108 @@
+"""``crkd discover``: stage 2, discovery of the novel classes."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from crkd.commands.flags import Parser, add_config_flags, add_run_flags, config_of
+from crkd.commands.output import RUNS, print_protocols, run_name
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+
+DESCRIPTION = """\
+Stage 2: find the novel classes among unlabelled images.
+
+Starts from the finished stage-1 run of the same data set and split; --from names another one,
+--pretrain makes one first if there is none.
+
+  crkd discover --dataset cifar100 --pretrain
+  crkd discover --known products/ --novel new-photos/ --num-novel 12 --pretrain
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run stage 2; return the exit code."""
+    parser = Parser(prog="crkd discover", description=DESCRIPTION)
+    add_config_flags(parser)
+    add_run_flags(parser)
+    parser.add_argument("--from", dest="parent", metavar="RUN", help="the run to start from")
+    parser.add_argument(
+        "--pretrain", action="store_true", help="run stage 1 first if no run of it is found"
+    )
+    given = parser.parse_args(arguments)
+    config = config_of(given)
+    if given.resume and given.out is None:
+        raise InputError("--resume needs --out RUN, the run to go on with")
+    if config.dataset == "folder" and config.data.novel is None:
+        raise InputError("--novel is not given; name the folder of unlabelled images")
+
+    from crkd.engine.discover import discover
+    from crkd.engine.find import free_folder
+    from crkd.engine.loop import Interrupted
+
+    try:
+        parent = stage1_run(config, given, list(sys.argv[1:] if arguments is None else arguments))
+        out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
+        resume = given.resume and (out / "run.json").is_file()
+        run = discover(config, out, parent, resume=resume, download=given.download)
+    except Interrupted as stop:
+        print(f"crkd discover: {stop}", file=sys.stderr)
+        return 130
+    print_protocols(run)
+    return 0
+
+
+def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str]) -> Path:
+    """Return the stage-1 run to start from, made here if ``--pretrain`` asks for it.
+
+    Raises:
+        InputError: there is none; the message gives the exact command that makes one.
+    """
+    if given.parent is not None:
+        return Path(given.parent)
+
+    from crkd.engine.find import find_stage1, free_folder
+    from crkd.engine.pretrain import pretrain
+    from crkd.engine.setup import split_of
+
+    fingerprint = split_of(config).fingerprint()
+    place = Path(given.out).parent if given.out else run_name(config, "pretrain").parent
+    found = find_stage1(
+        [place, RUNS], dataset=config.dataset, fingerprint=fingerprint, seed=config.seed
+    )
+    unfinished = place / f"pretrain-seed{config.seed}"
+    if found is not None:
+        print(f"stage 1: {found[0]}", file=sys.stderr)
+        return found[0]
+    if given.pretrain:
+        resume = given.resume and (unfinished / "run.json").is_file()
+        out = unfinished if resume else free_folder(unfinished)
+        return pretrain(config, out, resume=resume, download=given.download).path
+    command = ["python", "tools/pretrain.py", *without_own_flags(arguments)]
+    raise InputError(
+        f"no finished stage-1 run of {config.dataset} with this split lies in {place} or {RUNS}; "
+        f"make one with '{shlex.join(command)}', or add --pretrain"
+    )
+
+
+def without_own_flags(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that stage 1 understands too, without ``--out`` and its kin.
+
+    >>> without_own_flags(["--dataset", "digits", "--out", "x", "--pretrain"])
+    ['--dataset', 'digits']
+    """
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        name = argument.split("=", 1)[0]
+        if skip:
+            skip = False
+        elif name in ("--out", "--from"):
+            skip = "=" not in argument
+        elif name not in ("--pretrain", "--resume"):
+            kept.append(argument)
+    return kept

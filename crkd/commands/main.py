@@ -1,0 +1,89 @@
+"""The console command ``crkd VERB``, and how every command ends."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+import crkd
+from crkd.core.errors import InputError
+
+VERBS = {
+    "pretrain": "stage 1: train on the known classes",
+    "discover": "stage 2: find the novel classes",
+    "evaluate": "recompute every figure of a run from its predictions",
+    "compare": "set runs side by side",
+    "baseline": "the easy methods: kmeans, uno, supervised",
+    "check-data": "look a data set over before training",
+}
+
+USAGE_ERROR = 2
+OUT_OF_MEMORY = 3
+NON_FINITE = 4
+INTERRUPTED = 130
+
+
+def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code.
+
+    0 success; 2 something the person can mend, told in one sentence; 3 out of memory; 4 a loss
+    was not finite; 130 interrupted with the state saved.
+    """
+    module = importlib.import_module(f"crkd.commands.{verb.replace('-', '_')}")
+    command: Callable[[Sequence[str] | None], int] = module.main
+    try:
+        return command(arguments)
+    except InputError as error:
+        print(f"crkd {verb}: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print(f"crkd {verb}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) went away: nothing is wrong.
+        sys.stderr.close()
+        return 0
+    except (RuntimeError, MemoryError) as error:
+        return _runtime_failure(verb, error)
+
+
+def _runtime_failure(verb: str, error: Exception) -> int:
+    from crkd.engine.loop import NonFiniteLossError
+
+    text = str(error)
+    if isinstance(error, NonFiniteLossError):
+        print(f"crkd {verb}: {text}", file=sys.stderr)
+        return NON_FINITE
+    memory = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
+    if memory:
+        setting = "pretrain.batch_size" if verb == "pretrain" else "discover.batch_size"
+        print(
+            f"crkd {verb}: out of memory; lower --set {setting}=N (or evaluation.batch_size, or "
+            f"--image-size), or use --set data.storage=streamed ({text.splitlines()[0][:200]})",
+            file=sys.stderr,
+        )
+        return OUT_OF_MEMORY
+    raise error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``crkd VERB ...``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] == "--version":
+        print(f"crkd {crkd.__version__}")
+        return 0
+    if not given or given[0] in ("-h", "--help"):
+        print("usage: crkd VERB ...  (crkd VERB --help tells more)\n")
+        for verb, text in VERBS.items():
+            print(f"  {verb:<12} {text}")
+        return 0 if given else USAGE_ERROR
+    verb = given[0].replace("_", "-")
+    if verb not in VERBS:
+        print(f"crkd: unknown verb {given[0]!r}; use one of: {', '.join(VERBS)}", file=sys.stderr)
+        return USAGE_ERROR
+    return run_verb(verb, given[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""What commands print of a finished run, and what runs are called by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from crkd.config.schema import Config
+from crkd.engine.run import RunFolder
+from crkd.evaluation.tables import protocol_table
+
+RUNS = Path("runs")
+
+
+def run_name(config: Config, stage: str) -> Path:
+    """Return the default folder of a run: ``runs/DATA-SPLIT/STAGE-seedN``."""
+    split = Path(config.split).stem if config.split else "default"
+    order = "" if config.class_order_seed is None else f"-order{config.class_order_seed}"
+    return RUNS / f"{config.dataset}-{split}{order}" / f"{stage}-seed{config.seed}"
+
+
+def print_protocols(run: RunFolder) -> None:
+    """Print a run's figures as a table, its notes and where it lies."""
+    info = run.read_info()
+    console = Console()
+    console.print(protocol_table(run.read_metrics()))
+    for note in info.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,172 @@
+"""Turn plain YAML values into typed, range-checked dataclasses, with errors that help.
+
+The schema is a tree of frozen dataclasses. A field's type says what is allowed:
+``int``, ``float``, ``bool``, ``str``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]``,
+``tuple[X, Y]``, ``dict[str, Any]`` and other dataclasses; :class:`Range` inside ``Annotated``
+bounds a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, TypeVar
+
+from crkd.core.errors import InputError
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a number; ``open_low`` excludes the lower bound itself."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return f"in {'(' if self.open_low else '['}{self.low:g}, {self.high:g}]"
+
+    def admits(self, value: float) -> bool:
+        """Return whether ``value`` is finite and inside the bounds."""
+        above = value > self.low if self.open_low else value >= self.low
+        return math.isfinite(value) and above and value <= self.high
+
+
+@cache
+def field_types(cls: type) -> dict[str, Any]:
+    """Return the resolved type of every field of a dataclass, ``Annotated`` kept."""
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def build(cls: type[D], values: object, key: str = "") -> D:
+    """Build the dataclass ``cls`` from a mapping of plain values.
+
+    Args:
+        cls: a dataclass whose fields all have defaults.
+        values: what YAML gave; every key must be a field.
+        key: dotted place of ``values`` in the configuration, for messages.
+
+    Raises:
+        InputError: an unknown key, a wrong type or a value out of range; the message names
+            the key, the value and what is allowed.
+    """
+    if not isinstance(values, dict):
+        raise InputError(
+            f"configuration key {key or '(top level)'!r} must hold a block of keys, "
+            f"not {values!r}; write it as 'key: value' lines"
+        )
+    known = field_types(cls)
+    built = {}
+    for name, value in values.items():
+        place = f"{key}.{name}" if key else str(name)
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InputError(
+                f"unknown configuration key {place!r}{hint}; "
+                f"allowed here: {', '.join(sorted(known))}"
+            )
+        built[name] = convert(known[name], value, place)
+    try:
+        return cls(**built)
+    except InputError as error:
+        raise InputError(f"configuration key {key or '(top level)'!r}: {error}") from None
+
+
+def convert(expected: Any, value: object, key: str) -> Any:
+    """Return ``value`` as the type ``expected``, or raise an error that names ``key``."""
+    origin = typing.get_origin(expected)
+    if origin is typing.Annotated:
+        inner, *bounds = typing.get_args(expected)
+        return _bounded(convert(inner, value, key), bounds, key)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (inner,) = [a for a in typing.get_args(expected) if a is not types.NoneType]
+        return convert(inner, value, key)
+    if origin is Literal:
+        allowed = typing.get_args(expected)
+        if not isinstance(value, str) or value not in allowed:
+            _refuse(key, value, "one of " + ", ".join(map(repr, allowed)))
+        return value
+    if origin is tuple:
+        return _sequence(typing.get_args(expected), value, key)
+    if origin is dict:
+        if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
+            _refuse(key, value, "a block of named options")
+        return dict(value)  # type: ignore[call-overload]
+    if dataclasses.is_dataclass(expected):
+        return build(typing.cast(type, expected), value, key)
+    return _scalar(expected, value, key)
+
+
+def _sequence(inner: tuple[Any, ...], value: object, key: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        _refuse(key, value, "a list such as [a, b]")
+    items = list(value)  # type: ignore[call-overload]
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return tuple(convert(inner[0], v, f"{key}[{i}]") for i, v in enumerate(items))
+    if len(items) != len(inner):
+        _refuse(key, value, f"a list of {len(inner)} values")
+    return tuple(convert(t, v, f"{key}[{i}]") for i, (t, v) in enumerate(zip(inner, items)))
+
+
+def _scalar(expected: type, value: object, key: str) -> Any:
+    if expected is float:
+        # YAML 1.1 reads "1e-4" as a string, so text that is a number counts as one.
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                _refuse(key, value, "a number")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        _refuse(key, value, "a number")
+    if expected is int:
+        if isinstance(value, str) and value.lstrip("+-").isdigit():
+            return int(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        _refuse(key, value, "a whole number")
+    if expected is bool:
+        if isinstance(value, bool):
+            return value
+        _refuse(key, value, "true or false")
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return _refuse(key, value, "text")
+
+
+def _bounded(value: Any, bounds: list[Any], key: str) -> Any:
+    for bound in bounds:
+        if isinstance(bound, Range) and value is not None and not bound.admits(value):
+            _refuse(key, value, f"a number {bound}")
+    return value
+
+
+def _refuse(key: str, value: object, allowed: str) -> typing.NoReturn:
+    raise InputError(f"configuration key {key!r} is {value!r}; it must be {allowed}")
+
+
+def plain(config: object) -> Any:
+    """Return a configuration as dicts, lists and scalars, ready for YAML or JSON."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, (list, tuple)):
+        return [plain(v) for v in config]
+    if isinstance(config, dict):
+        return {k: plain(v) for k, v in config.items()}
+    return config

@@ -1,0 +1,169 @@
+"""From files, ``--set key=value`` and flags to one checked configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crkd.config.check import build, plain
+from crkd.config.schema import Config
+from crkd.core.errors import InputError, listed
+
+MAX_BYTES = 1 << 20
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader that refuses duplicate keys, which YAML readers otherwise drop silently."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise InputError(
+                    f"configuration key {key!r} in line {key_node.start_mark.line + 1} "
+                    f"is not text; put it in quotes"
+                )
+            if key in seen:
+                raise InputError(
+                    f"duplicate configuration key {key!r} in line "
+                    f"{key_node.start_mark.line + 1}; keep one of the two"
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+            raise InputError("YAML aliases (*name) are not allowed; write the value out")
+        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+
+
+def parse_yaml(text: str, origin: str) -> Any:
+    """Parse YAML ``text``; ``origin`` names it in messages.
+
+    Raises:
+        InputError: broken YAML, a duplicate key, an alias or a tag.
+    """
+    try:
+        return yaml.load(text, _StrictLoader)  # noqa: S506 (a SafeLoader)
+    except InputError as error:
+        raise InputError(f"{origin}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{origin} is not readable as YAML: {reason}; mend the file") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a block of keys; an empty file is an empty block.
+
+    Raises:
+        InputError: the file is missing, too large, not text, or not a block of keys.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"--config {path} is larger than {MAX_BYTES} bytes; is it the file?")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config {path} cannot be read ({error}); give a YAML file") from None
+    values = parse_yaml(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds {values!r}; it must hold a block of 'key: value' lines")
+    return values
+
+
+def config_folder() -> Path:
+    """Return the folder of the shipped configurations: the checkout's, else the wheel's."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "configs"
+    return checkout if checkout.is_dir() else package / "bundled" / "configs"
+
+
+def find_config(name: str) -> Path:
+    """Return the file for ``--config NAME``: a path, or the stem of a shipped configuration."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    shipped = config_folder() / f"{name.removesuffix('.yaml')}.yaml"
+    if os.sep not in name and shipped.is_file():
+        return shipped
+    names = sorted(p.stem for p in config_folder().glob("*.yaml"))
+    raise InputError(
+        f"--config {name!r} is neither a file nor a shipped configuration; "
+        f"shipped: {listed(names, 40)}"
+    )
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` laid on top; blocks merge, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict) and key != "options"
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def parse_setting(setting: str) -> dict[str, Any]:
+    """Turn one ``--set a.b=value`` into nested blocks; the value is read as YAML.
+
+    >>> parse_setting("discover.epochs=3")
+    {'discover': {'epochs': 3}}
+    """
+    key, sign, text = setting.partition("=")
+    if not sign or not key.strip():
+        raise InputError(f"--set {setting!r} has no '='; write --set key=value")
+    value = parse_yaml(text, f"--set {setting!r}")
+    for name in reversed(key.strip().split(".")):
+        value = {name: value}
+    return value  # type: ignore[no-any-return]
+
+
+def load_config(
+    file: str | None = None,
+    settings: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Build the configuration of a run.
+
+    Layers, later ones win: schema defaults, the shipped ``configs/DATASET.yaml``, ``file``,
+    ``settings``, ``flags``.
+
+    Args:
+        file: ``--config``, a path or the stem of a shipped file.
+        settings: ``key=value`` strings of ``--set``.
+        flags: nested values of the command's other flags; None values are dropped.
+
+    Raises:
+        InputError: see :func:`crkd.config.check.build`.
+    """
+    given: dict[str, Any] = read_yaml(find_config(file)) if file else {}
+    for setting in settings:
+        given = merge(given, parse_setting(setting))
+    given = merge(given, _without_none(flags or {}))
+    dataset = given.get("dataset", Config().dataset)
+    base_file = config_folder() / f"{dataset}.yaml"
+    is_name = isinstance(dataset, str) and dataset.replace("-", "").isalnum()
+    base = read_yaml(base_file) if is_name and base_file.is_file() else {}
+    defaults = plain(Config())
+    # Lists of blocks are replaced as a whole; blocks merge, so that a file states differences.
+    return build(Config, merge(defaults, merge(base, given)))
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for key, value in values.items():
+        inner = _without_none(value) if isinstance(value, Mapping) else value
+        if inner is not None and inner != {}:
+            kept[key] = inner
+    return kept
+
+
+def dump_config(config: Config) -> str:
+    """Return the resolved configuration as YAML text that :func:`load_config` reads back."""
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)

@@ -1,0 +1,71 @@
+"""What the parts of one training step hand to each other.
+
+Shape letters, the same in every docstring: V views, H heads, B batch, N samples of one OT
+problem, D features, K known classes, M novel classes, C = K + M.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """One training batch; labelled samples stand first, so that parts are plain slices.
+
+    Attributes:
+        views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones.
+        labels: ``(B,)`` int64, class ids in ``[0, K)`` for labelled samples, -1 for the others.
+        index: ``(B,)`` int64, position of each sample in its training set.
+        num_labelled: rows ``[0, num_labelled)`` are labelled, the rest are not. A host integer,
+            so that slicing needs no look at device memory.
+        num_large: how many of the views are large crops.
+    """
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    index: Tensor
+    num_labelled: int
+    num_large: int
+
+
+class HeadOutputs(NamedTuple):
+    """What a network says of V views of B images.
+
+    Logits are ready for a softmax: cosine scores are already divided by the temperature.
+
+    Attributes:
+        features: ``(V, B, D)`` backbone features before any normalisation.
+        known_logits: ``(V, B, K)``.
+        novel_logits: ``(V, H, B, M)``; None before discovery.
+        over_logits: ``(V, H, B, M')`` of the over-clustering heads, or None.
+        maps: per view a tuple of feature maps ``(B, channels, h, w)``, only when asked for.
+    """
+
+    features: Tensor
+    known_logits: Tensor
+    novel_logits: Tensor | None = None
+    over_logits: Tensor | None = None
+    maps: tuple[tuple[Tensor, ...], ...] = ()
+
+    def first_views(self, count: int) -> HeadOutputs:
+        """Return the same outputs for the views ``[0, count)``."""
+        return HeadOutputs(
+            self.features[:count],
+            self.known_logits[:count],
+            None if self.novel_logits is None else self.novel_logits[:count],
+            None if self.over_logits is None else self.over_logits[:count],
+            self.maps[:count],
+        )
+
+    def rows(self, start: int, stop: int | None = None) -> HeadOutputs:
+        """Return the same outputs for the samples ``[start, stop)`` of the batch."""
+        part = slice(start, stop)
+        return HeadOutputs(
+            self.features[:, part],
+            self.known_logits[:, part],
+            None if self.novel_logits is None else self.novel_logits[:, :, part],
+            None if self.over_logits is None else self.over_logits[:, :, part],
+            tuple(tuple(m[part] for m in maps) for maps in self.maps),
+        )

@@ -1,0 +1,16 @@
+"""Batched image augmentation: recipe, per-image draws, rendering; alike on CPU and GPU."""
+
+from crkd.data.augment.draws import ViewParameters, draw
+from crkd.data.augment.recipe import ViewRecipe
+from crkd.data.augment.recipes import named_recipe, recipe_names
+from crkd.data.augment.render import make_view, render
+
+__all__ = [
+    "ViewParameters",
+    "ViewRecipe",
+    "draw",
+    "make_view",
+    "named_recipe",
+    "recipe_names",
+    "render",
+]

@@ -1,0 +1,198 @@
+"""Batches on the training device: a pure function of the seed and the step number.
+
+Nothing is carried from step to step, so a resumed run sees exactly the batches that an
+uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.core.types import Batch
+from crkd.data.augment.recipe import ViewRecipe
+from crkd.data.augment.render import make_view
+from crkd.data.storage import ImageStore
+
+_UPLOAD_STEPS = 256
+
+
+class Stream:
+    """Endless shuffled passes over ``size`` samples.
+
+    Position ``p`` lies in pass ``p // size``; each pass is a fresh permutation. The stream goes
+    on over epoch boundaries, so every sample comes equally often.
+
+    Args:
+        size: number of samples.
+        seed: seed of the run.
+        key: distinguishes streams of one run.
+    """
+
+    def __init__(self, size: int, *, seed: int, key: int) -> None:
+        self.size = size
+        self._seed = seed
+        self._key = key
+        self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+
+    def _permutation(self, number: int) -> np.ndarray:
+        if self._cached[0] != number:
+            generator = np.random.default_rng([self._seed, self._key, number])
+            self._cached = (number, generator.permutation(self.size).astype(np.int64))
+        return self._cached[1]
+
+    def take(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return samples and pass numbers of positions ``[start, start + count)``, int64."""
+        positions = np.arange(start, start + count, dtype=np.int64)
+        passes, offsets = np.divmod(positions, max(self.size, 1))
+        index = np.empty(count, np.int64)
+        for number in np.unique(passes):
+            here = passes == number
+            index[here] = self._permutation(int(number))[offsets[here]]
+        return index, passes
+
+
+def shares(total: int, weights: Sequence[float]) -> list[int]:
+    """Split ``total`` into whole parts proportional to ``weights``, by largest remainder.
+
+    >>> shares(512, [25000, 25000])
+    [256, 256]
+    >>> shares(10, [2, 1])
+    [7, 3]
+    >>> shares(8, [0, 5])
+    [0, 8]
+    """
+    exact = [total * w / sum(weights) for w in weights]
+    parts = [int(e) for e in exact]
+    order = sorted(range(len(weights)), key=lambda i: parts[i] - exact[i])
+    for i in order[: total - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+@dataclass(frozen=True)
+class Views:
+    """How many views of which recipe a batch holds, large crops first."""
+
+    recipes: tuple[ViewRecipe, ...]
+    num_large: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def render(self, images: Tensor, *, seed: int, epoch: Tensor, image_id: Tensor) -> list[Tensor]:
+        """Return one ``(B, 3, size, size)`` tensor per view of uint8 ``images``."""
+        return [
+            make_view(
+                images,
+                recipe,
+                seed=seed,
+                epoch=epoch,
+                image_id=image_id,
+                view=number,
+                mean=self.mean,
+                std=self.std,
+                channels_last=images.is_cuda,
+            )
+            for number, recipe in enumerate(self.recipes)
+        ]
+
+
+class Feed:
+    """Batches of fixed shape, labelled samples first.
+
+    Args:
+        labelled: images with labels, or None.
+        labels: their class ids, ``(len(labelled),)`` int64.
+        unlabelled: images without labels, or None.
+        batch_size: samples of a batch, both kinds together.
+        labelled_share: share of labelled samples; None follows the sizes of the two sets.
+        views: the views of each image.
+        seed: seed of order and views.
+        device: where batches are made.
+
+    Raises:
+        InputError: there is no image, or the batch has no room for both kinds.
+    """
+
+    def __init__(
+        self,
+        labelled: ImageStore | None,
+        labels: np.ndarray,
+        unlabelled: ImageStore | None,
+        *,
+        batch_size: int,
+        views: Views,
+        seed: int,
+        device: torch.device,
+        labelled_share: float | None = None,
+    ) -> None:
+        self.stores = [labelled, unlabelled]
+        sizes = [len(store) if store is not None else 0 for store in self.stores]
+        if sum(sizes) == 0:
+            raise InputError("there is no training image; check the split and the data folder")
+        weights: list[float] = [float(s) for s in sizes]
+        if labelled_share is not None:
+            weights = [labelled_share, 1.0 - labelled_share]
+        batch_size = min(batch_size, sum(sizes)) if labelled_share is None else batch_size
+        self.counts = shares(batch_size, weights)
+        for size, count, kind in zip(sizes, self.counts, ("labelled", "unlabelled"), strict=True):
+            if (size > 0) != (count > 0) and labelled_share is None:
+                raise InputError(
+                    f"batch_size {batch_size} leaves no room for {kind} images "
+                    f"({sizes[0]} labelled, {sizes[1]} unlabelled in all); raise it"
+                )
+            if size == 0 and count > 0:
+                raise InputError(f"labelled_share {labelled_share} needs {kind} images; none given")
+        self.streams = [Stream(s, seed=seed, key=key) for key, s in enumerate(sizes)]
+        self.offsets = [0, sizes[0]]
+        self.views = views
+        self.seed = seed
+        self.device = device
+        self.steps_per_epoch = max(1, round(sum(sizes) / sum(self.counts)))
+        self._labels = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of steps ``[start, stop)``."""
+        sources = [
+            iter(self._images(kind, start, stop)) if self.counts[kind] else None
+            for kind in range(2)
+        ]
+        for _ in range(start, stop):
+            yield self._batch([next(s) for s in sources if s is not None])
+
+    def _images(self, kind: int, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yield (images, index, passes) of one kind of samples for each step."""
+        store = self.stores[kind]
+        if store is None:
+            return
+        for_store, for_batch = itertools.tee(self._rows(kind, start, stop))
+        images = store.batches(index for index, _ in for_store)
+        while ahead := list(itertools.islice(for_batch, _UPLOAD_STEPS)):
+            # One upload for a stretch of steps instead of one a step.
+            placed = torch.from_numpy(np.asarray(ahead)).to(self.device)
+            for index, passes in placed:
+                yield next(images), index, passes
+
+    def _rows(self, kind: int, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield sample numbers and pass numbers of one kind of samples for each step."""
+        count = self.counts[kind]
+        for step in range(start, stop):
+            yield self.streams[kind].take(step * count, count)
+
+    def _batch(self, parts: list[tuple[Tensor, ...]]) -> Batch:
+        num_labelled = self.counts[0]
+        kinds = [kind for kind in range(2) if self.counts[kind]]
+        images = torch.cat([pixels for pixels, _, _ in parts])
+        passes = torch.cat([p for _, _, p in parts])
+        index = torch.cat([i + self.offsets[k] for k, (_, i, _) in zip(kinds, parts, strict=True)])
+        labels = index.new_full((len(index),), -1)
+        if num_labelled:
+            labels[:num_labelled] = self._labels[parts[0][1]]
+        views = self.views.render(images, seed=self.seed, epoch=passes, image_id=index)
+        return Batch(tuple(views), labels, index, num_labelled, self.views.num_large)

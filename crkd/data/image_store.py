@@ -1,0 +1,58 @@
+"""What training asks of images at rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Rows = npt.NDArray[np.int64]
+
+
+class ImageStore(ABC):
+    """The n images of a part as square uint8 tensors.
+
+    Attributes:
+        size: side of an image in pixels.
+        device: where the images are handed out.
+    """
+
+    size: int
+    device: torch.device
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return n."""
+
+    @abstractmethod
+    def get(self, index: Tensor) -> Tensor:
+        """Return the images of some positions of the part, now.
+
+        Args:
+            index: ``(b,)`` int64 in ``[0, n)``, on the store's device.
+
+        Returns:
+            ``(b, 3, size, size)`` uint8 on the store's device.
+
+        Raises:
+            UnreadableImageError: an image cannot be decoded.
+        """
+
+    @abstractmethod
+    def batches(self, order: Iterable[Rows]) -> Iterator[Tensor]:
+        """Yield the images of batch after batch, prepared before they are asked for.
+
+        Args:
+            order: the positions of each coming batch, ``(b,)`` int64 in ``[0, n)``, on the host.
+                It is drawn from ahead of use, so it must not depend on what was yielded.
+
+        Yields:
+            ``(b, 3, size, size)`` uint8 on the store's device.
+
+        Raises:
+            UnreadableImageError: an image cannot be decoded.
+        """

@@ -1,0 +1,117 @@
+"""The one interface between images on disk and everything that uses them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from crkd.core.errors import InputError
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+class UnreadableImageError(InputError):
+    """One image cannot be decoded.
+
+    Attributes:
+        path: where the image stands (a file, or a file and a row).
+        reason: why it cannot be used.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"cannot read the image {path!r}: {reason}; mend or remove it "
+            "(own image folders: --skip-unreadable leaves such files out)"
+        )
+        self.path = path
+        self.reason = reason
+
+
+class ImageSource(ABC):
+    """N images with labels, in a fixed order.
+
+    Attributes:
+        labels: ``(N,)`` int64, position of each image's class in ``class_names``, -1 where no
+            label is known. Read-only.
+        class_names: the classes in label order.
+        ids: N unique names that stay the same from run to run ("train/00012", or a relative
+            path).
+    """
+
+    def __init__(
+        self, labels: npt.ArrayLike, class_names: Sequence[str], ids: Sequence[str]
+    ) -> None:
+        """Check and store what every source has.
+
+        Raises:
+            InputError: a label that is neither -1 nor in ``[0, len(class_names))``, class names
+                that repeat, or a number of ids that differs from the number of labels.
+        """
+        values = np.array(labels, dtype=np.int64)
+        if values.ndim != 1 or len(ids) != len(values):
+            raise InputError(
+                f"labels of shape {values.shape} do not fit {len(ids)} images; give one label a row"
+            )
+        if values.size and not (values.min() >= -1 and values.max() < len(class_names)):
+            raise InputError(
+                f"labels span {values.min()} to {values.max()}, but {len(class_names)} class names "
+                f"allow -1 (unlabelled) to {len(class_names) - 1}; name every class"
+            )
+        if len(set(class_names)) != len(class_names):
+            raise InputError(
+                f"class names repeat among {len(class_names)} names; give each class its own name"
+            )
+        values.flags.writeable = False
+        self.labels: Labels = values
+        self.class_names: tuple[str, ...] = tuple(class_names)
+        self.ids: Sequence[str] = ids
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.labels)
+
+    @abstractmethod
+    def read(self, index: int) -> Pixels:
+        """Return image ``index`` as ``(H, W, 3)`` uint8, RGB. Safe to call from many threads.
+
+        Raises:
+            UnreadableImageError: the image cannot be decoded.
+        """
+
+    def pixels(self) -> Pixels | None:
+        """Return all images as ``(N, 3, S, S)`` uint8 if they are square, equal-sized and cheap.
+
+        "Cheap" means that they fit into main memory at their own size beyond doubt, as 32-pixel
+        images do. None says that images have to be read one by one.
+
+        Raises:
+            UnreadableImageError: an image cannot be decoded.
+        """
+        return None
+
+
+class RowIds(Sequence[str]):
+    """The ids of a source whose images have a position and no name: "train/00012".
+
+    >>> RowIds("train", 3)[2], RowIds("test", 20)[5:7]
+    ('train/00002', ['test/00005', 'test/00006'])
+    """
+
+    def __init__(self, part: str, length: int) -> None:
+        self._part = part
+        self._range = range(length)
+
+    def __len__(self) -> int:
+        """Return the number of ids."""
+        return len(self._range)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """Return one id, or a list of them for a slice."""
+        rows = self._range[index]
+        if isinstance(rows, int):
+            return f"{self._part}/{rows:05d}"
+        return [f"{self._part}/{row:05d}" for row in rows]

@@ -1,0 +1,120 @@
+"""One encoded image to RGB bytes, whatever the file holds and whoever wrote it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from crkd.data.sources.base import Pixels, UnreadableImageError
+
+MAX_PIXELS: Final = 8192 * 8192
+"""Largest width times height that is decoded: 67 million pixels, 200 MB as RGB."""
+
+# A closed list: Pillow's other readers include some that start external programs (EPS) or follow
+# references to further files, which a folder of strangers' images must not be able to do.
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+SUFFIXES: Final = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+)
+
+
+def decode_image(data: Path | bytes, where: str) -> Pixels:
+    """Decode one image to ``(H, W, 3)`` uint8, RGB.
+
+    EXIF orientation is applied; gray, palette and CMYK images become RGB; transparency is laid on
+    white; 16-bit gray keeps its upper eight bits; of an animation the first frame is taken.
+
+    Args:
+        data: a file, or its content.
+        where: name of the image for messages.
+
+    Raises:
+        UnreadableImageError: not one of ``FORMATS``, truncated or damaged, more than
+            ``MAX_PIXELS`` pixels, or pixels without a defined range (float and 32-bit images).
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of large images and odd metadata; the limit below is what counts.
+            warnings.simplefilter("ignore")
+            with _open(data) as image:
+                _check_size(image, where)
+                image.load()
+                return np.asarray(_to_rgb(_upright(image), where))
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(where, _reason(error)) from error
+
+
+def check_header(path: Path, where: str) -> bool:
+    """Look at an image file without decoding it; return whether its end is where it should be.
+
+    False means "undecided": the file may still be fine, and only decoding can tell.
+
+    Raises:
+        UnreadableImageError: not one of ``FORMATS``, or more than ``MAX_PIXELS`` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(path) as image:
+                _check_size(image, where)
+                ending = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image.format or "")
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(where, _reason(error)) from error
+    if ending is None:
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(ending), io.SEEK_END)
+        return file.read() == ending
+
+
+def _open(data: Path | bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+
+
+def _check_size(image: Image.Image, where: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(
+            where, f"{width} x {height} pixels are more than the {MAX_PIXELS:,} allowed"
+        )
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - damaged metadata must not cost the person the image
+        return image
+
+
+def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        # Before Pillow 11 a 16-bit PNG opens in mode "I"; a plain convert() would clip it to white.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UnreadableImageError(
+            where, f"a {image.mode!r} image (32 bits a pixel) has no defined range of brightness"
+        )
+    if image.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        white = Image.new("RGBA", layered.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layered).convert("RGB")
+    return image.convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the file does not exist"
+    if isinstance(error, UnidentifiedImageError):
+        return f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image"
+    return " ".join(str(error).split()) or type(error).__name__

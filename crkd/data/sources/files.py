@@ -1,0 +1,127 @@
+"""Images that are single files below one folder, and the text files that list them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy.typing as npt
+
+from crkd.core.errors import InputError
+from crkd.data.sources.base import ImageSource, Pixels
+from crkd.data.sources.decode import SUFFIXES, decode_image
+
+MAX_LIST_BYTES: Final = 256 * 1024 * 1024
+
+
+class FileSource(ImageSource):
+    """Image files, decoded when read.
+
+    Args:
+        paths: the files.
+        labels: ``(N,)`` integers, -1 for unlabelled images.
+        class_names: the classes in label order.
+        ids: N unique names, usually the paths below the data folder.
+
+    Raises:
+        InputError: the labels do not fit.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: npt.ArrayLike,
+        class_names: Sequence[str],
+        ids: Sequence[str],
+    ) -> None:
+        super().__init__(labels, class_names, ids)
+        self.paths = tuple(paths)
+
+    def read(self, index: int) -> Pixels:
+        """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
+        return decode_image(self.paths[index], str(self.paths[index]))
+
+
+def image_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below ``folder`` that are images by their suffix, in a stable order.
+
+    Hidden files and folders are passed over; linked folders are not followed, since a link to a
+    parent would never end.
+    """
+    for place, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(place) / name
+
+
+def readable_id(path: Path, folder: Path) -> str:
+    """Return the path below ``folder`` as valid Unicode with forward slashes.
+
+    Bytes of a file name that are not UTF-8 become backslash escapes: ids are written to files
+    that hold UTF-8 alone.
+    """
+    name = path.relative_to(folder).as_posix()
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a list that comes with a data set, without the ends of lines.
+
+    Raises:
+        InputError: the file is missing, not UTF-8 text, or larger than 256 MiB.
+    """
+    try:
+        if file.stat().st_size > MAX_LIST_BYTES:
+            raise InputError(f"the list {str(file)!r} is larger than 256 MiB; fetch the set again")
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"cannot read {str(file)!r}, which belongs to the data set: {reason}; fetch it again"
+        ) from error
+
+
+def read_columns(file: Path, count: int, separator: str | None = None) -> list[list[str]]:
+    """Return the lines of a list, split into ``count`` columns; empty lines are passed over.
+
+    Args:
+        file: the list.
+        count: how many columns; the last one takes the rest of the line.
+        separator: None splits at white space.
+
+    Raises:
+        InputError: as ``read_lines``, or a line has fewer columns.
+    """
+    rows = []
+    for number, line in enumerate(read_lines(file), start=1):
+        if not line.strip():
+            continue
+        columns = line.strip().split(separator, count - 1)
+        if len(columns) < count:
+            raise InputError(
+                f"line {number} of {str(file)!r} has {len(columns)} columns instead of {count}; "
+                "fetch the set again"
+            )
+        rows.append(columns)
+    return rows
+
+
+def paths_below(folder: Path, names: Iterable[str], listed_in: Path) -> list[Path]:
+    """Return the files that a list names, none of them outside ``folder``.
+
+    Raises:
+        InputError: a name is absolute or climbs out of the folder.
+    """
+    paths = []
+    for name in names:
+        relative = PurePosixPath(name)
+        if relative.is_absolute() or ".." in relative.parts or "\0" in name:
+            raise InputError(
+                f"{str(listed_in)!r} names {name!r}, which lies outside {str(folder)!r}; fetch the "
+                "set again"
+            )
+        paths.append(folder.joinpath(*relative.parts))
+    return paths

@@ -1,0 +1,202 @@
+"""Encoded images in Parquet files, in the layout of the Hugging Face hub.
+
+A struct column holds the encoded image (``bytes``, ``path``), an integer column the labels; the
+class names stand in the schema's metadata under the key ``huggingface``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from crkd.core.errors import InputError, listed
+from crkd.data.sources.base import ImageSource, Labels, Pixels, RowIds, UnreadableImageError
+from crkd.data.sources.decode import decode_image
+from crkd.data.sources.webp import decode_lossless_webp
+from crkd.data.workers import parallel
+
+MAX_BYTES_AT_ONCE: Final = 1024 * 1024 * 1024
+"""Size up to which ``ParquetSource.pixels`` decodes the whole set into one array."""
+
+_BLOCK_ROWS: Final = 512
+
+
+class _Shard(NamedTuple):
+    """Rows that stand together in memory: encoded images, and where they come from."""
+
+    encoded: Any
+    file: Path
+    first_row: int
+
+
+class ParquetSource(ImageSource):
+    """Rows of one or more Parquet files, in file and row order.
+
+    The encoded bytes stay in memory; images are decoded when read.
+
+    Args:
+        files: the shards, in order; at least one.
+        image_column: name of the struct column with the field ``bytes``.
+        label_column: name of the integer column.
+        class_names: the classes in label order; None takes them from the schema's metadata.
+        part: what the ids begin with ("train/00012").
+
+    Raises:
+        InputError: a file is not Parquet, lacks a column, names no classes, or has labels
+            outside them.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        image_column: str,
+        label_column: str,
+        class_names: Sequence[str] | None = None,
+        part: str = "train",
+    ) -> None:
+        shards: list[_Shard] = []
+        labels: list[Labels] = []
+        for file in files:
+            table = _read_table(file, image_column, label_column)
+            labels.append(_label_column(table.column(label_column), file))
+            shards += _encoded_images(table.column(image_column), file)
+            if class_names is None:
+                class_names = _class_names(table.schema.metadata, label_column, file)
+        joined = np.concatenate(labels)
+        super().__init__(joined, class_names or (), RowIds(part, len(joined)))
+        self._shards = shards
+        self._decoded: Pixels | None = None
+        self._starts = np.cumsum([0, *(len(shard.encoded) for shard in shards)])
+
+    def read(self, index: int) -> Pixels:
+        """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
+        shard, row = self._locate(index)
+        return decode_image(bytes(self._encoded(shard, row)), _where(shard, row))
+
+    def pixels(self) -> Pixels | None:
+        """Return all images as ``(N, 3, S, S)`` uint8 if equal-sized and 1 GiB at most.
+
+        They are decoded once, in parallel, and kept: several parts of a run ask for them.
+        """
+        if self._decoded is None:
+            self._decoded = self._decode_all()
+        return self._decoded
+
+    def image_format(self) -> str:
+        """Return the format of the first image as Pillow names it: "WEBP", "JPEG", "PNG" or ""."""
+        head = bytes(self._encoded(*self._locate(0))[:12]) if len(self) else b""
+        magic = {b"\xff\xd8": "JPEG", b"\x89P": "PNG", b"RI": "WEBP"}
+        return magic.get(head[:2], "")
+
+    def _locate(self, index: int) -> tuple[_Shard, int]:
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._shards[number], int(index - self._starts[number])
+
+    def _encoded(self, shard: _Shard, row: int) -> memoryview:
+        value = shard.encoded[row]
+        if not value.is_valid:
+            raise UnreadableImageError(_where(shard, row), "the row holds no image")
+        return memoryview(value.as_buffer())
+
+    def _decode_all(self) -> Pixels | None:
+        if not len(self):
+            return None
+        height, width, _ = self.read(0).shape
+        if height != width or len(self) * 3 * height * width > MAX_BYTES_AT_ONCE:
+            return None
+        out = np.empty((len(self), 3, height, width), dtype=np.uint8)
+        starts = range(0, len(self), _BLOCK_ROWS)
+        equal = all(parallel(lambda start: self._decode_block(start, out), starts))
+        out.flags.writeable = False
+        return out if equal else None
+
+    def _decode_block(self, start: int, out: Pixels) -> bool:
+        """Decode up to ``_BLOCK_ROWS`` images into ``out``; return whether all have its size."""
+        size = out.shape[-1]
+        for index in range(start, min(start + _BLOCK_ROWS, len(self))):
+            shard, row = self._locate(index)
+            encoded = self._encoded(shard, row)
+            image = decode_lossless_webp(encoded, size)
+            if image is None:
+                decoded = decode_image(bytes(encoded), _where(shard, row))
+                if decoded.shape != (size, size, 3):
+                    return False
+                image = decoded.transpose(2, 0, 1)
+            out[index] = image
+        return True
+
+
+def _where(shard: _Shard, row: int) -> str:
+    return f"{shard.file} row {shard.first_row + row}"
+
+
+def _read_table(file: Path, image_column: str, label_column: str) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        parquet = pyarrow.parquet.ParquetFile(file)
+        missing = {image_column, label_column} - set(parquet.schema_arrow.names)
+        if missing:
+            raise InputError(
+                f"the Parquet file {str(file)!r} has no column {listed(sorted(missing))} (it has "
+                f"{listed(parquet.schema_arrow.names)}); check that it is the right file"
+            )
+        return parquet.read(columns=[image_column, label_column])
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"cannot read the Parquet file {str(file)!r}: {reason}; fetch it again"
+        ) from error
+
+
+def _label_column(column: Any, file: Path) -> Labels:
+    import pyarrow
+
+    if not pyarrow.types.is_integer(column.type) or column.null_count:
+        raise InputError(
+            f"the labels in the Parquet file {str(file)!r} are of type {column.type} with "
+            f"{column.null_count} empty rows; give an integer a row, -1 for unlabelled"
+        )
+    labels: Labels = column.to_numpy().astype(np.int64)
+    return labels
+
+
+def _encoded_images(column: Any, file: Path) -> list[_Shard]:
+    import pyarrow
+    import pyarrow.compute
+
+    kind = column.type
+    if not pyarrow.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
+        raise InputError(
+            f"the images in the Parquet file {str(file)!r} are of type {kind}; they must be a "
+            "struct with the field 'bytes', as the Hugging Face hub stores images"
+        )
+    shards = []
+    first_row = 0
+    for chunk in column.chunks:
+        encoded = pyarrow.compute.struct_field(chunk, "bytes")
+        shards.append(_Shard(encoded, file, first_row))
+        first_row += len(chunk)
+    return shards
+
+
+def _class_names(
+    metadata: dict[bytes, bytes] | None, label_column: str, file: Path
+) -> tuple[str, ...]:
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[label_column]["names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError(type(names).__name__)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the Parquet file {str(file)!r} does not name the classes of {label_column!r} in its "
+            "metadata under 'huggingface' (info.features.<label>.names); give class names"
+        ) from error
+    return tuple(names)

@@ -1,0 +1,68 @@
+"""The easy baselines that stand beside every result."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.config.schema import Config
+from crkd.data.partition import Part
+from crkd.engine.inference import answer
+from crkd.engine.run import RunInfo
+from crkd.engine.setup import RunData
+from crkd.features.clusters import assign, kmeans
+from crkd.models.network import Network
+
+Column = dict[str, NDArray[np.int64]]
+
+
+def part_features(
+    network: Network, part: Part, data: RunData, config: Config, device: torch.device
+) -> NDArray[np.float32]:
+    """Return a network's features of every image of a part, ``(n, D)`` float32."""
+    store = data.store(part)
+    assert store is not None
+    return answer(
+        network,
+        store,
+        image_size=data.image_size,
+        mean=data.dataset.mean,
+        std=data.dataset.std,
+        device=device,
+        batch_size=config.evaluation.batch_size,
+        precision=config.loop.precision,
+    ).features
+
+
+def kmeans_columns(
+    stage1: Network, data: RunData, config: Config, device: torch.device, info: RunInfo
+) -> dict[str, Column]:
+    """Cluster the novel training images by k-means, on pixels and on stage-1 features.
+
+    The clusters are found on the novel training images; a test image takes the nearest one.
+
+    Returns:
+        baseline name -> part name -> ``(n,)`` cluster ids in [0, M).
+    """
+    columns: dict[str, Column] = {}
+    for name in config.evaluation.baselines:
+        parts = {"train": data.parts.novel_train, "test": data.parts.test}
+        rows = {
+            key: data.pixels(part)
+            if name == "kmeans_pixels"
+            else part_features(stage1, part, data, config, device)
+            for key, part in parts.items()
+            if len(part)
+        }
+        result = kmeans(
+            rows["train"],
+            info.num_novel,
+            seed=config.seed,
+            num_restarts=config.evaluation.kmeans_restarts,
+        )
+        columns[name] = {
+            key: result.assignment if key == "train" else assign(values, result.centroids)
+            for key, values in rows.items()
+        }
+    return columns

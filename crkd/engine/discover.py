@@ -1,0 +1,170 @@
+"""Stage 2: discovery of the novel classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.data.feed import Feed
+from crkd.engine.discovery_task import DiscoveryTask
+from crkd.engine.find import matches
+from crkd.engine.finish import finish_run
+from crkd.engine.lifecycle import begin_run, running
+from crkd.engine.loop import Loop
+from crkd.engine.pretrain import network_for
+from crkd.engine.progress import console
+from crkd.engine.provenance import pick_device
+from crkd.engine.run import RunFolder, RunInfo
+from crkd.engine.setup import RunData, num_novel_classes, prepare
+from crkd.engine.views import discovery_views
+from crkd.models.network import Network
+from crkd.models.weights import load_strict
+
+
+def load_stage1(
+    parent: RunFolder, config: Config, data: RunData, device: torch.device
+) -> tuple[Network, RunInfo]:
+    """Return the network of a finished stage-1 run that fits the data set and split.
+
+    Raises:
+        InputError: the run is of another kind, data set, split, image size or backbone, or is
+            not finished.
+    """
+    info = parent.read_info()
+    fingerprint = data.split.fingerprint()
+    if not matches(info, config.dataset, fingerprint):
+        raise InputError(
+            f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
+            f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
+            "finished stage-1 run of the same data set and split: run pretrain first"
+        )
+    backbone = parent.read_config().model.backbone
+    if backbone != config.model.backbone:
+        raise InputError(
+            f"--from {parent.path} has the backbone {backbone!r}, this run asks for "
+            f"{config.model.backbone!r}; use --set model.backbone={backbone}"
+        )
+    if info.preprocessing["image_size"] != data.image_size:
+        raise InputError(
+            f"--from {parent.path} was trained at {info.preprocessing['image_size']} px, this run "
+            f"asks for {data.image_size} px; use the same --image-size"
+        )
+    network = network_for(config, data, num_known=data.num_known, num_novel=0)
+    load_strict(network, parent.read_model(info)[0])
+    return network.to(device), info
+
+
+def discover(
+    config: Config,
+    out: str | Path,
+    parent: str | Path,
+    *,
+    resume: bool = False,
+    download: bool = False,
+) -> RunFolder:
+    """Run stage 2 from a stage-1 run and return its finished run folder.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder to write.
+        parent: the stage-1 run folder.
+        resume: go on with the run in ``out`` from its saved state.
+        download: fetch the data set if it is missing and can be fetched.
+
+    Raises:
+        InputError: the configuration, the data, the parent or the folder is unusable.
+        Interrupted: a signal came; the state is saved in ``out``.
+    """
+    device = pick_device(config.device)
+    data = prepare(config, device, download=download)
+    if len(data.parts.novel_train) == 0:
+        raise InputError(
+            f"split {data.split.name!r} leaves no unlabelled image to discover in; "
+            "choose a split with novel classes, or give --novel DIR"
+        )
+    num_novel, origin = num_novel_classes(config, data)
+    if num_novel > len(data.parts.novel_train):
+        raise InputError(
+            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
+            "images; lower it"
+        )
+    stage1, parent_info = load_stage1(RunFolder.open(parent), config, data, device)
+    student = _student(config, data, stage1, num_novel, device)
+    feed = _feed(config, data, device)
+    _warn_small_batch(feed.counts[1], num_novel)
+    info = RunInfo(
+        kind="discovered",
+        status="running",
+        dataset=config.dataset,
+        split={"name": data.split.name, "fingerprint": data.split.fingerprint()},
+        classes=data.class_entries(num_novel),
+        preprocessing=data.preprocessing(),
+        heads={"num_heads": config.model.num_heads, "chosen_head": None},
+        seed=config.seed,
+        provenance={},
+        parent={"path": str(parent), "model_sha256": parent_info.model_sha256 or ""},
+        notes=[*data.notes, origin],
+    )
+    run = begin_run(out, info, config, device, resume=resume)
+    with running(run):
+        task = DiscoveryTask(student, stage1, config, device)
+        loop = Loop(
+            task,
+            feed,
+            config=config,
+            optimiser=config.discover.optimiser,
+            epochs=config.discover.epochs,
+            run=run,
+            device=device,
+        )
+        seconds = loop.train(resume=resume)
+        finish_run(
+            run,
+            student,
+            data,
+            config,
+            device,
+            seconds=seconds,
+            chosen_head=task.chosen_head(),
+            stage1=task.teacher,
+        )
+    return run
+
+
+def _student(
+    config: Config, data: RunData, stage1: Network, num_novel: int, device: torch.device
+) -> Network:
+    """Return a network with fresh novel heads on the stage-1 backbone and known head."""
+    student = network_for(config, data, num_known=data.num_known, num_novel=num_novel)
+    student.backbone.load_state_dict(stage1.backbone.state_dict())
+    student.known_head.load_state_dict(stage1.known_head.state_dict())
+    student = student.to(device)
+    if device.type == "cuda":
+        student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return student
+
+
+def _feed(config: Config, data: RunData, device: torch.device) -> Feed:
+    return Feed(
+        data.store(data.parts.known_train),
+        data.parts.known_train.labels,
+        data.store(data.parts.novel_train),
+        batch_size=config.discover.batch_size,
+        labelled_share=config.discover.labelled_share,
+        views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+        seed=config.seed,
+        device=device,
+    )
+
+
+def _warn_small_batch(unlabelled: int, num_novel: int) -> None:
+    if unlabelled < num_novel:
+        console.print(
+            f"[yellow]warning:[/] a batch holds {unlabelled} unlabelled images for {num_novel} "
+            "novel classes; balanced assignment must then split images between classes and "
+            "pseudo-labels stay blurred: raise discover.batch_size (2 to 4 images a class help)",
+            highlight=False,
+        )

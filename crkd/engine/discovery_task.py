@@ -1,0 +1,161 @@
+"""Stage 2 as a task of the training loop: swapped prediction and distillation terms."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crkd.config.schema import Config
+from crkd.core.types import Batch, HeadOutputs
+from crkd.engine.precision import autocast
+from crkd.losses.swapped_prediction import swapped_prediction
+from crkd.losses.targets import joint_targets
+from crkd.losses.term import DistillationInputs, DistillationTerm, TermContext, build_term
+from crkd.models.network import Network, freeze
+from crkd.ot import sinkhorn
+
+
+class DiscoveryModules(nn.Module):
+    """What stage 2 trains or saves.
+
+    Args:
+        network: the student.
+        terms: the distillation terms; some have modules of their own.
+    """
+
+    head_loss: Tensor
+    """Sum of each head's loss since the epoch began, ``(H,)``; the lowest is chosen."""
+
+    def __init__(self, network: Network, terms: list[DistillationTerm]) -> None:
+        super().__init__()
+        self.network = network
+        self.terms = nn.ModuleList(terms)
+        heads = network.novel_heads.num_heads if network.novel_heads is not None else 1
+        self.register_buffer("head_loss", torch.zeros(heads, dtype=torch.float64))
+
+
+class DiscoveryTask:
+    """Pseudo-labels by optimal transport, swapped prediction, and the distillation terms.
+
+    Known labels of labelled rows and the images are all it sees: labels of unlabelled rows are
+    -1 in every batch.
+
+    Args:
+        network: the student, with novel heads.
+        teacher_source: the stage-1 network; a frozen copy is the teacher.
+        config: the run's configuration.
+        device: where it computes.
+
+    Raises:
+        InputError: a configured term does not exist or does not apply here.
+    """
+
+    stage = "discover"
+
+    def __init__(
+        self, network: Network, teacher_source: Network, config: Config, device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.settings = config.discover
+        self.teacher = freeze(teacher_source).to(device)
+        context = TermContext(
+            num_known=self.num_known(teacher_source),
+            student_features=network.backbone.num_features,
+            teacher_features=teacher_source.backbone.num_features,
+            student_channels=network.backbone.map_channels,
+            teacher_channels=teacher_source.backbone.map_channels,
+            teacher_head=self.teacher.known_head,
+        )
+        terms = [
+            build_term(t.name, stage="discover", context=context, options=t.options)
+            for t in self.settings.distillation
+        ]
+        self.modules = DiscoveryModules(network, terms).to(device)
+        needs = {need for term in terms for need in term.needs}
+        self._maps = "feature_maps" in needs
+        self._needs_teacher = bool(needs & {"teacher_logits", "feature_maps"})
+        # A teacher whose output is used on unlabelled rows alone need not see the others.
+        self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
+        self._forward = torch.compile(network) if config.loop.compile else network
+        self._teach = torch.compile(self.teacher) if config.loop.compile else self.teacher
+
+    @staticmethod
+    def num_known(network: Network) -> int:
+        """Return K of a network's known head."""
+        head = network.known_head
+        weight = head.prototypes if hasattr(head, "prototypes") else head.weight
+        return len(weight)  # type: ignore[arg-type]
+
+    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum of all terms, and each term for the log."""
+        with autocast(self.config.loop.precision, self.device):
+            student = self._forward(batch.views, maps=self._maps)
+        joint = Network.joint_logits(student)
+        num_known = student.known_logits.shape[-1]
+        pseudo = self._assign(student.novel_logits, batch)
+        per_head = self._swapped(joint, pseudo, batch, num_known)
+        self.modules.head_loss += per_head.detach()
+        loss = per_head.mean()
+        named = {"swapped": loss}
+        if student.over_logits is not None:
+            over = self._over_clustering(student, batch, num_known)
+            loss = 0.5 * (loss + over)
+            named["swapped_over"] = over
+        if self.modules.terms:
+            inputs = self._distillation_inputs(student, batch)
+            for settings, term in zip(
+                self.settings.distillation, self.modules.terms, strict=True
+            ):
+                raw = term(inputs)
+                loss = loss + settings.weight * raw
+                named[settings.name] = raw
+                named[f"{settings.name}_weighted"] = settings.weight * raw
+        return loss, named
+
+    def _assign(self, novel_logits: Tensor | None, batch: Batch) -> Tensor:
+        """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabelled rows."""
+        assert novel_logits is not None
+        settings = self.settings.assignment
+        # Epsilon is stated for cosine scores; logits are those over the temperature.
+        return sinkhorn(
+            novel_logits[: batch.num_large, :, batch.num_labelled :].detach().float(),
+            epsilon=settings.epsilon / self.config.model.temperature,
+            num_iters=settings.num_iters,
+            backend=settings.backend,
+        )
+
+    def _swapped(self, joint: Tensor, pseudo: Tensor, batch: Batch, num_known: int) -> Tensor:
+        targets = joint_targets(batch.labels[: batch.num_labelled], pseudo, num_known)
+        return swapped_prediction(joint, targets)
+
+    def _over_clustering(self, student: HeadOutputs, batch: Batch, num_known: int) -> Tensor:
+        joint = Network.joint_logits(student._replace(novel_logits=student.over_logits))
+        pseudo = self._assign(student.over_logits, batch)
+        return self._swapped(joint, pseudo, batch, num_known).mean()
+
+    def _distillation_inputs(self, student: HeadOutputs, batch: Batch) -> DistillationInputs:
+        """Run the teacher on the large views of the rows that some term looks at."""
+        first = batch.num_labelled if self._unlabelled_only else 0
+        teacher = None
+        if self._needs_teacher:
+            views = [view[first:] for view in batch.views[: batch.num_large]]
+            with torch.no_grad(), autocast(self.config.loop.precision, self.device):
+                teacher = self._teach(views, maps=self._maps)
+        return DistillationInputs(
+            student=student.first_views(batch.num_large).rows(first),
+            teacher=teacher,
+            labels=batch.labels[first:],
+            num_labelled=batch.num_labelled - first,
+        )
+
+    def after_step(self) -> None:
+        """Bring the prototypes back to unit length."""
+        self.modules.network.normalise_prototypes()
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin the sum by which a head is chosen anew, as UNO does."""
+        self.modules.head_loss.zero_()
+
+    def chosen_head(self) -> int:
+        """Return the head with the lowest loss over the last epoch; no label is involved."""
+        return int(self.modules.head_loss.argmin())

@@ -1,0 +1,51 @@
+"""Find the stage-1 run that a discovery starts from, and name new runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crkd.core.errors import InputError
+from crkd.engine.run import RunFolder, RunInfo
+
+
+def runs_below(*roots: Path) -> list[tuple[Path, RunInfo]]:
+    """Return every readable run at most three folders below ``roots``, newest first."""
+    found: dict[Path, RunInfo] = {}
+    for root in roots:
+        for pattern in ("run.json", "*/run.json", "*/*/run.json", "*/*/*/run.json"):
+            for file in root.glob(pattern):
+                folder = file.parent.resolve()
+                try:
+                    found.setdefault(folder, RunFolder(folder).read_info())
+                except InputError:
+                    # A damaged or foreign folder is no candidate; it is not this search's to judge.
+                    continue
+    return sorted(found.items(), key=lambda item: item[1].finished or "", reverse=True)
+
+
+def matches(info: RunInfo, dataset: str, fingerprint: str) -> bool:
+    """Return whether a run is a finished stage 1 of this data set and split."""
+    return (
+        info.kind == "supervised"
+        and info.status == "complete"
+        and info.dataset == dataset
+        and info.split["fingerprint"] == fingerprint
+    )
+
+
+def find_stage1(
+    roots: list[Path], *, dataset: str, fingerprint: str, seed: int
+) -> tuple[Path, RunInfo] | None:
+    """Return the newest finished stage-1 run of a data set and split, same seed preferred."""
+    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, fingerprint)]
+    same_seed = [r for r in candidates if r[1].seed == seed]
+    return next(iter(same_seed or candidates), None)
+
+
+def free_folder(path: Path) -> Path:
+    """Return ``path``, or ``path-2``, ``path-3``, ... if it is taken."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate

@@ -1,0 +1,141 @@
+"""The end of every run: model, predictions, figures, picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.config.schema import Config
+from crkd.data.partition import Part
+from crkd.engine.baselines import kmeans_columns
+from crkd.engine.inference import Answers, answer
+from crkd.engine.run import RunFolder, utc_now
+from crkd.engine.setup import RunData
+from crkd.evaluation.confusion import confusion, draw_confusion
+from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.report import evaluate
+from crkd.models.network import Network
+
+
+def finish_run(
+    run: RunFolder,
+    network: Network,
+    data: RunData,
+    config: Config,
+    device: torch.device,
+    *,
+    seconds: float,
+    chosen_head: int | None,
+    stage1: Network | None = None,
+) -> dict[str, Any]:
+    """Write everything that a finished run holds and return its metrics.
+
+    Args:
+        run: the folder.
+        network: the trained network.
+        data: images, and the hidden labels for the evaluator.
+        config: the run's configuration.
+        device: where the network computes.
+        seconds: wall time of the training.
+        chosen_head: the novel head picked without labels; None without novel heads.
+        stage1: network whose features the k-means baseline clusters; None skips baselines.
+    """
+    answers = answer_parts(network, data, config, device)
+    info = run.read_info()
+    metadata = {"backbone": config.model.backbone, "classes": info.classes}
+    info.model_sha256 = run.write_model(network.state_dict(), metadata)
+    baselines = {} if stage1 is None else kmeans_columns(stage1, data, config, device, info)
+    predictions = table(answers, data, info.num_novel, chosen_head, baselines)
+    metrics = write_results(run, predictions)
+    if len(data.parts.known_val):
+        metrics["validation"] = {"known": {"acc": _validation_accuracy(network, data, config, device)}}
+        run.write_metrics(metrics)
+    info.heads["chosen_head"] = chosen_head
+    info.seconds = round(seconds, 1)
+    info.finished = utc_now()
+    info.status = "complete"
+    run.write_info(info)
+    return metrics
+
+
+def write_results(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
+    """Write predictions, metrics and the confusion picture; return the metrics."""
+    predictions.save(run.path / "predictions.parquet")
+    metrics = evaluate(predictions)
+    run.write_metrics(metrics)
+    part = "test" if (predictions.of("test") & (predictions.label >= 0)).any() else "train"
+    draw_confusion(confusion(predictions, part), run.path / "confusion.png")
+    return metrics
+
+
+def answer_parts(
+    network: Network, data: RunData, config: Config, device: torch.device
+) -> dict[str, Answers]:
+    """Return the network's answers on the parts that are evaluated, by part."""
+    parts = {"train": data.parts.novel_train, "test": data.parts.test}
+    return {
+        name: _answer(network, part, data, config, device)
+        for name, part in parts.items()
+        if len(part)
+    }
+
+
+def _answer(
+    network: Network, part: Part, data: RunData, config: Config, device: torch.device
+) -> Answers:
+    store = data.store(part)
+    assert store is not None
+    return answer(
+        network,
+        store,
+        image_size=data.image_size,
+        mean=data.dataset.mean,
+        std=data.dataset.std,
+        device=device,
+        batch_size=config.evaluation.batch_size,
+        precision=config.loop.precision,
+    )
+
+
+def _validation_accuracy(
+    network: Network, data: RunData, config: Config, device: torch.device
+) -> float:
+    answers = _answer(network, data.parts.known_val, data, config, device)
+    return float((answers.known == data.parts.known_val.labels).mean())
+
+
+def table(
+    answers: dict[str, Answers],
+    data: RunData,
+    num_novel: int,
+    chosen_head: int | None,
+    baselines: dict[str, dict[str, NDArray[np.int64]]],
+) -> Predictions:
+    """Put answers, hidden labels and baselines into one prediction table.
+
+    This is where the hidden labels come out: after training, for the evaluator.
+    """
+    hidden = {"train": data.parts.hidden.novel_train(), "test": data.parts.hidden.test()}
+    ids = {"train": data.parts.novel_train.ids, "test": data.parts.test.ids}
+    names = [name for name in ("train", "test") if name in answers]
+
+    def joined(column: dict[str, NDArray[Any]], axis: int = -1) -> NDArray[Any]:
+        return np.concatenate([column[name] for name in names], axis=axis)
+
+    return Predictions(
+        id=np.array([i for name in names for i in ids[name]], dtype=object),
+        part=np.array([name for name in names for _ in ids[name]], dtype=object),
+        label=joined(hidden),
+        known_head=joined({n: a.known for n, a in answers.items()}),
+        novel_heads=joined({n: a.novel for n, a in answers.items()}),
+        joint_heads=joined({n: a.joint for n, a in answers.items()}),
+        confidence=joined({n: a.confidence(chosen_head) for n, a in answers.items()}),
+        class_names=data.split.joint_names,
+        num_known=data.num_known,
+        num_novel=num_novel,
+        chosen_head=chosen_head,
+        baselines={name: joined(column) for name, column in baselines.items()},
+    )

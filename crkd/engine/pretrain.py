@@ -1,0 +1,97 @@
+"""Stage 1: supervised training on the known classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.data.feed import Feed
+from crkd.engine.finish import finish_run
+from crkd.engine.lifecycle import begin_run, running
+from crkd.engine.loop import Loop
+from crkd.engine.provenance import pick_device
+from crkd.engine.run import RunFolder, RunInfo
+from crkd.engine.setup import RunData, prepare
+from crkd.engine.supervised_task import SupervisedTask
+from crkd.engine.views import pretraining_views
+from crkd.models.network import Network, build_network
+
+
+def network_for(config: Config, data: RunData, *, num_known: int, num_novel: int) -> Network:
+    """Return a fresh network with the configured shape, the same for the same seed."""
+    model = config.model
+    return build_network(
+        backbone=model.backbone,
+        image_size=data.image_size,
+        num_known=num_known,
+        num_novel=num_novel,
+        num_heads=model.num_heads,
+        known_head=model.known_head,
+        hidden=model.hidden,
+        projection=model.projection,
+        overclustering=model.overclustering,
+        temperature=model.temperature,
+        seed=config.seed,
+        weights=None if model.weights is None else Path(model.weights),
+        trained_blocks=model.trained_blocks,
+    )
+
+
+def pretrain(
+    config: Config, out: str | Path, *, resume: bool = False, download: bool = False
+) -> RunFolder:
+    """Run stage 1 and return its finished run folder.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder.
+        resume: go on with the run in ``out`` from its saved state.
+        download: fetch the data set if it is missing and can be fetched.
+
+    Raises:
+        InputError: the configuration, the data or the folder is unusable.
+        Interrupted: a signal came; the state is saved in ``out``.
+    """
+    device = pick_device(config.device)
+    data = prepare(config, device, download=download)
+    network = network_for(config, data, num_known=data.num_known, num_novel=0).to(device)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    views = pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std)
+    feed = Feed(
+        data.store(data.parts.known_train),
+        data.parts.known_train.labels,
+        None,
+        batch_size=config.pretrain.batch_size,
+        views=views,
+        seed=config.seed,
+        device=device,
+    )
+    info = RunInfo(
+        kind="supervised",
+        status="running",
+        dataset=config.dataset,
+        split={"name": data.split.name, "fingerprint": data.split.fingerprint()},
+        classes=data.class_entries(0),
+        preprocessing=data.preprocessing(),
+        heads={"num_heads": 0, "chosen_head": None},
+        seed=config.seed,
+        provenance={},
+        notes=data.notes,
+    )
+    run = begin_run(out, info, config, device, resume=resume)
+    with running(run):
+        loop = Loop(
+            SupervisedTask(network, config, device),
+            feed,
+            config=config,
+            optimiser=config.pretrain.optimiser,
+            epochs=config.pretrain.epochs,
+            run=run,
+            device=device,
+        )
+        seconds = loop.train(resume=resume)
+        finish_run(run, network, data, config, device, seconds=seconds, chosen_head=None)
+    return run

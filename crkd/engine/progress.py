@@ -1,0 +1,70 @@
+"""What a person sees while a run works."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True)
+
+
+class TrainingProgress:
+    """A progress bar on a terminal, and a line every half minute elsewhere.
+
+    Args:
+        title: what is going on.
+        total: number of steps.
+        start: first step.
+        images_per_step: for the images/s figure.
+    """
+
+    LINE_SECONDS = 30.0
+
+    def __init__(self, title: str, total: int, start: int, images_per_step: int) -> None:
+        self.title, self.total, self.images_per_step = title, total, images_per_step
+        self._last_step, self._last_time = start, time.monotonic()
+        self._last_line = time.monotonic()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task(title, total=total, completed=start, figures="")
+
+    def __enter__(self) -> TrainingProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, step: int, figures: dict[str, float]) -> None:
+        """Show the state after ``step`` steps."""
+        now = time.monotonic()
+        rate = (step - self._last_step) * self.images_per_step / max(now - self._last_time, 1e-9)
+        self._last_step, self._last_time = step, now
+        parts = [f"{name} {value:.3f}" for name, value in figures.items() if name != "lr"]
+        parts.append(f"{rate:,.0f} images/s")
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+        text = ", ".join(parts)
+        self._progress.update(self._task, completed=step, figures=text)
+        if not sys.stderr.isatty() and (
+            now - self._last_line > self.LINE_SECONDS or step == self.total
+        ):
+            self._last_line = now
+            console.print(f"{self.title}: step {step}/{self.total}, {text}", highlight=False)

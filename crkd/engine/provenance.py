@@ -1,0 +1,83 @@
+"""Where a figure comes from: command, commit, device and versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import crkd
+from crkd.core.errors import InputError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        InputError: the name is unknown or there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name!r} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name!r} is not supported; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"--device {name!r} does not exist ({torch.cuda.device_count()} CUDA devices here); "
+            "use --device cpu"
+        )
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a reader needs to know of the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that shapes a figure; absent packages are left out."""
+    found = {"python": platform.python_version(), "crkd": crkd.__version__}
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pot", "faiss-cpu", "timm"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout this code runs from, "+changes" if it was edited."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", str(folder), *command],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0] + ("+changes" if answers[1] else "")
+
+
+def command_line() -> str:
+    """Return the command that started this process, without the interpreter's own path."""
+    import shlex
+
+    program = Path(sys.argv[0]).name if sys.argv else "crkd"
+    return shlex.join([program, *sys.argv[1:]])

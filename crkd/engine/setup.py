@@ -1,0 +1,160 @@
+"""Images and labels of a run, ready on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.data.dataset import Dataset, load_dataset
+from crkd.data.partition import Partition, Part, partition
+from crkd.data.splits import ClassSplit, load_split
+from crkd.data.storage import ImageStore, StorageMode, choose_storage
+from crkd.engine.progress import console
+
+TRAINED_PARTS = ("known_train", "novel_train")
+
+
+@dataclass
+class RunData:
+    """Everything that a stage reads.
+
+    Attributes:
+        dataset: the images' origin.
+        split: known and novel classes.
+        parts: the partition; its hidden labels are for the evaluator alone.
+        image_size: side in pixels at which a network sees whole images.
+        stored_size: side in pixels at which images are held; larger leaves room to crop from.
+        device: where the stores hand out images.
+        storage: "auto", "resident" or "streamed".
+        notes: what has to be said beside every figure.
+    """
+
+    dataset: Dataset
+    split: ClassSplit
+    parts: Partition
+    image_size: int
+    device: torch.device
+    stored_size: int
+    storage: StorageMode
+    notes: list[str]
+    _stores: dict[int, ImageStore] = field(default_factory=dict)
+
+    @property
+    def num_known(self) -> int:
+        """K."""
+        return len(self.split.known)
+
+    def store(self, part: Part) -> ImageStore | None:
+        """Return the images of a part on the device; None where the part is empty."""
+        if len(part) == 0:
+            return None
+        if id(part) not in self._stores:
+            self._stores[id(part)] = choose_storage(
+                part, self.stored_size, self.device, mode=self.storage, log=_say
+            )
+        return self._stores[id(part)]
+
+    def class_entries(self, num_novel: int) -> list[dict[str, Any]]:
+        """Return the label space of a model with ``num_novel`` novel classes.
+
+        Novel classes are numbered, not named: nobody has named them yet.
+        """
+        known = [
+            {"id": i, "name": name, "kind": "known"}
+            for i, name in enumerate(self.split.joint_names[: self.num_known])
+        ]
+        novel = [
+            {"id": self.num_known + m, "name": f"novel-{m}", "kind": "novel"}
+            for m in range(num_novel)
+        ]
+        return known + novel
+
+    def preprocessing(self) -> dict[str, Any]:
+        """Return what an image must go through before the model sees it."""
+        return {
+            "image_size": self.image_size,
+            "mean": list(self.dataset.mean),
+            "std": list(self.dataset.std),
+        }
+
+    def pixels(self, part: Part) -> NDArray[np.float32]:
+        """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""
+        small = min(self.image_size, 32)
+        store = choose_storage(part, small, torch.device("cpu"), mode="resident")
+        rows = np.array_split(np.arange(len(part)), -(-len(part) // 4096))
+        blocks = [block.flatten(1).numpy() for block in store.batches(rows)]
+        return np.concatenate(blocks).astype(np.float32) / np.float32(255.0)
+
+
+def prepare(config: Config, device: torch.device, *, download: bool = False) -> RunData:
+    """Read the data set, check the split against it and divide it.
+
+    Raises:
+        InputError: the data set, the split or an image is missing or wrong.
+    """
+    if config.dataset == "folder":
+        dataset, split = _own_images(config)
+    else:
+        dataset = load_dataset(config.dataset, config.data.root, download=download)
+        split = split_of(config)
+        split.check(dataset)
+    parts = partition(
+        dataset, split, validation_fraction=config.data.validation_fraction, seed=config.seed
+    )
+    size = config.data.image_size or dataset.image_size
+    notes = [dataset.note] if dataset.note else []
+    stored = round(size * config.data.stored_share)
+    return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
+
+
+def split_of(config: Config) -> ClassSplit:
+    """Return the split that a configuration means; own images are listed for it, not decoded."""
+    if config.dataset == "folder":
+        return _own_images(config)[1]
+    split = load_split(config.dataset, config.split)
+    if config.class_order_seed is not None:
+        split = split.reordered(config.class_order_seed)
+    return split
+
+
+def _own_images(config: Config) -> tuple[Dataset, ClassSplit]:
+    from crkd.data.sources.folder import folder_dataset
+
+    if config.split is not None or config.class_order_seed is not None:
+        raise InputError(
+            "--split and --class-order-seed do not apply to own images: the folders say which "
+            "classes are known; leave them out"
+        )
+    assert config.data.known is not None
+    novel = None if config.data.novel is None else Path(config.data.novel)
+    return folder_dataset(
+        Path(config.data.known), novel, skip_unreadable=config.data.skip_unreadable, log=_say
+    )
+
+
+def num_novel_classes(config: Config, data: RunData) -> tuple[int, str]:
+    """Return M and a sentence that says where it comes from.
+
+    Raises:
+        InputError: nothing says how many novel classes there are.
+    """
+    if config.discover.num_novel is not None:
+        return config.discover.num_novel, "number of novel classes as given by --num-novel"
+    counted = len(data.split.novel)
+    if counted:
+        return counted, "number of novel classes taken from the ground truth of the split"
+    raise InputError(
+        "the number of novel classes is not known: the novel images carry no labels to count; "
+        "give --num-novel K"
+    )
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False)

@@ -1,0 +1,1 @@
+"""Scores of a run under every protocol, from its prediction table; NumPy only, no torch."""

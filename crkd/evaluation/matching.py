@@ -1,0 +1,113 @@
+"""Which class does each cluster stand for: counting and the Hungarian matching."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from crkd.core.errors import InputError
+
+Ids = NDArray[np.integer[Any]]
+
+
+def contingency(
+    predicted: ArrayLike, truth: ArrayLike, num_clusters: int, num_classes: int
+) -> NDArray[np.int64]:
+    """Count the images of every (cluster, class) pair.
+
+    Args:
+        predicted: ``(N,)`` cluster ids in ``[0, num_clusters)``.
+        truth: ``(N,)`` class ids in ``[0, num_classes)``.
+        num_clusters: number of rows of the result.
+        num_classes: number of columns of the result.
+
+    Returns:
+        ``(num_clusters, num_classes)`` counts that sum to N.
+
+    Raises:
+        InputError: lengths differ, or an id is no integer or out of its range.
+
+    >>> contingency([0, 0, 1], [1, 1, 0], num_clusters=2, num_classes=3)
+    array([[0, 2, 0],
+           [1, 0, 0]])
+    """
+    rows = as_ids(predicted, "predicted")
+    columns = as_ids(truth, "truth")
+    if len(rows) != len(columns):
+        raise InputError(
+            f"predicted has {len(rows)} entries and truth has {len(columns)}; "
+            "give one cluster and one class an image"
+        )
+    _check_range(rows, num_clusters, "predicted")
+    _check_range(columns, num_classes, "truth")
+    cells = np.bincount(rows * num_classes + columns, minlength=num_clusters * num_classes)
+    return cells.astype(np.int64).reshape(num_clusters, num_classes)
+
+
+def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give every cluster at most one class so that the most images agree.
+
+    The Hungarian algorithm (Kuhn, 1955) on the counts. Clusters and classes need not be equally
+    many: surplus clusters get -1, surplus classes get no cluster.
+
+    Args:
+        counts: ``(num_clusters, num_classes)`` from :func:`contingency`.
+
+    Returns:
+        ``(num_clusters,)`` class of each cluster, no class twice, -1 for none.
+
+    >>> match(contingency([0, 0, 1, 2], [1, 1, 0, 1], num_clusters=3, num_classes=2))
+    array([ 1,  0, -1])
+    """
+    classes = np.full(counts.shape[0], -1, dtype=np.int64)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    classes[rows] = columns
+    return classes
+
+
+def clustering_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
+    """Share of images whose cluster is matched to their class, under the best matching.
+
+    Args:
+        predicted: ``(N,)`` cluster ids, 0 or above.
+        truth: ``(N,)`` class ids, 0 or above.
+
+    Returns:
+        A value in [0, 1]; it does not change when clusters or classes are renumbered.
+
+    Raises:
+        InputError: there is no image, lengths differ, or an id is negative or no integer.
+
+    >>> clustering_accuracy([0, 0, 1, 1], [5, 5, 3, 5])
+    0.75
+    """
+    rows = as_ids(predicted, "predicted")
+    columns = as_ids(truth, "truth")
+    if len(rows) == 0 or len(columns) == 0:
+        raise InputError("predicted or truth holds no image; accuracy needs at least one")
+    counts = contingency(rows, columns, int(rows.max()) + 1, int(columns.max()) + 1)
+    classes = match(counts)
+    return float(np.mean(classes[rows] == columns))
+
+
+def as_ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Return ``values`` as ``(N,)`` int64.
+
+    Raises:
+        InputError: it is not one-dimensional, or holds something else than integers.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise InputError(f"{name} has shape {array.shape}; give a one-dimensional array of ids")
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{name} has dtype {array.dtype}; give integer ids")
+    return array.astype(np.int64)
+
+
+def _check_range(ids: NDArray[np.int64], limit: int, name: str) -> None:
+    if ids.size and (ids.min() < 0 or ids.max() >= limit):
+        wrong = ids.min() if ids.min() < 0 else ids.max()
+        raise InputError(f"{name} holds the id {wrong}; ids must lie in [0, {limit})")

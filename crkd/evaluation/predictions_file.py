@@ -1,0 +1,192 @@
+"""Parquet form of the prediction table.
+
+Columns, one row an image: ``id`` and ``part`` (string), ``label``, ``known_head``,
+``novel_head_{h}`` and ``joint_head_{h}`` for every head h, ``baseline_{name}`` for every baseline
+(all int32), ``confidence`` (float32). What is not per image stands as JSON in the schema's
+metadata under the key ``crkd``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from crkd.core.errors import InputError, listed
+from crkd.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"crkd"
+# A few kilobytes of Parquet can claim billions of equal rows.
+MAX_ROWS = 20_000_000
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "schema_version": (int,),
+    "class_names": (list,),
+    "num_known": (int,),
+    "num_novel": (int,),
+    "num_heads": (int,),
+    "chosen_head": (int, type(None)),
+    "baselines": (list,),
+}
+
+
+def write(predictions: Predictions, path: Path) -> None:
+    """Write ``predictions`` to ``path``, beside it first and then moved into place.
+
+    Raises:
+        InputError: the folder is missing or cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    header = {
+        "schema_version": SCHEMA_VERSION,
+        "class_names": list(predictions.class_names),
+        "num_known": predictions.num_known,
+        "num_novel": predictions.num_novel,
+        "num_heads": predictions.num_heads,
+        "chosen_head": predictions.chosen_head,
+        "baselines": list(predictions.baselines),
+    }
+    schema = _schema(predictions.num_heads, list(predictions.baselines)).with_metadata(
+        {METADATA_KEY: json.dumps(header)}
+    )
+    table = pa.table(
+        [
+            predictions.id,
+            predictions.part,
+            predictions.label,
+            predictions.known_head,
+            *predictions.novel_heads,
+            *predictions.joint_heads,
+            predictions.confidence,
+            *predictions.baselines.values(),
+        ],
+        schema=schema,
+    )
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        pq.write_table(table, unfinished, compression="zstd")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(
+            f"predictions cannot be written to {path} ({error.strerror or error}); "
+            "give a path in a folder that exists and is writable"
+        ) from error
+
+
+def read(path: Path) -> Predictions:
+    """Read and check the table at ``path``.
+
+    Raises:
+        InputError: there is no such file, or it is not a sound prediction table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(f"there is no prediction table {path}; give the file that a run wrote")
+    try:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            header = _checked_header(file.schema_arrow, file.metadata.num_rows, path)
+            table = file.read()
+        table.validate(full=True)
+        return _predictions(table, header)
+    except InputError as error:
+        raise InputError(f"prediction table {path} is unusable: {error}") from error
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"prediction table {path} cannot be read ({reason}); give the file that a run wrote"
+        ) from error
+
+
+def _schema(num_heads: int, baselines: list[str]) -> pa.Schema:
+    import pyarrow as pa
+
+    ids = ["label", "known_head"]
+    ids += [f"{kind}_head_{head}" for kind in ("novel", "joint") for head in range(num_heads)]
+    fields = [(name, pa.string()) for name in ("id", "part")]
+    fields += [(name, pa.int32()) for name in ids]
+    fields += [("confidence", pa.float32())]
+    fields += [(f"baseline_{name}", pa.int32()) for name in baselines]
+    return pa.schema(fields)
+
+
+def _checked_header(schema: pa.Schema, num_rows: int, path: Path) -> dict[str, Any]:
+    if num_rows > MAX_ROWS:
+        raise InputError(f"it claims {num_rows} rows; at most {MAX_ROWS} are read")
+    try:
+        header = json.loads((schema.metadata or {})[METADATA_KEY])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise InputError("its metadata holds no readable entry 'crkd'; only crkd writes it") from (
+            error
+        )
+    if not isinstance(header, dict) or set(header) != set(_FIELDS):
+        raise InputError(f"its metadata must hold exactly: {', '.join(_FIELDS)}")
+    for name, types in _FIELDS.items():
+        # bool is a subclass of int, and true is no number of classes.
+        if not isinstance(header[name], types) or isinstance(header[name], bool):
+            raise InputError(f"its metadata holds a {type(header[name]).__name__} as {name}")
+    if header["schema_version"] != SCHEMA_VERSION:
+        raise InputError(
+            f"its schema_version is {header['schema_version']}; this crkd reads {SCHEMA_VERSION}"
+        )
+    # Bounded by the columns that are there, before anything of that length is built.
+    if not 0 <= header["num_heads"] <= len(schema.names):
+        raise InputError(
+            f"its num_heads is {header['num_heads']} beside {len(schema.names)} columns"
+        )
+    if not all(isinstance(name, str) for name in header["baselines"]):
+        raise InputError("its metadata holds a baseline that is no name")
+    _check_columns(schema, _schema(header["num_heads"], header["baselines"]))
+    return header
+
+
+def _check_columns(found: pa.Schema, expected: pa.Schema) -> None:
+    missing = [name for name in expected.names if name not in found.names]
+    if missing:
+        raise InputError(f"columns are missing: {listed(missing)}")
+    if len(found.names) != len(expected.names):
+        surplus = sorted(set(found.names) - set(expected.names)) or ["one of them twice"]
+        raise InputError(f"it has unexpected columns: {listed(surplus)}")
+    for field in expected:
+        if found.field(field.name).type != field.type:
+            raise InputError(
+                f"column {field.name} is {found.field(field.name).type}; it must be {field.type}"
+            )
+
+
+def _predictions(table: pa.Table, header: dict[str, Any]) -> Predictions:
+    empty = [name for name in table.column_names if table.column(name).null_count]
+    if empty:
+        raise InputError(f"columns hold missing values: {listed(empty)}")
+    heads = range(header["num_heads"])
+
+    def ids(names: list[str]) -> np.ndarray[Any, Any]:
+        columns = [table.column(name).to_numpy() for name in names]
+        return np.stack(columns) if columns else np.zeros((0, table.num_rows), np.int32)
+
+    return Predictions(
+        id=np.array(table.column("id").to_pylist(), dtype=object),
+        part=np.array(table.column("part").to_pylist(), dtype=object),
+        label=table.column("label").to_numpy(),
+        known_head=table.column("known_head").to_numpy(),
+        novel_heads=ids([f"novel_head_{head}" for head in heads]),
+        joint_heads=ids([f"joint_head_{head}" for head in heads]),
+        confidence=table.column("confidence").to_numpy(),
+        class_names=header["class_names"],
+        num_known=header["num_known"],
+        num_novel=header["num_novel"],
+        chosen_head=header["chosen_head"],
+        baselines={
+            name: table.column(f"baseline_{name}").to_numpy() for name in header["baselines"]
+        },
+    )

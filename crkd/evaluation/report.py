@@ -1,0 +1,204 @@
+"""Every figure of a run, from its prediction table alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.evaluation.matching import Ids
+from crkd.evaluation.predictions import PARTS, Predictions
+from crkd.evaluation.protocols import (
+    Outcome,
+    fit_cluster_map,
+    joint_hungarian,
+    supervised,
+    task_agnostic,
+    task_aware,
+)
+from crkd.evaluation.scores import MEASURES, Score
+
+PROTOCOLS = ("task_aware", "task_agnostic", "joint_hungarian", "supervised")
+SCHEMA_VERSION = 1
+Tree = dict[str, dict[str, dict[str, Score]]]
+Outcomes = dict[str, dict[str, Outcome]]
+
+
+def evaluate(predictions: Predictions) -> dict[str, Any]:
+    """Compute every protocol, group and measure.
+
+    Args:
+        predictions: the table of one run.
+
+    Returns:
+        A tree that JSON can hold, without NaN; a figure is None where no image has a label or
+        the run has no such head.
+
+        * ``[protocol][part][group][measure]``: mean over heads; the measures and their ranges
+          are those of :func:`crkd.evaluation.scores.score`.
+        * ``["spread_over_heads"][protocol]...``: population standard deviation over heads.
+        * ``["chosen_head"][protocol]...``: of the head chosen without labels.
+        * ``["per_class"][protocol][part][class name]``: accuracy of the chosen head.
+        * ``["baselines"][name]["task_aware"][part]["novel"][measure]``.
+        * ``["counts"]``: images, classes, heads, and how many clusters the chosen head uses.
+    """
+    heads = [_outcomes(predictions, head) for head in range(predictions.num_heads)]
+    if predictions.chosen_head is None:
+        chosen = _outcomes(predictions, None)
+        heads = [chosen]
+    else:
+        chosen = heads[predictions.chosen_head]
+    trees = [_tree(outcomes) for outcomes in heads]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **_combine(trees, _mean, keep_counts=True),
+        "spread_over_heads": _combine(trees, _spread, keep_counts=False),
+        "chosen_head": _tree(chosen),
+        "per_class": _per_class(chosen, predictions),
+        "baselines": {
+            name: {"task_aware": _task_aware(predictions, clusters)}
+            for name, clusters in predictions.baselines.items()
+        },
+        "counts": _counts(predictions),
+    }
+
+
+def cluster_map(predictions: Predictions, head: int) -> NDArray[np.int64] | None:
+    """Return the frozen cluster-to-class map of ``head``, fitted on the novel training images.
+
+    Returns:
+        ``(M,)`` joint class ids, -1 for none; None when no novel training image has a label.
+    """
+    train = predictions.of("train")
+    return fit_cluster_map(
+        predictions.novel_heads[head][train],
+        predictions.label[train],
+        num_known=predictions.num_known,
+        num_novel=predictions.num_novel,
+        num_classes=predictions.num_classes,
+    )
+
+
+def _outcomes(predictions: Predictions, head: int | None) -> Outcomes:
+    test = predictions.of("test")
+    truth = predictions.label[test]
+    sizes = {"num_known": predictions.num_known, "num_classes": predictions.num_classes}
+    if head is None:
+        # Without heads the discovery protocols see no image, hence report None everywhere.
+        novel = np.full(len(predictions.label), -1)
+        joint, joint_truth, frozen = truth[:0], truth[:0], None
+    else:
+        novel = predictions.novel_heads[head]
+        joint, joint_truth = predictions.joint_heads[head][test], truth
+        frozen = cluster_map(predictions, head)
+    return {
+        "task_aware": _task_aware_outcomes(predictions, novel),
+        "task_agnostic": {"test": task_agnostic(joint, joint_truth, frozen, **sizes)},
+        "joint_hungarian": {
+            "test": joint_hungarian(joint, joint_truth, num_novel=predictions.num_novel, **sizes)
+        },
+        "supervised": {"test": supervised(predictions.known_head[test], truth, **sizes)},
+    }
+
+
+def _task_aware_outcomes(predictions: Predictions, clusters: Ids) -> dict[str, Outcome]:
+    outcomes = {}
+    for part in PARTS:
+        rows = predictions.of(part) & (clusters >= 0)
+        outcomes[part] = task_aware(
+            clusters[rows],
+            predictions.label[rows],
+            num_known=predictions.num_known,
+            num_novel=predictions.num_novel,
+            num_classes=predictions.num_classes,
+        )
+    return outcomes
+
+
+def _task_aware(predictions: Predictions, clusters: Ids) -> dict[str, dict[str, Score]]:
+    outcomes = _task_aware_outcomes(predictions, clusters)
+    return {part: outcome.groups for part, outcome in outcomes.items()}
+
+
+def _tree(outcomes: Outcomes) -> Tree:
+    return {
+        protocol: {part: outcome.groups for part, outcome in parts.items()}
+        for protocol, parts in outcomes.items()
+    }
+
+
+def _combine(
+    trees: list[Tree], reduce: Callable[[list[float]], float], *, keep_counts: bool
+) -> Tree:
+    def leaf(protocol: str, part: str, group: str) -> Score:
+        scores = [tree[protocol][part][group] for tree in trees]
+        result: Score = {}
+        for measure in MEASURES:
+            values = [value for score in scores if (value := score[measure]) is not None]
+            result[measure] = reduce(values) if values else None
+        if keep_counts:
+            result["num_images"] = scores[0]["num_images"]
+        return result
+
+    return {
+        protocol: {
+            part: {group: leaf(protocol, part, group) for group in groups}
+            for part, groups in parts.items()
+        }
+        for protocol, parts in trees[0].items()
+    }
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def _spread(values: list[float]) -> float:
+    return float(np.std(values))
+
+
+def _per_class(outcomes: Outcomes, predictions: Predictions) -> dict[str, Any]:
+    known, total = predictions.num_known, predictions.num_classes
+    scope = {
+        "task_aware": range(known, total),
+        "task_agnostic": range(total),
+        "joint_hungarian": range(total),
+        "supervised": range(known),
+    }
+    return {
+        protocol: {
+            part: {
+                predictions.class_names[class_id]: (None if np.isnan(share) else float(share))
+                for class_id in scope[protocol]
+                for share in [outcome.class_accuracy[class_id]]
+            }
+            for part, outcome in parts.items()
+        }
+        for protocol, parts in outcomes.items()
+    }
+
+
+def _counts(predictions: Predictions) -> dict[str, Any]:
+    known = predictions.num_known
+    counts: dict[str, Any] = {
+        "known_classes": known,
+        "novel_clusters": predictions.num_novel,
+        "true_novel_classes": int(np.unique(predictions.label[predictions.label >= known]).size),
+        "heads": predictions.num_heads,
+        "chosen_head": predictions.chosen_head,
+    }
+    for part in PARTS:
+        rows = predictions.of(part)
+        label = predictions.label[rows]
+        counts[part] = {
+            "images": int(rows.sum()),
+            "known": int(np.sum((label >= 0) & (label < known))),
+            "novel": int(np.sum(label >= known)),
+            "unlabelled": int(np.sum(label < 0)),
+        }
+    head = predictions.chosen_head
+    used = 0 if head is None else np.unique(predictions.novel_heads[head][predictions.of("train")])
+    counts["train"]["clusters_used"] = int(np.size(used)) if head is not None else None
+    return counts

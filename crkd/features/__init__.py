@@ -1,0 +1,1 @@
+"""What is computed from features at rest; the only home of faiss."""

@@ -1,0 +1,279 @@
+"""K-means on features: the baseline that every discovery has to beat, and nearest centroids."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.core.errors import InputError
+
+Floats = NDArray[np.float32]
+
+# Rows whose distances are held at once: 16,384 x 768 float32 are 50 MB.
+CHUNK_ROWS = 16_384
+# Seeding reads every row once a centroid; a sample of this many rows a cluster serves as well.
+SEED_ROWS_PER_CLUSTER = 256
+# faiss has no stopping rule in all its versions, so it runs in rounds between which we look.
+ROUND_ITERS = 10
+RELATIVE_GAIN = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class KMeansResult:
+    """The best of several k-means runs.
+
+    Attributes:
+        centroids: ``(K, D)`` float32; of unit length when spherical.
+        assignment: ``(N,)`` int64, nearest centroid of every row.
+        inertia: sum over rows of the squared distance to the nearest centroid, of the rows at
+            unit length when spherical.
+        num_restarts: how many runs the result was chosen from.
+        backend: "faiss" or "sklearn".
+        num_empty: clusters without a row; above 0 only when fewer than K rows differ.
+    """
+
+    centroids: Floats
+    assignment: NDArray[np.int64]
+    inertia: float
+    num_restarts: int
+    backend: str
+    num_empty: int
+
+
+def kmeans(
+    features: Floats,
+    num_clusters: int,
+    *,
+    seed: int,
+    num_restarts: int = 10,
+    num_iters: int = 100,
+    spherical: bool = False,
+) -> KMeansResult:
+    """Cluster ``features``; the restart with the lowest inertia wins.
+
+    Seeding is k-means++ (Arthur and Vassilvitskii, 2007). The iterations run in faiss, and in
+    scikit-learn where faiss is not installed; the two agree closely, not to the last bit. The
+    same seed gives the same result on the same machine and backend.
+
+    Args:
+        features: ``(N, D)`` finite values; converted to float32.
+        num_clusters: K, at most N.
+        seed: of the k-means++ draws, 0 or above.
+        num_restarts: independent runs.
+        num_iters: the most iterations of one run; it stops before when it has settled.
+        spherical: cluster directions: rows and centroids are scaled to unit length.
+
+    Raises:
+        InputError: the shape is wrong, a value is not finite, or a number is out of its range.
+    """
+    rows = _checked(features)
+    for name, value, low in (
+        ("num_clusters", num_clusters, 1),
+        ("num_restarts", num_restarts, 1),
+        ("num_iters", num_iters, 1),
+        ("seed", seed, 0),
+    ):
+        if value < low:
+            raise InputError(f"{name} is {value}; it must be at least {low}")
+    if num_clusters > len(rows):
+        raise InputError(
+            f"num_clusters is {num_clusters} but there are only {len(rows)} samples; "
+            "ask for fewer clusters or give more samples"
+        )
+    if spherical:
+        rows = _unit(rows)
+    backend = "faiss" if has_faiss() else "sklearn"
+    run = _run_faiss if backend == "faiss" else _run_sklearn
+    results = []
+    for start in np.random.SeedSequence(seed).generate_state(num_restarts):
+        centroids = run(rows, _seeds(rows, num_clusters, int(start)), num_iters, spherical)
+        results.append(_fill_empty(rows, centroids, spherical))
+    centroids, assignment, inertia = min(results, key=lambda result: result[2])
+    used = len(np.unique(assignment))
+    return KMeansResult(centroids, assignment, inertia, num_restarts, backend, num_clusters - used)
+
+
+def assign(features: Floats, centroids: Floats) -> NDArray[np.int64]:
+    """Return the nearest centroid (Euclidean) of every row.
+
+    For centroids of unit length this is also the one of largest cosine, whatever the length of
+    the rows.
+
+    Args:
+        features: ``(N, D)`` finite values.
+        centroids: ``(K, D)`` finite values.
+
+    Returns:
+        ``(N,)`` ids in [0, K).
+
+    Raises:
+        InputError: the shapes do not fit, or a value is not finite.
+
+    >>> assign(np.array([[0.0, 1.0], [2.0, 2.0]]), np.array([[0.0, 0.0], [2.0, 3.0]]))
+    array([0, 1])
+    """
+    rows, targets = _checked(features), _checked(centroids, "centroids")
+    if rows.shape[1] != targets.shape[1]:
+        raise InputError(
+            f"features have {rows.shape[1]} dimensions and centroids {targets.shape[1]}; "
+            "both must come from the same network"
+        )
+    return _nearest(rows, targets)
+
+
+def has_faiss() -> bool:
+    """Tell whether faiss can be imported here."""
+    return importlib.util.find_spec("faiss") is not None
+
+
+def _seeds(rows: Floats, num_clusters: int, seed: int) -> Floats:
+    from sklearn.cluster import kmeans_plusplus
+
+    size = min(len(rows), max(SEED_ROWS_PER_CLUSTER * num_clusters, CHUNK_ROWS))
+    sample = rows
+    if size < len(rows):
+        chosen = np.random.default_rng(seed).choice(len(rows), size, replace=False)
+        sample = rows[np.sort(chosen)]
+    seeds, _ = kmeans_plusplus(sample, num_clusters, random_state=seed)
+    return np.ascontiguousarray(seeds, dtype=np.float32)
+
+
+def _run_faiss(rows: Floats, seeds: Floats, num_iters: int, spherical: bool) -> Floats:
+    import faiss
+
+    centroids = seeds
+    before = np.inf
+    for done in range(0, num_iters, ROUND_ITERS):
+        clustering: Any = faiss.Kmeans(
+            rows.shape[1],
+            len(seeds),
+            niter=min(ROUND_ITERS, num_iters - done),
+            spherical=spherical,
+            # Every row is used, however few or many a cluster gets.
+            min_points_per_centroid=1,
+            max_points_per_centroid=len(rows),
+        )
+        clustering.train(rows, init_centroids=centroids)
+        centroids = np.ascontiguousarray(clustering.centroids, dtype=np.float32)
+        # The spherical objective is a similarity that grows, the other a distance that shrinks.
+        after = float(-clustering.obj[-1] if spherical else clustering.obj[-1])
+        if before - after <= RELATIVE_GAIN * abs(after):
+            break
+        before = after
+    return centroids
+
+
+def _run_sklearn(rows: Floats, seeds: Floats, num_iters: int, spherical: bool) -> Floats:
+    import warnings
+
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    if spherical:
+        return _run_spherical(rows, seeds, num_iters)
+    model = KMeans(len(seeds), init=seeds, n_init=1, max_iter=num_iters, random_state=0)
+    with warnings.catch_warnings():
+        # Fewer different rows than clusters: reported as num_empty instead.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows)
+    return np.ascontiguousarray(model.cluster_centers_, dtype=np.float32)
+
+
+def _run_spherical(rows: Floats, seeds: Floats, num_iters: int) -> Floats:
+    from scipy.sparse import csr_array
+
+    centroids, columns = seeds, np.arange(len(rows))
+    previous = np.full(len(rows), -1)
+    for _ in range(num_iters):
+        assignment = _nearest(rows, centroids)
+        if np.array_equal(assignment, previous):
+            break
+        members = csr_array(
+            (np.ones(len(rows), np.float32), (assignment, columns)), (len(seeds), len(rows))
+        )
+        sums = np.asarray(members @ rows, dtype=np.float32)
+        # An empty cluster, or one whose rows cancel out, has no direction and stays where it is.
+        moved = np.linalg.norm(sums, axis=1, keepdims=True) > 0
+        centroids = np.where(moved, _unit(sums), centroids)
+        previous = assignment
+    return centroids
+
+
+def _fill_empty(
+    rows: Floats, centroids: Floats, spherical: bool
+) -> tuple[Floats, NDArray[np.int64], float]:
+    """Move every empty cluster onto the worst served row, while such rows are left."""
+    centroids = centroids.copy()
+    for _ in range(len(centroids)):
+        assignment = _nearest(rows, centroids)
+        distances = _distances(rows, centroids, assignment)
+        empty = np.flatnonzero(np.bincount(assignment, minlength=len(centroids)) == 0)
+        worst = int(distances.argmax())
+        # Below rounding, the farthest row is a copy of its centroid: no different row is left.
+        if not len(empty) or distances[worst] <= 1e-10 * np.square(rows[worst]).sum():
+            break
+        centroids[empty[0]] = rows[worst]
+    assignment = _nearest(rows, centroids)
+    inertia = float(_distances(rows, centroids, assignment).sum())
+    return (_unit(centroids) if spherical else centroids), assignment, inertia
+
+
+def _nearest(rows: Floats, centroids: Floats) -> NDArray[np.int64]:
+    if has_faiss():
+        import faiss
+
+        index: Any = faiss.IndexFlatL2(rows.shape[1])
+        index.add(centroids)
+        return np.concatenate(
+            [index.search(rows[part], 1)[1][:, 0] for part in _chunks(len(rows))]
+        ).astype(np.int64)
+    from sklearn.metrics import pairwise_distances_argmin
+
+    return np.asarray(pairwise_distances_argmin(rows, centroids), dtype=np.int64)
+
+
+def _distances(
+    rows: Floats, centroids: Floats, assignment: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    distances = np.empty(len(rows))
+    for part in _chunks(len(rows)):
+        gaps = rows[part] - centroids[assignment[part]]
+        distances[part] = np.einsum("nd,nd->n", gaps, gaps, dtype=np.float64)
+    return distances
+
+
+def _chunks(num_rows: int) -> Iterator[slice]:
+    for start in range(0, num_rows, CHUNK_ROWS):
+        yield slice(start, start + CHUNK_ROWS)
+
+
+def _unit(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # A row of zeros has no direction; it stays zero instead of turning into NaN.
+    unit: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    return unit
+
+
+def _checked(values: Floats, name: str = "features") -> Floats:
+    rows = np.asarray(values)
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise InputError(
+            f"{name} has shape {rows.shape}; give a filled (samples, dimensions) array"
+        )
+    if not np.issubdtype(rows.dtype, np.floating) and not np.issubdtype(rows.dtype, np.integer):
+        raise InputError(f"{name} has dtype {rows.dtype}; give real numbers")
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
+    for part in _chunks(len(rows)):
+        bad = ~np.isfinite(rows[part]).all(axis=1)
+        if bad.any():
+            row = part.start + int(bad.argmax())
+            raise InputError(
+                f"{name} row {row} holds a value that is not a finite float32; "
+                "remove it or mend what computed it"
+            )
+    return rows

@@ -1,0 +1,1 @@
+"""Training losses: pure functions, and thin modules where something is trained."""

@@ -1,0 +1,1 @@
+"""Distillation losses: one module each, found by name through ``crkd.losses.term.TERMS``."""

@@ -1,0 +1,137 @@
+"""Class-relation distillation: what the teacher's known classes say of an unlabelled image.
+
+Gu et al., "Class-relation Knowledge Distillation for Novel Class Discovery", ICCV 2023. The
+default is what the authors' released code computes; where the paper differs, an option says so.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+from crkd.losses.precision import full, log_softmax
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
+
+FORMS = ("cross_entropy", "kl")
+WEIGHTINGS = ("normalised", "none")
+
+
+def class_relation(
+    student_known: Tensor,
+    student_novel: Tensor,
+    teacher_known: Tensor,
+    *,
+    temperature: float = 4.0,
+    form: str = "cross_entropy",
+    weighting: str = "normalised",
+    detach_weight: bool = False,
+) -> Tensor:
+    """Return the class-relation loss, a scalar that already holds the factor ``temperature**2``.
+
+    For view v, head h and unlabelled sample n, with p the teacher's and q the student's softmax
+    over the K known classes, both at the temperature T::
+
+        loss = T^2 mean_{v,h,n} w_vhn sum_k -p_vnk log q_vnk
+        w    = eta / mean(eta),  eta_vhn = known mass of the student's softmax over all C classes
+
+    Args:
+        student_known: ``(V, N, K)`` logits.
+        student_novel: ``(V, H, N, M)`` logits.
+        teacher_known: ``(V, N, K)`` logits; no gradient reaches them.
+        temperature: T, on top of the heads' own temperature that the logits already hold.
+        form: ``cross_entropy``, or ``kl``: the teacher's entropy is subtracted.
+        weighting: ``normalised`` as above, or ``none``: w is 1.
+        detach_weight: whether w is a constant to the gradient.
+
+    Returns:
+        Scalar; 0, and differentiable, where N is 0.
+    """
+    log_q = log_softmax(student_known / temperature)
+    log_p = log_softmax(teacher_known.detach() / temperature)
+    p = log_p.exp()
+    per_sample = -(p * log_q).sum(dim=-1)
+    if form == "kl":
+        per_sample = per_sample + (p * log_p).sum(dim=-1)
+    per_sample = per_sample.unsqueeze(1).expand(student_novel.shape[:3])
+    if weighting == "normalised":
+        weight = _known_mass_weight(student_known, student_novel, temperature)
+        per_sample = per_sample * (weight.detach() if detach_weight else weight)
+    return temperature**2 * per_sample.sum() / max(per_sample.numel(), 1)
+
+
+def _known_mass_weight(known: Tensor, novel: Tensor, temperature: float) -> Tensor:
+    """Return eta divided by its mean over views, heads and samples, ``(V, H, N)``.
+
+    eta is the sigmoid of the difference of the two log-sum-exps, and dividing by the mean is a
+    softmax over all entries: written so, nothing is 0/0 however small every eta is.
+    """
+    known_lse = (full(known) / temperature).logsumexp(dim=-1).unsqueeze(1)
+    novel_lse = (full(novel) / temperature).logsumexp(dim=-1)
+    log_eta = F.logsigmoid(known_lse - novel_lse)
+    return log_eta.numel() * log_eta.flatten().softmax(dim=0).view_as(log_eta)
+
+
+@TERMS.register("class_relation")
+class ClassRelation(DistillationTerm):
+    """The class-relation term over the unlabelled rows of a batch.
+
+    Args:
+        temperature: T, above 0; 4 in the release, on cosines already divided by 0.1.
+        form: ``cross_entropy`` (release) or ``kl`` (paper).
+        weighting: ``normalised`` or ``none``.
+        detach_weight: True keeps the gradient out of the weights; the release lets it through.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"discover"})
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits"})
+    rows: ClassVar[frozenset[str]] = frozenset({"unlabelled"})
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 4.0,
+        form: str = "cross_entropy",
+        weighting: str = "normalised",
+        detach_weight: bool = False,
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(f"class_relation: temperature is {temperature}; it must be above 0")
+        for option, value, choices in (
+            ("form", form, FORMS),
+            ("weighting", weighting, WEIGHTINGS),
+        ):
+            if value not in choices:
+                raise InputError(
+                    f"class_relation: {option} is {value!r}; choose one of: {', '.join(choices)}"
+                )
+        self.temperature = temperature
+        self.form = form
+        self.weighting = weighting
+        self.detach_weight = detach_weight
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss of the unlabelled rows.
+
+        Raises:
+            RuntimeError: the student has no novel heads, or the teacher's outputs are absent.
+        """
+        student = inputs.student.rows(inputs.num_labelled)
+        if student.novel_logits is None:
+            raise RuntimeError("class_relation was given a student without novel heads")
+        teacher = inputs.of_teacher().rows(inputs.num_labelled)
+        return class_relation(
+            student.known_logits,
+            student.novel_logits,
+            teacher.known_logits,
+            temperature=self.temperature,
+            form=self.form,
+            weighting=self.weighting,
+            detach_weight=self.detach_weight,
+        )

@@ -1,0 +1,33 @@
+"""One target over all classes for labelled and unlabelled samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def joint_targets(labels: Tensor, pseudo: Tensor, num_known: int) -> Tensor:
+    """Return targets over ``C = K + M`` classes, labelled rows first.
+
+    A labelled sample has a one-hot target among the known classes; an unlabelled one carries its
+    pseudo-label among the novel classes and nothing on the known ones (UNO, ICCV 2021,
+    section 3).
+
+    Args:
+        labels: ``(L,)`` int64 in ``[0, K)``.
+        pseudo: ``(V, H, N, M)``, rows sum to 1.
+        num_known: K.
+
+    Returns:
+        ``(V, H, L + N, C)`` in the dtype of ``pseudo``; L or N may be 0.
+
+    >>> joint_targets(torch.tensor([1]), torch.ones(1, 1, 1, 1), 2).squeeze().tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    views, heads, _, num_novel = pseudo.shape
+    # one_hot of torch looks at the largest label on the host; this comparison does not.
+    classes = torch.arange(num_known + num_novel, device=pseudo.device)
+    labelled = (labels.unsqueeze(1) == classes).to(pseudo.dtype)
+    unlabelled = F.pad(pseudo, (num_known, 0))
+    return torch.cat([labelled.expand(views, heads, -1, -1), unlabelled], dim=2)

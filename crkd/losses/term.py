@@ -1,0 +1,140 @@
+"""The interface into which every distillation loss plugs."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+from crkd.core.registry import Registry
+from crkd.core.types import HeadOutputs
+
+STAGES = frozenset({"pretrain", "discover", "distill"})
+NEEDS = frozenset({"teacher_logits", "feature_maps", "labels", "stored_views"})
+ROWS = frozenset({"labelled", "unlabelled"})
+
+
+class DistillationInputs(NamedTuple):
+    """What a term sees of one training step.
+
+    Student and teacher saw the same views of the same samples, in the same order.
+
+    Attributes:
+        student: outputs on the large views, with gradients.
+        teacher: outputs of the frozen teacher; None for terms that need none of it.
+        labels: ``(B,)`` int64 class ids, -1 where unlabelled; None if no term needs labels.
+        num_labelled: rows ``[0, num_labelled)`` are labelled; a host integer.
+    """
+
+    student: HeadOutputs
+    teacher: HeadOutputs | None
+    labels: Tensor | None = None
+    num_labelled: int = 0
+
+    def of_teacher(self) -> HeadOutputs:
+        """Return the teacher's outputs.
+
+        Raises:
+            RuntimeError: the caller left them out, although the term declares that it needs them.
+        """
+        if self.teacher is None:
+            raise RuntimeError("a term that declares teacher_logits was given no teacher outputs")
+        return self.teacher
+
+
+class TermContext(NamedTuple):
+    """What a term with modules of its own may ask about the two networks when it is made.
+
+    Attributes:
+        num_known: K.
+        student_features: length of the student's feature vector.
+        teacher_features: the same of the teacher; equals the student's where there is none.
+        student_channels: channels of the student's feature maps, input side first.
+        teacher_channels: the same of the teacher.
+        teacher_head: the teacher's classifier of the known classes, frozen; None without one.
+    """
+
+    num_known: int
+    student_features: int
+    teacher_features: int
+    student_channels: tuple[int, ...] = ()
+    teacher_channels: tuple[int, ...] = ()
+    teacher_head: nn.Module | None = None
+
+
+class DistillationTerm(nn.Module, ABC):
+    """One loss term: inputs of a step in, a raw (unweighted) scalar out.
+
+    Modules and parameters that the term trains are ordinary attributes; whoever owns the terms
+    (an ``nn.ModuleDict``) hands them to the optimiser, the device and the checkpoint.
+
+    Attributes:
+        stages: where the term applies, a subset of ``STAGES``.
+        needs: what must be computed for it, a subset of ``NEEDS``.
+        rows: the kinds of samples it looks at during discovery, a subset of ``ROWS``; the
+            teacher need not run on the others.
+    """
+
+    stages: ClassVar[frozenset[str]]
+    needs: ClassVar[frozenset[str]]
+    rows: ClassVar[frozenset[str]] = ROWS
+
+    @classmethod
+    def from_context(cls, context: TermContext, **options: Any) -> DistillationTerm:
+        """Make the term for two given networks; override where their shapes matter."""
+        del context
+        return cls(**options)
+
+    @abstractmethod
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw scalar loss: finite and differentiable also without any row."""
+
+
+TERMS: Registry[type[DistillationTerm]] = Registry("distillation loss", "crkd.losses.distillation")
+
+
+def terms_for(stage: str) -> list[str]:
+    """Return the names of the terms that apply in ``stage``."""
+    return [name for name in TERMS.names() if stage in TERMS.get(name).stages]
+
+
+def build_term(
+    name: str, *, stage: str, context: TermContext, options: Mapping[str, Any] | None = None
+) -> DistillationTerm:
+    """Make the term called ``name``.
+
+    Args:
+        name: registered name.
+        stage: where it will be used, one of ``STAGES``.
+        context: shapes of the two networks.
+        options: keyword options of the term.
+
+    Raises:
+        InputError: unknown name or option, an option out of range, or a term that does not
+            apply in this stage; the message names the alternatives.
+    """
+    term = TERMS.get(name)
+    if stage not in term.stages:
+        raise InputError(
+            f"distillation loss {name!r} does not apply in stage {stage!r}; "
+            f"choose one of: {', '.join(terms_for(stage)) or 'none exists'}"
+        )
+    options = dict(options or {})
+    allowed = option_names(term)
+    unknown = sorted(set(options) - set(allowed))
+    if unknown:
+        raise InputError(
+            f"distillation loss {name!r} has no option {', '.join(map(repr, unknown))}; "
+            f"its options are: {', '.join(allowed) or 'none'}"
+        )
+    return term.from_context(context, **options)
+
+
+def option_names(term: type[DistillationTerm]) -> list[str]:
+    """Return the options of ``term``: the keyword-only parameters of its constructor."""
+    parameters = inspect.signature(term.__init__).parameters.values()
+    return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]

@@ -1,0 +1,159 @@
+"""What every backbone offers, and how one is made by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+from crkd.core.registry import Registry
+from crkd.models.weights import WeightsReport, load_backbone_weights
+
+TIMM_PREFIX = "timm:"
+
+
+class Backbone(nn.Module, ABC):
+    """Turns images of any side into feature vectors.
+
+    Attributes:
+        num_features: length D of a feature vector.
+        map_channels: channels of each feature map that :meth:`forward_with_maps` returns; empty
+            where the architecture gives none.
+        weights_report: what a weight file brought, or None for random weights.
+    """
+
+    num_features: int
+    map_channels: tuple[int, ...]
+    weights_report: WeightsReport | None = None
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(B, D)`` features of ``(B, 3, h, w)`` images."""
+
+    @abstractmethod
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return features and the feature maps ``(B, channels, h, w)`` after each stage."""
+
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """Return the parts that ``trained_blocks`` counts, input side first."""
+
+    @property
+    def loadable(self) -> nn.Module:
+        """The module whose parameter names are those of published weight files."""
+        return self
+
+    def freeze_all_but(self, trained_blocks: int) -> None:
+        """Leave only the last ``trained_blocks`` blocks trainable; 0 freezes everything.
+
+        What stands outside the blocks (stem, position embedding, final norm) is frozen too, as
+        in the released Cr-KD-NCD and GCD code.
+
+        Raises:
+            InputError: the backbone has fewer blocks.
+        """
+        blocks = self.blocks()
+        if not 0 <= trained_blocks <= len(blocks):
+            raise InputError(
+                f"trained_blocks is {trained_blocks}, but this backbone has {len(blocks)} blocks; "
+                f"choose 0 to {len(blocks)}, or leave it out to train everything"
+            )
+        self.requires_grad_(False)
+        for block in blocks[len(blocks) - trained_blocks :]:
+            block.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch to training mode, except for batch norm and dropout of frozen parts.
+
+        Statistics of a frozen batch norm would drift away from weights that cannot follow.
+        """
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(p.requires_grad for p in parameters):
+                    module.eval()
+        return self
+
+
+class BackboneFactory(Protocol):
+    """Makes one kind of backbone with random weights for images of a given side."""
+
+    def __call__(self, image_size: int) -> Backbone:
+        """Return the backbone for images of ``image_size`` pixels a side."""
+        ...
+
+
+BACKBONES: Registry[BackboneFactory] = Registry("backbone", "crkd.models.backbones")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw initial weights from ``seed`` and leave the caller's random state as it was.
+
+    Weights are drawn on the CPU, so that a seed means the same weights on every device.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # torch.manual_seed would reach into the CUDA generators, which the fork does not restore.
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _factory(name: str) -> BackboneFactory:
+    if not name.startswith(TIMM_PREFIX) and name in BACKBONES.names():
+        return BACKBONES.get(name)
+    # timm takes seconds to import, and only this branch needs it.
+    from crkd.models.backbones.timm_models import timm_factory
+
+    found = timm_factory(name.removeprefix(TIMM_PREFIX))
+    if found is not None:
+        return found
+    if name.startswith(TIMM_PREFIX):
+        raise InputError(
+            f"unknown timm model {name.removeprefix(TIMM_PREFIX)!r}; "
+            "`timm.list_models()` prints the names that this timm knows"
+        )
+    try:
+        return BACKBONES.get(name)
+    except InputError as error:
+        raise InputError(f"{error}, or any timm model as {TIMM_PREFIX}NAME") from None
+
+
+def build_backbone(
+    name: str,
+    *,
+    image_size: int,
+    weights: Path | None = None,
+    trained_blocks: int | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """Make the backbone called ``name``.
+
+    Args:
+        name: a registered name, ``timm:NAME``, or any timm name that is not registered here.
+        image_size: side of the large crops in pixels; it chooses the stem, and every other side
+            still passes through.
+        weights: safetensors or torch file to start from; random weights without it.
+        trained_blocks: train the last so many blocks only (blocks of a ViT, stages of a ResNet);
+            None trains everything.
+        seed: of the random weights; the global random state is left alone.
+
+    Raises:
+        InputError: unknown name, unreadable or unfitting weights, too many blocks.
+    """
+    if image_size < 1:
+        raise InputError(f"image_size is {image_size}; give the side of the images in pixels")
+    with seeded(seed):
+        backbone = _factory(name)(image_size)
+    if weights is not None:
+        backbone.weights_report = load_backbone_weights(backbone.loadable, weights)
+    if trained_blocks is not None:
+        backbone.freeze_all_but(trained_blocks)
+    return backbone

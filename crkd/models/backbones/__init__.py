@@ -1,0 +1,1 @@
+"""Backbones: one module a family; each registers its names with ``BACKBONES``."""

@@ -1,0 +1,85 @@
+"""The small three-stage ResNets on which distillation methods are compared.
+
+Depth 6n + 2 as in section 4.2 of He et al., CVPR 2016, with a 1x1 convolution where a shortcut
+changes shape; widths as in Tian et al., "Contrastive Representation Distillation", ICLR 2020,
+whose wide ``x4`` nets also widen the stem.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+from crkd.models.backbone import BACKBONES, Backbone, BackboneFactory
+
+PLAIN_WIDTHS = (16, 16, 32, 64)
+WIDE_WIDTHS = (32, 64, 128, 256)
+
+
+class CifarResNet(Backbone):
+    """A stem and three stages of basic blocks for images of about 32 pixels.
+
+    Args:
+        depths: number of blocks in each stage.
+        widths: channels of the stem and of each stage.
+    """
+
+    def __init__(
+        self, depths: tuple[int, int, int], widths: tuple[int, int, int, int] = PLAIN_WIDTHS
+    ) -> None:
+        super().__init__()
+        stem, *stages = widths
+        self.conv1 = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = _stage(stem, stages[0], depths[0], stride=1)
+        self.layer2 = _stage(stages[0], stages[1], depths[1], stride=2)
+        self.layer3 = _stage(stages[1], stages[2], depths[2], stride=2)
+        self.num_features = stages[-1]
+        self.map_channels = tuple(stages)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(B, D)`` average-pooled features of ``(B, 3, h, w)`` images."""
+        return self.forward_with_maps(images)[0]
+
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return features and the three stages' maps, after their last ReLU."""
+        hidden = self.relu(self.bn1(self.conv1(images)))
+        maps = []
+        for stage in self.blocks():
+            hidden = stage(hidden)
+            maps.append(hidden)
+        return hidden.mean(dim=(2, 3)), tuple(maps)
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the three stages."""
+        return [self.layer1, self.layer2, self.layer3]
+
+
+def _stage(channels: int, width: int, depth: int, *, stride: int) -> nn.Sequential:
+    shortcut = None
+    if stride != 1 or channels != width:
+        shortcut = nn.Sequential(
+            nn.Conv2d(channels, width, 1, stride=stride, bias=False), nn.BatchNorm2d(width)
+        )
+    first = BasicBlock(channels, width, stride, shortcut)
+    return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(depth - 1)))
+
+
+def _factory(depth: int, widths: tuple[int, int, int, int]) -> BackboneFactory:
+    blocks = (depth - 2) // 6
+
+    def make(image_size: int) -> Backbone:
+        del image_size  # one stem for every size
+        return CifarResNet((blocks, blocks, blocks), widths)
+
+    return make
+
+
+for _depth in (8, 20, 32, 56, 110):
+    BACKBONES.register(f"resnet{_depth}")(_factory(_depth, PLAIN_WIDTHS))
+for _depth in (8, 32):
+    BACKBONES.register(f"resnet{_depth}x4")(_factory(_depth, WIDE_WIDTHS))

@@ -1,0 +1,159 @@
+"""Classifier heads: prototypes on the unit sphere, or a plain linear layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+
+
+class PrototypeModule(nn.Module):
+    """A head whose ``prototypes`` ``(..., classes, D)`` are kept at length one.
+
+    They are renormalised in place around each step (:meth:`normalise_prototypes`), as in the
+    released UNO and Cr-KD-NCD code, and not in the forward pass: there, weight decay would
+    shrink the free length and so raise the effective learning rate of the published recipes.
+    Saved prototypes are unit vectors that any matrix product can use.
+    """
+
+    prototypes: nn.Parameter
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(f"temperature is {temperature}; it must be above 0")
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def normalise_prototypes(self) -> None:
+        """Give every prototype length one, in place."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=-1))
+
+    def cosine_logits(self, directions: Tensor) -> Tensor:
+        """Return cosines divided by the temperature, at least in float32.
+
+        A cosine near one is a multiple of 2^-8 in bfloat16; divided by a temperature of 0.1 that
+        is a step of 0.04 in the logit, and it decides who wins in Sinkhorn at epsilon 0.05. The
+        product is small, so it is computed in full precision even under autocast.
+
+        Args:
+            directions: ``(..., B, D)`` of any length, with the prototypes' leading shape.
+
+        Returns:
+            ``(..., B, classes)``.
+        """
+        dtype = torch.promote_types(directions.dtype, torch.float32)
+        with torch.autocast(directions.device.type, enabled=False):
+            unit = F.normalize(directions.to(dtype), dim=-1)
+            return unit @ self.prototypes.to(dtype).mT / self.temperature
+
+
+class PrototypeHead(PrototypeModule):
+    """One prototype a class; logits are cosines divided by ``temperature``.
+
+    Args:
+        num_features: length D of the features.
+        num_classes: K.
+        temperature: divides the cosines, above 0.
+    """
+
+    def __init__(self, num_features: int, num_classes: int, temperature: float = 0.1) -> None:
+        super().__init__(temperature)
+        _check_counts(num_features=num_features, num_classes=num_classes)
+        drawn = nn.Linear(num_features, num_classes, bias=False).weight
+        self.prototypes = nn.Parameter(drawn.detach())
+        self.normalise_prototypes()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``(B, K)`` logits of ``(B, D)`` features."""
+        return self.cosine_logits(features)
+
+
+class LinearHead(nn.Linear):
+    """A plain linear layer; logits as they are.
+
+    Args:
+        num_features: length D of the features.
+        num_classes: K.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        _check_counts(num_features=num_features, num_classes=num_classes)
+        super().__init__(num_features, num_classes)
+
+
+class NovelHeads(PrototypeModule):
+    """H clustering heads, computed together: MLP with batch norm, normalised, prototypes.
+
+    The stacked weights are drawn as H separate ``nn.Linear`` stacks would be, and the heads give
+    what those stacks give: the H hidden layers are one wide layer, whose batch norm is per
+    channel and hence per head. Logits times ``temperature`` are the cosines on which the release
+    runs Sinkhorn. A plain ``nn.BatchNorm1d`` also lets synchronised batch norm find
+    it. Source: Fini et al., "A Unified Objective for Novel Class Discovery", ICCV 2021.
+
+    Args:
+        num_features: length D of the backbone features.
+        num_classes: M clusters in each head.
+        num_heads: H.
+        hidden: width of the hidden layer of each head.
+        projection: length P of the projected features.
+        temperature: divides the cosines, above 0.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        num_heads: int,
+        *,
+        hidden: int = 2048,
+        projection: int = 256,
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__(temperature)
+        _check_counts(
+            num_features=num_features,
+            num_classes=num_classes,
+            num_heads=num_heads,
+            hidden=hidden,
+            projection=projection,
+        )
+        self.num_heads = num_heads
+        first, second, last = [], [], []
+        for _ in range(num_heads):
+            first.append(nn.Linear(num_features, hidden))
+            second.append(nn.Linear(hidden, projection))
+            last.append(nn.Linear(projection, num_classes, bias=False))
+        self.hidden = nn.Linear(num_features, num_heads * hidden)
+        with torch.no_grad():
+            self.hidden.weight.copy_(torch.cat([layer.weight for layer in first]))
+            self.hidden.bias.copy_(torch.cat([layer.bias for layer in first]))
+        self.norm = nn.BatchNorm1d(num_heads * hidden)
+        self.projection_weight = _stacked([layer.weight for layer in second])
+        self.projection_bias = _stacked([layer.bias for layer in second])
+        self.prototypes = _stacked([layer.weight for layer in last])
+        self.normalise_prototypes()
+
+    def projections(self, features: Tensor) -> Tensor:
+        """Return ``(H, B, P)`` projected features, not normalised, of ``(B, D)`` features."""
+        wide = F.relu(self.norm(self.hidden(features)))
+        per_head = wide.view(len(wide), self.num_heads, -1).transpose(0, 1)
+        return torch.baddbmm(self.projection_bias.unsqueeze(1), per_head, self.projection_weight.mT)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``(H, B, M)`` logits of ``(B, D)`` features."""
+        return self.cosine_logits(self.projections(features))
+
+
+def _stacked(parameters: Sequence[Tensor]) -> nn.Parameter:
+    return nn.Parameter(torch.stack([parameter.detach() for parameter in parameters]))
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} is {count}; it must be at least 1")

@@ -1,0 +1,222 @@
+"""The whole network: a backbone, a head for known classes and heads for novel ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+from crkd.core.types import HeadOutputs
+from crkd.models.backbone import Backbone, build_backbone, seeded
+from crkd.models.heads import LinearHead, NovelHeads, PrototypeHead, PrototypeModule
+
+KNOWN_HEADS = ("prototype", "linear")
+
+
+class Network(nn.Module):
+    """Images to features and to the logits of known and novel classes.
+
+    Args:
+        backbone: makes ``(B, D)`` features.
+        known_head: features to ``(B, K)`` logits; any module will do.
+        novel_heads: features to ``(H, B, M)`` logits; None before discovery.
+        over_heads: over-clustering heads ``(H, B, M')``, or None.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        known_head: nn.Module,
+        novel_heads: NovelHeads | None = None,
+        over_heads: NovelHeads | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.known_head = known_head
+        self.novel_heads = novel_heads
+        self.over_heads = over_heads
+
+    def forward(self, views: Sequence[Tensor], *, maps: bool = False) -> HeadOutputs:
+        """Return what the network says of every view.
+
+        Views of one size pass the backbone as one batch, so in training its batch norm sees them
+        together; the heads see all views as one batch (as in SwAV; the release of UNO keeps views
+        apart, which costs V times the launches).
+
+        Args:
+            views: V tensors ``(B, 3, h, w)`` of the same B, sizes may differ.
+            maps: also return the feature maps of every view.
+
+        Raises:
+            InputError: there are no views.
+        """
+        if not views:
+            raise InputError("the network was given 0 views; give at least one")
+        features, feature_maps = self._features(views, maps=maps)
+        rows = features.flatten(0, 1)
+        num_views = len(views)
+        return HeadOutputs(
+            features,
+            self.known_head(rows).view(num_views, len(views[0]), -1),
+            _by_view(self.novel_heads, rows, num_views),
+            _by_view(self.over_heads, rows, num_views),
+            feature_maps,
+        )
+
+    def predict_features(self, images: Tensor) -> Tensor:
+        """Return the ``(B, D)`` backbone features of ``(B, 3, h, w)`` images."""
+        features: Tensor = self.backbone(images)
+        return features
+
+    @staticmethod
+    def joint_logits(outputs: HeadOutputs) -> Tensor:
+        """Return ``(V, H, B, C)``: known logits, the same for every head, then novel ones.
+
+        Before discovery H is 1 and C is K.
+        """
+        known = outputs.known_logits.unsqueeze(1)
+        if outputs.novel_logits is None:
+            return known
+        heads = outputs.novel_logits.shape[1]
+        known = known.expand(-1, heads, -1, -1)
+        return torch.cat([known, outputs.novel_logits], dim=-1)
+
+    def normalise_prototypes(self) -> None:
+        """Give every prototype length one, in place; call it after each optimiser step.
+
+        Fresh networks are normalised already, and nothing here looks at a value on the host.
+        """
+        for module in self.modules():
+            if isinstance(module, PrototypeModule):
+                module.normalise_prototypes()
+
+    def _features(
+        self, views: Sequence[Tensor], *, maps: bool
+    ) -> tuple[Tensor, tuple[tuple[Tensor, ...], ...]]:
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for position, view in enumerate(views):
+            by_shape.setdefault(tuple(view.shape[1:]), []).append(position)
+        features: dict[int, Tensor] = {}
+        feature_maps: dict[int, tuple[Tensor, ...]] = {}
+        for positions in by_shape.values():
+            images = torch.cat([views[position] for position in positions])
+            stages: tuple[Tensor, ...] = ()
+            if maps:
+                pooled, stages = self.backbone.forward_with_maps(images)
+            else:
+                pooled = self.backbone(images)
+            for part, position in enumerate(positions):
+                rows = slice(part * len(views[position]), (part + 1) * len(views[position]))
+                features[position] = pooled[rows]
+                feature_maps[position] = tuple(stage[rows] for stage in stages)
+        order = range(len(views))
+        return (
+            torch.stack([features[position] for position in order]),
+            tuple(feature_maps[position] for position in order) if maps else (),
+        )
+
+
+def build_network(
+    *,
+    backbone: str,
+    image_size: int,
+    num_known: int,
+    num_novel: int = 0,
+    num_heads: int = 4,
+    known_head: str = "prototype",
+    hidden: int = 2048,
+    projection: int = 256,
+    overclustering: int = 0,
+    temperature: float = 0.1,
+    seed: int = 0,
+    weights: Path | None = None,
+    trained_blocks: int | None = None,
+) -> Network:
+    """Make a network from plain numbers.
+
+    Every part draws from a stream of its own, so that adding one leaves the others' initial
+    weights as they were.
+
+    Args:
+        backbone: name for :func:`crkd.models.backbone.build_backbone`.
+        image_size: side of the large crops in pixels.
+        num_known: K, at least 1.
+        num_novel: M; 0 makes no novel heads.
+        num_heads: H novel heads.
+        known_head: ``prototype`` (cosines over the temperature) or ``linear``.
+        hidden: width of the hidden layer of each novel head.
+        projection: length of the projected features of each novel head.
+        overclustering: the over-clustering heads have so many times M clusters; 0 makes none.
+        temperature: divides all cosines, above 0.
+        seed: of all initial weights; the global random state is left alone.
+        weights: file to load the backbone from.
+        trained_blocks: train only the last so many blocks of the backbone; None trains all.
+
+    Raises:
+        InputError: an argument is out of range, unknown, or the weights do not fit.
+    """
+    if known_head not in KNOWN_HEADS:
+        raise InputError(
+            f"unknown known head {known_head!r}; choose one of: {', '.join(KNOWN_HEADS)}"
+        )
+    if num_novel < 0 or overclustering < 0:
+        raise InputError(
+            f"num_novel is {num_novel} and overclustering is {overclustering}; "
+            "neither may be negative"
+        )
+    body = build_backbone(
+        backbone,
+        image_size=image_size,
+        weights=weights,
+        trained_blocks=trained_blocks,
+        seed=seed,
+    )
+    features = body.num_features
+
+    def clustering_heads(num_classes: int) -> NovelHeads | None:
+        if num_classes == 0:
+            return None
+        return NovelHeads(
+            features,
+            num_classes,
+            num_heads,
+            hidden=hidden,
+            projection=projection,
+            temperature=temperature,
+        )
+
+    with seeded(_part_seed(seed, 1)):
+        if known_head == "linear":
+            head: nn.Module = LinearHead(features, num_known)
+        else:
+            head = PrototypeHead(features, num_known, temperature)
+    with seeded(_part_seed(seed, 2)):
+        novel = clustering_heads(num_novel)
+    with seeded(_part_seed(seed, 3)):
+        over = clustering_heads(num_novel * overclustering)
+    return Network(body, head, novel, over)
+
+
+def freeze(network: Network) -> Network:
+    """Return a copy to serve as teacher: in evaluation mode and without gradients."""
+    teacher = copy.deepcopy(network)
+    teacher.requires_grad_(False)
+    return teacher.eval()
+
+
+def _by_view(heads: NovelHeads | None, rows: Tensor, num_views: int) -> Tensor | None:
+    if heads is None:
+        return None
+    logits: Tensor = heads(rows)
+    num_heads, num_rows, num_classes = logits.shape
+    by_view = logits.view(num_heads, num_views, num_rows // num_views, num_classes)
+    return by_view.transpose(0, 1)
+
+
+def _part_seed(seed: int, part: int) -> int:
+    # A large odd step keeps the parts of neighbouring seeds apart.
+    return (seed + part * 0x9E3779B97F4A7C15) % 2**63

@@ -1,0 +1,1 @@
+"""The solvers behind :func:`crkd.ot.sinkhorn`, one module each."""

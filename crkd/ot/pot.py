@@ -1,0 +1,50 @@
+"""The same assignment from the Python Optimal Transport library (POT), as a reference.
+
+``ot.batch`` steps rows first and columns last, the reverse of the order here; therefore it is
+given the transposed problem. Its tolerance is set to zero, so that it makes every iteration.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from crkd.ot import reference
+from crkd.ot.problem import Problem
+
+
+def obstacles(problem: Problem) -> list[str]:
+    """Say why POT cannot solve ``problem``; an empty list means that it can."""
+    reasons = []
+    if importlib.util.find_spec("ot") is None:
+        reasons.append("POT is not installed (pip install pot)")
+    if problem.relaxation is not None:
+        reasons.append("POT's batched solver has no relaxed class marginal")
+    if problem.group is not None:
+        reasons.append("POT works within one process")
+    return reasons
+
+
+def solve(problem: Problem) -> Tensor:
+    """Return the assignment ``(P, N, M)`` in the compute type."""
+    from ot.batch import bregman_log_projection_batch
+
+    x = reference.scaled(problem)
+    log_a, log_b = reference.log_marginals(problem)
+    empty = (x.amax(-1, keepdim=True) == -torch.inf) | (log_a == -torch.inf)
+    a = log_a.exp().masked_fill(empty, 0.0)
+    # POT counts samples of no weight in its first step; far away they weigh nothing there too.
+    affinity = torch.where(empty, -reference.LARGEST, x)
+    solution = bregman_log_projection_batch(
+        affinity.mT,
+        a=log_b.exp().expand(len(x), 1, -1).squeeze(1),
+        b=(a / a.sum(-2, keepdim=True)).expand(len(x), -1, 1).squeeze(2),
+        max_iter=problem.num_iters,
+        tol=0.0,
+    )
+    class_potential = solution["potentials"][0].unsqueeze(1)
+    log_plan = x + class_potential
+    unreachable = log_plan.amax(-1, keepdim=True) == -torch.inf
+    return torch.where(unreachable, log_b.exp(), log_plan.softmax(-1))

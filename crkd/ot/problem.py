@@ -1,0 +1,67 @@
+"""What the front door hands to a backend once everything has been checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crkd.core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+class Problem(NamedTuple):
+    """P transport problems of one shape.
+
+    Attributes:
+        scores: ``(P, N, M)`` with any strides.
+        epsilon: weight of the entropy, above 0.
+        num_iters: column and row steps to make, at least 1.
+        class_marginal: ``(M,)`` or ``(P, M)``, each row sums to one; None means uniform.
+        sample_marginal: ``(N,)`` or ``(P, N)``, on any common scale; None means uniform.
+        relaxation: weight rho of the KL term that stands in for the class constraint; None
+            keeps the constraint exact.
+        group: processes that hold the other samples of the same problems, or None.
+        out_dtype: type of the assignment.
+    """
+
+    scores: Tensor
+    epsilon: float
+    num_iters: int
+    class_marginal: Tensor | None
+    sample_marginal: Tensor | None
+    relaxation: float | None
+    group: ProcessGroup | None
+    out_dtype: torch.dtype
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """float64 for float64 scores, float32 for everything shorter."""
+        return torch.float64 if self.scores.dtype == torch.float64 else torch.float32
+
+    @property
+    def exponent(self) -> float:
+        """Power of the class step: rho / (rho + epsilon), 1 for the exact constraint."""
+        if self.relaxation is None:
+            return 1.0
+        return self.relaxation / (self.relaxation + self.epsilon)
+
+
+class Backend(NamedTuple):
+    """One way to solve a :class:`Problem`.
+
+    Attributes:
+        obstacles: the reasons why this machine or this problem rules the backend out; an empty
+            list means that ``solve`` will do it.
+        solve: returns the assignment ``(P, N, M)`` in the problem's ``out_dtype``.
+    """
+
+    obstacles: Callable[[Problem], list[str]]
+    solve: Callable[[Problem], Tensor]
+
+
+BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends")

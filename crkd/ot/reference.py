@@ -1,0 +1,75 @@
+"""Sinkhorn's iterations in the logarithmic domain: the specification that every backend meets.
+
+The plan of one problem is ``P_ij = exp(f_i + x_ij / epsilon + g_j)``. One iteration sets g so
+that the columns of P sum to the class marginal b, then f so that its rows sum to the sample
+marginal a (Cuturi 2013; in logarithms Peyre and Cuturi 2019, section 4.4; the relaxed class step
+Chizat et al. 2018, table 1). The assignment is P with every row scaled to sum to one, so that
+no common factor of a or of b reaches it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crkd.ot.problem import Problem
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+LARGEST = 1e30
+"""Bound of a scaled score: outside every sensible range, yet sums of a few stay finite."""
+
+
+def solve(problem: Problem) -> Tensor:
+    """Return the assignment ``(P, N, M)`` in the compute type; never waits for a device."""
+    x = scaled(problem)
+    log_a, log_b = log_marginals(problem)
+    f = log_a.new_zeros(()).where(log_a > -torch.inf, log_a)
+    shift = None
+    for _ in range(problem.num_iters):
+        log_mass = (x + f).logsumexp(-2, keepdim=True)
+        if problem.group is not None:
+            log_mass = shift = _sum_over_group(log_mass, shift, problem.group)
+        g = problem.exponent * (log_b - log_mass)
+        # A class that nothing reaches, or that shall stay empty, takes no mass at all.
+        g = g.masked_fill((log_mass == -torch.inf) | (log_b == -torch.inf), -torch.inf)
+        log_row = (x + g).logsumexp(-1, keepdim=True)
+        empty = log_row == -torch.inf
+        f = (log_a - log_row).masked_fill(empty, -torch.inf)
+    return torch.where(empty, log_b.exp(), (x + g - log_row).exp())
+
+
+def scaled(problem: Problem) -> Tensor:
+    """Return scores / epsilon in the compute type, bounded; -inf and NaN stay what they are."""
+    scores = problem.scores.to(problem.compute_dtype)
+    x = (scores / problem.epsilon).clamp(-LARGEST, LARGEST)
+    return x.masked_fill_(scores == -torch.inf, -torch.inf)
+
+
+def log_marginals(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the logarithms of a as ``(P or 1, N, 1)`` and of b as ``(P or 1, 1, M)``."""
+    _, n, m = problem.scores.shape
+    like = problem.scores.new_ones((), dtype=problem.compute_dtype)
+    a, b = problem.sample_marginal, problem.class_marginal
+    a = like.expand(n) if a is None else a.to(like.dtype)
+    b = (like / m).expand(m) if b is None else b.to(like.dtype)
+    return a.log().reshape(-1, n, 1), b.log().reshape(-1, 1, m)
+
+
+def _sum_over_group(log_mass: Tensor, shift: Tensor | None, group: ProcessGroup) -> Tensor:
+    """Add up what each process holds of the class masses ``exp(log_mass)``: one all-reduce.
+
+    The first iteration agrees on the largest mass beforehand. Later masses lie close to the
+    sum before them, which all processes know; float64 covers what they may have moved.
+    """
+    if shift is None:
+        shift = log_mass.clone()
+        dist.all_reduce(shift, dist.ReduceOp.MAX, group)
+    shift = shift.masked_fill(shift == -torch.inf, 0.0)
+    mass = (log_mass.double() - shift).exp()
+    dist.all_reduce(mass, dist.ReduceOp.SUM, group)
+    return (mass.log() + shift).to(log_mass.dtype)

@@ -1,0 +1,183 @@
+"""The one front door to balanced class assignment: checks, then the backend that fits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.ot.problem import BACKENDS, Problem
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+_log = logging.getLogger(__name__)
+_logged: set[str] = set()
+
+
+@torch.no_grad()
+def sinkhorn(
+    scores: Tensor,
+    *,
+    epsilon: float,
+    num_iters: int,
+    class_marginal: Tensor | None = None,
+    sample_marginal: Tensor | None = None,
+    backend: str = "auto",
+    relaxation: float | None = None,
+    group: ProcessGroup | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Assign samples to classes so that the classes receive the mass of ``class_marginal``.
+
+    Solves entropic optimal transport between N samples and M classes, for all leading
+    dimensions at once, by ``num_iters`` iterations of Sinkhorn's algorithm (Cuturi 2013): first
+    the class step, then the sample step, the order of self-labelling methods (Asano et al. 2020;
+    Caron et al. 2020). No gradient flows through it. Any finite score is safe.
+
+    - A sample whose scores are all -inf weighs nothing and is given the class marginal.
+    - A class of marginal 0 is given nothing; a sample of weight 0 moves no class but is
+      assigned like the others.
+    - A NaN makes its own problem NaN and no other.
+
+    Args:
+        scores: ``(..., N, M)`` floating point, larger is closer, any strides. float16, bfloat16
+            and float32 are computed in float32, float64 in float64.
+        epsilon: weight of the entropy, above 0, in units of the scores. Smaller is sharper.
+        num_iters: iterations, at least 1.
+        class_marginal: ``(M,)`` or ``(..., M)``, non-negative, scaled to sum to one here; uniform
+            if None. Its values are checked in host memory only: a look at the device would wait.
+        sample_marginal: ``(N,)`` or ``(..., N)``, likewise. With ``group``, the weights of all
+            processes must be on one common scale.
+        backend: "auto" takes the fastest that works for these scores and logs once why others do
+            not; a name takes that one.
+        relaxation: if given, class masses need not be met: their Kullback-Leibler divergence
+            from ``class_marginal`` is charged with this weight, at least 0, in units of the
+            scores (Chizat et al. 2018). Large values approach the exact marginal, 0 ignores it.
+        group: processes that hold further samples of the same problems; the assignment is the
+            one that the whole batch would get. All of them must call.
+        out_dtype: floating type of the result; that of the scores if None.
+
+    Returns:
+        The assignment ``(..., N, M)``, contiguous, non-negative, rows sum to one. Class masses
+        are met up to what ``num_iters`` leaves, since the sample step comes last.
+
+    Raises:
+        InputError: an argument is out of its range, a marginal does not fit the scores, the
+            backend is unknown, or the backend asked for cannot do this.
+
+    >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.6]])
+    >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
+    tensor([1.5000, 1.5000])
+    """
+    problem, shape = _checked(
+        scores.detach(),
+        epsilon,
+        num_iters,
+        class_marginal,
+        sample_marginal,
+        relaxation,
+        group,
+        out_dtype,
+    )
+    if shape[-1] == 0 or (0 in shape and group is None):
+        return scores.new_empty(shape, dtype=problem.out_dtype)
+    return _solve(problem, backend).reshape(shape)
+
+
+def _checked(
+    scores: Tensor,
+    epsilon: float,
+    num_iters: int,
+    class_marginal: Tensor | None,
+    sample_marginal: Tensor | None,
+    relaxation: float | None,
+    group: ProcessGroup | None,
+    out_dtype: torch.dtype | None,
+) -> tuple[Problem, torch.Size]:
+    """Return the problem in three dimensions and the shape that the result shall have."""
+    if scores.ndim < 2 or not scores.dtype.is_floating_point:
+        raise InputError(
+            f"scores must be a floating point tensor (..., N, M), got {scores.dtype} of shape "
+            f"{tuple(scores.shape)}"
+        )
+    if not 0 < epsilon < math.inf:
+        raise InputError(f"epsilon must be a finite number above 0, got {epsilon}")
+    if num_iters < 1:
+        raise InputError(f"num_iters must be at least 1, got {num_iters}")
+    if relaxation is not None and not 0 <= relaxation < math.inf:
+        raise InputError(
+            f"relaxation must be a finite number of at least 0 or None, got {relaxation}"
+        )
+    if out_dtype is not None and not out_dtype.is_floating_point:
+        raise InputError(f"out_dtype must be a floating point type, got {out_dtype}")
+    shape = scores.shape
+    n, m = shape[-2:]
+    problem = Problem(
+        scores if len(shape) == 3 else scores.reshape(shape[:-2].numel(), n, m),
+        epsilon,
+        num_iters,
+        None if class_marginal is None else _marginal("class_marginal", class_marginal, scores, m),
+        None
+        if sample_marginal is None
+        else _marginal("sample_marginal", sample_marginal, scores, n, normalise=group is None),
+        relaxation,
+        group,
+        scores.dtype if out_dtype is None else out_dtype,
+    )
+    return problem, shape
+
+
+def _marginal(
+    name: str, marginal: Tensor, scores: Tensor, size: int, *, normalise: bool = True
+) -> Tensor:
+    """Return ``marginal`` as ``(size,)`` or ``(P, size)`` of the compute type, sum one."""
+    lead = scores.shape[:-2]
+    if marginal.shape not in ((size,), (*lead, size)):
+        raise InputError(
+            f"{name} must have shape ({size},) or {(*lead, size)} to fit the scores "
+            f"{tuple(scores.shape)}, got {tuple(marginal.shape)}"
+        )
+    if marginal.device != scores.device:
+        raise InputError(
+            f"{name} must lie on the device of the scores ({scores.device}), got {marginal.device}"
+        )
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    values = marginal.detach().to(dtype)
+    total = values.sum(-1, keepdim=True)
+    if values.device.type == "cpu" and not torch.compiler.is_compiling():
+        usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
+        if not usable and size and normalise:
+            raise InputError(
+                f"{name} must be finite, non-negative and not zero throughout, got values from "
+                f"{float(values.min())} to {float(values.max())}"
+            )
+    if normalise:
+        values = values / total
+    return values if values.ndim == 1 else values.reshape(-1, size)
+
+
+def _solve(problem: Problem, backend: str) -> Tensor:
+    if backend != "auto":
+        chosen = BACKENDS.get(backend)
+        reasons = chosen.obstacles(problem)
+        if reasons:
+            raise InputError(f"backend {backend!r} cannot be used: {'; '.join(reasons)}")
+        return chosen.solve(problem)
+    if problem.scores.is_cuda:
+        cuda = BACKENDS.get("cuda")
+        reasons = cuda.obstacles(problem)
+        if not reasons:
+            return cuda.solve(problem)
+        _log_once("torch takes over from the CUDA kernels: " + "; ".join(reasons))
+    return BACKENDS.get("torch").solve(problem)
+
+
+def _log_once(message: str) -> None:
+    if message not in _logged:
+        _logged.add(message)
+        _log.warning(message)

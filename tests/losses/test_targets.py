@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from crkd.losses.targets import joint_targets
+
+
+def test_two_labelled_and_one_unlabelled_by_hand():
+    pseudo = torch.tensor([[[[0.25, 0.75]]], [[[0.5, 0.5]]]])  # V 2, H 1, N 1, M 2
+    targets = joint_targets(torch.tensor([2, 0]), pseudo, num_known=3)
+    expected = torch.tensor(
+        [
+            [[[0, 0, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0.25, 0.75]]],
+            [[[0, 0, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0.5, 0.5]]],
+        ]
+    )
+    assert torch.equal(targets, expected)
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(0, 4), (4, 0), (3, 2)])
+def test_rows_sum_to_one_and_keep_to_their_side(labelled: int, unlabelled: int):
+    labels = torch.arange(labelled)
+    pseudo = torch.randn(2, 3, unlabelled, 5, dtype=torch.float64).softmax(-1)
+    targets = joint_targets(labels, pseudo, num_known=6)
+    assert targets.shape == (2, 3, labelled + unlabelled, 11)
+    assert targets.dtype == pseudo.dtype
+    torch.testing.assert_close(targets.sum(-1), torch.ones_like(targets[..., 0]))
+    assert not targets[:, :, :labelled, 6:].any()
+    assert not targets[:, :, labelled:, :6].any()
+    assert torch.equal(targets[:, :, :labelled].argmax(-1), labels.expand(2, 3, -1))
