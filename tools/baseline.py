@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crkd.commands.main import run_verb  # noqa: E402
+from crkd.commands.main import run_verb
 
 if __name__ == "__main__":
     sys.exit(run_verb("baseline"))

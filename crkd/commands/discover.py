@@ -67,13 +67,11 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str]) 
 
     from crkd.engine.find import find_stage1, free_folder
     from crkd.engine.pretrain import pretrain
-    from crkd.engine.setup import split_of
+    from crkd.engine.setup import split_entry, split_of
 
-    fingerprint = split_of(config).fingerprint()
+    known = split_entry(split_of(config))["known"]
     place = Path(given.out).parent if given.out else run_name(config, "pretrain").parent
-    found = find_stage1(
-        [place, RUNS], dataset=config.dataset, fingerprint=fingerprint, seed=config.seed
-    )
+    found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
     unfinished = place / f"pretrain-seed{config.seed}"
     if found is not None:
         print(f"stage 1: {found[0]}", file=sys.stderr)

@@ -14,7 +14,6 @@ import math
 import types
 import typing
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, TypeVar
 
 from crkd.core.errors import InputError
@@ -41,7 +40,6 @@ class Range:
         return math.isfinite(value) and above and value <= self.high
 
 
-@cache
 def field_types(cls: type) -> dict[str, Any]:
     """Return the resolved type of every field of a dataclass, ``Annotated`` kept."""
     return typing.get_type_hints(cls, include_extras=True)
@@ -103,7 +101,7 @@ def convert(expected: Any, value: object, key: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict) or not all(isinstance(k, str) for k in value):
             _refuse(key, value, "a block of named options")
-        return dict(value)  # type: ignore[call-overload]
+        return dict(value)
     if dataclasses.is_dataclass(expected):
         return build(typing.cast(type, expected), value, key)
     return _scalar(expected, value, key)
@@ -112,12 +110,14 @@ def convert(expected: Any, value: object, key: str) -> Any:
 def _sequence(inner: tuple[Any, ...], value: object, key: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         _refuse(key, value, "a list such as [a, b]")
-    items = list(value)  # type: ignore[call-overload]
+    items = list(value)
     if len(inner) == 2 and inner[1] is Ellipsis:
         return tuple(convert(inner[0], v, f"{key}[{i}]") for i, v in enumerate(items))
     if len(items) != len(inner):
         _refuse(key, value, f"a list of {len(inner)} values")
-    return tuple(convert(t, v, f"{key}[{i}]") for i, (t, v) in enumerate(zip(inner, items)))
+    return tuple(
+        convert(t, v, f"{key}[{i}]") for i, (t, v) in enumerate(zip(inner, items, strict=True))
+    )
 
 
 def _scalar(expected: type, value: object, key: str) -> Any:

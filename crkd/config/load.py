@@ -37,9 +37,9 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.events.AliasEvent):
             raise InputError("YAML aliases (*name) are not allowed; write the value out")
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def parse_yaml(text: str, origin: str) -> Any:
@@ -49,7 +49,7 @@ def parse_yaml(text: str, origin: str) -> Any:
         InputError: broken YAML, a duplicate key, an alias or a tag.
     """
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(text, _StrictLoader)
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

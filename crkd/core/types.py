@@ -17,7 +17,7 @@ class Batch(NamedTuple):
     Attributes:
         views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones.
         labels: ``(B,)`` int64, class ids in ``[0, K)`` for labelled samples, -1 for the others.
-        index: ``(B,)`` int64, position of each sample in its training set.
+        sample_id: ``(B,)`` int64, number of each sample: labelled ones first, then the others.
         num_labelled: rows ``[0, num_labelled)`` are labelled, the rest are not. A host integer,
             so that slicing needs no look at device memory.
         num_large: how many of the views are large crops.
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     views: tuple[Tensor, ...]
     labels: Tensor
-    index: Tensor
+    sample_id: Tensor
     num_labelled: int
     num_large: int
 

@@ -155,7 +155,7 @@ class Feed:
         self.seed = seed
         self.device = device
         self.steps_per_epoch = max(1, round(sum(sizes) / sum(self.counts)))
-        self._labels = torch.from_numpy(np.asarray(labels, np.int64)).to(device)
+        self._labels = torch.tensor(np.asarray(labels, np.int64), device=device)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps ``[start, stop)``."""

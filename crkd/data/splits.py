@@ -169,7 +169,7 @@ def label_hash(labels: Labels) -> str:
     """Return the SHA-256 of labels as little-endian int64.
 
     >>> label_hash(np.array([0, 1]))[:12]
-    '3f7e3a52d6d1'
+    '9d34149fbd1f'
     """
     return hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()
 

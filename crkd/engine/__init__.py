@@ -1,0 +1,1 @@
+"""Puts the parts together: training, evaluation, run folders."""

@@ -18,7 +18,7 @@ from crkd.engine.pretrain import network_for
 from crkd.engine.progress import console
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo
-from crkd.engine.setup import RunData, num_novel_classes, prepare
+from crkd.engine.setup import RunData, num_novel_classes, prepare, split_entry
 from crkd.engine.views import discovery_views
 from crkd.models.network import Network
 from crkd.models.weights import load_strict
@@ -34,8 +34,7 @@ def load_stage1(
             not finished.
     """
     info = parent.read_info()
-    fingerprint = data.split.fingerprint()
-    if not matches(info, config.dataset, fingerprint):
+    if not matches(info, config.dataset, split_entry(data.split)["known"]):
         raise InputError(
             f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
@@ -99,7 +98,7 @@ def discover(
         kind="discovered",
         status="running",
         dataset=config.dataset,
-        split={"name": data.split.name, "fingerprint": data.split.fingerprint()},
+        split=split_entry(data.split),
         classes=data.class_entries(num_novel),
         preprocessing=data.preprocessing(),
         heads={"num_heads": config.model.num_heads, "chosen_head": None},

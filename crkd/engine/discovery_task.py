@@ -103,9 +103,7 @@ class DiscoveryTask:
             named["swapped_over"] = over
         if self.modules.terms:
             inputs = self._distillation_inputs(student, batch)
-            for settings, term in zip(
-                self.settings.distillation, self.modules.terms, strict=True
-            ):
+            for settings, term in zip(self.settings.distillation, self.modules.terms, strict=True):
                 raw = term(inputs)
                 loss = loss + settings.weight * raw
                 named[settings.name] = raw

@@ -95,4 +95,6 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         header = json.loads(content[8 : 8 + length])
         return load(content), json.loads(header["__metadata__"]["crkd"])
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged or not of this program ({error}); restore it") from None
+        raise InputError(
+            f"{path} is damaged or not of this program ({error}); restore it"
+        ) from None

@@ -23,21 +23,28 @@ def runs_below(*roots: Path) -> list[tuple[Path, RunInfo]]:
     return sorted(found.items(), key=lambda item: item[1].finished or "", reverse=True)
 
 
-def matches(info: RunInfo, dataset: str, fingerprint: str) -> bool:
-    """Return whether a run is a finished stage 1 of this data set and split."""
+def matches(info: RunInfo, dataset: str, known: str) -> bool:
+    """Return whether a run is a finished stage 1 of this data set and these known classes."""
     return (
         info.kind == "supervised"
         and info.status == "complete"
         and info.dataset == dataset
-        and info.split["fingerprint"] == fingerprint
+        and info.split["known"] == known
     )
 
 
 def find_stage1(
-    roots: list[Path], *, dataset: str, fingerprint: str, seed: int
+    roots: list[Path], *, dataset: str, known: str, seed: int
 ) -> tuple[Path, RunInfo] | None:
-    """Return the newest finished stage-1 run of a data set and split, same seed preferred."""
-    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, fingerprint)]
+    """Return the newest finished stage-1 run, the same seed preferred.
+
+    Args:
+        roots: folders to search.
+        dataset: name of the data set.
+        known: digest of the known classes, see :func:`crkd.engine.setup.split_entry`.
+        seed: preferred seed.
+    """
+    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, known)]
     same_seed = [r for r in candidates if r[1].seed == seed]
     return next(iter(same_seed or candidates), None)
 

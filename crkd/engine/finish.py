@@ -51,7 +51,9 @@ def finish_run(
     predictions = table(answers, data, info.num_novel, chosen_head, baselines)
     metrics = write_results(run, predictions)
     if len(data.parts.known_val):
-        metrics["validation"] = {"known": {"acc": _validation_accuracy(network, data, config, device)}}
+        metrics["validation"] = {
+            "known": {"acc": _validation_accuracy(network, data, config, device)}
+        }
         run.write_metrics(metrics)
     info.heads["chosen_head"] = chosen_head
     info.seconds = round(seconds, 1)
@@ -66,8 +68,11 @@ def write_results(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
     predictions.save(run.path / "predictions.parquet")
     metrics = evaluate(predictions)
     run.write_metrics(metrics)
-    part = "test" if (predictions.of("test") & (predictions.label >= 0)).any() else "train"
-    draw_confusion(confusion(predictions, part), run.path / "confusion.png")
+    labelled = [
+        p for p in ("test", "train") if (predictions.of(p) & (predictions.label >= 0)).any()
+    ]
+    if labelled:
+        draw_confusion(confusion(predictions, labelled[0]), run.path / "confusion.png")
     return metrics
 
 

@@ -32,14 +32,16 @@ class Answers:
     @property
     def known(self) -> NDArray[np.int64]:
         """Return the best known class of each image, ``(N,)``."""
-        return self.known_logits.argmax(-1)
+        best: NDArray[np.int64] = self.known_logits.argmax(-1)
+        return best
 
     @property
     def novel(self) -> NDArray[np.int64]:
         """Return the best novel class of each head, ``(H, N)`` in [0, M)."""
         if 0 in self.novel_logits.shape:
             return np.zeros(self.novel_logits.shape[:2], np.int64)
-        return self.novel_logits.argmax(-1)
+        best: NDArray[np.int64] = self.novel_logits.argmax(-1)
+        return best
 
     def joint_logits(self, head: int) -> NDArray[np.float32]:
         """Return known and novel logits of one head side by side, ``(N, C)``."""
@@ -56,7 +58,8 @@ class Answers:
         """Return the largest softmax probability of each image, of one head or the known part."""
         logits = self.known_logits if head is None else self.joint_logits(head)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (1.0 / shifted.sum(axis=1)).astype(np.float32)
+        largest: NDArray[np.float32] = (1.0 / shifted.sum(axis=1)).astype(np.float32)
+        return largest
 
 
 @torch.inference_mode()
@@ -79,12 +82,12 @@ def answer(
     training = network.training
     network.eval()
     parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
-    bounds = [np.arange(i, min(i + batch_size, len(store))) for i in range(0, len(store), batch_size)]
+    bounds = [
+        np.arange(i, min(i + batch_size, len(store))) for i in range(0, len(store), batch_size)
+    ]
     for pixels in store.batches(bounds):
         ids = torch.arange(len(pixels), device=pixels.device)
-        view = make_view(
-            pixels, recipe, seed=0, epoch=0, image_id=ids, view=0, mean=mean, std=std
-        )
+        view = make_view(pixels, recipe, seed=0, epoch=0, image_id=ids, view=0, mean=mean, std=std)
         with autocast(precision, device):
             out = network([view])
         novel = None if out.novel_logits is None else out.novel_logits[0].float().cpu()

@@ -63,8 +63,7 @@ def running(run: RunFolder) -> Iterator[None]:
     except Interrupted as stop:
         _set_status(run, "interrupted")
         raise Interrupted(
-            f"{stop}; the state is saved, go on with the same command and "
-            f"--out {run.path} --resume"
+            f"{stop}; the state is saved, go on with the same command and --out {run.path} --resume"
         ) from None
     except BaseException:
         _set_status(run, "failed")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +37,10 @@ class Task(Protocol):
     """One stage's mathematics: what is trained, and the loss of a batch."""
 
     stage: str
-    modules: nn.Module
-    """Everything that is trained or saved, the network among it."""
+
+    @property
+    def modules(self) -> nn.Module:
+        """Everything that is trained or saved, the network among it."""
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimise and the named terms to log, all scalars."""
@@ -57,7 +59,7 @@ def graceful_stop() -> Iterator[list[int]]:
     A second signal of the same kind acts as usual, for those who cannot wait for the step.
     """
     received: list[int] = []
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
@@ -72,8 +74,8 @@ def graceful_stop() -> Iterator[list[int]]:
     try:
         yield received
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)
 
 
 class Loop:
@@ -157,7 +159,7 @@ class Loop:
             group["lr"] = rate
         loss, terms = self.task.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         bad = ~torch.isfinite(loss.detach())
         self._skip.copy_(bad)
         self.optimiser.step()
@@ -179,7 +181,9 @@ class Loop:
         self._sums = {}
         means = {name: float(s / n) for name, (s, n) in zip(names, pairs, strict=True)}
         if first_bad >= 0:
-            wrong = [name for name, value in means.items() if not torch.isfinite(torch.tensor(value))]
+            wrong = [
+                name for name, value in means.items() if not torch.isfinite(torch.tensor(value))
+            ]
             raise NonFiniteLossError(
                 f"the loss became NaN or infinite at step {first_bad} (terms: {', '.join(wrong)}); "
                 "lower the learning rate, or use --set loop.precision=float32"

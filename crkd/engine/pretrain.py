@@ -13,7 +13,7 @@ from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.loop import Loop
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo
-from crkd.engine.setup import RunData, prepare
+from crkd.engine.setup import RunData, prepare, split_entry
 from crkd.engine.supervised_task import SupervisedTask
 from crkd.engine.views import pretraining_views
 from crkd.models.network import Network, build_network
@@ -73,7 +73,7 @@ def pretrain(
         kind="supervised",
         status="running",
         dataset=config.dataset,
-        split={"name": data.split.name, "fingerprint": data.split.fingerprint()},
+        split=split_entry(data.split),
         classes=data.class_entries(0),
         preprocessing=data.preprocessing(),
         heads={"num_heads": 0, "chosen_head": None},

@@ -59,7 +59,7 @@ class TrainingProgress:
         self._last_step, self._last_time = step, now
         parts = [f"{name} {value:.3f}" for name, value in figures.items() if name != "lr"]
         parts.append(f"{rate:,.0f} images/s")
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_available():
             parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
         text = ", ".join(parts)
         self._progress.update(self._task, completed=step, figures=text)

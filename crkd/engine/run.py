@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from crkd.config.load import dump_config, parse_yaml
 from crkd.config.check import build
+from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.engine.files import load_tensors, read_json, save_tensors, write_bytes, write_json
@@ -31,7 +31,7 @@ class RunInfo:
         kind: "supervised" (stage 1), "discovered" (stage 2) or "baseline".
         status: "running", "interrupted", "failed" or "complete".
         dataset: name of the data set, "folder" for own images.
-        split: ``{"name", "fingerprint"}`` of the class split.
+        split: ``{"name", "fingerprint", "known"}`` of the class split, see ``engine.setup``.
         classes: one entry a class the model can answer, in joint id order:
             ``{"id", "name", "kind": "known" | "novel"}``.
         preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.
@@ -209,7 +209,7 @@ def _check_info(info: RunInfo, path: Path) -> None:
         and {"image_size", "mean", "std"} <= info.preprocessing.keys()
         and isinstance(info.heads, dict)
         and isinstance(info.split, dict)
-        and {"name", "fingerprint"} <= info.split.keys()
+        and {"name", "fingerprint", "known"} <= info.split.keys()
     )
     if not sound:
         raise InputError(f"{path} is damaged: its entries do not fit each other; restore it")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.data.dataset import Dataset, load_dataset
-from crkd.data.partition import Partition, Part, partition
+from crkd.data.partition import Part, Partition, partition
 from crkd.data.splits import ClassSplit, load_split
 from crkd.data.storage import ImageStore, StorageMode, choose_storage
 from crkd.engine.progress import console
@@ -99,11 +101,8 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     Raises:
         InputError: the data set, the split or an image is missing or wrong.
     """
-    if config.dataset == "folder":
-        dataset, split = _own_images(config)
-    else:
-        dataset = load_dataset(config.dataset, config.data.root, download=download)
-        split = split_of(config)
+    dataset, split = load_images(config, download=download)
+    if config.dataset != "folder":
         split.check(dataset)
     parts = partition(
         dataset, split, validation_fraction=config.data.validation_fraction, seed=config.seed
@@ -114,6 +113,14 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
 
 
+def load_images(config: Config, *, download: bool = False) -> tuple[Dataset, ClassSplit]:
+    """Return the configured data set and split, not yet checked against each other."""
+    if config.dataset == "folder":
+        return _own_images(config)
+    dataset = load_dataset(config.dataset, config.data.root, download=download)
+    return dataset, split_of(config)
+
+
 def split_of(config: Config) -> ClassSplit:
     """Return the split that a configuration means; own images are listed for it, not decoded."""
     if config.dataset == "folder":
@@ -122,6 +129,17 @@ def split_of(config: Config) -> ClassSplit:
     if config.class_order_seed is not None:
         split = split.reordered(config.class_order_seed)
     return split
+
+
+def split_entry(split: ClassSplit) -> dict[str, str]:
+    """Return what ``run.json`` says of a split.
+
+    Stage 1 depends on the known classes alone, so a discovery may start from every run whose
+    ``known`` digest is its own.
+    """
+    known = [split.dataset, *split.joint_names[: len(split.known)]]
+    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    return {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
 
 
 def _own_images(config: Config) -> tuple[Dataset, ClassSplit]:
@@ -135,7 +153,11 @@ def _own_images(config: Config) -> tuple[Dataset, ClassSplit]:
     assert config.data.known is not None
     novel = None if config.data.novel is None else Path(config.data.novel)
     return folder_dataset(
-        Path(config.data.known), novel, skip_unreadable=config.data.skip_unreadable, log=_say
+        Path(config.data.known),
+        novel,
+        skip_unreadable=config.data.skip_unreadable,
+        image_size=config.data.image_size,
+        log=_say,
     )
 
 

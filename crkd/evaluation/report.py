@@ -199,6 +199,9 @@ def _counts(predictions: Predictions) -> dict[str, Any]:
             "unlabelled": int(np.sum(label < 0)),
         }
     head = predictions.chosen_head
-    used = 0 if head is None else np.unique(predictions.novel_heads[head][predictions.of("train")])
-    counts["train"]["clusters_used"] = int(np.size(used)) if head is not None else None
+    counts["train"]["clusters_used"] = (
+        None
+        if head is None
+        else int(np.unique(predictions.novel_heads[head][predictions.of("train")]).size)
+    )
     return counts

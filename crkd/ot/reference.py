@@ -44,10 +44,10 @@ def solve(problem: Problem) -> Tensor:
 
 
 def scaled(problem: Problem) -> Tensor:
-    """Return scores / epsilon in the compute type, bounded; -inf and NaN stay what they are."""
+    """Return scores / epsilon in the compute type; finite ones are bounded and stay finite."""
     scores = problem.scores.to(problem.compute_dtype)
-    x = (scores / problem.epsilon).clamp(-LARGEST, LARGEST)
-    return x.masked_fill_(scores == -torch.inf, -torch.inf)
+    x = (scores / problem.epsilon).clamp_(-LARGEST, LARGEST)
+    return torch.where(scores.isinf(), scores, x)
 
 
 def log_marginals(problem: Problem) -> tuple[Tensor, Tensor]:

@@ -190,7 +190,7 @@ def test_single_colour_operations_are_pillows(operation: int, name: str, side: i
     if name == "hue":
         ours = colour.shift_hue(images.float(), drawn.hue)
     else:
-        ours = colour.colour_jitter(images.float(), only)
+        ours = colour.colour_jitter(images.float(), only, with_hue=False)
     apply = getattr(reference, f"adjust_{name}")
     factors = getattr(drawn, name)
     theirs = [levels(apply(pil(i), f.item())) for i, f in zip(images, factors, strict=True)]

@@ -85,7 +85,10 @@ def test_resnet8_computes_what_the_paper_draws():
     torch.testing.assert_close(backbone(images), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["resnet8", "resnet8x4", "resnet18", VIT, "timm:resnet10t"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet8", "resnet8x4", "resnet18", VIT, "timm:resnet10t", "timm:mobilenetv3_small_050"],
+)
 @pytest.mark.parametrize("side", [16, 18, 32])
 def test_every_side_passes_and_the_maps_have_the_stated_channels(name: str, side: int):
     backbone = build_backbone(name, image_size=32).eval()

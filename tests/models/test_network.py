@@ -129,6 +129,11 @@ def test_adding_a_part_leaves_the_initial_weights_of_the_others():
     assert all(torch.equal(novel[n], more[n]) for n in novel if n.startswith("novel_heads."))
 
 
+def test_novel_and_over_heads_of_one_size_start_apart():
+    network = small(overclustering=1)
+    assert not torch.equal(network.novel_heads.prototypes, network.over_heads.prototypes)
+
+
 def test_frozen_teacher_is_apart_from_the_student():
     student = small()
     teacher = freeze(student)
@@ -182,6 +187,19 @@ def test_forward_is_one_graph(backend: str, maps: bool):
     torch.testing.assert_close(traced.novel_logits, plain.novel_logits)
     torch.testing.assert_close(traced.known_logits, plain.known_logits)
     assert len(traced.maps) == (4 if maps else 0)
+
+
+def test_a_compiled_training_step_has_the_gradients_of_the_plain_one():
+    torch._dynamo.reset()
+    plain, twin = small(seed=1), small(seed=1)
+    compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
+    for network, call in ((plain, plain), (twin, compiled)):
+        outputs = call(views(16, 16, 12, 12))
+        network.joint_logits(outputs).square().mean().backward()
+    for (name, ours), theirs in zip(twin.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=name)
+    for ours, theirs in zip(twin.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 class NoHostLook(TorchDispatchMode):

@@ -16,6 +16,11 @@ from crkd.data.augment.draws import ViewParameters
 _RED, _GREEN, _BLUE = 19595.0, 38470.0, 7471.0
 
 
+def per_image(values: Tensor) -> Tensor:
+    """Shape ``(B,)`` values so that they broadcast over ``(B, 3, h, w)``."""
+    return values.view(-1, 1, 1, 1)
+
+
 def luma(images: Tensor) -> Tensor:
     """Return the grey level of each pixel, ``(B, h, w)`` (Pillow ``convert("L")``)."""
     red, green, blue = images.unbind(1)
@@ -26,10 +31,9 @@ def luma(images: Tensor) -> Tensor:
 def mean_level(grey: Tensor) -> Tensor:
     """Return the rounded mean of ``(B, h, w)`` levels, ``(B, 1, 1, 1)`` (Pillow's contrast)."""
     count = grey.shape[1] * grey.shape[2]
-    # One row's sum is exact in float32; the whole image's may not be, hence the integers.
-    total = grey.sum(dim=2).to(torch.int64).sum(dim=1)
-    mean = torch.div(2 * total + count, 2 * count, rounding_mode="floor")
-    return mean.to(grey.dtype).view(-1, 1, 1, 1)
+    # Whole numbers: exact in float64 in whatever order the device adds them.
+    total = grey.sum(dim=(1, 2), dtype=torch.float64)
+    return per_image(torch.floor((total + 0.5 * count) / count).to(grey.dtype))
 
 
 def blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
@@ -60,35 +64,34 @@ def shift_hue(images: Tensor, hue: Tensor) -> Tensor:
     value = torch.maximum(torch.maximum(red, green), blue)
     lowest = torch.minimum(torch.minimum(red, green), blue)
     chroma = value - lowest
-    saturation = torch.floor(255.0 * chroma / value.clamp(min=1.0))
-    angle = _hue_level(red, green, blue, value, lowest, chroma)
-    turn = torch.trunc(hue.to(torch.float64) * 255.0).to(images.dtype).view(-1, 1, 1)
-    angle = angle + turn
+    # A whole quotient must not fall below itself on a device with inexact division.
+    saturation = torch.floor((255.0 * chroma + 0.5) / value.clamp(min=1.0))
+    angle = _hue_level(red, green, blue, lowest, chroma)
+    angle = angle + hue_turn(hue).to(images.dtype).view(-1, 1, 1)
     angle = angle - 256.0 * torch.floor(angle * 2.0**-8)
     return _from_hsv(angle, saturation, value)
 
 
-def _hue_level(
-    red: Tensor, green: Tensor, blue: Tensor, value: Tensor, lowest: Tensor, chroma: Tensor
-) -> Tensor:
-    """Return Pillow's 8-bit hue.
+def hue_turn(hue: Tensor) -> Tensor:
+    """Return the whole levels of 1/255 by which torchvision turns Pillow's hue, float64."""
+    return torch.trunc(hue.to(torch.float64) * 255.0)
 
-    Within each sixth of the circle the hue is ``base`` plus or minus the distance of the middle
-    channel from the largest, in units of the chroma. Written with one division, it rounds as
-    Pillow's mixed float and double arithmetic does, for every one of the 2**24 colours.
+
+def _hue_level(red: Tensor, green: Tensor, blue: Tensor, lowest: Tensor, chroma: Tensor) -> Tensor:
+    """Return Pillow's 8-bit hue; arbitrary where the chroma is zero, since it is not used there.
+
+    The smallest channel fixes the third of the circle, the other two the place within it. With
+    one division a pixel this rounds as Pillow's mixed float and double arithmetic does, for
+    every one of the 2**24 colours.
     """
-    middle = red + green + blue - value - lowest
-    part = (value - middle) / chroma.clamp(min=1.0)
-    red_green, red_blue, green_blue = red >= green, red >= blue, green >= blue
-    base = torch.where(
-        red_blue,
-        torch.where(red_green & ~green_blue, -1.0, 1.0),
-        torch.where(red_green & ~green_blue, 5.0, 3.0),
-    )
-    sign = torch.where(red_green ^ red_blue ^ green_blue, -1.0, 1.0)
-    sixths = (base + sign * part) / 6.0
-    turns = sixths + (sixths < 0.0)
-    return torch.floor(turns * 255.0) * (chroma > 0.0)
+    no_blue, no_red = blue == lowest, red == lowest
+    place = torch.where(no_blue, green - red, torch.where(no_red, blue - green, red - blue))
+    # Between blue and red the circle closes: Pillow counts the red side from below zero.
+    closing = torch.where(red >= blue, -1.0, 5.0)
+    third = torch.where(no_blue, 1.0, torch.where(no_red, 3.0, closing))
+    # Divided by a tensor: CUDA multiplies by the reciprocal of a number, which rounds otherwise.
+    turns = (third + place / chroma.clamp(min=1.0)) / red.new_full((), 6.0)
+    return torch.floor((turns - torch.floor(turns)) * 255.0)
 
 
 def _from_hsv(angle: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
@@ -110,18 +113,26 @@ def _from_hsv(angle: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     )
 
 
-def colour_jitter(images: Tensor, parameters: ViewParameters) -> Tensor:
+def colour_jitter(images: Tensor, parameters: ViewParameters, with_hue: bool = True) -> Tensor:
     """Apply brightness, contrast, saturation and hue in each image's own order.
 
     Every image is hue-shifted once: the blends before it and the blends after it are two passes,
     in which a blend that is not an image's turn has the factor 1 and changes nothing.
+
+    Args:
+        images: ``(B, 3, h, w)`` levels.
+        parameters: of these images; whether they are drawn for jitter at all is not asked.
+        with_hue: whether the recipe has a hue shift; even one by zero passes through 8-bit HSV.
+
+    Returns:
+        levels of the same shape.
     """
     order = parameters.order
     place = (order == 3).to(torch.int64).argmax(dim=1)
     for step in range(3):
         images = _jitter_blend(images, parameters, order[:, step], place > step)
-    shifted = shift_hue(images, parameters.hue)
-    images = torch.where(_per_image(parameters.hue != 0), shifted, images)
+    if with_hue:
+        images = shift_hue(images, parameters.hue)
     for step in range(1, 4):
         images = _jitter_blend(images, parameters, order[:, step], place < step)
     return images
@@ -135,11 +146,11 @@ def _jitter_blend(
     factor = torch.where(active, factor, 1.0)
     grey = luma(images)
     degenerate = torch.where(
-        _per_image(operation == 1),
+        per_image(operation == 1),
         mean_level(grey),
-        torch.where(_per_image(operation == 2), grey.unsqueeze(1), 0.0),
+        torch.where(per_image(operation == 2), grey.unsqueeze(1), 0.0),
     )
-    return blend(degenerate, images, _per_image(factor))
+    return blend(degenerate, images, per_image(factor))
 
 
 def grayscale(images: Tensor) -> Tensor:
@@ -149,7 +160,7 @@ def grayscale(images: Tensor) -> Tensor:
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert the levels at or above each image's threshold, ``(B,)`` (Pillow ``solarize``)."""
-    return torch.where(images < _per_image(threshold), images, 255.0 - images)
+    return torch.where(images < per_image(threshold), images, 255.0 - images)
 
 
 def equalize(images: Tensor) -> Tensor:
@@ -167,8 +178,4 @@ def equalize(images: Tensor) -> Tensor:
     table = torch.div(before, divisor, rounding_mode="floor").clamp(max=255)
     identity = torch.arange(256, device=images.device, dtype=torch.int32)
     table = torch.where(step > 0, table, identity)
-    return table.gather(1, planes).to(images.dtype).view_as(images)
-
-
-def _per_image(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)
+    return table.gather(1, planes).to(images.dtype).view(images.shape)

@@ -45,9 +45,10 @@ def window_matrix(
 ) -> tuple[Tensor, ...]:
     """Return the weights that take one axis of the stored image to the view's axis.
 
-    Pillow keeps them as whole multiples of 2**-22. They come as two parts of eleven bits each,
-    ``upper * 2**-11 + lower * 2**-22``: products with 8-bit levels are then exact in float32 and
-    even in TF32, so that every device sums them to the same number in any order.
+    Pillow keeps them as whole multiples of 2**-22. They come as the sum of two parts, whole
+    multiples of 2**-11 and of 2**-22 with eleven digits each: products with 8-bit levels are then
+    exact in float32 and even in TF32, so that every device sums them to the same number in any
+    order.
 
     Args:
         start: ``(B,)`` first pixel of the window.
@@ -75,21 +76,26 @@ def window_matrix(
     height = (reach - (pixel.unsqueeze(1) - centre).abs()).clamp(min=0.0)
     total = height.sum(dim=2, keepdim=True).clamp(min=1.0)
     scaled = height * 2048.0
-    upper = torch.floor(scaled / total)
-    if _is_power_of_two(size) and stored <= size <= 1024:
-        return (upper,)
+    # To nearest, so that a device's last-digit error in a division cannot lose a whole unit.
+    upper = torch.floor(scaled / total + 0.5)
+    if one_part(size, stored):
+        return (upper * 2.0**-11,)
     lower = torch.floor((scaled - upper * total) * 2048.0 / total + 0.5)
-    return upper, lower
+    return upper * 2.0**-11, lower * 2.0**-22
 
 
-def _is_power_of_two(value: int) -> bool:
-    return value & (value - 1) == 0
+def one_part(size: int, stored: int) -> bool:
+    """Tell whether all weights are whole multiples of 2**-11: enlargement to a power of two."""
+    return size & (size - 1) == 0 and stored <= size <= 1024
 
 
 def _whole_levels(sums: list[Tensor]) -> Tensor:
     """Round weighted sums to levels, halves upwards, from the parts of the weights."""
-    total = sums[0] if len(sums) == 1 else sums[0] + torch.floor(sums[1] * 2.0**-11)
-    return torch.floor((total + 1024.0) * 2.0**-11).clamp(max=255.0)
+    total = sums[0]
+    if len(sums) > 1:
+        # Below 2**-11 only the whole multiples can carry over into the rounding.
+        total = total + torch.floor(sums[1] * 2048.0) * 2.0**-11
+    return torch.floor(total + 0.5)
 
 
 def affine(images: Tensor, parameters: ViewParameters) -> Tensor:
@@ -146,4 +152,3 @@ def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
     taps = (source.unsqueeze(2) == pixel).to(images.dtype).view(2 * radius + 1, side * side)
     matrix = (kernel @ taps).view(-1, 1, side, side)
     return torch.round(matrix @ images @ matrix.transpose(2, 3))
-

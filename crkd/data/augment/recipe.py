@@ -134,4 +134,3 @@ def _ordered(name: str, pair: tuple[float, float], low: float, high: float) -> N
         raise InputError(
             f"view {name} = {pair!r} is no range; give two rising numbers in {low} to {high}"
         )
-

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.data.augment import colour, geometry
+from crkd.data.augment import colour, geometry, in_place
 from crkd.data.augment.draws import ViewParameters, draw
+from crkd.data.augment.pieces import for_each_piece
 from crkd.data.augment.recipe import ViewRecipe
 
 
@@ -86,74 +87,85 @@ def render(
     Raises:
         InputError: the images are not square uint8 RGB.
     """
-    levels = render_levels(images, parameters, recipe)
-    return normalise(levels, mean, std, dtype, channels_last)
+    _check_images(images)
+    recipe.check_fits(images.shape[-1])
+    factor = [1.0 / (255.0 * spread) for spread in std]
+    offset = [-centre / spread for centre, spread in zip(mean, std, strict=True)]
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    shape = (len(images), 3, recipe.size, recipe.size)
+    if images.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Memory kept from call to call must not be born an inference tensor.
+        with torch.inference_mode(False), torch.no_grad():
+            view = torch.empty(shape, dtype=dtype, memory_format=layout)
+            _render_on_cpu(images, parameters, recipe, factor, offset, view)
+        return view
+    view = torch.empty(shape, dtype=dtype, device=images.device, memory_format=layout)
+    # Half precision would lose digits of the levels.
+    with torch.autocast(images.device.type, enabled=False):
+        levels = render_levels(images, parameters, recipe)
+        for channel in range(3):
+            view[:, channel] = levels[:, channel] * factor[channel] + offset[channel]
+    return view
 
 
-def render_levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe) -> Tensor:
-    """Render the view before normalisation: ``(B, 3, size, size)`` float32 levels 0 to 255."""
+def _check_images(images: Tensor) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, 3, S, S)"
         )
     if images.shape[2] != images.shape[3]:
-        raise InputError(f"stored images of {tuple(images.shape[2:])} px; store square ones")
-    # Levels above 256 would lose digits in a half-precision product.
-    with torch.autocast(images.device.type, enabled=False):
-        return _levels(images, parameters, recipe)
+        raise InputError(f"images are {tuple(images.shape[2:])} px; store them square")
 
 
-def _levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe) -> Tensor:
-    x = geometry.crop_resize_flip(images.to(torch.float32), parameters, recipe.size)
+def render_levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe) -> Tensor:
+    """Render a view before normalisation by the plain path, the specification.
+
+    Args:
+        images: ``(B, 3, S, S)`` uint8.
+        parameters: drawn for these images.
+        recipe: says which operations can occur.
+
+    Returns:
+        ``(B, 3, size, size)`` float32, whole levels 0 to 255.
+    """
+    levels = geometry.crop_resize_flip(images.to(torch.float32), parameters, recipe.size)
     if recipe.has_affine:
-        x = geometry.affine(x, parameters)
+        levels = geometry.affine(levels, parameters)
     if recipe.has_jitter:
-        x = _where(parameters.jitter, colour.colour_jitter, x, parameters)
+        jittered = colour.colour_jitter(levels, parameters, recipe.hue > 0)
+        levels = _choose(parameters.jitter, jittered, levels)
     if recipe.grayscale:
-        x = _where(parameters.grayscale, lambda v, _: colour.grayscale(v), x, parameters)
+        levels = _choose(parameters.grayscale, colour.grayscale(levels), levels)
     if recipe.blur:
-        x = _where(
-            parameters.blur,
-            lambda v, p: geometry.gaussian_blur(v, p.sigma, recipe.blur_radius),
-            x,
-            parameters,
-        )
+        blurred = geometry.gaussian_blur(levels, parameters.sigma, recipe.blur_radius)
+        levels = _choose(parameters.blur, blurred, levels)
     if recipe.solarize:
-        x = _where(
-            parameters.solarize, lambda v, p: colour.solarize(v, p.threshold), x, parameters
-        )
+        solarized = colour.solarize(levels, parameters.threshold)
+        levels = _choose(parameters.solarize, solarized, levels)
     if recipe.equalize:
-        x = _where(parameters.equalize, lambda v, _: colour.equalize(v), x, parameters)
-    return x
+        levels = _choose(parameters.equalize, colour.equalize(levels), levels)
+    return levels
 
 
-def _where(
-    chosen: Tensor,
-    operation: Callable[[Tensor, ViewParameters], Tensor],
-    levels: Tensor,
+def _choose(chosen: Tensor, changed: Tensor, levels: Tensor) -> Tensor:
+    return torch.where(colour.per_image(chosen), changed, levels)
+
+
+def _render_on_cpu(
+    images: Tensor,
     parameters: ViewParameters,
-) -> Tensor:
-    """Apply ``operation`` to the chosen images."""
-    if levels.device.type == "cpu" and not torch.compiler.is_compiling():
-        # Finding the rows costs nothing here; on a GPU it would make the host wait.
-        index = chosen.nonzero().squeeze(1)
-        if len(index):
-            levels.index_copy_(0, index, operation(levels[index], parameters.rows(index)))
-        return levels
-    return torch.where(chosen.view(-1, 1, 1, 1), operation(levels, parameters), levels)
+    recipe: ViewRecipe,
+    factor: list[float],
+    offset: list[float],
+    view: Tensor,
+) -> None:
+    """Fill ``view`` with what :func:`render_levels` gives, normalised; piece by piece."""
+    scale = torch.tensor(factor).view(3, 1, 1)
+    shift = torch.tensor(offset).view(3, 1, 1)
 
+    def work(rows: slice) -> None:
+        with torch.autocast("cpu", enabled=False):
+            levels = in_place.render_levels(images[rows], parameters.rows(rows), recipe)
+            view[rows].copy_(levels.mul_(scale).add_(shift))
 
-def normalise(
-    levels: Tensor,
-    mean: Sequence[float],
-    std: Sequence[float],
-    dtype: torch.dtype,
-    channels_last: bool,
-) -> Tensor:
-    """Return ``(levels / 255 - mean) / std`` for ``(B, 3, h, w)`` levels."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    out = torch.empty(levels.shape, dtype=dtype, device=levels.device, memory_format=layout)
-    for channel, (centre, spread) in enumerate(zip(mean, std, strict=True)):
-        scaled = levels[:, channel] * (1.0 / (255.0 * spread)) - centre / spread
-        out[:, channel] = scaled
-    return out
+    for_each_piece(len(images), max(recipe.size, images.shape[-1]) ** 2, work)

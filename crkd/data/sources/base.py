@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +110,14 @@ class RowIds(Sequence[str]):
         """Return the number of ids."""
         return len(self._range)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
         """Return one id, or a list of them for a slice."""
-        rows = self._range[index]
-        if isinstance(rows, int):
-            return f"{self._part}/{rows:05d}"
-        return [f"{self._part}/{row:05d}" for row in rows]
+        if isinstance(index, slice):
+            return [f"{self._part}/{row:05d}" for row in self._range[index]]
+        return f"{self._part}/{self._range[index]:05d}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -26,7 +27,7 @@ class FileSource(ImageSource):
         ids: N unique names, usually the paths below the data folder.
 
     Raises:
-        InputError: the labels do not fit.
+        InputError: the labels do not fit, or two images have one name.
     """
 
     def __init__(
@@ -37,6 +38,9 @@ class FileSource(ImageSource):
         ids: Sequence[str],
     ) -> None:
         super().__init__(labels, class_names, ids)
+        if len(set(ids)) != len(ids):
+            twice = next(name for name, count in Counter(ids).items() if count > 1)
+            raise InputError(f"two images are called {twice!r}; rename or remove one of them")
         self.paths = tuple(paths)
 
     def read(self, index: int) -> Pixels:

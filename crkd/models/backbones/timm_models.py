@@ -32,7 +32,8 @@ class TimmBackbone(Backbone):
         # Any: what a timm model offers beyond nn.Module is not in its type.
         self.net: Any
         self.net, self._side = _create(name, image_size)
-        self.num_features = int(self.net.num_features)
+        # Some nets (MobileNetV3) widen their features once more behind the last map.
+        self.num_features = int(getattr(self.net, "head_hidden_size", self.net.num_features))
         channels = [int(info["num_chs"]) for info in getattr(self.net, "feature_info", [])]
         self._stages: list[int] = []
         if channels and hasattr(self.net, "forward_intermediates"):

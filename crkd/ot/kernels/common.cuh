@@ -66,6 +66,6 @@ __device__ __forceinline__ float finite_shift(float maximum) {
 
 // New scaling factor of a class; 0 where the class shall stay empty or nothing reaches it.
 __device__ __forceinline__ float class_factor(float wanted, float mass) {
-    if (mass == 0.0f || wanted == 0.0f) return mass != mass ? mass : 0.0f;
-    return wanted / mass;
+    if (mass != mass) return mass;
+    return mass == 0.0f || wanted == 0.0f ? 0.0f : fminf(wanted / mass, 1e30f);
 }

@@ -200,12 +200,12 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         X[j] = finite_shift(largest);
         v[j] = v_base[j] = class_factor(b[j], sum);
         h[j] = 0.0f;
-        partial[j] = top[j] == -INF ? 1.0f : exp2_fast((top[j] - largest) * scale);
+        mass[MP + j] = top[j] == -INF ? 1.0f : exp2_fast((top[j] - largest) * scale);
     }
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < TC; k++) {
-        const float shrink = partial[column(k)];
+        const float shrink = mass[MP + column(k)];
 #pragma unroll
         for (int t = 0; t < TR; t++) entry(t, k) *= shrink;
     }

@@ -1,0 +1,197 @@
+"""A person's own images: a folder a known class, and a folder of images not yet sorted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from crkd.core.errors import InputError, listed
+from crkd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from crkd.data.sources.base import UnreadableImageError
+from crkd.data.sources.decode import SUFFIXES, check_header, decode_image
+from crkd.data.sources.files import FileSource, image_files, readable_id
+from crkd.data.splits import ClassSplit
+from crkd.data.workers import parallel
+
+TRAINING_SIZES: Final = (32, 64, 96, 128, 224)
+_SAMPLED_SIZES: Final = 200
+
+
+class _File(NamedTuple):
+    """One image file: its place, its name in outputs, and its class or None."""
+
+    path: Path
+    image_id: str
+    class_name: str | None
+
+
+def folder_dataset(
+    known: Path,
+    novel: Path | None = None,
+    *,
+    skip_unreadable: bool = False,
+    image_size: int | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> tuple[Dataset, ClassSplit]:
+    """Return a person's own images as a data set called "folder", and its split.
+
+    Every image is looked at before training: its header, and its end where the format marks it;
+    what remains in doubt is decoded. With ``skip_unreadable`` every image is decoded.
+
+    The folders inside ``novel`` serve as hidden labels, for evaluation, only if every image lies
+    in one of them and there are at least two; otherwise the images carry no label, and the split
+    lists no novel class. A folder of ``novel`` that bears a known class's name counts as a class
+    of its own, called "NAME (novel)".
+
+    Args:
+        known: a folder a class, two or more; folders deeper down belong to their class.
+        novel: unlabelled images, flat or nested.
+        skip_unreadable: leave unreadable images out, and say how many, instead of raising.
+        image_size: side in pixels for training; None takes the largest of ``TRAINING_SIZES`` that
+            half of the images reach.
+        log: receives what the person should know.
+
+    Returns:
+        The data set, without a test part, and the split over its classes.
+
+    Raises:
+        InputError: a folder is missing, holds no image or lies in the other one, there are fewer
+            than two known classes, a class is empty, or an image cannot be read.
+    """
+    _check_folders(known, novel)
+    names = _class_folders(known)
+    files = [
+        _File(path, f"known/{readable_id(path, known)}", name)
+        for folder, name in names.items()
+        for path in image_files(folder)
+    ]
+    novel_files = [] if novel is None else _novel_files(novel, set(names.values()), log)
+    files = _readable(files + novel_files, skip_unreadable, log)
+    present = Counter(file.class_name for file in files)
+    empty = [name for name in names.values() if not present[name]]
+    if empty:
+        raise InputError(
+            f"the class folders {listed(empty)} in --known {str(known)!r} hold no image; add some "
+            f"({listed(sorted(SUFFIXES))}) or remove the folders"
+        )
+    hidden = {file.class_name for file in files if file.class_name} - set(names.values())
+    classes = (*names.values(), *sorted(hidden))
+    number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
+    source = FileSource(
+        [file.path for file in files],
+        [number.get(file.class_name, -1) for file in files],
+        classes,
+        [file.image_id for file in files],
+    )
+    size = image_size or _training_size(source.paths, log)
+    dataset = Dataset("folder", source, None, classes, size, IMAGENET_MEAN, IMAGENET_STD)
+    split = ClassSplit(
+        dataset="folder",
+        name="folders",
+        class_names=classes,
+        known=tuple(range(len(names))),
+        novel=tuple(range(len(names), len(classes))),
+        source=f"the folders of {known} and {novel}",
+    )
+    return dataset, split
+
+
+def _check_folders(known: Path, novel: Path | None) -> None:
+    for flag, folder in (("--known", known), ("--novel", novel)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{flag} {str(folder)!r} is not a folder; name a folder of images")
+    if novel is not None:
+        places = known.resolve(), novel.resolve()
+        if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+            raise InputError(
+                f"--known {str(known)!r} and --novel {str(novel)!r} lie within each other; keep "
+                "them apart, since an image is either labelled or not"
+            )
+
+
+def _class_folders(known: Path) -> dict[Path, str]:
+    """Return the class folders and their names, in the order of the names."""
+    loose = next((path for path in image_files(known) if path.parent == known), None)
+    if loose is not None:
+        raise InputError(
+            f"the image {loose.name!r} stands directly in --known {str(known)!r}; put every image "
+            "into the folder of its class"
+        )
+    folders = sorted(
+        path for path in known.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    if len(folders) < 2:
+        raise InputError(
+            f"--known {str(known)!r} holds {len(folders)} class folders; at least two are needed "
+            "to tell classes apart"
+        )
+    return {folder: readable_id(folder, known) for folder in folders}
+
+
+def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> list[_File]:
+    """Return the unlabelled images, with hidden classes where the folders give them."""
+    paths = list(image_files(novel))
+    if not paths:
+        raise InputError(
+            f"--novel {str(novel)!r} holds no image; add some ({listed(sorted(SUFFIXES))})"
+        )
+    tops = [path.relative_to(novel).parts[:-1][:1] for path in paths]
+    names = {top: readable_id(novel / top[0], novel) for top in set(tops) if top}
+    if () in tops or len(names) < 2:
+        log(f"{len(paths)} unlabelled images without folders of classes: no accuracy for them")
+        return [_File(path, f"novel/{readable_id(path, novel)}", None) for path in paths]
+    clashes = sorted(name for name in names.values() if name in known)
+    if clashes:
+        log(f"folders of --novel bear names of known classes, counted apart: {listed(clashes)}")
+    log(f"{len(names)} folders of --novel serve as hidden labels, for evaluation alone")
+    hidden = {top: f"{name} (novel)" if name in known else name for top, name in names.items()}
+    return [
+        _File(path, f"novel/{readable_id(path, novel)}", hidden[top])
+        for path, top in zip(paths, tops, strict=True)
+    ]
+
+
+def _readable(
+    files: Sequence[_File], skip_unreadable: bool, log: Callable[[str], None]
+) -> list[_File]:
+    """Return the files that can be read, or raise and name those that cannot."""
+
+    def problem(file: _File) -> UnreadableImageError | None:
+        try:
+            # Half a JPEG decodes into half a picture in lenient programs, so doubt is decoded.
+            if skip_unreadable or not check_header(file.path, str(file.path)):
+                decode_image(file.path, str(file.path))
+        except UnreadableImageError as error:
+            return error
+        return None
+
+    problems = list(parallel(problem, files))
+    bad = [error for error in problems if error is not None]
+    if not bad:
+        return list(files)
+    shown = listed((f"{error.path} ({error.reason})" for error in bad), limit=5)
+    if not skip_unreadable:
+        raise InputError(
+            f"{len(bad)} of {len(files)} images cannot be read: {shown}; mend or remove them, or "
+            "give --skip-unreadable to leave them out"
+        )
+    log(f"left out {len(bad)} of {len(files)} images that cannot be read: {shown}")
+    return [file for file, error in zip(files, problems, strict=True) if error is None]
+
+
+def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
+    """Return the largest training size that half of the images reach with their shorter side."""
+    step = max(1, len(paths) // _SAMPLED_SIZES)
+    sides = []
+    for path in paths[::step]:
+        with Image.open(path) as image:
+            sides.append(min(image.size))
+    median = float(np.median(sides))
+    size = max((size for size in TRAINING_SIZES if size <= median), default=TRAINING_SIZES[0])
+    log(f"images are trained at {size} px (median shorter side {median:.0f} px)")
+    return size

@@ -1,0 +1,104 @@
+"""The supervised upper bound: what the network reaches when the novel labels are given."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.data.feed import Feed
+from crkd.data.partition import partition
+from crkd.engine.finish import answer_parts, table, write_results
+from crkd.engine.inference import Answers
+from crkd.engine.lifecycle import begin_run, running
+from crkd.engine.loop import Loop
+from crkd.engine.pretrain import network_for
+from crkd.engine.provenance import pick_device
+from crkd.engine.run import RunFolder, RunInfo, utc_now
+from crkd.engine.setup import RunData, prepare, split_entry
+from crkd.engine.supervised_task import SupervisedTask
+from crkd.engine.views import pretraining_views
+
+NOTE = "supervised upper bound: trained WITH the labels of the novel images"
+
+
+def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = False) -> RunFolder:
+    """Train the stage-1 network on the labels of all classes and score it like a discovery.
+
+    The one place that trains on labels of novel images; the run says so.
+
+    Raises:
+        InputError: the novel images carry no labels.
+    """
+    device = pick_device(config.device)
+    data = prepare(config, device)
+    everything = _with_all_labels(config, data)
+    num_classes = len(data.split.order)
+    network = network_for(config, data, num_known=num_classes, num_novel=0).to(device)
+    feed = Feed(
+        everything.store(everything.parts.known_train),
+        everything.parts.known_train.labels,
+        None,
+        batch_size=config.pretrain.batch_size,
+        views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+        seed=config.seed,
+        device=device,
+    )
+    info = RunInfo(
+        kind="baseline",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(data.split),
+        classes=data.class_entries(len(data.split.novel)),
+        preprocessing=data.preprocessing(),
+        heads={"num_heads": 1, "chosen_head": 0},
+        seed=config.seed,
+        provenance={},
+        notes=[*data.notes, NOTE],
+    )
+    run = begin_run(out, info, config, device, resume=resume)
+    with running(run):
+        loop = Loop(
+            SupervisedTask(network, config, device),
+            feed,
+            config=config,
+            optimiser=config.pretrain.optimiser,
+            epochs=config.pretrain.epochs,
+            run=run,
+            device=device,
+        )
+        info.seconds = round(loop.train(resume=resume), 1)
+        answers = {
+            name: _divided(answer, data.num_known)
+            for name, answer in answer_parts(network, data, config, device).items()
+        }
+        info.model_sha256 = run.write_model(network.state_dict(), {"classes": info.classes})
+        write_results(run, table(answers, data, len(data.split.novel), 0, {}))
+        info.finished, info.status = utc_now(), "complete"
+        run.write_info(info)
+    return run
+
+
+def _with_all_labels(config: Config, data: RunData) -> RunData:
+    if not data.split.novel:
+        raise InputError(
+            f"split {data.split.name!r} has no novel class with labels; the supervised upper bound "
+            "needs labels of all classes"
+        )
+    known = dataclasses.replace(data.split, known=data.split.order, novel=())
+    parts = partition(
+        data.dataset,
+        known,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+    )
+    return dataclasses.replace(data, split=known, parts=parts, _stores={})
+
+
+def _divided(answers: Answers, num_known: int) -> Answers:
+    """Return the logits of all classes as those of a known and of one novel head."""
+    logits = answers.known_logits
+    return Answers(answers.features, logits[:, :num_known], np.asarray(logits[None, :, num_known:]))

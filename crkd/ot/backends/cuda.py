@@ -1,0 +1,71 @@
+"""Backend "cuda": the hand-written kernels in ``crkd/ot/kernels``."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+
+import torch
+from torch import Tensor
+
+from crkd.ot.cuda import operator, plans, solver
+from crkd.ot.problem import BACKENDS, Backend, Problem
+
+
+def _obstacles(problem: Problem) -> list[str]:
+    scores = problem.scores
+    reasons = list(_missing())
+    if not scores.is_cuda:
+        reasons.append(f"the scores lie on {scores.device}, not on a CUDA device")
+    elif _architecture(scores.device.index) < 80:
+        reasons.append("the kernels need compute capability 8.0 or later")
+    if scores.dtype not in solver.TYPES or problem.out_dtype not in solver.TYPES:
+        reasons.append(
+            "the kernels read and write float32, bfloat16 and float16, not "
+            f"{scores.dtype} to {problem.out_dtype}"
+        )
+    if problem.group is not None:
+        reasons.append("sums over a process group are taken between PyTorch operations")
+    if plans.streaming(*scores.shape[1:]) is None:
+        reasons.append(f"the kernels take at most 16384 classes, got {scores.shape[2]}")
+    return reasons
+
+
+@functools.cache
+def _missing() -> tuple[str, ...]:
+    """Say which packages or parts of PyTorch are missing."""
+    reasons = []
+    if torch.version.cuda is None:
+        reasons.append("this PyTorch is built without CUDA")
+    for package in ("cuda.core", "cuda.bindings"):
+        try:
+            found = importlib.util.find_spec(package) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            reasons.append(f"{package} is not installed (pip install 'crkd[cuda]')")
+    return tuple(reasons)
+
+
+@functools.cache
+def _architecture(index: int) -> int:
+    return solver.device(index).architecture
+
+
+def _solve(problem: Problem) -> Tensor:
+    arguments = (
+        problem.scores,
+        problem.epsilon,
+        problem.num_iters,
+        problem.class_marginal,
+        problem.sample_marginal,
+        problem.relaxation,
+        problem.out_dtype,
+    )
+    # The dispatcher costs as much as the launch; it is needed for tracing alone.
+    if torch.compiler.is_compiling() or type(problem.scores) is not Tensor:
+        return operator.sinkhorn(*arguments)
+    return solver.solve(*arguments)
+
+
+BACKENDS.register("cuda")(Backend(_obstacles, _solve))

@@ -1,0 +1,1 @@
+"""Hand-written CUDA kernels for Sinkhorn's iterations, compiled at their first use."""

@@ -1,0 +1,135 @@
+"""From kernel source to loaded kernel: NVRTC through ``cuda.core``, with a cache on disk.
+
+Neither a compiler nor CUDA headers are needed: the sources are package data without includes.
+Compiling needs no GPU; loading does.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+_SOURCES = Path(__file__).parents[1] / "kernels"
+
+
+def core() -> ModuleType:
+    """Return the module that holds ``Program`` and ``launch``; its place moved in version 0.5.
+
+    Raises:
+        ImportError: cuda-core is not installed.
+    """
+    import cuda.core
+
+    if hasattr(cuda.core, "Program"):
+        return cuda.core
+    import cuda.core.experimental
+
+    return cuda.core.experimental
+
+
+def source(name: str, constants: Mapping[str, int]) -> str:
+    """Return the whole text of one kernel: its compile-time constants, then the code."""
+    head = "".join(f"#define {key} {value}\n" for key, value in constants.items())
+    return head + (_SOURCES / "common.cuh").read_text() + (_SOURCES / f"{name}.cu").read_text()
+
+
+def cubin(name: str, constants: Mapping[str, int], architecture: str) -> bytes:
+    """Return the machine code of one kernel, from the disk if it was compiled before.
+
+    Args:
+        name: file of the kernel, without ``.cu``.
+        constants: values for the names that the file lists under "Compile-time".
+        architecture: for instance "sm_90".
+    """
+    text = source(name, constants)
+    key = "\n".join([architecture, str(_nvrtc_version()), text])
+    path = cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
+    try:
+        return path.read_bytes()
+    except OSError:
+        code = _compile(text, architecture)
+    _keep(path, code)
+    return code
+
+
+def cache_folder() -> Path:
+    """Return where compiled kernels are kept: ``$CRKD_CACHE``, else the user's cache folder."""
+    named = os.environ.get("CRKD_CACHE")
+    if named:
+        return Path(named) / "kernels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crkd" / "kernels"
+
+
+def load(code: bytes, function: str, shared_bytes: int, cluster: int) -> Any:
+    """Load machine code into the current CUDA context and return its kernel, ready to launch.
+
+    Args:
+        code: what :func:`cubin` returned.
+        function: name of the kernel function.
+        shared_bytes: dynamic shared memory that a block will ask for.
+        cluster: blocks of a cluster; above 8 needs a permission of its own.
+    """
+    from cuda.bindings import driver
+
+    kernel = core().ObjectCode.from_cubin(code).get_kernel(function)
+    handle = kernel.handle if hasattr(kernel, "handle") else kernel._handle
+    handle = driver.CUkernel(int(handle))
+    device = _checked(driver.cuCtxGetDevice())
+    attribute = driver.CUfunction_attribute
+    _checked(
+        driver.cuKernelSetAttribute(
+            attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes, handle, device
+        )
+    )
+    if cluster > 8:
+        _checked(
+            driver.cuKernelSetAttribute(
+                attribute.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1, handle, device
+            )
+        )
+    return kernel
+
+
+def _compile(text: str, architecture: str) -> bytes:
+    module = core()
+    options = module.ProgramOptions(arch=architecture, std="c++17")
+    return bytes(module.Program(text, "c++", options).compile("cubin").code)
+
+
+def _keep(path: Path, code: bytes) -> None:
+    """Write the cache entry in one step, so that no process reads half of it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(code)
+        os.replace(name, path)
+    except OSError:
+        # A read-only home costs a compilation in every process, nothing else.
+        return
+
+
+@functools.cache
+def _nvrtc_version() -> tuple[int, int]:
+    from cuda.bindings import nvrtc
+
+    _, major, minor = nvrtc.nvrtcVersion()
+    return int(major), int(minor)
+
+
+def _checked(answer: tuple[Any, ...]) -> Any:
+    """Return what a driver call answered.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    error, *values = answer
+    if int(error) != 0:
+        raise RuntimeError(f"the CUDA driver answered {error}")
+    return values[0] if values else None

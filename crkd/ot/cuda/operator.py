@@ -1,0 +1,61 @@
+"""The kernels as a PyTorch operator, ``torch.ops.crkd.sinkhorn``, for ``torch.compile``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from crkd.ot import reference
+from crkd.ot.cuda import solver
+from crkd.ot.problem import Problem
+
+_library = torch.library.Library("crkd", "FRAGMENT")
+_library.define(
+    "sinkhorn(Tensor scores, float epsilon, int num_iters, Tensor? class_marginal, "
+    "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype) -> Tensor"
+)
+_library.impl("sinkhorn", solver.solve, "CUDA")
+
+
+def _on_cpu(
+    scores: Tensor,
+    epsilon: float,
+    num_iters: int,
+    class_marginal: Tensor | None,
+    sample_marginal: Tensor | None,
+    relaxation: float | None,
+    out_dtype: torch.dtype,
+) -> Tensor:
+    problem = Problem(
+        scores,
+        epsilon,
+        num_iters,
+        class_marginal,
+        sample_marginal,
+        relaxation,
+        None,
+        out_dtype,
+    )
+    return reference.solve(problem).to(out_dtype).contiguous()
+
+
+_library.impl("sinkhorn", _on_cpu, "CPU")
+
+
+@torch.library.register_fake("crkd::sinkhorn", lib=_library)
+def _shape(
+    scores: Tensor,
+    epsilon: float,
+    num_iters: int,
+    class_marginal: Tensor | None,
+    sample_marginal: Tensor | None,
+    relaxation: float | None,
+    out_dtype: torch.dtype,
+) -> Tensor:
+    return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
+
+
+def sinkhorn(*arguments: object) -> Tensor:
+    """Call the operator; the arguments are those of :func:`crkd.ot.cuda.solver.solve`."""
+    result: Tensor = torch.ops.crkd.sinkhorn(*arguments)
+    return result

@@ -1,0 +1,160 @@
+"""How a problem of N samples and M classes is laid out on the device.
+
+A plan follows from N, M and the kind of device alone, never from the number of problems: the
+order of every sum, and with it every bit of a result, is the same whatever runs beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+_REGISTERS = 64
+"""Entries of the plan that one thread keeps in registers."""
+
+
+class Device(NamedTuple):
+    """What of a device matters here.
+
+    Attributes:
+        architecture: compute capability, 10 * major + minor.
+        shared_bytes: dynamic shared memory that one block may have.
+    """
+
+    architecture: int
+    shared_bytes: int
+
+    @property
+    def has_clusters(self) -> bool:
+        """Say whether blocks can form clusters that read each other's shared memory."""
+        return self.architecture in (90, 100, 103)
+
+
+class Resident(NamedTuple):
+    """Layout of ``resident.cu``; its header explains the letters in parentheses.
+
+    Attributes:
+        warps: warps of a block (WARPS).
+        lanes: lanes that share a row (LC), a power of two.
+        columns: columns of a lane (TC).
+        rows: row steps (TR).
+        rows_in_registers: row steps kept in registers (TRR), the others in shared memory.
+        cluster: blocks that share a problem (CLUSTER).
+        blocks_per_sm: blocks that shall fit a multiprocessor.
+    """
+
+    warps: int
+    lanes: int
+    columns: int
+    rows: int
+    rows_in_registers: int
+    cluster: int
+    blocks_per_sm: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        vectors = (self.warps + 8) * self.columns * self.lanes
+        entries = (self.rows - self.rows_in_registers) * self.columns * self.threads
+        return 4 * (vectors + entries)
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """Compile-time constants of the kernel."""
+        return {
+            "WARPS": self.warps,
+            "LC": self.lanes,
+            "TC": self.columns,
+            "TR": self.rows,
+            "TRR": self.rows_in_registers,
+            "CLUSTER": self.cluster,
+            "BLOCKS_PER_SM": self.blocks_per_sm,
+        }
+
+
+class Streaming(NamedTuple):
+    """Layout of ``streaming.cu``.
+
+    Attributes:
+        columns: columns of a lane (TC).
+        team: warps of a row (TEAM).
+        chunks: blocks of a problem.
+        chunks_per_group: chunks that are added up before the groups are.
+    """
+
+    columns: int
+    team: int
+    chunks: int
+    chunks_per_group: int
+
+    @property
+    def groups(self) -> int:
+        """Groups of chunks."""
+        return -(-self.chunks // self.chunks_per_group)
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * max(8, self.team)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        warps = max(8, self.team)
+        teams = warps // self.team
+        sums = 2 * teams * self.columns * self.team * 32 if teams > 1 else 0
+        return 4 * (4 * warps + sums)
+
+    def constants(self, step: int) -> dict[str, int]:
+        """Compile-time constants of the kernel for one kind of launch (0 to 3)."""
+        return {"STEP": step, "TC": self.columns, "TEAM": self.team}
+
+
+def resident(n: int, m: int, device: Device) -> Resident | None:
+    """Return the layout that keeps a whole problem on the chip, or None if none does."""
+    for cluster in _cluster_sizes(n * m, device):
+        for warps in (16, 8):
+            plan = resident_layout(n, m, cluster=cluster, warps=warps)
+            if plan is not None and plan.shared_bytes <= device.shared_bytes:
+                return plan
+    return None
+
+
+def _cluster_sizes(entries: int, device: Device) -> list[int]:
+    """Return the cluster sizes to try, best first: small problems gain nothing from company."""
+    if not device.has_clusters:
+        return [1]
+    first = next((size for size in (1, 2, 4, 8) if entries <= 16384 * size), 8)
+    return [size for size in (1, 2, 4, 8, 16) if size >= first]
+
+
+def resident_layout(
+    n: int, m: int, *, cluster: int, warps: int, lanes: int = 32, blocks_per_sm: int = 1,
+    registers: int = _REGISTERS,
+) -> Resident | None:
+    """Return the layout for a given cluster and block size, or None beyond 32 row steps."""
+    columns = max(1, math.ceil(m / lanes))
+    needed = max(1, math.ceil(math.ceil(n / cluster) / (warps * (32 // lanes))))
+    # The kernel sums rows in batches that are powers of two.
+    rows = next((size for size in (1, 2, 4, 8, 16, 24, 32) if size >= needed), None)
+    if rows is None or columns > registers:
+        return None
+    kept = min(rows, registers // columns)
+    return Resident(warps, lanes, columns, rows, kept, cluster, blocks_per_sm)
+
+
+def streaming(n: int, m: int) -> Streaming | None:
+    """Return the layout of the streaming kernels, or None for more than 16384 classes."""
+    for team in (1, 2, 4, 8, 16, 32):
+        if m <= team * 32 * 16:
+            break
+    else:
+        return None
+    columns = next(c for c in (1, 2, 4, 8, 16) if m <= team * 32 * c)
+    chunks = max(1, min(128, math.ceil(n * m / 16384), math.ceil(n / 8)))
+    return Streaming(columns, team, chunks, max(1, math.isqrt(chunks - 1) + 1))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crkd.config.check import build, plain
+from crkd.config.load import config_folder, dump_config, load_config, merge, parse_setting
+from crkd.config.load import parse_yaml
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+
+SHIPPED = sorted(config_folder().glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.stem)
+def test_every_shipped_configuration_is_valid(file: Path) -> None:
+    known = "images" if file.stem == "folder" else None
+    config = load_config(str(file), flags={"data": {"known": known}})
+    assert load_config(None, flags=plain(config)) == config
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.stem)
+def test_shipped_configurations_state_only_differences(file: Path) -> None:
+    values = parse_yaml(file.read_text(), str(file))
+
+    def repeated(block: dict, default: dict, key: str = "") -> list[str]:
+        found = []
+        for name, value in block.items():
+            if isinstance(value, dict) and isinstance(default.get(name), dict):
+                found += repeated(value, default[name], f"{key}{name}.")
+            elif value == default.get(name):
+                found.append(key + name)
+        return found
+
+    assert not repeated(values, plain(Config()))
+
+
+def test_resolved_configuration_reads_back() -> None:
+    config = load_config(None, ["discover.optimiser.lr=1e-3", "model.num_heads=2"])
+    assert build(Config, parse_yaml(dump_config(config), "dump")) == config
+
+
+def test_scientific_notation_is_a_number() -> None:
+    # PyYAML reads 1e-4 as a string.
+    assert load_config(None, ["pretrain.optimiser.weight_decay=1e-4"]).pretrain.optimiser == (
+        dataclasses.replace(
+            load_config(None).pretrain.optimiser, weight_decay=1e-4
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("discover.epoch=3", r"unknown configuration key 'discover.epoch' \(did you mean 'epochs"),
+        ("discover.epochs=0", r"'discover.epochs' is 0; it must be a number at least 1"),
+        ("discover.epochs=1.5", r"'discover.epochs' is 1.5; it must be a whole number"),
+        ("discover.epochs=true", r"'discover.epochs' is True; it must be a whole number"),
+        ("discover.optimiser.lr=.nan", "it must be a number above 0"),
+        ("discover.optimiser.name=adam", "it must be one of 'sgd', 'adamw'"),
+        ("discover.large=3", "must hold a block of keys"),
+        ("discover.distillation=class_relation", r"must be a list such as \[a, b\]"),
+        ("discover.distillation=[{nme: x}]", r"unknown configuration key 'discover.distillation\["),
+        ("loop.compile=1", "it must be true or false"),
+        ("data.validation_fraction=0.9", r"in \[0, 0.5\]"),
+        ("discover.epochs", "has no '='"),
+    ],
+)
+def test_errors_name_key_value_and_what_is_allowed(setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_config(None, [setting])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2\n", "duplicate configuration key 'seed' in line 2"),
+        ("a: &x 1\nb: *x\n", "aliases"),
+        ("a: !!python/object/apply:os.system ['true']\n", "not readable as YAML"),
+        ("a: [1\n", "not readable as YAML"),
+        ("1: 2\n", "is not text"),
+    ],
+)
+def test_hostile_yaml_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_yaml(text, "file")
+
+
+def test_missing_file_lists_the_shipped_ones() -> None:
+    with pytest.raises(InputError, match="shipped: .*digits"):
+        load_config("nothing-here")
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 5\ndiscover: {epochs: 7, batch_size: 99}\n")
+    config = load_config(str(file), ["discover.epochs=8"], {"seed": 6, "device": None})
+    assert (config.seed, config.discover.epochs, config.discover.batch_size) == (6, 8, 99)
+    assert config.model.backbone == "resnet8", "the data set's own file lies underneath"
+
+
+def test_options_are_replaced_as_a_whole() -> None:
+    under = {"view": {"recipe": "large", "options": {"flip": 0.0}}}
+    over = {"view": {"options": {"rotation": 3}}}
+    assert merge(under, over) == {"view": {"recipe": "large", "options": {"rotation": 3}}}
+
+
+keys = st.from_regex(r"[a-z]{1,5}(\.[a-z]{1,5}){0,2}", fullmatch=True)
+
+
+@given(keys, st.integers(-5, 5))
+def test_settings_nest(key: str, value: int) -> None:
+    nested = parse_setting(f"{key}={value}")
+    for name in key.split("."):
+        nested = nested[name]
+    assert nested == value
+
+
+@given(st.text(max_size=80))
+def test_any_text_gives_values_or_a_clear_error(text: str) -> None:
+    try:
+        build(Config, parse_yaml(text, "file") or {})
+    except InputError as error:
+        assert "\n" not in str(error).strip()

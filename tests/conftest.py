@@ -1,0 +1,24 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    # Several small tests share few cores; more threads would only wait for each other.
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets; the test is skipped where it is absent."""
+    folder = ROOT.parent / "shared" / "data"
+    if not (folder / "cifar100-test.parquet").is_file():
+        pytest.skip("the real data sets are not here (../shared/data)")
+    return folder

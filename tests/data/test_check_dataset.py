@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crkd.data.check import check_dataset
+from crkd.data.dataset import Dataset, load_dataset
+from crkd.data.sources.arrays import ArraySource
+from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
+from crkd.data.splits import ClassSplit, load_split
+
+SHARED = Path(__file__).parents[2] / "../shared/data"
+
+
+class Flawed(ImageSource):
+    """Images whose pixels all have the value given for them; None cannot be read."""
+
+    def __init__(self, values: list[int | None], labels: list[int]) -> None:
+        super().__init__(labels, ("a", "b", "c"), [f"img{row}" for row in range(len(values))])
+        self._values = values
+
+    def read(self, index: int) -> Pixels:
+        value = self._values[index]
+        if value is None:
+            raise UnreadableImageError(f"img{index}.png", "truncated")
+        return np.full((4, 4, 3), value, np.uint8)
+
+
+def dataset(train: ImageSource, test: ImageSource | None) -> Dataset:
+    return Dataset("set", train, test, ("a", "b", "c"), 4, (0, 0, 0), (1, 1, 1), "a copy")
+
+
+def test_every_flaw_is_found_and_told() -> None:
+    train = Flawed([1, 2, 2, None, 5], [0, 0, 1, 1, -1])
+    test = Flawed([7, 2, 8, None], [0, 1, 2, 2])
+    split = ClassSplit("set", "x", ("a", "b", "z"), (0,), (1,))
+    found = check_dataset(dataset(train, test), split)
+    first, second = found.parts
+    assert (first.images, first.unlabelled, first.duplicates) == (5, 1, 1)
+    assert (first.smallest, first.largest) == (2, 2)
+    assert first.missing_classes == ("c",)
+    assert first.unreadable == ("img3.png: truncated",)
+    assert (second.smallest, second.largest, second.duplicates) == (1, 2, 0)
+    assert found.shared_pixels == ("img1",)  # the two unreadable images are not taken for equal
+    assert "'z'" in found.split_problem
+    assert not found.usable
+    text = "\n".join(found.lines)
+    for part in ("5 images", "1 without a label", "no image of c", "img3.png", "img1", "a copy"):
+        assert part in text
+
+
+def test_equal_bytes_in_another_shape_are_no_duplicate() -> None:
+    class Shapes(Flawed):
+        def read(self, index: int) -> Pixels:
+            return np.zeros((4, 6, 3) if index else (6, 4, 3), np.uint8)
+
+    assert check_dataset(dataset(Shapes([0, 0], [0, 0]), None)).parts[0].duplicates == 0
+
+
+def test_sound_set_is_usable() -> None:
+    images = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1) * np.ones((1, 2, 2, 3), np.uint8)
+    source = ArraySource(images, [0, 1, 2, 0, 1, 2], ("a", "b", "c"))
+    found = check_dataset(
+        dataset(source, None), ClassSplit("set", "x", ("a", "b", "c"), (0,), (1,))
+    )
+    assert found.usable
+    assert found.shared_pixels == ()
+    assert len(found.parts) == 1
+
+
+def test_digits_are_sound() -> None:
+    found = check_dataset(load_dataset("digits"), load_split("digits"))
+    assert found.usable
+    assert found.shared_pixels == ()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
+def test_real_cifar100_has_its_known_flaws() -> None:
+    found = check_dataset(load_dataset("cifar100", SHARED), load_split("cifar100"))
+    assert found.usable
+    assert len(found.shared_pixels) == 10
+    assert [part.duplicates for part in found.parts] == [14, 2]

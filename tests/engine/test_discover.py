@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from crkd.core.errors import InputError
+from crkd.engine.discover import discover
+from crkd.engine.pretrain import pretrain
+from crkd.engine.run import RunFolder
+from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.report import evaluate
+from tests_engine_support import small_config
+
+
+def weights(run: RunFolder) -> dict[str, torch.Tensor]:
+    return load_file(run.path / "model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def finished(stage1: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return discover(small_config(), tmp_path_factory.mktemp("runs") / "discover", stage1)
+
+
+def test_run_folder_holds_everything(finished: RunFolder) -> None:
+    names = {file.name for file in finished.path.iterdir()}
+    assert names == {
+        "run.json",
+        "config.yaml",
+        "metrics.json",
+        "predictions.parquet",
+        "model.safetensors",
+        "log.jsonl",
+        "confusion.png",
+    }
+    info = finished.read_info()
+    assert (info.kind, info.status) == ("discovered", "complete")
+    assert [c["kind"] for c in info.classes] == ["known"] * 5 + ["novel"] * 5
+    assert info.parent is not None
+    assert info.parent["model_sha256"]
+    assert info.heads["chosen_head"] in (0, 1)
+
+
+def test_metrics_have_the_documented_places(finished: RunFolder) -> None:
+    metrics = finished.read_metrics()
+    for value in (
+        metrics["task_aware"]["train"]["novel"]["acc"],
+        metrics["task_agnostic"]["test"]["all"]["acc"],
+        metrics["joint_hungarian"]["test"]["novel"]["acc"],
+        metrics["chosen_head"]["task_aware"]["train"]["novel"]["acc"],
+        metrics["baselines"]["kmeans_pixels"]["task_aware"]["train"]["novel"]["acc"],
+        metrics["baselines"]["kmeans_features"]["task_aware"]["train"]["novel"]["acc"],
+    ):
+        assert 0 <= value <= 1
+
+
+def test_metrics_follow_from_the_predictions_alone(finished: RunFolder) -> None:
+    table = Predictions.load(finished.path / "predictions.parquet")
+    again = evaluate(table)
+    assert json.loads(json.dumps(again)) == finished.read_metrics()
+
+
+def test_log_lines_carry_raw_and_weighted_terms(finished: RunFolder) -> None:
+    lines = [json.loads(line) for line in (finished.path / "log.jsonl").open()]
+    last = lines[-1]
+    assert last["step"] == 6, "1438 digits in batches of 256"
+    assert last["class_relation_weighted"] == pytest.approx(0.1 * last["class_relation"], rel=1e-5)
+    assert last["loss"] == pytest.approx(last["swapped"] + last["class_relation_weighted"], rel=1e-4)
+
+
+def test_same_seed_same_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
+    again = discover(small_config(), tmp_path / "again", stage1)
+    assert same(weights(finished), weights(again))
+
+
+def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
+    other = discover(small_config(seed=1), tmp_path / "other", stage1)
+    assert not same(weights(finished), weights(other))
+
+
+def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permute the labels of the novel images, after the split was checked against the data."""
+    from crkd.engine import setup
+
+    honest = setup.partition
+
+    def scrambled(dataset, split, **options):  # type: ignore[no-untyped-def]
+        sources = []
+        for source in (dataset.train, dataset.test):
+            labels = source.labels.copy()
+            novel = np.isin(labels, split.novel)
+            labels[novel] = np.random.default_rng(7).permutation(labels[novel])
+            changed = object.__new__(type(source))
+            changed.__dict__.update(source.__dict__)
+            changed.labels = labels
+            sources.append(changed)
+        return honest(
+            dataclasses.replace(dataset, train=sources[0], test=sources[1]), split, **options
+        )
+
+    monkeypatch.setattr(setup, "partition", scrambled)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("model.overclustering=2", "discover.distillation=[]"),
+        ("data.validation_fraction=0.1", "discover.num_small=1"),
+    ],
+    ids=["default", "overclustering", "validation and small views"],
+)
+def test_scrambled_hidden_labels_change_no_weight(
+    settings: tuple[str, ...], stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = discover(small_config(*settings), tmp_path / "honest", stage1)
+    scramble_hidden_labels(monkeypatch)
+    scrambled = discover(small_config(*settings), tmp_path / "scrambled", stage1)
+    assert same(weights(honest), weights(scrambled))
+    assert honest.read_info().heads == scrambled.read_info().heads
+    figures = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
+    assert figures[0] != figures[1], "the evaluator alone must have seen the scrambled labels"
+
+
+def test_scrambled_hidden_labels_change_no_stage1_weight(
+    stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scramble_hidden_labels(monkeypatch)
+    scrambled = pretrain(small_config(), tmp_path / "scrambled")
+    assert same(weights(RunFolder(stage1)), weights(scrambled))
+
+
+def test_more_or_fewer_novel_classes_than_there_are(stage1: Path, tmp_path: Path) -> None:
+    run = discover(small_config("discover.num_novel=7"), tmp_path / "seven", stage1)
+    assert run.read_info().num_novel == 7
+    assert run.read_metrics()["task_aware"]["train"]["novel"]["acc"] is not None
+
+
+def test_stage1_of_another_split_is_refused(stage1: Path, tmp_path: Path) -> None:
+    config = small_config(class_order_seed=3)
+    with pytest.raises(InputError, match="same data set and split: run pretrain first"):
+        discover(config, tmp_path / "out", stage1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_stage1_with_another_backbone_is_refused(stage1: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--set model.backbone=resnet8"):
+        discover(small_config("model.backbone=resnet20"), tmp_path / "out", stage1)
+
+
+def test_changed_stage1_weights_are_noticed(stage1: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(stage1, copy)
+    content = bytearray((copy / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="differs from the file this run wrote"):
+        discover(small_config(), tmp_path / "out", copy)
+
+
+def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    settings = ("discover.batch_size=8", "discover.num_novel=6")
+    from crkd.engine import loop
+
+    class Stop(Exception):
+        pass
+
+    def stop(*arguments: object) -> None:
+        raise Stop
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Loop, "_step", stop)
+        with pytest.raises(Stop):
+            discover(small_config(*settings), tmp_path / "out", stage1)
+    assert "a batch holds 4 unlabelled images for 6 novel classes" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert RunFolder(tmp_path / "out").read_info().status == "failed"
