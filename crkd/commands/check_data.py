@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from crkd.data.check import check_dataset
     from crkd.engine.setup import load_images
 
-    dataset, split = load_images(config, download=given.download)
+    dataset, split = load_images(config, download=given.download, verify=False)
     found = check_dataset(dataset, split)
     for line in found.lines:
         print(line)

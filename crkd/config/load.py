@@ -77,6 +77,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_layers(path: Path) -> dict[str, Any]:
+    """Read a configuration file on top of the one that its key ``extends`` names, if any."""
+    values = read_yaml(path)
+    below = values.pop("extends", None)
+    if below is None:
+        return values
+    layer = read_yaml(find_config(str(below)))
+    if "extends" in layer:
+        raise InputError(f"{path} extends {below!r}, which extends another; only one layer may")
+    return merge(layer, values)
+
+
 def config_folder() -> Path:
     """Return the folder of the shipped configurations: the checkout's, else the wheel's."""
     package = Path(__file__).resolve().parents[1]
@@ -142,14 +154,14 @@ def load_config(
     Raises:
         InputError: see :func:`crkd.config.check.build`.
     """
-    given: dict[str, Any] = read_yaml(find_config(file)) if file else {}
+    given = read_layers(find_config(file)) if file else {}
     for setting in settings:
         given = merge(given, parse_setting(setting))
     given = merge(given, _without_none(flags or {}))
     dataset = given.get("dataset", Config().dataset)
     base_file = config_folder() / f"{dataset}.yaml"
     is_name = isinstance(dataset, str) and dataset.replace("-", "").isalnum()
-    base = read_yaml(base_file) if is_name and base_file.is_file() else {}
+    base = read_layers(base_file) if is_name and base_file.is_file() else {}
     defaults = plain(Config())
     # Lists of blocks are replaced as a whole; blocks merge, so that a file states differences.
     return build(Config, merge(defaults, merge(base, given)))

@@ -113,10 +113,18 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
 
 
-def load_images(config: Config, *, download: bool = False) -> tuple[Dataset, ClassSplit]:
-    """Return the configured data set and split, not yet checked against each other."""
+def load_images(
+    config: Config, *, download: bool = False, verify: bool = True
+) -> tuple[Dataset, ClassSplit]:
+    """Return the configured data set and split, not yet checked against each other.
+
+    Args:
+        config: the run's configuration.
+        download: fetch the data set if it is missing and can be fetched.
+        verify: look at every own image first; off, an unreadable one shows when it is read.
+    """
     if config.dataset == "folder":
-        return _own_images(config)
+        return _own_images(config, verify=verify)
     dataset = load_dataset(config.dataset, config.data.root, download=download)
     return dataset, split_of(config)
 
@@ -124,7 +132,7 @@ def load_images(config: Config, *, download: bool = False) -> tuple[Dataset, Cla
 def split_of(config: Config) -> ClassSplit:
     """Return the split that a configuration means; own images are listed for it, not decoded."""
     if config.dataset == "folder":
-        return _own_images(config)[1]
+        return _own_images(config, verify=False)[1]
     split = load_split(config.dataset, config.split)
     if config.class_order_seed is not None:
         split = split.reordered(config.class_order_seed)
@@ -142,7 +150,7 @@ def split_entry(split: ClassSplit) -> dict[str, str]:
     return {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
 
 
-def _own_images(config: Config) -> tuple[Dataset, ClassSplit]:
+def _own_images(config: Config, *, verify: bool = True) -> tuple[Dataset, ClassSplit]:
     from crkd.data.sources.folder import folder_dataset
 
     if config.split is not None or config.class_order_seed is not None:
@@ -156,6 +164,7 @@ def _own_images(config: Config) -> tuple[Dataset, ClassSplit]:
         Path(config.data.known),
         novel,
         skip_unreadable=config.data.skip_unreadable,
+        verify=verify,
         image_size=config.data.image_size,
         log=_say,
     )

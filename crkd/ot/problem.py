@@ -58,10 +58,13 @@ class Backend(NamedTuple):
         obstacles: the reasons why this machine or this problem rules the backend out; an empty
             list means that ``solve`` will do it.
         solve: returns the assignment ``(P, N, M)`` in the problem's ``out_dtype``.
+        bind: after a problem was solved, returns a function that solves further ones that differ
+            in the values of their scores alone, with no check in between; or None.
     """
 
     obstacles: Callable[[Problem], list[str]]
     solve: Callable[[Problem], Tensor]
+    bind: Callable[[Problem], Callable[[Tensor], Tensor] | None] = lambda problem: None
 
 
 BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crkd.core.errors import InputError
 from crkd.data.sources.base import UnreadableImageError
-from crkd.data.sources.decode import MAX_PIXELS, check_header, decode_image
+from crkd.data.sources.decode import MAX_PIXELS, decode_image, read_header
 from crkd.data.sources.webp import decode_lossless_webp
 
 
@@ -157,17 +157,17 @@ def test_largest_allowed_size_passes_the_size_check() -> None:
     assert "pixels" not in caught.value.reason  # refused for its missing data, not for its size
 
 
-def test_check_header_sees_the_end_of_the_file(tmp_path: Path) -> None:
+def test_header_sees_the_size_and_the_end_of_the_file(tmp_path: Path) -> None:
     for kind in ("JPEG", "PNG"):
-        whole = encoded(Image.fromarray(noise(64, 64)), kind)
+        whole = encoded(Image.fromarray(noise(64, 70)), kind)
         good, cut = tmp_path / f"good.{kind}", tmp_path / f"cut.{kind}"
         good.write_bytes(whole)
         cut.write_bytes(whole[:-40])
-        assert check_header(good, "good")
-        assert not check_header(cut, "cut")
+        assert read_header(good, "good") == (70, 64, True)
+        assert read_header(cut, "cut") == (70, 64, False)
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(UnreadableImageError):
-        check_header(tmp_path / "text.png", "text.png")
+        read_header(tmp_path / "text.png", "text.png")
 
 
 @settings(max_examples=200, deadline=None)

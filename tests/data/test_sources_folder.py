@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from crkd.core.errors import InputError
+from crkd.data.check import check_dataset
 from crkd.data.partition import partition
 from crkd.data.sources.folder import folder_dataset
 
@@ -111,6 +112,8 @@ def test_unreadable_images_are_listed_or_left_out(known: Path) -> None:
         folder_dataset(known)
     for part in ("bad.jpg", "half.png", "--skip-unreadable"):
         assert part in str(caught.value)
+    unseen, _ = folder_dataset(known, verify=False)
+    assert [len(part.unreadable) for part in check_dataset(unseen).parts] == [2]
     lines: list[str] = []
     dataset, _ = folder_dataset(known, skip_unreadable=True, log=lines.append)
     assert len(dataset.train) == 6

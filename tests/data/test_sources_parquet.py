@@ -69,6 +69,7 @@ def test_rows_of_all_shards_in_order(tmp_path: Path, kind: str) -> None:
     assert whole is not None
     np.testing.assert_array_equal(whole, pixels.transpose(0, 3, 1, 2))
     assert read.pixels() is whole  # decoded once
+    np.testing.assert_array_equal(read.read(10), pixels[10])
 
 
 def test_general_decoder_takes_over_within_a_block(tmp_path: Path) -> None:

@@ -43,71 +43,97 @@ class Workspace(threading.local):
 _memory = Workspace()
 
 
-def render_levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe) -> Tensor:
-    """Do as :func:`render.render_levels` to a few images on the CPU.
+def render_into(
+    view: Tensor,
+    images: Tensor,
+    parameters: ViewParameters,
+    recipe: ViewRecipe,
+    scale: Tensor,
+    shift: Tensor,
+) -> None:
+    """Do as :func:`render.render_levels` to a few images, then normalise.
 
     Args:
+        view: ``(B, 3, size, size)``, written.
         images: ``(B, 3, S, S)`` uint8.
         parameters: drawn for these images.
         recipe: says which operations can occur.
-
-    Returns:
-        ``(B, 3, size, size)`` float32 levels, valid until this thread's next call.
+        scale: ``(3,)`` float32 factor of the levels of each channel.
+        shift: ``(3,)`` float32, added after it.
     """
-    drawn = parameters
-    levels = crop_resize_flip(images, drawn[:4], drawn.flip, recipe.size)
-    if recipe.has_affine:
-        levels = geometry.affine(levels, drawn)
+    order, later = _by_hue_place(parameters)
+    planes = _cropped_planes(images, parameters, recipe, order)
+    drawn = parameters.rows(order)
     if recipe.has_jitter:
-        colour_jitter(levels, drawn, recipe.hue > 0)
+        colour_jitter(planes.flatten(2), drawn, later, recipe.hue > 0)
     if recipe.grayscale:
-        _change(levels, drawn.grayscale, lambda x, _: colour.grayscale(x))
+        _change(planes, drawn.grayscale, lambda x, _: colour.grayscale(x))
     if recipe.blur:
         radius = recipe.blur_radius
-        _change(levels, drawn.blur, lambda x, i: geometry.gaussian_blur(x, drawn.sigma[i], radius))
+        _change(planes, drawn.blur, lambda x, i: geometry.gaussian_blur(x, drawn.sigma[i], radius))
     if recipe.solarize:
-        _change(levels, drawn.solarize, lambda x, i: colour.solarize(x, drawn.threshold[i]))
+        _change(planes, drawn.solarize, lambda x, i: colour.solarize(x, drawn.threshold[i]))
     if recipe.equalize:
-        _change(levels, drawn.equalize, lambda x, _: colour.equalize(x))
-    return levels
+        _change(planes, drawn.equalize, lambda x, _: colour.equalize(x))
+    planes.mul_(scale.view(3, 1, 1, 1)).add_(shift.view(3, 1, 1, 1))
+    ordered = _memory.take("levels", *planes.shape)
+    torch.index_select(planes, 1, _inverse(order), out=ordered)
+    view.copy_(ordered.transpose(0, 1))
 
 
-def _change(levels: Tensor, chosen: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
+def _by_hue_place(parameters: ViewParameters) -> tuple[Tensor, list[int]]:
+    """Sort images by the step of their hue shift, latest first, those without jitter at the end.
+
+    The images to be blended are then the first ones before the hue shift and the last ones
+    after it: plain slices.
+
+    Returns:
+        order: ``(B,)`` int64.
+        later: how many images have jitter, and how many a hue shift after step 0, 1 and 2.
+    """
+    hue_place = (parameters.order == 3).to(torch.int64).argmax(dim=1)
+    place, order = torch.where(parameters.jitter, hue_place, -1).sort(descending=True)
+    return order, (place > torch.arange(-1, 3).unsqueeze(1)).sum(dim=1).tolist()
+
+
+def _inverse(order: Tensor) -> Tensor:
+    return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+
+
+def _change(planes: Tensor, chosen: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Replace the chosen images by what ``operation`` makes of them and of their indices."""
     index = chosen.nonzero().squeeze(1)
     if len(index):
-        levels.index_copy_(0, index, operation(levels[index], index))
+        changed = operation(planes.index_select(1, index).transpose(0, 1), index)
+        planes.index_copy_(1, index, changed.transpose(0, 1))
 
 
-def crop_resize_flip(
-    images: Tensor, window: tuple[Tensor, Tensor, Tensor, Tensor], flip: Tensor, size: int
+def _cropped_planes(
+    images: Tensor, parameters: ViewParameters, recipe: ViewRecipe, order: Tensor
 ) -> Tensor:
-    """Do as :func:`geometry.crop_resize_flip` for uint8 images.
+    """Return the cropped images in the given order, one plane a channel: ``(3, B, s, s)``.
 
-    Windows of the output's own size are copied, the others resampled.
-
-    Args:
-        images: ``(B, 3, S, S)`` uint8.
-        window: top, left, height and width, each ``(B,)`` int64.
-        flip: ``(B,)`` bool, which images are mirrored.
-        size: side of the output in pixels.
-
-    Returns:
-        ``(B, 3, size, size)`` float32 levels, valid until this thread's next call.
+    Windows of the view's own size are copied, the others resampled. With a plane a channel no
+    colour operation has to step over the other two.
     """
-    out = _memory.take("levels", len(images), 3, size, size)
-    top, left, height, width = window
-    copied = (height == size) & (width == size)
-    place = torch.stack((top, left, height, width, flip), dim=1)
-    for chosen, operation in ((copied, _copy_windows), (~copied, _resample_windows)):
-        index = chosen.nonzero().squeeze(1)
-        if len(index) == len(images):
-            operation(images, place, size, out)
-        elif len(index):
-            part = _memory.take("part", len(index), 3, size, size)
-            operation(images[index], place[index], size, part)
-            out.index_copy_(0, index, part)
-    return out
+    size = recipe.size
+    plain = (parameters.height == size) & (parameters.width == size)
+    copied = int(plain.sum())
+    kinds = plain.to(torch.uint8).argsort(descending=True)
+    images = images.index_select(0, kinds)
+    place = torch.stack((*parameters[:4], parameters.flip), dim=1).index_select(0, kinds)
+    levels = _memory.take("levels", len(images), 3, size, size)
+    if copied:
+        _copy_windows(images[:copied], place[:copied], size, levels[:copied])
+    if copied < len(images):
+        _resample_windows(images[copied:], place[copied:], size, levels[copied:])
+    if recipe.has_affine:
+        levels = geometry.affine(levels, parameters.rows(kinds))
+    planes = _memory.take("planes", 3, len(images), size, size)
+    source = _inverse(kinds).index_select(0, order)
+    for channel in range(3):
+        torch.index_select(levels[:, channel], 0, source, out=planes[channel])
+    return planes
 
 
 def _copy_windows(images: Tensor, place: Tensor, size: int, out: Tensor) -> None:
@@ -168,49 +194,36 @@ def _weight_table(size: int, stored: int) -> tuple[Tensor, ...]:
     return geometry.window_matrix(start, index % stored + 1, size, stored, mirrored)
 
 
-def colour_jitter(levels: Tensor, parameters: ViewParameters, with_hue: bool) -> None:
+def colour_jitter(
+    planes: Tensor, parameters: ViewParameters, later: list[int], with_hue: bool
+) -> None:
     """Do as :func:`colour.colour_jitter` to the images that are drawn for it, in place.
 
-    Sorted by the place of the hue shift in their order, the images whose turn it is to be
-    blended are the first ones before it and the last ones after it: plain slices.
-
     Args:
-        levels: ``(B, 3, h, w)`` float32 levels, overwritten.
-        parameters: of these images.
+        planes: ``(3, B, pixels)`` levels, overwritten.
+        parameters: of these images, sorted by :func:`_by_hue_place`.
+        later: as returned there.
         with_hue: whether the recipe has a hue shift.
     """
-    hue_place = (parameters.order == 3).to(torch.int64).argmax(dim=1)
-    place, index = torch.where(parameters.jitter, hue_place, -1).sort(descending=True)
-    # How many images come later than step -1 (all that are drawn), 0, 1 and 2.
-    later = [int((place > step).sum()) for step in range(-1, 3)]
     count = later[0]
-    if not count:
-        return
-    index = index[:count]
-    flat = levels.view(len(levels), 3, -1)
-    # One plane a channel, so that no operation has to step over the other two.
-    planes = _memory.take("planes", 3, count, flat.shape[2])
-    for channel in range(3):
-        torch.index_select(flat[:, channel], 0, index, out=planes[channel])
-    steps = _blend_steps(parameters, index)
+    planes = planes[:, :count]
+    steps = _blend_steps(parameters, count)
     for step in range(3):
         _blend(planes[:, : later[step + 1]], steps[step, :, : later[step + 1]])
-    if with_hue:
-        _shift_hue(planes, parameters.hue[index])
+    if with_hue and count:
+        _shift_hue(planes, parameters.hue[:count])
     for step in range(1, 4):
         _blend(planes[:, later[step] :], steps[step, :, later[step] :])
-    for channel in range(3):
-        flat[:, channel].index_copy_(0, index, planes[channel])
 
 
-def _blend_steps(parameters: ViewParameters, index: Tensor) -> Tensor:
-    """Return factor, contrast mark and saturation mark of each step, ``(4, 3, B, 1)``."""
-    order = parameters.order[index]
+def _blend_steps(parameters: ViewParameters, count: int) -> Tensor:
+    """Return factor, contrast mark and saturation mark of each step, ``(4, 3, count, 1)``."""
+    order = parameters.order[:count]
     neutral = torch.ones_like(parameters.hue)
     factors = torch.stack(
         (parameters.brightness, parameters.contrast, parameters.saturation, neutral), dim=1
     )
-    factors = factors[index].gather(1, order)
+    factors = factors[:count].gather(1, order)
     steps = torch.stack((factors, (order == 1).float(), (order == 2).float()))
     return steps.permute(2, 0, 1).unsqueeze(3).contiguous()
 

@@ -27,13 +27,14 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> Tensor:
     Returns:
         int64 of shape ``(4, *shape)``, independent uniform words in ``[0, 2**32)``.
     """
-    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)
+    c0, c1, c2, c3 = counter
     k0, k1 = seed & MASK, (seed >> 32) & MASK
     for _ in range(_ROUNDS):
         high0, low0 = _wide_product(c0, _MULTIPLIERS[0])
         high1, low1 = _wide_product(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = (high1 ^ c1) ^ k0, low1, (high0 ^ c3) ^ k1, low0
         k0, k1 = (k0 + _KEY_STEPS[0]) & MASK, (k1 + _KEY_STEPS[1]) & MASK
+    # Every word depends on every part of the counter, so that all four have the whole shape.
     return torch.stack((c0, c1, c2, c3))
 
 

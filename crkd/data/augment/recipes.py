@@ -14,7 +14,7 @@ from crkd.data.augment.recipe import ViewRecipe
 
 
 def large_view(size: int = 32) -> ViewRecipe:
-    """rKD's large crop of small images (CIFAR); the padding keeps its share of the side."""
+    """The large crop of rKD for small images (CIFAR); the padding keeps its share of the side."""
     return ViewRecipe(
         size=size,
         crop="either",
@@ -32,7 +32,7 @@ def large_view(size: int = 32) -> ViewRecipe:
 
 
 def small_view(size: int = 18) -> ViewRecipe:
-    """rKD's small crop of small images: 18 px beside large crops of 32 px."""
+    """The small crop of rKD for small images: 18 px beside large crops of 32 px."""
     return ViewRecipe(
         size=size,
         crop="resized",
@@ -75,7 +75,7 @@ def evaluation_view(size: int = 32) -> ViewRecipe:
 
 
 def large_photo_view(size: int = 224) -> ViewRecipe:
-    """rKD's large crop of photographs (ImageNet)."""
+    """The large crop of rKD for photographs (ImageNet)."""
     return ViewRecipe(
         size=size,
         crop="resized",
@@ -92,7 +92,7 @@ def large_photo_view(size: int = 224) -> ViewRecipe:
 
 
 def small_photo_view(size: int = 96) -> ViewRecipe:
-    """rKD's small crop of photographs (ImageNet)."""
+    """The small crop of rKD for photographs (ImageNet)."""
     return ViewRecipe(
         size=size,
         crop="resized",
@@ -109,7 +109,7 @@ def small_photo_view(size: int = 96) -> ViewRecipe:
 
 
 def fine_grained_view(size: int = 224) -> ViewRecipe:
-    """rKD's view for the ViT: a random window of the image stored at ``size / 0.875``, flip."""
+    """The view of rKD's ViT: a random window of the image stored at ``size / 0.875``, flip."""
     return ViewRecipe(size=size, crop="pad", padding=0)
 
 
@@ -119,10 +119,10 @@ def digits_view(size: int = 32) -> ViewRecipe:
         size=size,
         crop="none",
         flip=0.0,
-        rotation=15.0,
-        shift=0.1,
-        zoom=(0.8, 1.2),
-        shear=10.0,
+        rotation=25.0,
+        shift=0.15,
+        zoom=(0.7, 1.3),
+        shear=20.0,
     )
 
 

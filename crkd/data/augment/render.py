@@ -160,12 +160,12 @@ def _render_on_cpu(
     view: Tensor,
 ) -> None:
     """Fill ``view`` with what :func:`render_levels` gives, normalised; piece by piece."""
-    scale = torch.tensor(factor).view(3, 1, 1)
-    shift = torch.tensor(offset).view(3, 1, 1)
+    scale, shift = torch.tensor(factor), torch.tensor(offset)
 
     def work(rows: slice) -> None:
         with torch.autocast("cpu", enabled=False):
-            levels = in_place.render_levels(images[rows], parameters.rows(rows), recipe)
-            view[rows].copy_(levels.mul_(scale).add_(shift))
+            in_place.render_into(
+                view[rows], images[rows], parameters.rows(rows), recipe, scale, shift
+            )
 
-    for_each_piece(len(images), max(recipe.size, images.shape[-1]) ** 2, work)
+    for_each_piece(len(images), recipe.size**2, work)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -51,10 +51,23 @@ def decode_image(data: Path | bytes, where: str) -> Pixels:
         raise UnreadableImageError(where, _reason(error)) from error
 
 
-def check_header(path: Path, where: str) -> bool:
-    """Look at an image file without decoding it; return whether its end is where it should be.
+class Header(NamedTuple):
+    """What an image file says of itself.
 
-    False means "undecided": the file may still be fine, and only decoding can tell.
+    Attributes:
+        width: in pixels, before any turn.
+        height: in pixels, before any turn.
+        ends_well: the file ends as its format says. False means "undecided": the file may still
+            be fine, and only decoding can tell.
+    """
+
+    width: int
+    height: int
+    ends_well: bool
+
+
+def read_header(path: Path, where: str) -> Header:
+    """Look at an image file without decoding it.
 
     Raises:
         UnreadableImageError: not one of ``FORMATS``, or more than ``MAX_PIXELS`` pixels.
@@ -64,16 +77,17 @@ def check_header(path: Path, where: str) -> bool:
             warnings.simplefilter("ignore")
             with _open(path) as image:
                 _check_size(image, where)
+                width, height = image.size
                 ending = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image.format or "")
     except UnreadableImageError:
         raise
     except Exception as error:
         raise UnreadableImageError(where, _reason(error)) from error
     if ending is None:
-        return False
+        return Header(width, height, ends_well=False)
     with path.open("rb") as file:
         file.seek(-len(ending), io.SEEK_END)
-        return file.read() == ending
+        return Header(width, height, ends_well=file.read() == ending)
 
 
 def _open(data: Path | bytes) -> Image.Image:

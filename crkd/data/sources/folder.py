@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from crkd.core.errors import InputError, listed
 from crkd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import UnreadableImageError
-from crkd.data.sources.decode import SUFFIXES, check_header, decode_image
+from crkd.data.sources.decode import SUFFIXES, decode_image, read_header
 from crkd.data.sources.files import FileSource, image_files, readable_id
 from crkd.data.splits import ClassSplit
 from crkd.data.workers import parallel
@@ -35,6 +35,7 @@ def folder_dataset(
     novel: Path | None = None,
     *,
     skip_unreadable: bool = False,
+    verify: bool = True,
     image_size: int | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Dataset, ClassSplit]:
@@ -52,6 +53,7 @@ def folder_dataset(
         known: a folder a class, two or more; folders deeper down belong to their class.
         novel: unlabelled images, flat or nested.
         skip_unreadable: leave unreadable images out, and say how many, instead of raising.
+        verify: False takes the files unseen, for a check that reports every flaw instead.
         image_size: side in pixels for training; None takes the largest of ``TRAINING_SIZES`` that
             half of the images reach.
         log: receives what the person should know.
@@ -71,7 +73,9 @@ def folder_dataset(
         for path in image_files(folder)
     ]
     novel_files = [] if novel is None else _novel_files(novel, set(names.values()), log)
-    files = _readable(files + novel_files, skip_unreadable, log)
+    files += novel_files
+    if verify or skip_unreadable:
+        files = _readable(files, skip_unreadable, log)
     present = Counter(file.class_name for file in files)
     empty = [name for name in names.values() if not present[name]]
     if empty:
@@ -164,7 +168,7 @@ def _readable(
     def problem(file: _File) -> UnreadableImageError | None:
         try:
             # Half a JPEG decodes into half a picture in lenient programs, so doubt is decoded.
-            if skip_unreadable or not check_header(file.path, str(file.path)):
+            if skip_unreadable or not read_header(file.path, str(file.path)).ends_well:
                 decode_image(file.path, str(file.path))
         except UnreadableImageError as error:
             return error
@@ -189,9 +193,10 @@ def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
     step = max(1, len(paths) // _SAMPLED_SIZES)
     sides = []
     for path in paths[::step]:
-        with Image.open(path) as image:
-            sides.append(min(image.size))
-    median = float(np.median(sides))
+        with contextlib.suppress(UnreadableImageError):
+            header = read_header(path, str(path))
+            sides.append(min(header.width, header.height))
+    median = float(np.median(sides)) if sides else 0.0
     size = max((size for size in TRAINING_SIZES if size <= median), default=TRAINING_SIZES[0])
     log(f"images are trained at {size} px (median shorter side {median:.0f} px)")
     return size

@@ -75,6 +75,9 @@ class ParquetSource(ImageSource):
 
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
+        if self._decoded is not None:
+            decoded: Pixels = self._decoded[index].transpose(1, 2, 0)
+            return decoded
         shard, row = self._locate(index)
         return decode_image(bytes(self._encoded(shard, row)), _where(shard, row))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -68,4 +69,27 @@ def _solve(problem: Problem) -> Tensor:
     return solver.solve(*arguments)
 
 
-BACKENDS.register("cuda")(Backend(_obstacles, _solve))
+def _bind(problem: Problem) -> Callable[[Tensor], Tensor] | None:
+    scores = problem.scores
+    if (
+        type(scores) is not Tensor
+        or scores.stride(2) != 1
+        or scores.numel() == 0
+        or problem.class_marginal is not None
+        or problem.sample_marginal is not None
+    ):
+        return None
+    _, n, m = scores.shape
+    kind = solver.Kind(
+        scores.device.index,
+        n,
+        m,
+        scores.dtype,
+        problem.out_dtype,
+        problem.relaxation is not None,
+        False,
+    )
+    return solver.bind(kind, problem.epsilon, problem.num_iters)
+
+
+BACKENDS.register("cuda")(Backend(_obstacles, _solve, _bind))

@@ -8,35 +8,34 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 _SOURCES = Path(__file__).parents[1] / "kernels"
 
 
-def core() -> ModuleType:
-    """Return the module that holds ``Program`` and ``launch``; its place moved in version 0.5.
+@functools.cache
+def core() -> Any:
+    """Return the module that holds ``Program`` and ``launch``; early versions hid it.
 
     Raises:
         ImportError: cuda-core is not installed.
     """
-    import cuda.core
-
-    if hasattr(cuda.core, "Program"):
-        return cuda.core
-    import cuda.core.experimental
-
-    return cuda.core.experimental
+    module = importlib.import_module("cuda.core")
+    if hasattr(module, "Program"):
+        return module
+    return importlib.import_module("cuda.core.experimental")
 
 
 def source(name: str, constants: Mapping[str, int]) -> str:
     """Return the whole text of one kernel: its compile-time constants, then the code."""
+    files = ("primitives.cuh", "common.cuh", f"{name}.cu")
     head = "".join(f"#define {key} {value}\n" for key, value in constants.items())
-    return head + (_SOURCES / "common.cuh").read_text() + (_SOURCES / f"{name}.cu").read_text()
+    return head + "".join((_SOURCES / file).read_text() for file in files)
 
 
 def cubin(name: str, constants: Mapping[str, int], architecture: str) -> bytes:

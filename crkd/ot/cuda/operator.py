@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -9,12 +11,10 @@ from crkd.ot import reference
 from crkd.ot.cuda import solver
 from crkd.ot.problem import Problem
 
-_library = torch.library.Library("crkd", "FRAGMENT")
-_library.define(
+_SCHEMA = (
     "sinkhorn(Tensor scores, float epsilon, int num_iters, Tensor? class_marginal, "
     "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype) -> Tensor"
 )
-_library.impl("sinkhorn", solver.solve, "CUDA")
 
 
 def _on_cpu(
@@ -39,10 +39,6 @@ def _on_cpu(
     return reference.solve(problem).to(out_dtype).contiguous()
 
 
-_library.impl("sinkhorn", _on_cpu, "CPU")
-
-
-@torch.library.register_fake("crkd::sinkhorn", lib=_library)
 def _shape(
     scores: Tensor,
     epsilon: float,
@@ -53,6 +49,21 @@ def _shape(
     out_dtype: torch.dtype,
 ) -> Tensor:
     return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
+
+
+def _register() -> Any:
+    """Define the operator; it lives as long as the object returned."""
+    # PyTorch leaves torch.library without annotations.
+    library: Any = torch.library
+    ours = library.Library("crkd", "FRAGMENT")
+    ours.define(_SCHEMA)
+    ours.impl("sinkhorn", solver.solve, "CUDA")
+    ours.impl("sinkhorn", _on_cpu, "CPU")
+    library.register_fake("crkd::sinkhorn", _shape, lib=ours)
+    return ours
+
+
+_library = _register()
 
 
 def sinkhorn(*arguments: object) -> Tensor:

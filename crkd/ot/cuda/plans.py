@@ -118,23 +118,40 @@ class Streaming(NamedTuple):
 def resident(n: int, m: int, device: Device) -> Resident | None:
     """Return the layout that keeps a whole problem on the chip, or None if none does."""
     for cluster in _cluster_sizes(n * m, device):
-        for warps in (16, 8):
-            plan = resident_layout(n, m, cluster=cluster, warps=warps)
-            if plan is not None and plan.shared_bytes <= device.shared_bytes:
+        for warps in (4, 8, 16):
+            plan = resident_layout(n, m, cluster=cluster, warps=warps, lanes=_lanes(m))
+            if plan is None or plan.shared_bytes > device.shared_bytes:
+                continue
+            if plan.rows * plan.columns <= 8 or warps == 16:
                 return plan
     return None
 
 
 def _cluster_sizes(entries: int, device: Device) -> list[int]:
-    """Return the cluster sizes to try, best first: small problems gain nothing from company."""
+    """Return the cluster sizes to try, the best first.
+
+    About 2048 entries keep a block of 512 threads busy. More than 8 blocks a cluster are not
+    granted everywhere.
+    """
     if not device.has_clusters:
         return [1]
-    first = next((size for size in (1, 2, 4, 8) if entries <= 16384 * size), 8)
-    return [size for size in (1, 2, 4, 8, 16) if size >= first]
+    best = next((size for size in (1, 2, 4) if entries <= 2048 * size), 8)
+    return [size for size in (1, 2, 4, 8) if size >= best]
+
+
+def _lanes(m: int) -> int:
+    """Return how many lanes share a row: 32 unless fewer waste clearly less on the last one."""
+    return min((32, 16, 8), key=lambda lanes: math.ceil(m / lanes) * lanes * (1 + 2.4 / lanes))
 
 
 def resident_layout(
-    n: int, m: int, *, cluster: int, warps: int, lanes: int = 32, blocks_per_sm: int = 1,
+    n: int,
+    m: int,
+    *,
+    cluster: int,
+    warps: int,
+    lanes: int = 32,
+    blocks_per_sm: int = 1,
     registers: int = _REGISTERS,
 ) -> Resident | None:
     """Return the layout for a given cluster and block size, or None beyond 32 row steps."""
@@ -156,5 +173,6 @@ def streaming(n: int, m: int) -> Streaming | None:
     else:
         return None
     columns = next(c for c in (1, 2, 4, 8, 16) if m <= team * 32 * c)
-    chunks = max(1, min(128, math.ceil(n * m / 16384), math.ceil(n / 8)))
+    rows_at_once = (8 // team or 1) * (4 if columns <= 4 else 2 if columns <= 8 else 1)
+    chunks = max(1, min(128, math.ceil(n * m / 2048), math.ceil(n / rows_at_once)))
     return Streaming(columns, team, chunks, max(1, math.isqrt(chunks - 1) + 1))

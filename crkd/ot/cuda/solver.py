@@ -15,7 +15,7 @@ from crkd.ot.cuda import compiler, plans
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Scores that the kernels read and results that they write, with their numbers there."""
 
-_ready: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
+_ready: dict[Kind, ResidentRun | StreamingRun] = {}
 _streams: dict[tuple[int, int], Any] = {}
 _counters: dict[tuple[int, int], Tensor] = {}
 
@@ -30,6 +30,7 @@ class Kind(NamedTuple):
         scores: type of the scores.
         out: type of the result.
         relaxed: whether the class step is relaxed.
+        weighted: whether a sample marginal is given.
     """
 
     device: int
@@ -38,6 +39,7 @@ class Kind(NamedTuple):
     scores: torch.dtype
     out: torch.dtype
     relaxed: bool
+    weighted: bool
 
 
 def is_ready(kind: Kind) -> bool:
@@ -65,27 +67,74 @@ def solve(
         return out
     if scores.stride(2) != 1:
         scores = scores.contiguous()
-    kind = Kind(scores.device.index, n, m, scores.dtype, out_dtype, relaxation is not None)
+    kind = Kind(
+        scores.device.index,
+        n,
+        m,
+        scores.dtype,
+        out_dtype,
+        relaxation is not None,
+        sample_marginal is not None,
+    )
     run = _ready.get(kind) or prepare(kind)
-    marginals = (
-        0 if class_marginal is None else class_marginal.data_ptr(),
-        0 if sample_marginal is None else sample_marginal.data_ptr(),
-    )
-    strides = (
-        m if class_marginal is not None and class_marginal.ndim == 2 else 0,
-        n if sample_marginal is not None and sample_marginal.ndim == 2 else 0,
-    )
-    power = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
-    scale = 1.0 / (math.log(2) * epsilon)
-    if kind.device == torch.cuda.current_device():
-        run(scores, out, marginals, strides, num_iters, scale, power)
-    else:
-        with torch.cuda.device(kind.device):
-            run(scores, out, marginals, strides, num_iters, scale, power)
+    with torch.cuda.device(kind.device):
+        run(
+            scores,
+            out,
+            _rows(class_marginal),
+            _rows(sample_marginal),
+            num_iters,
+            1.0 / (math.log(2) * epsilon),
+            1.0 if relaxation is None else relaxation / (relaxation + epsilon),
+        )
     return out
 
 
-def prepare(kind: Kind) -> Callable[..., None]:
+def bind(kind: Kind, epsilon: float, num_iters: int) -> Callable[[Tensor], Tensor] | None:
+    """Return a function for scores of one shape and uniform marginals, with little overhead.
+
+    It expects contiguous rows on the current device. None if the streaming kernels, whose many
+    launches outweigh any overhead, are the ones for this shape.
+    """
+    run = _ready[kind]
+    if not isinstance(run, ResidentRun):
+        return None
+    scale = 1.0 / (math.log(2) * epsilon)
+    launch, kernel = compiler.core().launch, run.kernel
+
+    def solve_bound(scores: Tensor) -> Tensor:
+        out = torch.empty(scores.shape, dtype=kind.out, device=scores.device)
+        p, n, m = scores.shape
+        launch(
+            _stream(kind.device),
+            run.config(p),
+            kernel,
+            scores.data_ptr(),
+            out.data_ptr(),
+            0,
+            0,
+            scores.stride(0),
+            scores.stride(1),
+            n,
+            m,
+            num_iters,
+            0,
+            0,
+            scale,
+        )
+        return out
+
+    return solve_bound
+
+
+def _rows(marginal: Tensor | None) -> tuple[int, int]:
+    """Return address of a marginal and distance from one problem's row to the next."""
+    if marginal is None:
+        return 0, 0
+    return marginal.data_ptr(), marginal.shape[1] if marginal.ndim == 2 else 0
+
+
+def prepare(kind: Kind) -> ResidentRun | StreamingRun:
     """Compile and load the kernels for ``kind``; needed before a CUDA graph captures them.
 
     Raises:
@@ -99,12 +148,12 @@ def prepare(kind: Kind) -> Callable[..., None]:
     with torch.cuda.device(kind.device):
         plan = None if kind.relaxed else plans.resident(kind.n, kind.m, device(kind.device))
         if plan is not None:
-            run = resident_runner(kind, plan)
+            run: ResidentRun | StreamingRun = ResidentRun(kind, plan)
         else:
             layout = plans.streaming(kind.n, kind.m)
             if layout is None:
                 raise RuntimeError(f"the kernels take at most 16384 classes, got {kind.m}")
-            run = streaming_runner(kind, layout)
+            run = StreamingRun(kind, layout)
     _ready[kind] = run
     return run
 
@@ -113,114 +162,129 @@ def prepare(kind: Kind) -> Callable[..., None]:
 def device(index: int) -> plans.Device:
     """Return what the plans must know of CUDA device ``index``."""
     properties = torch.cuda.get_device_properties(index)
-    return plans.Device(
-        10 * properties.major + properties.minor, properties.shared_memory_per_block_optin
-    )
+    # PyTorch's type stubs do not list this attribute.
+    shared_bytes: int = getattr(properties, "shared_memory_per_block_optin")  # noqa: B009
+    return plans.Device(10 * properties.major + properties.minor, shared_bytes)
 
 
-def resident_runner(kind: Kind, plan: plans.Resident) -> Callable[..., None]:
-    """Return a function that enqueues one launch of ``resident.cu``."""
-    code = compiler.cubin("resident", {**plan.constants, **_types(kind)}, _architecture(kind))
-    kernel = compiler.load(code, "sinkhorn_resident", plan.shared_bytes, plan.cluster)
-    cuda = compiler.core()
-    cluster = plan.cluster if plan.cluster > 1 else None
+class ResidentRun:
+    """Enqueues the one launch of ``resident.cu``."""
 
-    @functools.lru_cache(maxsize=64)
-    def config(p: int) -> Any:
-        return _config(p, cluster, plan.threads, plan.shared_bytes)
+    def __init__(self, kind: Kind, plan: plans.Resident) -> None:
+        constants = {**plan.constants, **_types(kind)}
+        code = compiler.cubin("resident", constants, _architecture(kind))
+        self.kernel = compiler.load(code, "sinkhorn_resident", plan.shared_bytes, plan.cluster)
+        self.plan = plan
+        self.index = kind.device
+        self._configs: dict[int, Any] = {}
 
-    def run(
+    def config(self, problems: int) -> Any:
+        """Return the launch configuration for so many problems."""
+        if problems not in self._configs:
+            cluster = self.plan.cluster if self.plan.cluster > 1 else None
+            self._configs[problems] = _config(
+                problems, cluster, self.plan.threads, self.plan.shared_bytes
+            )
+        return self._configs[problems]
+
+    def __call__(
+        self,
         scores: Tensor,
         out: Tensor,
-        marginals: tuple[int, int],
-        strides: tuple[int, int],
+        class_marginal: tuple[int, int],
+        sample_marginal: tuple[int, int],
         num_iters: int,
         scale: float,
         power: float,
     ) -> None:
+        """Enqueue the launch; marginals are (address, stride) pairs."""
         p, n, m = scores.shape
-        cuda.launch(
-            _stream(kind.device),
-            config(p),
-            kernel,
+        compiler.core().launch(
+            _stream(self.index),
+            self.config(p),
+            self.kernel,
             scores.data_ptr(),
             out.data_ptr(),
-            *marginals,
+            class_marginal[0],
+            sample_marginal[0],
             scores.stride(0),
             scores.stride(1),
             n,
             m,
             num_iters,
-            *strides,
+            class_marginal[1],
+            sample_marginal[1],
             scale,
         )
 
-    return run
 
+class StreamingRun:
+    """Enqueues the T + 1 launches of ``streaming.cu``."""
 
-def streaming_runner(kind: Kind, plan: plans.Streaming) -> Callable[..., None]:
-    """Return a function that enqueues the T + 1 launches of ``streaming.cu``."""
-    steps = (0, 2 if kind.relaxed else 1, 3)
-    first, middle, last = (
-        compiler.load(
-            compiler.cubin(
-                "streaming", {**plan.constants(step), **_types(kind)}, _architecture(kind)
-            ),
-            "sinkhorn_streaming",
-            plan.shared_bytes,
-            1,
+    def __init__(self, kind: Kind, plan: plans.Streaming) -> None:
+        self.plan = plan
+        self.index = kind.device
+        self.first, self.middle, self.last = (
+            compiler.load(
+                compiler.cubin(
+                    "streaming", {**plan.constants(step), **_types(kind)}, _architecture(kind)
+                ),
+                "sinkhorn_streaming",
+                plan.shared_bytes,
+                1,
+            )
+            for step in (0, 2 if kind.relaxed else 1, 3)
         )
-        for step in steps
-    )
-    cuda = compiler.core()
 
-    @functools.lru_cache(maxsize=64)
-    def config(p: int) -> Any:
-        return _config(p * plan.chunks, None, plan.threads, plan.shared_bytes)
-
-    def run(
+    def __call__(
+        self,
         scores: Tensor,
         out: Tensor,
-        marginals: tuple[int, int],
-        strides: tuple[int, int],
+        class_marginal: tuple[int, int],
+        sample_marginal: tuple[int, int],
         num_iters: int,
         scale: float,
         power: float,
     ) -> None:
+        """Enqueue the launches; marginals are (address, stride) pairs."""
         p, n, m = scores.shape
+        plan = self.plan
         sizes = (2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m)
         workspace = torch.empty(sum(sizes), dtype=torch.float32, device=scores.device)
         start = workspace.data_ptr()
-        counters = _zeroed(kind.device, p * (plan.groups + 1))
         arguments = (
             scores.data_ptr(),
             out.data_ptr(),
-            *marginals,
+            class_marginal[0],
+            sample_marginal[0],
             start,
             start + 4 * sizes[0],
             start + 4 * (sizes[0] + sizes[1]),
-            counters.data_ptr(),
+            _zeroed(self.index, p * (plan.groups + 1)).data_ptr(),
             scores.stride(0),
             scores.stride(1),
             n,
             m,
             plan.chunks,
             plan.chunks_per_group,
-            *strides,
+            class_marginal[1],
+            sample_marginal[1],
             scale,
             power,
         )
-        stream, launch_config = _stream(kind.device), config(p)
-        cuda.launch(stream, launch_config, first, *arguments)
-        for _ in range(num_iters - 1):
-            cuda.launch(stream, launch_config, middle, *arguments)
-        cuda.launch(stream, launch_config, last, *arguments)
-
-    return run
+        stream = _stream(self.index)
+        config = _config(p * plan.chunks, None, plan.threads, plan.shared_bytes)
+        kernels = [self.first, *[self.middle] * (num_iters - 1), self.last]
+        for kernel in kernels:
+            compiler.core().launch(stream, config, kernel, *arguments)
 
 
 def _types(kind: Kind) -> dict[str, int]:
-    return {"SCORE_TYPE": TYPES[kind.scores], "OUT_TYPE": TYPES[kind.out]}
+    return {
+        "WEIGHTED": int(kind.weighted),
+        "SCORE_TYPE": TYPES[kind.scores],
+        "OUT_TYPE": TYPES[kind.out],
+    }
 
 
 def _architecture(kind: Kind) -> str:
@@ -244,11 +308,20 @@ def _config(grid: int, cluster: int | None, block: int, shared_bytes: int) -> An
 
 def _stream(index: int) -> Any:
     """Return PyTorch's current stream as ``cuda.core`` knows it."""
-    handle = torch.cuda.current_stream(index).cuda_stream
-    key = (index, handle)
-    if key not in _streams:
-        _streams[key] = compiler.core().Stream.from_handle(handle)
-    return _streams[key]
+    key = (index, _raw_stream(index))
+    stream = _streams.get(key)
+    if stream is None:
+        stream = _streams[key] = compiler.core().Stream.from_handle(key[1])
+    return stream
+
+
+def _raw_stream(index: int) -> int:
+    """Return the handle of PyTorch's current stream on device ``index``."""
+    # Compiled PyTorch code asks in this way too: the public call takes several microseconds.
+    quick = getattr(torch._C, "_cuda_getCurrentRawStream", None)
+    if quick is not None:
+        return int(quick(index))
+    return int(torch.cuda.current_stream(index).cuda_stream)
 
 
 def _zeroed(index: int, count: int) -> Tensor:
@@ -259,7 +332,7 @@ def _zeroed(index: int, count: int) -> Tensor:
     """
     if torch.cuda.is_current_stream_capturing():
         return torch.zeros(count, dtype=torch.int32, device=f"cuda:{index}")
-    key = (index, torch.cuda.current_stream(index).cuda_stream)
+    key = (index, _raw_stream(index))
     counters = _counters.get(key)
     if counters is None or len(counters) < count:
         counters = torch.zeros(max(count, 4096), dtype=torch.int32, device=f"cuda:{index}")

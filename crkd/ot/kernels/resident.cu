@@ -1,46 +1,29 @@
 // One launch for a whole solve: a cluster of CLUSTER blocks keeps one problem on the chip.
 //
-// Entry (i, j) is held as E_ij = 2^((x_ij - X_j) * scale + h_j - R_i), where X_j is the largest
-// score of class j, so that the first class step is absorbed exactly. One iteration is then two
-// multiply-adds an entry: row sums of E v, column sums of u E. R_i is 0 for rows whose sum stays
-// in range; a row that falls out of it (one far below all others, or one of no weight) is read
-// again and given its own R_i. If a factor v_j wanders far, it is moved into h_j and all rows
-// are rebuilt; by the bound ln(1 / min a) on one step this takes several iterations.
+// Entry (i, j) is held as E_ij = 2^(x_ij * scale - C_j + h_j - R_i), where C_j is the largest
+// scaled score of class j, so that the first class step is absorbed exactly. One iteration is
+// then two multiply-adds an entry: row sums of E v, column sums of u E. R_i is 0 for rows whose
+// sum stays in range; a row that falls out of it (one far below all others, or one of no weight)
+// is read again and given its own R_i. If a factor v_j wanders far, it is moved into h_j and all
+// rows are rebuilt; by the bound ln(1 / min a) on one step this takes several iterations.
 //
 // Layout: a warp holds LR = 32 / LC rows at a time, LC lanes to a row; lane l owns the columns
 // l, l + LC, ... (TC of them) of TR row steps. The first TRR row steps lie in registers, the
 // others in shared memory that the owning thread alone touches.
 //
-// Compile-time: WARPS, LC, TC, TR, TRR, CLUSTER, BLOCKS_PER_SM, SCORE_TYPE, OUT_TYPE.
+// Compile-time: WARPS, LC, TC, TR, TRR, CLUSTER, BLOCKS_PER_SM, WEIGHTED (sample marginal given),
+// SCORE_TYPE, OUT_TYPE.
 
 #define THREADS (WARPS * 32)
 #define LR (32 / LC)
 #define MP (TC * LC)
-#define BATCH (TR < LC ? (TR < 8 ? TR : 8) : (LC < 8 ? LC : 8))
+#define EACH_CLASS(j) \
+    for (int pass_ = 0, j = tid; pass_ < (MP + THREADS - 1) / THREADS; pass_++, j += THREADS) \
+        if (MP % THREADS == 0 || j < MP)
+#define BATCH (TR < 8 ? (TR < LC ? TR : LC) : (LC < 8 ? LC : 8))
 
 #define LOWEST_ROW 8.470329e-22f   /* 2^-70: below it, entries that were flushed could matter */
 #define LARGEST_DRIFT 1048576.0f   /* 2^20 */
-
-#if CLUSTER > 1
-__device__ __forceinline__ u32 cluster_rank() {
-    u32 rank;
-    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-__device__ __forceinline__ void cluster_arrive() {
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-}
-__device__ __forceinline__ void cluster_wait() {
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-__device__ __forceinline__ float peer_value(const float* mine, u32 rank) {
-    u32 local = (u32)__cvta_generic_to_shared(mine), remote;
-    float value;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote) : "memory");
-    return value;
-}
-#endif
 
 // Sums COUNT values each over the LC lanes of a row. Lane l ends with the sum of value
 // (l & (COUNT - 1)); halving the set at each exchange needs far fewer shuffles than COUNT sums.
@@ -55,18 +38,19 @@ __device__ __forceinline__ float sum_over_row(float (&value)[COUNT], int lane) {
             // Values of even index stay with lanes whose bit is 0, odd ones with the others.
             const float give = upper ? value[2 * i] : value[2 * i + 1];
             const float keep = upper ? value[2 * i + 1] : value[2 * i];
-            value[i] = keep + __shfl_xor_sync(FULL, give, offset);
+            value[i] = keep + __shfl_xor_sync(ALL_LANES, give, offset);
         }
     }
     float sum = value[0];
 #pragma unroll
-    for (; offset < LC; offset *= 2) sum += __shfl_xor_sync(FULL, sum, offset);
+    for (; offset < LC; offset *= 2) sum += __shfl_xor_sync(ALL_LANES, sum, offset);
     return sum;
 }
 
 __device__ __forceinline__ float sum_over_lane_rows(float value) {
 #pragma unroll
-    for (int offset = LC; offset < 32; offset *= 2) value += __shfl_xor_sync(FULL, value, offset);
+    for (int offset = LC; offset < 32; offset *= 2)
+        value += __shfl_xor_sync(ALL_LANES, value, offset);
     return value;
 }
 
@@ -77,12 +61,12 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                   i64 sample_stride, double scale_) {
     extern __shared__ float shared[];
     float* const partial = shared;              // [WARPS][MP]
-    float* const X = partial + WARPS * MP;      // largest score of a class
-    float* const v = X + MP;                    // its factor
+    float* const C = partial + WARPS * MP;      // largest scaled score of a class
+    float* const v = C + MP;                    // factor of a class
     float* const v_base = v + MP;               // that factor when E was built
     float* const h = v_base + MP;               // base-2 logarithm already inside E
     float* const b = h + MP;                    // class marginal
-    float* const top = b + MP;                  // largest score within this block
+    float* const top = b + MP;                  // largest scaled score within this block
     float* const mass = top + MP;               // [2][MP] what this block adds to a class
     float* const stored = mass + 2 * MP;        // [(TR - TRR) * TC][THREADS]
 
@@ -96,78 +80,90 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
     const int rank = 0;
 #endif
     const i64 problem = blockIdx.x / CLUSTER;
-    const int rows_here = (n + CLUSTER - 1) / CLUSTER;
-    const int first_row = rank * rows_here;
+    const int rows_per_block = (n + CLUSTER - 1) / CLUSTER;
+    const int first_row = rank * rows_per_block;
+    const int rows_here = max(0, min(rows_per_block, n - first_row));
+    const int own_row = warp * LR + lane_row;   // row of step t: own_row + t * WARPS * LR
+    const bool last_column = lane_col + (TC - 1) * LC < m;
 
-    wait_for_predecessor();
-    const i64 score_base = problem * problem_stride;
-    const i64 out_base = problem * (i64)n * m;
-
+    auto has_row = [&](int t) { return own_row + t * (WARPS * LR) < rows_here; };
+    // Out of range, rows and columns are read at the last valid place and then overwritten:
+    // loads without branches are issued back to back.
+    const score_t* const block_scores =
+        (const score_t*)scores + problem * problem_stride + first_row * row_stride + lane_col;
+    auto row_scores = [&](int t) {
+        const int row = min(own_row + t * (WARPS * LR), max(rows_here - 1, 0));
+        return block_scores + (rows_here > 0 ? row * row_stride : -first_row * row_stride);
+    };
+    const int last_offset = last_column ? (TC - 1) * LC : m - 1 - lane_col;
+    auto score_at = [&](const score_t* row, int k) {
+        return to_float(__ldg(row + (k < TC - 1 ? k * LC : last_offset)));
+    };
     float e[TRR > 0 ? TRR : 1][TC];
     auto entry = [&](int t, int k) -> float& {
         return t < TRR ? e[t < TRR ? t : 0][k] : stored[((t - TRR) * TC + k) * THREADS + tid];
     };
     auto column = [&](int k) { return lane_col + k * LC; };
-    auto has_column = [&](int k) { return k < TC - 1 || column(k) < m; };
-    auto local_row = [&](int t) { return (t * WARPS + warp) * LR + lane_row; };
-    auto has_row = [&](int t) {
-        return local_row(t) < rows_here && first_row + local_row(t) < n;
-    };
-    auto weight = [&](int t) -> float {
-        if (!has_row(t)) return 0.0f;
-        if (!sample_marginal) return 1.0f / n;
-        return __ldg(sample_marginal + problem * sample_stride + first_row + local_row(t));
-    };
-    auto score_at = [&](int t, int k) {
-        return read_score(scores, score_base + (first_row + local_row(t)) * row_stride + column(k));
-    };
 
+    wait_for_predecessor();
 #pragma unroll
     for (int t = 0; t < TR; t++) {
-        const bool row = has_row(t);
+        const score_t* const row = row_scores(t);
+        const bool inside = has_row(t);
 #pragma unroll
-        for (int k = 0; k < TC; k++) entry(t, k) = row && has_column(k) ? score_at(t, k) : -INF;
+        for (int k = 0; k < TC; k++) {
+            const float x = score_at(row, k);
+            entry(t, k) = inside && (k < TC - 1 || last_column) ? x : -INF;
+        }
     }
-    for (int j = tid; j < MP; j += THREADS) {
-        b[j] = j < m ? (class_marginal ? __ldg(class_marginal + problem * class_stride + j)
-                                       : 1.0f / m)
-                     : 0.0f;
+    EACH_CLASS(j) {
+        b[j] = j >= m ? 0.0f
+               : class_marginal ? __ldg(class_marginal + problem * class_stride + j)
+                                : reciprocal((float)m);
     }
-
+#if WEIGHTED
     // Rows of no weight take no part in the first class step; 0 there sends them to the rebuild.
-    u32 counted = 0;
+    float weights[TR];
 #pragma unroll
-    for (int t = 0; t < TR; t++) counted |= (u32)(has_row(t) && weight(t) > 0.0f) << t;
+    for (int t = 0; t < TR; t++)
+        weights[t] = has_row(t) ? __ldg(sample_marginal + problem * sample_stride + first_row +
+                                        own_row + t * (WARPS * LR))
+                                : 0.0f;
+#define WEIGHT(t) weights[t]
+#define COUNTED(t) (weights[t] > 0.0f)
+#else
+#define WEIGHT(t) 1.0f
+#define COUNTED(t) true
+#endif
 
 #pragma unroll
     for (int k = 0; k < TC; k++) {
         float largest = -INF;
 #pragma unroll
-        for (int t = 0; t < TR; t++)
-            largest = fmaxf(largest, counted >> t & 1 ? entry(t, k) : -INF);
+        for (int t = 0; t < TR; t++) largest = fmaxf(largest, COUNTED(t) ? entry(t, k) : -INF);
 #pragma unroll
         for (int offset = LC; offset < 32; offset *= 2)
-            largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, offset));
+            largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, offset));
         if (lane_row == 0) partial[warp * MP + column(k)] = largest;
     }
     __syncthreads();
-    for (int j = tid; j < MP; j += THREADS) {
+    EACH_CLASS(j) {
         float largest = -INF;
 #pragma unroll
         for (int w = 0; w < WARPS; w++) largest = fmaxf(largest, partial[w * MP + j]);
-        top[j] = largest;
+        top[j] = finite_shift(largest) * scale;
     }
     __syncthreads();
 
 #pragma unroll
     for (int k = 0; k < TC; k++) {
-        const float shift = finite_shift(top[column(k)]);
+        const float shift = top[column(k)];
         float sum = 0.0f;
 #pragma unroll
         for (int t = 0; t < TR; t++) {
-            const float value = exp2_fast((entry(t, k) - shift) * scale);
-            entry(t, k) = counted >> t & 1 ? value : 0.0f;
-            sum += counted >> t & 1 ? value : 0.0f;
+            const float value = COUNTED(t) ? exp2_fast(fmaf(entry(t, k), scale, -shift)) : 0.0f;
+            entry(t, k) = value;
+            sum += value;
         }
         sum = sum_over_lane_rows(sum);
         if (lane_row == 0) partial[warp * MP + column(k)] = sum;
@@ -180,38 +176,41 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         for (int w = 0; w < WARPS; w++) sum += partial[w * MP + j];
         return sum;
     };
+    const float unit = WEIGHTED ? 1.0f : reciprocal((float)n);
 
 #if CLUSTER > 1
-    for (int j = tid; j < MP; j += THREADS) mass[j] = block_mass(j);
+    float* const shrink = mass + MP;  // the second slot is free until the second iteration
+    EACH_CLASS(j) mass[j] = block_mass(j);
     cluster_arrive();
     cluster_wait();
-    for (int j = tid; j < MP; j += THREADS) {
-        float tops[CLUSTER], largest = -INF, sum = 0.0f;
+    EACH_CLASS(j) {
+        float tops[CLUSTER], shares[CLUSTER], largest = -INF, sum = 0.0f;
 #pragma unroll
         for (int c = 0; c < CLUSTER; c++) {
             tops[c] = peer_value(top + j, c);
-            largest = fmaxf(largest, tops[c]);
+            shares[c] = peer_value(mass + j, c);
+            // A block that holds nothing of this class has no say in its largest score.
+            largest = fmaxf(largest, shares[c] == 0.0f ? -INF : tops[c]);
         }
+        largest = finite_shift(largest);
 #pragma unroll
-        for (int c = 0; c < CLUSTER; c++) {
-            const float share = peer_value(mass + j, c);
-            sum += tops[c] == -INF ? share : share * exp2_fast((tops[c] - largest) * scale);
-        }
-        X[j] = finite_shift(largest);
+        for (int c = 0; c < CLUSTER; c++)
+            sum += shares[c] == 0.0f ? 0.0f : shares[c] * exp2_fast(tops[c] - largest);
+        C[j] = largest;
         v[j] = v_base[j] = class_factor(b[j], sum);
         h[j] = 0.0f;
-        mass[MP + j] = top[j] == -INF ? 1.0f : exp2_fast((top[j] - largest) * scale);
+        shrink[j] = mass[j] == 0.0f ? 0.0f : exp2_fast(top[j] - largest);
     }
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < TC; k++) {
-        const float shrink = mass[MP + column(k)];
+        const float factor = shrink[column(k)];
 #pragma unroll
-        for (int t = 0; t < TR; t++) entry(t, k) *= shrink;
+        for (int t = 0; t < TR; t++) entry(t, k) *= factor;
     }
 #else
-    for (int j = tid; j < MP; j += THREADS) {
-        X[j] = finite_shift(top[j]);
+    EACH_CLASS(j) {
+        C[j] = top[j];
         v[j] = v_base[j] = class_factor(b[j], block_mass(j));
         h[j] = 0.0f;
     }
@@ -231,65 +230,65 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
             for (int k = 0; k < TC; k++) {
                 const float factor = v[column(k)];
 #pragma unroll
-                for (int i = 0; i < BATCH; i++) sums[i] += entry(start + i, k) * factor;
+                for (int i = 0; i < BATCH; i++) sums[i] = fmaf(entry(start + i, k), factor, sums[i]);
             }
             const float mine = sum_over_row<BATCH>(sums, lane);
-            const int owned = start + (lane & (BATCH - 1));
-            const float mine_inverse = mine == 0.0f ? 0.0f : 1.0f / mine;
-            suspicious |= mine < LOWEST_ROW && has_row(owned);
+            const float mine_inverse = mine == 0.0f ? 0.0f : reciprocal(mine);
+            suspicious |= mine < LOWEST_ROW && has_row(start + (lane & (BATCH - 1)));
 #pragma unroll
             for (int i = 0; i < BATCH; i++)
-                inverse[start + i] = __shfl_sync(FULL, mine_inverse, (lane & ~(LC - 1)) | i);
+                inverse[start + i] = __shfl_sync(ALL_LANES, mine_inverse, (lane & ~(LC - 1)) | i);
         }
 
-        if (__any_sync(FULL, suspicious)) {
+        if (__any_sync(ALL_LANES, suspicious)) {
+#pragma unroll 1
             for (int step = 0; step < TR; step++) {
                 float old = 0.0f;
 #pragma unroll
                 for (int t = 0; t < TR; t++) old = t == step ? inverse[t] : old;
-                const bool row = has_row(step);
-                const bool redo = row && (rebuild || old == 0.0f || old > 1.0f / LOWEST_ROW);
-                if (!__any_sync(FULL, redo)) continue;
-                float fresh[TC], largest = -INF, sum = 0.0f;
+                const bool redo =
+                    has_row(step) && (rebuild || old == 0.0f || old > 1.0f / LOWEST_ROW);
+                if (!__any_sync(ALL_LANES, redo)) continue;
+                const score_t* const row = row_scores(step);
+                auto exponent = [&](int k) {
+                    const int j = column(k);
+                    return v[j] == 0.0f ? -INF : fmaf(score_at(row, k), scale, -C[j]) + h[j];
+                };
+                float largest = -INF, sum = 0.0f;
 #pragma unroll
                 for (int k = 0; k < TC; k++) {
-                    const int j = column(k);
-                    const bool used = row && has_column(k) && v[j] != 0.0f;
-                    fresh[k] = used ? (score_at(step, k) - X[j]) * scale + h[j] : -INF;
-                    largest = fmaxf(largest, fresh[k] + (used ? log2_fast(v[j]) : 0.0f));
+                    const float factor = v[column(k)];
+                    largest = fmaxf(largest, exponent(k) + (factor == 0.0f ? 0.0f
+                                                                           : log2_fast(factor)));
                 }
 #pragma unroll
                 for (int offset = 1; offset < LC; offset *= 2)
-                    largest = fmaxf(largest, __shfl_xor_sync(FULL, largest, offset));
+                    largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, offset));
                 largest = finite_shift(largest);
 #pragma unroll
                 for (int k = 0; k < TC; k++) {
-                    fresh[k] = exp2_fast(fresh[k] - largest);
-                    sum += fresh[k] * v[column(k)];
+                    const float value = exp2_fast(exponent(k) - largest);
+                    sum = fmaf(value, v[column(k)], sum);
+#pragma unroll
+                    for (int t = 0; t < TR; t++)
+                        if (t == step && redo) entry(t, k) = value;
                 }
 #pragma unroll
                 for (int offset = 1; offset < LC; offset *= 2)
-                    sum += __shfl_xor_sync(FULL, sum, offset);
+                    sum += __shfl_xor_sync(ALL_LANES, sum, offset);
 #pragma unroll
-                for (int t = 0; t < TR; t++) {
-                    if (t == step && redo) {
-                        inverse[t] = sum == 0.0f ? 0.0f : 1.0f / sum;
-#pragma unroll
-                        for (int k = 0; k < TC; k++) entry(t, k) = fresh[k];
-                    }
-                }
+                for (int t = 0; t < TR; t++)
+                    if (t == step && redo) inverse[t] = sum == 0.0f ? 0.0f : reciprocal(sum);
             }
         }
         if (iteration == num_iters) break;
 
-        float u[TR];
-#pragma unroll
-        for (int t = 0; t < TR; t++) u[t] = inverse[t] == 0.0f ? 0.0f : weight(t) * inverse[t];
 #pragma unroll
         for (int k = 0; k < TC; k++) {
             float sum = 0.0f;
 #pragma unroll
-            for (int t = 0; t < TR; t++) sum += u[t] * entry(t, k);
+            for (int t = 0; t < TR; t++)
+                sum = fmaf(WEIGHT(t) * inverse[t], entry(t, k), sum);
             sum = sum_over_lane_rows(sum);
             if (lane_row == 0) partial[warp * MP + column(k)] = sum;
         }
@@ -297,18 +296,18 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
 #if CLUSTER > 1
         // Two slots in turn: a peer may still read the last one while this one is filled.
         float* const slot = mass + (iteration & 1) * MP;
-        for (int j = tid; j < MP; j += THREADS) slot[j] = block_mass(j);
+        EACH_CLASS(j) slot[j] = block_mass(j) * unit;
         cluster_arrive();
         cluster_wait();
 #endif
         bool drifted = false;
-        for (int j = tid; j < MP; j += THREADS) {
+        EACH_CLASS(j) {
 #if CLUSTER > 1
             float sum = 0.0f;
 #pragma unroll
             for (int c = 0; c < CLUSTER; c++) sum += peer_value(slot + j, c);
 #else
-            const float sum = block_mass(j);
+            const float sum = block_mass(j) * unit;
 #endif
             const float factor = class_factor(b[j], sum), base = v_base[j];
             drifted |= factor > base * LARGEST_DRIFT || factor * LARGEST_DRIFT < base;
@@ -316,9 +315,9 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         }
         rebuild = __syncthreads_or(drifted);
         if (rebuild) {
-            for (int j = tid; j < MP; j += THREADS) {
+            EACH_CLASS(j) {
                 h[j] += v[j] == 0.0f ? 0.0f : log2_fast(v[j]);
-                v[j] = v_base[j] = v[j] == 0.0f ? 0.0f : v[j] / v[j];
+                v[j] = v_base[j] = v[j] == 0.0f ? 0.0f : v[j] == v[j] ? 1.0f : v[j];
             }
             __syncthreads();
         }
@@ -327,16 +326,16 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
 #if CLUSTER > 1
     cluster_arrive();
 #endif
+    result_t* const block_out = (result_t*)out + (problem * n + first_row) * m + lane_col;
 #pragma unroll
     for (int t = 0; t < TR; t++) {
         if (!has_row(t)) continue;
-        const i64 base = out_base + (i64)(first_row + local_row(t)) * m;
+        result_t* const row = block_out + (i64)(own_row + t * (WARPS * LR)) * m;
+        const bool empty = inverse[t] == 0.0f;
 #pragma unroll
         for (int k = 0; k < TC; k++) {
-            if (!has_column(k)) continue;
-            const int j = column(k);
-            const float plan = entry(t, k) * v[j] * inverse[t];
-            write_result(out, base + j, inverse[t] == 0.0f ? b[j] : plan);
+            const float plan = entry(t, k) * v[column(k)] * inverse[t];
+            if (k < TC - 1 || last_column) row[k * LC] = from_float(empty ? b[column(k)] : plan);
         }
     }
 #if CLUSTER > 1

@@ -11,7 +11,8 @@
 // STEP 0: first class step. STEP 1: row step and exact class step. STEP 2: row step and relaxed
 // class step, as a log-sum-exp over rows since masses may vanish. STEP 3: row step, writes.
 //
-// Compile-time: STEP, TC columns a lane, TEAM warps a row, SCORE_TYPE, OUT_TYPE.
+// Compile-time: STEP, TC columns a lane, TEAM warps a row, WEIGHTED (sample marginal given),
+// SCORE_TYPE, OUT_TYPE.
 
 #define WARPS (TEAM > 8 ? TEAM : 8)
 #define THREADS (WARPS * 32)
@@ -87,16 +88,29 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
     const float scale = (float)scale_;
 
     wait_for_predecessor();
-    const i64 score_base = problem * problem_stride;
     float* const my_shift = potentials + problem * 2 * m;
     float* const my_potential = my_shift + m;
     auto column = [&](int k) { return (k * TEAM + member) * 32 + lane; };
     auto wanted = [&](int j) {
-        return class_marginal ? __ldg(class_marginal + problem * class_stride + j) : 1.0f / m;
+        return class_marginal ? __ldg(class_marginal + problem * class_stride + j)
+                              : reciprocal((float)m);
     };
-    auto weight = [&](int row) -> float {
-        if (row >= end_row) return 0.0f;
-        return sample_marginal ? __ldg(sample_marginal + problem * sample_stride + row) : 1.0f / n;
+#if WEIGHTED
+    auto weight = [&](int row) {
+        return row < end_row ? __ldg(sample_marginal + problem * sample_stride + row) : 0.0f;
+    };
+    const float unit_weight = 1.0f;
+#else
+    auto weight = [&](int row) { return row < end_row ? 1.0f : 0.0f; };
+    const float unit_weight = STEP == 1 ? reciprocal((float)n) : 1.0f;
+#endif
+    // Out of range, rows and columns are read at the last valid place and then overwritten:
+    // loads without branches are issued back to back.
+    auto score_at = [&](int row, int k) {
+        const score_t* const from =
+            (const score_t*)scores + problem * problem_stride + min(row, n - 1) * row_stride;
+        const float x = to_float(__ldg(from + min(column(k), m - 1)));
+        return row < end_row && column(k) < m ? x : -INF;
     };
 
 #if STEP != 0
@@ -126,10 +140,7 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
         for (int r = 0; r < BATCH; r++) {
             const int row = round + r * TEAMS + team;
 #pragma unroll
-            for (int k = 0; k < TC; k++)
-                x[r][k] = row < end_row && column(k) < m
-                              ? read_score(scores, score_base + row * row_stride + column(k))
-                              : -INF;
+            for (int k = 0; k < TC; k++) x[r][k] = score_at(row, k);
         }
 #pragma unroll
         for (int r = 0; r < BATCH; r++) {
@@ -148,7 +159,7 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
             }
 #pragma unroll
             for (int offset = 16; offset >= 1; offset /= 2)
-                top = fmaxf(top, __shfl_xor_sync(FULL, top, offset));
+                top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, offset));
             top = finite_shift(top);
 #pragma unroll
             for (int k = 0; k < TC; k++) {
@@ -157,7 +168,7 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
             }
 #pragma unroll
             for (int offset = 16; offset >= 1; offset /= 2)
-                row_sum += __shfl_xor_sync(FULL, row_sum, offset);
+                row_sum += __shfl_xor_sync(ALL_LANES, row_sum, offset);
 #if TEAM > 1
             // Each warp knows its own part of the row; one exchange merges the pairs.
             float* const slot = shared + parity * WARPS * 2;
@@ -182,7 +193,7 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
 #endif
             const bool empty = row_sum == 0.0f;
 #if STEP == 1
-            const float factor = empty ? 0.0f : own * (weight(row) / row_sum);
+            const float factor = empty ? 0.0f : own * weight(row) * reciprocal(row_sum);
 #pragma unroll
             for (int k = 0; k < TC; k++) sum[k] = fmaf(part[k], factor, sum[k]);
 #elif STEP == 2
@@ -193,14 +204,13 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
                     add_power(largest[k], sum[k], fmaf(x[r][k] - X[k], scale, f), 1.0f);
             }
 #else
-            const float factor = own / row_sum;
+            const float factor = empty ? 0.0f : own * reciprocal(row_sum);
             if (row < end_row) {
-                const i64 base = problem * (i64)n * m + (i64)row * m;
+                result_t* const to = (result_t*)out + (problem * n + row) * m;
 #pragma unroll
                 for (int k = 0; k < TC; k++)
                     if (column(k) < m)
-                        write_result(out, base + column(k),
-                                     empty ? wanted(column(k)) : part[k] * factor);
+                        to[column(k)] = from_float(empty ? wanted(column(k)) : part[k] * factor);
             }
 #endif
 #endif
@@ -238,12 +248,12 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
             total += block_sum[t * MP + j];
 #endif
         }
-        store(my_chunk, j, top, total);
+        store(my_chunk, j, top, total * unit_weight);
     }
 #else
 #pragma unroll
     for (int k = 0; k < TC; k++)
-        if (column(k) < m) store(my_chunk, column(k), largest[k], sum[k]);
+        if (column(k) < m) store(my_chunk, column(k), largest[k], sum[k] * unit_weight);
 #endif
 
     const int groups = (chunks + (int)chunks_per_group - 1) / (int)chunks_per_group;

@@ -1,0 +1,75 @@
+"""What the training log says of an assignment: is it balanced, is it decided, is it stuck?"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+STUCK_BELOW = 0.02
+"""Share of ln M by which the mean entropy of a row must fall short of it, or nothing is learnt."""
+
+
+class Diagnostics(NamedTuple):
+    """Figures of assignments ``(..., N, M)``, each a tensor ``(...)`` on their device.
+
+    Attributes:
+        marginal_error: sum over classes of |mass - wanted mass|, in [0, 2].
+        clusters_used: classes that are the largest entry of at least one sample.
+        largest_cluster: share of the samples whose largest entry is the most frequent class.
+        smallest_cluster: the same for the least frequent class.
+        entropy: mean entropy of a row in nats; 0 when every sample is decided.
+        gap_to_ln_m: ln M - entropy; 0 when no sample prefers any class.
+        stuck: True where the gap is below 2 % of ln M: targets are uniform, and a network that
+            is trained on them stays where it is.
+    """
+
+    marginal_error: Tensor
+    clusters_used: Tensor
+    largest_cluster: Tensor
+    smallest_cluster: Tensor
+    entropy: Tensor
+    gap_to_ln_m: Tensor
+    stuck: Tensor
+
+
+@torch.no_grad()
+def diagnose(assignment: Tensor, class_marginal: Tensor | None = None) -> Diagnostics:
+    """Return the figures of ``assignment`` without waiting for its device.
+
+    Args:
+        assignment: ``(..., N, M)``, rows sum to one, N at least 1.
+        class_marginal: ``(M,)`` or ``(..., M)`` that sums to one; uniform if None.
+    """
+    rows = assignment.float()
+    n, m = rows.shape[-2:]
+    wanted = 1 / m if class_marginal is None else class_marginal
+    winners = rows.argmax(-1)
+    counts = torch.zeros(rows.shape[:-2] + (m,), device=rows.device)
+    counts.scatter_add_(-1, winners, torch.ones_like(winners, dtype=counts.dtype))
+    entropy = torch.special.entr(rows).sum(-1).mean(-1)
+    gap = math.log(m) - entropy
+    return Diagnostics(
+        marginal_error=(rows.mean(-2) - wanted).abs().sum(-1),
+        clusters_used=(counts > 0).sum(-1),
+        largest_cluster=counts.amax(-1) / n,
+        smallest_cluster=counts.amin(-1) / n,
+        entropy=entropy,
+        gap_to_ln_m=gap,
+        stuck=(gap < STUCK_BELOW * math.log(m)) & (m > 1),
+    )
+
+
+def warning(diagnostics: Diagnostics) -> str | None:
+    """Return a sentence for the log if any assignment is stuck, else None; waits for the device."""
+    stuck = int(diagnostics.stuck.sum())
+    if stuck == 0:
+        return None
+    return (
+        f"the assignment is stuck: in {stuck} of {diagnostics.stuck.numel()} the samples are "
+        f"spread evenly over all classes (gap to ln M at least "
+        f"{float(diagnostics.gap_to_ln_m.min()):.4f} nats); lower ot.epsilon, raise the learning "
+        "rate, or check that the features differ"
+    )

@@ -1,0 +1,141 @@
+"""Runs the CUDA kernels on a processor, compiled by g++ against ``on_cpu/machine.h``."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import math
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crkd.ot.cuda import plans, solver
+
+KERNELS = Path(solver.__file__).parents[1] / "kernels"
+HERE = Path(__file__).parent / "on_cpu"
+COMPILER = shutil.which("g++")
+_FOLDER = tempfile.TemporaryDirectory(prefix="crkd-kernels-")
+
+
+@functools.cache
+def _library(name: str, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
+    defines = "".join(f"#define {key} {value}\n" for key, value in constants)
+    common = (KERNELS / "common.cuh").read_text()
+    kernel = (KERNELS / f"{name}.cu").read_text()
+    kernel = kernel.replace(
+        "extern __shared__ float shared[];", "float* const shared = SHARED_FLOATS;"
+    ).replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
+    text = (
+        f'#include "{HERE / "machine.h"}"\n{defines}{common}{kernel}'
+        f'#include "{HERE / f"{name}_entry.h"}"\n'
+    )
+    stem = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
+    stem.with_suffix(".cpp").write_text(text)
+    command = [str(COMPILER), "-std=c++20", "-O1", "-w", "-shared", "-fPIC"]
+    subprocess.run(
+        [*command, "-o", str(stem.with_suffix(".so")), str(stem.with_suffix(".cpp"))], check=True
+    )
+    return ctypes.CDLL(str(stem.with_suffix(".so")))
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(0 if tensor is None else tensor.data_ptr())
+
+
+def _numbers(*values: int) -> list[ctypes.c_longlong]:
+    return [ctypes.c_longlong(value) for value in values]
+
+
+def _types(scores: Tensor, out: Tensor) -> dict[str, int]:
+    return {"SCORE_TYPE": solver.TYPES[scores.dtype], "OUT_TYPE": solver.TYPES[out.dtype]}
+
+
+def _strides(b: Tensor | None, a: Tensor | None) -> tuple[int, int]:
+    return (
+        b.shape[1] if b is not None and b.ndim == 2 else 0,
+        a.shape[1] if a is not None and a.ndim == 2 else 0,
+    )
+
+
+def resident(
+    scores: Tensor,
+    plan: plans.Resident,
+    *,
+    epsilon: float,
+    num_iters: int,
+    b: Tensor | None = None,
+    a: Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Solve by ``resident.cu`` with the given layout."""
+    p, n, m = scores.shape
+    out = torch.full((p, n, m), torch.nan, dtype=out_dtype or scores.dtype)
+    constants = {**plan.constants, "WEIGHTED": int(a is not None), **_types(scores, out)}
+    _library("resident", tuple(constants.items())).run(
+        _pointer(scores),
+        _pointer(out),
+        _pointer(b),
+        _pointer(a),
+        *_numbers(scores.stride(0), scores.stride(1), n, m, num_iters, *_strides(b, a)),
+        ctypes.c_double(1 / (math.log(2) * epsilon)),
+        p,
+        plan.threads,
+        plan.shared_bytes,
+        seed,
+    )
+    return out
+
+
+def streaming(
+    scores: Tensor,
+    plan: plans.Streaming,
+    *,
+    epsilon: float,
+    num_iters: int,
+    b: Tensor | None = None,
+    a: Tensor | None = None,
+    relaxation: float | None = None,
+    out_dtype: torch.dtype | None = None,
+    seed: int = 0,
+) -> Tensor:
+    """Solve by the launches of ``streaming.cu`` with the given layout."""
+    p, n, m = scores.shape
+    out = torch.full((p, n, m), torch.nan, dtype=out_dtype or scores.dtype)
+    potentials = torch.full((2 * p * m,), torch.nan)
+    chunk_sums = torch.full((2 * p * plan.chunks * m,), torch.nan)
+    group_sums = torch.full((2 * p * plan.groups * m,), torch.nan)
+    counters = torch.zeros(p * (plan.groups + 1), dtype=torch.int32)
+    power = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
+    middle = 1 if relaxation is None else 2
+    for step in (0, *[middle] * (num_iters - 1), 3):
+        constants = {
+            **plan.constants(step),
+            "WEIGHTED": int(a is not None),
+            **_types(scores, out),
+        }
+        _library("streaming", tuple(constants.items())).run(
+            _pointer(scores),
+            _pointer(out),
+            _pointer(b),
+            _pointer(a),
+            _pointer(potentials),
+            _pointer(chunk_sums),
+            _pointer(group_sums),
+            _pointer(counters),
+            *_numbers(scores.stride(0), scores.stride(1), n, m),
+            *_numbers(plan.chunks, plan.chunks_per_group, *_strides(b, a)),
+            ctypes.c_double(1 / (math.log(2) * epsilon)),
+            ctypes.c_double(power),
+            p,
+            plan.threads,
+            plan.shared_bytes,
+            seed,
+        )
+        assert not counters.any(), "a counter was not left at zero"
+    return out

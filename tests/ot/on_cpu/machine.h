@@ -1,0 +1,212 @@
+// A stand-in for primitives.cuh and the CUDA language: runs a kernel on a processor, one fiber a
+// thread. Fibers are resumed in a random order, so that a missing barrier changes results.
+#pragma once
+#include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef long long i64;
+
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define __restrict__
+#define INF std::numeric_limits<float>::infinity()
+#define ALL_LANES 0xffffffffu
+
+namespace machine {
+
+struct Index { int x; };
+
+struct Barrier {
+    int size, waiting = 0;
+    long generation = 0;
+};
+
+struct Warp {
+    Barrier barrier{32};
+    float values[32];
+};
+
+struct Block {
+    Barrier barrier{0};
+    std::vector<float> memory;
+    std::vector<Warp> warps;
+    bool flag = false;
+    int any[2] = {0, 0};
+    long votes = 0;
+    Index index;
+};
+
+struct Thread {
+    ucontext_t context;
+    std::unique_ptr<char[]> stack;
+    Index index;
+    int rank;
+    Block* block;
+    long votes = 0;
+    bool done = false;
+};
+
+inline std::vector<Block> blocks;
+inline std::vector<std::unique_ptr<Thread>> threads;
+inline Thread* current;
+inline ucontext_t scheduler;
+inline Barrier cluster_barrier{0};
+inline std::function<void()> body;
+
+inline void yield() { swapcontext(&current->context, &scheduler); }
+
+inline void wait(Barrier& barrier) {
+    const long generation = barrier.generation;
+    if (++barrier.waiting == barrier.size) {
+        barrier.waiting = 0;
+        barrier.generation++;
+        return;
+    }
+    while (barrier.generation == generation) yield();
+}
+
+inline void enter() {
+    body();
+    current->done = true;
+    yield();
+}
+
+inline Warp& warp() { return current->block->warps[current->index.x / 32]; }
+
+inline float exchange(float value, int source) {
+    Warp& all = warp();
+    all.values[current->index.x % 32] = value;
+    wait(all.barrier);
+    const float received = all.values[source];
+    wait(all.barrier);
+    return received;
+}
+
+// Runs the blocks [first, first + count) together, as one cluster.
+inline void run_together(int first, int count, int block_size, int shared_bytes, unsigned seed) {
+    std::mt19937 random(seed);
+    blocks.clear();
+    blocks.resize(count);
+    threads.clear();
+    cluster_barrier = {count * block_size};
+    for (int c = 0; c < count; c++) {
+        Block& block = blocks[c];
+        block.barrier.size = block_size;
+        block.memory.assign(shared_bytes / 4, std::numeric_limits<float>::quiet_NaN());
+        block.warps.resize(block_size / 32);
+        block.index = {first + c};
+        for (int t = 0; t < block_size; t++) {
+            threads.push_back(std::make_unique<Thread>());
+            Thread& thread = *threads.back();
+            thread.stack = std::make_unique<char[]>(1 << 17);
+            thread.index = {t};
+            thread.rank = c;
+            thread.block = &block;
+            getcontext(&thread.context);
+            thread.context.uc_stack.ss_sp = thread.stack.get();
+            thread.context.uc_stack.ss_size = 1 << 17;
+            thread.context.uc_link = nullptr;
+            makecontext(&thread.context, enter, 0);
+        }
+    }
+    std::vector<Thread*> alive;
+    for (auto& thread : threads) alive.push_back(thread.get());
+    while (!alive.empty()) {
+        std::shuffle(alive.begin(), alive.end(), random);
+        for (Thread* thread : alive) {
+            current = thread;
+            swapcontext(&scheduler, &thread->context);
+        }
+        std::erase_if(alive, [](Thread* thread) { return thread->done; });
+    }
+}
+
+}  // namespace machine
+
+#define threadIdx (machine::current->index)
+#define blockIdx (machine::current->block->index)
+#define SHARED_FLOATS (machine::current->block->memory.data())
+#define SHARED_FLAG (machine::current->block->flag)
+
+inline void __syncthreads() { machine::wait(machine::current->block->barrier); }
+
+inline int __syncthreads_or(int value) {
+    machine::Block& block = *machine::current->block;
+    const long turn = machine::current->votes++ & 1;
+    block.any[turn] |= value;
+    __syncthreads();
+    const int result = block.any[turn];
+    __syncthreads();
+    block.any[turn] = 0;
+    __syncthreads();
+    return result;
+}
+
+inline float __shfl_sync(u32, float value, int source) { return machine::exchange(value, source); }
+inline float __shfl_xor_sync(u32, float value, int mask) {
+    return machine::exchange(value, (machine::current->index.x % 32) ^ mask);
+}
+inline bool __any_sync(u32, bool value) {
+    machine::Warp& warp = machine::warp();
+    warp.values[machine::current->index.x % 32] = value;
+    machine::wait(warp.barrier);
+    bool any = false;
+    for (float one : warp.values) any |= one != 0;
+    machine::wait(warp.barrier);
+    return any;
+}
+
+inline void __threadfence() {}
+template <class T> T __ldg(const T* at) { return *at; }
+template <class T> T __ldcg(const T* at) { return *at; }
+template <class T> void __stcg(T* at, T value) { *at = value; }
+inline u32 atomicInc(u32* at, u32 largest) {
+    const u32 old = *at;
+    *at = old >= largest ? 0 : old + 1;
+    return old;
+}
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
+inline float __uint_as_float(u32 bits) { float y; std::memcpy(&y, &bits, 4); return y; }
+
+inline float exp2_fast(float x) {
+    const float y = exp2f(x);
+    return y < std::numeric_limits<float>::min() ? 0.0f : y;
+}
+inline float log2_fast(float x) { return log2f(x); }
+inline float reciprocal(float x) { return 1.0f / x; }
+inline float float_from_half(u16 bits) { _Float16 y; std::memcpy(&y, &bits, 2); return (float)y; }
+inline u16 half_from_float(float x) {
+    const _Float16 y = (_Float16)x;
+    u16 bits;
+    std::memcpy(&bits, &y, 2);
+    return bits;
+}
+inline u16 bfloat_from_float(float x) {
+    u32 bits;
+    std::memcpy(&bits, &x, 4);
+    if (x != x) return 0x7fff;
+    return (u16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+inline void wait_for_predecessor() {}
+
+inline u32 cluster_rank() { return machine::current->rank; }
+inline void cluster_arrive() {}
+inline void cluster_wait() { machine::wait(machine::cluster_barrier); }
+inline float peer_value(const float* mine, u32 rank) {
+    return machine::blocks[rank].memory.data()[mine - machine::current->block->memory.data()];
+}
