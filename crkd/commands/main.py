@@ -58,9 +58,10 @@ def _runtime_failure(verb: str, error: Exception) -> int:
     memory = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
     if memory:
         setting = "pretrain.batch_size" if verb == "pretrain" else "discover.batch_size"
+        reason = text.splitlines()[0][:200] if text else "host memory"
         print(
             f"crkd {verb}: out of memory; lower --set {setting}=N (or evaluation.batch_size, or "
-            f"--image-size), or use --set data.storage=streamed ({text.splitlines()[0][:200]})",
+            f"--image-size), or use --set data.storage=streamed ({reason})",
             file=sys.stderr,
         )
         return OUT_OF_MEMORY

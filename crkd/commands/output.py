@@ -24,7 +24,10 @@ def print_protocols(run: RunFolder) -> None:
     """Print a run's figures as a table, its notes and where it lies."""
     info = run.read_info()
     console = Console()
-    console.print(protocol_table(run.read_metrics()))
+    if (run.path / "predictions.parquet").is_file():
+        console.print(protocol_table(run.read_metrics()))
+    else:
+        console.print("no image to evaluate on: set data.validation_fraction to hold some out")
     for note in info.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)

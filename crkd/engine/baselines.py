@@ -47,13 +47,11 @@ def kmeans_columns(
     """
     columns: dict[str, Column] = {}
     for name in config.evaluation.baselines:
-        parts = {"train": data.parts.novel_train, "test": data.parts.test}
         rows = {
             key: data.pixels(part)
             if name == "kmeans_pixels"
             else part_features(stage1, part, data, config, device)
-            for key, part in parts.items()
-            if len(part)
+            for key, part in data.evaluated().items()
         }
         result = kmeans(
             rows["train"],

@@ -48,8 +48,9 @@ def finish_run(
     metadata = {"backbone": config.model.backbone, "classes": info.classes}
     info.model_sha256 = run.write_model(network.state_dict(), metadata)
     baselines = {} if stage1 is None else kmeans_columns(stage1, data, config, device, info)
-    predictions = table(answers, data, info.num_novel, chosen_head, baselines)
-    metrics = write_results(run, predictions)
+    metrics: dict[str, Any] = {}
+    if answers:
+        metrics = write_results(run, table(answers, data, info.num_novel, chosen_head, baselines))
     if len(data.parts.known_val):
         metrics["validation"] = {
             "known": {"acc": _validation_accuracy(network, data, config, device)}
@@ -80,11 +81,9 @@ def answer_parts(
     network: Network, data: RunData, config: Config, device: torch.device
 ) -> dict[str, Answers]:
     """Return the network's answers on the parts that are evaluated, by part."""
-    parts = {"train": data.parts.novel_train, "test": data.parts.test}
     return {
         name: _answer(network, part, data, config, device)
-        for name, part in parts.items()
-        if len(part)
+        for name, part in data.evaluated().items()
     }
 
 
@@ -124,8 +123,10 @@ def table(
     This is where the hidden labels come out: after training, for the evaluator.
     """
     hidden = {"train": data.parts.hidden.novel_train(), "test": data.parts.hidden.test()}
-    ids = {"train": data.parts.novel_train.ids, "test": data.parts.test.ids}
-    names = [name for name in ("train", "test") if name in answers]
+    if len(data.parts.test) == 0:
+        hidden["test"] = data.parts.known_val.labels
+    ids = {name: part.ids for name, part in data.evaluated().items()}
+    names = list(answers)
 
     def joined(column: dict[str, NDArray[Any]], axis: int = -1) -> NDArray[Any]:
         return np.concatenate([column[name] for name in names], axis=axis)

@@ -63,6 +63,15 @@ class RunData:
             )
         return self._stores[id(part)]
 
+    def evaluated(self) -> dict[str, Part]:
+        """Return the parts that the prediction table covers; empty ones are left out.
+
+        Without a test set (own images) the held-out known images stand in its place.
+        """
+        test = self.parts.test if len(self.parts.test) else self.parts.known_val
+        parts = {"train": self.parts.novel_train, "test": test}
+        return {name: part for name, part in parts.items() if len(part)}
+
     def class_entries(self, num_novel: int) -> list[dict[str, Any]]:
         """Return the label space of a model with ``num_novel`` novel classes.
 

@@ -47,7 +47,7 @@ def diagnose(assignment: Tensor, class_marginal: Tensor | None = None) -> Diagno
     n, m = rows.shape[-2:]
     wanted = 1 / m if class_marginal is None else class_marginal
     winners = rows.argmax(-1)
-    counts = torch.zeros(rows.shape[:-2] + (m,), device=rows.device)
+    counts = torch.zeros((*rows.shape[:-2], m), device=rows.device)
     counts.scatter_add_(-1, winners, torch.ones_like(winners, dtype=counts.dtype))
     entropy = torch.special.entr(rows).sum(-1).mean(-1)
     gap = math.log(m) - entropy

@@ -72,9 +72,9 @@ class FeatureQueue:
         return scores.masked_fill(~self._filled[None, :, None], -torch.inf)
 
     def extend(self, scores: Tensor, prototypes: Tensor) -> Tensor:
-        """Return ``(..., H, N + Q, M)``: the scores ``(..., H, N, M)`` of a batch, then the queue's.
+        """Append the scores of the queue to those of a batch, ``(..., H, N, M)``.
 
-        The first N rows of their assignment belong to the batch.
+        Returns ``(..., H, N + Q, M)``. The first N rows of their assignment belong to the batch.
         """
         past = self.scores(prototypes).to(scores.dtype)
         return torch.cat([scores, past.expand(*scores.shape[:-2], -1, -1)], dim=-2)

@@ -51,8 +51,8 @@ def sinkhorn(
             and float32 are computed in float32, float64 in float64.
         epsilon: weight of the entropy, above 0, in units of the scores. Smaller is sharper.
         num_iters: iterations, at least 1.
-        class_marginal: ``(M,)`` or ``(..., M)``, non-negative, scaled to sum to one here; uniform
-            if None. Its values are checked in host memory only: a look at the device would wait.
+        class_marginal: ``(M,)`` or ``(..., M)`` or what expands to it, non-negative, scaled to sum
+            to one here; uniform if None. Its values are checked in host memory only: a look at the device would wait.
         sample_marginal: ``(N,)`` or ``(..., N)``, likewise. With ``group``, the weights of all
             processes must be on one common scale.
         backend: "auto" takes the fastest that works for these scores and logs once why others do
@@ -161,7 +161,7 @@ def _marginal(
 ) -> Tensor:
     """Return ``marginal`` as ``(size,)`` or ``(P, size)`` of the compute type, sum one."""
     lead = scores.shape[:-2]
-    if marginal.shape not in ((size,), (*lead, size)):
+    if not _fits(marginal.shape, (*lead, size)):
         raise InputError(
             f"{name} must have shape ({size},) or {(*lead, size)} to fit the scores "
             f"{tuple(scores.shape)}, got {tuple(marginal.shape)}"
@@ -182,7 +182,14 @@ def _marginal(
             )
     if normalise:
         values = values / total
-    return values if values.ndim == 1 else values.reshape(-1, size)
+    return values if values.ndim == 1 else values.expand(*lead, size).reshape(-1, size)
+
+
+def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
+    """Say whether a marginal expands to ``wanted`` and names each sample or class."""
+    if len(shape) == 0 or len(shape) > len(wanted) or shape[-1] != wanted[-1]:
+        return False
+    return all(a in (1, b) for a, b in zip(shape, wanted[-len(shape) :], strict=True))
 
 
 def _choose(problem: Problem, name: str) -> Backend:

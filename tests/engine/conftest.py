@@ -7,9 +7,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tests_engine_support import small_config  # noqa: E402
+from tests_engine_support import small_config
 
-from crkd.engine.pretrain import pretrain  # noqa: E402
+from crkd.engine.pretrain import pretrain
 
 
 @pytest.fixture(scope="session")

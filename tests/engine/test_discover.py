@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests_engine_support import small_config
 
 from crkd.core.errors import InputError
 from crkd.engine.discover import discover
@@ -15,7 +16,6 @@ from crkd.engine.pretrain import pretrain
 from crkd.engine.run import RunFolder
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
-from tests_engine_support import small_config
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
@@ -74,7 +74,9 @@ def test_log_lines_carry_raw_and_weighted_terms(finished: RunFolder) -> None:
     last = lines[-1]
     assert last["step"] == 6, "1438 digits in batches of 256"
     assert last["class_relation_weighted"] == pytest.approx(0.1 * last["class_relation"], rel=1e-5)
-    assert last["loss"] == pytest.approx(last["swapped"] + last["class_relation_weighted"], rel=1e-4)
+    assert last["loss"] == pytest.approx(
+        last["swapped"] + last["class_relation_weighted"], rel=1e-4
+    )
 
 
 def test_same_seed_same_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_stage1_of_another_split_is_refused(stage1: Path, tmp_path: Path) -> Non
 
 
 def test_stage1_with_another_backbone_is_refused(stage1: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--set model.backbone=resnet8"):
+    with pytest.raises(InputError, match=r"--set model\.backbone=resnet8"):
         discover(small_config("model.backbone=resnet20"), tmp_path / "out", stage1)
 
 

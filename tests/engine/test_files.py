@@ -45,7 +45,9 @@ def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
             load_tensors(file, digest)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"\xff" * 64, b"{}", b"\x02" + b"\0" * 7 + b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 7, b"\xff" * 64, b"{}", b"\x02" + b"\0" * 7 + b"{}"]
+)
 def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.safetensors"
     file.write_bytes(content)

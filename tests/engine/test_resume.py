@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests_engine_support import small_config
 
 from crkd.core.errors import InputError
 from crkd.engine import loop
@@ -14,7 +15,6 @@ from crkd.engine.discover import discover
 from crkd.engine.loop import Interrupted, NonFiniteLossError
 from crkd.engine.pretrain import pretrain
 from crkd.engine.run import RunFolder
-from tests_engine_support import small_config
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from crkd.data.augment.draws import ViewParameters, draw
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.recipes import named_recipe, recipe_names
-from crkd.data.augment.render import make_view, render
+from crkd.data.augment.render import make_view, make_views, render
 
 __all__ = [
     "ViewParameters",
     "ViewRecipe",
     "draw",
     "make_view",
+    "make_views",
     "named_recipe",
     "recipe_names",
     "render",

@@ -82,7 +82,7 @@ def draw(
     seed: int,
     epoch: Tensor | int,
     image_id: Tensor,
-    view: int,
+    view: Tensor | int,
     stored_size: int,
 ) -> ViewParameters:
     """Draw the parameters of one view of B images.
@@ -98,7 +98,8 @@ def draw(
         epoch: number of the pass over the data; a 0-d int64 tensor on the device of
             ``image_id`` serves compiled and captured steps.
         image_id: ``(B,)`` int64, position of each image in its set.
-        view: number of the view within the step, in ``[0, 65536)``.
+        view: number of the view within the step, in ``[0, 65536)``; one for all images or
+            ``(B,)`` int64.
         stored_size: side of the stored square images in pixels.
 
     Returns:
@@ -148,7 +149,12 @@ class _Words:
     """
 
     def __init__(
-        self, recipe: ViewRecipe, seed: int, epoch: Tensor | int, image_id: Tensor, view: int
+        self,
+        recipe: ViewRecipe,
+        seed: int,
+        epoch: Tensor | int,
+        image_id: Tensor,
+        view: Tensor | int,
     ) -> None:
         self.image_id = image_id
         blocks = _blocks(recipe)
@@ -166,7 +172,7 @@ class _Words:
             image_id & MASK,
             (image_id >> 32) & MASK,
             epoch_word,
-            (block + ((view & 0xFFFF) << 16)).unsqueeze(1),
+            block.unsqueeze(1) + ((view & 0xFFFF) << 16),
         )
         self._words = philox(counter, seed)
 

@@ -1,0 +1,197 @@
+"""Commands as a person meets them: exit codes, one clear sentence, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crkd.commands.main import VERBS, main, run_verb
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "--set=model.hidden=16",
+    "--set=model.projection=8",
+    "--set=model.num_heads=2",
+    "--set=pretrain.epochs=1",
+    "--set=pretrain.num_views=1",
+    "--set=discover.epochs=1",
+    "--set=evaluation.kmeans_restarts=1",
+]
+TINY_IMAGES = [
+    *SMALL,
+    "--set=model.backbone=resnet8",
+    "--image-size=16",
+    "--set=pretrain.batch_size=8",
+    "--set=discover.batch_size=16",
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default run folders go to a temporary folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """Run a command that must end with exit code 2 and one line; return the line."""
+    assert run_verb(arguments[0], arguments[1:]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    return lines[-1]
+
+
+def save_image(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    known, novel = tmp_path / "known", tmp_path / "new photos"
+    for label, name in enumerate(("cat", "dog")):
+        for number in range(8):
+            save_image(known / name / f"{number}.png", 100 * label + number)
+    for number in range(20):
+        save_image(novel / f"image {number}.png", 1000 + number)
+    return known, novel
+
+
+def test_every_verb_explains_itself(capsys: pytest.CaptureFixture) -> None:
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            main([verb, "--help"])
+        assert stop.value.code == 0
+        assert f"crkd {verb}" in capsys.readouterr().out
+
+
+def test_every_verb_has_a_tool() -> None:
+    tools = {file.stem.replace("_", "-") for file in (ROOT / "tools").glob("*.py")}
+    assert tools == set(VERBS)
+
+
+def test_version_and_unknown_verb(capsys: pytest.CaptureFixture) -> None:
+    assert main(["--version"]) == 0
+    assert main(["discovr"]) == 2
+    assert "use one of: pretrain, discover" in capsys.readouterr().err
+
+
+def test_whole_job_on_digits(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["discover", "--dataset", "digits", "--pretrain", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "task-aware" in out
+    assert "joint Hungarian" in out
+    run = tmp_path / "runs" / "digits-default" / "discover-seed0"
+    assert main(["evaluate", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((run / "metrics.json").read_text())
+    for name in ("uno", "kmeans"):
+        assert main(["baseline", name, "--dataset", "digits", *SMALL]) == 0
+    assert main(["baseline", "supervised", "--dataset", "digits", *SMALL]) == 0
+    capsys.readouterr()
+    others = [str(run.parent / f"{name}-seed0") for name in ("uno", "kmeans", "supervised")]
+    assert main(["compare", str(run), *others]) == 0
+    assert "kmeans-seed0" in capsys.readouterr().out
+    assert len(list(run.parent.glob("pretrain-*"))) == 1, "stage 1 is found, not trained again"
+    assert main(["discover", "--dataset", "digits", *SMALL]) == 0
+    assert (run.parent / "discover-seed0-2").is_dir(), "a finished run is never overwritten"
+
+
+def test_own_images(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    known, novel = folders
+    flags = ["--known", str(known), "--novel", str(novel)]
+    assert "give --num-novel K" in refused(capsys, "discover", *flags, "--pretrain", *TINY_IMAGES)
+    done = ["--num-novel", "3", "--out", "mine", *TINY_IMAGES]
+    assert main(["discover", *flags, "--pretrain", *done]) == 0
+    assert "no labels" in capsys.readouterr().out
+    metrics = json.loads((tmp_path / "mine" / "metrics.json").read_text())
+    assert metrics["task_aware"]["train"]["novel"]["acc"] is None
+    assert 0 <= metrics["validation"]["known"]["acc"] <= 1
+    run = json.loads((tmp_path / "mine" / "run.json").read_text())
+    assert [c["name"] for c in run["classes"]] == ["cat", "dog", "novel-0", "novel-1", "novel-2"]
+
+
+def test_no_stage1_run_gives_the_exact_command(capsys: pytest.CaptureFixture) -> None:
+    line = refused(capsys, "discover", "--dataset", "digits", "--seed", "3", "--out", "x")
+    assert "'python tools/pretrain.py --dataset digits --seed 3'" in line
+    assert "--pretrain" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["pretrain", "--dataset", "digit"], "unknown data set 'digit' (did you mean 'digits'?)"),
+        (["pretrain", "--dataset", "cifar100", "--data-root", "none"], "--data-root 'none'"),
+        (["pretrain", "--dataset", "digits", "--split", "9-1"], "has no split '9-1'"),
+        (["pretrain", "--known", "missing"], "missing"),
+        (["pretrain", "--device", "tpu"], "--device 'tpu' is unknown"),
+        (["pretrain", "--device", "cuda:99"], "--device 'cuda:99' does not exist"),
+        (["pretrain", "--resume"], "--resume needs --out RUN"),
+        (["pretrain", "--set", "seed"], "has no '='"),
+        (["pretrain", "--set", "model.backbone=resnet9"], "unknown backbone 'resnet9'"),
+        (["discover", "--known", "somewhere"], "--novel is not given"),
+        (["discover", "--from", "nowhere"], "nowhere is not a run folder"),
+        (["evaluate", "nowhere"], "nowhere is not a run folder"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert message in refused(capsys, *arguments)
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_a_folder_with_one_class(folders: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:
+    import shutil
+
+    known, _ = folders
+    shutil.rmtree(known / "dog")
+    assert "two" in refused(capsys, "pretrain", "--known", str(known), *TINY_IMAGES)
+
+
+def test_unreadable_image(folders: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:
+    known, _ = folders
+    (known / "cat" / "broken.png").write_bytes(b"not an image")
+    assert main(["check-data", "--known", str(known)]) == 1
+    assert "broken.png" in capsys.readouterr().out
+    flags = ["pretrain", "--known", str(known), *TINY_IMAGES]
+    assert "broken.png" in refused(capsys, *flags)
+    assert main([*flags, "--skip-unreadable"]) == 0
+
+
+def test_out_of_memory_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from crkd.engine.supervised_task import SupervisedTask
+
+    def exhausted(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(SupervisedTask, "losses", exhausted)
+    assert run_verb("pretrain", ["--dataset", "digits", *SMALL]) == 3
+    assert "lower --set pretrain.batch_size=N" in capsys.readouterr().err
+
+
+def test_tools_work_as_scripts_from_anywhere(tmp_path: Path) -> None:
+    script = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "nowhere"]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("crkd evaluate: nowhere is not a run folder")
+    assert "Traceback" not in done.stderr
+
+
+def test_importing_the_package_touches_no_gpu_and_no_heavy_library() -> None:
+    code = (
+        "import sys, crkd, crkd.commands.main; "
+        "print(sorted({'torch', 'faiss', 'ot', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.strip() == "[]"

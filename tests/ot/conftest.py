@@ -1,0 +1,70 @@
+"""Independent references and the processor's stand-in for the CUDA kernels."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+from torch import Tensor
+
+
+def _float64_loop(
+    scores: Tensor,
+    epsilon: float,
+    num_iters: int,
+    b: Tensor | None = None,
+    a: Tensor | None = None,
+    relaxation: float | None = None,
+) -> Tensor:
+    """Sinkhorn's iterations as the formulas read, in float64, one problem after the other."""
+    p, n, m = scores.shape
+    power = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
+    out = np.empty((p, n, m))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for i in range(p):
+            x = scores[i].double().numpy() / epsilon
+            b_i = np.full(m, 1 / m) if b is None else (b if b.ndim == 1 else b[i]).double().numpy()
+            a_i = np.full(n, 1 / n) if a is None else (a if a.ndim == 1 else a[i]).double().numpy()
+            used = (a_i > 0) & (x.max(1) > -np.inf)
+            f = np.zeros(used.sum())
+            for _ in range(num_iters):
+                g = power * (np.log(b_i) - logsumexp(x[used] + f[:, None], axis=0))
+                g[b_i == 0] = -np.inf
+                f = np.log(a_i[used]) - logsumexp(x[used] + g, axis=1)
+            plan = np.exp(x + g - logsumexp(x + g, axis=1, keepdims=True))
+            out[i] = np.where((x.max(1) > -np.inf)[:, None], plan, b_i)
+    return torch.from_numpy(out)
+
+
+@pytest.fixture(scope="session")
+def float64_loop() -> Callable[..., Tensor]:
+    return _float64_loop
+
+
+@pytest.fixture(scope="session")
+def row_error() -> Callable[[Tensor, Tensor], float]:
+    """Largest L1 distance of two rows; NaN if any entry is."""
+
+    def measure(result: Tensor, expected: Tensor) -> float:
+        return float((result.double() - expected.double()).abs().sum(-1).max())
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def kernels_on_cpu() -> ModuleType:
+    path = Path(__file__).with_name("kernels_on_cpu.py")
+    spec = importlib.util.spec_from_file_location("kernels_on_cpu", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if module.COMPILER is None:
+        pytest.skip("g++ is not installed: the kernels cannot be run on the processor")
+    return module

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import torch
+
+from crkd.ot.diagnostics import diagnose, warning
+
+
+def test_decided_and_balanced() -> None:
+    figures = diagnose(torch.eye(4).repeat(5, 1)[None])
+    assert figures.clusters_used.tolist() == [4]
+    assert figures.largest_cluster.tolist() == [0.25]
+    assert figures.smallest_cluster.tolist() == [0.25]
+    assert figures.marginal_error.tolist() == [0]
+    assert figures.entropy.tolist() == [0]
+    torch.testing.assert_close(figures.gap_to_ln_m, torch.tensor([math.log(4)]))
+    assert figures.stuck.tolist() == [False]
+    assert warning(figures) is None
+
+
+def test_collapsed_to_one_class() -> None:
+    rows = torch.zeros(10, 5)
+    rows[:, 2] = 1
+    figures = diagnose(rows)
+    assert int(figures.clusters_used) == 1
+    assert float(figures.largest_cluster) == 1
+    assert float(figures.smallest_cluster) == 0
+    torch.testing.assert_close(figures.marginal_error, torch.tensor(4 * 0.2 + 0.8))
+
+
+def test_undecided_is_stuck_and_says_so() -> None:
+    rows = torch.stack([torch.full((6, 3), 1 / 3), torch.eye(3).repeat(2, 1)])
+    figures = diagnose(rows)
+    assert figures.stuck.tolist() == [True, False]
+    text = warning(figures)
+    assert text is not None
+    assert text.startswith("the assignment is stuck: in 1 of 2")
+
+
+def test_one_class_is_never_stuck() -> None:
+    assert not bool(diagnose(torch.ones(4, 1)).stuck)
+
+
+def test_marginal_error_is_taken_against_the_marginal_asked_for() -> None:
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert float(diagnose(rows, torch.tensor([0.75, 0.25])).marginal_error) == 0
+    assert float(diagnose(rows).marginal_error) == 0.5

@@ -1,0 +1,66 @@
+"""The kernels compile by NVRTC without a GPU, for every architecture they claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crkd.ot.cuda import compiler, plans
+
+pytest.importorskip("cuda.bindings.nvrtc", reason="crkd[cuda] is not installed")
+pytest.importorskip("cuda.core", reason="crkd[cuda] is not installed")
+
+ONE_BLOCK = [80, 86, 89, 90, 100, 120]
+CLUSTERS = [90, 100]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRKD_CACHE", str(tmp_path))
+    try:
+        compiler._nvrtc_version()
+    except Exception as error:  # noqa: BLE001
+        # The binding is there, the compiler's library is not; its error type varies by version.
+        pytest.skip(f"NVRTC cannot be loaded: {error}")
+
+
+def is_machine_code(code: bytes) -> bool:
+    return code.startswith(b"\x7fELF") and b"sinkhorn" in code
+
+
+@pytest.mark.parametrize("architecture", ONE_BLOCK)
+def test_one_block_and_streaming_kernels(architecture: int) -> None:
+    plan = plans.resident_layout(64, 50, cluster=1, warps=8)
+    assert plan is not None
+    types = {"WEIGHTED": 1, "SCORE_TYPE": 1, "OUT_TYPE": 2}
+    for name, constants in [
+        ("resident", plan.constants),
+        *[("streaming", plans.Streaming(2, 2, 4, 2).constants(step)) for step in range(4)],
+    ]:
+        assert is_machine_code(compiler.cubin(name, constants | types, f"sm_{architecture}"))
+
+
+@pytest.mark.parametrize("shape", [(256, 50), (512, 250), (512, 1000), (1024, 200)])
+@pytest.mark.parametrize("architecture", CLUSTERS)
+def test_cluster_kernels(architecture: int, shape: tuple[int, int]) -> None:
+    plan = plans.resident(*shape, plans.Device(architecture, 232448))
+    assert plan is not None
+    assert plan.cluster > 1
+    types = {"WEIGHTED": 0, "SCORE_TYPE": 0, "OUT_TYPE": 0}
+    code = compiler.cubin("resident", plan.constants | types, f"sm_{architecture}")
+    assert is_machine_code(code)
+
+
+def test_the_cache_is_used_and_can_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = plans.Streaming(1, 1, 1, 1).constants(0)
+    constants |= {"WEIGHTED": 0, "SCORE_TYPE": 0, "OUT_TYPE": 0}
+    code = compiler.cubin("streaming", constants, "sm_90")
+    (kept,) = (tmp_path / "kernels").iterdir()
+    kept.write_bytes(b"from the disk")
+    assert compiler.cubin("streaming", constants, "sm_90") == b"from the disk"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CRKD_CACHE", str(tmp_path / "file"))
+    assert compiler.cubin("streaming", constants, "sm_90") == code

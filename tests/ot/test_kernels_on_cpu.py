@@ -1,0 +1,171 @@
+"""The CUDA kernels themselves, run thread by thread on the processor.
+
+The stand-in for the machine resumes threads in random order, therefore equal results for two
+orders also speak against missing barriers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from crkd.ot.cuda import plans
+
+CASES = {
+    # n, m, cluster, warps, lanes, entries in registers
+    "one block": (40, 11, 1, 2, 32, 64),
+    "one class": (9, 1, 1, 1, 16, 64),
+    "one sample": (1, 7, 2, 1, 8, 64),
+    "four blocks": (40, 50, 4, 2, 16, 64),
+    "shared memory": (33, 20, 2, 1, 8, 6),
+    "idle block": (9, 40, 8, 1, 32, 64),
+}
+
+STREAMS = {
+    # n, m, columns, team, chunks, chunks per group
+    "one chunk": (40, 11, 1, 1, 1, 1),
+    "uneven groups": (40, 50, 2, 1, 5, 2),
+    "two warps a row": (33, 70, 2, 2, 3, 3),
+    "whole block a row": (9, 513, 4, 8, 3, 2),
+    "idle chunk": (9, 5, 1, 1, 4, 2),
+}
+
+
+def scores_of(kind: str, n: int, m: int) -> Tensor:
+    torch.manual_seed(n * m)
+    scores = torch.randn(2, n, m)
+    if kind == "wide":
+        scores *= 40
+    if kind == "stress":
+        scores[0, : n // 3] -= 60
+        scores[1, :, m // 2] -= 90
+        scores[1, n // 2] = -torch.inf
+    return scores
+
+
+@pytest.mark.parametrize("kind", ["plain", "wide", "stress"])
+@pytest.mark.parametrize("name", CASES)
+def test_resident_kernel_matches_the_loop(
+    name: str,
+    kind: str,
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    n, m, cluster, warps, lanes, registers = CASES[name]
+    plan = plans.resident_layout(
+        n, m, cluster=cluster, warps=warps, lanes=lanes, registers=registers
+    )
+    scores = scores_of(kind, n, m)
+    for num_iters in (1, 3, 12):
+        results = [
+            kernels_on_cpu.resident(scores, plan, epsilon=0.05, num_iters=num_iters, seed=seed)
+            for seed in (0, 1)
+        ]
+        assert torch.equal(*results)
+        expected = float64_loop(scores, 0.05, num_iters)
+        assert row_error(results[0], expected) <= (1e-5 if kind == "plain" else 2e-4)
+
+
+@pytest.mark.parametrize("relaxation", [None, 0.1])
+@pytest.mark.parametrize("name", STREAMS)
+def test_streaming_kernels_match_the_loop(
+    name: str,
+    relaxation: float | None,
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    n, m, *layout = STREAMS[name]
+    plan = plans.Streaming(*layout)
+    for kind, tolerance in (("plain", 1e-5), ("stress", 2e-4)):
+        scores = scores_of(kind, n, m)
+        results = [
+            kernels_on_cpu.streaming(
+                scores, plan, epsilon=0.05, num_iters=3, relaxation=relaxation, seed=seed
+            )
+            for seed in (0, 1)
+        ]
+        assert torch.equal(*results)
+        expected = float64_loop(scores, 0.05, 3, relaxation=relaxation)
+        assert row_error(results[0], expected) <= tolerance
+
+
+@pytest.mark.parametrize("kernel", ["resident", "streaming"])
+def test_marginals_strides_and_types(
+    kernel: str,
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    torch.manual_seed(0)
+    n, m = 30, 20
+    b, a = torch.rand(m), torch.rand(2, n)
+    b[3], a[:, ::4] = 0, 0
+    b, a = b / b.sum(), a / a.sum(-1, keepdim=True)
+    plan = (
+        plans.resident_layout(n, m, cluster=2, warps=1, lanes=16)
+        if kernel == "resident"
+        else plans.Streaming(1, 1, 2, 1)
+    )
+    solve = getattr(kernels_on_cpu, kernel)
+    scores = torch.randn(2, n + 5, m + 3)[:, 2 : n + 2, 1 : m + 1]
+    scores[0, 4] += 50  # of no weight, yet far above all others
+    result = solve(scores, plan, epsilon=0.1, num_iters=4, b=b, a=a)
+    assert row_error(result, float64_loop(scores, 0.1, 4, b, a)) <= 2e-5
+    for dtype in (torch.bfloat16, torch.float16):
+        short = scores.to(dtype)
+        result = solve(short, plan, epsilon=0.1, num_iters=4, b=b, a=a)
+        assert result.dtype == dtype
+        wide = solve(short, plan, epsilon=0.1, num_iters=4, b=b, a=a, out_dtype=torch.float32)
+        assert row_error(wide, float64_loop(short, 0.1, 4, b, a)) <= 2e-5
+        assert torch.equal(result, wide.to(dtype))
+
+
+@pytest.mark.parametrize("kernel", ["resident", "streaming"])
+def test_nan_stays_within_its_problem(kernel: str, kernels_on_cpu: ModuleType) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(2, 20, 6)
+    plan = (
+        plans.resident_layout(20, 6, cluster=2, warps=1, lanes=8)
+        if kernel == "resident"
+        else plans.Streaming(1, 1, 2, 2)
+    )
+    solve = getattr(kernels_on_cpu, kernel)
+    clean = solve(scores, plan, epsilon=0.1, num_iters=3)
+    scores[1, 7, 2] = torch.nan
+    result = solve(scores, plan, epsilon=0.1, num_iters=3)
+    assert torch.equal(result[0], clean[0])
+    assert result[1].isnan().all()
+
+
+@pytest.mark.parametrize("size", [1e30, 3e38])
+def test_any_finite_score_is_safe(size: float, kernels_on_cpu: ModuleType) -> None:
+    scores = (torch.rand(1, 20, 6) * 2 - 1) * size
+    plan = plans.resident_layout(20, 6, cluster=2, warps=1, lanes=8)
+    for result in (
+        kernels_on_cpu.resident(scores, plan, epsilon=0.05, num_iters=3),
+        kernels_on_cpu.streaming(scores, plans.Streaming(1, 1, 2, 2), epsilon=0.05, num_iters=3),
+    ):
+        torch.testing.assert_close(result.sum(-1), torch.ones(1, 20))
+
+
+def test_factors_that_wander_are_absorbed(
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    """Scores whose potentials move by more than 2^20 within some iterations."""
+    n = m = 24
+    position = torch.arange(n) / n
+    scores = -(position[:, None] - position[None] ** 3).abs()[None] * 40
+    a = torch.full((n,), 1e-4)
+    a[5] = 1.0
+    a /= a.sum()
+    plan = plans.resident_layout(n, m, cluster=2, warps=1, lanes=8)
+    result = kernels_on_cpu.resident(scores, plan, epsilon=0.05, num_iters=60, a=a)
+    assert row_error(result, float64_loop(scores, 0.05, 60, a=a)) <= 5e-4

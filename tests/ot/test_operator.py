@@ -1,0 +1,36 @@
+"""The PyTorch operator and ``torch.compile``."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from crkd.ot import sinkhorn
+from crkd.ot.cuda import operator
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
+    scores = torch.randn(2, 12, 5).to(dtype)
+    b = torch.full((5,), 0.2)
+    for arguments in (
+        (scores, 0.1, 3, None, None, None, dtype),
+        (scores.mT.contiguous().mT, 0.1, 3, b, None, 0.3, torch.float32),
+    ):
+        torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
+
+
+def test_operator_gives_the_same_assignment() -> None:
+    scores = torch.randn(2, 12, 5)
+    result = operator.sinkhorn(scores, 0.1, 3, None, None, None, torch.float32)
+    torch.testing.assert_close(result, sinkhorn(scores, epsilon=0.1, num_iters=3))
+
+
+def test_compiled_code_gives_the_same_assignment() -> None:
+    def targets(scores: Tensor, b: Tensor) -> Tensor:
+        return sinkhorn(scores * 2, epsilon=0.1, num_iters=3, class_marginal=b) + 1
+
+    compiled = torch.compile(targets, backend="aot_eager", fullgraph=True)
+    scores, b = torch.randn(2, 12, 5), torch.full((5,), 0.2)
+    torch.testing.assert_close(compiled(scores, b), targets(scores, b), atol=1e-5, rtol=0)

@@ -1,0 +1,99 @@
+"""Arguments, shapes, backends and messages of ``crkd.ot.sinkhorn``."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from crkd.core.errors import InputError
+from crkd.ot import sinkhorn
+from crkd.ot.problem import BACKENDS
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (4, 0), (0, 3, 5), (2, 0, 0), (2, 3, 0, 4)])
+def test_empty_scores_give_empty_assignments(shape: tuple[int, ...]) -> None:
+    assert sinkhorn(torch.zeros(shape), epsilon=0.1, num_iters=3).shape == shape
+
+
+def test_leading_dimensions_are_kept_and_the_result_is_contiguous() -> None:
+    scores = torch.randn(5, 3, 2, 20).permute(2, 1, 3, 0)
+    result = sinkhorn(scores, epsilon=0.1, num_iters=3)
+    assert result.shape == (2, 3, 20, 5)
+    assert result.is_contiguous()
+    expected = sinkhorn(scores.contiguous(), epsilon=0.1, num_iters=3)
+    torch.testing.assert_close(result, expected)
+
+
+def test_expanded_scores() -> None:
+    one = torch.randn(20, 5)
+    result = sinkhorn(one.expand(3, 20, 5), epsilon=0.1, num_iters=3)
+    expected = sinkhorn(one, epsilon=0.1, num_iters=3)
+    torch.testing.assert_close(result, expected.expand(3, 20, 5), atol=1e-6, rtol=0)
+
+
+def test_scores_are_left_alone_and_no_gradient_flows() -> None:
+    scores = torch.randn(2, 20, 5, requires_grad=True)
+    before = scores.detach().clone()
+    for backend in ("torch", "pot"):
+        assert not sinkhorn(scores, epsilon=0.1, num_iters=3, backend=backend).requires_grad
+    assert torch.equal(scores.detach(), before)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epsilon": 0.0}, "epsilon must be a finite number above 0, got 0.0"),
+        ({"epsilon": float("nan")}, "epsilon"),
+        ({"num_iters": 0}, "num_iters must be at least 1, got 0"),
+        ({"scores": torch.zeros(4)}, "scores must be a floating point tensor"),
+        ({"scores": torch.zeros(4, 3, dtype=torch.int64)}, "torch.int64"),
+        ({"class_marginal": torch.ones(4)}, r"class_marginal must have shape \(3,\)"),
+        ({"class_marginal": torch.tensor([1.0, -1.0, 1.0])}, "non-negative"),
+        ({"class_marginal": torch.tensor([1.0, torch.nan, 1.0])}, "finite"),
+        ({"sample_marginal": torch.zeros(6)}, "sample_marginal must be finite"),
+        ({"relaxation": -1.0}, "relaxation"),
+        ({"out_dtype": torch.int32}, "out_dtype"),
+        ({"backend": "tporch"}, "unknown OT backend 'tporch'.*did you mean 'torch'"),
+        ({"backend": "pot", "relaxation": 1.0}, "'pot' cannot be used: .*relaxed"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, object], words: str) -> None:
+    arguments: dict[str, object] = {"scores": torch.zeros(2, 6, 3), "epsilon": 0.1, "num_iters": 3}
+    arguments |= change
+    scores = arguments.pop("scores")
+    with pytest.raises(InputError, match=words):
+        sinkhorn(scores, **arguments)  # type: ignore[arg-type]
+
+
+def test_an_explicit_cuda_backend_gives_all_reasons() -> None:
+    with pytest.raises(InputError, match=r"on cpu, not on a CUDA device; .*float64"):
+        sinkhorn(torch.zeros(3, 2, dtype=torch.float64), epsilon=1, num_iters=1, backend="cuda")
+
+
+def test_the_backends_are_found_by_their_files() -> None:
+    assert BACKENDS.names() == ["cuda", "pot", "torch"]
+
+
+def test_a_fallback_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    import importlib
+
+    door = importlib.import_module("crkd.ot.sinkhorn")
+    with caplog.at_level(logging.WARNING):
+        door._log_once("only now and then")
+        door._log_once("only now and then")
+    assert caplog.messages == ["only now and then"]
+
+
+def test_importing_compiles_nothing_and_touches_no_gpu() -> None:
+    program = (
+        "import sys, crkd.ot, torch\n"
+        "import crkd.ot.backends.cuda\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "loaded = [name for name in sys.modules if name.startswith(('cuda', 'ot.'))]\n"
+        "assert loaded == [], loaded\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
