@@ -161,6 +161,7 @@ class DiscoverConfig:
     small: ViewConfig = ViewConfig("small", size_share=18 / 32)
     assignment: AssignmentConfig = AssignmentConfig()
     distillation: tuple[TermConfig, ...] = (TermConfig(),)
+    """Distillation terms; an empty list is UNO."""
 
 
 @dataclass(frozen=True)

@@ -67,4 +67,5 @@ class TrainingProgress:
             now - self._last_line > self.LINE_SECONDS or step == self.total
         ):
             self._last_line = now
-            console.print(f"{self.title}: step {step}/{self.total}, {text}", highlight=False)
+            line = f"{self.title}: step {step}/{self.total}, {text}"
+            console.print(line, highlight=False, markup=False, soft_wrap=True)

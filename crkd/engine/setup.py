@@ -197,4 +197,4 @@ def num_novel_classes(config: Config, data: RunData) -> tuple[int, str]:
 
 
 def _say(text: str) -> None:
-    console.print(text, highlight=False)
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -134,7 +134,7 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
     _divide(axes, matrix)
     axes.set_title(_heading(matrix, title), pad=22, parse_math=False)
     try:
-        figure.savefig(path, dpi=150, format="png")
+        figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
     except OSError as error:
         raise InputError(
             f"picture cannot be written to {path} ({error.strerror or error}); "

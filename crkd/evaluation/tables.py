@@ -56,12 +56,12 @@ def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> T
         for part, group in _parts_and_groups(metrics, protocol):
             score = metrics[protocol][part][group]
             spread = _spread(metrics, protocol, part, group)
-            table.add_row(f"  {part} {group}", *_cells(score, spread))
+            table.add_row(f" {part} {group}", *_cells(score, spread))
             for name, baseline in metrics["baselines"].items():
                 beside = baseline.get(protocol, {}).get(part, {}).get(group)
                 if beside is not None and beside["num_images"]:
                     table.add_row(
-                        _baseline_title(name, "   "), *_cells(beside, _WITHOUT_SPREAD), style="dim"
+                        _baseline_title(name, " "), *_cells(beside, _WITHOUT_SPREAD), style="dim"
                     )
     return table
 

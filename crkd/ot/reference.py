@@ -20,7 +20,7 @@ from crkd.ot.problem import Problem
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-LARGEST = 1e30
+LARGEST = 1e37
 """Bound of a scaled score: outside every sensible range, yet sums of a few stay finite."""
 
 

@@ -52,7 +52,8 @@ def sinkhorn(
         epsilon: weight of the entropy, above 0, in units of the scores. Smaller is sharper.
         num_iters: iterations, at least 1.
         class_marginal: ``(M,)`` or ``(..., M)`` or what expands to it, non-negative, scaled to sum
-            to one here; uniform if None. Its values are checked in host memory only: a look at the device would wait.
+            to one here; uniform if None. Its values are checked in host memory only: a look at
+            the device would wait.
         sample_marginal: ``(N,)`` or ``(..., N)``, likewise. With ``group``, the weights of all
             processes must be on one common scale.
         backend: "auto" takes the fastest that works for these scores and logs once why others do

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 
 import numpy as np
 import pytest
@@ -139,7 +139,7 @@ def test_strengths_are_uniform_over_their_range(name: str, low: float, high: flo
 
 
 def test_all_strengths_are_independent_of_each_other():
-    p = drawn()
+    p = drawn(dataclasses.replace(EVERYTHING, crop="pad"))
     names = ("angle", "shift_x", "shift_y", "zoom", "shear", "brightness", "contrast", "hue")
     fields = [getattr(p, name).numpy() for name in (*names, "saturation", "sigma", "threshold")]
     fields += [p.flip, p.jitter, p.grayscale, p.blur, p.solarize, p.equalize, p.top, p.left]
@@ -169,7 +169,7 @@ def test_all_24_orders_of_the_jitter_are_equally_frequent():
     assert torch.equal(orders.sort(dim=1).values, torch.arange(4).expand(len(MANY), 4))
     code = (orders * torch.tensor([64, 16, 4, 1])).sum(dim=1)
     seen, counts = torch.unique(code, return_counts=True)
-    assert len(seen) == len(list(itertools.permutations(range(4))))
+    assert len(seen) == 24
     assert stats.chisquare(counts.numpy()).pvalue > 1e-4
 
 
@@ -226,8 +226,6 @@ def test_either_crop_is_a_fair_choice():
 
 
 def test_switching_one_operation_leaves_the_others_as_they_were():
-    import dataclasses
-
     plain = drawn(dataclasses.replace(EVERYTHING, rotation=0.0, shear=0.0, blur=0.0, equalize=0.0))
     full = drawn()
     for name in ("top", "width", "flip", "zoom", "order", "hue", "threshold", "grayscale"):

@@ -143,8 +143,9 @@ def test_nan_stays_within_its_problem(kernel: str, kernels_on_cpu: ModuleType) -
     assert result[1].isnan().all()
 
 
-@pytest.mark.parametrize("size", [1e30, 3e38])
+@pytest.mark.parametrize("size", [1e10, 1e30, 3e38])
 def test_any_finite_score_is_safe(size: float, kernels_on_cpu: ModuleType) -> None:
+    torch.manual_seed(0)
     scores = (torch.rand(1, 20, 6) * 2 - 1) * size
     plan = plans.resident_layout(20, 6, cluster=2, warps=1, lanes=8)
     for result in (

@@ -110,6 +110,9 @@ def draw(
     """
     recipe.check_fits(stored_size)
     words = _Words(recipe, seed, epoch, image_id, view)
+    turn = recipe.hue if recipe.has_jitter else 0.0
+    sigma = recipe.blur_sigma if recipe.blur else (1.0, 1.0)
+    threshold = recipe.solarize_threshold if recipe.solarize else (256.0, 256.0)
     top, left, height, width = _window(recipe, words, stored_size)
     return ViewParameters(
         top,
@@ -124,21 +127,21 @@ def draw(
         words.uniform(_SHEAR, 0, -recipe.shear, recipe.shear),
         words.chance(_ORDER, 2, recipe.jitter if recipe.has_jitter else 0.0),
         _order(words, recipe.has_jitter),
-        words.uniform(_FACTORS, 0, *_around_one(recipe.brightness)),
-        words.uniform(_FACTORS, 1, *_around_one(recipe.contrast)),
-        words.uniform(_FACTORS, 2, *_around_one(recipe.saturation)),
-        words.uniform(_FACTORS, 3, -recipe.hue, recipe.hue),
+        words.uniform(_FACTORS, 0, *_around_one(recipe.brightness, recipe.has_jitter)),
+        words.uniform(_FACTORS, 1, *_around_one(recipe.contrast, recipe.has_jitter)),
+        words.uniform(_FACTORS, 2, *_around_one(recipe.saturation, recipe.has_jitter)),
+        words.uniform(_FACTORS, 3, -turn, turn),
         words.chance(_LEVELS, 3, recipe.grayscale),
         words.chance(_BLUR, 0, recipe.blur),
-        words.uniform(_BLUR, 1, *recipe.blur_sigma),
+        words.uniform(_BLUR, 1, *sigma),
         words.chance(_LEVELS, 0, recipe.solarize),
-        words.uniform(_LEVELS, 1, *recipe.solarize_threshold),
+        words.uniform(_LEVELS, 1, *threshold),
         words.chance(_LEVELS, 2, recipe.equalize),
     )
 
 
-def _around_one(strength: float) -> tuple[float, float]:
-    return max(0.0, 1.0 - strength), 1.0 + strength
+def _around_one(strength: float, wanted: bool) -> tuple[float, float]:
+    return (max(0.0, 1.0 - strength), 1.0 + strength) if wanted else (1.0, 1.0)
 
 
 class _Words:
@@ -223,16 +226,15 @@ def stretch(word: Tensor, low: float, high: float) -> Tensor:
 def _blocks(recipe: ViewRecipe) -> list[int]:
     crops = recipe.crop != "none"
     resizes = recipe.crop in ("resized", "either")
-    levels = recipe.solarize or recipe.equalize or recipe.grayscale
     needed = {
         _PLACE: crops or recipe.flip not in (0.0, 1.0),
         **dict.fromkeys(range(_ATTEMPT, _ATTEMPT + _ATTEMPTS // 2), resizes),
         _ORDER: resizes or recipe.has_jitter,
-        _FACTORS: recipe.brightness or recipe.contrast or recipe.saturation or recipe.hue,
-        _LEVELS: levels or recipe.solarize_threshold[0] != recipe.solarize_threshold[1],
-        _BLUR: bool(recipe.blur) or recipe.blur_sigma[0] != recipe.blur_sigma[1],
+        _FACTORS: recipe.has_jitter,
+        _LEVELS: recipe.solarize or recipe.equalize or recipe.grayscale,
+        _BLUR: recipe.blur,
         _AFFINE: recipe.has_affine,
-        _SHEAR: bool(recipe.shear),
+        _SHEAR: recipe.shear,
     }
     return [block for block, wanted in needed.items() if wanted]
 

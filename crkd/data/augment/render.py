@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -49,9 +48,14 @@ def make_views(
         InputError: as :func:`make_view`.
     """
     views: list[Tensor] = []
-    for recipe, equal in itertools.groupby(recipes):
-        count = len(list(equal))
-        number = torch.arange(len(views), len(views) + count, device=images.device)
+    while len(views) < len(recipes):
+        first = len(views)
+        recipe = recipes[first]
+        count = 1
+        # Not itertools.groupby, which torch.compile cannot trace over recipes.
+        while first + count < len(recipes) and recipes[first + count] == recipe:
+            count += 1
+        number = torch.arange(first, first + count, device=images.device)
         batch = make_view(
             images.repeat(count, 1, 1, 1),
             recipe,
@@ -139,10 +143,9 @@ def render(
         ``(B, 3, size, size)`` normalised view.
 
     Raises:
-        InputError: the images are not square uint8 RGB.
+        InputError: the images are not square uint8 RGB, or ``mean`` or ``std`` are unusable.
     """
-    _check_images(images)
-    recipe.check_fits(images.shape[-1])
+    _check(images, mean, std)
     factor = [1.0 / (255.0 * spread) for spread in std]
     offset = [-centre / spread for centre, spread in zip(mean, std, strict=True)]
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -162,13 +165,17 @@ def render(
     return view
 
 
-def _check_images(images: Tensor) -> None:
+def _check(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
         raise InputError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; give uint8 (B, 3, S, S)"
         )
     if images.shape[2] != images.shape[3]:
         raise InputError(f"images are {tuple(images.shape[2:])} px; store them square")
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise InputError(
+            f"mean {tuple(mean)} and std {tuple(std)}: give three numbers each, std above zero"
+        )
 
 
 def render_levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe) -> Tensor:

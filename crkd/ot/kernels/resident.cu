@@ -1,7 +1,7 @@
 // One launch for a whole solve: a cluster of CLUSTER blocks keeps one problem on the chip.
 //
-// Entry (i, j) is held as E_ij = 2^(x_ij * scale - C_j + h_j - R_i), where C_j is the largest
-// scaled score of class j, so that the first class step is absorbed exactly. One iteration is
+// Entry (i, j) is held as E_ij = 2^((x_ij - X_j) * scale + h_j - R_i), where X_j is the largest
+// score of class j, so that the first class step is absorbed exactly. One iteration is
 // then two multiply-adds an entry: row sums of E v, column sums of u E. R_i is 0 for rows whose
 // sum stays in range; a row that falls out of it (one far below all others, or one of no weight)
 // is read again and given its own R_i. If a factor v_j wanders far, it is moved into h_j and all
@@ -61,12 +61,12 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                   i64 sample_stride, double scale_) {
     extern __shared__ float shared[];
     float* const partial = shared;              // [WARPS][MP]
-    float* const C = partial + WARPS * MP;      // largest scaled score of a class
-    float* const v = C + MP;                    // factor of a class
+    float* const X = partial + WARPS * MP;      // largest score of a class
+    float* const v = X + MP;                    // factor of a class
     float* const v_base = v + MP;               // that factor when E was built
     float* const h = v_base + MP;               // base-2 logarithm already inside E
     float* const b = h + MP;                    // class marginal
-    float* const top = b + MP;                  // largest scaled score within this block
+    float* const top = b + MP;                  // largest score within this block
     float* const mass = top + MP;               // [2][MP] what this block adds to a class
     float* const stored = mass + 2 * MP;        // [(TR - TRR) * TC][THREADS]
 
@@ -151,7 +151,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         float largest = -INF;
 #pragma unroll
         for (int w = 0; w < WARPS; w++) largest = fmaxf(largest, partial[w * MP + j]);
-        top[j] = finite_shift(largest) * scale;
+        top[j] = finite_shift(largest);
     }
     __syncthreads();
 
@@ -161,7 +161,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         float sum = 0.0f;
 #pragma unroll
         for (int t = 0; t < TR; t++) {
-            const float value = COUNTED(t) ? exp2_fast(fmaf(entry(t, k), scale, -shift)) : 0.0f;
+            const float value = COUNTED(t) ? exp2_fast((entry(t, k) - shift) * scale) : 0.0f;
             entry(t, k) = value;
             sum += value;
         }
@@ -195,11 +195,11 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         largest = finite_shift(largest);
 #pragma unroll
         for (int c = 0; c < CLUSTER; c++)
-            sum += shares[c] == 0.0f ? 0.0f : shares[c] * exp2_fast(tops[c] - largest);
-        C[j] = largest;
+            sum += shares[c] == 0.0f ? 0.0f : shares[c] * exp2_fast((tops[c] - largest) * scale);
+        X[j] = largest;
         v[j] = v_base[j] = class_factor(b[j], sum);
         h[j] = 0.0f;
-        shrink[j] = mass[j] == 0.0f ? 0.0f : exp2_fast(top[j] - largest);
+        shrink[j] = mass[j] == 0.0f ? 0.0f : exp2_fast((top[j] - largest) * scale);
     }
     __syncthreads();
 #pragma unroll
@@ -210,7 +210,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
     }
 #else
     EACH_CLASS(j) {
-        C[j] = top[j];
+        X[j] = top[j];
         v[j] = v_base[j] = class_factor(b[j], block_mass(j));
         h[j] = 0.0f;
     }
@@ -252,7 +252,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                 const score_t* const row = row_scores(step);
                 auto exponent = [&](int k) {
                     const int j = column(k);
-                    return v[j] == 0.0f ? -INF : fmaf(score_at(row, k), scale, -C[j]) + h[j];
+                    return v[j] == 0.0f ? -INF : fmaf(score_at(row, k) - X[j], scale, h[j]);
                 };
                 float largest = -INF, sum = 0.0f;
 #pragma unroll

@@ -1,0 +1,98 @@
+"""The configuration reference, written from the schema so that it cannot go stale."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from typing import Any, Literal
+
+from crkd.config.check import Range, field_types, plain
+from crkd.config.schema import Config
+
+INTRODUCTION = """\
+# Configuration
+
+Written by `python -m crkd.config.reference > docs/configuration.md` from `crkd/config/schema.py`.
+
+A run's configuration is the schema's defaults, under `configs/DATASET.yaml` if there is one, under
+`--config FILE`, under `--set key=value`, under the other flags. A file states only what differs;
+its key `extends: NAME` puts another shipped file underneath. Unknown keys, duplicate keys, wrong
+types and values out of range are errors. The resolved configuration lies in every run folder.
+"""
+
+
+def reference() -> str:
+    """Return the whole reference as Markdown."""
+    return INTRODUCTION + "".join(_block(Config, "", plain(Config())))
+
+
+def _block(cls: type, prefix: str, defaults: dict[str, Any]) -> list[str]:
+    """Return the sections of a block and of the blocks inside it."""
+    rows, inner = [], []
+    notes = _notes(cls)
+    for name, expected in field_types(cls).items():
+        if dataclasses.is_dataclass(expected):
+            inner += _block(typing.cast(type, expected), f"{prefix}{name}.", defaults[name])
+            continue
+        allowed, text = allowed_values(expected), notes.get(name, "")
+        rows.append(f"| `{prefix}{name}` | {allowed} | `{_shown(defaults[name])}` | {text} |\n")
+    title = prefix.rstrip(".") or "top level"
+    columns = "| key | allowed | default | meaning |\n|---|---|---|---|\n"
+    return [f"\n## {title}\n\n{_summary(cls)}\n\n{columns}", *rows, *inner]
+
+
+def allowed_values(expected: Any) -> str:
+    """Return in words what a field of this type admits.
+
+    >>> allowed_values(int | None)
+    'whole number or null'
+    """
+    origin, inner = typing.get_origin(expected), typing.get_args(expected)
+    if origin is typing.Annotated:
+        bounds = [str(b) for b in inner[1:] if isinstance(b, Range)]
+        return " ".join([allowed_values(inner[0]), *bounds])
+    if origin in (types.UnionType, typing.Union):
+        (kept,) = [a for a in inner if a is not types.NoneType]
+        return f"{allowed_values(kept)} or null"
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inner)
+    if origin is tuple:
+        item = inner[0]
+        if dataclasses.is_dataclass(item):
+            keys = ", ".join(field_types(typing.cast(type, item)))
+            return f"list of blocks {{{keys}}}"
+        return f"list of {allowed_values(item)}"
+    if origin is dict:
+        return "block of options"
+    return {int: "whole number", float: "number", bool: "true or false"}.get(expected, "text")
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+def _notes(cls: type) -> dict[str, str]:
+    """Return the string below each field of a dataclass, which documents it."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    notes = {}
+    for field, below in zip(body.body, body.body[1:], strict=False):
+        is_note = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and is_note:
+            text = str(typing.cast(ast.Constant, typing.cast(ast.Expr, below).value).value)
+            notes[field.target.id] = " ".join(text.split())
+    return notes
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")  # noqa: T201
