@@ -17,7 +17,7 @@ from torch import Tensor
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.data.augment.recipe import ViewRecipe
-from crkd.data.augment.render import make_view
+from crkd.data.augment.render import make_views
 from crkd.data.storage import ImageStore
 
 _UPLOAD_STEPS = 256
@@ -85,22 +85,20 @@ class Views:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def render(self, images: Tensor, *, seed: int, epoch: Tensor, image_id: Tensor) -> list[Tensor]:
+    def render(
+        self, images: Tensor, *, seed: int, epoch: Tensor, image_id: Tensor
+    ) -> tuple[Tensor, ...]:
         """Return one ``(B, 3, size, size)`` tensor per view of uint8 ``images``."""
-        return [
-            make_view(
-                images,
-                recipe,
-                seed=seed,
-                epoch=epoch,
-                image_id=image_id,
-                view=number,
-                mean=self.mean,
-                std=self.std,
-                channels_last=images.is_cuda,
-            )
-            for number, recipe in enumerate(self.recipes)
-        ]
+        return make_views(
+            images,
+            self.recipes,
+            seed=seed,
+            epoch=epoch,
+            image_id=image_id,
+            mean=self.mean,
+            std=self.std,
+            channels_last=images.is_cuda,
+        )
 
 
 class Feed:
@@ -195,4 +193,4 @@ class Feed:
         if num_labelled:
             labels[:num_labelled] = self._labels[parts[0][1]]
         views = self.views.render(images, seed=self.seed, epoch=passes, image_id=index)
-        return Batch(tuple(views), labels, index, num_labelled, self.views.num_large)
+        return Batch(views, labels, index, num_labelled, self.views.num_large)

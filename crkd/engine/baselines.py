@@ -7,32 +7,13 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
-from crkd.data.partition import Part
-from crkd.engine.inference import answer
+from crkd.engine.inference import answer_part
 from crkd.engine.run import RunInfo
 from crkd.engine.setup import RunData
 from crkd.features.clusters import assign, kmeans
 from crkd.models.network import Network
 
 Column = dict[str, NDArray[np.int64]]
-
-
-def part_features(
-    network: Network, part: Part, data: RunData, config: Config, device: torch.device
-) -> NDArray[np.float32]:
-    """Return a network's features of every image of a part, ``(n, D)`` float32."""
-    store = data.store(part)
-    assert store is not None
-    return answer(
-        network,
-        store,
-        image_size=data.image_size,
-        mean=data.dataset.mean,
-        std=data.dataset.std,
-        device=device,
-        batch_size=config.evaluation.batch_size,
-        precision=config.loop.precision,
-    ).features
 
 
 def kmeans_columns(
@@ -50,7 +31,7 @@ def kmeans_columns(
         rows = {
             key: data.pixels(part)
             if name == "kmeans_pixels"
-            else part_features(stage1, part, data, config, device)
+            else answer_part(stage1, part, data, config, device).features
             for key, part in data.evaluated().items()
         }
         result = kmeans(

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
-from crkd.data.partition import Part
 from crkd.engine.baselines import kmeans_columns
-from crkd.engine.inference import Answers, answer
+from crkd.engine.inference import Answers, answer_part
 from crkd.engine.run import RunFolder, utc_now
 from crkd.engine.setup import RunData
 from crkd.evaluation.confusion import confusion, draw_confusion
@@ -82,32 +81,15 @@ def answer_parts(
 ) -> dict[str, Answers]:
     """Return the network's answers on the parts that are evaluated, by part."""
     return {
-        name: _answer(network, part, data, config, device)
+        name: answer_part(network, part, data, config, device)
         for name, part in data.evaluated().items()
     }
-
-
-def _answer(
-    network: Network, part: Part, data: RunData, config: Config, device: torch.device
-) -> Answers:
-    store = data.store(part)
-    assert store is not None
-    return answer(
-        network,
-        store,
-        image_size=data.image_size,
-        mean=data.dataset.mean,
-        std=data.dataset.std,
-        device=device,
-        batch_size=config.evaluation.batch_size,
-        precision=config.loop.precision,
-    )
 
 
 def _validation_accuracy(
     network: Network, data: RunData, config: Config, device: torch.device
 ) -> float:
-    answers = _answer(network, data.parts.known_val, data, config, device)
+    answers = answer_part(network, data.parts.known_val, data, config, device)
     return float((answers.known == data.parts.known_val.labels).mean())
 
 

@@ -8,10 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crkd.config.schema import Config
 from crkd.data.augment.recipes import evaluation_view
 from crkd.data.augment.render import make_view
+from crkd.data.partition import Part
 from crkd.data.storage import ImageStore
 from crkd.engine.precision import autocast
+from crkd.engine.setup import RunData
 from crkd.models.network import Network
 
 
@@ -103,3 +106,21 @@ def _joined(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]])
         return Answers(features, known, np.zeros((0, len(features), 0), np.float32))
     novel = torch.cat([p[2] for p in parts if p[2] is not None], dim=1).numpy()
     return Answers(features, known, novel)
+
+
+def answer_part(
+    network: Network, part: Part, data: RunData, config: Config, device: torch.device
+) -> Answers:
+    """Run ``network`` over a part of the run's data, which must not be empty."""
+    store = data.store(part)
+    assert store is not None
+    return answer(
+        network,
+        store,
+        image_size=data.image_size,
+        mean=data.dataset.mean,
+        std=data.dataset.std,
+        device=device,
+        batch_size=config.evaluation.batch_size,
+        precision=config.loop.precision,
+    )

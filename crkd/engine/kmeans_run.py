@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
-from crkd.engine.baselines import part_features
 from crkd.engine.discover import load_stage1
 from crkd.engine.finish import answer_parts, table, write_results
-from crkd.engine.inference import Answers
+from crkd.engine.inference import Answers, answer_part
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo, utc_now
@@ -48,7 +47,7 @@ def kmeans_on_features(config: Config, out: str | Path, parent: str | Path) -> R
     run = begin_run(out, info, config, device, resume=False)
     with running(run):
         began = time.monotonic()
-        known = unit(part_features(stage1, data.parts.known_train, data, config, device))
+        known = unit(answer_part(stage1, data.parts.known_train, data, config, device).features)
         labels = data.parts.known_train.labels
         means = unit(np.stack([known[labels == k].mean(axis=0) for k in range(data.num_known)]))
         answers = answer_parts(stage1, data, config, device)

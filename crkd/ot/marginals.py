@@ -90,7 +90,7 @@ class EstimatedPrior:
     @torch.no_grad()
     def update(self, probabilities: Tensor) -> None:
         """Move the estimate towards the mean of predictions ``(..., H, N, M)``."""
-        batch = probabilities.float().flatten(0, -4).mean((0, -2))
+        batch = probabilities.float().mean(-2).reshape(-1, *self._running.shape).mean(0)
         self._running.lerp_(batch, 1 - self.momentum)
 
     def marginal(self) -> Tensor:

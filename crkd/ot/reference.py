@@ -37,10 +37,13 @@ def solve(problem: Problem) -> Tensor:
         g = problem.exponent * (log_b - log_mass)
         # A class that nothing reaches, or that shall stay empty, takes no mass at all.
         g = g.masked_fill((log_mass == -torch.inf) | (log_b == -torch.inf), -torch.inf)
+        # A constant does not reach the result; unless a and b have exactly the same sum it would
+        # grow with every iteration and take digits away. All processes of a group have this one.
+        g = g - g.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
         log_row = (x + g).logsumexp(-1, keepdim=True)
         empty = log_row == -torch.inf
         f = (log_a - log_row).masked_fill(empty, -torch.inf)
-    return torch.where(empty, log_b.exp(), (x + g - log_row).exp())
+    return torch.where(empty, log_b.exp(), (x + g).softmax(-1))
 
 
 def scaled(problem: Problem) -> Tensor:
@@ -55,9 +58,13 @@ def log_marginals(problem: Problem) -> tuple[Tensor, Tensor]:
     _, n, m = problem.scores.shape
     like = problem.scores.new_ones((), dtype=problem.compute_dtype)
     a, b = problem.sample_marginal, problem.class_marginal
-    a = like.expand(n) if a is None else a.to(like.dtype)
-    b = (like / m).expand(m) if b is None else b.to(like.dtype)
-    return a.log().reshape(-1, n, 1), b.log().reshape(-1, 1, m)
+    a = like.expand(1, n) if a is None else a.to(like.dtype).expand(_problems(a), n)
+    b = (like / m).expand(1, m) if b is None else b.to(like.dtype).expand(_problems(b), m)
+    return a.log().unsqueeze(2), b.log().unsqueeze(1)
+
+
+def _problems(marginal: Tensor) -> int:
+    return 1 if marginal.ndim == 1 else len(marginal)
 
 
 def _sum_over_group(log_mass: Tensor, shift: Tensor | None, group: ProcessGroup) -> Tensor:

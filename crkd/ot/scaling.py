@@ -71,7 +71,7 @@ def _solve_into(out: Tensor, problem: Problem) -> Tensor:
     a, b = problem.sample_marginal, problem.class_marginal
     # From here on a and u are row vectors (P or 1, 1, N), b and v (P or 1, 1, M): PyTorch
     # multiplies a row vector by a matrix several times faster than a matrix by a column.
-    a = x.new_ones(1, 1, 1) if a is None else a.to(dtype).reshape(-1, 1, n)
+    a = x.new_full((1, 1, 1), 1 / n) if a is None else a.to(dtype).reshape(-1, 1, n)
     b = x.new_full((1, 1, 1), 1 / m) if b is None else b.to(dtype).reshape(-1, 1, m)
     kernel = torch.sub(x, x.amax(-2, keepdim=True)).mul_(1 / problem.epsilon)
     # Subnormal numbers would be exact but slow a processor down several times.

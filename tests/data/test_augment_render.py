@@ -184,6 +184,19 @@ def test_stored_parameters_replay_the_view(images: Tensor, tmp_path: Path):
     assert torch.equal(render(images, again, ALL, **RAW), view_of(images, ALL))
 
 
+def test_every_image_may_be_in_a_pass_of_its_own(images: Tensor) -> None:
+    ids = torch.arange(len(images))
+    passes = ids % 3
+    recipes = [RECIPES["everything"]] * 2
+    views = make_views(images, recipes, seed=4, epoch=passes, image_id=ids, **NORMALISED)
+    for number, view in enumerate(views):
+        for one in range(3):
+            alone = make_view(
+                images, ALL, seed=4, epoch=one, image_id=ids, view=number, **NORMALISED
+            )
+            assert torch.equal(view[passes == one], alone[passes == one])
+
+
 def test_several_views_are_the_single_ones(images: Tensor):
     recipes = [RECIPES["large"], RECIPES["large"], RECIPES["small"], RECIPES["small"]]
     ids = torch.arange(96) + 1000

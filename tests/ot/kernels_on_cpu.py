@@ -14,12 +14,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crkd.ot.cuda import plans, solver
+from crkd.ot.cuda import launches, plans
 
-KERNELS = Path(solver.__file__).parents[1] / "kernels"
+KERNELS = Path(launches.__file__).parents[1] / "kernels"
 HERE = Path(__file__).parent / "on_cpu"
 COMPILER = shutil.which("g++")
 _FOLDER = tempfile.TemporaryDirectory(prefix="crkd-kernels-")
+
+
+def _compile(*arguments: str) -> None:
+    options = ["-std=c++20", "-O1", "-w", "-fPIC", f"-I{_FOLDER.name}"]
+    subprocess.run([str(COMPILER), *options, *arguments], check=True)
+
+
+@functools.cache
+def _precompile() -> None:
+    """The standard library's headers take longer than the kernels."""
+    header = Path(_FOLDER.name) / "machine.h"
+    shutil.copy(HERE / "machine.h", header)
+    _compile("-x", "c++-header", "-o", str(header.with_suffix(".h.gch")), str(header))
 
 
 @functools.cache
@@ -30,16 +43,11 @@ def _library(name: str, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
     kernel = kernel.replace(
         "extern __shared__ float shared[];", "float* const shared = SHARED_FLOATS;"
     ).replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
-    text = (
-        f'#include "{HERE / "machine.h"}"\n{defines}{common}{kernel}'
-        f'#include "{HERE / f"{name}_entry.h"}"\n'
-    )
+    text = f'#include "machine.h"\n{defines}{common}{kernel}#include "{HERE / f"{name}_entry.h"}"\n'
+    _precompile()
     stem = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
     stem.with_suffix(".cpp").write_text(text)
-    command = [str(COMPILER), "-std=c++20", "-O1", "-w", "-shared", "-fPIC"]
-    subprocess.run(
-        [*command, "-o", str(stem.with_suffix(".so")), str(stem.with_suffix(".cpp"))], check=True
-    )
+    _compile("-shared", "-o", str(stem.with_suffix(".so")), str(stem.with_suffix(".cpp")))
     return ctypes.CDLL(str(stem.with_suffix(".so")))
 
 
@@ -52,7 +60,7 @@ def _numbers(*values: int) -> list[ctypes.c_longlong]:
 
 
 def _types(scores: Tensor, out: Tensor) -> dict[str, int]:
-    return {"SCORE_TYPE": solver.TYPES[scores.dtype], "OUT_TYPE": solver.TYPES[out.dtype]}
+    return {"SCORE_TYPE": launches.TYPES[scores.dtype], "OUT_TYPE": launches.TYPES[out.dtype]}
 
 
 def _strides(b: Tensor | None, a: Tensor | None) -> tuple[int, int]:

@@ -117,13 +117,11 @@ def test_marginals_strides_and_types(
     scores[0, 4] += 50  # of no weight, yet far above all others
     result = solve(scores, plan, epsilon=0.1, num_iters=4, b=b, a=a)
     assert row_error(result, float64_loop(scores, 0.1, 4, b, a)) <= 2e-5
-    for dtype in (torch.bfloat16, torch.float16):
+    for dtype, out_dtype in ((torch.bfloat16, torch.float16), (torch.float16, torch.bfloat16)):
         short = scores.to(dtype)
-        result = solve(short, plan, epsilon=0.1, num_iters=4, b=b, a=a)
-        assert result.dtype == dtype
-        wide = solve(short, plan, epsilon=0.1, num_iters=4, b=b, a=a, out_dtype=torch.float32)
-        assert row_error(wide, float64_loop(short, 0.1, 4, b, a)) <= 2e-5
-        assert torch.equal(result, wide.to(dtype))
+        result = solve(short, plan, epsilon=0.1, num_iters=4, b=b, a=a, out_dtype=out_dtype)
+        assert result.dtype == out_dtype
+        assert row_error(result, float64_loop(short, 0.1, 4, b, a)) <= 5e-3
 
 
 @pytest.mark.parametrize("kernel", ["resident", "streaming"])

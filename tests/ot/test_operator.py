@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from crkd.ot import sinkhorn
+from crkd.ot.backends.cuda import _of_machine
 from crkd.ot.cuda import operator
 
 
@@ -34,3 +35,13 @@ def test_compiled_code_gives_the_same_assignment() -> None:
     compiled = torch.compile(targets, backend="aot_eager", fullgraph=True)
     scores, b = torch.randn(2, 12, 5), torch.full((5,), 0.2)
     torch.testing.assert_close(compiled(scores, b), targets(scores, b), atol=1e-5, rtol=0)
+
+
+def test_the_choice_of_a_backend_can_be_traced() -> None:
+    """What the machine lacks is found while tracing, and does not break the graph."""
+
+    def reasons(scores: Tensor) -> Tensor:
+        return scores + len(_of_machine(None))
+
+    compiled = torch.compile(reasons, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(torch.zeros(3)), reasons(torch.zeros(3)))

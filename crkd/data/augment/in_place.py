@@ -36,7 +36,7 @@ class Workspace(threading.local):
             count *= extent
         flat = self._flat.get(name)
         if flat is None or len(flat) < count:
-            flat = self._flat[name] = torch.empty(count)
+            flat = self._flat[name] = torch.empty(count, dtype=torch.float32)
         return flat[:count].view(shape)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -34,7 +35,8 @@ def make_views(
         images: ``(B, 3, S, S)`` uint8.
         recipes: one a view.
         seed: seed of the run.
-        epoch: number of the pass over the data, a Python or a 0-d device integer.
+        epoch: number of the pass over the data: a Python or a 0-d device integer, or ``(B,)``
+            int64 where images are in different passes.
         image_id: ``(B,)`` int64 on the device of ``images``.
         mean: of each channel, images scaled to [0, 1].
         std: of each channel, likewise.
@@ -60,9 +62,9 @@ def make_views(
             images.repeat(count, 1, 1, 1),
             recipe,
             seed=seed,
-            epoch=epoch,
+            epoch=epoch.repeat(count) if _one_an_image(epoch) else epoch,
             image_id=image_id.repeat(count),
-            view=number.repeat_interleave(len(image_id), output_size=count * len(image_id)),
+            view=number.unsqueeze(1).expand(count, len(image_id)).reshape(-1),
             mean=mean,
             std=std,
             dtype=dtype,
@@ -70,6 +72,10 @@ def make_views(
         )
         views += batch.chunk(count)
     return tuple(views)
+
+
+def _one_an_image(epoch: Tensor | int) -> TypeGuard[Tensor]:
+    return isinstance(epoch, Tensor) and epoch.ndim == 1
 
 
 def make_view(
@@ -91,7 +97,8 @@ def make_view(
         images: ``(B, 3, S, S)`` uint8.
         recipe: what may happen to the view.
         seed: seed of the run.
-        epoch: number of the pass over the data, a Python or a 0-d device integer.
+        epoch: number of the pass over the data: a Python or a 0-d device integer, or ``(B,)``
+            int64 where images are in different passes.
         image_id: ``(B,)`` int64 on the device of ``images``.
         view: number of the view within the step, one for all images or ``(B,)`` int64.
         mean: of each channel, images scaled to [0, 1].

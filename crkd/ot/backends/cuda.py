@@ -9,32 +9,30 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crkd.ot.cuda import operator, plans, solver
+from crkd.ot.cuda import launches, operator, plans, solver
 from crkd.ot.problem import BACKENDS, Backend, Problem
 
 
 def _obstacles(problem: Problem) -> list[str]:
     scores = problem.scores
-    reasons = list(_missing())
+    reasons = list(_of_machine(scores.device.index if scores.is_cuda else None))
     if not scores.is_cuda:
         reasons.append(f"the scores lie on {scores.device}, not on a CUDA device")
-    elif _architecture(scores.device.index) < 80:
-        reasons.append("the kernels need compute capability 8.0 or later")
-    if scores.dtype not in solver.TYPES or problem.out_dtype not in solver.TYPES:
+    if scores.dtype not in launches.TYPES or problem.out_dtype not in launches.TYPES:
         reasons.append(
             "the kernels read and write float32, bfloat16 and float16, not "
             f"{scores.dtype} to {problem.out_dtype}"
         )
     if problem.group is not None:
         reasons.append("sums over a process group are taken between PyTorch operations")
-    if plans.streaming(*scores.shape[1:]) is None:
-        reasons.append(f"the kernels take at most 16384 classes, got {scores.shape[2]}")
+    if scores.shape[2] > plans.LARGEST_M:
+        reasons.append(f"the kernels take at most {plans.LARGEST_M} classes, got {scores.shape[2]}")
     return reasons
 
 
 @functools.cache
-def _missing() -> tuple[str, ...]:
-    """Say which packages or parts of PyTorch are missing."""
+def _lacks(index: int | None) -> tuple[str, ...]:
+    """Say what the machine, its packages and CUDA device ``index`` lack."""
     reasons = []
     if torch.version.cuda is None:
         reasons.append("this PyTorch is built without CUDA")
@@ -45,12 +43,19 @@ def _missing() -> tuple[str, ...]:
             found = False
         if not found:
             reasons.append(f"{package} is not installed (pip install 'crkd[cuda]')")
+    if index is not None and launches.device(index).architecture < 80:
+        reasons.append("the kernels need compute capability 8.0 or later")
     return tuple(reasons)
 
 
-@functools.cache
-def _architecture(index: int) -> int:
-    return solver.device(index).architecture
+def _of_machine_untraced(index: int | None) -> tuple[str, ...]:
+    return _lacks(index)
+
+
+# torch.compile takes the answer as it is, instead of following the search for packages.
+_of_machine: Callable[[int | None], tuple[str, ...]] = torch.compiler.assume_constant_result(
+    _of_machine_untraced
+)
 
 
 def _solve(problem: Problem) -> Tensor:
@@ -80,7 +85,7 @@ def _bind(problem: Problem) -> Callable[[Tensor], Tensor] | None:
     ):
         return None
     _, n, m = scores.shape
-    kind = solver.Kind(
+    kind = launches.Kind(
         scores.device.index,
         n,
         m,

@@ -13,6 +13,10 @@ _REGISTERS = 64
 """Entries of the plan that one thread keeps in registers."""
 
 
+LARGEST_M = 16384
+"""Most classes that the streaming kernels take: 32 warps a row, 16 columns a lane."""
+
+
 class Device(NamedTuple):
     """What of a device matters here.
 
@@ -166,7 +170,7 @@ def resident_layout(
 
 
 def streaming(n: int, m: int) -> Streaming | None:
-    """Return the layout of the streaming kernels, or None for more than 16384 classes."""
+    """Return the layout of the streaming kernels, or None above ``LARGEST_M`` classes."""
     for team in (1, 2, 4, 8, 16, 32):
         if m <= team * 32 * 16:
             break

@@ -102,7 +102,7 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
     const float unit_weight = 1.0f;
 #else
     auto weight = [&](int row) { return row < end_row ? 1.0f : 0.0f; };
-    const float unit_weight = STEP == 1 ? reciprocal((float)n) : 1.0f;
+    const float unit_weight = STEP == 0 ? 1.0f : reciprocal((float)n);
 #endif
     // Out of range, rows and columns are read at the last valid place and then overwritten:
     // loads without branches are issued back to back.

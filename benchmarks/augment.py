@@ -1,0 +1,252 @@
+"""Augmentation: views a second on the CPU, beside torchvision behind a DataLoader.
+
+Both sides make the released views (two of 32 px, two of 18 px) of the same in-memory images in
+the same process run; only that complete pipeline carries a ratio.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from crkd.data.augment import ViewParameters, ViewRecipe, draw, make_views, named_recipe, render
+
+MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
+LARGE, SMALL = named_recipe("large", 32), named_recipe("small", 18)
+RECIPES = (LARGE, LARGE, SMALL, SMALL)
+BATCH = 512
+UNIT = "images/s"
+
+
+class _Solarize:
+    """The released solarize: its threshold is drawn anew for every image."""
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        if torch.rand(()) >= self.probability:
+            return image
+        return ImageOps.solarize(image, float(torch.rand(()) * 256))  # type: ignore[arg-type]
+
+
+class _ReleasedViews(Dataset[list[Tensor]]):
+    """In-memory images through torchvision transforms with the released settings."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.views = [_torchvision_view(LARGE)] * 2 + [_torchvision_view(SMALL)] * 2
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        image = Image.fromarray(self.pixels[index])
+        return [view(image) for view in self.views]
+
+
+def _torchvision_view(recipe: ViewRecipe) -> transforms.Compose:
+    crops = [transforms.RandomResizedCrop(recipe.size, recipe.scale)]
+    if recipe.crop == "either":
+        crops.append(transforms.RandomCrop(recipe.size, padding=recipe.padding))
+    jitter = transforms.ColorJitter(
+        recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue
+    )
+    return transforms.Compose(
+        [
+            transforms.RandomChoice(crops),
+            transforms.RandomHorizontalFlip(recipe.flip),
+            transforms.RandomApply([jitter], recipe.jitter),
+            _Solarize(recipe.solarize),
+            transforms.RandomEqualize(recipe.equalize),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def rows(
+    seconds: float = 30.0, workers: int = 2, images: Tensor | None = None
+) -> list[dict[str, Any]]:
+    """Measure and return the rows of the benchmark file.
+
+    Args:
+        seconds: wall time to spend measuring, about; start-up adds a few seconds.
+        workers: loader processes of the torchvision side and torch threads of ours.
+        images: ``(B, 3, 32, 32)`` uint8 to use; smooth made-up ones if not given.
+
+    Returns:
+        Rows with benchmark, name, value, unit, baseline, ratio, device, versions, commit.
+
+    Raises:
+        RuntimeError: the views differ from Pillow's, so that no speed would count.
+    """
+    images = _made_up_images(4096) if images is None else images
+    _check_against_pillow(images[:64])
+    before = torch.get_num_threads()
+    torch.set_num_threads(workers)
+    try:
+        batches = _our_batches(images, RECIPES)
+        # Ours before and after, so that a change of the machine's load hits both sides.
+        first = _rate(batches, seconds * 0.15)
+        baseline = _torchvision_rate(images, workers, seconds * 0.35)
+        second = _rate(batches, seconds * 0.15)
+        value = 2 / (1 / first + 1 / second)
+        singles = {name: _our_batches(images, (recipe,)) for name, recipe in _singles().items()}
+        slot = seconds * 0.3 / (len(singles) + 1)
+        result = [
+            _row(f"complete pipeline, 2 x 32 px + 2 x 18 px, {workers} cores", value, baseline)
+        ]
+        result.append(_row("draws alone, one 32 px view", _rate(_draws(images), slot)))
+        result += [_row(name, _rate(batches, slot)) for name, batches in singles.items()]
+    finally:
+        torch.set_num_threads(before)
+    return result
+
+
+def _singles() -> dict[str, ViewRecipe]:
+    """Return recipes with one operation each, applied to every image where it can be."""
+    none = ViewRecipe(size=32, flip=0.0)
+    return {
+        "normalise alone": none,
+        "pad and crop, flip": ViewRecipe(size=32, crop="pad"),
+        "random resized crop to 32 px": replace(none, crop="resized"),
+        "random resized crop to 18 px": replace(none, size=18, crop="resized", scale=(0.3, 0.8)),
+        "colour jitter": replace(
+            none, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
+        ),
+        "grayscale": replace(none, grayscale=1.0),
+        "blur": replace(none, blur=1.0),
+        "solarize": replace(none, solarize=1.0),
+        "equalize": replace(none, equalize=1.0),
+        "affine": replace(none, rotation=15.0, shift=0.1, zoom=(0.8, 1.2), shear=10.0),
+        "one large view, 32 px": LARGE,
+        "one small view, 18 px": SMALL,
+    }
+
+
+def _made_up_images(count: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 6, 6, generator=generator) * 300 - 20
+    smooth = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
+    smooth += torch.randn(smooth.shape, generator=generator) * 8
+    return smooth.clamp(0, 255).to(torch.uint8)
+
+
+def _our_batches(images: Tensor, recipes: tuple[ViewRecipe, ...]) -> Iterator[int]:
+    """Make the views of one shuffled batch after the other; yield its number of images."""
+    generator = torch.Generator().manual_seed(1)
+    for epoch in cycle(range(1000)):
+        for ids in torch.randperm(len(images), generator=generator).split(BATCH):
+            make_views(images[ids], recipes, seed=0, epoch=epoch, image_id=ids, mean=MEAN, std=STD)
+            yield len(ids)
+
+
+def _draws(images: Tensor) -> Iterator[int]:
+    ids = torch.arange(min(BATCH, len(images)))
+    for epoch in cycle(range(1000)):
+        draw(LARGE, seed=0, epoch=epoch, image_id=ids, view=0, stored_size=32)
+        yield len(ids)
+
+
+def _torchvision_rate(images: Tensor, workers: int, seconds: float) -> float:
+    loader = DataLoader(
+        _ReleasedViews(images),
+        batch_size=BATCH // 4,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=True,
+        drop_last=True,
+    )
+    batches = (len(views[0]) for _ in cycle((0,)) for views in loader)
+    # The first batches pay for starting the processes and fill the queues.
+    for _ in islice(batches, 3 * workers):
+        pass
+    return _rate(batches, seconds, warm_up=0)
+
+
+def _rate(batches: Iterator[int], seconds: float, warm_up: int = 3) -> float:
+    """Return images a second over about ``seconds``."""
+    for _ in islice(batches, warm_up):
+        pass
+    done, start = 0, time.perf_counter()
+    elapsed = 0.0
+    while elapsed < seconds:
+        done += next(batches)
+        elapsed = time.perf_counter() - start
+    return done / elapsed
+
+
+def _check_against_pillow(images: Tensor) -> None:
+    ids = torch.arange(len(images))
+    for view, recipe in enumerate((LARGE, SMALL)):
+        drawn = draw(recipe, seed=0, epoch=0, image_id=ids, view=view, stored_size=32)
+        ours = render(images, drawn, recipe, mean=MEAN, std=STD)
+        theirs = torch.stack([_pillow_view(i, drawn, r, recipe) for r, i in enumerate(images)])
+        if (ours - theirs).abs().max() > 1e-5:
+            raise RuntimeError("augmented views differ from Pillow's: no speed of theirs counts")
+
+
+def _pillow_view(image: Tensor, drawn: ViewParameters, row: int, recipe: ViewRecipe) -> Tensor:
+    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    top, left, height, width = (int(field[row]) for field in drawn[:4])
+    window = functional.crop(picture, top, left, height, width)
+    # Columns first, as every Pillow before 13 does by itself.
+    picture = window.resize((recipe.size, height), Image.Resampling.BILINEAR)
+    picture = picture.resize((recipe.size, recipe.size), Image.Resampling.BILINEAR)
+    steps: dict[int, tuple[Callable[..., Image.Image], float]] = {
+        0: (functional.adjust_brightness, drawn.brightness[row].item()),
+        1: (functional.adjust_contrast, drawn.contrast[row].item()),
+        2: (functional.adjust_saturation, drawn.saturation[row].item()),
+        3: (functional.adjust_hue, drawn.hue[row].item()),
+    }
+    picture = functional.hflip(picture) if drawn.flip[row] else picture
+    for operation in drawn.order[row].tolist() if drawn.jitter[row] else ():
+        function, factor = steps[operation]
+        picture = function(picture, factor)
+    if drawn.solarize[row]:
+        picture = ImageOps.solarize(picture, drawn.threshold[row].item())  # type: ignore[arg-type]
+    if drawn.equalize[row]:
+        picture = ImageOps.equalize(picture)
+    return functional.normalize(functional.to_tensor(picture), MEAN, STD)
+
+
+def _row(name: str, value: float, baseline: float | None = None) -> dict[str, Any]:
+    import PIL
+    import torchvision
+
+    return {
+        "benchmark": "augment",
+        "name": name,
+        "value": round(value, 1),
+        "unit": UNIT,
+        "baseline": None if baseline is None else round(baseline, 1),
+        "ratio": None if baseline is None else round(value / baseline, 2),
+        "device": f"{platform.processor() or platform.machine()} CPU",
+        "versions": {
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "pillow": PIL.__version__,
+        },
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    command = ["git", "rev-parse", "--short=12", "HEAD"]
+    here = Path(__file__).resolve().parent
+    found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else None

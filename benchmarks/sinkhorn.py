@@ -1,0 +1,232 @@
+"""Times of Sinkhorn's iterations: our kernels and processor code against what others use.
+
+On a GPU: median time of one solve from CUDA events around a CUDA graph of 100 solves on rotating
+inputs, divided by 100. The released code's loop and POT cannot be captured (or gain nothing);
+they run 100 solves eagerly between the events. On a processor: median wall time of one call. A
+row's value stands only if its result agreed with float64 in the same process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crkd.ot import reference, sinkhorn
+from crkd.ot.problem import Problem
+
+EPSILON = 0.05
+SHAPES = [
+    (8, 256, 50, 3),
+    (8, 512, 250, 3),
+    (8, 512, 1000, 3),
+    (64, 1024, 200, 10),
+    (2, 8192, 2000, 100),
+]
+SOLVES = 100
+Solve = Callable[[Tensor], Tensor]
+
+
+def rows(device: str = "cuda", repeats: int = 15) -> list[dict[str, Any]]:
+    """Measure on ``device`` and return one row a measurement, in the form of all benchmarks.
+
+    Without a GPU the values of ``device="cuda"`` are None.
+
+    Args:
+        device: "cuda" or "cpu".
+        repeats: timings of which the median counts.
+    """
+    if device == "cpu":
+        return [_on_cpu(p, n, m, t) for p, n, m, t in SHAPES[:3]]
+    found = []
+    for p, n, m, t in SHAPES:
+        found += _on_gpu(p, n, m, t, repeats)
+    return [*found, _eager_call(repeats)]
+
+
+def main(device: str) -> list[dict[str, Any]]:
+    """Measure, print a table and return the rows."""
+    measured = rows(device)
+    print(f"{'':44} {'value':>10} {'baseline':>10} {'ratio':>7}")
+    for row in measured:
+        numbers = [row[key] for key in ("value", "baseline", "ratio")]
+        shown = ["not measured" if x is None else f"{x:.1f}" for x in numbers]
+        print(f"{row['name']:44} {shown[0]:>10} {shown[1]:>10} {shown[2]:>7} ({row['unit']})")
+    return measured
+
+
+def loop(scores: Tensor, num_iters: int) -> Tensor:
+    """Self-labelling as its released code writes it: exponentials, one problem at a time."""
+    results = []
+    for one in scores:
+        q = (one / EPSILON).exp().t()
+        q = q / q.sum()
+        k, b = q.shape
+        for _ in range(num_iters):
+            q = q / q.sum(1, keepdim=True) / k
+            q = q / q.sum(0, keepdim=True) / b
+        results.append((q * b).t())
+    return torch.stack(results)
+
+
+def pot(scores: Tensor, num_iters: int) -> Tensor:
+    """POT's batched solver, which needs the transposed problem to have our order of steps."""
+    from ot.batch import bregman_log_projection_batch
+
+    p, n, m = scores.shape
+    plan = bregman_log_projection_batch(
+        (scores / EPSILON).mT,
+        a=scores.new_full((p, m), 1 / m),
+        b=scores.new_full((p, n), 1 / n),
+        max_iter=num_iters,
+        tol=0.0,
+    )["T"]
+    return plan.mT * n
+
+
+def _row(name: str, value: float | None, baseline: float | None, unit: str) -> dict[str, Any]:
+    ratio = None if value is None or baseline is None else round(baseline / value, 2)
+    return {
+        "benchmark": "sinkhorn",
+        "name": name,
+        "value": None if value is None else round(value, 3),
+        "unit": unit,
+        "baseline": None if baseline is None else round(baseline, 3),
+        "ratio": ratio,
+    }
+
+
+def _on_gpu(p: int, n: int, m: int, t: int, repeats: int) -> list[dict[str, Any]]:
+    """Return a row for our kernels against each baseline."""
+    shape = f"({p}, {n}, {m}), {t} iterations"
+    names = ["released loop", "batched torch in a graph", "POT ot.batch"]
+    if not torch.cuda.is_available():
+        return [_row(f"{shape} against {name}", None, None, "us") for name in names]
+    count = max(2, min(SOLVES, int(2e9 / (4 * p * n * m))))
+    inputs = [torch.randn(p, n, m, device="cuda") for _ in range(count)]
+    wanted = _float64(inputs[0], t)
+
+    def ours(scores: Tensor) -> Tensor:
+        return sinkhorn(scores, epsilon=EPSILON, num_iters=t, backend="cuda")
+
+    def torch_alone(scores: Tensor) -> Tensor:
+        return sinkhorn(scores, epsilon=EPSILON, num_iters=t, backend="torch")
+
+    value = None
+    if _agrees(ours(inputs[0]), wanted):
+        value = _graph_time(ours, inputs, repeats)
+    few = 3 if t > 3 else repeats
+    solves = SOLVES if p * n * m * t < 10**8 else 4
+    baselines = [
+        _eager_time(lambda scores: loop(scores, t), inputs, few, solves),
+        _graph_time(torch_alone, inputs, few, solves),
+        _pot_time(inputs, t, few, solves),
+    ]
+    return [
+        _row(f"{shape} against {name}", value, baseline, "us")
+        for name, baseline in zip(names, baselines, strict=True)
+    ]
+
+
+def _pot_time(inputs: list[Tensor], t: int, repeats: int, solves: int) -> float | None:
+    try:
+        import ot  # noqa: F401
+    except ImportError:
+        return None
+    return _eager_time(lambda scores: pot(scores, t), inputs, repeats, solves)
+
+
+def _eager_call(repeats: int) -> dict[str, Any]:
+    """Return the time from the call until the result of the first shape is enqueued."""
+    name = "eager call of (8, 256, 50), 3 iterations"
+    if not torch.cuda.is_available():
+        return _row(name, None, None, "us")
+    scores = torch.randn(8, 256, 50, device="cuda")
+    if not _agrees(sinkhorn(scores, epsilon=EPSILON, num_iters=3), _float64(scores, 3)):
+        return _row(name, None, None, "us")
+    times = []
+    for _ in range(repeats * 4):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(20):
+            sinkhorn(scores, epsilon=EPSILON, num_iters=3)
+        times.append((time.perf_counter() - start) / 20 * 1e6)
+    return _row(name, statistics.median(times), None, "us")
+
+
+def _on_cpu(p: int, n: int, m: int, t: int) -> dict[str, Any]:
+    """Return our time on the processor against ``ot.batch`` as it is called there."""
+    from ot.batch import solve_batch
+
+    scores = torch.randn(p, n, m)
+    a, b = torch.full((p, n), 1 / n), torch.full((p, m), 1 / m)
+
+    def ours() -> Tensor:
+        return sinkhorn(scores, epsilon=EPSILON, num_iters=t)
+
+    def theirs() -> object:
+        return solve_batch(-scores, EPSILON, a=a, b=b, max_iter=t, tol=0.0)
+
+    right = _agrees(ours(), _float64(scores, t))
+    times: list[list[float]] = [[], []]
+    for turn in range(23):
+        for kept, call in zip(times, (ours, theirs), strict=True):
+            start = time.perf_counter()
+            call()
+            if turn >= 3:
+                kept.append((time.perf_counter() - start) * 1e3)
+    value, baseline = (statistics.median(kept) for kept in times)
+    name = f"processor: ({p}, {n}, {m}), {t} iterations against ot.batch"
+    return _row(name, value if right else None, baseline, "ms")
+
+
+def _float64(scores: Tensor, t: int) -> Tensor:
+    problem = Problem(scores.double(), EPSILON, t, None, None, None, None, torch.float64)
+    return reference.solve(problem)
+
+
+def _agrees(result: Tensor, wanted: Tensor) -> bool:
+    return bool((result.double() - wanted).abs().sum(-1).max() <= 5e-5)
+
+
+def _graph_time(solve: Solve, inputs: list[Tensor], repeats: int, solves: int = SOLVES) -> float:
+    """Return the median microseconds of one solve within a graph of many."""
+    lane: Any = torch.cuda.Stream()
+    with torch.cuda.stream(lane):
+        for scores in inputs[:3]:
+            solve(scores)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for i in range(solves):
+            solve(inputs[i % len(inputs)])
+    return _median_of_events(graph.replay, repeats) / solves
+
+
+def _eager_time(solve: Solve, inputs: list[Tensor], repeats: int, solves: int) -> float:
+    """Return the median microseconds of one solve among many called one after the other."""
+
+    def all_of_them() -> None:
+        for i in range(solves):
+            solve(inputs[i % len(inputs)])
+
+    solve(inputs[0])
+    return _median_of_events(all_of_them, min(repeats, 5)) / solves
+
+
+def _median_of_events(run: Callable[[], object], repeats: int) -> float:
+    run()
+    times = []
+    for _ in range(repeats):
+        start: Any = torch.cuda.Event(enable_timing=True)
+        end: Any = torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(end) * 1e3)
+    return statistics.median(times)

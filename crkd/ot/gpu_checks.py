@@ -1,0 +1,336 @@
+"""Parity, property, determinism and capture checks of the CUDA kernels, for machines with a GPU.
+
+``tools/check_gpu.py`` runs them; a check returns one line of figures or raises CheckFailed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from crkd.ot import reference, sinkhorn
+from crkd.ot.cuda import plans, solver
+from crkd.ot.problem import Problem
+
+EPSILON = 0.05
+SHAPES = [
+    (1, 1, 1),
+    (3, 1, 7),
+    (2, 9, 1),
+    (5, 33, 5),
+    (2, 7, 60),
+    (3, 130, 33),
+    (8, 256, 50),
+    (8, 512, 250),
+    (2, 512, 1000),
+    (4, 1024, 200),
+    (1, 1000, 100),
+    (2, 65, 513),
+    (1, 40, 2100),
+    (1, 4096, 300),
+]
+
+
+class CheckFailed(AssertionError):
+    """A kernel's result is wrong."""
+
+
+def checks() -> list[tuple[str, Callable[[], str]]]:
+    """Return (name, check) pairs; all of them need a CUDA device and ``crkd[cuda]``."""
+    return [
+        ("sinkhorn: parity with float64", parity),
+        ("sinkhorn: streaming kernels alone", streaming_parity),
+        ("sinkhorn: relaxed class marginal", relaxed_parity),
+        ("sinkhorn: marginals with zeros", marginal_parity),
+        ("sinkhorn: short types and strides", types_and_strides),
+        ("sinkhorn: huge, dead, empty, duplicate", stress),
+        ("sinkhorn: invariances", properties),
+        ("sinkhorn: NaN stays within its problem", nan_isolation),
+        ("sinkhorn: same bits alone and in company", determinism),
+        ("sinkhorn: CUDA graph and torch.compile", capture),
+        ("sinkhorn: operator registration", operator_check),
+        ("sinkhorn: two streams at once", streams),
+    ]
+
+
+def expected(
+    scores: Tensor,
+    num_iters: int,
+    b: Tensor | None = None,
+    a: Tensor | None = None,
+    relaxation: float | None = None,
+) -> Tensor:
+    """Return the specification's answer in float64."""
+    return reference.solve(
+        Problem(
+            scores.double(),
+            EPSILON,
+            num_iters,
+            None if b is None else b.double(),
+            None if a is None else a.double(),
+            relaxation,
+            None,
+            torch.float64,
+        )
+    )
+
+
+def row_error(result: Tensor, wanted: Tensor) -> float:
+    """Return the largest L1 distance of two rows; NaN if anything is not a number."""
+    return float((result.double() - wanted).abs().sum(-1).max())
+
+
+def parity() -> str:
+    """Compare the chosen kernels with float64 over odd, tiny and large shapes."""
+    return _compare(lambda scores, t: solve(scores, t), SHAPES)
+
+
+def streaming_parity() -> str:
+    """Compare the streaming kernels with float64 where the resident kernel would be chosen."""
+    return _compare(stream, SHAPES)
+
+
+def relaxed_parity() -> str:
+    """Compare the relaxed class step with float64."""
+    return _compare(
+        lambda scores, t: solve(scores, t, relaxation=0.1),
+        SHAPES,
+        relaxation=0.1,
+        tolerance=1e-4,
+    )
+
+
+def marginal_parity() -> str:
+    """Compare uneven marginals, zeros among them, with float64."""
+    worst = 0.0
+    for p, n, m in SHAPES:
+        scores, b, a = _randn(p, n, m), _rand(p, m) + 0.05, _rand(p, n) + 0.05
+        b[:, 3::4], a[:, 2::5] = 0, 0
+        b, a = b / b.sum(-1, keepdim=True), a / a.sum(-1, keepdim=True)
+        scores[:, 2::5] += 20
+        wanted = expected(scores, 4, b, a)
+        for result in (
+            solve(scores, 4, class_marginal=b, sample_marginal=a),
+            stream(scores, 4, b, a),
+        ):
+            worst = _bounded(row_error(result, wanted), 5e-5, f"{(p, n, m)}", worst)
+    return f"largest row error {worst:.1e}"
+
+
+def types_and_strides() -> str:
+    """Check bfloat16 and float16 scores and results, views and expanded scores."""
+    worst = 0.0
+    base = _randn(4, 300, 70)
+    views = [base[:, 3:258, 5:60], base.mT.contiguous().mT, base[:1].expand(4, -1, -1)]
+    for view, dtype in itertools.product(views, (torch.float32, torch.bfloat16, torch.float16)):
+        scores = view.to(dtype) if dtype != torch.float32 else view
+        wanted = expected(scores, 3)
+        wide = solve(scores, 3, out_dtype=torch.float32)
+        worst = _bounded(row_error(wide, wanted), 5e-5, f"{dtype}", worst)
+        short = solve(scores, 3)
+        if short.dtype != dtype or not torch.equal(short, wide.to(dtype)):
+            raise CheckFailed(f"{dtype} result differs from the rounded float32 result")
+        if not short.is_contiguous():
+            raise CheckFailed("the result is not contiguous")
+    return f"largest row error {worst:.1e}"
+
+
+def stress() -> str:
+    """Check the scores that break exponential forms."""
+    worst = 0.0
+    for n, m in ((256, 50), (512, 250), (300, 1000), (3000, 90)):
+        for name, scores in _stress_cases(n, m).items():
+            for num_iters in (1, 3, 100):
+                wanted = expected(scores, num_iters)
+                for result in (solve(scores, num_iters), stream(scores, num_iters)):
+                    large = scores[scores > -torch.inf].abs().max() > 20
+                    tolerance = 5e-3 if large else 2e-4
+                    label = f"{name} at {(n, m)}, {num_iters} iterations"
+                    worst = _bounded(row_error(result, wanted), tolerance, label, worst)
+    for size in (1e10, 1e30, 3e38):
+        scores = (_rand(2, 256, 50) * 2 - 1) * size
+        for result in (solve(scores, 3), stream(scores, 3)):
+            _bounded(float((result.sum(-1) - 1).abs().max()), 1e-5, f"scores of {size}", 0)
+    return f"largest row error {worst:.1e}"
+
+
+def properties() -> str:
+    """Check invariances: constants per class and problem, scale, permutations."""
+    scores = _randn(4, 256, 50)
+    result = solve(scores, 3)
+    order, classes = torch.randperm(256).cuda(), torch.randperm(50).cuda()
+    others = {
+        "constant per class": solve(scores + torch.arange(50).cuda() * 0.25, 3),
+        "constant per problem": solve(scores + 4 * torch.arange(4).cuda()[:, None, None], 3),
+        "scale": sinkhorn(scores * 8, epsilon=EPSILON * 8, num_iters=3, backend="cuda"),
+        "permuted samples": solve(scores[:, order], 3)[:, order.argsort()],
+        "permuted classes": solve(scores[..., classes], 3)[..., classes.argsort()],
+    }
+    worst = 0.0
+    for name, other in others.items():
+        worst = _bounded(row_error(other, result.double()), 1e-4, name, worst)
+    return f"largest difference {worst:.1e}"
+
+
+def nan_isolation() -> str:
+    """Check that NaN spoils its own problem, wholly, and no other."""
+    for n, m in ((256, 50), (512, 250), (5000, 1000)):
+        scores = _randn(3, n, m)
+        clean = [solve(scores, 3), stream(scores, 3)]
+        scores[1, n // 2, m // 3] = torch.nan
+        for result, before in zip((solve(scores, 3), stream(scores, 3)), clean, strict=True):
+            if not torch.equal(result[[0, 2]], before[[0, 2]]) or not result[1].isnan().all():
+                raise CheckFailed(f"NaN leaked or got lost at {(n, m)}")
+    return "three shapes, both kernels"
+
+
+def determinism() -> str:
+    """Check that a problem's bits depend neither on its neighbours nor on the run."""
+    for n, m in ((256, 50), (512, 250), (512, 1000), (4096, 300)):
+        scores = _randn(24, n, m)
+        for run in (solve, stream):
+            together = run(scores, 5)
+            if not torch.equal(run(scores, 5), together):
+                raise CheckFailed(f"{run.__name__} at {(n, m)} differs from run to run")
+            for p in (0, 7, 23):
+                if not torch.equal(run(scores[p : p + 1], 5)[0], together[p]):
+                    raise CheckFailed(f"{run.__name__} at {(n, m)}: company changes the bits")
+    return "four shapes, both kernels"
+
+
+def capture() -> str:
+    """Check CUDA graphs with fresh inputs and a compiled function without graph breaks."""
+    for shape in ((8, 256, 50), (2, 5000, 300)):
+        scores = _randn(*shape)
+        solve(scores, 3)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = solve(scores, 3)
+        for _ in range(3):
+            scores.copy_(_randn(*shape))
+            graph.replay()
+            if not torch.equal(result, solve(scores, 3)):
+                raise CheckFailed(f"a replay differs at {shape}")
+
+    def targets(scores: Tensor) -> Tensor:
+        return sinkhorn(scores * 2, epsilon=EPSILON, num_iters=3) + 1
+
+    scores = _randn(8, 256, 50)
+    compiled = torch.compile(targets, fullgraph=True)
+    worst = row_error(compiled(scores), targets(scores).double())
+    _bounded(worst, 1e-5, "torch.compile", 0)
+    return "two shapes, and one compiled"
+
+
+def operator_check() -> str:
+    """Run ``torch.library.opcheck``."""
+    scores = _randn(2, 64, 20)
+    for dtype in (torch.float32, torch.bfloat16):
+        arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32)
+        torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
+    return "two types"
+
+
+def streams() -> str:
+    """Check that solves on two streams, whose kernels overlap, do not disturb each other."""
+    scores = [_randn(4, 2000, 300), _randn(4, 2000, 300)]
+    alone = [stream(one, 4) for one in scores]
+    torch.cuda.synchronize()
+    make: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
+    lanes = [make(), make()]
+    results: list[list[Tensor]] = [[], []]
+    for _ in range(200):
+        for lane, one, kept in zip(lanes, scores, results, strict=True):
+            with torch.cuda.stream(lane):
+                kept.append(stream(one, 4))
+    torch.cuda.synchronize()
+    for kept, wanted in zip(results, alone, strict=True):
+        if not all(torch.equal(one, wanted) for one in kept):
+            raise CheckFailed("streams disturb each other")
+    return "400 solves"
+
+
+def solve(
+    scores: Tensor,
+    num_iters: int,
+    *,
+    class_marginal: Tensor | None = None,
+    sample_marginal: Tensor | None = None,
+    relaxation: float | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Solve by the kernels that the front door chooses."""
+    return sinkhorn(
+        scores,
+        epsilon=EPSILON,
+        num_iters=num_iters,
+        class_marginal=class_marginal,
+        sample_marginal=sample_marginal,
+        relaxation=relaxation,
+        out_dtype=out_dtype,
+        backend="cuda",
+    )
+
+
+def stream(
+    scores: Tensor, num_iters: int, b: Tensor | None = None, a: Tensor | None = None
+) -> Tensor:
+    """Solve by the streaming kernels, whatever the shape."""
+    return solver.solve_with(plans.streaming, scores, EPSILON, num_iters, b, a)
+
+
+def _compare(
+    run: Callable[[Tensor, int], Tensor],
+    shapes: list[tuple[int, int, int]],
+    *,
+    relaxation: float | None = None,
+    tolerance: float = 5e-5,
+) -> str:
+    worst = 0.0
+    for shape, num_iters in itertools.product(shapes, (1, 3, 30)):
+        for scores in (_randn(*shape), _rand(*shape) * 2 - 1):
+            wanted = expected(scores, num_iters, relaxation=relaxation)
+            error = row_error(run(scores, num_iters), wanted)
+            worst = _bounded(error, tolerance, f"{shape}, {num_iters} iterations", worst)
+    return f"largest row error {worst:.1e}"
+
+
+def _bounded(error: float, tolerance: float, label: str, worst: float) -> float:
+    """Return the larger of two errors.
+
+    Raises:
+        CheckFailed: the new one exceeds the tolerance or is no number.
+    """
+    if not error <= tolerance:
+        raise CheckFailed(f"{label}: error {error:.2e}, allowed {tolerance:.0e}")
+    return max(error, worst)
+
+
+def _stress_cases(n: int, m: int) -> dict[str, Tensor]:
+    dead, far, wins, twins, empty = (_randn(2, n, m) for _ in range(5))
+    dead[:, :, m // 2] = -60
+    far[:, n // 3] -= 80
+    wins = wins * 0.1
+    wins[:, 3] += 50
+    twins[:, 1::2] = twins[:, : 2 * (n // 2) : 2]
+    twins[..., 1] = twins[..., 0]
+    empty[:, 5] = -torch.inf
+    return {
+        "times 6": _randn(2, n, m) * 6,
+        "dead prototype": dead,
+        "row far below": far,
+        "one row wins": wins,
+        "duplicates": twins,
+        "empty row": empty,
+    }
+
+
+def _randn(*shape: int) -> Tensor:
+    return torch.randn(shape, device="cuda")
+
+
+def _rand(*shape: int) -> Tensor:
+    return torch.rand(shape, device="cuda")
