@@ -85,7 +85,8 @@ def pot(scores: Tensor, num_iters: int) -> Tensor:
         max_iter=num_iters,
         tol=0.0,
     )["T"]
-    return plan.mT * n
+    transposed: Tensor = plan.mT
+    return transposed * n
 
 
 def _row(name: str, value: float | None, baseline: float | None, unit: str) -> dict[str, Any]:
@@ -195,7 +196,8 @@ def _agrees(result: Tensor, wanted: Tensor) -> bool:
 
 def _graph_time(solve: Solve, inputs: list[Tensor], repeats: int, solves: int = SOLVES) -> float:
     """Return the median microseconds of one solve within a graph of many."""
-    lane: Any = torch.cuda.Stream()
+    make: Any = torch.cuda.Stream
+    lane = make()
     with torch.cuda.stream(lane):
         for scores in inputs[:3]:
             solve(scores)
@@ -219,11 +221,11 @@ def _eager_time(solve: Solve, inputs: list[Tensor], repeats: int, solves: int) -
 
 
 def _median_of_events(run: Callable[[], object], repeats: int) -> float:
+    make: Any = torch.cuda.Event
     run()
-    times = []
+    times: list[float] = []
     for _ in range(repeats):
-        start: Any = torch.cuda.Event(enable_timing=True)
-        end: Any = torch.cuda.Event(enable_timing=True)
+        start, end = make(enable_timing=True), make(enable_timing=True)
         start.record()
         run()
         end.record()

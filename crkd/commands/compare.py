@@ -1,4 +1,4 @@
-"""``crkd compare``: runs side by side."""
+"""``crkd compare``: runs side by side, and their mean and spread."""
 
 from __future__ import annotations
 
@@ -8,25 +8,36 @@ from pathlib import Path
 from rich.console import Console
 
 from crkd.commands.flags import Parser
+from crkd.engine.files import write_json
+from crkd.engine.record import record
 from crkd.engine.run import RunFolder
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
 from crkd.evaluation.tables import compare_table
 
-DESCRIPTION = "Set the figures of several runs side by side."
+DESCRIPTION = """\
+Set the figures of several runs side by side. With --json the figures, their mean and standard
+deviation, and where they come from (command, commit, device, versions, seed) are written too.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a table with one column a run; return the exit code."""
     parser = Parser(prog="crkd compare", description=DESCRIPTION)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
+    parser.add_argument("--json", metavar="FILE", help="write a result file")
     given = parser.parse_args(arguments)
-    names = short_names([Path(run) for run in given.runs])
-    metrics = {}
-    for name, path in zip(names, given.runs, strict=True):
-        run = RunFolder.open(path)
-        metrics[name] = evaluate(Predictions.load(run.path / "predictions.parquet"))
-    Console().print(compare_table(metrics))
+    runs = [RunFolder.open(run) for run in given.runs]
+    metrics = [evaluate(Predictions.load(run.path / "predictions.parquet")) for run in runs]
+    names = short_names([run.path for run in runs])
+    Console().print(compare_table(dict(zip(names, metrics, strict=True))))
+    found = record(runs, metrics)
+    if len(runs) > 1:
+        for key, mean in found["mean"].items():
+            if mean is not None:
+                print(f"{key:<45} {100 * mean:5.1f} ± {100 * (found['std'][key] or 0.0):.1f}")
+    if given.json:
+        write_json(Path(given.json), found)
     return 0
 
 

@@ -129,6 +129,20 @@ class AssignmentConfig:
     """Sinkhorn iterations; each is one class step and one sample step."""
     backend: str = "auto"
     """auto, torch, pot or cuda."""
+    prior: Literal["uniform", "given", "estimated"] = "uniform"
+    """Sizes of the novel classes: equal, as in prior_weights, or from the running predictions."""
+    prior_weights: tuple[float, ...] = ()
+    """Relative sizes of the novel classes, for prior: given."""
+    prior_momentum: Annotated[float, Range(0.0, 0.99999)] = 0.99
+    """Share of the old estimate that a step keeps, for prior: estimated."""
+    prior_smoothing: Fraction = 0.3
+    """Share of the uniform distribution in an estimated prior."""
+    relaxation: NonNegative | None = None
+    """If given, class sizes may be missed at this price (KL), in units of the cosine score."""
+    queue: CountOrZero = 0
+    """Past features of each head that join the assignment, so that a small batch suffices."""
+    queue_start_epoch: CountOrZero = 1
+    """Epoch from which the queue takes part; before, it only fills."""
 
 
 @dataclass(frozen=True)

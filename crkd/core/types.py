@@ -41,6 +41,7 @@ class HeadOutputs(NamedTuple):
         novel_logits: ``(V, H, B, M)``; None before discovery.
         over_logits: ``(V, H, B, M')`` of the over-clustering heads, or None.
         maps: per view a tuple of feature maps ``(B, channels, h, w)``, only when asked for.
+        projections: ``(V, H, B, P)`` unit-length inputs of the novel prototypes, only when asked.
     """
 
     features: Tensor
@@ -48,6 +49,7 @@ class HeadOutputs(NamedTuple):
     novel_logits: Tensor | None = None
     over_logits: Tensor | None = None
     maps: tuple[tuple[Tensor, ...], ...] = ()
+    projections: Tensor | None = None
 
     def first_views(self, count: int) -> HeadOutputs:
         """Return the same outputs for the views ``[0, count)``."""
@@ -57,6 +59,7 @@ class HeadOutputs(NamedTuple):
             None if self.novel_logits is None else self.novel_logits[:count],
             None if self.over_logits is None else self.over_logits[:count],
             self.maps[:count],
+            None if self.projections is None else self.projections[:count],
         )
 
     def rows(self, start: int, stop: int | None = None) -> HeadOutputs:
@@ -68,4 +71,5 @@ class HeadOutputs(NamedTuple):
             None if self.novel_logits is None else self.novel_logits[:, :, part],
             None if self.over_logits is None else self.over_logits[:, :, part],
             tuple(tuple(m[part] for m in maps) for maps in self.maps),
+            None if self.projections is None else self.projections[:, :, part],
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
 from crkd.config.schema import Config
 from crkd.core.types import Batch, HeadOutputs
+from crkd.engine.assigner import Assigner
 from crkd.engine.precision import autocast
 from crkd.losses.swapped_prediction import swapped_prediction
 from crkd.losses.targets import joint_targets
 from crkd.losses.term import DistillationInputs, DistillationTerm, TermContext, build_term
 from crkd.models.network import Network, freeze
-from crkd.ot import sinkhorn
 
 
 class DiscoveryModules(nn.Module):
@@ -21,15 +23,25 @@ class DiscoveryModules(nn.Module):
     Args:
         network: the student.
         terms: the distillation terms; some have modules of their own.
+        assigner: pseudo-labels of the novel heads.
+        over_assigner: the same of the over-clustering heads, if there are any.
     """
 
     head_loss: Tensor
     """Sum of each head's loss since the epoch began, ``(H,)``; the lowest is chosen."""
 
-    def __init__(self, network: Network, terms: list[DistillationTerm]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        terms: list[DistillationTerm],
+        assigner: Assigner,
+        over_assigner: Assigner | None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.terms = nn.ModuleList(terms)
+        self.assigner = assigner
+        self.over_assigner = over_assigner
         heads = network.novel_heads.num_heads if network.novel_heads is not None else 1
         self.register_buffer("head_loss", torch.zeros(heads, dtype=torch.float64))
 
@@ -70,7 +82,10 @@ class DiscoveryTask:
             build_term(t.name, stage="discover", context=context, options=t.options)
             for t in self.settings.distillation
         ]
-        self.modules = DiscoveryModules(network, terms).to(device)
+        assert network.novel_heads is not None
+        assigner = Assigner(network.novel_heads, self.settings.assignment, device)
+        over = self._over_assigner(network, device)
+        self.modules = DiscoveryModules(network, terms, assigner, over).to(device)
         needs = {need for term in terms for need in term.needs}
         self._maps = "feature_maps" in needs
         self._needs_teacher = bool(needs & {"teacher_logits", "feature_maps"})
@@ -78,6 +93,16 @@ class DiscoveryTask:
         self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
         self._forward = torch.compile(network) if config.loop.compile else network
         self._teach = torch.compile(self.teacher) if config.loop.compile else self.teacher
+
+    def _over_assigner(self, network: Network, device: torch.device) -> Assigner | None:
+        """Return the assigner of the over-clustering heads.
+
+        Known class sizes say nothing of the finer clusters, and one queue's memory is enough.
+        """
+        if network.over_heads is None:
+            return None
+        plain = dataclasses.replace(self.settings.assignment, prior="uniform", queue=0)
+        return Assigner(network.over_heads, plain, device)
 
     @staticmethod
     def num_known(network: Network) -> int:
@@ -89,14 +114,16 @@ class DiscoveryTask:
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms, and each term for the log."""
         with autocast(self.config.loop.precision, self.device):
-            student = self._forward(batch.views, maps=self._maps)
+            student = self._forward(
+                batch.views, maps=self._maps, projections=self.settings.assignment.queue > 0
+            )
         joint = Network.joint_logits(student)
         num_known = student.known_logits.shape[-1]
-        pseudo = self._assign(student.novel_logits, batch)
+        pseudo = self._assign(student, batch)
         per_head = self._swapped(joint, pseudo, batch, num_known)
         self.modules.head_loss += per_head.detach()
         loss = per_head.mean()
-        named = {"swapped": loss}
+        named = {"swapped": loss, **self._diagnostics(pseudo)}
         if student.over_logits is not None:
             over = self._over_clustering(student, batch, num_known)
             loss = 0.5 * (loss + over)
@@ -110,25 +137,36 @@ class DiscoveryTask:
                 named[f"{settings.name}_weighted"] = settings.weight * raw
         return loss, named
 
-    def _assign(self, novel_logits: Tensor | None, batch: Batch) -> Tensor:
+    def _assign(self, student: HeadOutputs, batch: Batch) -> Tensor:
         """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabelled rows."""
-        assert novel_logits is not None
-        settings = self.settings.assignment
-        # Epsilon is stated for cosine scores; logits are those over the temperature.
-        return sinkhorn(
-            novel_logits[: batch.num_large, :, batch.num_labelled :].detach().float(),
-            epsilon=settings.epsilon / self.config.model.temperature,
-            num_iters=settings.num_iters,
-            backend=settings.backend,
+        heads = self.modules.network.novel_heads
+        assert heads is not None
+        shown = student.first_views(batch.num_large).rows(batch.num_labelled)
+        assert shown.novel_logits is not None
+        labels: Tensor = self.modules.assigner(
+            shown.novel_logits, heads.prototypes, shown.projections
         )
+        return labels
+
+    def _diagnostics(self, pseudo: Tensor) -> dict[str, Tensor]:
+        """Return the assignment's figures for the log, averaged over views and heads."""
+        if pseudo.shape[-2] == 0:
+            return {}
+        found = self.modules.assigner.diagnostics(pseudo)
+        return {f"assign/{name}": value.float().mean() for name, value in found._asdict().items()}
 
     def _swapped(self, joint: Tensor, pseudo: Tensor, batch: Batch, num_known: int) -> Tensor:
         targets = joint_targets(batch.labels[: batch.num_labelled], pseudo, num_known)
         return swapped_prediction(joint, targets)
 
     def _over_clustering(self, student: HeadOutputs, batch: Batch, num_known: int) -> Tensor:
-        joint = Network.joint_logits(student._replace(novel_logits=student.over_logits))
-        pseudo = self._assign(student.over_logits, batch)
+        heads, over_logits = self.modules.network.over_heads, student.over_logits
+        assert heads is not None
+        assert over_logits is not None
+        assert self.modules.over_assigner is not None
+        joint = Network.joint_logits(student._replace(novel_logits=over_logits))
+        shown = over_logits[: batch.num_large, :, batch.num_labelled :]
+        pseudo = self.modules.over_assigner(shown, heads.prototypes)
         return self._swapped(joint, pseudo, batch, num_known).mean()
 
     def _distillation_inputs(self, student: HeadOutputs, batch: Batch) -> DistillationInputs:
@@ -153,6 +191,7 @@ class DiscoveryTask:
     def start_epoch(self, epoch: int) -> None:
         """Begin the sum by which a head is chosen anew, as UNO does."""
         self.modules.head_loss.zero_()
+        self.modules.assigner.start_epoch(epoch)
 
     def chosen_head(self) -> int:
         """Return the head with the lowest loss over the last epoch; no label is involved."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
@@ -40,7 +41,9 @@ class Network(nn.Module):
         self.novel_heads = novel_heads
         self.over_heads = over_heads
 
-    def forward(self, views: Sequence[Tensor], *, maps: bool = False) -> HeadOutputs:
+    def forward(
+        self, views: Sequence[Tensor], *, maps: bool = False, projections: bool = False
+    ) -> HeadOutputs:
         """Return what the network says of every view.
 
         Views of one size pass the backbone as one batch, so in training its batch norm sees them
@@ -50,6 +53,7 @@ class Network(nn.Module):
         Args:
             views: V tensors ``(B, 3, h, w)`` of the same B, sizes may differ.
             maps: also return the feature maps of every view.
+            projections: also return what the novel prototypes are compared with.
 
         Raises:
             InputError: there are no views.
@@ -59,12 +63,19 @@ class Network(nn.Module):
         features, feature_maps = self._features(views, maps=maps)
         rows = features.flatten(0, 1)
         num_views = len(views)
+        novel = projected = None
+        if self.novel_heads is not None:
+            raw = self.novel_heads.projections(rows)
+            novel = _by_view(self.novel_heads.cosine_logits(raw), num_views)
+            if projections:
+                projected = _by_view(F.normalize(raw.detach().float(), dim=-1), num_views)
         return HeadOutputs(
             features,
             self.known_head(rows).view(num_views, len(views[0]), -1),
-            _by_view(self.novel_heads, rows, num_views),
-            _by_view(self.over_heads, rows, num_views),
+            novel,
+            None if self.over_heads is None else _by_view(self.over_heads(rows), num_views),
             feature_maps,
+            projected,
         )
 
     def predict_features(self, images: Tensor) -> Tensor:
@@ -208,12 +219,10 @@ def freeze(network: Network) -> Network:
     return teacher.eval()
 
 
-def _by_view(heads: NovelHeads | None, rows: Tensor, num_views: int) -> Tensor | None:
-    if heads is None:
-        return None
-    logits: Tensor = heads(rows)
-    num_heads, num_rows, num_classes = logits.shape
-    by_view = logits.view(num_heads, num_views, num_rows // num_views, num_classes)
+def _by_view(values: Tensor, num_views: int) -> Tensor:
+    """Return ``(V, H, B, ...)`` of values ``(H, V * B, ...)``."""
+    num_heads, num_rows, width = values.shape
+    by_view = values.view(num_heads, num_views, num_rows // num_views, width)
     return by_view.transpose(0, 1)
 
 

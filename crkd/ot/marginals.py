@@ -7,53 +7,52 @@ assigned more. Smoothing towards the uniform distribution bounds it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from crkd.core.errors import InputError
 
 
-class ClassPrior(Protocol):
-    """What the discovery stage asks for the class marginal of its next assignment."""
+class ClassPrior(nn.Module, ABC):
+    """What the discovery stage asks for the class marginal of its next assignment.
 
+    A module, so that its state moves, is saved and is restored with the rest of the run.
+    """
+
+    @abstractmethod
     def marginal(self) -> Tensor | None:
         """Return ``(M,)`` or ``(H, M)`` float32 that sum to one, or None for uniform."""
 
+    @abstractmethod
     def update(self, probabilities: Tensor) -> None:
         """Take note of predictions ``(..., H, N, M)`` whose rows sum to one."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold."""
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over what :meth:`state_dict` returned."""
+class FixedPrior(ClassPrior):
+    """Class sizes that are known beforehand, or equal.
 
+    Args:
+        weights: ``(M,)`` float32 that sum to one; None for equal sizes.
+    """
 
-class FixedPrior:
-    """Class sizes that are known beforehand, or equal."""
+    weights: Tensor | None
 
     def __init__(self, weights: Tensor | None = None) -> None:
-        self._marginal = weights
+        super().__init__()
+        self.register_buffer("weights", weights)
 
     def marginal(self) -> Tensor | None:
         """Return ``(M,)`` float32, or None for uniform."""
-        return self._marginal
+        return self.weights
 
     def update(self, probabilities: Tensor) -> None:
         """Ignore predictions: this prior does not learn."""
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return nothing: the configuration says it all."""
-        return {}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over nothing."""
-
-
-class EstimatedPrior:
+class EstimatedPrior(ClassPrior):
     """Class sizes as the running predictions of each head have them, smoothed.
 
     The estimate is an exponential moving average of the mean prediction and starts uniform; the
@@ -70,6 +69,8 @@ class EstimatedPrior:
         InputError: a number is out of its range.
     """
 
+    running: Tensor
+
     def __init__(
         self,
         num_heads: int,
@@ -83,29 +84,23 @@ class EstimatedPrior:
             raise InputError(f"momentum must lie in [0, 1), got {momentum}")
         if not 0 <= smoothing <= 1:
             raise InputError(f"smoothing must lie in [0, 1], got {smoothing}")
+        super().__init__()
         self.momentum = momentum
         self.smoothing = smoothing
-        self._running = torch.full((num_heads, num_classes), 1 / num_classes, device=device)
+        uniform = torch.full((num_heads, num_classes), 1 / num_classes, device=device)
+        self.register_buffer("running", uniform)
 
     @torch.no_grad()
     def update(self, probabilities: Tensor) -> None:
         """Move the estimate towards the mean of predictions ``(..., H, N, M)``."""
-        batch = probabilities.float().mean(-2).reshape(-1, *self._running.shape).mean(0)
-        self._running.lerp_(batch, 1 - self.momentum)
+        batch = probabilities.float().mean(-2).reshape(-1, *self.running.shape).mean(0)
+        self.running.lerp_(batch, 1 - self.momentum)
 
     def marginal(self) -> Tensor:
         """Return ``(H, M)`` float32, rows sum to one."""
-        uniform = 1 / self._running.shape[-1]
-        mixed = self._running * (1 - self.smoothing) + uniform * self.smoothing
+        uniform = 1 / self.running.shape[-1]
+        mixed = self.running * (1 - self.smoothing) + uniform * self.smoothing
         return mixed / mixed.sum(-1, keepdim=True)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the running estimate ``(H, M)`` under "running"."""
-        return {"running": self._running.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take over a running estimate of the same shape."""
-        self._running.copy_(state["running"])
 
 
 def class_prior(

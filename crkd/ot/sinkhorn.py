@@ -78,7 +78,8 @@ def sinkhorn(
     tensor([1.5000, 1.5000])
     """
     key = None
-    if class_marginal is None and sample_marginal is None and scores.is_cuda and group is None:
+    uniform = class_marginal is None and sample_marginal is None
+    if scores.is_cuda and uniform and group is None and not torch.compiler.is_compiling():
         key = (
             scores.shape,
             scores.stride(),
@@ -109,7 +110,7 @@ def sinkhorn(
             return scores.new_empty(shape, dtype=problem.out_dtype)
         chosen = _choose(problem, backend)
         assignment = chosen.solve(problem).reshape(shape)
-    if key is not None and len(shape) == 3 and not torch.compiler.is_compiling():
+    if key is not None and len(shape) == 3:
         _remember(key, chosen.bind(problem))
     return assignment
 

@@ -72,7 +72,7 @@ def test_metrics_follow_from_the_predictions_alone(finished: RunFolder) -> None:
 def test_log_lines_carry_raw_and_weighted_terms(finished: RunFolder) -> None:
     lines = [json.loads(line) for line in (finished.path / "log.jsonl").open()]
     last = lines[-1]
-    assert last["step"] == 6, "1438 digits in batches of 256"
+    assert last["step"] == 11, "1438 digits in batches of 128"
     assert last["class_relation_weighted"] == pytest.approx(0.1 * last["class_relation"], rel=1e-5)
     assert last["loss"] == pytest.approx(
         last["swapped"] + last["class_relation_weighted"], rel=1e-4
@@ -118,8 +118,9 @@ def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
         (),
         ("model.overclustering=2", "discover.distillation=[]"),
         ("data.validation_fraction=0.1", "discover.num_small=1"),
+        ("discover.assignment.prior=estimated", "discover.assignment.queue=64"),
     ],
-    ids=["default", "overclustering", "validation and small views"],
+    ids=["default", "overclustering", "validation and small views", "prior and queue"],
 )
 def test_scrambled_hidden_labels_change_no_weight(
     settings: tuple[str, ...], stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +170,39 @@ def test_changed_stage1_weights_are_noticed(stage1: Path, tmp_path: Path) -> Non
     (copy / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="differs from the file this run wrote"):
         discover(small_config(), tmp_path / "out", copy)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "discover.assignment.prior=estimated",
+        "discover.assignment={prior: given, prior_weights: [1, 1, 1, 1, 6]}",
+        "discover.assignment.relaxation=0.05",
+        "discover.assignment={queue: 64, queue_start_epoch: 0}",
+        "discover.assignment={queue: 64, queue_start_epoch: 5}",
+        "discover.assignment.num_iters=20",
+        "discover.assignment.epsilon=0.2",
+        "discover.labelled_share=0.25",
+        "discover.distillation=[]",
+        "discover.distillation=[{weight: 0.1, options: {form: kl}}]",
+        "discover.large={recipe: digits, options: {rotation: 5}}",
+    ],
+)
+def test_every_setting_does_something(
+    setting: str, finished: RunFolder, stage1: Path, tmp_path: Path
+) -> None:
+    changed = discover(small_config(setting), tmp_path / "changed", stage1)
+    filling_only = "queue_start_epoch: 5" in setting
+    assert same(weights(finished), weights(changed)) == filling_only
+
+
+def test_a_given_prior_shapes_the_assignment(stage1: Path, tmp_path: Path) -> None:
+    log = {}
+    for name, weights_given in (("even", [1, 1, 1, 1, 1]), ("skewed", [1, 1, 1, 1, 16])):
+        setting = f"discover.assignment={{prior: given, prior_weights: {weights_given}}}"
+        run = discover(small_config(setting), tmp_path / name, stage1)
+        log[name] = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
+    assert log["skewed"]["assign/largest_cluster"] > log["even"]["assign/largest_cluster"] + 0.2
 
 
 def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

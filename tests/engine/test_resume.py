@@ -100,6 +100,6 @@ def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
 
     monkeypatch.setattr(SupervisedTask, "losses", spoiled)
     with pytest.raises(NonFiniteLossError, match=r"at step 1 \(terms: loss\)"):
-        pretrain(small_config(), tmp_path / "run")
+        pretrain(small_config("loop.log_every=4"), tmp_path / "run")
     torch.testing.assert_close(seen[2], seen[1], msg="the update of the bad step must not happen")
     assert RunFolder(tmp_path / "run").read_info().status == "failed"

@@ -1,6 +1,6 @@
-"""One of two processes that share a batch: solves its part and stores it.
+"""One of two processes that share batches: solves its part of each and stores it.
 
-Arguments: rank, file for the rendezvous, file with the case, file for the result.
+Arguments: rank, file for the rendezvous, file with the cases, file for the results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from crkd.ot import sinkhorn
 
 def main() -> None:
     rank = int(sys.argv[1])
-    case = torch.load(sys.argv[3], weights_only=True)
     dist.init_process_group("gloo", f"file://{sys.argv[2]}", rank=rank, world_size=2)
     calls: list[str] = []
     all_reduce = dist.all_reduce
@@ -25,17 +24,22 @@ def main() -> None:
         return all_reduce(tensor, op, group)
 
     dist.all_reduce = counted
-    result = sinkhorn(
-        case["scores"][rank],
-        epsilon=case["epsilon"],
-        num_iters=case["num_iters"],
-        class_marginal=case["class_marginal"],
-        sample_marginal=case["sample_marginal"] and case["sample_marginal"][rank],
-        relaxation=case["relaxation"],
-        group=dist.group.WORLD,
-    )
-    sums = sum("SUM" in name for name in calls)
-    torch.save({"result": result, "sums": sums, "calls": len(calls)}, sys.argv[4])
+    results = {}
+    for name, case in torch.load(sys.argv[3], weights_only=True).items():
+        calls.clear()
+        weights = case["sample_marginal"]
+        result = sinkhorn(
+            case["scores"][rank],
+            epsilon=case["epsilon"],
+            num_iters=case["num_iters"],
+            class_marginal=case["class_marginal"],
+            sample_marginal=None if weights is None else weights[rank],
+            relaxation=case["relaxation"],
+            group=dist.group.WORLD,
+        )
+        sums = sum("SUM" in call for call in calls)
+        results[name] = {"result": result, "sums": sums, "calls": len(calls)}
+    torch.save(results, sys.argv[4])
     dist.destroy_process_group()
 
 

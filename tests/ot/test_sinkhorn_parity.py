@@ -20,8 +20,8 @@ SHAPES = [
     (2, 33, 5),
     (8, 64, 50),
     (2, 130, 33),
-    (1, 257, 100),
-    (1, 40, 1025),
+    (1, 257, 60),
+    (1, 20, 1025),
 ]
 
 
@@ -36,7 +36,7 @@ def marginals(p: int, n: int, m: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("backend", ["torch", "pot"])
-@pytest.mark.parametrize("num_iters", [1, 3, 30])
+@pytest.mark.parametrize("num_iters", [1, 3, 20])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_uniform_marginals_match_the_loop(
     shape: tuple[int, int, int],
@@ -139,7 +139,7 @@ def test_many_iterations_lose_no_digits(relaxation: float | None) -> None:
                 sample_marginal=a,
                 relaxation=relaxation,
             )
-            for num_iters in (200, 1000)
+            for num_iters in (150, 600)
         )
         torch.testing.assert_close(few, many, atol=1e-5, rtol=0)
 

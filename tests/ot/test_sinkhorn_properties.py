@@ -41,14 +41,14 @@ def test_a_constant_per_class_or_problem_changes_nothing(
     problem: tuple[Tensor, float, int], constant: float
 ) -> None:
     scores, epsilon, num_iters = problem
-    result = sinkhorn(scores, epsilon=epsilon, num_iters=num_iters)
-    per_class = torch.linspace(-1, 1, scores.shape[-1]) * constant
-    per_problem = torch.linspace(-1, 1, len(scores))[:, None, None] * constant
-    # Both arguments must be the same numbers, whatever the addition rounds away.
-    shifted = scores + per_class + per_problem
-    result = sinkhorn(shifted - per_problem - per_class, epsilon=epsilon, num_iters=num_iters)
-    again = sinkhorn(shifted, epsilon=epsilon, num_iters=num_iters)
-    assert float((again - result).abs().sum(-1).max()) <= 2e-4 + 8e-6 * abs(constant) / epsilon
+    # Multiples of 1/1024: the additions below are exact, so that nothing but the solver differs.
+    scores, constant = (scores * 1024).round() / 1024, round(constant)
+    per_class = (torch.arange(scores.shape[-1]) % 5 - 2) * constant
+    per_problem = (torch.arange(len(scores)) - 1)[:, None, None] * constant
+    close(
+        sinkhorn(scores, epsilon=epsilon, num_iters=num_iters),
+        sinkhorn(scores + per_class + per_problem, epsilon=epsilon, num_iters=num_iters),
+    )
 
 
 @fast
@@ -64,13 +64,14 @@ def test_scores_and_epsilon_scale_together(
 
 
 @fast
-@given(problems(), st.randoms(use_true_random=False))
+@given(problems(), st.integers(0, 2**31))
 def test_permuting_samples_or_classes_permutes_the_result(
-    problem: tuple[Tensor, float, int], random: object
+    problem: tuple[Tensor, float, int], seed: int
 ) -> None:
     scores, epsilon, num_iters = problem
-    rows = torch.randperm(scores.shape[1])
-    columns = torch.randperm(scores.shape[2])
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(scores.shape[1], generator=random)
+    columns = torch.randperm(scores.shape[2], generator=random)
     result = sinkhorn(scores, epsilon=epsilon, num_iters=num_iters)
     permuted = sinkhorn(scores[:, rows][:, :, columns], epsilon=epsilon, num_iters=num_iters)
     close(result[:, rows][:, :, columns], permuted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ def _of_machine_untraced(index: int | None) -> tuple[str, ...]:
 
 
 # torch.compile takes the answer as it is, instead of following the search for packages.
-_of_machine: Callable[[int | None], tuple[str, ...]] = torch.compiler.assume_constant_result(
+_compiler: Any = torch.compiler
+_of_machine: Callable[[int | None], tuple[str, ...]] = _compiler.assume_constant_result(
     _of_machine_untraced
 )
 
