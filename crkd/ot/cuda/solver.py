@@ -15,11 +15,6 @@ from crkd.ot.cuda.launches import Kind, ResidentRun, StreamingRun
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
 
 
-def is_ready(kind: Kind) -> bool:
-    """Say whether the kernels for ``kind`` are loaded, so that a CUDA graph may capture them."""
-    return kind in _ready
-
-
 def solve(
     scores: Tensor,
     epsilon: float,
