@@ -48,17 +48,6 @@ def rows(device: str = "cuda", repeats: int = 15) -> list[dict[str, Any]]:
     return [*found, _eager_call(repeats)]
 
 
-def main(device: str) -> list[dict[str, Any]]:
-    """Measure, print a table and return the rows."""
-    measured = rows(device)
-    print(f"{'':44} {'value':>10} {'baseline':>10} {'ratio':>7}")
-    for row in measured:
-        numbers = [row[key] for key in ("value", "baseline", "ratio")]
-        shown = ["not measured" if x is None else f"{x:.1f}" for x in numbers]
-        print(f"{row['name']:44} {shown[0]:>10} {shown[1]:>10} {shown[2]:>7} ({row['unit']})")
-    return measured
-
-
 def loop(scores: Tensor, num_iters: int) -> Tensor:
     """Self-labelling as its released code writes it: exponentials, one problem at a time."""
     results = []

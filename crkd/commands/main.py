@@ -16,6 +16,8 @@ VERBS = {
     "compare": "set runs side by side",
     "baseline": "the easy methods: kmeans, uno, supervised",
     "check-data": "look a data set over before training",
+    "check-gpu": "check the GPU code on this machine",
+    "bench": "measure a part of the system",
 }
 
 USAGE_ERROR = 2

@@ -91,8 +91,8 @@ def discover(
             "images; lower it"
         )
     stage1, parent_info = load_stage1(RunFolder.open(parent), config, data, device)
-    student = _student(config, data, stage1, num_novel, device)
-    feed = _feed(config, data, device)
+    student = student_of(config, data, stage1, num_novel, device)
+    feed = discovery_feed(config, data, device)
     _warn_small_batch(feed.counts[1], num_novel)
     info = RunInfo(
         kind="discovered",
@@ -133,7 +133,7 @@ def discover(
     return run
 
 
-def _student(
+def student_of(
     config: Config, data: RunData, stage1: Network, num_novel: int, device: torch.device
 ) -> Network:
     """Return a network with fresh novel heads on the stage-1 backbone and known head."""
@@ -146,7 +146,8 @@ def _student(
     return student
 
 
-def _feed(config: Config, data: RunData, device: torch.device) -> Feed:
+def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
+    """Return the batches of stage 2."""
     return Feed(
         data.store(data.parts.known_train),
         data.parts.known_train.labels,

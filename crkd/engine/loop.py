@@ -139,7 +139,7 @@ class Loop:
             for step, batch in enumerate(self.feed.batches(start, self.total), start):
                 if step % per_epoch == 0:
                     self.task.start_epoch(step // per_epoch)
-                self._step(batch, step)
+                self.step(batch, step)
                 done = step + 1
                 if done % self.config.loop.log_every == 0 or done == self.total:
                     bar.show(done, self._log(step))
@@ -153,7 +153,8 @@ class Loop:
                     saved = time.monotonic()
         return before + time.monotonic() - began
 
-    def _step(self, batch: Batch, step: int) -> None:
+    def step(self, batch: Batch, step: int) -> None:
+        """Train on one batch; nothing here looks at a value on the device."""
         rate = learning_rate(self.schedule, step, self.total, self.feed.steps_per_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = rate

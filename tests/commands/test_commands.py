@@ -186,6 +186,18 @@ def test_tools_work_as_scripts_from_anywhere(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_gpu_checks_without_a_gpu_say_that_nothing_was_checked(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    import torch
+
+    from crkd.commands.check_gpu import all_checks
+
+    assert len(all_checks()) > 15
+    if not torch.cuda.is_available():
+        assert "nothing was checked" in refused(capsys, "check-gpu")
+
+
 def test_importing_the_package_touches_no_gpu_and_no_heavy_library() -> None:
     code = (
         "import sys, crkd, crkd.commands.main; "

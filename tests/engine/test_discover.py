@@ -216,7 +216,7 @@ def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureF
         raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Loop, "_step", stop)
+        patch.setattr(loop.Loop, "step", stop)
         with pytest.raises(Stop):
             discover(small_config(*settings), tmp_path / "out", stage1)
     assert "a batch holds 4 unlabelled images for 6 novel classes" in " ".join(

@@ -19,14 +19,14 @@ from crkd.engine.run import RunFolder
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process a SIGTERM while it works on ``step``."""
-    honest = loop.Loop._step
+    honest = loop.Loop.step
 
     def interrupted(self, batch, number):  # type: ignore[no-untyped-def]
         if number == step:
             os.kill(os.getpid(), signal.SIGTERM)
         honest(self, batch, number)
 
-    monkeypatch.setattr(loop.Loop, "_step", interrupted)
+    monkeypatch.setattr(loop.Loop, "step", interrupted)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,70 @@
+"""``crkd bench``: measure a part of the system and write its result file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crkd.commands.flags import Parser
+from crkd.core.errors import InputError
+
+DESCRIPTION = """\
+Measure a part of the system on this machine.
+
+  sinkhorn   one assignment against the released code's loop, batched torch and POT
+  augment    the views of a training step against torchvision with a DataLoader
+
+The measuring code lies in benchmarks/ of the repository; run it from a checkout.
+"""
+PARTS = ("sinkhorn", "augment")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table and write the rows; return the exit code."""
+    parser = Parser(prog="crkd bench", description=DESCRIPTION)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--json", metavar="FILE", help="write the rows as a JSON list")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (sinkhorn)")
+    given = parser.parse_args(arguments)
+
+    from crkd.engine.files import write_json
+    from crkd.engine.provenance import device_name, git_commit, pick_device, versions
+
+    device = pick_device(given.device)
+    module = _benchmark(given.part)
+    measured = module.rows(device.type) if given.part == "sinkhorn" else module.rows()
+    origin = {"device": device_name(device), "versions": versions(), "commit": git_commit()}
+    rows = [{**row, **origin} for row in measured]
+    _show(rows)
+    if given.json:
+        write_json(Path(given.json), rows)
+    return 0
+
+
+def _benchmark(part: str) -> Any:
+    """Return the measuring module of a part, which lies beside the package in a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "benchmarks" / f"{part}.py").is_file():
+        raise InputError(f"benchmarks/{part}.py is not here; run bench from a checkout")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return importlib.import_module(f"benchmarks.{part}")
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{rows[0]['device']}" if rows else None)
+    for column in ("name", "value", "baseline", "ratio", "unit"):
+        table.add_column(column, justify="left" if column in ("name", "unit") else "right")
+    for row in rows:
+        cells = [row[column] for column in ("value", "baseline", "ratio")]
+        texts = ["not measured" if c is None else f"{c:,.2f}" for c in cells]
+        if row["value"] is not None:
+            texts[1:] = ["" if t == "not measured" else t for t in texts[1:]]
+        table.add_row(row["name"], *texts, row["unit"])
+    Console().print(table)

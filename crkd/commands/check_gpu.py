@@ -1,0 +1,65 @@
+"""``crkd check-gpu``: run every check that needs a CUDA device, and say pass or fail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from crkd.commands.flags import Parser
+from crkd.core.errors import InputError
+
+DESCRIPTION = """\
+Check the GPU code on this machine: kernels against float64, properties, determinism, capture,
+views equal to those of the CPU, training steps without synchronisation. Exit code 1 if one fails.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the checks; return 0 if all pass, else 1.
+
+    Raises:
+        InputError: there is no CUDA device.
+    """
+    parser = Parser(prog="crkd check-gpu", description=DESCRIPTION)
+    parser.add_argument("--only", metavar="TEXT", default="", help="checks whose name holds TEXT")
+    given = parser.parse_args(arguments)
+
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("no CUDA device is visible here, so nothing was checked; run it on a GPU")
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
+    failed = 0
+    for name, check in all_checks():
+        if given.only in name:
+            failed += not _passes(name, check)
+    print("all checks passed" if not failed else f"{failed} checks FAILED")
+    return int(failed > 0)
+
+
+def all_checks() -> list[tuple[str, Callable[[], str]]]:
+    """Return the name and the function of every check; it returns a line or raises."""
+    from crkd.data.augment import gpu_checks as views
+    from crkd.engine import gpu_checks as training
+    from crkd.ot import gpu_checks as assignment
+
+    return [
+        (f"{part}: {name}", check)
+        for part, module in (
+            ("sinkhorn", assignment),
+            ("views", views),
+            ("training", training),
+        )
+        for name, check in module.checks()
+    ]
+
+
+def _passes(name: str, check: Callable[[], str]) -> bool:
+    began = time.monotonic()
+    try:
+        text, passed = check(), True
+    except Exception as error:  # noqa: BLE001 (any failure of a check is its finding)
+        text, passed = f"{type(error).__name__}: {error}", False
+    seconds = time.monotonic() - began
+    print(f"{'pass' if passed else 'FAIL'}  {name} ({seconds:.1f} s): {text}", flush=True)
+    return passed
