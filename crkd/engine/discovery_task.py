@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -192,6 +193,16 @@ class DiscoveryTask:
         """Begin the sum by which a head is chosen anew, as UNO does."""
         self.modules.head_loss.zero_()
         self.modules.assigner.start_epoch(epoch)
+
+    def remark(self, means: Mapping[str, float]) -> str | None:
+        """Say so when most assignments spread their samples evenly: nothing is learnt then."""
+        if means.get("assign/stuck", 0.0) < 0.5:
+            return None
+        return (
+            "the assignment is stuck: samples are spread evenly over all novel classes; lower "
+            "discover.assignment.epsilon, raise discover.optimiser.lr, or check that the images "
+            "differ"
+        )
 
     def chosen_head(self) -> int:
         """Return the head with the lowest loss over the last epoch; no label is involved."""

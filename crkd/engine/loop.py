@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from crkd.core.types import Batch
 from crkd.data.feed import Feed
 from crkd.engine.checkpoint import load_state, save_state
 from crkd.engine.optim import build_optimiser, learning_rate
-from crkd.engine.progress import TrainingProgress
+from crkd.engine.progress import TrainingProgress, console
 from crkd.engine.run import RunFolder
 
 
@@ -50,6 +50,9 @@ class Task(Protocol):
 
     def start_epoch(self, epoch: int) -> None:
         """Take note that an epoch begins."""
+
+    def remark(self, means: Mapping[str, float]) -> str | None:
+        """Return what a person should know of the figures of a log line, if anything."""
 
 
 @contextmanager
@@ -111,6 +114,7 @@ class Loop:
         self.optimiser.found_inf = self._skip  # type: ignore[attr-defined]
         self.optimiser.grad_scale = None  # type: ignore[attr-defined]
         self._sums: dict[str, Tensor] = {}
+        self._remarks: set[str] = set()
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
     def train(self, *, resume: bool = False) -> float:
@@ -190,6 +194,10 @@ class Loop:
                 "lower the learning rate, or use --set loop.precision=float32"
             )
         rate = self.optimiser.param_groups[0]["lr"]
+        remark = self.task.remark(means)
+        if remark is not None and remark not in self._remarks:
+            self._remarks.add(remark)
+            console.print(f"warning: {remark}", style="yellow", highlight=False, soft_wrap=True)
         epoch = (step + 1) / self.feed.steps_per_epoch
         self.run.log(stage=self.task.stage, step=step + 1, epoch=round(epoch, 3), lr=rate, **means)
         return means

@@ -57,7 +57,11 @@ class TrainingProgress:
         now = time.monotonic()
         rate = (step - self._last_step) * self.images_per_step / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
-        parts = [f"{name} {value:.3f}" for name, value in figures.items() if name != "lr"]
+        parts = [
+            f"{name} {value:.3f}"
+            for name, value in figures.items()
+            if "/" not in name and not name.endswith("_weighted")
+        ]
         parts.append(f"{rate:,.0f} images/s")
         if torch.cuda.is_available():
             parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -46,3 +48,7 @@ class SupervisedTask:
 
     def start_epoch(self, epoch: int) -> None:
         """Nothing depends on the epoch."""
+
+    def remark(self, means: Mapping[str, float]) -> str | None:
+        """Nothing in these figures needs a word."""
+        return None

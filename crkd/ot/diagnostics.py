@@ -60,16 +60,3 @@ def diagnose(assignment: Tensor, class_marginal: Tensor | None = None) -> Diagno
         gap_to_ln_m=gap,
         stuck=(gap < STUCK_BELOW * math.log(m)) & (m > 1),
     )
-
-
-def warning(diagnostics: Diagnostics) -> str | None:
-    """Return a sentence for the log if any assignment is stuck, else None; waits for the device."""
-    stuck = int(diagnostics.stuck.sum())
-    if stuck == 0:
-        return None
-    return (
-        f"the assignment is stuck: in {stuck} of {diagnostics.stuck.numel()} the samples are "
-        f"spread evenly over all classes (gap to ln M at least "
-        f"{float(diagnostics.gap_to_ln_m.min()):.4f} nats); lower ot.epsilon, raise the learning "
-        "rate, or check that the features differ"
-    )

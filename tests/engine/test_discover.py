@@ -205,6 +205,14 @@ def test_a_given_prior_shapes_the_assignment(stage1: Path, tmp_path: Path) -> No
     assert log["skewed"]["assign/largest_cluster"] > log["even"]["assign/largest_cluster"] + 0.2
 
 
+def test_a_stuck_assignment_is_named(
+    stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    discover(small_config("discover.assignment.epsilon=100"), tmp_path / "stuck", stage1)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("warning: the assignment is stuck") == 1
+
+
 def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     settings = ("discover.batch_size=8", "discover.num_novel=6")
     from crkd.engine import loop
