@@ -43,15 +43,7 @@ def all_checks() -> list[tuple[str, Callable[[], str]]]:
     from crkd.engine import gpu_checks as training
     from crkd.ot import gpu_checks as assignment
 
-    return [
-        (f"{part}: {name}", check)
-        for part, module in (
-            ("sinkhorn", assignment),
-            ("views", views),
-            ("training", training),
-        )
-        for name, check in module.checks()
-    ]
+    return [*assignment.checks(), *views.checks(), *training.checks()]
 
 
 def _passes(name: str, check: Callable[[], str]) -> bool:

@@ -93,7 +93,9 @@ def config_folder() -> Path:
     """Return the folder of the shipped configurations: the checkout's, else the wheel's."""
     package = Path(__file__).resolve().parents[1]
     checkout = package.parent / "configs"
-    return checkout if checkout.is_dir() else package / "bundled" / "configs"
+    # Beside an installed package, "configs" may be anybody's.
+    in_checkout = checkout.is_dir() and (package.parent / "pyproject.toml").is_file()
+    return checkout if in_checkout else package / "bundled" / "configs"
 
 
 def find_config(name: str) -> Path:

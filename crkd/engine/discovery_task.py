@@ -134,8 +134,11 @@ class DiscoveryTask:
             for settings, term in zip(self.settings.distillation, self.modules.terms, strict=True):
                 raw = term(inputs)
                 loss = loss + settings.weight * raw
-                named[settings.name] = raw
-                named[f"{settings.name}_weighted"] = settings.weight * raw
+                label = settings.name
+                while label in named:
+                    label += "'"
+                named[label] = raw
+                named[f"{label}_weighted"] = settings.weight * raw
         return loss, named
 
     def _assign(self, student: HeadOutputs, batch: Batch) -> Tensor:

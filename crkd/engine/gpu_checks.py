@@ -26,9 +26,9 @@ HALF_TOLERANCE = 3e-2
 def checks() -> list[tuple[str, Callable[[], str]]]:
     """Return the checks; each returns a line of figures or raises AssertionError."""
     return [
-        ("losses equal those of the CPU", losses_agree),
-        ("bfloat16 stays close to float32", half_stays_close),
-        ("a step waits for nothing", nothing_waits),
+        ("training: losses equal those of the CPU", losses_agree),
+        ("training: bfloat16 stays close to float32", half_stays_close),
+        ("training: a step waits for nothing", nothing_waits),
     ]
 
 

@@ -25,7 +25,7 @@ MAX_UPRIGHT_LENGTH = 3
 # Vermilion: told apart from the blue scale under every common colour vision deficiency.
 DIVIDER = "#d55e00"
 # Thousands of classes would make a picture that no viewer opens; names are thinned out instead.
-MAX_INCHES = 36.0
+MAX_INCHES = 35.0
 MAX_LABELS = 200
 COLOUR_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
 
@@ -134,7 +134,7 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
     _divide(axes, matrix)
     axes.set_title(_heading(matrix, title), pad=22, parse_math=False)
     try:
-        figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
+        figure.savefig(path, dpi=150, format="png", bbox_inches="tight", pad_inches=0.05)
     except OSError as error:
         raise InputError(
             f"picture cannot be written to {path} ({error.strerror or error}); "

@@ -11,11 +11,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crkd.ot import reference, sinkhorn
+from crkd.ot import sinkhorn
 from crkd.ot.cuda import plans, solver
-from crkd.ot.problem import Problem
+from crkd.ot.gpu_cases import EPSILON, expected, rand, randn, row_error, stress_cases
 
-EPSILON = 0.05
 SHAPES = [
     (1, 1, 1),
     (3, 1, 7),
@@ -56,33 +55,6 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
     ]
 
 
-def expected(
-    scores: Tensor,
-    num_iters: int,
-    b: Tensor | None = None,
-    a: Tensor | None = None,
-    relaxation: float | None = None,
-) -> Tensor:
-    """Return the specification's answer in float64."""
-    return reference.solve(
-        Problem(
-            scores.double(),
-            EPSILON,
-            num_iters,
-            None if b is None else b.double(),
-            None if a is None else a.double(),
-            relaxation,
-            None,
-            torch.float64,
-        )
-    )
-
-
-def row_error(result: Tensor, wanted: Tensor) -> float:
-    """Return the largest L1 distance of two rows; NaN if anything is not a number."""
-    return float((result.double() - wanted).abs().sum(-1).max())
-
-
 def parity() -> str:
     """Compare the chosen kernels with float64 over odd, tiny and large shapes."""
     return _compare(lambda scores, t: solve(scores, t), SHAPES)
@@ -107,7 +79,7 @@ def marginal_parity() -> str:
     """Compare uneven marginals, zeros among them, with float64."""
     worst = 0.0
     for p, n, m in SHAPES:
-        scores, b, a = _randn(p, n, m), _rand(p, m) + 0.05, _rand(p, n) + 0.05
+        scores, b, a = randn(p, n, m), rand(p, m) + 0.05, rand(p, n) + 0.05
         b[:, 3::4], a[:, 2::5] = 0, 0
         b, a = b / b.sum(-1, keepdim=True), a / a.sum(-1, keepdim=True)
         scores[:, 2::5] += 20
@@ -123,7 +95,7 @@ def marginal_parity() -> str:
 def types_and_strides() -> str:
     """Check bfloat16 and float16 scores and results, views and expanded scores."""
     worst = 0.0
-    base = _randn(4, 300, 70)
+    base = randn(4, 300, 70)
     views = [base[:, 3:258, 5:60], base.mT.contiguous().mT, base[:1].expand(4, -1, -1)]
     for view, dtype in itertools.product(views, (torch.float32, torch.bfloat16, torch.float16)):
         scores = view.to(dtype) if dtype != torch.float32 else view
@@ -142,7 +114,7 @@ def stress() -> str:
     """Check the scores that break exponential forms."""
     worst = 0.0
     for n, m in ((256, 50), (512, 250), (300, 1000), (3000, 90)):
-        for name, scores in _stress_cases(n, m).items():
+        for name, scores in stress_cases(n, m).items():
             for num_iters in (1, 3, 100):
                 wanted = expected(scores, num_iters)
                 for result in (solve(scores, num_iters), stream(scores, num_iters)):
@@ -151,7 +123,7 @@ def stress() -> str:
                     label = f"{name} at {(n, m)}, {num_iters} iterations"
                     worst = _bounded(row_error(result, wanted), tolerance, label, worst)
     for size in (1e10, 1e30, 3e38):
-        scores = (_rand(2, 256, 50) * 2 - 1) * size
+        scores = (rand(2, 256, 50) * 2 - 1) * size
         for result in (solve(scores, 3), stream(scores, 3)):
             _bounded(float((result.sum(-1) - 1).abs().max()), 1e-5, f"scores of {size}", 0)
     return f"largest row error {worst:.1e}"
@@ -159,7 +131,7 @@ def stress() -> str:
 
 def properties() -> str:
     """Check invariances: constants per class and problem, scale, permutations."""
-    scores = _randn(4, 256, 50)
+    scores = randn(4, 256, 50)
     result = solve(scores, 3)
     order, classes = torch.randperm(256).cuda(), torch.randperm(50).cuda()
     others = {
@@ -178,7 +150,7 @@ def properties() -> str:
 def nan_isolation() -> str:
     """Check that NaN spoils its own problem, wholly, and no other."""
     for n, m in ((256, 50), (512, 250), (5000, 1000)):
-        scores = _randn(3, n, m)
+        scores = randn(3, n, m)
         clean = [solve(scores, 3), stream(scores, 3)]
         scores[1, n // 2, m // 3] = torch.nan
         for result, before in zip((solve(scores, 3), stream(scores, 3)), clean, strict=True):
@@ -190,7 +162,7 @@ def nan_isolation() -> str:
 def determinism() -> str:
     """Check that a problem's bits depend neither on its neighbours nor on the run."""
     for n, m in ((256, 50), (512, 250), (512, 1000), (4096, 300)):
-        scores = _randn(24, n, m)
+        scores = randn(24, n, m)
         for run in (solve, stream):
             together = run(scores, 5)
             if not torch.equal(run(scores, 5), together):
@@ -204,13 +176,13 @@ def determinism() -> str:
 def capture() -> str:
     """Check CUDA graphs with fresh inputs and a compiled function without graph breaks."""
     for shape in ((8, 256, 50), (2, 5000, 300)):
-        scores = _randn(*shape)
+        scores = randn(*shape)
         solve(scores, 3)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = solve(scores, 3)
         for _ in range(3):
-            scores.copy_(_randn(*shape))
+            scores.copy_(randn(*shape))
             graph.replay()
             if not torch.equal(result, solve(scores, 3)):
                 raise CheckFailed(f"a replay differs at {shape}")
@@ -218,7 +190,7 @@ def capture() -> str:
     def targets(scores: Tensor) -> Tensor:
         return sinkhorn(scores * 2, epsilon=EPSILON, num_iters=3) + 1
 
-    scores = _randn(8, 256, 50)
+    scores = randn(8, 256, 50)
     compiled = torch.compile(targets, fullgraph=True)
     worst = row_error(compiled(scores), targets(scores).double())
     _bounded(worst, 1e-5, "torch.compile", 0)
@@ -227,7 +199,7 @@ def capture() -> str:
 
 def operator_check() -> str:
     """Run ``torch.library.opcheck``."""
-    scores = _randn(2, 64, 20)
+    scores = randn(2, 64, 20)
     for dtype in (torch.float32, torch.bfloat16):
         arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32)
         torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
@@ -236,7 +208,7 @@ def operator_check() -> str:
 
 def streams() -> str:
     """Check that solves on two streams, whose kernels overlap, do not disturb each other."""
-    scores = [_randn(4, 2000, 300), _randn(4, 2000, 300)]
+    scores = [randn(4, 2000, 300), randn(4, 2000, 300)]
     alone = [stream(one, 4) for one in scores]
     torch.cuda.synchronize()
     make: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
@@ -291,7 +263,7 @@ def _compare(
 ) -> str:
     worst = 0.0
     for shape, num_iters in itertools.product(shapes, (1, 3, 30)):
-        for scores in (_randn(*shape), _rand(*shape) * 2 - 1):
+        for scores in (randn(*shape), rand(*shape) * 2 - 1):
             wanted = expected(scores, num_iters, relaxation=relaxation)
             error = row_error(run(scores, num_iters), wanted)
             worst = _bounded(error, tolerance, f"{shape}, {num_iters} iterations", worst)
@@ -307,30 +279,3 @@ def _bounded(error: float, tolerance: float, label: str, worst: float) -> float:
     if not error <= tolerance:
         raise CheckFailed(f"{label}: error {error:.2e}, allowed {tolerance:.0e}")
     return max(error, worst)
-
-
-def _stress_cases(n: int, m: int) -> dict[str, Tensor]:
-    dead, far, wins, twins, empty = (_randn(2, n, m) for _ in range(5))
-    dead[:, :, m // 2] = -60
-    far[:, n // 3] -= 80
-    wins = wins * 0.1
-    wins[:, 3] += 50
-    twins[:, 1::2] = twins[:, : 2 * (n // 2) : 2]
-    twins[..., 1] = twins[..., 0]
-    empty[:, 5] = -torch.inf
-    return {
-        "times 6": _randn(2, n, m) * 6,
-        "dead prototype": dead,
-        "row far below": far,
-        "one row wins": wins,
-        "duplicates": twins,
-        "empty row": empty,
-    }
-
-
-def _randn(*shape: int) -> Tensor:
-    return torch.randn(shape, device="cuda")
-
-
-def _rand(*shape: int) -> Tensor:
-    return torch.rand(shape, device="cuda")

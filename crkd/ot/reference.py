@@ -47,9 +47,18 @@ def solve(problem: Problem) -> Tensor:
 
 
 def scaled(problem: Problem) -> Tensor:
-    """Return scores / epsilon in the compute type; finite ones are bounded and stay finite."""
+    """Return scores / epsilon in the compute type; finite ones are bounded and stay finite.
+
+    An exact class step absorbs a constant per class, so each class is first shifted by its best
+    score: the digits of the quotient then go to what tells samples apart. (A relaxed step does
+    not absorb it, and the processes of a group do not know each other's best scores.)
+    """
     scores = problem.scores.to(problem.compute_dtype)
-    x = (scores / problem.epsilon).clamp_(-LARGEST, LARGEST)
+    x = scores
+    if problem.relaxation is None and problem.group is None:
+        best = scores.amax(-2, keepdim=True)
+        x = scores - torch.where(best.isfinite(), best, 0.0)
+    x = (x / problem.epsilon).clamp_(-LARGEST, LARGEST)
     return torch.where(scores.isinf(), scores, x)
 
 

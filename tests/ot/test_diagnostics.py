@@ -16,7 +16,6 @@ def test_decided_and_balanced() -> None:
     assert figures.entropy.tolist() == [0]
     torch.testing.assert_close(figures.gap_to_ln_m, torch.tensor([math.log(4)]))
     assert figures.stuck.tolist() == [False]
-    assert not figures.stuck.any()
 
 
 def test_collapsed_to_one_class() -> None:
@@ -29,11 +28,10 @@ def test_collapsed_to_one_class() -> None:
     torch.testing.assert_close(figures.marginal_error, torch.tensor(4 * 0.2 + 0.8))
 
 
-def test_undecided_is_stuck_and_says_so() -> None:
+def test_undecided_is_stuck() -> None:
     rows = torch.stack([torch.full((6, 3), 1 / 3), torch.eye(3).repeat(2, 1)])
     figures = diagnose(rows)
     assert figures.stuck.tolist() == [True, False]
-    assert figures.stuck.sum() == 1
 
 
 def test_one_class_is_never_stuck() -> None:

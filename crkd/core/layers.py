@@ -1,0 +1,114 @@
+"""What the losses on feature maps share: picking maps, equal sizes, a trained connector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+from crkd.core.types import HeadOutputs
+
+
+def stage_map(outputs: HeadOutputs, stage: int) -> Tensor:
+    """Return one stage's feature map of all views as one batch.
+
+    Args:
+        outputs: with maps; the views are of one size.
+        stage: position in the tuple of a view's maps; -1 is the last.
+
+    Returns:
+        ``(V * B, channels, h, w)``, view by view.
+
+    Raises:
+        RuntimeError: the outputs hold no maps.
+    """
+    if not outputs.maps:
+        raise RuntimeError("a term that declares feature_maps was given outputs without maps")
+    return torch.cat([maps[stage] for maps in outputs.maps])
+
+
+def equal_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Average-pool whichever of two maps is larger, per side, to the size of the other.
+
+    >>> a, b = equal_sizes(torch.zeros(2, 3, 8, 8), torch.zeros(2, 5, 4, 4))
+    >>> tuple(a.shape), tuple(b.shape)
+    ((2, 3, 4, 4), (2, 5, 4, 4))
+    """
+    size = (
+        min(student.shape[-2], teacher.shape[-2]),
+        min(student.shape[-1], teacher.shape[-1]),
+    )
+    return _pooled(student, size), _pooled(teacher, size)
+
+
+def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if maps.shape[-2:] == size:
+        return maps
+    return F.adaptive_avg_pool2d(maps, size)
+
+
+def mean_square(first: Tensor, second: Tensor) -> Tensor:
+    """Return the mean squared difference over all entries, in float32 at least; 0 without any."""
+    dtype = torch.promote_types(first.dtype, torch.float32)
+    square = (first.to(dtype) - second.to(dtype)).square()
+    return square.sum() / max(square.numel(), 1)
+
+
+def check_stage(loss: str, option: str, stage: int, channels: Sequence[int]) -> None:
+    """Check a stage number that a person gave, counted from 1 at the input side.
+
+    Args:
+        loss: name of the distillation loss, for the message.
+        option: name of its option, for the message.
+        stage: the number given.
+        channels: channels of the stages that the network has.
+
+    Raises:
+        InputError: there is no such stage, or there are no feature maps at all.
+    """
+    if not channels:
+        raise InputError(
+            f"{loss} compares feature maps, of which this backbone has none; choose another "
+            "backbone, or a loss on logits such as kd or lwf"
+        )
+    if not 1 <= stage <= len(channels):
+        raise InputError(
+            f"{loss}: {option} is {stage}, but the network has the stages 1 to {len(channels)}; "
+            "choose one of these"
+        )
+
+
+class Connector(nn.Module):
+    """1x1 convolution, batch norm and, if wanted, ReLU: one network's maps in another's channels.
+
+    Args:
+        in_channels: channels of the maps that come in.
+        out_channels: channels of those that go out.
+        relu: whether a ReLU ends it, as suits targets that end in one.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, relu: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.relu = relu
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return ``(N, out_channels, h, w)`` of ``(N, in_channels, h, w)``; N may be 0.
+
+        Maps in half precision are read in the weights' precision, unless autocast chooses.
+        """
+        mixed = self.conv(maps.to(self.conv.weight.dtype))
+        norm = self.norm
+        if mixed.numel() > mixed.shape[1]:
+            normed = norm(mixed)
+        else:
+            # One value a channel has no variance: the running statistics take its place.
+            normed = F.batch_norm(
+                mixed, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        return F.relu(normed) if self.relu else normed

@@ -1,0 +1,69 @@
+"""Learning without forgetting: cross-entropy with the teacher's softened known-class outputs.
+
+Li and Hoiem, "Learning without Forgetting", ECCV 2016, eq. 2 and 3. Renormalised powers 1/T of
+probabilities, as the paper writes them, are the softmax of the logits over T.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.losses.precision import log_softmax
+from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm
+
+
+def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 2.0) -> Tensor:
+    """Return ``mean_n sum_k -p_nk log q_nk``, p the teacher's and q the student's softmax at T.
+
+    Args:
+        student_logits: ``(..., K)``.
+        teacher_logits: ``(..., K)``; no gradient reaches them.
+        temperature: T, on top of any temperature that the logits already hold.
+
+    Returns:
+        Scalar in nats, at least the teacher's mean entropy; 0, and differentiable, without
+        samples.
+    """
+    log_q = log_softmax(student_logits / temperature)
+    p = log_softmax(teacher_logits.detach() / temperature).exp()
+    per_sample = -(p * log_q).sum(dim=-1)
+    return per_sample.sum() / max(per_sample.numel(), 1)
+
+
+@TERMS.register("lwf")
+class Lwf(DistillationTerm):
+    """Cross-entropy of the known-class distributions, on labelled and unlabelled rows.
+
+    Neither the paper nor the class-iNCD release (Roy et al., ECCV 2022, which weights the term
+    by 10) multiplies by ``T^2``, and neither does this: its gradient is that of ``kd`` at the
+    same T over ``T^2``. The logits of cosine heads are divided by 0.1 before they come here, so
+    that with ``T = 2`` the cosines are divided by 0.2 in all.
+
+    Args:
+        temperature: T, above 0; 2 in paper and release.
+
+    Raises:
+        InputError: the temperature is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
+    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits"})
+    rows: ClassVar[frozenset[str]] = ROWS
+
+    def __init__(self, *, temperature: float = 2.0) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise InputError(f"lwf: temperature is {temperature}; it must be above 0")
+        self.temperature = temperature
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all views and rows.
+
+        Raises:
+            RuntimeError: the teacher's outputs are absent.
+        """
+        teacher = inputs.of_teacher()
+        return lwf(inputs.student.known_logits, teacher.known_logits, temperature=self.temperature)

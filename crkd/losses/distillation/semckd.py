@@ -1,0 +1,200 @@
+"""SemCKD: every student layer learns from all teacher layers, by a trained attention.
+
+Chen et al., "Cross-Layer Distillation with Semantic Calibration", AAAI 2021. The released
+attention reads rows of a batch-by-batch similarity matrix through a linear layer, which ties it
+to one batch size; here it reads a fixed number of quantiles of each row instead.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+from crkd.losses.precision import full
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+
+# A map without any activation has no direction; this bounds the gradient of its cosines.
+SMALLEST_LENGTH = 1e-3
+HALF = (torch.bfloat16, torch.float16)
+
+
+def similarity_quantiles(maps: Tensor, num_views: int, levels: int) -> Tensor:
+    """Return how similar each sample is to those of its batch, whatever the batch size.
+
+    The row of cosines between the flattened map of a sample and those of all B samples of its
+    view, itself included, is sorted and read at ``levels`` evenly spaced ranks, between which it
+    is linear. Order and number of samples do not matter to the shape of the result.
+
+    Args:
+        maps: ``(V * B, channels, h, w)``, view by view; B at least 1.
+        num_views: V.
+        levels: number of quantiles R, the smallest and the largest among them.
+
+    Returns:
+        ``(V, B, R)`` in float32 at least, ascending, within [-1, 1].
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        flat = full(maps).reshape(num_views, len(maps) // num_views, -1)
+        unit = F.normalize(flat, dim=-1, eps=SMALLEST_LENGTH)
+        ascending = (unit @ unit.mT).sort(dim=-1).values
+        ranks = torch.arange(flat.shape[1], device=flat.device, dtype=flat.dtype)
+        read = torch.linspace(0, flat.shape[1] - 1, levels, device=flat.device, dtype=flat.dtype)
+        # Linear interpolation as a product: a gather's gradient adds up in no fixed order.
+        return ascending @ (1 - (ranks.unsqueeze(1) - read).abs()).clamp_min(0)
+
+
+@TERMS.register("semckd")
+class SemCKD(DistillationTerm):
+    """Squared distance of projected student maps to teacher maps, weighted by attention.
+
+    With f the maps, r the quantiles of :func:`similarity_quantiles`, MLPs Q and K, a projector P
+    for each pair of layers, s the attention's temperature::
+
+        a_bij = softmax_j(cos(Q_i(r(f^s_i))_b, K_j(r(f^t_j))_b) / s)
+        loss  = 1/L_s mean_{v,b} sum_{i,j} a_bij mean_{chw} (P_ij(f^s_i) - f^t_j)^2
+
+    The larger map of a pair is averaged down to the smaller one. Both attention and distances
+    send gradients into the student, as in the release.
+
+    Args:
+        student_channels: channels of the student's L_s maps.
+        teacher_channels: channels of the teacher's L_t maps.
+        levels: quantiles that describe a row, at least 2.
+        width: length of queries and keys, at least 1; their MLP's hidden layer is twice as wide.
+        temperature: s, above 0; cosines bound the attention, so 1 keeps it near uniform.
+
+    Raises:
+        InputError: a network gives no feature maps, or an option is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
+    needs: ClassVar[frozenset[str]] = frozenset({"feature_maps"})
+
+    def __init__(
+        self,
+        student_channels: tuple[int, ...],
+        teacher_channels: tuple[int, ...],
+        *,
+        levels: int = 32,
+        width: int = 16,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        for owner, channels in (("student", student_channels), ("teacher", teacher_channels)):
+            if not channels:
+                raise InputError(
+                    f"semckd: the {owner}'s backbone gives 0 feature maps; choose a backbone with "
+                    "stages, or a term that needs logits alone"
+                )
+        for option, value, least in (("levels", levels, 2), ("width", width, 1)):
+            if value < least:
+                raise InputError(f"semckd: {option} is {value}; it must be {least} or more")
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise InputError(f"semckd: temperature is {temperature}; it must be above 0")
+        self.levels, self.temperature = levels, temperature
+        self.queries = nn.ModuleList(_embedding(levels, width) for _ in student_channels)
+        self.keys = nn.ModuleList(_embedding(levels, width) for _ in teacher_channels)
+        self.projectors = nn.ModuleList(
+            _projector(ours, theirs) for ours, theirs in product(student_channels, teacher_channels)
+        )
+
+    @classmethod
+    def from_context(cls, context: TermContext, **options: Any) -> SemCKD:
+        """Make the term for the stages of two given backbones."""
+        return cls(context.student_channels, context.teacher_channels, **options)
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all rows and views.
+
+        Raises:
+            RuntimeError: the outputs hold no feature maps.
+        """
+        if not inputs.student.maps or not inputs.of_teacher().maps:
+            raise RuntimeError("semckd was given outputs without feature maps")
+        num_views, num_rows = inputs.student.features.shape[:2]
+        student = _joined(inputs.student.maps)
+        if num_rows == 0:  # batch norm has no mean to take
+            return torch.stack([full(stage).sum() for stage in student]).sum()
+        teacher = [stage.detach() for stage in _joined(inputs.of_teacher().maps)]
+        attention = self.attention(student, teacher, num_views).flatten(0, 1)
+        pairs = list(product(student, teacher))
+        distances = [
+            _distance(projector, ours, theirs)
+            for projector, (ours, theirs) in zip(self.projectors, pairs, strict=True)
+        ]
+        weighted = attention.flatten(1) * torch.stack(distances, dim=1)
+        return weighted.sum(dim=1).mean() / len(student)
+
+    def attention(self, student: list[Tensor], teacher: list[Tensor], num_views: int) -> Tensor:
+        """Return how much each student layer listens to each teacher layer.
+
+        Args:
+            student: per stage ``(V * B, channels, h, w)``, view by view.
+            teacher: the same of the teacher.
+            num_views: V.
+
+        Returns:
+            ``(V, B, L_s, L_t)``, each last axis a distribution.
+        """
+        with torch.autocast(student[0].device.type, enabled=False):
+            queries = self._embedded(self.queries, student, num_views)
+            keys = self._embedded(self.keys, teacher, num_views)
+            return (queries @ keys.mT / self.temperature).softmax(dim=-1)
+
+    def _embedded(self, embeddings: nn.ModuleList, maps: list[Tensor], num_views: int) -> Tensor:
+        rows = [
+            embedding(similarity_quantiles(stage, num_views, self.levels))
+            for embedding, stage in zip(embeddings, maps, strict=True)
+        ]
+        return F.normalize(torch.stack(rows, dim=2), dim=-1, eps=SMALLEST_LENGTH)
+
+
+def _joined(maps: tuple[tuple[Tensor, ...], ...]) -> list[Tensor]:
+    """Return per stage the maps of all views as one batch: batch norm sees them together."""
+    return [torch.cat(views) for views in zip(*maps, strict=True)]
+
+
+def _distance(projector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean squared distance of each sample, ``(V * B,)``."""
+    height = min(student.shape[2], teacher.shape[2])
+    width = min(student.shape[3], teacher.shape[3])
+    # The step has left autocast when terms are computed: half-precision maps meet float32 weights.
+    half = student.dtype in HALF
+    dtype = student.dtype if half else torch.bfloat16
+    with torch.autocast(student.device.type, dtype=dtype, enabled=half):
+        projected = projector(_averaged(student, height, width))
+    distance = full(projected) - full(_averaged(teacher, height, width))
+    return distance.square().mean(dim=(1, 2, 3))
+
+
+def _averaged(maps: Tensor, height: int, width: int) -> Tensor:
+    """Return ``maps`` averaged down to ``height`` by ``width``."""
+    if maps.shape[2:] == (height, width):
+        return maps
+    if maps.shape[2] % height == 0 and maps.shape[3] % width == 0:
+        # The same numbers as adaptive pooling, whose gradient on a GPU has no fixed order.
+        return F.avg_pool2d(maps, (maps.shape[2] // height, maps.shape[3] // width))
+    return F.adaptive_avg_pool2d(maps, (height, width))
+
+
+def _embedding(levels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(levels, 2 * width), nn.ReLU(), nn.Linear(2 * width, width))
+
+
+def _projector(student_channels: int, teacher_channels: int) -> nn.Sequential:
+    middle = 2 * teacher_channels
+    return nn.Sequential(
+        nn.Conv2d(student_channels, middle, 1, bias=False),
+        nn.BatchNorm2d(middle),
+        nn.ReLU(),
+        nn.Conv2d(middle, middle, 3, padding=1, bias=False),
+        nn.BatchNorm2d(middle),
+        nn.ReLU(),
+        nn.Conv2d(middle, teacher_channels, 1, bias=False),
+    )
