@@ -1,9 +1,12 @@
 # The two commands of the README; each sets up what it needs on a bare clone.
-PYTHON ?= $(shell command -v python3.13 || command -v python3.12 || command -v python3.11 || echo python3)
+# The first Python that is new enough; "make PYTHON=python3.13 test" picks another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fix clean
+.PHONY: demo test fix clean
 
 demo: $(VENV)/.installed  ## Discover five unnamed digits, with a table and a picture
 	@rm -rf runs/demo
@@ -21,6 +24,7 @@ fix: $(VENV)/.installed-dev  ## Let ruff mend what it can
 	$(BIN)/ruff format .
 
 $(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python

@@ -49,11 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.name == "supervised":
             run = supervised_upper_bound(config, out, resume=given.resume)
         elif given.name == "kmeans":
-            run = kmeans_on_features(config, out, stage1_run(config, given, flags))
+            run = kmeans_on_features(config, out, stage1_run(config, given, flags, out))
         else:
             plain = dataclasses.replace(config.discover, distillation=())
             config = dataclasses.replace(config, discover=plain)
-            run = discover(config, out, stage1_run(config, given, flags), resume=given.resume)
+            run = discover(config, out, stage1_run(config, given, flags, out), resume=given.resume)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)
         return 130

@@ -45,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from crkd.engine.loop import Interrupted
 
     try:
-        parent = stage1_run(config, given, list(sys.argv[1:] if arguments is None else arguments))
         out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
+        flags = list(sys.argv[1:] if arguments is None else arguments)
+        parent = stage1_run(config, given, flags, out)
         resume = given.resume and (out / "run.json").is_file()
         run = discover(config, out, parent, resume=resume, download=given.download)
     except Interrupted as stop:
@@ -56,8 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str]) -> Path:
+def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], out: Path) -> Path:
     """Return the stage-1 run to start from, made here if ``--pretrain`` asks for it.
+
+    Args:
+        config: the configuration of the run.
+        given: the command's parsed flags.
+        arguments: the same unparsed.
+        out: folder of the run that will start from it.
 
     Raises:
         InputError: there is none; the message gives the exact command that makes one.
@@ -66,11 +73,12 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str]) 
         return Path(given.parent)
 
     from crkd.engine.find import find_stage1, free_folder
+    from crkd.engine.loop import Interrupted
     from crkd.engine.pretrain import pretrain
     from crkd.engine.setup import split_entry, split_of
 
     known = split_entry(split_of(config))["known"]
-    place = Path(given.out).parent if given.out else run_name(config, "pretrain").parent
+    place = out.parent
     found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
     unfinished = place / f"pretrain-seed{config.seed}"
     if found is not None:
@@ -78,8 +86,14 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str]) 
         return found[0]
     if given.pretrain:
         resume = given.resume and (unfinished / "run.json").is_file()
-        out = unfinished if resume else free_folder(unfinished)
-        return pretrain(config, out, resume=resume, download=given.download).path
+        folder = unfinished if resume else free_folder(unfinished)
+        try:
+            return pretrain(config, folder, resume=resume, download=given.download).path
+        except Interrupted as stop:
+            raise Interrupted(
+                f"stage 1 {str(stop).split(';')[0]}; the state is saved, go on with the same "
+                f"command and --out {out} --resume"
+            ) from None
     command = ["python", "tools/pretrain.py", *without_own_flags(arguments)]
     raise InputError(
         f"no finished stage-1 run of {config.dataset} with this split lies in {place} or {RUNS}; "

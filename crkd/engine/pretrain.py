@@ -39,6 +39,48 @@ def network_for(config: Config, data: RunData, *, num_known: int, num_novel: int
     )
 
 
+class SupervisedTraining:
+    """A fresh network and the batches that train it, made before any folder is touched.
+
+    Args:
+        config: the configuration of the run.
+        data: its known training images are what the network learns.
+        device: where it computes.
+
+    Raises:
+        InputError: the configuration does not fit the images.
+    """
+
+    def __init__(self, config: Config, data: RunData, device: torch.device) -> None:
+        self.config, self.device = config, device
+        network = network_for(config, data, num_known=data.num_known, num_novel=0).to(device)
+        if device.type == "cuda":
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self._feed = Feed(
+            data.store(data.parts.known_train),
+            data.parts.known_train.labels,
+            None,
+            batch_size=config.pretrain.batch_size,
+            views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+            seed=config.seed,
+            device=device,
+        )
+
+    def train(self, run: RunFolder, *, resume: bool) -> float:
+        """Train to the end; return the seconds spent. Raises as :meth:`Loop.train`."""
+        loop = Loop(
+            SupervisedTask(self.network, self.config, self.device),
+            self._feed,
+            config=self.config,
+            optimiser=self.config.pretrain.optimiser,
+            epochs=self.config.pretrain.epochs,
+            run=run,
+            device=self.device,
+        )
+        return loop.train(resume=resume)
+
+
 def pretrain(
     config: Config, out: str | Path, *, resume: bool = False, download: bool = False
 ) -> RunFolder:
@@ -56,19 +98,7 @@ def pretrain(
     """
     device = pick_device(config.device)
     data = prepare(config, device, download=download)
-    network = network_for(config, data, num_known=data.num_known, num_novel=0).to(device)
-    if device.type == "cuda":
-        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    views = pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std)
-    feed = Feed(
-        data.store(data.parts.known_train),
-        data.parts.known_train.labels,
-        None,
-        batch_size=config.pretrain.batch_size,
-        views=views,
-        seed=config.seed,
-        device=device,
-    )
+    training = SupervisedTraining(config, data, device)
     info = RunInfo(
         kind="supervised",
         status="running",
@@ -83,15 +113,6 @@ def pretrain(
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        loop = Loop(
-            SupervisedTask(network, config, device),
-            feed,
-            config=config,
-            optimiser=config.pretrain.optimiser,
-            epochs=config.pretrain.epochs,
-            run=run,
-            device=device,
-        )
-        seconds = loop.train(resume=resume)
-        finish_run(run, network, data, config, device, seconds=seconds, chosen_head=None)
+        seconds = training.train(run, resume=resume)
+        finish_run(run, training.network, data, config, device, seconds=seconds, chosen_head=None)
     return run

@@ -9,18 +9,14 @@ import numpy as np
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.data.feed import Feed
 from crkd.data.partition import partition
 from crkd.engine.finish import answer_parts, table, write_results
 from crkd.engine.inference import Answers
 from crkd.engine.lifecycle import begin_run, running
-from crkd.engine.loop import Loop
-from crkd.engine.pretrain import network_for
+from crkd.engine.pretrain import SupervisedTraining
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo, utc_now
 from crkd.engine.setup import RunData, prepare, split_entry
-from crkd.engine.supervised_task import SupervisedTask
-from crkd.engine.views import pretraining_views
 
 NOTE = "supervised upper bound: trained WITH the labels of the novel images"
 
@@ -35,18 +31,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
     """
     device = pick_device(config.device)
     data = prepare(config, device)
-    everything = _with_all_labels(config, data)
-    num_classes = len(data.split.order)
-    network = network_for(config, data, num_known=num_classes, num_novel=0).to(device)
-    feed = Feed(
-        everything.store(everything.parts.known_train),
-        everything.parts.known_train.labels,
-        None,
-        batch_size=config.pretrain.batch_size,
-        views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
-        seed=config.seed,
-        device=device,
-    )
+    training = SupervisedTraining(config, _with_all_labels(config, data), device)
     info = RunInfo(
         kind="baseline",
         status="running",
@@ -61,21 +46,14 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        loop = Loop(
-            SupervisedTask(network, config, device),
-            feed,
-            config=config,
-            optimiser=config.pretrain.optimiser,
-            epochs=config.pretrain.epochs,
-            run=run,
-            device=device,
-        )
-        info.seconds = round(loop.train(resume=resume), 1)
+        info.seconds = round(training.train(run, resume=resume), 1)
         answers = {
             name: _divided(answer, data.num_known)
-            for name, answer in answer_parts(network, data, config, device).items()
+            for name, answer in answer_parts(training.network, data, config, device).items()
         }
-        info.model_sha256 = run.write_model(network.state_dict(), {"classes": info.classes})
+        info.model_sha256 = run.write_model(
+            training.network.state_dict(), {"classes": info.classes}
+        )
         write_results(run, table(answers, data, len(data.split.novel), 0, {}))
         info.finished, info.status = utc_now(), "complete"
         run.write_info(info)

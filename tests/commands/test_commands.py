@@ -117,6 +117,37 @@ def test_own_images(
     assert [c["name"] for c in run["classes"]] == ["cat", "dog", "novel-0", "novel-1", "novel-2"]
 
 
+def test_an_interrupted_whole_job_goes_on_in_both_stages(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import os
+    import signal
+
+    from crkd.engine import loop
+
+    command = ["discover", "--dataset", "digits", "--pretrain", *SMALL]
+    honest, moments = loop.Loop.step, [("pretrain", 3), ("discover", 5)]
+
+    def interrupted(self, batch, number):  # type: ignore[no-untyped-def]
+        if moments and (self.task.stage, number) == moments[0]:
+            moments.pop(0)
+            os.kill(os.getpid(), signal.SIGINT)
+        honest(self, batch, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Loop, "step", interrupted)
+        assert main(command) == 130
+        advice = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "stage 1 stopped after step 4" in advice
+        go_on = advice.split("same command and ")[1].split()
+        assert main([*command, *go_on]) == 130
+        assert advice.split("same command and ")[1] in capsys.readouterr().err
+        assert main([*command, *go_on]) == 0
+    run = tmp_path / go_on[1]
+    assert json.loads((run / "run.json").read_text())["status"] == "complete"
+    assert len(list(run.parent.iterdir())) == 2, "one folder a stage"
+
+
 def test_no_stage1_run_gives_the_exact_command(capsys: pytest.CaptureFixture) -> None:
     line = refused(capsys, "discover", "--dataset", "digits", "--seed", "3", "--out", "x")
     assert "'python tools/pretrain.py --dataset digits --seed 3'" in line
