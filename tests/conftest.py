@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
-    # Several small tests share few cores; more threads would only wait for each other.
-    torch.set_num_threads(2)
+    # On few cores, threads of small tests mostly wait for each other.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -81,7 +81,9 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], 
     place = out.parent
     found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
     unfinished = place / f"pretrain-seed{config.seed}"
-    if found is not None:
+    # Runs of several seeds are compared by their spread, so each gets a stage 1 of its own.
+    other_seed = found is not None and found[1].seed != config.seed
+    if found is not None and not (given.pretrain and other_seed):
         print(f"stage 1: {found[0]}", file=sys.stderr)
         return found[0]
     if given.pretrain:

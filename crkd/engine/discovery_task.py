@@ -15,7 +15,11 @@ from crkd.engine.precision import autocast
 from crkd.losses.swapped_prediction import swapped_prediction
 from crkd.losses.targets import joint_targets
 from crkd.losses.term import DistillationInputs, DistillationTerm, TermContext, build_term
+from crkd.models.backbone import seeded
 from crkd.models.network import Network, freeze
+
+TERM_SEED = 1_000_003
+"""Keeps the initial weights of the terms apart from each other and from neighbouring seeds."""
 
 
 class DiscoveryModules(nn.Module):
@@ -79,10 +83,14 @@ class DiscoveryTask:
             teacher_channels=teacher_source.backbone.map_channels,
             teacher_head=self.teacher.known_head,
         )
-        terms = [
-            build_term(t.name, stage="discover", context=context, options=t.options)
-            for t in self.settings.distillation
-        ]
+        terms = []
+        for number, wanted in enumerate(self.settings.distillation):
+            # A stream of its own for each: adding a term leaves the others' weights as they were.
+            with seeded(config.seed + TERM_SEED * (number + 1)):
+                term = build_term(
+                    wanted.name, stage="discover", context=context, options=wanted.options
+                )
+            terms.append(term)
         assert network.novel_heads is not None
         assigner = Assigner(network.novel_heads, self.settings.assignment, device)
         over = self._over_assigner(network, device)

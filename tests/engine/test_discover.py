@@ -16,6 +16,7 @@ from crkd.engine.pretrain import pretrain
 from crkd.engine.run import RunFolder
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
+from crkd.losses.term import terms_for
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
@@ -194,6 +195,22 @@ def test_every_setting_does_something(
     changed = discover(small_config(setting), tmp_path / "changed", stage1)
     filling_only = "queue_start_epoch: 5" in setting
     assert same(weights(finished), weights(changed)) == filling_only
+
+
+@pytest.mark.parametrize("name", [n for n in terms_for("discover") if n != "class_relation"])
+def test_every_term_plugs_in(name: str, stage1: Path, tmp_path: Path) -> None:
+    settings = [
+        "discover.batch_size=720",
+        f"discover.distillation=[{{name: class_relation}}, {{name: {name}, weight: 0.1}}]",
+    ]
+    runs = []
+    for number in range(2):
+        torch.manual_seed(number)
+        runs.append(discover(small_config(*settings), tmp_path / str(number), stage1))
+    assert same(*map(weights, runs)), "the run's seed alone decides, not the process's"
+    line = json.loads((runs[0].path / "log.jsonl").read_text().splitlines()[-1])
+    assert line[f"{name}_weighted"] == pytest.approx(0.1 * line[name], rel=1e-5)
+    assert np.isfinite(line["loss"])
 
 
 def test_a_given_prior_shapes_the_assignment(stage1: Path, tmp_path: Path) -> None:

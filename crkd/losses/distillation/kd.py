@@ -6,6 +6,7 @@ section 2 and its eq. 1. Temperature and reduction are those of the RepDistiller
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from torch import Tensor
@@ -57,8 +58,8 @@ class Kd(DistillationTerm):
 
     def __init__(self, *, temperature: float = 4.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"kd: temperature is {temperature}; it must be above 0")
+        if not 0 < temperature < math.inf:
+            raise InputError(f"kd: temperature is {temperature}; it must be finite and above 0")
         self.temperature = temperature
 
     def forward(self, inputs: DistillationInputs) -> Tensor:

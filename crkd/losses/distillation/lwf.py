@@ -6,6 +6,7 @@ probabilities, as the paper writes them, are the softmax of the logits over T.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from torch import Tensor
@@ -55,8 +56,8 @@ class Lwf(DistillationTerm):
 
     def __init__(self, *, temperature: float = 2.0) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"lwf: temperature is {temperature}; it must be above 0")
+        if not 0 < temperature < math.inf:
+            raise InputError(f"lwf: temperature is {temperature}; it must be finite and above 0")
         self.temperature = temperature
 
     def forward(self, inputs: DistillationInputs) -> Tensor:

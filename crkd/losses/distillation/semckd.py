@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
+from crkd.core.layers import equal_sizes, stage_map
 from crkd.losses.precision import full
 from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
 
@@ -67,7 +68,8 @@ class SemCKD(DistillationTerm):
         teacher_channels: channels of the teacher's L_t maps.
         levels: quantiles that describe a row, at least 2.
         width: length of queries and keys, at least 1; their MLP's hidden layer is twice as wide.
-        temperature: s, above 0; cosines bound the attention, so 1 keeps it near uniform.
+        temperature: s, above 0; cosines bound the attention, so that
+            1 (release) keeps it near uniform.
 
     Raises:
         InputError: a network gives no feature maps, or an option is out of range.
@@ -89,8 +91,8 @@ class SemCKD(DistillationTerm):
         for owner, channels in (("student", student_channels), ("teacher", teacher_channels)):
             if not channels:
                 raise InputError(
-                    f"semckd: the {owner}'s backbone gives 0 feature maps; choose a backbone with "
-                    "stages, or a term that needs logits alone"
+                    f"semckd: the {owner}'s backbone has 0 feature maps; choose a backbone that "
+                    "has some, or a loss on logits such as mlld"
                 )
         for option, value, least in (("levels", levels, 2), ("width", width, 1)):
             if value < least:
@@ -113,15 +115,13 @@ class SemCKD(DistillationTerm):
         """Return the raw loss over all rows and views.
 
         Raises:
-            RuntimeError: the outputs hold no feature maps.
+            RuntimeError: the teacher's outputs, or the maps of either network, are absent.
         """
-        if not inputs.student.maps or not inputs.of_teacher().maps:
-            raise RuntimeError("semckd was given outputs without feature maps")
         num_views, num_rows = inputs.student.features.shape[:2]
-        student = _joined(inputs.student.maps)
+        student = [stage_map(inputs.student, i) for i in range(len(self.queries))]
+        teacher = [stage_map(inputs.of_teacher(), j).detach() for j in range(len(self.keys))]
         if num_rows == 0:  # batch norm has no mean to take
             return torch.stack([full(stage).sum() for stage in student]).sum()
-        teacher = [stage.detach() for stage in _joined(inputs.of_teacher().maps)]
         attention = self.attention(student, teacher, num_views).flatten(0, 1)
         pairs = list(product(student, teacher))
         distances = [
@@ -155,32 +155,16 @@ class SemCKD(DistillationTerm):
         return F.normalize(torch.stack(rows, dim=2), dim=-1, eps=SMALLEST_LENGTH)
 
 
-def _joined(maps: tuple[tuple[Tensor, ...], ...]) -> list[Tensor]:
-    """Return per stage the maps of all views as one batch: batch norm sees them together."""
-    return [torch.cat(views) for views in zip(*maps, strict=True)]
-
-
 def _distance(projector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared distance of each sample, ``(V * B,)``."""
-    height = min(student.shape[2], teacher.shape[2])
-    width = min(student.shape[3], teacher.shape[3])
-    # The step has left autocast when terms are computed: half-precision maps meet float32 weights.
+    student, teacher = equal_sizes(student, teacher)
+    # Terms are computed after the networks' autocast ended; the projectors outweigh the student,
+    # and follow the arithmetic of its maps.
     half = student.dtype in HALF
     dtype = student.dtype if half else torch.bfloat16
     with torch.autocast(student.device.type, dtype=dtype, enabled=half):
-        projected = projector(_averaged(student, height, width))
-    distance = full(projected) - full(_averaged(teacher, height, width))
-    return distance.square().mean(dim=(1, 2, 3))
-
-
-def _averaged(maps: Tensor, height: int, width: int) -> Tensor:
-    """Return ``maps`` averaged down to ``height`` by ``width``."""
-    if maps.shape[2:] == (height, width):
-        return maps
-    if maps.shape[2] % height == 0 and maps.shape[3] % width == 0:
-        # The same numbers as adaptive pooling, whose gradient on a GPU has no fixed order.
-        return F.avg_pool2d(maps, (maps.shape[2] // height, maps.shape[3] // width))
-    return F.adaptive_avg_pool2d(maps, (height, width))
+        projected = projector(student)
+    return (full(projected) - full(teacher)).square().mean(dim=(1, 2, 3))
 
 
 def _embedding(levels: int, width: int) -> nn.Sequential:

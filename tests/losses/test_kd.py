@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from crkd.core.errors import InputError
+from crkd.core.types import HeadOutputs
+from crkd.losses.distillation.kd import Kd, kd
+from crkd.losses.term import DistillationInputs, TermContext, build_term
+
+CONTEXT = TermContext(num_known=4, student_features=6, teacher_features=8)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def formula(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
+    """T^2 times the mean KL divergence, sample by sample and class by class."""
+    total, rows = 0.0, 0
+    for z_s, z_t in zip(student.reshape(-1, 4), teacher.reshape(-1, 4), strict=True):
+        q, p = softmax(z_s / temperature), softmax(z_t / temperature)
+        total += sum(p[k] * (math.log(p[k]) - math.log(q[k])) for k in range(4))
+        rows += 1
+    return temperature**2 * total / rows
+
+
+def random_case(seed: int = 0, rows: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(2, rows, 4)) * 5, rng.normal(size=(2, rows, 4)) * 5
+
+
+def leaf(array: np.ndarray) -> torch.Tensor:
+    return torch.tensor(array, requires_grad=True)
+
+
+def inputs(student: torch.Tensor, teacher: torch.Tensor, labelled: int = 0) -> DistillationInputs:
+    empty = torch.zeros(*student.shape[:2], 1)
+    return DistillationInputs(
+        HeadOutputs(empty, student), HeadOutputs(empty, teacher), None, labelled
+    )
+
+
+def test_two_classes_by_hand():
+    # p = (1/2, 1/2), q = (1/4, 3/4): KL = log 2 - log 3 / 2 at T = 1.
+    student, teacher = torch.tensor([[0.0, math.log(3.0)]]), torch.zeros(1, 2)
+    expected = math.log(2.0) - 0.5 * math.log(3.0)
+    assert kd(student, teacher, temperature=1.0).item() == pytest.approx(expected, rel=1e-6)
+    # Logits twice as large at T = 2 have the same distributions; only the factor 4 is new.
+    doubled = kd(2 * student, 2 * teacher, temperature=2.0)
+    assert doubled.item() == pytest.approx(4 * expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_value_and_gradient_against_the_formula(temperature: float):
+    student, teacher = random_case()
+    ours = leaf(student)
+    loss = kd(ours, torch.tensor(teacher), temperature=temperature)
+    loss.backward()
+    assert loss.item() == pytest.approx(formula(student, teacher, temperature), rel=1e-10)
+    step = 1e-5
+    for index in np.ndindex(*student.shape):
+        up, down = student.copy(), student.copy()
+        up[index] += step
+        down[index] -= step
+        numeric = formula(up, teacher, temperature) - formula(down, teacher, temperature)
+        assert ours.grad[index].item() == pytest.approx(numeric / (2 * step), abs=1e-7)
+
+
+def test_zero_with_zero_gradient_where_the_student_is_the_teacher():
+    student, _ = random_case()
+    ours = leaf(student)
+    loss = kd(ours, torch.tensor(student))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-12)
+    assert ours.grad.abs().max() < 1e-12
+
+
+def test_the_squared_temperature_keeps_the_gradient_at_the_size_of_the_logits():
+    """For a large T the gradient tends to the difference of the centred logits over K."""
+    student, teacher = random_case(1)
+    ours = leaf(student)
+    kd(ours, torch.tensor(teacher), temperature=1e4).backward()
+    difference = student - teacher
+    centred = difference - difference.mean(-1, keepdims=True)
+    np.testing.assert_allclose(ours.grad.numpy(), centred / 4 / 6, rtol=2e-2, atol=1e-4)
+
+
+def test_the_temperature_multiplies_that_of_the_head():
+    cosines, teacher = torch.rand(1, 5, 4).double(), torch.rand(1, 5, 4).double()
+    through_head = kd(cosines / 0.1, teacher / 0.1, temperature=4.0)
+    q, log_p = (cosines / 0.4).softmax(-1), (teacher / 0.4).log_softmax(-1)
+    divergence = (log_p.exp() * (log_p - q.log())).sum(-1).mean()
+    assert through_head.item() == pytest.approx(16 * divergence.item(), rel=1e-10)
+
+
+def test_no_gradient_reaches_the_teacher_and_every_row_counts():
+    student, teacher = (leaf(array) for array in random_case())
+    loss = Kd(temperature=2.0)(inputs(student, teacher, labelled=2))
+    loss.backward()
+    assert torch.equal(loss, kd(student, teacher, temperature=2.0))
+    assert teacher.grad is None
+    assert student.grad.abs().sum(dim=-1).min() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite_and_close(dtype: torch.dtype):
+    student, teacher = random_case(rows=32)
+    ours = torch.tensor(student).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = Kd()(inputs(ours, torch.tensor(teacher).to(dtype)))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(formula(student, teacher, 4.0), rel=2e-2)
+    assert ours.grad.isfinite().all()
+
+
+def test_far_apart_logits_are_finite():
+    ours = torch.tensor([[4000.0, -4000.0]], requires_grad=True)
+    loss = kd(ours, -ours.detach(), temperature=1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(8000)
+    assert ours.grad.isfinite().all()
+
+
+def test_without_rows_it_is_a_differentiable_zero():
+    student = torch.zeros(2, 0, 4, requires_grad=True)
+    loss = Kd()(inputs(student, torch.zeros(2, 0, 4)))
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad.shape == student.shape
+
+
+def test_it_traces_into_one_graph():
+    torch._dynamo.reset()
+    student, teacher = (leaf(array) for array in random_case())
+    term = Kd()
+    compiled = torch.compile(lambda a, b: term(inputs(a, b)), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(student, teacher), term(inputs(student, teacher)))
+
+
+def test_where_it_applies_and_its_options():
+    for stage in ("discover", "distill"):
+        term = build_term("kd", stage=stage, context=CONTEXT)
+        assert isinstance(term, Kd)
+        assert term.temperature == 4.0
+        assert list(term.parameters()) == []
+    with pytest.raises(InputError, match="does not apply in stage 'pretrain'"):
+        build_term("kd", stage="pretrain", context=CONTEXT)
+    for temperature in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="kd: temperature is"):
+            Kd(temperature=temperature)
+    with pytest.raises(RuntimeError, match="no teacher outputs"):
+        Kd()(inputs(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))._replace(teacher=None))

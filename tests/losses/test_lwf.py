@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from crkd.core.errors import InputError
+from crkd.core.types import HeadOutputs
+from crkd.losses.distillation.kd import kd
+from crkd.losses.distillation.lwf import Lwf, lwf
+from crkd.losses.term import DistillationInputs, TermContext, build_term
+
+CONTEXT = TermContext(num_known=4, student_features=6, teacher_features=8)
+
+
+def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities to the power 1/T, renormalised: eq. 3 of the paper as it stands there."""
+    y = np.exp(logits - logits.max())
+    y = (y / y.sum()) ** (1 / temperature)
+    return y / y.sum()
+
+
+def formula(student: np.ndarray, teacher: np.ndarray, temperature: float) -> float:
+    terms = []
+    for z_s, z_t in zip(student.reshape(-1, 4), teacher.reshape(-1, 4), strict=True):
+        target, said = softened(z_t, temperature), softened(z_s, temperature)
+        terms.append(-sum(target[k] * math.log(said[k]) for k in range(4)))
+    return sum(terms) / len(terms)
+
+
+def random_case(seed: int = 0, rows: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(2, rows, 4)) * 5, rng.normal(size=(2, rows, 4)) * 5
+
+
+def leaf(array: np.ndarray) -> torch.Tensor:
+    return torch.tensor(array, requires_grad=True)
+
+
+def inputs(student: torch.Tensor, teacher: torch.Tensor, labelled: int = 0) -> DistillationInputs:
+    empty = torch.zeros(*student.shape[:2], 1)
+    return DistillationInputs(
+        HeadOutputs(empty, student), HeadOutputs(empty, teacher), None, labelled
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_value_and_gradient_against_the_formula(temperature: float):
+    student, teacher = random_case()
+    ours = leaf(student)
+    loss = lwf(ours, torch.tensor(teacher), temperature=temperature)
+    loss.backward()
+    assert loss.item() == pytest.approx(formula(student, teacher, temperature), rel=1e-10)
+    step = 1e-5
+    for index in np.ndindex(*student.shape):
+        up, down = student.copy(), student.copy()
+        up[index] += step
+        down[index] -= step
+        numeric = formula(up, teacher, temperature) - formula(down, teacher, temperature)
+        assert ours.grad[index].item() == pytest.approx(numeric / (2 * step), abs=1e-7)
+
+
+def test_where_the_student_is_the_teacher_the_entropy_remains_and_the_gradient_vanishes():
+    student, _ = random_case()
+    ours = leaf(student)
+    loss = lwf(ours, torch.tensor(student))
+    loss.backward()
+    p = torch.tensor(student / 2).softmax(-1)
+    entropy = -(p * p.log()).sum(-1).mean()
+    assert loss.item() == pytest.approx(entropy.item(), rel=1e-10)
+    assert ours.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
+def test_its_gradient_is_that_of_kd_over_the_squared_temperature(temperature: float):
+    student, teacher = random_case(1)
+    gradients = []
+    for loss in (lwf, kd):
+        ours = leaf(student)
+        loss(ours, torch.tensor(teacher), temperature=temperature).backward()
+        gradients.append(ours.grad)
+    torch.testing.assert_close(temperature**2 * gradients[0], gradients[1])
+
+
+def test_no_gradient_reaches_the_teacher_and_every_row_counts():
+    student, teacher = (leaf(array) for array in random_case())
+    loss = Lwf(temperature=3.0)(inputs(student, teacher, labelled=2))
+    loss.backward()
+    assert torch.equal(loss, lwf(student, teacher, temperature=3.0))
+    assert teacher.grad is None
+    assert student.grad.abs().sum(dim=-1).min() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite_and_close(dtype: torch.dtype):
+    student, teacher = random_case(rows=32)
+    ours = torch.tensor(student).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = Lwf()(inputs(ours, torch.tensor(teacher).to(dtype)))
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(formula(student, teacher, 2.0), rel=2e-2)
+    assert ours.grad.isfinite().all()
+
+
+def test_without_rows_it_is_a_differentiable_zero():
+    student = torch.zeros(2, 0, 4, requires_grad=True)
+    loss = Lwf()(inputs(student, torch.zeros(2, 0, 4)))
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad.shape == student.shape
+
+
+def test_it_traces_into_one_graph():
+    torch._dynamo.reset()
+    student, teacher = (leaf(array) for array in random_case())
+    term = Lwf()
+    compiled = torch.compile(lambda a, b: term(inputs(a, b)), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(student, teacher), term(inputs(student, teacher)))
+
+
+def test_where_it_applies_and_its_options():
+    for stage in ("discover", "distill"):
+        term = build_term("lwf", stage=stage, context=CONTEXT)
+        assert isinstance(term, Lwf)
+        assert term.temperature == 2.0
+        assert list(term.parameters()) == []
+    for temperature in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(InputError, match="lwf: temperature is"):
+            Lwf(temperature=temperature)
