@@ -49,7 +49,7 @@ class Assigner(nn.Module):
         )
         self._queue_on = settings.queue_start_epoch == 0
 
-    def start_epoch(self, epoch: int) -> None:
+    def set_epoch(self, epoch: int) -> None:
         """Let the queue take part from its first epoch on; until then it only fills."""
         self._queue_on = epoch >= self.settings.queue_start_epoch
 

@@ -203,7 +203,11 @@ class DiscoveryTask:
     def start_epoch(self, epoch: int) -> None:
         """Begin the sum by which a head is chosen anew, as UNO does."""
         self.modules.head_loss.zero_()
-        self.modules.assigner.start_epoch(epoch)
+        self.modules.assigner.set_epoch(epoch)
+
+    def resume_epoch(self, epoch: int) -> None:
+        """Let the queue know the epoch; the heads' sums were restored with the weights."""
+        self.modules.assigner.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
         """Say so when most assignments spread their samples evenly: nothing is learnt then."""

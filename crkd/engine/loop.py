@@ -51,6 +51,9 @@ class Task(Protocol):
     def start_epoch(self, epoch: int) -> None:
         """Take note that an epoch begins."""
 
+    def resume_epoch(self, epoch: int) -> None:
+        """Take note that training goes on inside an epoch, whose sums were restored."""
+
     def remark(self, means: Mapping[str, float]) -> str | None:
         """Return what a person should know of the figures of a log line, if anything."""
 
@@ -136,6 +139,7 @@ class Loop:
         began = saved = time.monotonic()
         per_epoch = self.feed.steps_per_epoch
         self.task.modules.train()
+        self.task.resume_epoch(start // per_epoch)
         with (
             graceful_stop() as signals,
             TrainingProgress(self.task.stage, self.total, start, sum(self.feed.counts)) as bar,

@@ -49,6 +49,9 @@ class SupervisedTask:
     def start_epoch(self, epoch: int) -> None:
         """Nothing depends on the epoch."""
 
+    def resume_epoch(self, epoch: int) -> None:
+        """Nothing depends on the epoch."""
+
     def remark(self, means: Mapping[str, float]) -> str | None:
         """Nothing in these figures needs a word."""
         return None

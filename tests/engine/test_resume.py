@@ -59,6 +59,21 @@ def test_resume_identical_discover(tmp_path: Path, stage1: Path) -> None:
     assert straight.read_metrics() == resumed.read_metrics()
 
 
+def test_resume_identical_with_a_queue_that_starts_late(tmp_path: Path, stage1: Path) -> None:
+    config = small_config(
+        "discover.epochs=2",
+        "discover.assignment={queue: 64, queue_start_epoch: 1, prior: estimated}",
+    )
+    straight = discover(config, tmp_path / "straight", stage1)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(14, patch)
+        with pytest.raises(Interrupted):
+            discover(config, tmp_path / "run", stage1)
+    resumed = discover(config, tmp_path / "run", stage1, resume=True)
+    a, b = weights(straight.path), weights(resumed.path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_resume_with_another_configuration_names_the_difference(
     tmp_path: Path, stage1: Path
 ) -> None:
