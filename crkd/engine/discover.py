@@ -109,7 +109,7 @@ def discover(
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        task = DiscoveryTask(student, stage1, config, device)
+        task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)
         loop = Loop(
             task,
             feed,

@@ -62,6 +62,7 @@ class DiscoveryTask:
         teacher_source: the stage-1 network; a frozen copy is the teacher.
         config: the run's configuration.
         device: where it computes.
+        num_known: K.
 
     Raises:
         InputError: a configured term does not exist or does not apply here.
@@ -70,13 +71,19 @@ class DiscoveryTask:
     stage = "discover"
 
     def __init__(
-        self, network: Network, teacher_source: Network, config: Config, device: torch.device
+        self,
+        network: Network,
+        teacher_source: Network,
+        config: Config,
+        device: torch.device,
+        *,
+        num_known: int,
     ) -> None:
         self.config, self.device = config, device
         self.settings = config.discover
         self.teacher = freeze(teacher_source).to(device)
         context = TermContext(
-            num_known=self.num_known(teacher_source),
+            num_known=num_known,
             student_features=network.backbone.num_features,
             teacher_features=teacher_source.backbone.num_features,
             student_channels=network.backbone.map_channels,
@@ -112,13 +119,6 @@ class DiscoveryTask:
             return None
         plain = dataclasses.replace(self.settings.assignment, prior="uniform", queue=0)
         return Assigner(network.over_heads, plain, device)
-
-    @staticmethod
-    def num_known(network: Network) -> int:
-        """Return K of a network's known head."""
-        head = network.known_head
-        weight = head.prototypes if hasattr(head, "prototypes") else head.weight
-        return len(weight)  # type: ignore[arg-type]
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms, and each term for the log."""

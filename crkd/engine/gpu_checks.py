@@ -42,7 +42,7 @@ def _loop(config: Config, device: torch.device) -> tuple[Loop, list[Batch]]:
     stage1 = network_for(config, data, num_known=data.num_known, num_novel=0).to(device)
     student = student_of(config, data, stage1, len(data.split.novel), device)
     feed = discovery_feed(config, data, device)
-    task = DiscoveryTask(student, stage1, config, device)
+    task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)
     task.modules.train()
     loop = Loop(
         task,
