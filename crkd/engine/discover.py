@@ -14,23 +14,24 @@ from crkd.engine.find import matches
 from crkd.engine.finish import finish_run
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.loop import Loop
-from crkd.engine.pretrain import network_for
+from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.pretrain import architecture_of
 from crkd.engine.progress import console
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo
 from crkd.engine.setup import RunData, num_novel_classes, prepare, split_entry
 from crkd.engine.views import discovery_views
-from crkd.models.network import Network
-from crkd.models.weights import load_strict
+from crkd.models.architecture import Architecture
+from crkd.models.network import Network, build_network
 
 
 def load_stage1(
     parent: RunFolder, config: Config, data: RunData, device: torch.device
-) -> tuple[Network, RunInfo]:
-    """Return the network of a finished stage-1 run that fits the data set and split.
+) -> OpenedRun:
+    """Open a finished stage-1 run that fits the data set and split.
 
     Raises:
-        InputError: the run is of another kind, data set, split, image size or backbone, or is
+        InputError: the run is of another kind, data set, split, image size or network, or is
             not finished.
     """
     info = parent.read_info()
@@ -40,20 +41,20 @@ def load_stage1(
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
             "finished stage-1 run of the same data set and split: run pretrain first"
         )
-    backbone = parent.read_config().model.backbone
-    if backbone != config.model.backbone:
+    opened = open_run(parent.path, device)
+    for part in ("backbone", "known_head"):
+        made, asked = getattr(opened.architecture, part), getattr(config.model, part)
+        if made != asked:
+            raise InputError(
+                f"--from {parent.path} has the {part} {made!r}, this run asks for "
+                f"{asked!r}; use --set model.{part}={made}"
+            )
+    if opened.architecture.image_size != data.image_size:
         raise InputError(
-            f"--from {parent.path} has the backbone {backbone!r}, this run asks for "
-            f"{config.model.backbone!r}; use --set model.backbone={backbone}"
-        )
-    if info.preprocessing["image_size"] != data.image_size:
-        raise InputError(
-            f"--from {parent.path} was trained at {info.preprocessing['image_size']} px, this run "
+            f"--from {parent.path} was trained at {opened.architecture.image_size} px, this run "
             f"asks for {data.image_size} px; use the same --image-size"
         )
-    network = network_for(config, data, num_known=data.num_known, num_novel=0)
-    load_strict(network, parent.read_model(info)[0])
-    return network.to(device), info
+    return opened
 
 
 def discover(
@@ -90,8 +91,9 @@ def discover(
             f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
             "images; lower it"
         )
-    stage1, parent_info = load_stage1(RunFolder.open(parent), config, data, device)
-    student = student_of(config, data, stage1, num_novel, device)
+    stage1 = load_stage1(RunFolder.open(parent), config, data, device)
+    architecture = architecture_of(config, data, num_known=data.num_known, num_novel=num_novel)
+    student = student_of(config, architecture, stage1.network, device)
     feed = discovery_feed(config, data, device)
     _warn_small_batch(feed.counts[1], num_novel)
     info = RunInfo(
@@ -101,15 +103,16 @@ def discover(
         split=split_entry(data.split),
         classes=data.class_entries(num_novel),
         preprocessing=data.preprocessing(),
-        heads={"num_heads": config.model.num_heads, "chosen_head": None},
+        architecture=architecture.plain(),
+        chosen_head=None,
         seed=config.seed,
         provenance={},
-        parent={"path": str(parent), "model_sha256": parent_info.model_sha256 or ""},
+        parent={"path": str(parent), "model_sha256": stage1.info.model_sha256 or ""},
         notes=[*data.notes, origin],
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)
+        task = DiscoveryTask(student, stage1.network, config, device, num_known=data.num_known)
         loop = Loop(
             task,
             feed,
@@ -128,16 +131,18 @@ def discover(
             device,
             seconds=seconds,
             chosen_head=task.chosen_head(),
-            stage1=task.teacher,
+            stage1=task.teacher_network,
         )
     return run
 
 
 def student_of(
-    config: Config, data: RunData, stage1: Network, num_novel: int, device: torch.device
+    config: Config, architecture: Architecture, stage1: Network, device: torch.device
 ) -> Network:
     """Return a network with fresh novel heads on the stage-1 backbone and known head."""
-    student = network_for(config, data, num_known=data.num_known, num_novel=num_novel)
+    student = build_network(
+        architecture, seed=config.seed, trained_blocks=config.model.trained_blocks
+    )
     student.backbone.load_state_dict(stage1.backbone.state_dict())
     student.known_head.load_state_dict(stage1.known_head.state_dict())
     student = student.to(device)

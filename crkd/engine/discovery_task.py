@@ -12,6 +12,7 @@ from crkd.config.schema import Config
 from crkd.core.types import Batch, HeadOutputs
 from crkd.engine.assigner import Assigner
 from crkd.engine.precision import autocast
+from crkd.engine.teacher import LiveTeacher, Teacher, needs_of
 from crkd.losses.swapped_prediction import swapped_prediction
 from crkd.losses.targets import joint_targets
 from crkd.losses.term import DistillationInputs, DistillationTerm, TermContext, build_term
@@ -81,14 +82,14 @@ class DiscoveryTask:
     ) -> None:
         self.config, self.device = config, device
         self.settings = config.discover
-        self.teacher = freeze(teacher_source).to(device)
+        self.teacher_network = freeze(teacher_source).to(device)
         context = TermContext(
             num_known=num_known,
             student_features=network.backbone.num_features,
             teacher_features=teacher_source.backbone.num_features,
             student_channels=network.backbone.map_channels,
             teacher_channels=teacher_source.backbone.map_channels,
-            teacher_head=self.teacher.known_head,
+            teacher_head=self.teacher_network.known_head,
         )
         terms = []
         for number, wanted in enumerate(self.settings.distillation):
@@ -102,13 +103,15 @@ class DiscoveryTask:
         assigner = Assigner(network.novel_heads, self.settings.assignment, device)
         over = self._over_assigner(network, device)
         self.modules = DiscoveryModules(network, terms, assigner, over).to(device)
-        needs = {need for term in terms for need in term.needs}
+        needs = needs_of(terms)
         self._maps = "feature_maps" in needs
         self._needs_teacher = bool(needs & {"teacher_logits", "feature_maps"})
         # A teacher whose output is used on unlabelled rows alone need not see the others.
         self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
         self._forward = torch.compile(network) if config.loop.compile else network
-        self._teach = torch.compile(self.teacher) if config.loop.compile else self.teacher
+        self.teacher: Teacher = LiveTeacher(
+            self.teacher_network, config.loop, maps=self._maps, device=device
+        )
 
     def _over_assigner(self, network: Network, device: torch.device) -> Assigner | None:
         """Return the assigner of the over-clustering heads.
@@ -184,14 +187,9 @@ class DiscoveryTask:
     def _distillation_inputs(self, student: HeadOutputs, batch: Batch) -> DistillationInputs:
         """Run the teacher on the large views of the rows that some term looks at."""
         first = batch.num_labelled if self._unlabelled_only else 0
-        teacher = None
-        if self._needs_teacher:
-            views = [view[first:] for view in batch.views[: batch.num_large]]
-            with torch.no_grad(), autocast(self.config.loop.precision, self.device):
-                teacher = self._teach(views, maps=self._maps)
         return DistillationInputs(
             student=student.first_views(batch.num_large).rows(first),
-            teacher=teacher,
+            teacher=self.teacher(batch, first) if self._needs_teacher else None,
             labels=batch.labels[first:],
             num_labelled=batch.num_labelled - first,
         )

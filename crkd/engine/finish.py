@@ -55,7 +55,7 @@ def finish_run(
             "known": {"acc": _validation_accuracy(network, data, config, device)}
         }
         run.write_metrics(metrics)
-    info.heads["chosen_head"] = chosen_head
+    info.chosen_head = chosen_head
     info.seconds = round(seconds, 1)
     info.finished = utc_now()
     info.status = "complete"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from crkd.core.types import Batch
 from crkd.engine.discover import discovery_feed, student_of
 from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.loop import Loop
-from crkd.engine.pretrain import network_for
+from crkd.engine.pretrain import architecture_of, network_for
 from crkd.engine.run import RunFolder
 from crkd.engine.setup import RunData, prepare
 
@@ -39,8 +40,10 @@ def _config(precision: str = "float32") -> Config:
 def _loop(config: Config, device: torch.device) -> tuple[Loop, list[Batch]]:
     """Return a discovery loop from a fresh stage 1, and its first batches."""
     data: RunData = prepare(config, device)
-    stage1 = network_for(config, data, num_known=data.num_known, num_novel=0).to(device)
-    student = student_of(config, data, stage1, len(data.split.novel), device)
+    known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+    shape = dataclasses.replace(known, num_novel=len(data.split.novel))
+    stage1 = network_for(config, known).to(device)
+    student = student_of(config, shape, stage1, device)
     feed = discovery_feed(config, data, device)
     task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)
     task.modules.train()

@@ -30,7 +30,8 @@ def kmeans_on_features(config: Config, out: str | Path, parent: str | Path) -> R
     device = pick_device(config.device)
     data = prepare(config, device)
     num_novel, origin = num_novel_classes(config, data)
-    stage1, parent_info = load_stage1(RunFolder.open(parent), config, data, device)
+    opened = load_stage1(RunFolder.open(parent), config, data, device)
+    stage1 = opened.network
     info = RunInfo(
         kind="baseline",
         status="running",
@@ -38,10 +39,11 @@ def kmeans_on_features(config: Config, out: str | Path, parent: str | Path) -> R
         split=split_entry(data.split),
         classes=data.class_entries(num_novel),
         preprocessing=data.preprocessing(),
-        heads={"num_heads": 1, "chosen_head": 0},
+        architecture=None,
+        chosen_head=0,
         seed=config.seed,
         provenance={},
-        parent={"path": str(parent), "model_sha256": parent_info.model_sha256 or ""},
+        parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
         notes=[*data.notes, origin, NOTE],
     )
     run = begin_run(out, info, config, device, resume=False)

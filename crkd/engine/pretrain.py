@@ -16,13 +16,16 @@ from crkd.engine.run import RunFolder, RunInfo
 from crkd.engine.setup import RunData, prepare, split_entry
 from crkd.engine.supervised_task import SupervisedTask
 from crkd.engine.views import pretraining_views
+from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
 
 
-def network_for(config: Config, data: RunData, *, num_known: int, num_novel: int) -> Network:
-    """Return a fresh network with the configured shape, the same for the same seed."""
+def architecture_of(
+    config: Config, data: RunData, *, num_known: int, num_novel: int
+) -> Architecture:
+    """Return the configured shape of a network."""
     model = config.model
-    return build_network(
+    return Architecture(
         backbone=model.backbone,
         image_size=data.image_size,
         num_known=num_known,
@@ -33,6 +36,14 @@ def network_for(config: Config, data: RunData, *, num_known: int, num_novel: int
         projection=model.projection,
         overclustering=model.overclustering,
         temperature=model.temperature,
+    )
+
+
+def network_for(config: Config, architecture: Architecture) -> Network:
+    """Return a fresh network, the same for the same seed."""
+    model = config.model
+    return build_network(
+        architecture,
         seed=config.seed,
         weights=None if model.weights is None else Path(model.weights),
         trained_blocks=model.trained_blocks,
@@ -53,7 +64,8 @@ class SupervisedTraining:
 
     def __init__(self, config: Config, data: RunData, device: torch.device) -> None:
         self.config, self.device = config, device
-        network = network_for(config, data, num_known=data.num_known, num_novel=0).to(device)
+        self.architecture = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+        network = network_for(config, self.architecture).to(device)
         if device.type == "cuda":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
@@ -106,7 +118,8 @@ def pretrain(
         split=split_entry(data.split),
         classes=data.class_entries(0),
         preprocessing=data.preprocessing(),
-        heads={"num_heads": 0, "chosen_head": None},
+        architecture=training.architecture.plain(),
+        chosen_head=None,
         seed=config.seed,
         provenance={},
         notes=data.notes,

@@ -18,8 +18,8 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.engine.files import load_tensors, read_json, save_tensors, write_bytes, write_json
 
-SCHEMA_VERSION = 1
-KINDS = ("supervised", "discovered", "baseline")
+SCHEMA_VERSION = 2
+KINDS = ("supervised", "discovered", "distilled", "baseline")
 STATUSES = ("running", "interrupted", "failed", "complete")
 
 
@@ -28,14 +28,15 @@ class RunInfo:
     """``run.json``: what a run is and what its model says.
 
     Attributes:
-        kind: "supervised" (stage 1), "discovered" (stage 2) or "baseline".
+        kind: "supervised" (stage 1), "discovered" (stage 2), "distilled" or "baseline".
         status: "running", "interrupted", "failed" or "complete".
         dataset: name of the data set, "folder" for own images.
         split: ``{"name", "fingerprint", "known"}`` of the class split, see ``engine.setup``.
         classes: one entry a class the model can answer, in joint id order:
             ``{"id", "name", "kind": "known" | "novel"}``.
         preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.
-        heads: ``{"num_heads", "chosen_head"}`` of the novel part.
+        architecture: what the network is made of; None for a run without a network.
+        chosen_head: the novel head that answers; None without novel classes.
         parent: ``{"path", "model_sha256"}`` of the run this one started from, or None.
         model_sha256: digest of ``model.safetensors`` once written.
         seed: seed of the run.
@@ -52,7 +53,8 @@ class RunInfo:
     split: dict[str, str]
     classes: list[dict[str, Any]]
     preprocessing: dict[str, Any]
-    heads: dict[str, Any]
+    architecture: dict[str, Any] | None
+    chosen_head: int | None
     seed: int
     provenance: dict[str, Any]
     parent: dict[str, str] | None = None
@@ -207,7 +209,8 @@ def _check_info(info: RunInfo, path: Path) -> None:
         and [c["id"] for c in info.classes] == list(range(len(info.classes)))
         and isinstance(info.preprocessing, dict)
         and {"image_size", "mean", "std"} <= info.preprocessing.keys()
-        and isinstance(info.heads, dict)
+        and (info.architecture is None or isinstance(info.architecture, dict))
+        and (info.chosen_head is None or isinstance(info.chosen_head, int))
         and isinstance(info.split, dict)
         and {"name", "fingerprint", "known"} <= info.split.keys()
     )

@@ -32,6 +32,13 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
     device = pick_device(config.device)
     data = prepare(config, device)
     training = SupervisedTraining(config, _with_all_labels(config, data), device)
+    # One head answers all classes, and the run's label space says which of them are novel.
+    architecture = dataclasses.replace(
+        training.architecture,
+        num_known=data.num_known,
+        num_novel=len(data.split.novel),
+        joint=True,
+    )
     info = RunInfo(
         kind="baseline",
         status="running",
@@ -39,7 +46,8 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
         split=split_entry(data.split),
         classes=data.class_entries(len(data.split.novel)),
         preprocessing=data.preprocessing(),
-        heads={"num_heads": 1, "chosen_head": 0},
+        architecture=architecture.plain(),
+        chosen_head=0,
         seed=config.seed,
         provenance={},
         notes=[*data.notes, NOTE],

@@ -14,7 +14,16 @@ from crkd.core.registry import Registry
 from crkd.core.types import HeadOutputs
 
 STAGES = frozenset({"pretrain", "discover", "distill"})
-NEEDS = frozenset({"teacher_logits", "feature_maps", "labels", "stored_views"})
+NEEDS = frozenset(
+    {
+        "teacher_logits",
+        "feature_maps",
+        "labels",
+        "pseudo_labels",
+        "stored_views",
+        "teacher_classifier",
+    }
+)
 ROWS = frozenset({"labelled", "unlabelled"})
 
 
@@ -28,12 +37,16 @@ class DistillationInputs(NamedTuple):
         teacher: outputs of the frozen teacher; None for terms that need none of it.
         labels: ``(B,)`` int64 class ids, -1 where unlabelled; None if no term needs labels.
         num_labelled: rows ``[0, num_labelled)`` are labelled; a host integer.
+        pseudo_labels: ``(V, H, B)`` int64 ids in ``[0, C)`` of the joint classes, one for every
+            row and head: labels where there are any, else the assignment's (in discovery) or the
+            teacher's (teacher to student) first choice; None if no term needs them.
     """
 
     student: HeadOutputs
     teacher: HeadOutputs | None
     labels: Tensor | None = None
     num_labelled: int = 0
+    pseudo_labels: Tensor | None = None
 
     def of_teacher(self) -> HeadOutputs:
         """Return the teacher's outputs.
@@ -56,6 +69,7 @@ class TermContext(NamedTuple):
         student_channels: channels of the student's feature maps, input side first.
         teacher_channels: the same of the teacher.
         teacher_head: the teacher's classifier of the known classes, frozen; None without one.
+        stage: where the term will be used, one of ``STAGES``; ``build_term`` fills it in.
     """
 
     num_known: int
@@ -64,6 +78,7 @@ class TermContext(NamedTuple):
     student_channels: tuple[int, ...] = ()
     teacher_channels: tuple[int, ...] = ()
     teacher_head: nn.Module | None = None
+    stage: str = "discover"
 
 
 class DistillationTerm(nn.Module, ABC):
@@ -74,13 +89,15 @@ class DistillationTerm(nn.Module, ABC):
 
     Attributes:
         stages: where the term applies, a subset of ``STAGES``.
-        needs: what must be computed for it, a subset of ``NEEDS``.
+        needs: what must be computed for it, a subset of ``NEEDS``; an option may change it for one
+            term (``on: pseudo`` needs pseudo-labels in place of labels). ``teacher_classifier``
+            asks for a student that ends in the teacher's own frozen classifier.
         rows: the kinds of samples it looks at during discovery, a subset of ``ROWS``; the
             teacher need not run on the others.
     """
 
     stages: ClassVar[frozenset[str]]
-    needs: ClassVar[frozenset[str]]
+    needs: frozenset[str]
     rows: ClassVar[frozenset[str]] = ROWS
 
     @classmethod
@@ -131,7 +148,12 @@ def build_term(
             f"distillation loss {name!r} has no option {', '.join(map(repr, unknown))}; "
             f"its options are: {', '.join(allowed) or 'none'}"
         )
-    return term.from_context(context, **options)
+    if stage == "discover" and "labels" in term.needs and "on" not in options:
+        raise InputError(
+            f"distillation loss {name!r} needs labels, which unlabelled images do not have; add "
+            "options: {on: labelled} (labelled images alone) or {on: pseudo} (pseudo-labels)"
+        )
+    return term.from_context(context._replace(stage=stage), **options)
 
 
 def option_names(term: type[DistillationTerm]) -> list[str]:

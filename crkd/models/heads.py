@@ -138,6 +138,31 @@ class NovelHeads(PrototypeModule):
         self.prototypes = _stacked([layer.weight for layer in last])
         self.normalise_prototypes()
 
+    @torch.no_grad()
+    def single(self, head: int) -> NovelHeads:
+        """Return a copy of one head alone, on the same device.
+
+        Args:
+            head: which, in ``[0, H)``.
+        """
+        hidden = self.hidden.out_features // self.num_heads
+        projection, num_classes = self.prototypes.shape[-1], self.prototypes.shape[-2]
+        alone = NovelHeads(
+            self.hidden.in_features,
+            num_classes,
+            1,
+            hidden=hidden,
+            projection=projection,
+            temperature=self.temperature,
+        ).to(self.prototypes.device)
+        wide = slice(head * hidden, (head + 1) * hidden)
+        kept = {}
+        for name, tensor in self.state_dict().items():
+            per_channel = name.startswith(("hidden.", "norm.")) and tensor.ndim > 0
+            kept[name] = tensor if tensor.ndim == 0 else tensor[wide if per_channel else [head]]
+        alone.load_state_dict(kept)
+        return alone.train(self.training)
+
     def projections(self, features: Tensor) -> Tensor:
         """Return ``(H, B, P)`` projected features, not normalised, of ``(B, D)`` features."""
         wide = F.relu(self.norm(self.hidden(features)))

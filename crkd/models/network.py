@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
+from crkd.models.architecture import Architecture
 from crkd.models.backbone import Backbone, build_backbone, seeded
 from crkd.models.heads import LinearHead, NovelHeads, PrototypeHead, PrototypeModule
-
-KNOWN_HEADS = ("prototype", "linear")
+from crkd.models.projected import ProjectedBackbone
 
 
 class Network(nn.Module):
@@ -23,9 +23,11 @@ class Network(nn.Module):
 
     Args:
         backbone: makes ``(B, D)`` features.
-        known_head: features to ``(B, K)`` logits; any module will do.
+        known_head: features to ``(B, K)`` logits; any module will do. With ``num_known`` and no
+            novel heads it may give more columns, which are then those of one novel head.
         novel_heads: features to ``(H, B, M)`` logits; None before discovery.
         over_heads: over-clustering heads ``(H, B, M')``, or None.
+        num_known: K; None where every column of the known head is a known class.
     """
 
     def __init__(
@@ -34,8 +36,11 @@ class Network(nn.Module):
         known_head: nn.Module,
         novel_heads: NovelHeads | None = None,
         over_heads: NovelHeads | None = None,
+        *,
+        num_known: int | None = None,
     ) -> None:
         super().__init__()
+        self.num_known = num_known
         self.backbone = backbone
         self.known_head = known_head
         self.novel_heads = novel_heads
@@ -69,9 +74,13 @@ class Network(nn.Module):
             novel = _by_view(self.novel_heads.cosine_logits(raw), num_views)
             if projections:
                 projected = _by_view(F.normalize(raw.detach().float(), dim=-1), num_views)
+        known = self.known_head(rows).view(num_views, len(views[0]), -1)
+        if novel is None and self.num_known is not None and self.num_known < known.shape[-1]:
+            novel = known[:, None, :, self.num_known :]
+            known = known[..., : self.num_known]
         return HeadOutputs(
             features,
-            self.known_head(rows).view(num_views, len(views[0]), -1),
+            known,
             novel,
             None if self.over_heads is None else _by_view(self.over_heads(rows), num_views),
             feature_maps,
@@ -132,37 +141,19 @@ class Network(nn.Module):
 
 
 def build_network(
+    architecture: Architecture,
     *,
-    backbone: str,
-    image_size: int,
-    num_known: int,
-    num_novel: int = 0,
-    num_heads: int = 4,
-    known_head: str = "prototype",
-    hidden: int = 2048,
-    projection: int = 256,
-    overclustering: int = 0,
-    temperature: float = 0.1,
     seed: int = 0,
     weights: Path | None = None,
     trained_blocks: int | None = None,
 ) -> Network:
-    """Make a network from plain numbers.
+    """Make a network.
 
     Every part draws from a stream of its own, so that adding one leaves the others' initial
     weights as they were.
 
     Args:
-        backbone: name for :func:`crkd.models.backbone.build_backbone`.
-        image_size: side of the large crops in pixels.
-        num_known: K, at least 1.
-        num_novel: M; 0 makes no novel heads.
-        num_heads: H novel heads.
-        known_head: ``prototype`` (cosines over the temperature) or ``linear``.
-        hidden: width of the hidden layer of each novel head.
-        projection: length of the projected features of each novel head.
-        overclustering: the over-clustering heads have so many times M clusters; 0 makes none.
-        temperature: divides all cosines, above 0.
+        architecture: what it is made of.
         seed: of all initial weights; the global random state is left alone.
         weights: file to load the backbone from.
         trained_blocks: train only the last so many blocks of the backbone; None trains all.
@@ -170,46 +161,59 @@ def build_network(
     Raises:
         InputError: an argument is out of range, unknown, or the weights do not fit.
     """
-    if known_head not in KNOWN_HEADS:
-        raise InputError(
-            f"unknown known head {known_head!r}; choose one of: {', '.join(KNOWN_HEADS)}"
-        )
-    if num_novel < 0 or overclustering < 0:
-        raise InputError(
-            f"num_novel is {num_novel} and overclustering is {overclustering}; "
-            "neither may be negative"
-        )
+    shape = architecture
     body = build_backbone(
-        backbone,
-        image_size=image_size,
+        shape.backbone,
+        image_size=shape.image_size,
         weights=weights,
         trained_blocks=trained_blocks,
         seed=seed,
     )
-    features = body.num_features
+    if shape.projected:
+        with seeded(_part_seed(seed, 4)):
+            body = ProjectedBackbone(body, shape.projected)
 
-    def clustering_heads(num_classes: int) -> NovelHeads | None:
+    def clustering_heads(num_classes: int, part: int) -> NovelHeads | None:
         if num_classes == 0:
             return None
-        return NovelHeads(
-            features,
-            num_classes,
-            num_heads,
-            hidden=hidden,
-            projection=projection,
-            temperature=temperature,
-        )
+        with seeded(_part_seed(seed, part)):
+            return NovelHeads(
+                body.num_features,
+                num_classes,
+                shape.num_heads,
+                hidden=shape.hidden,
+                projection=shape.projection,
+                temperature=shape.temperature,
+            )
 
+    in_known_head = shape.num_known + (shape.num_novel if shape.joint else 0)
     with seeded(_part_seed(seed, 1)):
-        if known_head == "linear":
-            head: nn.Module = LinearHead(features, num_known)
+        if shape.known_head == "linear":
+            head: nn.Module = LinearHead(body.num_features, in_known_head)
         else:
-            head = PrototypeHead(features, num_known, temperature)
-    with seeded(_part_seed(seed, 2)):
-        novel = clustering_heads(num_novel)
-    with seeded(_part_seed(seed, 3)):
-        over = clustering_heads(num_novel * overclustering)
-    return Network(body, head, novel, over)
+            head = PrototypeHead(body.num_features, in_known_head, shape.temperature)
+    clusters = shape.num_novel if shape.has_novel_heads else 0
+    return Network(
+        body,
+        head,
+        clustering_heads(clusters, 2),
+        clustering_heads(clusters * shape.overclustering, 3),
+        num_known=shape.num_known,
+    )
+
+
+def with_one_head(network: Network, head: int | None) -> Network:
+    """Return a copy that keeps one novel head and no over-clustering heads.
+
+    Args:
+        network: with or without novel heads.
+        head: which to keep; None where there is none to choose.
+    """
+    copied = copy.deepcopy(network)
+    copied.over_heads = None
+    if copied.novel_heads is not None:
+        copied.novel_heads = copied.novel_heads.single(head or 0)
+    return copied
 
 
 def freeze(network: Network) -> Network:

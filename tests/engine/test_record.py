@@ -26,7 +26,8 @@ def test_mean_and_sample_deviation(tmp_path) -> None:  # type: ignore[no-untyped
                 split={"name": "5-5", "fingerprint": "x", "known": "y"},
                 classes=[{"id": 0, "name": "a", "kind": "known"}],
                 preprocessing={"image_size": 16, "mean": [0.0] * 3, "std": [1.0] * 3},
-                heads={"num_heads": 1, "chosen_head": 0},
+                architecture=None,
+                chosen_head=0,
                 seed=seed,
                 provenance={"command": "discover", "commit": "abc"},
             )

@@ -55,7 +55,7 @@ def test_resume_identical_discover(tmp_path: Path, stage1: Path) -> None:
     resumed = discover(small_config(), tmp_path / "run", stage1, resume=True)
     a, b = weights(straight.path), weights(resumed.path)
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert straight.read_info().heads == resumed.read_info().heads
+    assert straight.read_info().chosen_head == resumed.read_info().chosen_head
     assert straight.read_metrics() == resumed.read_metrics()
 
 

@@ -6,6 +6,7 @@ from safetensors.torch import load, save
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network, freeze
 from crkd.models.weights import load_strict
 
@@ -21,7 +22,8 @@ SMALL = {
 
 
 def small(**changes: object) -> Network:
-    return build_network(**{**SMALL, **changes})
+    seed = changes.pop("seed", 0)
+    return build_network(Architecture(**{**SMALL, **changes}), seed=seed)
 
 
 def views(*sides: int, batch: int = 4) -> list[torch.Tensor]:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
 from crkd.models.backbone import build_backbone
 from crkd.models.network import build_network
 from crkd.models.weights import load_strict, read_weights
@@ -50,9 +51,8 @@ def test_a_classifier_in_the_file_is_left_out_and_reported(tmp_path: Path):
 
 
 def test_the_model_file_of_a_run_gives_its_backbone(tmp_path: Path):
-    network = build_network(
-        backbone="resnet8", image_size=32, num_known=3, num_novel=2, hidden=4, projection=4, seed=9
-    )
+    architecture = Architecture("resnet8", 32, num_known=3, num_novel=2, hidden=4, projection=4)
+    network = build_network(architecture, seed=9)
     path = tmp_path / "model.safetensors"
     save_file(network.state_dict(), path)
     backbone = started(path)

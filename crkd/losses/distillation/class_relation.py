@@ -89,7 +89,7 @@ class ClassRelation(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover"})
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits"})
+    needs: frozenset[str] = frozenset({"teacher_logits"})
     rows: ClassVar[frozenset[str]] = frozenset({"unlabelled"})
 
     def __init__(

@@ -41,7 +41,7 @@ class FitNet(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"feature_maps"})
+    needs: frozenset[str] = frozenset({"feature_maps"})
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(

@@ -53,7 +53,7 @@ class Kd(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits"})
+    needs: frozenset[str] = frozenset({"teacher_logits"})
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(self, *, temperature: float = 4.0) -> None:

@@ -51,7 +51,7 @@ class Lwf(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits"})
+    needs: frozenset[str] = frozenset({"teacher_logits"})
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(self, *, temperature: float = 2.0) -> None:

@@ -104,7 +104,7 @@ class MLLD(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits"})
+    needs: frozenset[str] = frozenset({"teacher_logits"})
 
     def __init__(
         self,

@@ -76,7 +76,7 @@ class SemCKD(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"feature_maps"})
+    needs: frozenset[str] = frozenset({"feature_maps"})
 
     def __init__(
         self,

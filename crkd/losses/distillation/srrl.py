@@ -51,7 +51,7 @@ class Srrl(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher_logits", "feature_maps"})
+    needs: frozenset[str] = frozenset({"teacher_logits", "feature_maps"})
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(

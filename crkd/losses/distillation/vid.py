@@ -95,7 +95,7 @@ class Vid(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
-    needs: ClassVar[frozenset[str]] = frozenset({"feature_maps"})
+    needs: frozenset[str] = frozenset({"feature_maps"})
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(

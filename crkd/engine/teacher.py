@@ -1,0 +1,51 @@
+"""Where the teacher's outputs on a batch come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+
+from crkd.config.schema import LoopConfig
+from crkd.core.types import Batch, HeadOutputs
+from crkd.engine.precision import autocast
+from crkd.losses.term import DistillationTerm
+from crkd.models.network import Network
+
+
+class Teacher(Protocol):
+    """Gives the frozen teacher's outputs on the large views of a batch."""
+
+    def __call__(self, batch: Batch, first: int) -> HeadOutputs:
+        """Return the outputs on the rows ``[first, B)``, without gradients."""
+
+
+class LiveTeacher:
+    """Runs the teacher's network.
+
+    Args:
+        network: frozen, in evaluation mode, on the device.
+        settings: precision and compilation.
+        maps: whether some term looks at feature maps.
+        device: where it computes.
+    """
+
+    def __init__(
+        self, network: Network, settings: LoopConfig, *, maps: bool, device: torch.device
+    ) -> None:
+        self.network, self.device, self._maps = network, device, maps
+        self._precision = settings.precision
+        self._forward = torch.compile(network) if settings.compile else network
+
+    def __call__(self, batch: Batch, first: int) -> HeadOutputs:
+        """Return the outputs on the rows ``[first, B)``, without gradients."""
+        views = [view[first:] for view in batch.views[: batch.num_large]]
+        with torch.no_grad(), autocast(self._precision, self.device):
+            outputs: HeadOutputs = self._forward(views, maps=self._maps)
+        return outputs
+
+
+def needs_of(terms: Iterable[DistillationTerm]) -> frozenset[str]:
+    """Return everything that some of ``terms`` needs."""
+    return frozenset().union(*(term.needs for term in terms))

@@ -1,0 +1,88 @@
+"""What a network is made of, in plain values that a run folder can keep."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from crkd.core.errors import InputError
+
+KNOWN_HEADS = ("prototype", "linear")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything from which a network of the same shape can be built again.
+
+    Attributes:
+        backbone: name for :func:`crkd.models.backbone.build_backbone`.
+        image_size: side of the large crops in pixels.
+        num_known: K, at least 1.
+        num_novel: M; 0 before discovery.
+        num_heads: H novel heads.
+        known_head: ``prototype`` (cosines over the temperature) or ``linear``.
+        hidden: width of the hidden layer of each novel head.
+        projection: length of the projected features of each novel head.
+        overclustering: the over-clustering heads have so many times M clusters; 0 makes none.
+        temperature: divides all cosines, above 0.
+        joint: one head of the known head's kind answers all C classes; there are no novel heads.
+        projected: a projector turns the last feature map into this many channels, whose mean is
+            the feature vector; 0 has none. See :class:`crkd.models.projected.ProjectedBackbone`.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    backbone: str
+    image_size: int
+    num_known: int
+    num_novel: int = 0
+    num_heads: int = 4
+    known_head: str = "prototype"
+    hidden: int = 2048
+    projection: int = 256
+    overclustering: int = 0
+    temperature: float = 0.1
+    joint: bool = False
+    projected: int = 0
+
+    def __post_init__(self) -> None:
+        if self.known_head not in KNOWN_HEADS:
+            raise InputError(
+                f"unknown known head {self.known_head!r}; choose one of: {', '.join(KNOWN_HEADS)}"
+            )
+        for name in ("num_novel", "overclustering", "projected"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it may not be negative")
+
+    @property
+    def has_novel_heads(self) -> bool:
+        """Whether clustering heads of their own answer the novel classes."""
+        return self.num_novel > 0 and not self.joint
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values for a JSON file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: object, origin: str) -> Architecture:
+        """Return the architecture that :meth:`plain` wrote.
+
+        Args:
+            values: what a JSON file held.
+            origin: the file, for messages.
+
+        Raises:
+            InputError: the values are not those of an architecture.
+        """
+        types = {f.name: type(f.default) for f in dataclasses.fields(cls)}
+        types |= {"backbone": str, "image_size": int, "num_known": int}
+        sound = (
+            isinstance(values, dict)
+            and values.keys() == types.keys()
+            and all(type(values[name]) is kind for name, kind in types.items())
+        )
+        if not sound or not isinstance(values, dict):
+            raise InputError(f"{origin} does not say what its network is made of; restore it")
+        return cls(**values)
