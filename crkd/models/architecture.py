@@ -26,6 +26,8 @@ class Architecture:
         projection: length of the projected features of each novel head.
         overclustering: the over-clustering heads have so many times M clusters; 0 makes none.
         temperature: divides all cosines, above 0.
+        groups: how many of the K known classes each earlier discovery found, in order; each such
+            group is answered by the head that found it.
         joint: one head of the known head's kind answers all C classes; there are no novel heads.
         projected: a projector turns the last feature map into this many channels, whose mean is
             the feature vector; 0 has none. See :class:`crkd.models.projected.ProjectedBackbone`.
@@ -44,6 +46,7 @@ class Architecture:
     projection: int = 256
     overclustering: int = 0
     temperature: float = 0.1
+    groups: tuple[int, ...] = ()
     joint: bool = False
     projected: int = 0
 
@@ -55,11 +58,30 @@ class Architecture:
         for name in ("num_novel", "overclustering", "projected"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it may not be negative")
+        if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
+            raise InputError(
+                f"groups is {self.groups}, but num_known is {self.num_known}; every group needs a "
+                "class, and at least one class was known from the start"
+            )
 
     @property
     def has_novel_heads(self) -> bool:
         """Whether clustering heads of their own answer the novel classes."""
         return self.num_novel > 0 and not self.joint
+
+    def absorbed(self) -> Architecture:
+        """Return the shape in which the novel classes have become known ones."""
+        if self.num_novel == 0:
+            return self
+        groups = self.groups if self.joint else (*self.groups, self.num_novel)
+        return dataclasses.replace(
+            self,
+            num_known=self.num_known + self.num_novel,
+            num_novel=0,
+            overclustering=0,
+            groups=groups,
+            joint=False,
+        )
 
     def plain(self) -> dict[str, Any]:
         """Return the values for a JSON file."""
@@ -78,10 +100,13 @@ class Architecture:
         """
         types = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         types |= {"backbone": str, "image_size": int, "num_known": int}
+        if isinstance(values, dict) and isinstance(values.get("groups"), list):
+            values = {**values, "groups": tuple(values["groups"])}
         sound = (
             isinstance(values, dict)
             and values.keys() == types.keys()
             and all(type(values[name]) is kind for name, kind in types.items())
+            and all(type(size) is int for size in values["groups"])
         )
         if not sound or not isinstance(values, dict):
             raise InputError(f"{origin} does not say what its network is made of; restore it")

@@ -16,6 +16,7 @@ from crkd.core.registry import Registry
 from crkd.models.weights import WeightsReport, load_backbone_weights
 
 TIMM_PREFIX = "timm:"
+FREE_DEPTHS_PREFIX = "cifar_resnet_"
 
 
 class Backbone(nn.Module, ABC):
@@ -109,6 +110,10 @@ def seeded(seed: int) -> Iterator[None]:
 def _factory(name: str) -> BackboneFactory:
     if not name.startswith(TIMM_PREFIX) and name in BACKBONES.names():
         return BACKBONES.get(name)
+    if name.startswith(FREE_DEPTHS_PREFIX):
+        from crkd.models.backbones.cifar_resnet import free_depths_factory
+
+        return free_depths_factory(name)
     # timm takes seconds to import, and only this branch needs it.
     from crkd.models.backbones.timm_models import timm_factory
 
@@ -123,7 +128,10 @@ def _factory(name: str) -> BackboneFactory:
     try:
         return BACKBONES.get(name)
     except InputError as error:
-        raise InputError(f"{error}, or any timm model as {TIMM_PREFIX}NAME") from None
+        raise InputError(
+            f"{error}, {FREE_DEPTHS_PREFIX}A-B-C for other depths, or any timm model as "
+            f"{TIMM_PREFIX}NAME"
+        ) from None
 
 
 def build_backbone(
@@ -137,7 +145,8 @@ def build_backbone(
     """Make the backbone called ``name``.
 
     Args:
-        name: a registered name, ``timm:NAME``, or any timm name that is not registered here.
+        name: a registered name, ``cifar_resnet_A-B-C`` for a CIFAR ResNet of any depths,
+            ``timm:NAME``, or any timm name that is not registered here.
         image_size: side of the large crops in pixels; it chooses the stem, and every other side
             still passes through.
         weights: safetensors or torch file to start from; random weights without it.

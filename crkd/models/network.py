@@ -14,6 +14,7 @@ from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
 from crkd.models.architecture import Architecture
 from crkd.models.backbone import Backbone, build_backbone, seeded
+from crkd.models.grouped import GroupedHead
 from crkd.models.heads import LinearHead, NovelHeads, PrototypeHead, PrototypeModule
 from crkd.models.projected import ProjectedBackbone
 
@@ -173,31 +174,32 @@ def build_network(
         with seeded(_part_seed(seed, 4)):
             body = ProjectedBackbone(body, shape.projected)
 
-    def clustering_heads(num_classes: int, part: int) -> NovelHeads | None:
-        if num_classes == 0:
-            return None
+    def clustering_heads(num_classes: int, part: int, num_heads: int) -> NovelHeads:
         with seeded(_part_seed(seed, part)):
             return NovelHeads(
                 body.num_features,
                 num_classes,
-                shape.num_heads,
+                num_heads,
                 hidden=shape.hidden,
                 projection=shape.projection,
                 temperature=shape.temperature,
             )
 
-    in_known_head = shape.num_known + (shape.num_novel if shape.joint else 0)
+    in_first_head = shape.num_known - sum(shape.groups) + (shape.num_novel if shape.joint else 0)
     with seeded(_part_seed(seed, 1)):
         if shape.known_head == "linear":
-            head: nn.Module = LinearHead(body.num_features, in_known_head)
+            head: nn.Module = LinearHead(body.num_features, in_first_head)
         else:
-            head = PrototypeHead(body.num_features, in_known_head, shape.temperature)
+            head = PrototypeHead(body.num_features, in_first_head, shape.temperature)
+    if shape.groups:
+        head = GroupedHead(head, [clustering_heads(size, 5, 1) for size in shape.groups])
     clusters = shape.num_novel if shape.has_novel_heads else 0
+    finer = clusters * shape.overclustering
     return Network(
         body,
         head,
-        clustering_heads(clusters, 2),
-        clustering_heads(clusters * shape.overclustering, 3),
+        clustering_heads(clusters, 2, shape.num_heads) if clusters else None,
+        clustering_heads(finer, 3, shape.num_heads) if finer else None,
         num_known=shape.num_known,
     )
 
@@ -214,6 +216,28 @@ def with_one_head(network: Network, head: int | None) -> Network:
     if copied.novel_heads is not None:
         copied.novel_heads = copied.novel_heads.single(head or 0)
     return copied
+
+
+def absorbed(network: Network, head: int | None) -> Network:
+    """Return a copy in which the classes of one novel head have become known ones.
+
+    It gives the same joint logits, as ``known_logits``, and has no novel heads.
+
+    Args:
+        network: with or without novel classes.
+        head: the novel head that answers; None where there is none to choose.
+    """
+    alone = with_one_head(network, head)
+    alone.num_known = None
+    novel = alone.novel_heads
+    if novel is not None:
+        known = alone.known_head
+        if isinstance(known, GroupedHead):
+            known.found.append(novel)
+        else:
+            alone.known_head = GroupedHead(known, [novel])
+        alone.novel_heads = None
+    return alone
 
 
 def freeze(network: Network) -> Network:

@@ -2,18 +2,23 @@
 
 Depth 6n + 2 as in section 4.2 of He et al., CVPR 2016, with a 1x1 convolution where a shortcut
 changes shape; widths as in Tian et al., "Contrastive Representation Distillation", ICLR 2020,
-whose wide ``x4`` nets also widen the stem.
+whose wide ``x4`` nets also widen the stem. Any other depths have a name too:
+``cifar_resnet_1-3-5`` has one, three and five blocks, ``cifar_resnet_1-3-5x4`` the same in wide.
 """
 
 from __future__ import annotations
 
+import re
+
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from crkd.models.backbone import BACKBONES, Backbone, BackboneFactory
+from crkd.core.errors import InputError
+from crkd.models.backbone import BACKBONES, FREE_DEPTHS_PREFIX, Backbone, BackboneFactory
 
 PLAIN_WIDTHS = (16, 16, 32, 64)
 WIDE_WIDTHS = (32, 64, 128, 256)
+_WIDTHS_BY_SUFFIX = {"": PLAIN_WIDTHS, "x4": WIDE_WIDTHS}
 
 
 class CifarResNet(Backbone):
@@ -69,17 +74,46 @@ def _stage(channels: int, width: int, depth: int, *, stride: int) -> nn.Sequenti
     return nn.Sequential(first, *(BasicBlock(width, width) for _ in range(depth - 1)))
 
 
-def _factory(depth: int, widths: tuple[int, int, int, int]) -> BackboneFactory:
-    blocks = (depth - 2) // 6
+def free_depths_name(depths: tuple[int, int, int], *, wide: bool = False) -> str:
+    """Return the name under which ``build_backbone`` knows a net of these depths.
 
+    >>> free_depths_name((1, 3, 5), wide=True)
+    'cifar_resnet_1-3-5x4'
+    """
+    return FREE_DEPTHS_PREFIX + "-".join(map(str, depths)) + ("x4" if wide else "")
+
+
+def free_depths_factory(name: str) -> BackboneFactory:
+    """Return the factory of a net named as :func:`free_depths_name` does.
+
+    Raises:
+        InputError: the name has another form, or a stage without blocks.
+    """
+    form = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)-([1-9]\d*)(|x4)", name[len(FREE_DEPTHS_PREFIX) :])
+    if form is None:
+        raise InputError(
+            f"unknown backbone {name!r}; give the blocks of the three stages, at least 1 each, as "
+            f"in {FREE_DEPTHS_PREFIX}1-3-5, or {FREE_DEPTHS_PREFIX}1-3-5x4 for the wide nets"
+        )
+    first, second, third, suffix = form.groups()
+    return _factory((int(first), int(second), int(third)), _WIDTHS_BY_SUFFIX[suffix])
+
+
+def _factory(depths: tuple[int, int, int], widths: tuple[int, int, int, int]) -> BackboneFactory:
     def make(image_size: int) -> Backbone:
         del image_size  # one stem for every size
-        return CifarResNet((blocks, blocks, blocks), widths)
+        return CifarResNet(depths, widths)
 
     return make
 
 
+def _register(depth: int, suffix: str = "") -> None:
+    blocks = (depth - 2) // 6
+    factory = _factory((blocks, blocks, blocks), _WIDTHS_BY_SUFFIX[suffix])
+    BACKBONES.register(f"resnet{depth}{suffix}")(factory)
+
+
 for _depth in (8, 20, 32, 56, 110):
-    BACKBONES.register(f"resnet{_depth}")(_factory(_depth, PLAIN_WIDTHS))
+    _register(_depth)
 for _depth in (8, 32):
-    BACKBONES.register(f"resnet{_depth}x4")(_factory(_depth, WIDE_WIDTHS))
+    _register(_depth, "x4")
