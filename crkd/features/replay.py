@@ -1,0 +1,126 @@
+"""What remains of old classes when their images are gone: the statistics of their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crkd.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """A Gaussian for each of C classes in the space of D features.
+
+    The covariance is ``F F^T + diag(residual)`` with r columns in F: the directions in which a
+    class spreads most, and the variance that they leave over. A class takes
+    ``4 D (r + 2)`` bytes.
+
+    Attributes:
+        means: ``(C, D)`` float32.
+        factors: ``(C, D, r)`` float32; F.
+        residual: ``(C, D)`` float32, 0 or above.
+    """
+
+    means: Tensor
+    factors: Tensor
+    residual: Tensor
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.means)
+
+    @property
+    def num_draws(self) -> int:
+        """How many standard normal numbers one sample takes: r + D."""
+        return self.factors.shape[-1] + self.means.shape[-1]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all classes."""
+        return sum(t.numel() * t.element_size() for t in self.tensors().values())
+
+    def sample(self, classes: Tensor, normals: Tensor) -> Tensor:
+        """Return one feature vector of each given class; nothing here is random by itself.
+
+        Features are averages of rectified maps, so that a sample below 0 is set to 0.
+
+        Args:
+            classes: ``(n,)`` int64 in ``[0, C)``.
+            normals: ``(n, r + D)`` standard normal numbers.
+
+        Returns:
+            ``(n, D)`` float32.
+        """
+        rank = self.factors.shape[-1]
+        along = torch.einsum("ndr,nr->nd", self.factors[classes], normals[:, :rank])
+        apart = self.residual[classes].sqrt() * normals[:, rank:]
+        return (self.means[classes] + along + apart).clamp(min=0.0)
+
+    def followed_by(self, others: ClassStatistics) -> ClassStatistics:
+        """Return these classes and then those of ``others``.
+
+        Raises:
+            InputError: the features are of another length or the factors of another rank.
+        """
+        if self.factors.shape[1:] != others.factors.shape[1:]:
+            raise InputError(
+                f"the class statistics hold {tuple(self.factors.shape[1:])} numbers a class and "
+                f"{tuple(others.factors.shape[1:])} for the new classes; keep discover.replay.rank "
+                "as it was"
+            )
+        new = others.tensors()
+        return ClassStatistics(**{n: torch.cat([t, new[n]]) for n, t in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the three tensors by name, for a file."""
+        return {"means": self.means, "factors": self.factors, "residual": self.residual}
+
+    def to(self, device: torch.device) -> ClassStatistics:
+        """Return the same on another device."""
+        return ClassStatistics(**{name: t.to(device) for name, t in self.tensors().items()})
+
+
+def class_statistics(
+    features: Tensor, labels: Tensor, num_classes: int, *, rank: int
+) -> ClassStatistics:
+    """Fit a Gaussian to the features of every class.
+
+    Args:
+        features: ``(N, D)``.
+        labels: ``(N,)`` int64 in ``[0, num_classes)``, or -1 for rows to leave out.
+        num_classes: C.
+        rank: r, at least 0 and at most D; directions beyond a class's images are zero.
+
+    Returns:
+        Statistics with the maximum-likelihood variances. A class without an image stands at the
+        mean of all features with their variance, so that nothing is claimed of it.
+
+    Raises:
+        InputError: no row has a label, or the rank does not fit.
+    """
+    width = features.shape[1]
+    if not 0 <= rank <= width:
+        raise InputError(f"rank is {rank}; it must lie between 0 and the {width} features")
+    kept = labels >= 0
+    if not kept.any():
+        raise InputError("no feature has a class; class statistics need at least one")
+    rows, classes = features[kept].double(), labels[kept]
+    means, factors, residual = [], [], []
+    for number in range(num_classes):
+        members = rows[classes == number]
+        members = members if len(members) else rows
+        mean = members.mean(dim=0)
+        centred = (members - mean) / len(members) ** 0.5
+        _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
+        top = (strengths[:rank, None] * directions[:rank]).T
+        factor = torch.nn.functional.pad(top, (0, rank - top.shape[1]))
+        means.append(mean)
+        factors.append(factor)
+        left = centred.square().sum(dim=0) - factor.square().sum(dim=1)
+        residual.append(left.clamp(min=0.0))
+    parts = (torch.stack(part).float() for part in (means, factors, residual))
+    return ClassStatistics(*parts)
