@@ -1,11 +1,12 @@
-"""Problems and answers that the GPU checks of Sinkhorn compare with."""
+"""Problems, answers and the kernels one by one, for the GPU checks of Sinkhorn."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from crkd.ot import reference
+from crkd.ot import reference, sinkhorn
+from crkd.ot.cuda import solver
 from crkd.ot.problem import Problem
 
 EPSILON = 0.05
@@ -66,3 +67,45 @@ def randn(*shape: int) -> Tensor:
 def rand(*shape: int) -> Tensor:
     """Return uniform numbers on the GPU."""
     return torch.rand(shape, device="cuda")
+
+
+def solve(
+    scores: Tensor,
+    num_iters: int,
+    *,
+    class_marginal: Tensor | None = None,
+    sample_marginal: Tensor | None = None,
+    relaxation: float | None = None,
+    out_dtype: torch.dtype | None = None,
+    storage: torch.dtype = torch.float32,
+) -> Tensor:
+    """Solve by the kernels that the front door chooses."""
+    return sinkhorn(
+        scores,
+        epsilon=EPSILON,
+        num_iters=num_iters,
+        class_marginal=class_marginal,
+        sample_marginal=sample_marginal,
+        relaxation=relaxation,
+        out_dtype=out_dtype,
+        storage=storage,
+        backend="cuda",
+    )
+
+
+def stream(
+    scores: Tensor,
+    num_iters: int,
+    b: Tensor | None = None,
+    a: Tensor | None = None,
+    storage: torch.dtype = torch.float32,
+) -> Tensor:
+    """Solve by the streaming kernels, whatever the shape."""
+    kind = solver.kind_of(scores, scores.dtype, storage, weighted=a is not None)
+    call = solver.call_of(EPSILON, num_iters, b, a)
+    return solver.solve_with(solver.streaming_run(kind), scores, call, scores.dtype)
+
+
+def persist(scores: Tensor, num_iters: int) -> Tensor:
+    """Solve by the persistent kernel if there are iterations enough, whatever the shape."""
+    return stream(scores, num_iters, storage=torch.bfloat16)

@@ -12,8 +12,17 @@ import torch
 from torch import Tensor
 
 from crkd.ot import sinkhorn
-from crkd.ot.cuda import plans, solver
-from crkd.ot.gpu_cases import EPSILON, expected, rand, randn, row_error, stress_cases
+from crkd.ot.gpu_cases import (
+    EPSILON,
+    expected,
+    persist,
+    rand,
+    randn,
+    row_error,
+    solve,
+    stream,
+    stress_cases,
+)
 
 SHAPES = [
     (1, 1, 1),
@@ -33,6 +42,9 @@ SHAPES = [
 ]
 
 
+Run = Callable[[Tensor, int], Tensor]
+
+
 class CheckFailed(AssertionError):
     """A kernel's result is wrong."""
 
@@ -42,6 +54,7 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
     return [
         ("sinkhorn: parity with float64", parity),
         ("sinkhorn: streaming kernels alone", streaming_parity),
+        ("sinkhorn: persistent kernel, short plan", persistent_parity),
         ("sinkhorn: relaxed class marginal", relaxed_parity),
         ("sinkhorn: marginals with zeros", marginal_parity),
         ("sinkhorn: short types and strides", types_and_strides),
@@ -52,6 +65,7 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
         ("sinkhorn: CUDA graph and torch.compile", capture),
         ("sinkhorn: operator registration", operator_check),
         ("sinkhorn: two streams at once", streams),
+        ("sinkhorn: each kernel once", each_kernel),
     ]
 
 
@@ -63,6 +77,17 @@ def parity() -> str:
 def streaming_parity() -> str:
     """Compare the streaming kernels with float64 where the resident kernel would be chosen."""
     return _compare(stream, SHAPES)
+
+
+def persistent_parity() -> str:
+    """Compare the persistent kernel, which keeps the plan in bfloat16, with float64."""
+    shapes = [*SHAPES, (3, 4096, 700), (1, 3000, 5000)]
+    for shape in shapes[-2:]:
+        scores = randn(*shape)
+        chosen = solve(scores, 9, storage=torch.bfloat16)
+        if not torch.equal(chosen, persist(scores, 9)):
+            raise CheckFailed(f"storage=torch.bfloat16 does not reach the kernel at {shape}")
+    return _compare(persist, shapes, tolerance=4e-3)
 
 
 def relaxed_parity() -> str:
@@ -151,41 +176,44 @@ def nan_isolation() -> str:
     """Check that NaN spoils its own problem, wholly, and no other."""
     for n, m in ((256, 50), (512, 250), (5000, 1000)):
         scores = randn(3, n, m)
-        clean = [solve(scores, 3), stream(scores, 3)]
+        runs: tuple[Run, ...] = (solve, stream, persist)
+        clean = [run(scores, 6) for run in runs]
         scores[1, n // 2, m // 3] = torch.nan
-        for result, before in zip((solve(scores, 3), stream(scores, 3)), clean, strict=True):
+        for run, before in zip(runs, clean, strict=True):
+            result = run(scores, 6)
             if not torch.equal(result[[0, 2]], before[[0, 2]]) or not result[1].isnan().all():
                 raise CheckFailed(f"NaN leaked or got lost at {(n, m)}")
-    return "three shapes, both kernels"
+    return "three shapes, all kernels"
 
 
 def determinism() -> str:
     """Check that a problem's bits depend neither on its neighbours nor on the run."""
     for n, m in ((256, 50), (512, 250), (512, 1000), (4096, 300)):
         scores = randn(24, n, m)
-        for run in (solve, stream):
+        for run in (solve, stream, persist):
             together = run(scores, 5)
             if not torch.equal(run(scores, 5), together):
                 raise CheckFailed(f"{run.__name__} at {(n, m)} differs from run to run")
             for p in (0, 7, 23):
                 if not torch.equal(run(scores[p : p + 1], 5)[0], together[p]):
                     raise CheckFailed(f"{run.__name__} at {(n, m)}: company changes the bits")
-    return "four shapes, both kernels"
+    return "four shapes, all kernels"
 
 
 def capture() -> str:
     """Check CUDA graphs with fresh inputs and a compiled function without graph breaks."""
-    for shape in ((8, 256, 50), (2, 5000, 300)):
+    runs: tuple[Run, ...] = (solve, stream, persist)
+    for run, shape in itertools.product(runs, ((8, 256, 50), (2, 5000, 300))):
         scores = randn(*shape)
-        solve(scores, 3)
+        run(scores, 6)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            result = solve(scores, 3)
+            result = run(scores, 6)
         for _ in range(3):
             scores.copy_(randn(*shape))
             graph.replay()
-            if not torch.equal(result, solve(scores, 3)):
-                raise CheckFailed(f"a replay differs at {shape}")
+            if not torch.equal(result, run(scores, 6)):
+                raise CheckFailed(f"a replay differs at {shape}: {run}")
 
     def targets(scores: Tensor) -> Tensor:
         return sinkhorn(scores * 2, epsilon=EPSILON, num_iters=3) + 1
@@ -194,14 +222,14 @@ def capture() -> str:
     compiled = torch.compile(targets, fullgraph=True)
     worst = row_error(compiled(scores), targets(scores).double())
     _bounded(worst, 1e-5, "torch.compile", 0)
-    return "two shapes, and one compiled"
+    return "two shapes, all kernels, and one compiled"
 
 
 def operator_check() -> str:
     """Run ``torch.library.opcheck``."""
     scores = randn(2, 64, 20)
     for dtype in (torch.float32, torch.bfloat16):
-        arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32)
+        arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32, torch.float32)
         torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
     return "two types"
 
@@ -209,15 +237,16 @@ def operator_check() -> str:
 def streams() -> str:
     """Check that solves on two streams, whose kernels overlap, do not disturb each other."""
     scores = [randn(4, 2000, 300), randn(4, 2000, 300)]
-    alone = [stream(one, 4) for one in scores]
+    runs = (stream, persist)
+    alone = [run(one, 6) for run, one in zip(runs, scores, strict=True)]
     torch.cuda.synchronize()
     make: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
     lanes = [make(), make()]
     results: list[list[Tensor]] = [[], []]
     for _ in range(200):
-        for lane, one, kept in zip(lanes, scores, results, strict=True):
+        for lane, run, one, kept in zip(lanes, runs, scores, results, strict=True):
             with torch.cuda.stream(lane):
-                kept.append(stream(one, 4))
+                kept.append(run(one, 6))
     torch.cuda.synchronize()
     for kept, wanted in zip(results, alone, strict=True):
         if not all(torch.equal(one, wanted) for one in kept):
@@ -225,37 +254,25 @@ def streams() -> str:
     return "400 solves"
 
 
-def solve(
-    scores: Tensor,
-    num_iters: int,
-    *,
-    class_marginal: Tensor | None = None,
-    sample_marginal: Tensor | None = None,
-    relaxation: float | None = None,
-    out_dtype: torch.dtype | None = None,
-) -> Tensor:
-    """Solve by the kernels that the front door chooses."""
-    return sinkhorn(
-        scores,
-        epsilon=EPSILON,
-        num_iters=num_iters,
-        class_marginal=class_marginal,
-        sample_marginal=sample_marginal,
-        relaxation=relaxation,
-        out_dtype=out_dtype,
-        backend="cuda",
-    )
-
-
-def stream(
-    scores: Tensor, num_iters: int, b: Tensor | None = None, a: Tensor | None = None
-) -> Tensor:
-    """Solve by the streaming kernels, whatever the shape."""
-    return solver.solve_with(plans.streaming, scores, EPSILON, num_iters, b, a)
+def each_kernel() -> str:
+    """Run every kernel on a small problem, short enough to be watched by a sanitizer."""
+    worst = 0.0
+    for n, m in ((40, 50), (512, 1000), (300, 70)):
+        scores, b, a = randn(2, n, m), rand(m) + 0.05, rand(n) + 0.05
+        b, a, label = b / b.sum(), a / a.sum(), f"{(n, m)}"
+        wanted = expected(scores, 5)
+        for result in (solve(scores, 5), stream(scores, 5), persist(scores, 5)):
+            worst = _bounded(row_error(result, wanted), 4e-3, label, worst)
+        weighted = solve(scores, 5, class_marginal=b, sample_marginal=a)
+        worst = _bounded(row_error(weighted, expected(scores, 5, b, a)), 1e-4, label, worst)
+        relaxed = solve(scores, 5, relaxation=0.1)
+        wanted = expected(scores, 5, relaxation=0.1)
+        worst = _bounded(row_error(relaxed, wanted), 1e-4, label, worst)
+    return f"largest row error {worst:.1e}"
 
 
 def _compare(
-    run: Callable[[Tensor, int], Tensor],
+    run: Run,
     shapes: list[tuple[int, int, int]],
     *,
     relaxation: float | None = None,

@@ -27,6 +27,7 @@ class Problem(NamedTuple):
             keeps the constraint exact.
         group: processes that hold the other samples of the same problems, or None.
         out_dtype: type of the assignment.
+        storage: type in which a backend may keep the plan from one iteration to the next.
     """
 
     scores: Tensor
@@ -37,6 +38,7 @@ class Problem(NamedTuple):
     relaxation: float | None
     group: ProcessGroup | None
     out_dtype: torch.dtype
+    storage: torch.dtype = torch.float32
 
     @property
     def compute_dtype(self) -> torch.dtype:

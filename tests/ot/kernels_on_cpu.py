@@ -6,6 +6,7 @@ import ctypes
 import functools
 import hashlib
 import math
+import re
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +20,9 @@ from crkd.ot.cuda import launches, plans
 KERNELS = Path(launches.__file__).parents[1] / "kernels"
 HERE = Path(__file__).parent / "on_cpu"
 COMPILER = shutil.which("g++")
+PERSISTENT = -1
+"""Stands for ``persistent.cu`` among the steps of ``streaming.cu``."""
+
 _FOLDER = tempfile.TemporaryDirectory(prefix="crkd-kernels-")
 
 
@@ -40,9 +44,9 @@ def _library(name: str, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
     defines = "".join(f"#define {key} {value}\n" for key, value in constants)
     common = (KERNELS / "common.cuh").read_text()
     kernel = (KERNELS / f"{name}.cu").read_text()
-    kernel = kernel.replace(
-        "extern __shared__ float shared[];", "float* const shared = SHARED_FLOATS;"
-    ).replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
+    shared = r"extern __shared__ (__align__\(16\) )?float shared\[\];"
+    kernel = re.sub(shared, "float* const shared = SHARED_FLOATS;", kernel)
+    kernel = kernel.replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
     text = f'#include "machine.h"\n{defines}{common}{kernel}#include "{HERE / f"{name}_entry.h"}"\n'
     _precompile()
     stem = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -111,8 +115,12 @@ def streaming(
     relaxation: float | None = None,
     out_dtype: torch.dtype | None = None,
     seed: int = 0,
+    persistent: plans.Persistent | None = None,
 ) -> Tensor:
-    """Solve by the launches of ``streaming.cu`` with the given layout."""
+    """Solve by the launches of ``streaming.cu`` with the given layout.
+
+    With a layout of ``persistent.cu``, that kernel makes all iterations between first and last.
+    """
     p, n, m = scores.shape
     out = torch.full((p, n, m), torch.nan, dtype=out_dtype or scores.dtype)
     potentials = torch.full((2 * p * m,), torch.nan)
@@ -121,12 +129,15 @@ def streaming(
     counters = torch.zeros(p * (plan.groups + 1), dtype=torch.int32)
     power = 1.0 if relaxation is None else relaxation / (relaxation + epsilon)
     middle = 1 if relaxation is None else 2
-    for step in (0, *[middle] * (num_iters - 1), 3):
-        constants = {
-            **plan.constants(step),
-            "WEIGHTED": int(a is not None),
-            **_types(scores, out),
-        }
+    types = {"WEIGHTED": int(a is not None), **_types(scores, out)}
+    steps = [middle] * (num_iters - 1) if persistent is None else [PERSISTENT]
+    for step in (0, *steps, 3):
+        if step == PERSISTENT:
+            assert persistent is not None
+            given = (scores, b, a, potentials, counters)
+            _persist(*given, persistent, epsilon, num_iters, types, seed)
+            continue
+        constants = {**plan.constants(step), **types}
         _library("streaming", tuple(constants.items())).run(
             _pointer(scores),
             _pointer(out),
@@ -147,3 +158,36 @@ def streaming(
         )
         assert not counters.any(), "a counter was not left at zero"
     return out
+
+
+def _persist(
+    scores: Tensor,
+    b: Tensor | None,
+    a: Tensor | None,
+    potentials: Tensor,
+    counters: Tensor,
+    plan: plans.Persistent,
+    epsilon: float,
+    num_iters: int,
+    types: dict[str, int],
+    seed: int,
+) -> None:
+    """Make the iterations between the first class step and the result, as the launches would."""
+    p, n, m = scores.shape
+    blocks = plan.together * plan.blocks
+    stored = torch.full((max(1, blocks * plan.stored_bytes),), 0xFF, dtype=torch.uint8)
+    block_sums, factors = torch.full((blocks, m), torch.nan), torch.full((p, m), torch.nan)
+    generations = torch.full((p,), -7, dtype=torch.int32)
+    for first in range(0, p, plan.together):
+        _library("persistent", tuple({**plan.constants, **types}.items())).run(
+            *map(_pointer, (scores, b, a, potentials, stored, block_sums, factors)),
+            *map(_pointer, (counters, generations)),
+            *_numbers(scores.stride(0), scores.stride(1), n, m, num_iters - 1),
+            *_numbers(*_strides(b, a), first),
+            ctypes.c_double(1 / (math.log(2) * epsilon)),
+            min(plan.together, p - first),
+            plan.threads,
+            plan.shared_bytes,
+            seed,
+        )
+        assert not counters.any(), "a counter was not left at zero"

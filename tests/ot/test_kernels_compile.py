@@ -33,9 +33,11 @@ def is_machine_code(code: bytes) -> bool:
 def test_one_block_and_streaming_kernels(architecture: int) -> None:
     plan = plans.resident_layout(64, 50, cluster=1, warps=8)
     assert plan is not None
+    device = plans.Device(architecture, 101376, 1, 84)
     types = {"WEIGHTED": 1, "SCORE_TYPE": 1, "OUT_TYPE": 2}
     for name, constants in [
         ("resident", plan.constants),
+        ("persistent", plans.persistent_layout(8192, 2000, device, blocks=64).constants),
         *[("streaming", plans.Streaming(2, 2, 4, 2).constants(step)) for step in range(4)],
     ]:
         assert is_machine_code(compiler.cubin(name, constants | types, f"sm_{architecture}"))
@@ -44,12 +46,15 @@ def test_one_block_and_streaming_kernels(architecture: int) -> None:
 @pytest.mark.parametrize("shape", [(256, 50), (512, 250), (512, 1000), (1024, 200)])
 @pytest.mark.parametrize("architecture", CLUSTERS)
 def test_cluster_kernels(architecture: int, shape: tuple[int, int]) -> None:
-    plan = plans.resident(*shape, plans.Device(architecture, 232448))
+    plan = plans.resident(*shape, plans.Device(architecture, 232448, 16, 132))
     assert plan is not None
     assert plan.cluster > 1
+    narrow = plans.resident(*shape, plans.Device(architecture, 232448, 8, 132))
+    assert narrow is not None
     types = {"WEIGHTED": 0, "SCORE_TYPE": 0, "OUT_TYPE": 0}
-    code = compiler.cubin("resident", plan.constants | types, f"sm_{architecture}")
-    assert is_machine_code(code)
+    for layout in {plan, narrow}:
+        code = compiler.cubin("resident", layout.constants | types, f"sm_{architecture}")
+        assert is_machine_code(code)
 
 
 def test_the_cache_is_used_and_can_be_missing(

@@ -6,6 +6,7 @@ orders also speak against missing barriers.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from types import ModuleType
@@ -26,6 +27,11 @@ CASES = {
     "idle block": (9, 40, 8, 1, 32, 64),
 }
 
+SPLIT = {
+    "shares of the classes": (40, 50, 4, 2, 16, 64),
+    "blocks without a share": (17, 20, 16, 1, 8, 64),
+}
+
 STREAMS = {
     # n, m, columns, team, chunks, chunks per group
     "one chunk": (40, 11, 1, 1, 1, 1),
@@ -33,6 +39,14 @@ STREAMS = {
     "two warps a row": (33, 70, 2, 2, 3, 3),
     "whole block a row": (9, 513, 4, 8, 3, 2),
     "idle chunk": (9, 5, 1, 1, 4, 2),
+}
+
+PERSISTENT = {
+    # n, m, blocks, warps, rows of a team in registers, shared memory of a block in bytes
+    "all in registers": (14, 30, 2, 2, 8, 20000),
+    "three places": (100, 300, 3, 4, 4, 40000),
+    "a whole block a row": (23, 700, 2, 4, 4, 36000),
+    "idle blocks": (5, 40, 4, 1, 4, 20000),
 }
 
 
@@ -48,17 +62,18 @@ def scores_of(kind: str, n: int, m: int) -> Tensor:
     return scores
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, *SPLIT])
 def test_resident_kernel_matches_the_loop(
     name: str,
     kernels_on_cpu: ModuleType,
     float64_loop: Callable[..., Tensor],
     row_error: Callable[[Tensor, Tensor], float],
 ) -> None:
-    n, m, cluster, warps, lanes, registers = CASES[name]
+    n, m, cluster, warps, lanes, registers = (CASES | SPLIT)[name]
     plan = plans.resident_layout(
         n, m, cluster=cluster, warps=warps, lanes=lanes, registers=registers
     )
+    plan = plan._replace(split=name in SPLIT)
     for kind, num_iters in itertools.product(("plain", "wide", "stress"), (1, 3, 8)):
         scores = scores_of(kind, n, m)
         results = [
@@ -94,6 +109,39 @@ def test_streaming_kernels_match_the_loop(
         assert row_error(results[0], expected) <= tolerance
 
 
+@pytest.mark.parametrize("name", PERSISTENT)
+def test_persistent_kernel_matches_the_loop(
+    name: str,
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    """The copy of the plan is rounded to 8 bits; the result, unlike with short scores, is not."""
+    n, m, blocks, warps, kept, shared = PERSISTENT[name]
+    device = plans.Device(90, shared, 1, 2 * blocks)
+    layout = plans.persistent_layout(n, m, device, blocks=blocks, warps=warps, kept=kept)
+    assert layout.shared_bytes <= shared
+    first_and_last = plans.streaming(n, m)
+    for kind, num_iters in (("plain", 4), ("stress", 6)):
+        scores = torch.cat([scores_of(kind, n, m), scores_of("plain", n, m)[:1]])
+        results = [
+            kernels_on_cpu.streaming(
+                scores,
+                first_and_last,
+                epsilon=0.05,
+                num_iters=num_iters,
+                seed=seed,
+                persistent=layout,
+            )
+            for seed in (0, 1)
+        ]
+        assert torch.equal(*results)
+        expected = float64_loop(scores, 0.05, num_iters)
+        error = row_error(results[0], expected)
+        assert error <= 3e-3, kind
+        assert row_error(float64_loop(scores.bfloat16(), 0.05, num_iters), expected) > 5 * error
+
+
 @pytest.mark.parametrize("kernel", ["resident", "streaming"])
 def test_marginals_strides_and_types(
     kernel: str,
@@ -123,16 +171,19 @@ def test_marginals_strides_and_types(
         assert row_error(result, float64_loop(short, 0.1, 4, b, a)) <= 5e-3
 
 
-@pytest.mark.parametrize("kernel", ["resident", "streaming"])
+@pytest.mark.parametrize("kernel", ["resident", "streaming", "persistent"])
 def test_nan_stays_within_its_problem(kernel: str, kernels_on_cpu: ModuleType) -> None:
     torch.manual_seed(0)
     scores = torch.randn(2, 20, 6)
-    plan = (
-        plans.resident_layout(20, 6, cluster=2, warps=1, lanes=8)
-        if kernel == "resident"
-        else plans.Streaming(1, 1, 2, 2)
-    )
-    solve = getattr(kernels_on_cpu, kernel)
+    plan = plans.Streaming(1, 1, 2, 2)
+    solve = kernels_on_cpu.streaming
+    if kernel == "resident":
+        plan = plans.resident_layout(20, 6, cluster=2, warps=1, lanes=8)
+        solve = kernels_on_cpu.resident
+    if kernel == "persistent":
+        device = plans.Device(90, 20000, 1, 4)
+        layout = plans.persistent_layout(20, 6, device, blocks=2, warps=1)
+        solve = functools.partial(solve, persistent=layout)
     clean = solve(scores, plan, epsilon=0.1, num_iters=3)
     scores[1, 7, 2] = torch.nan
     result = solve(scores, plan, epsilon=0.1, num_iters=3)
@@ -152,7 +203,9 @@ def test_any_finite_score_is_safe(size: float, kernels_on_cpu: ModuleType) -> No
         torch.testing.assert_close(result.sum(-1), torch.ones(1, 20))
 
 
+@pytest.mark.parametrize("split", [False, True])
 def test_factors_that_wander_are_absorbed(
+    split: bool,
     kernels_on_cpu: ModuleType,
     float64_loop: Callable[..., Tensor],
     row_error: Callable[[Tensor, Tensor], float],
@@ -165,5 +218,26 @@ def test_factors_that_wander_are_absorbed(
     a[5] = 1.0
     a /= a.sum()
     plan = plans.resident_layout(n, m, cluster=2, warps=1, lanes=8)
+    plan = plan._replace(split=split)
     result = kernels_on_cpu.resident(scores, plan, epsilon=0.05, num_iters=60, a=a)
     assert row_error(result, float64_loop(scores, 0.05, 60, a=a)) <= 5e-4
+
+
+def test_persistent_kernel_builds_its_copy_again_when_factors_wander(
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    n, m = 40, 30
+    scores = -(torch.arange(n)[:, None] / n - (torch.arange(m) / m) ** 3).abs()[None] * 40
+    a = torch.full((n,), 1e-4)
+    a[5], a[7] = 1.0, 0.0
+    a /= a.sum()
+    b = torch.rand(m, generator=torch.Generator().manual_seed(0))
+    b[3] = 0
+    b /= b.sum()
+    layout = plans.persistent_layout(n, m, plans.Device(90, 20000, 1, 2), blocks=2, warps=2, kept=4)
+    result = kernels_on_cpu.streaming(
+        scores, plans.streaming(n, m), epsilon=0.05, num_iters=30, a=a, b=b, persistent=layout
+    )
+    assert row_error(result, float64_loop(scores, 0.05, 30, b, a)) <= 4e-3

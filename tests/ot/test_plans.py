@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from crkd.ot.cuda import plans
 
 DEVICES = [
-    plans.Device(80, 166912),
-    plans.Device(86, 101376),
-    plans.Device(90, 232448),
-    plans.Device(100, 232448),
-    plans.Device(120, 101376),
+    plans.Device(80, 166912, 1, 108),
+    plans.Device(86, 101376, 1, 84),
+    plans.Device(90, 232448, 16, 132),
+    plans.Device(100, 232448, 8, 132),
+    plans.Device(120, 101376, 1, 84),
 ]
 
 
@@ -28,7 +28,7 @@ def test_resident_layouts_cover_and_fit(n: int, m: int, device: plans.Device) ->
     assert (plan.columns - 1) * plan.lanes < m <= plan.columns * plan.lanes
     assert plan.shared_bytes <= device.shared_bytes
     assert plan.threads <= 1024
-    assert plan.cluster in ((1, 2, 4, 8) if device.has_clusters else (1,))
+    assert plan.cluster <= device.largest_cluster
 
 
 @given(st.integers(1, 20000), st.integers(1, 17000))
@@ -44,15 +44,40 @@ def test_streaming_layouts_cover(n: int, m: int) -> None:
     assert plan.shared_bytes <= 48 * 1024
 
 
+@given(st.integers(1, 20000), st.integers(1, 9000), st.sampled_from(DEVICES))
+def test_persistent_layouts_cover_and_fit(n: int, m: int, device: plans.Device) -> None:
+    plan = plans.persistent(n, m, device)
+    if plan is None:
+        assert m > 4096
+        return
+    assert 8 * plan.quads * plan.team * 32 >= m
+    assert plan.blocks * plan.together <= device.multiprocessors
+    assert plan.shared_bytes <= device.shared_bytes
+    rows = plan.kept + plan.shared + plan.stored
+    assert plan.blocks * (plan.warps // plan.team) * rows >= n
+    assert plan.kept % 4 == plan.shared % 4 == plan.stored % 4 == 0
+
+
 def test_layouts_know_nothing_of_the_number_of_problems() -> None:
     """Hence the order of sums, and every bit, is the same whatever else runs."""
     assert list(inspect.signature(plans.resident).parameters) == ["n", "m", "device"]
     assert list(inspect.signature(plans.streaming).parameters) == ["n", "m"]
+    assert list(inspect.signature(plans.persistent).parameters) == ["n", "m", "device"]
 
 
 def test_the_shapes_of_the_benchmark() -> None:
-    hopper = plans.Device(90, 232448)
+    hopper = plans.Device(90, 232448, 16, 132)
     for shape in ((256, 50), (512, 250), (512, 1000), (1024, 200)):
         assert plans.resident(*shape, hopper) is not None
     assert plans.resident(8192, 2000, hopper) is None
+    third = plans.resident(512, 1000, hopper)
+    assert third is not None
+    assert (third.cluster, third.rows_in_registers) == (16, third.rows)
+    assert third.split
+
+
+def test_a_device_that_grants_fewer_blocks_a_cluster_still_has_a_layout() -> None:
+    plan = plans.resident(512, 1000, plans.Device(90, 232448, 8, 132))
+    assert plan is not None
+    assert plan.cluster == 8
     assert plans.streaming(8192, 2000) is not None

@@ -69,6 +69,7 @@ def _solve(problem: Problem) -> Tensor:
         problem.sample_marginal,
         problem.relaxation,
         problem.out_dtype,
+        problem.storage,
     )
     # The dispatcher costs as much as the launch; it is needed for tracing alone.
     if torch.compiler.is_compiling() or type(problem.scores) is not Tensor:
@@ -86,17 +87,10 @@ def _bind(problem: Problem) -> Callable[[Tensor], Tensor] | None:
         or problem.sample_marginal is not None
     ):
         return None
-    _, n, m = scores.shape
-    kind = launches.Kind(
-        scores.device.index,
-        n,
-        m,
-        scores.dtype,
-        problem.out_dtype,
-        problem.relaxation is not None,
-        False,
-    )
-    return solver.bind(kind, problem.epsilon, problem.num_iters)
+    relaxed = problem.relaxation is not None
+    kind = solver.kind_of(scores, problem.out_dtype, problem.storage, relaxed=relaxed)
+    call = solver.call_of(problem.epsilon, problem.num_iters, relaxation=problem.relaxation)
+    return solver.bind(kind, call)
 
 
 BACKENDS.register("cuda")(Backend(_obstacles, _solve, _bind))

@@ -1,4 +1,4 @@
-"""The launches of both kernel families on PyTorch's current stream."""
+"""A kernel and its launch on PyTorch's current stream."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from crkd.ot.cuda import compiler, plans
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Scores that the kernels read and results that they write, with their numbers there."""
+
+CLUSTERED = (90, 100, 103)
+"""Architectures on which blocks form clusters that read each other's shared memory."""
 
 _streams: dict[tuple[int, int], Any] = {}
 _counters: dict[tuple[int, int], Tensor] = {}
@@ -28,6 +31,7 @@ class Kind(NamedTuple):
         out: type of the result.
         relaxed: whether the class step is relaxed.
         weighted: whether a sample marginal is given.
+        short: whether the plan may be kept in bfloat16 between iterations.
     """
 
     device: int
@@ -37,6 +41,29 @@ class Kind(NamedTuple):
     out: torch.dtype
     relaxed: bool
     weighted: bool
+    short: bool
+
+
+class Call(NamedTuple):
+    """What one solve asks for besides its scores.
+
+    Attributes:
+        num_iters: iterations, at least 1.
+        scale: log2(e) / epsilon.
+        power: power of the class step, 1 unless it is relaxed.
+        class_address: where the class marginal lies; 0 if uniform.
+        class_stride: entries from one problem's class marginal to the next.
+        sample_address: the same for the sample marginal.
+        sample_stride: likewise.
+    """
+
+    num_iters: int
+    scale: float
+    power: float = 1.0
+    class_address: int = 0
+    class_stride: int = 0
+    sample_address: int = 0
+    sample_stride: int = 0
 
 
 @functools.cache
@@ -45,119 +72,59 @@ def device(index: int) -> plans.Device:
     properties = torch.cuda.get_device_properties(index)
     # PyTorch's type stubs do not list this attribute.
     shared_bytes: int = getattr(properties, "shared_memory_per_block_optin")  # noqa: B009
-    return plans.Device(10 * properties.major + properties.minor, shared_bytes)
+    architecture = 10 * properties.major + properties.minor
+    return plans.Device(
+        architecture,
+        shared_bytes,
+        16 if architecture in CLUSTERED else 1,
+        properties.multi_processor_count,
+    )
 
 
-class ResidentRun:
-    """Enqueues the one launch of ``resident.cu``."""
+class Kernel:
+    """One loaded kernel ``sinkhorn_NAME`` of ``NAME.cu`` and how it is launched.
 
-    def __init__(self, kind: Kind, plan: plans.Resident) -> None:
-        constants = {**plan.constants, **_types(kind)}
-        code = compiler.cubin("resident", constants, _architecture(kind))
-        self.kernel = compiler.load(code, "sinkhorn_resident", plan.shared_bytes, plan.cluster)
-        self.plan = plan
-        self.index = kind.device
-        self._configs: dict[int, Any] = {}
+    Args:
+        kind: what it is compiled for.
+        name: file of the kernel, without ``.cu``.
+        plan: its layout.
+        constants: compile-time constants of the layout.
+        cluster: blocks of a cluster.
+        cooperative: whether all blocks must be on the device at once.
+    """
 
-    def config(self, problems: int) -> Any:
-        """Return the launch configuration for so many problems."""
-        if problems not in self._configs:
-            cluster = self.plan.cluster if self.plan.cluster > 1 else None
-            self._configs[problems] = _config(
-                problems, cluster, self.plan.threads, self.plan.shared_bytes
-            )
-        return self._configs[problems]
-
-    def __call__(
+    def __init__(
         self,
-        scores: Tensor,
-        out: Tensor,
-        class_marginal: tuple[int, int],
-        sample_marginal: tuple[int, int],
-        num_iters: int,
-        scale: float,
-        power: float,
+        kind: Kind,
+        name: str,
+        plan: plans.Resident | plans.Streaming | plans.Persistent,
+        constants: dict[str, int],
+        *,
+        cluster: int = 1,
+        cooperative: bool = False,
     ) -> None:
-        """Enqueue the launch; marginals are (address, stride) pairs."""
-        p, n, m = scores.shape
-        compiler.core().launch(
-            current_stream(self.index),
-            self.config(p),
-            self.kernel,
-            scores.data_ptr(),
-            out.data_ptr(),
-            class_marginal[0],
-            sample_marginal[0],
-            scores.stride(0),
-            scores.stride(1),
-            n,
-            m,
-            num_iters,
-            class_marginal[1],
-            sample_marginal[1],
-            scale,
-        )
-
-
-class StreamingRun:
-    """Enqueues the T + 1 launches of ``streaming.cu``."""
-
-    def __init__(self, kind: Kind, plan: plans.Streaming) -> None:
-        self.plan = plan
-        self.index = kind.device
-        self.first, self.middle, self.last = (
-            compiler.load(
-                compiler.cubin(
-                    "streaming", {**plan.constants(step), **_types(kind)}, _architecture(kind)
-                ),
-                "sinkhorn_streaming",
-                plan.shared_bytes,
-                1,
+        architecture = f"sm_{device(kind.device).architecture}"
+        code = compiler.cubin(name, {**constants, **_types(kind)}, architecture)
+        self._kernel = compiler.load(code, f"sinkhorn_{name}", plan.shared_bytes, cluster)
+        self._index = kind.device
+        self._launch = compiler.core().launch
+        self._config = functools.cache(
+            functools.partial(
+                _config,
+                cluster=cluster if cluster > 1 else None,
+                block=plan.threads,
+                shmem_size=plan.shared_bytes,
+                cooperative=cooperative,
             )
-            for step in (0, 2 if kind.relaxed else 1, 3)
         )
 
-    def __call__(
-        self,
-        scores: Tensor,
-        out: Tensor,
-        class_marginal: tuple[int, int],
-        sample_marginal: tuple[int, int],
-        num_iters: int,
-        scale: float,
-        power: float,
-    ) -> None:
-        """Enqueue the launches; marginals are (address, stride) pairs."""
-        p, n, m = scores.shape
-        plan = self.plan
-        sizes = (2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m)
-        workspace = torch.empty(sum(sizes), dtype=torch.float32, device=scores.device)
-        start = workspace.data_ptr()
-        arguments = (
-            scores.data_ptr(),
-            out.data_ptr(),
-            class_marginal[0],
-            sample_marginal[0],
-            start,
-            start + 4 * sizes[0],
-            start + 4 * (sizes[0] + sizes[1]),
-            _zeroed(self.index, p * (plan.groups + 1)).data_ptr(),
-            scores.stride(0),
-            scores.stride(1),
-            n,
-            m,
-            plan.chunks,
-            plan.chunks_per_group,
-            class_marginal[1],
-            sample_marginal[1],
-            scale,
-            power,
-        )
-        stream = current_stream(self.index)
-        config = _config(p * plan.chunks, None, plan.threads, plan.shared_bytes)
-        kernels = [self.first, *[self.middle] * (num_iters - 1), self.last]
-        for kernel in kernels:
-            compiler.core().launch(stream, config, kernel, *arguments)
+    def __call__(self, grid: int, *arguments: float) -> None:
+        """Enqueue one launch of ``grid`` clusters or, without clusters, blocks."""
+        self._launch(current_stream(self._index), self._config(grid), self._kernel, *arguments)
+
+    def clusters_at_once(self) -> int:
+        """Return how many clusters the device runs at the same time."""
+        return int(self._kernel.occupancy.max_active_clusters(self._config(1)))
 
 
 def _types(kind: Kind) -> dict[str, int]:
@@ -168,23 +135,24 @@ def _types(kind: Kind) -> dict[str, int]:
     }
 
 
-def _architecture(kind: Kind) -> str:
-    return f"sm_{device(kind.device).architecture}"
+def _config(grid: int, *, cooperative: bool, **layout: int | None) -> Any:
+    """Return a launch configuration in the words of the installed version of ``cuda.core``.
 
-
-def _config(grid: int, cluster: int | None, block: int, shared_bytes: int) -> Any:
-    """Return a launch configuration, with overlap of successive launches where it exists."""
-    make = functools.partial(
-        compiler.core().LaunchConfig,
-        grid=grid,
-        cluster=cluster,
-        block=block,
-        shmem_size=shared_bytes,
+    Raises:
+        RuntimeError: all blocks shall run at once, which that version cannot ask for.
+    """
+    # Successive launches overlap where that exists; a cooperative one waits for its turn.
+    extras: list[dict[str, bool]] = (
+        [{"is_cooperative": True}, {"cooperative_launch": True}]
+        if cooperative
+        else [{"programmatic_stream_serialization": True}, {}]
     )
-    try:
-        return make(programmatic_stream_serialization=True)
-    except TypeError:
-        return make()
+    for extra in extras:
+        try:
+            return compiler.core().LaunchConfig(grid=grid, **layout, **extra)
+        except TypeError:
+            continue
+    raise RuntimeError("this cuda-core has no cooperative launches; install a later one")
 
 
 def current_stream(index: int) -> Any:
@@ -205,17 +173,17 @@ def _raw_stream(index: int) -> int:
     return int(torch.cuda.current_stream(index).cuda_stream)
 
 
-def _zeroed(index: int, count: int) -> Tensor:
+def zeroed(device: torch.device, count: int) -> Tensor:
     """Return ``count`` counters that are zero now and that the kernels leave at zero.
 
     Launches of one stream follow each other and can share them. A captured graph may be replayed
     on any stream, therefore it has counters of its own, and zeroes them in each replay.
     """
     if torch.cuda.is_current_stream_capturing():
-        return torch.zeros(count, dtype=torch.int32, device=f"cuda:{index}")
-    key = (index, _raw_stream(index))
+        return torch.zeros(count, dtype=torch.int32, device=device)
+    key = (device.index, _raw_stream(device.index))
     counters = _counters.get(key)
     if counters is None or len(counters) < count:
-        counters = torch.zeros(max(count, 4096), dtype=torch.int32, device=f"cuda:{index}")
+        counters = torch.zeros(max(count, 4096), dtype=torch.int32, device=device)
         _counters[key] = counters
     return counters

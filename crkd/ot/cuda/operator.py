@@ -13,7 +13,8 @@ from crkd.ot.problem import Problem
 
 _SCHEMA = (
     "sinkhorn(Tensor scores, float epsilon, int num_iters, Tensor? class_marginal, "
-    "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype) -> Tensor"
+    "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype, ScalarType storage) "
+    "-> Tensor"
 )
 
 
@@ -25,6 +26,7 @@ def _on_cpu(
     sample_marginal: Tensor | None,
     relaxation: float | None,
     out_dtype: torch.dtype,
+    storage: torch.dtype,
 ) -> Tensor:
     problem = Problem(
         scores,
@@ -35,6 +37,7 @@ def _on_cpu(
         relaxation,
         None,
         out_dtype,
+        storage,
     )
     return reference.solve(problem).to(out_dtype).contiguous()
 
@@ -47,6 +50,7 @@ def _shape(
     sample_marginal: Tensor | None,
     relaxation: float | None,
     out_dtype: torch.dtype,
+    storage: torch.dtype,
 ) -> Tensor:
     return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 _REGISTERS = 64
 """Entries of the plan that one thread keeps in registers."""
 
+_READ_BY_ALL = 16384
+"""Bytes of class masses that every block of a cluster may read without asking for a share."""
 
 LARGEST_M = 16384
 """Most classes that the streaming kernels take: 32 warps a row, 16 columns a lane."""
@@ -23,15 +25,14 @@ class Device(NamedTuple):
     Attributes:
         architecture: compute capability, 10 * major + minor.
         shared_bytes: dynamic shared memory that one block may have.
+        largest_cluster: most blocks that can read each other's shared memory; 1 if none can.
+        multiprocessors: how many there are.
     """
 
     architecture: int
     shared_bytes: int
-
-    @property
-    def has_clusters(self) -> bool:
-        """Say whether blocks can form clusters that read each other's shared memory."""
-        return self.architecture in (90, 100, 103)
+    largest_cluster: int
+    multiprocessors: int
 
 
 class Resident(NamedTuple):
@@ -45,6 +46,7 @@ class Resident(NamedTuple):
         rows_in_registers: row steps kept in registers (TRR), the others in shared memory.
         cluster: blocks that share a problem (CLUSTER).
         blocks_per_sm: blocks that shall fit a multiprocessor.
+        split: whether each block adds up a share of the classes for the others (SPLIT).
     """
 
     warps: int
@@ -54,6 +56,7 @@ class Resident(NamedTuple):
     rows_in_registers: int
     cluster: int
     blocks_per_sm: int
+    split: bool
 
     @property
     def threads(self) -> int:
@@ -77,6 +80,7 @@ class Resident(NamedTuple):
             "TR": self.rows,
             "TRR": self.rows_in_registers,
             "CLUSTER": self.cluster,
+            "SPLIT": int(self.split),
             "BLOCKS_PER_SM": self.blocks_per_sm,
         }
 
@@ -119,6 +123,62 @@ class Streaming(NamedTuple):
         return {"STEP": step, "TC": self.columns, "TEAM": self.team}
 
 
+class Persistent(NamedTuple):
+    """Layout of ``persistent.cu``.
+
+    Attributes:
+        quads: groups of eight columns of a lane (QUADS).
+        team: warps of a row (TEAM).
+        warps: warps of a block (WARPS).
+        kept: rows of a team in registers (KEPT).
+        shared: rows of a team in shared memory (SHARED).
+        stored: rows of a team in global memory.
+        blocks: blocks of a problem (BLOCKS).
+        together: problems that fit the device at once.
+    """
+
+    quads: int
+    team: int
+    warps: int
+    kept: int
+    shared: int
+    stored: int
+    blocks: int
+    together: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        padded = 8 * self.quads * self.team * 32
+        return (
+            16 * self.shared * self.quads * self.threads
+            + 4 * (3 * padded + max(padded, self.threads))
+            + 32 * self.warps
+        )
+
+    @property
+    def stored_bytes(self) -> int:
+        """Global memory of a block."""
+        return 16 * self.stored * self.quads * self.threads
+
+    @property
+    def constants(self) -> dict[str, int]:
+        """Compile-time constants of the kernel."""
+        return {
+            "WARPS": self.warps,
+            "TEAM": self.team,
+            "QUADS": self.quads,
+            "KEPT": self.kept,
+            "SHARED": self.shared,
+            "BLOCKS": self.blocks,
+        }
+
+
 def resident(n: int, m: int, device: Device) -> Resident | None:
     """Return the layout that keeps a whole problem on the chip, or None if none does."""
     for cluster in _cluster_sizes(n * m, device):
@@ -134,13 +194,13 @@ def resident(n: int, m: int, device: Device) -> Resident | None:
 def _cluster_sizes(entries: int, device: Device) -> list[int]:
     """Return the cluster sizes to try, the best first.
 
-    About 2048 entries keep a block of 512 threads busy. More than 8 blocks a cluster are not
-    granted everywhere.
+    About 2048 entries keep a block of 512 threads busy. 8 blocks are granted everywhere and
+    exchange faster than 16; those pay once 8 could not hold the problem in registers.
     """
-    if not device.has_clusters:
-        return [1]
-    best = next((size for size in (1, 2, 4) if entries <= 2048 * size), 8)
-    return [size for size in (1, 2, 4, 8) if size >= best]
+    enough = ((1, 2048), (2, 4096), (4, 8192), (8, 8 * 512 * _REGISTERS))
+    best = next((size for size, most in enough if entries <= most), 16)
+    limit = device.largest_cluster
+    return [size for size in (1, 2, 4, 8, 16) if min(best, limit) <= size <= limit]
 
 
 def _lanes(m: int) -> int:
@@ -166,7 +226,8 @@ def resident_layout(
     if rows is None or columns > registers:
         return None
     kept = min(rows, registers // columns)
-    return Resident(warps, lanes, columns, rows, kept, cluster, blocks_per_sm)
+    split = 4 * cluster * columns * lanes > _READ_BY_ALL
+    return Resident(warps, lanes, columns, rows, kept, cluster, blocks_per_sm, split)
 
 
 def streaming(n: int, m: int) -> Streaming | None:
@@ -180,3 +241,27 @@ def streaming(n: int, m: int) -> Streaming | None:
     rows_at_once = (8 // team or 1) * (4 if columns <= 4 else 2 if columns <= 8 else 1)
     chunks = max(1, min(128, math.ceil(n * m / 2048), math.ceil(n / rows_at_once)))
     return Streaming(columns, team, chunks, max(1, math.isqrt(chunks - 1) + 1))
+
+
+def persistent(n: int, m: int, device: Device) -> Persistent | None:
+    """Return the layout of the persistent kernel, or None if the device or M rules it out."""
+    blocks = 64
+    if m > 16 * 512 or device.multiprocessors < blocks:
+        return None
+    plan = persistent_layout(n, m, device, blocks=blocks)
+    return plan if plan.shared_bytes <= device.shared_bytes else None
+
+
+def persistent_layout(
+    n: int, m: int, device: Device, *, blocks: int, warps: int = 16, kept: int = 4
+) -> Persistent:
+    """Return the layout for a given number of blocks; M is at most 512 * ``warps``."""
+    quads = 1 if m <= 256 else 2
+    team = next(size for size in (1, 2, 4, 8, 16) if m <= 256 * quads * size)
+    teams = warps // team
+    rows = 4 * math.ceil(math.ceil(n / blocks) / (4 * teams))
+    together = device.multiprocessors // blocks
+    plan = Persistent(quads, team, warps, kept, 0, 0, blocks, together)
+    room = (device.shared_bytes - plan.shared_bytes) // (16 * quads * plan.threads)
+    shared = max(0, min(rows - kept, room // 4 * 4))
+    return plan._replace(shared=shared, stored=max(0, rows - kept - shared))

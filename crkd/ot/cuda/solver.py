@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crkd.ot.cuda import compiler, launches, plans
-from crkd.ot.cuda.launches import Kind, ResidentRun, StreamingRun
+from crkd.ot.cuda import launches, plans
+from crkd.ot.cuda.launches import Kind
+from crkd.ot.cuda.runs import Call, ResidentRun, StreamingRun
 
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
 
@@ -23,76 +24,76 @@ def solve(
     sample_marginal: Tensor | None,
     relaxation: float | None,
     out_dtype: torch.dtype,
+    storage: torch.dtype,
 ) -> Tensor:
     """Return the assignment ``(P, N, M)``, contiguous; ``scores`` lie on a CUDA device.
 
     Raises:
         RuntimeError: a CUDA graph is being captured and these kernels were never run before.
     """
-    p, n, m = scores.shape
-    out = torch.empty((p, n, m), dtype=out_dtype, device=scores.device)
-    if out.numel() == 0:
-        return out
+    if scores.numel() == 0:
+        return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
     if scores.stride(2) != 1:
         scores = scores.contiguous()
-    kind = Kind(
-        scores.device.index,
-        n,
-        m,
-        scores.dtype,
-        out_dtype,
-        relaxation is not None,
-        sample_marginal is not None,
-    )
+    relaxed, weighted = relaxation is not None, sample_marginal is not None
+    kind = kind_of(scores, out_dtype, storage, relaxed=relaxed, weighted=weighted)
     run = _ready.get(kind) or prepare(kind)
     with torch.cuda.device(kind.device):
-        run(
-            scores,
-            out,
-            _rows(class_marginal),
-            _rows(sample_marginal),
-            num_iters,
-            1.0 / (math.log(2) * epsilon),
-            1.0 if relaxation is None else relaxation / (relaxation + epsilon),
-        )
+        call = call_of(epsilon, num_iters, class_marginal, sample_marginal, relaxation)
+        return solve_with(run, scores, call, out_dtype)
+
+
+def bind(kind: Kind, call: Call) -> Callable[[Tensor], Tensor]:
+    """Return a function for scores of one kind with nothing left to look up.
+
+    It expects contiguous rows on the current device. The kernels must have been prepared.
+    """
+    run = _ready[kind]
+
+    def solve_bound(scores: Tensor) -> Tensor:
+        return solve_with(run, scores, call, kind.out)
+
+    return solve_bound
+
+
+def solve_with(
+    run: ResidentRun | StreamingRun, scores: Tensor, call: Call, out_dtype: torch.dtype
+) -> Tensor:
+    """Enqueue ``run`` on the current device and return its result."""
+    out = torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
+    run(scores, out, call)
     return out
 
 
-def bind(kind: Kind, epsilon: float, num_iters: int) -> Callable[[Tensor], Tensor] | None:
-    """Return a function for scores of one shape and uniform marginals, with little overhead.
+def kind_of(
+    scores: Tensor,
+    out_dtype: torch.dtype,
+    storage: torch.dtype,
+    *,
+    relaxed: bool = False,
+    weighted: bool = False,
+) -> Kind:
+    """Return which machine code solves such scores ``(P, N, M)``."""
+    _, n, m = scores.shape
+    short = storage == torch.bfloat16 and not relaxed
+    return Kind(scores.device.index, n, m, scores.dtype, out_dtype, relaxed, weighted, short)
 
-    It expects contiguous rows on the current device. None if the streaming kernels, whose many
-    launches outweigh any overhead, are the ones for this shape.
-    """
-    run = _ready[kind]
-    if not isinstance(run, ResidentRun):
-        return None
-    scale = 1.0 / (math.log(2) * epsilon)
-    launch, kernel = compiler.core().launch, run.kernel
 
-    def solve_bound(scores: Tensor) -> Tensor:
-        out = torch.empty(scores.shape, dtype=kind.out, device=scores.device)
-        p, n, m = scores.shape
-        launch(
-            launches.current_stream(kind.device),
-            run.config(p),
-            kernel,
-            scores.data_ptr(),
-            out.data_ptr(),
-            0,
-            0,
-            scores.stride(0),
-            scores.stride(1),
-            n,
-            m,
-            num_iters,
-            0,
-            0,
-            scale,
-        )
-        return out
-
-    return solve_bound
+def call_of(
+    epsilon: float,
+    num_iters: int,
+    class_marginal: Tensor | None = None,
+    sample_marginal: Tensor | None = None,
+    relaxation: float | None = None,
+) -> Call:
+    """Return what the kernels need to know of one solve."""
+    return Call(
+        num_iters,
+        1.0 / (math.log(2) * epsilon),
+        1.0 if relaxation is None else relaxation / (relaxation + epsilon),
+        *_rows(class_marginal),
+        *_rows(sample_marginal),
+    )
 
 
 def _rows(marginal: Tensor | None) -> tuple[int, int]:
@@ -100,38 +101,6 @@ def _rows(marginal: Tensor | None) -> tuple[int, int]:
     if marginal is None:
         return 0, 0
     return marginal.data_ptr(), marginal.shape[1] if marginal.ndim == 2 else 0
-
-
-def solve_with(
-    layout: Callable[[int, int], plans.Streaming | None],
-    scores: Tensor,
-    epsilon: float,
-    num_iters: int,
-    class_marginal: Tensor | None = None,
-    sample_marginal: Tensor | None = None,
-) -> Tensor:
-    """Solve by the streaming kernels in a layout of the caller's choice, for checks and timing.
-
-    Raises:
-        RuntimeError: there is no such layout.
-    """
-    _, n, m = scores.shape
-    plan = layout(n, m)
-    if plan is None:
-        raise RuntimeError(f"no layout for N={n}, M={m}")
-    weighted = sample_marginal is not None
-    kind = Kind(scores.device.index, n, m, scores.dtype, scores.dtype, False, weighted)
-    out = torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
-    _streaming_run(kind, plan)(
-        scores,
-        out,
-        _rows(class_marginal),
-        _rows(sample_marginal),
-        num_iters,
-        1.0 / (math.log(2) * epsilon),
-        1.0,
-    )
-    return out
 
 
 def prepare(kind: Kind) -> ResidentRun | StreamingRun:
@@ -146,22 +115,37 @@ def prepare(kind: Kind) -> ResidentRun | StreamingRun:
             "captures them: call sinkhorn once on scores of this shape and type beforehand"
         )
     with torch.cuda.device(kind.device):
-        plan = (
-            None if kind.relaxed else plans.resident(kind.n, kind.m, launches.device(kind.device))
-        )
-        if plan is not None:
-            run: ResidentRun | StreamingRun = ResidentRun(kind, plan)
-        else:
-            layout = plans.streaming(kind.n, kind.m)
-            if layout is None:
-                raise RuntimeError(
-                    f"the kernels take at most {plans.LARGEST_M} classes, got {kind.m}"
-                )
-            run = _streaming_run(kind, layout)
-    _ready[kind] = run
+        run = _ready[kind] = _resident_run(kind) or streaming_run(kind)
     return run
 
 
+def _resident_run(kind: Kind) -> ResidentRun | None:
+    """Return the launch that keeps a problem on the chip, or None if no layout does."""
+    if kind.relaxed:
+        return None
+    device = launches.device(kind.device)
+    # A part of a device, or one with few multiprocessors in working order, may refuse clusters
+    # of 16 blocks, which only the loaded kernel can tell.
+    for limit in sorted({device.largest_cluster, min(8, device.largest_cluster)}, reverse=True):
+        plan = plans.resident(kind.n, kind.m, device._replace(largest_cluster=limit))
+        if plan is None:
+            return None
+        run = ResidentRun(kind, plan)
+        if plan.cluster <= 8 or run.kernel.clusters_at_once() > 0:
+            return run
+    return None
+
+
 @functools.cache
-def _streaming_run(kind: Kind, plan: plans.Streaming) -> StreamingRun:
-    return StreamingRun(kind, plan)
+def streaming_run(kind: Kind) -> StreamingRun:
+    """Return the launches that read the scores from memory in each iteration.
+
+    Raises:
+        RuntimeError: there are more classes than the kernels take.
+    """
+    plan = plans.streaming(kind.n, kind.m)
+    if plan is None:
+        raise RuntimeError(f"the kernels take at most {plans.LARGEST_M} classes, got {kind.m}")
+    device = launches.device(kind.device)
+    persistent = plans.persistent(kind.n, kind.m, device) if kind.short else None
+    return StreamingRun(kind, plan, persistent)

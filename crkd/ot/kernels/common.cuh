@@ -36,3 +36,25 @@ __device__ __forceinline__ float class_factor(float wanted, float mass) {
     if (mass != mass) return mass;
     return mass < 1e-37f || wanted == 0.0f ? 0.0f : fminf(wanted * reciprocal(mass), 1e30f);
 }
+
+// Sums COUNT values each over groups of LANES lanes. Lane l ends with the sum of value
+// (l & (COUNT - 1)); halving the set at each exchange needs far fewer shuffles than COUNT sums.
+template <int COUNT, int LANES>
+__device__ __forceinline__ float sum_over_lanes(float (&value)[COUNT], int lane) {
+    int offset = 1;
+#pragma unroll
+    for (int half = COUNT / 2; half >= 1; half /= 2, offset *= 2) {
+        const bool upper = lane & offset;
+#pragma unroll
+        for (int i = 0; i < half; i++) {
+            // Values of even index stay with lanes whose bit is 0, odd ones with the others.
+            const float give = upper ? value[2 * i] : value[2 * i + 1];
+            const float keep = upper ? value[2 * i + 1] : value[2 * i];
+            value[i] = keep + __shfl_xor_sync(ALL_LANES, give, offset);
+        }
+    }
+    float sum = value[0];
+#pragma unroll
+    for (; offset < LANES; offset *= 2) sum += __shfl_xor_sync(ALL_LANES, sum, offset);
+    return sum;
+}

@@ -46,6 +46,21 @@ __device__ __forceinline__ u16 bfloat_from_float(float x) {
     return bits;
 }
 
+// Waits for the `threads` threads that name the same barrier, 1 to 15.
+__device__ __forceinline__ void team_barrier(u32 barrier, u32 threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+// Reads what another block may write meanwhile; what that block wrote before is then visible.
+__device__ __forceinline__ u32 load_acquire(const u32* at) {
+    u32 value;
+    asm volatile("ld.acquire.gpu.u32 %0, [%1];" : "=r"(value) : "l"(at) : "memory");
+    return value;
+}
+
+// Between two looks at a value that another block will change.
+__device__ __forceinline__ void wait_a_moment() { __nanosleep(20); }
+
 // Programmatic dependent launch: a kernel may be set up while its predecessor still runs, but
 // touches memory only after that one has finished. A no-op in an ordinary launch.
 __device__ __forceinline__ void wait_for_predecessor() {
@@ -77,5 +92,12 @@ __device__ __forceinline__ float peer_value(const float* mine, u32 rank) {
     asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
     asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote) : "memory");
     return value;
+}
+
+// Writes to block `rank` of the cluster where `mine` points to in this block's shared memory.
+__device__ __forceinline__ void set_peer_value(float* mine, u32 rank, float value) {
+    u32 local = (u32)__cvta_generic_to_shared(mine), remote;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(value) : "memory");
 }
 #endif

@@ -11,8 +11,13 @@
 // l, l + LC, ... (TC of them) of TR row steps. The first TRR row steps lie in registers, the
 // others in shared memory that the owning thread alone touches.
 //
-// Compile-time: WARPS, LC, TC, TR, TRR, CLUSTER, BLOCKS_PER_SM, WEIGHTED (sample marginal given),
-// SCORE_TYPE, OUT_TYPE.
+// The blocks of a cluster read each other's class masses. With SPLIT 0 every block adds up all
+// classes: one barrier, CLUSTER values read a class. With SPLIT 1 every block adds up its own share
+// of the classes and writes the new factors into all blocks: two barriers, but only two values
+// a class pass between any block and the others, however large the cluster.
+//
+// Compile-time: WARPS, LC, TC, TR, TRR, CLUSTER, SPLIT, BLOCKS_PER_SM, WEIGHTED (sample marginal
+// given), SCORE_TYPE, OUT_TYPE.
 
 #define THREADS (WARPS * 32)
 #define LR (32 / LC)
@@ -20,32 +25,18 @@
 #define EACH_CLASS(j) \
     for (int pass_ = 0, j = tid; pass_ < (MP + THREADS - 1) / THREADS; pass_++, j += THREADS) \
         if (MP % THREADS == 0 || j < MP)
+#if SPLIT
+#define SHARE ((MP + CLUSTER - 1) / CLUSTER)
+#define EACH_SUMMED_CLASS(j) \
+    for (int i_ = tid, j = rank * SHARE + tid; i_ < SHARE; i_ += THREADS, j += THREADS) \
+        if (j < MP)
+#else
+#define EACH_SUMMED_CLASS(j) EACH_CLASS(j)
+#endif
 #define BATCH (TR < 8 ? (TR < LC ? TR : LC) : (LC < 8 ? LC : 8))
 
 #define LOWEST_ROW 8.470329e-22f   /* 2^-70: below it, entries that were flushed could matter */
 #define LARGEST_DRIFT 1048576.0f   /* 2^20 */
-
-// Sums COUNT values each over the LC lanes of a row. Lane l ends with the sum of value
-// (l & (COUNT - 1)); halving the set at each exchange needs far fewer shuffles than COUNT sums.
-template <int COUNT>
-__device__ __forceinline__ float sum_over_row(float (&value)[COUNT], int lane) {
-    int offset = 1;
-#pragma unroll
-    for (int half = COUNT / 2; half >= 1; half /= 2, offset *= 2) {
-        const bool upper = lane & offset;
-#pragma unroll
-        for (int i = 0; i < half; i++) {
-            // Values of even index stay with lanes whose bit is 0, odd ones with the others.
-            const float give = upper ? value[2 * i] : value[2 * i + 1];
-            const float keep = upper ? value[2 * i + 1] : value[2 * i];
-            value[i] = keep + __shfl_xor_sync(ALL_LANES, give, offset);
-        }
-    }
-    float sum = value[0];
-#pragma unroll
-    for (; offset < LC; offset *= 2) sum += __shfl_xor_sync(ALL_LANES, sum, offset);
-    return sum;
-}
 
 __device__ __forceinline__ float sum_over_lane_rows(float value) {
 #pragma unroll
@@ -177,13 +168,28 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         return sum;
     };
     const float unit = WEIGHTED ? 1.0f : reciprocal((float)n);
+    // Hands a figure of a summed class to every block that does not work it out itself.
+    auto publish = [&](float* place, float value) {
+#if SPLIT
+#pragma unroll
+        for (int c = 0; c < CLUSTER; c++) set_peer_value(place, c, value);
+#else
+        *place = value;
+#endif
+    };
+    auto wait_for_published = [&] {
+#if SPLIT
+        cluster_arrive();
+        cluster_wait();
+#endif
+    };
 
 #if CLUSTER > 1
     float* const shrink = mass + MP;  // the second slot is free until the second iteration
     EACH_CLASS(j) mass[j] = block_mass(j);
     cluster_arrive();
     cluster_wait();
-    EACH_CLASS(j) {
+    EACH_SUMMED_CLASS(j) {
         float tops[CLUSTER], shares[CLUSTER], largest = -INF, sum = 0.0f;
 #pragma unroll
         for (int c = 0; c < CLUSTER; c++) {
@@ -196,10 +202,14 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
 #pragma unroll
         for (int c = 0; c < CLUSTER; c++)
             sum += shares[c] == 0.0f ? 0.0f : shares[c] * exp2_fast((tops[c] - largest) * scale);
-        X[j] = largest;
-        v[j] = v_base[j] = class_factor(b[j], sum);
+        publish(X + j, largest);
+        publish(v + j, class_factor(b[j], sum));
+    }
+    wait_for_published();
+    EACH_CLASS(j) {
+        v_base[j] = v[j];
         h[j] = 0.0f;
-        shrink[j] = mass[j] == 0.0f ? 0.0f : exp2_fast((top[j] - largest) * scale);
+        shrink[j] = mass[j] == 0.0f ? 0.0f : exp2_fast((top[j] - X[j]) * scale);
     }
     __syncthreads();
 #pragma unroll
@@ -232,7 +242,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
 #pragma unroll
                 for (int i = 0; i < BATCH; i++) sums[i] = fmaf(entry(start + i, k), factor, sums[i]);
             }
-            const float mine = sum_over_row<BATCH>(sums, lane);
+            const float mine = sum_over_lanes<BATCH, LC>(sums, lane);
             const float mine_inverse = mine == 0.0f ? 0.0f : reciprocal(mine);
             suspicious |= mine < LOWEST_ROW && has_row(start + (lane & (BATCH - 1)));
 #pragma unroll
@@ -300,8 +310,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         cluster_arrive();
         cluster_wait();
 #endif
-        bool drifted = false;
-        EACH_CLASS(j) {
+        EACH_SUMMED_CLASS(j) {
 #if CLUSTER > 1
             float sum = 0.0f;
 #pragma unroll
@@ -309,9 +318,13 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
 #else
             const float sum = block_mass(j) * unit;
 #endif
-            const float factor = class_factor(b[j], sum), base = v_base[j];
+            publish(v + j, class_factor(b[j], sum));
+        }
+        wait_for_published();
+        bool drifted = false;
+        EACH_CLASS(j) {
+            const float factor = v[j], base = v_base[j];
             drifted |= factor > base * LARGEST_DRIFT || factor * LARGEST_DRIFT < base;
-            v[j] = factor;
         }
         rebuild = __syncthreads_or(drifted);
         if (rebuild) {

@@ -44,6 +44,7 @@ struct Block {
     Barrier barrier{0};
     std::vector<float> memory;
     std::vector<Warp> warps;
+    std::vector<Barrier> teams{16, Barrier{0}};
     bool flag = false;
     int any[2] = {0, 0};
     long votes = 0;
@@ -179,6 +180,18 @@ inline u32 atomicInc(u32* at, u32 largest) {
     *at = old >= largest ? 0 : old + 1;
     return old;
 }
+inline u32 atomicAdd(u32* at, u32 more) {
+    const u32 old = *at;
+    *at += more;
+    return old;
+}
+inline void team_barrier(u32 barrier, u32 threads) {
+    machine::Barrier& team = machine::current->block->teams[barrier];
+    team.size = threads;
+    machine::wait(team);
+}
+inline u32 load_acquire(const u32* at) { return *at; }
+inline void wait_a_moment() { machine::yield(); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline float __uint_as_float(u32 bits) { float y; std::memcpy(&y, &bits, 4); return y; }
@@ -209,4 +222,7 @@ inline void cluster_arrive() {}
 inline void cluster_wait() { machine::wait(machine::cluster_barrier); }
 inline float peer_value(const float* mine, u32 rank) {
     return machine::blocks[rank].memory.data()[mine - machine::current->block->memory.data()];
+}
+inline void set_peer_value(float* mine, u32 rank, float value) {
+    machine::blocks[rank].memory.data()[mine - machine::current->block->memory.data()] = value;
 }

@@ -1,0 +1,159 @@
+"""What the kernel families enqueue for one solve."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from crkd.ot.cuda import plans
+from crkd.ot.cuda.launches import Kernel, Kind, zeroed
+
+SHORT_FROM = 4
+"""Iterations from which a short copy of the plan, which must be built first, saves time."""
+
+
+class Call(NamedTuple):
+    """What one solve asks for besides its scores.
+
+    Attributes:
+        num_iters: iterations, at least 1.
+        scale: log2(e) / epsilon.
+        power: power of the class step, 1 unless it is relaxed.
+        class_address: where the class marginal lies; 0 if uniform.
+        class_stride: entries from one problem's class marginal to the next.
+        sample_address: the same for the sample marginal.
+        sample_stride: likewise.
+    """
+
+    num_iters: int
+    scale: float
+    power: float = 1.0
+    class_address: int = 0
+    class_stride: int = 0
+    sample_address: int = 0
+    sample_stride: int = 0
+
+
+class ResidentRun:
+    """Enqueues the one launch of ``resident.cu``."""
+
+    def __init__(self, kind: Kind, plan: plans.Resident) -> None:
+        self.kernel = Kernel(kind, "resident", plan, plan.constants, cluster=plan.cluster)
+
+    def __call__(self, scores: Tensor, out: Tensor, call: Call) -> None:
+        """Enqueue the launch for scores ``(P, N, M)`` whose rows are contiguous."""
+        p, n, m = scores.shape
+        stride = scores.stride()
+        self.kernel(
+            p,
+            scores.data_ptr(),
+            out.data_ptr(),
+            call.class_address,
+            call.sample_address,
+            stride[0],
+            stride[1],
+            n,
+            m,
+            call.num_iters,
+            call.class_stride,
+            call.sample_stride,
+            call.scale,
+        )
+
+
+class StreamingRun:
+    """Enqueues the T + 1 launches of ``streaming.cu``.
+
+    With a layout of ``persistent.cu``, that kernel makes the iterations between the first class
+    step and the result, where there are enough of them.
+    """
+
+    def __init__(
+        self, kind: Kind, plan: plans.Streaming, persistent: plans.Persistent | None = None
+    ) -> None:
+        self.plan, self.persistent = plan, persistent
+        self.first, self.middle, self.last = (
+            Kernel(kind, "streaming", plan, plan.constants(step))
+            for step in (0, 2 if kind.relaxed else 1, 3)
+        )
+        if persistent is not None:
+            self.kernel = Kernel(
+                kind, "persistent", persistent, persistent.constants, cooperative=True
+            )
+
+    def __call__(self, scores: Tensor, out: Tensor, call: Call) -> None:
+        """Enqueue the launches for scores ``(P, N, M)`` whose rows are contiguous."""
+        p, n, m = scores.shape
+        plan = self.plan
+        sizes = (2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m)
+        workspace = torch.empty(sum(sizes), dtype=torch.float32, device=scores.device)
+        potentials = workspace.data_ptr()
+        counters = zeroed(scores.device, p * (plan.groups + 1)).data_ptr()
+        arguments = (
+            scores.data_ptr(),
+            out.data_ptr(),
+            call.class_address,
+            call.sample_address,
+            potentials,
+            potentials + 4 * sizes[0],
+            potentials + 4 * (sizes[0] + sizes[1]),
+            counters,
+            *scores.stride()[:2],
+            n,
+            m,
+            plan.chunks,
+            plan.chunks_per_group,
+            call.class_stride,
+            call.sample_stride,
+            call.scale,
+            call.power,
+        )
+        grid = p * plan.chunks
+        self.first(grid, *arguments)
+        if self.persistent is not None and call.num_iters >= SHORT_FROM:
+            self._persist(self.persistent, scores, call, potentials, counters)
+        else:
+            for _ in range(call.num_iters - 1):
+                self.middle(grid, *arguments)
+        self.last(grid, *arguments)
+
+    def _persist(
+        self, plan: plans.Persistent, scores: Tensor, call: Call, potentials: int, counters: int
+    ) -> None:
+        """Enqueue ``persistent.cu`` for as many problems at a time as fit the device."""
+        p, n, m = scores.shape
+        together = min(p, plan.together)
+        # The short plan, sums of blocks, factors, and one generation a problem.
+        sizes = (
+            together * plan.blocks * plan.stored_bytes,
+            4 * together * plan.blocks * m,
+            4 * together * m,
+            4 * together,
+        )
+        workspace = torch.empty(sum(sizes), dtype=torch.uint8, device=scores.device)
+        stored, sums, factors, generations = (
+            workspace.data_ptr() + sum(sizes[:i]) for i in range(len(sizes))
+        )
+        for first in range(0, p, together):
+            self.kernel(
+                min(together, p - first) * plan.blocks,
+                scores.data_ptr(),
+                call.class_address,
+                call.sample_address,
+                potentials,
+                stored,
+                sums,
+                factors,
+                counters,
+                generations,
+                *scores.stride()[:2],
+                n,
+                m,
+                call.num_iters - 1,
+                call.class_stride,
+                call.sample_stride,
+                first,
+                call.scale,
+            )

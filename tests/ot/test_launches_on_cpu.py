@@ -1,0 +1,144 @@
+"""The host's part of the CUDA backend: what it launches, run by the stand-in for the machine.
+
+Everything from the front door to the launch is the real thing: choice of kernel, addresses,
+strides, workspaces, counters. Scores in host memory pose as scores on a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from crkd.ot import sinkhorn
+from crkd.ot.cuda import launches, plans, solver
+
+BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "sinkhorn.py"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_of_sinkhorn", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def launched(
+    benchmark: ModuleType, kernels_on_cpu: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[str]]:
+    """Names of the kernels that were launched, in order."""
+    names: list[str] = []
+
+    def launch(stream: int, config: dict[str, int], kernel: SimpleNamespace, *given: float) -> None:
+        name, constants = kernel.code
+        names.append(name)
+        typed = [
+            ctypes.c_double(value) if isinstance(value, float) else ctypes.c_longlong(value)
+            for value in given
+        ]
+        problems = config["grid"]
+        if name == "streaming":
+            problems //= given[12]
+        if name == "persistent":
+            assert config["is_cooperative"]
+            problems //= constants["BLOCKS"]
+        library = kernels_on_cpu._library(name, tuple(constants.items()))
+        library.run(*typed, problems, config["block"], config["shmem_size"], 0)
+
+    # As few threads as the shapes allow: each is a fiber here.
+    monkeypatch.setattr(plans, "resident", lambda n, m, device: small_resident(n, m))
+    monkeypatch.setattr(plans, "streaming", lambda n, m: plans.Streaming(2, 1, 2, 2))
+    monkeypatch.setattr(plans, "persistent", small_persistent)
+    with benchmark.machine_without_gpu(launch):
+        yield names
+
+
+def small_resident(n: int, m: int) -> plans.Resident | None:
+    return plans.resident_layout(n, m, cluster=2, warps=1, lanes=8) if n < 30 else None
+
+
+def small_persistent(n: int, m: int, device: plans.Device) -> plans.Persistent:
+    few = device._replace(multiprocessors=2, shared_bytes=12000)
+    return plans.persistent_layout(n, m, few, blocks=2, warps=1)
+
+
+CASES = {
+    "resident": ((3, 20, 11), 5, {}, ["resident"]),
+    "resident, leading dimensions": ((2, 2, 9, 11), 2, {}, ["resident"]),
+    "resident, marginals": ((3, 20, 11), 3, {"b": 1, "a": 2}, ["resident"]),
+    "streaming": ((3, 40, 11), 3, {}, ["streaming"] * 4),
+    "streaming, relaxed": ((2, 20, 11), 3, {"relaxation": 0.2}, ["streaming"] * 4),
+    "streaming, marginals": ((3, 40, 11), 2, {"b": 2, "a": 1}, ["streaming"] * 3),
+    "few iterations": ((2, 40, 11), 3, {"storage": torch.bfloat16}, ["streaming"] * 4),
+    "persistent": (
+        (2, 60, 11),
+        6,
+        {"storage": torch.bfloat16, "b": 2, "a": 2},
+        ["streaming", "persistent", "persistent", "streaming"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_launched_solves_the_problem(
+    name: str,
+    launched: list[str],
+    benchmark: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    shape, num_iters, options, kernels = CASES[name]
+    torch.manual_seed(0)
+    n, m = shape[-2:]
+    given: dict[str, object] = {"epsilon": 0.1, "num_iters": num_iters}
+    marginals: dict[str, Tensor] = {}
+    for key, value in options.items():
+        if key not in "ab":
+            given[key] = value
+            continue
+        size = m if key == "b" else n
+        wanted = torch.rand(size if value == 1 else (*shape[:-2], size)) + 0.1
+        marginals[key] = wanted / wanted.sum(-1, keepdim=True)
+        full = "class_marginal" if key == "b" else "sample_marginal"
+        given[full] = marginals[key].as_subclass(benchmark.Posing)
+    for _ in range(2):  # the second call takes the short way
+        whole = torch.randn(*shape[:-1], m + 3)
+        scores = whole[..., 2 : m + 2]
+        launched.clear()
+        result = sinkhorn(scores.as_subclass(benchmark.Posing), **given)
+        assert launched == kernels
+        expected = float64_loop(
+            scores.reshape(-1, n, m),
+            0.1,
+            num_iters,
+            relaxation=options.get("relaxation"),
+            **marginals,
+        )
+        tolerance = 3e-3 if name == "persistent" else 2e-5
+        assert row_error(result.reshape(-1, n, m), expected) <= tolerance
+
+
+@pytest.mark.parametrize(("granted", "cluster"), [(8, 16), (0, 8)])
+def test_a_device_that_refuses_clusters_of_16_gets_8(
+    granted: int, cluster: int, benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with benchmark.machine_without_gpu(lambda *arguments: None):
+        monkeypatch.setattr(launches.Kernel, "clusters_at_once", lambda self: granted)
+        kind = launches.Kind(0, 512, 1000, torch.float32, torch.float32, False, False, False)
+        run = solver.prepare(kind)
+        assert run.kernel._kernel.code[1]["CLUSTER"] == cluster
+
+
+def test_the_python_part_of_a_call_is_short(benchmark: ModuleType) -> None:
+    """10 us is the aim on a quiet machine; the bound here only catches a lost short way."""
+    assert benchmark._python_part(200)["value"] < 200
