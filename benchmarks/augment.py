@@ -6,13 +6,10 @@ the same process run; only that complete pipeline carries a ratio.
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,13 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import functional
 
+from benchmarks.rows import rate, row
 from crkd.data.augment import ViewParameters, ViewRecipe, draw, make_views, named_recipe, render
 
 MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
 LARGE, SMALL = named_recipe("large", 32), named_recipe("small", 18)
 RECIPES = (LARGE, LARGE, SMALL, SMALL)
 BATCH = 512
-UNIT = "images/s"
+_row = partial(row, "augment", "images/s")
 
 
 class _Solarize:
@@ -43,12 +41,25 @@ class _Solarize:
         return ImageOps.solarize(image, float(torch.rand(()) * 256))  # type: ignore[arg-type]
 
 
-class _ReleasedViews(Dataset[list[Tensor]]):
-    """In-memory images through torchvision transforms with the released settings."""
+class ReleasedViews(Dataset[list[Tensor]]):
+    """In-memory images through torchvision transforms with the released settings.
 
-    def __init__(self, images: Tensor) -> None:
+    Args:
+        images: ``(N, 3, S, S)`` uint8.
+        recipes: one a view; "large" and "small" have a counterpart in torchvision.
+        mean: of each channel, images scaled to [0, 1].
+        std: of each channel, likewise.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        recipes: Sequence[ViewRecipe] = RECIPES,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
         self.pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
-        self.views = [_torchvision_view(LARGE)] * 2 + [_torchvision_view(SMALL)] * 2
+        self.views = [_torchvision_view(recipe, mean, std) for recipe in recipes]
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -58,7 +69,9 @@ class _ReleasedViews(Dataset[list[Tensor]]):
         return [view(image) for view in self.views]
 
 
-def _torchvision_view(recipe: ViewRecipe) -> transforms.Compose:
+def _torchvision_view(
+    recipe: ViewRecipe, mean: Sequence[float], std: Sequence[float]
+) -> transforms.Compose:
     crops = [transforms.RandomResizedCrop(recipe.size, recipe.scale)]
     if recipe.crop == "either":
         crops.append(transforms.RandomCrop(recipe.size, padding=recipe.padding))
@@ -73,7 +86,7 @@ def _torchvision_view(recipe: ViewRecipe) -> transforms.Compose:
             _Solarize(recipe.solarize),
             transforms.RandomEqualize(recipe.equalize),
             transforms.ToTensor(),
-            transforms.Normalize(MEAN, STD),
+            transforms.Normalize(mean, std),
         ]
     )
 
@@ -89,7 +102,7 @@ def rows(
         images: ``(B, 3, 32, 32)`` uint8 to use; smooth made-up ones if not given.
 
     Returns:
-        Rows with benchmark, name, value, unit, baseline, ratio, device, versions, commit.
+        Rows with benchmark, name, value, unit, baseline and ratio.
 
     Raises:
         RuntimeError: the views differ from Pillow's, so that no speed would count.
@@ -101,17 +114,17 @@ def rows(
     try:
         batches = _our_batches(images, RECIPES)
         # Ours before and after, so that a change of the machine's load hits both sides.
-        first = _rate(batches, seconds * 0.15)
+        first = rate(batches, seconds * 0.15)
         baseline = _torchvision_rate(images, workers, seconds * 0.35)
-        second = _rate(batches, seconds * 0.15)
+        second = rate(batches, seconds * 0.15)
         value = 2 / (1 / first + 1 / second)
         singles = {name: _our_batches(images, (recipe,)) for name, recipe in _singles().items()}
         slot = seconds * 0.3 / (len(singles) + 1)
         result = [
             _row(f"complete pipeline, 2 x 32 px + 2 x 18 px, {workers} cores", value, baseline)
         ]
-        result.append(_row("draws alone, one 32 px view", _rate(_draws(images), slot)))
-        result += [_row(name, _rate(batches, slot)) for name, batches in singles.items()]
+        result.append(_row("draws alone, one 32 px view", rate(_draws(images), slot)))
+        result += [_row(name, rate(batches, slot)) for name, batches in singles.items()]
     finally:
         torch.set_num_threads(before)
     return result
@@ -164,7 +177,7 @@ def _draws(images: Tensor) -> Iterator[int]:
 
 def _torchvision_rate(images: Tensor, workers: int, seconds: float) -> float:
     loader = DataLoader(
-        _ReleasedViews(images),
+        ReleasedViews(images),
         batch_size=BATCH // 4,
         shuffle=True,
         num_workers=workers,
@@ -175,19 +188,7 @@ def _torchvision_rate(images: Tensor, workers: int, seconds: float) -> float:
     # The first batches pay for starting the processes and fill the queues.
     for _ in islice(batches, 3 * workers):
         pass
-    return _rate(batches, seconds, warm_up=0)
-
-
-def _rate(batches: Iterator[int], seconds: float, warm_up: int = 3) -> float:
-    """Return images a second over about ``seconds``."""
-    for _ in islice(batches, warm_up):
-        pass
-    done, start = 0, time.perf_counter()
-    elapsed = 0.0
-    while elapsed < seconds:
-        done += next(batches)
-        elapsed = time.perf_counter() - start
-    return done / elapsed
+    return rate(batches, seconds, warm_up=0)
 
 
 def _check_against_pillow(images: Tensor) -> None:
@@ -222,31 +223,3 @@ def _pillow_view(image: Tensor, drawn: ViewParameters, row: int, recipe: ViewRec
     if drawn.equalize[row]:
         picture = ImageOps.equalize(picture)
     return functional.normalize(functional.to_tensor(picture), MEAN, STD)
-
-
-def _row(name: str, value: float, baseline: float | None = None) -> dict[str, Any]:
-    import PIL
-    import torchvision
-
-    return {
-        "benchmark": "augment",
-        "name": name,
-        "value": round(value, 1),
-        "unit": UNIT,
-        "baseline": None if baseline is None else round(baseline, 1),
-        "ratio": None if baseline is None else round(value / baseline, 2),
-        "device": f"{platform.processor() or platform.machine()} CPU",
-        "versions": {
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "pillow": PIL.__version__,
-        },
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    command = ["git", "rev-parse", "--short=12", "HEAD"]
-    here = Path(__file__).resolve().parent
-    found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-    return found.stdout.strip() if found.returncode == 0 else None

@@ -8,15 +8,21 @@ row's value stands only if its result agreed with float64 in the same process.
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 from crkd.ot import reference, sinkhorn
+from crkd.ot.backends import cuda as backend
+from crkd.ot.cuda import compiler, launches, plans, solver
 from crkd.ot.problem import Problem
 
 EPSILON = 0.05
@@ -34,18 +40,19 @@ Solve = Callable[[Tensor], Tensor]
 def rows(device: str = "cuda", repeats: int = 15) -> list[dict[str, Any]]:
     """Measure on ``device`` and return one row a measurement, in the form of all benchmarks.
 
-    Without a GPU the values of ``device="cuda"`` are None.
+    Without a GPU the values of its rows are None. The processor's rows are measured on "cpu".
 
     Args:
         device: "cuda" or "cpu".
         repeats: timings of which the median counts.
     """
-    if device == "cpu":
-        return [_on_cpu(p, n, m, t) for p, n, m, t in SHAPES[:3]]
     found = []
     for p, n, m, t in SHAPES:
         found += _on_gpu(p, n, m, t, repeats)
-    return [*found, _eager_call(repeats)]
+    found.append(_short_plan(*SHAPES[-1], repeats))
+    if device == "cpu":
+        found += [_on_cpu(p, n, m, t) for p, n, m, t in SHAPES[:3]]
+    return [*found, _eager_call(repeats), _python_part()]
 
 
 def loop(scores: Tensor, num_iters: int) -> Tensor:
@@ -122,6 +129,23 @@ def _on_gpu(p: int, n: int, m: int, t: int, repeats: int) -> list[dict[str, Any]
     ]
 
 
+def _short_plan(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
+    """Return the time with a plan kept in bfloat16, against the one read in float32."""
+    name = f"({p}, {n}, {m}), {t} iterations, bfloat16 storage against float32 storage"
+    if not torch.cuda.is_available():
+        return _row(name, None, None, "us")
+
+    def ours(scores: Tensor, storage: torch.dtype = torch.bfloat16) -> Tensor:
+        return sinkhorn(scores, epsilon=EPSILON, num_iters=t, storage=storage, backend="cuda")
+
+    inputs = [torch.randn(p, n, m, device="cuda") for _ in range(4)]
+    value = None
+    if _agrees(ours(inputs[0]), _float64(inputs[0], t), 4e-3):
+        value = _graph_time(ours, inputs, repeats, 4)
+    baseline = _graph_time(lambda scores: ours(scores, torch.float32), inputs, repeats, 4)
+    return _row(name, value, baseline, "us")
+
+
 def _pot_time(inputs: list[Tensor], t: int, repeats: int, solves: int) -> float | None:
     try:
         import ot  # noqa: F401
@@ -146,6 +170,71 @@ def _eager_call(repeats: int) -> dict[str, Any]:
             sinkhorn(scores, epsilon=EPSILON, num_iters=3)
         times.append((time.perf_counter() - start) / 20 * 1e6)
     return _row(name, statistics.median(times), None, "us")
+
+
+class Posing(Tensor):
+    """Scores in host memory that call themselves scores on a GPU."""
+
+    is_cuda = True
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def detach(self) -> Tensor:
+        """Return these scores."""
+        return self
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """Return these scores in another shape, still posing."""
+        return super().reshape(*shape).as_subclass(Posing)
+
+
+@contextmanager
+def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
+    """Put a stand-in behind every call of the kernels' launcher that would need a GPU.
+
+    Args:
+        launch: takes the place of the launch; a kernel's ``code`` is its name and constants.
+    """
+    door = importlib.import_module("crkd.ot.sinkhorn")
+    core = SimpleNamespace(
+        launch=launch,
+        LaunchConfig=lambda **layout: layout,
+        Stream=SimpleNamespace(from_handle=lambda handle: handle),
+    )
+    stand_ins: list[tuple[Any, str, Any]] = [
+        (compiler, "core", lambda: core),
+        (compiler, "cubin", lambda name, constants, architecture: (name, constants)),
+        (compiler, "load", lambda code, *rest: SimpleNamespace(code=code)),
+        (launches.Kernel, "clusters_at_once", lambda self: 8),
+        (launches, "device", lambda index: plans.Device(90, 232448, 16, 132)),
+        (launches, "_raw_stream", lambda index: 0),
+        (backend, "_of_machine", lambda index: ()),
+        (backend, "Tensor", Posing),
+        (torch.cuda, "current_device", lambda: None),
+        (torch.cuda, "is_current_stream_capturing", lambda: False),
+        (torch.cuda, "device", lambda index: nullcontext()),
+    ]
+    with ExitStack() as stack:
+        for module, name, stand_in in stand_ins:
+            stack.enter_context(mock.patch.object(module, name, stand_in))
+        for known in (solver._ready, door._bound, launches._streams, launches._counters):
+            stack.enter_context(mock.patch.dict(known, clear=True))
+        solver.streaming_run.cache_clear()
+        yield
+    solver.streaming_run.cache_clear()
+
+
+def _python_part(calls: int = 2000) -> dict[str, Any]:
+    """Return what of an eager call is Python's: the launch and the CUDA allocator do nothing."""
+    times = []
+    with machine_without_gpu(lambda *arguments: None):
+        scores = torch.zeros(8, 256, 50).as_subclass(Posing)
+        for _ in range(20):
+            start = time.perf_counter()
+            for _ in range(calls // 20):
+                sinkhorn(scores, epsilon=EPSILON, num_iters=3)
+            times.append((time.perf_counter() - start) / (calls // 20) * 1e6)
+    name = "eager call of (8, 256, 50), 3 iterations: Python part alone, launch stubbed"
+    return _row(name, statistics.median(times[2:]), None, "us")
 
 
 def _on_cpu(p: int, n: int, m: int, t: int) -> dict[str, Any]:
@@ -179,8 +268,8 @@ def _float64(scores: Tensor, t: int) -> Tensor:
     return reference.solve(problem)
 
 
-def _agrees(result: Tensor, wanted: Tensor) -> bool:
-    return bool((result.double() - wanted).abs().sum(-1).max() <= 5e-5)
+def _agrees(result: Tensor, wanted: Tensor, tolerance: float = 5e-5) -> bool:
+    return bool((result.double() - wanted).abs().sum(-1).max() <= tolerance)
 
 
 def _graph_time(solve: Solve, inputs: list[Tensor], repeats: int, solves: int = SOLVES) -> float:

@@ -16,10 +16,16 @@ Measure a part of the system on this machine.
 
   sinkhorn   one assignment against the released code's loop, batched torch and POT
   augment    the views of a training step against torchvision with a DataLoader
+  train      training steps and their parts against a plain pipeline
+  load       from the command to the first step; reading images
+  sizes      cost of an image against size of the set, heads and classes; --plot draws it
+  diswot     rank correlation of the student search's score with accuracy; about 25 minutes of
+             one core, and goes on with the students that are missing beside --json
+  distill    every way of teacher-to-student training, three seeds; goes on like diswot
 
 The measuring code lies in benchmarks/ of the repository; run it from a checkout.
 """
-PARTS = ("sinkhorn", "augment")
+PARTS = ("sinkhorn", "augment", "train", "load", "sizes", "diswot", "distill")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,18 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(prog="crkd bench", description=DESCRIPTION)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--json", metavar="FILE", help="write the rows as a JSON list")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (sinkhorn)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--plot", metavar="FILE", help="draw the rows as a picture (sizes)")
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="processes (distill)")
     given = parser.parse_args(arguments)
+    if given.plot is not None and given.part != "sizes":
+        raise InputError(f"--plot draws the part sizes alone, not {given.part}; leave it out")
+    if given.part in ("diswot", "distill") and given.json is None:
+        raise InputError(
+            f"bench {given.part} needs --json FILE: finished students are kept beside it"
+        )
+    if given.jobs < 1 or (given.jobs > 1 and given.part != "distill"):
+        raise InputError(f"--jobs is {given.jobs}; give 1, or more for the part distill alone")
 
     from crkd.engine.files import write_json
     from crkd.engine.provenance import device_name, git_commit, pick_device, versions
 
     device = pick_device(given.device)
     module = _benchmark(given.part)
-    measured = module.rows(device.type) if given.part == "sinkhorn" else module.rows()
+    wants: dict[str, object] = dict.fromkeys(("sinkhorn", "train", "load", "sizes"), device.type)
+    wants["diswot"] = given.json and Path(given.json)
+    if given.part == "distill":
+        measured = module.rows(Path(given.json), jobs=given.jobs)
+    else:
+        measured = module.rows(wants[given.part]) if given.part in wants else module.rows()
     origin = {"device": device_name(device), "versions": versions(), "commit": git_commit()}
-    rows = [{**row, **origin} for row in measured]
+    rows = [{**origin, **row} for row in measured]
     _show(rows)
+    if given.plot:
+        module.draw(rows, Path(given.plot))
     if given.json:
         write_json(Path(given.json), rows)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,10 +18,13 @@ DESCRIPTION = """\
 Stage 2: find the novel classes among unlabelled images.
 
 Starts from the finished stage-1 run of the same data set and split; --from names another one,
---pretrain makes one first if there is none.
+--pretrain makes one first if there is none. With --from RUN --novel DIR a finished run of any kind
+is extended by the classes of new images; the old images are not needed (--known adds them).
 
   crkd discover --dataset cifar100 --pretrain
   crkd discover --known products/ --novel new-photos/ --num-novel 12 --pretrain
+  crkd discover --from runs/mine --novel this-week/ --num-novel 4
+  crkd discover --features known.parquet novel.parquet --num-novel 12
 """
 
 
@@ -33,28 +37,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--pretrain", action="store_true", help="run stage 1 first if no run of it is found"
     )
+    parser.add_argument(
+        "--features",
+        nargs=2,
+        metavar=("KNOWN", "NOVEL"),
+        help="files of precomputed features in the place of images; stage 1 is part of the run",
+    )
     given = parser.parse_args(arguments)
-    config = config_of(given)
+    if given.features is not None:
+        take_features(given)
+    config = config_of(given, base=_step_config(given))
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the run to go on with")
     if config.dataset == "folder" and config.data.novel is None:
         raise InputError("--novel is not given; name the folder of unlabelled images")
 
     from crkd.engine.discover import discover
+    from crkd.engine.feature_discovery import discover_features
     from crkd.engine.find import free_folder
     from crkd.engine.loop import Interrupted
 
     try:
         out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
-        flags = list(sys.argv[1:] if arguments is None else arguments)
-        parent = stage1_run(config, given, flags, out)
         resume = given.resume and (out / "run.json").is_file()
-        run = discover(config, out, parent, resume=resume, download=given.download)
+        if config.dataset == "features":
+            run = discover_features(config, out, resume=resume)
+        else:
+            flags = list(sys.argv[1:] if arguments is None else arguments)
+            parent = stage1_run(config, given, flags, out)
+            run = discover(config, out, parent, resume=resume, download=given.download)
     except Interrupted as stop:
         print(f"crkd discover: {stop}", file=sys.stderr)
         return 130
     print_protocols(run)
     return 0
+
+
+def _step_config(given: argparse.Namespace) -> Config | None:
+    """Return what to start from where new images extend a run; else None.
+
+    ``--from RUN --novel DIR`` alone says that: the run knows its classes and its settings.
+    """
+    named = (given.config, given.dataset, given.split)
+    if given.parent is None or given.novel is None or any(value is not None for value in named):
+        return None
+    from crkd.engine.increments import extension
+    from crkd.engine.run import RunFolder
+
+    run = RunFolder.open(given.parent)
+    if given.known is not None and run.read_info().num_novel == 0:
+        # Stage 1 with its images at hand: the usual discovery, with the usual settings.
+        return None
+    return extension(run)
+
+
+def take_features(given: argparse.Namespace) -> None:
+    """Turn ``--features`` into settings.
+
+    Raises:
+        InputError: a flag that is about images, or about another run, was given beside it.
+    """
+    beside = {
+        "--dataset": given.dataset,
+        "--known": given.known,
+        "--novel": given.novel,
+        "--from": given.parent,
+        "--pretrain": given.pretrain,
+    }
+    for flag, value in beside.items():
+        if value:
+            raise InputError(
+                f"{flag} does not go with --features, which names all data and makes its own "
+                "stage 1; leave one of them out"
+            )
+    given.dataset = "features"
+    given.settings.append(f"data.features={json.dumps(given.features)}")
 
 
 def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], out: Path) -> Path:

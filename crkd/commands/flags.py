@@ -54,8 +54,13 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
 
 
-def config_of(arguments: argparse.Namespace) -> Config:
-    """Return the checked configuration that the flags ask for."""
+def config_of(arguments: argparse.Namespace, base: Config | None = None) -> Config:
+    """Return the checked configuration that the flags ask for.
+
+    Args:
+        arguments: parsed flags of :func:`add_config_flags`.
+        base: configuration of an earlier run to go on from; None starts from the data set's own.
+    """
     dataset = arguments.dataset
     if arguments.known is not None and dataset is None:
         dataset = "folder"
@@ -75,4 +80,4 @@ def config_of(arguments: argparse.Namespace) -> Config:
         "model": {"weights": arguments.weights},
         "discover": {"num_novel": arguments.num_novel},
     }
-    return load_config(arguments.config, arguments.settings, flags)
+    return load_config(arguments.config, arguments.settings, flags, base)

@@ -12,9 +12,14 @@ from crkd.core.errors import InputError
 VERBS = {
     "pretrain": "stage 1: train on the known classes",
     "discover": "stage 2: find the novel classes",
+    "increments": "a plan of discoveries, step by step, the old images gone",
+    "distill": "compress a run into a small network",
     "evaluate": "recompute every figure of a run from its predictions",
     "compare": "set runs side by side",
     "baseline": "the easy methods: kmeans, uno, supervised",
+    "search-student": "rank small networks to distil a run into",
+    "predict": "say which classes new images are of, and how sure",
+    "export": "a run as ONNX or torch program, or its classes for labelling tools",
     "check-data": "look a data set over before training",
     "check-gpu": "check the GPU code on this machine",
     "bench": "measure a part of the system",
@@ -59,11 +64,12 @@ def _runtime_failure(verb: str, error: Exception) -> int:
         return NON_FINITE
     memory = isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
     if memory:
-        setting = "pretrain.batch_size" if verb == "pretrain" else "discover.batch_size"
+        stage = verb if verb in ("pretrain", "distill") else "discover"
         reason = text.splitlines()[0][:200] if text else "host memory"
         print(
-            f"crkd {verb}: out of memory; lower --set {setting}=N (or evaluation.batch_size, or "
-            f"--image-size), or use --set data.storage=streamed ({reason})",
+            f"crkd {verb}: out of memory; lower --set {stage}.batch_size=N (or "
+            "evaluation.batch_size, or --image-size), or use --set data.storage=streamed "
+            f"({reason})",
             file=sys.stderr,
         )
         return OUT_OF_MEMORY
@@ -79,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         print("usage: crkd VERB ...  (crkd VERB --help tells more)\n")
         for verb, text in VERBS.items():
-            print(f"  {verb:<12} {text}")
+            print(f"  {verb:<14} {text}")
         return 0 if given else USAGE_ERROR
     verb = given[0].replace("_", "-")
     if verb not in VERBS:

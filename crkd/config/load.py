@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -17,7 +17,15 @@ MAX_BYTES = 1 << 20
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys, which YAML readers otherwise drop silently."""
+    """A safe loader that refuses duplicate keys, which YAML readers otherwise drop silently.
+
+    As in YAML 1.2, ``true`` and ``false`` alone are booleans: ``on`` is the name of an option.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or letter in "tTfF"]
+        for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -142,16 +150,18 @@ def load_config(
     file: str | None = None,
     settings: Iterable[str] = (),
     flags: Mapping[str, Any] | None = None,
+    base: Config | None = None,
 ) -> Config:
     """Build the configuration of a run.
 
     Layers, later ones win: schema defaults, the shipped ``configs/DATASET.yaml``, ``file``,
-    ``settings``, ``flags``.
+    ``settings``, ``flags``. A ``base`` takes the place of the first two.
 
     Args:
         file: ``--config``, a path or the stem of a shipped file.
         settings: ``key=value`` strings of ``--set``.
         flags: nested values of the command's other flags; None values are dropped.
+        base: configuration of an earlier run to go on from.
 
     Raises:
         InputError: see :func:`crkd.config.check.build`.
@@ -160,13 +170,14 @@ def load_config(
     for setting in settings:
         given = merge(given, parse_setting(setting))
     given = merge(given, _without_none(flags or {}))
+    if base is not None:
+        return build(Config, merge(plain(base), given))
     dataset = given.get("dataset", Config().dataset)
     base_file = config_folder() / f"{dataset}.yaml"
     is_name = isinstance(dataset, str) and dataset.replace("-", "").isalnum()
-    base = read_layers(base_file) if is_name and base_file.is_file() else {}
-    defaults = plain(Config())
+    shipped = read_layers(base_file) if is_name and base_file.is_file() else {}
     # Lists of blocks are replaced as a whole; blocks merge, so that a file states differences.
-    return build(Config, merge(defaults, merge(base, given)))
+    return build(Config, merge(plain(Config()), merge(shipped, given)))
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

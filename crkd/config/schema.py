@@ -1,7 +1,8 @@
 """What a run is: typed blocks with defaults; the defaults are the published CIFAR recipe.
 
 Sources of the defaults: stage 1 follows UNO (Fini et al., ICCV 2021), stage 2 the released
-code of class-relation distillation (Gu, Zhang et al., ICCV 2023).
+code of class-relation distillation (Gu, Zhang et al., ICCV 2023), teacher-to-student training
+RepDistiller, with a cosine in place of its steps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from crkd.config.check import Range
-from crkd.core.errors import InputError
 
 Positive = Annotated[float, Range(0.0, open_low=True)]
 NonNegative = Annotated[float, Range(0.0)]
@@ -29,6 +29,8 @@ class DataConfig:
     """Own images: a folder with one sub-folder a known class."""
     novel: str | None = None
     """Own images: a folder of unlabelled images, flat or nested."""
+    features: tuple[str, ...] = ()
+    """Precomputed features in the place of images: a file of known and a file of novel vectors."""
     image_size: Count | None = None
     """Side in pixels that images are stored and evaluated at; None is the data set's own."""
     stored_share: Annotated[float, Range(1.0, 2.0)] = 1.0
@@ -66,6 +68,22 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class FeatureConfig:
+    """Discovery on precomputed features: the views of a vector, and how long to train."""
+
+    mix: Fraction = 0.9
+    """A view lies up to this share of the way from the vector to one of its neighbours."""
+    noise: NonNegative = 0.3
+    """Gaussian noise of a view, in units of each dimension's standard deviation."""
+    dropout: Annotated[float, Range(0.0, 0.99)] = 0.1
+    """Share of a view's dimensions that are set to their mean."""
+    neighbours: Count = 5
+    """Neighbours of each vector that a view may move to."""
+    min_steps: CountOrZero = 600
+    """Least steps of stage 2, and a third of them of stage 1: small sets get more epochs."""
+
+
+@dataclass(frozen=True)
 class OptimiserConfig:
     """The optimiser and its schedule: linear warm-up, then cosine to ``min_lr``."""
 
@@ -88,6 +106,9 @@ class LoopConfig:
     """Arithmetic of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
     compile: bool = False
     """Compile the training step with torch.compile; pays in runs of many minutes on a GPU."""
+    step: Literal["eager", "auto", "recorded"] = "eager"
+    """Launch every operation of a step, or record a step once as a CUDA graph and replay it; auto
+    records on a GPU and goes on eagerly where that fails."""
     log_every: Count = 50
     """Steps between two lines of log.jsonl."""
     checkpoint_every: Positive = 10.0
@@ -107,6 +128,21 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
+class TermConfig:
+    """One distillation term: its registered name, its weight and its own options."""
+
+    name: str = "class_relation"
+    weight: NonNegative | None = None
+    """Factor of the term; None is the one with which it was published."""
+    warmup_epochs: NonNegative = 0.0
+    """Epochs over which the weight rises from 0."""
+    end_weight: NonNegative | None = None
+    """Weight in the last epoch, reached along a cosine after the warm-up; None keeps it."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the term, for example {temperature: 4}."""
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """Stage 1: supervised training on the known classes."""
 
@@ -117,6 +153,10 @@ class PretrainConfig:
     """Augmented views of each image in a step."""
     view: ViewConfig = ViewConfig("pretraining")
     label_smoothing: Annotated[float, Range(0.0, 0.9)] = 0.0
+    distillation: tuple[TermConfig, ...] = ()
+    """Terms that need no teacher, beside the cross-entropy."""
+    supervised_weight: NonNegative | None = None
+    """Factor of the cross-entropy; None is the terms' own, 1 without terms."""
 
 
 @dataclass(frozen=True)
@@ -146,19 +186,24 @@ class AssignmentConfig:
 
 
 @dataclass(frozen=True)
-class TermConfig:
-    """One distillation term: its registered name, its weight and its own options."""
+class ReplayConfig:
+    """Features drawn from a Gaussian of each known class, in the place of images that are gone."""
 
-    name: str = "class_relation"
-    weight: NonNegative = 0.1
-    options: dict[str, Any] = field(default_factory=dict)
-    """Keyword arguments of the term, for example {temperature: 4}."""
+    samples: CountOrZero | None = None
+    """Features in a step; None: as many a class as there are images of a novel class, at most four
+    times the images of a step, and none where labelled images join."""
+    rank: CountOrZero = 8
+    """Directions of the covariance that are kept of each class; a class takes 4 D (rank + 2)
+    bytes."""
 
 
 @dataclass(frozen=True)
 class DiscoverConfig:
     """Stage 2: discovery of the novel classes."""
 
+    method: Literal["swapped", "frost"] = "swapped"
+    """Swapped prediction with balanced pseudo-labels, or the recipe of FRoST, a baseline of further
+    steps, which takes nothing of assignment, heads and distillation from here."""
     epochs: Count = 500
     batch_size: Annotated[int, Range(2)] = 512
     """Labelled and unlabelled images together."""
@@ -176,6 +221,49 @@ class DiscoverConfig:
     assignment: AssignmentConfig = AssignmentConfig()
     distillation: tuple[TermConfig, ...] = (TermConfig(),)
     """Distillation terms; an empty list is UNO."""
+    stored_epochs: CountOrZero = 0
+    """Passes whose views come again and whose teacher's labels are stored once; 0 asks the teacher
+    in every step."""
+    label_mode: str = "full_float16"
+    """How stored labels are compressed; see docs/distillation.md."""
+    labelled: bool | None = None
+    """Whether labelled images of known classes join; None: where there are any. Without them the
+    classes are remembered by the statistics of their features."""
+    replay: ReplayConfig = ReplayConfig()
+    statistics: Literal["auto", "batch", "kept"] = "auto"
+    """Batch norm of the backbone: of each batch, or kept as the earlier run left them; auto keeps
+    them where the images of known classes are gone."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """A trained run, the teacher, trains a small network on the same classes."""
+
+    student: str | None = None
+    """Backbone of the student; None is the teacher's."""
+    head: Literal["linear", "prototype"] = "linear"
+    """The student's classifier of known and novel classes alike, unless it takes the teacher's."""
+    method: tuple[TermConfig, ...] = (TermConfig("kd"),)
+    """Distillation terms; an empty list trains on labels alone."""
+    stored_epochs: CountOrZero = 0
+    """Passes whose views come again and whose teacher's labels are stored once; 0 asks the teacher
+    in every step."""
+    label_mode: str = "full_float16"
+    """How stored labels are compressed; see docs/distillation.md."""
+    supervised_weight: NonNegative | None = None
+    """Factor of the labels' cross-entropy; None is the largest that a term asks for."""
+    epochs: Count = 240
+    batch_size: Annotated[int, Range(2)] = 64
+    """Labelled and unlabelled images together."""
+    optimiser: OptimiserConfig = OptimiserConfig(
+        lr=0.05, min_lr=5e-5, weight_decay=5e-4, warmup_epochs=0.0
+    )
+    views: tuple[ViewConfig, ...] = ()
+    """Views of each image, all of one size; an empty list takes those of stage 1."""
+    unlabelled: bool | None = None
+    """Whether the unlabelled images join; None: if the teacher knows novel classes."""
+    generations: Count = 1
+    """Students in a row, each the teacher of the next."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +282,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run, both stages."""
+    """A whole run, all stages."""
 
     dataset: str = "digits"
     """A registered data set, or "folder" for own images."""
@@ -209,10 +297,8 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loop: LoopConfig = LoopConfig()
+    features: FeatureConfig = FeatureConfig()
     pretrain: PretrainConfig = PretrainConfig()
     discover: DiscoverConfig = DiscoverConfig()
+    distill: DistillConfig = DistillConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
-
-    def __post_init__(self) -> None:
-        if self.dataset == "folder" and self.data.known is None:
-            raise InputError("data.known is not given; own images need --known DIR")

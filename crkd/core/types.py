@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -18,6 +19,8 @@ class Batch(NamedTuple):
         views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones.
         labels: ``(B,)`` int64, class ids in ``[0, K)`` for labelled samples, -1 for the others.
         sample_id: ``(B,)`` int64, number of each sample: labelled ones first, then the others.
+        view_epoch: ``(B,)`` int64, the pass over the data from which each sample's views are drawn;
+            equal ones show a sample equal pixels.
         num_labelled: rows ``[0, num_labelled)`` are labelled, the rest are not. A host integer,
             so that slicing needs no look at device memory.
         num_large: how many of the views are large crops.
@@ -26,6 +29,7 @@ class Batch(NamedTuple):
     views: tuple[Tensor, ...]
     labels: Tensor
     sample_id: Tensor
+    view_epoch: Tensor
     num_labelled: int
     num_large: int
 
@@ -42,6 +46,7 @@ class HeadOutputs(NamedTuple):
         over_logits: ``(V, H, B, M')`` of the over-clustering heads, or None.
         maps: per view a tuple of feature maps ``(B, channels, h, w)``, only when asked for.
         projections: ``(V, H, B, P)`` unit-length inputs of the novel prototypes, only when asked.
+        replayed: ``(H, R, C)`` joint logits of features that were handed in with the views.
     """
 
     features: Tensor
@@ -50,6 +55,18 @@ class HeadOutputs(NamedTuple):
     over_logits: Tensor | None = None
     maps: tuple[tuple[Tensor, ...], ...] = ()
     projections: Tensor | None = None
+    replayed: Tensor | None = None
+
+    def joint_logits(self) -> Tensor:
+        """Return ``(V, H, B, C)``: known logits, the same for every head, then novel ones.
+
+        Before discovery H is 1 and C is K.
+        """
+        known = self.known_logits.unsqueeze(1)
+        if self.novel_logits is None:
+            return known
+        known = known.expand(-1, self.novel_logits.shape[1], -1, -1)
+        return torch.cat([known, self.novel_logits], dim=-1)
 
     def first_views(self, count: int) -> HeadOutputs:
         """Return the same outputs for the views ``[0, count)``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -111,6 +111,8 @@ class Feed:
         batch_size: samples of a batch, both kinds together.
         labelled_share: share of labelled samples; None follows the sizes of the two sets.
         views: the views of each image.
+        view_epochs: after so many passes the views of an image come again, in a new order of
+            images; 0 draws fresh ones for ever.
         seed: seed of order and views.
         device: where batches are made.
 
@@ -129,6 +131,7 @@ class Feed:
         seed: int,
         device: torch.device,
         labelled_share: float | None = None,
+        view_epochs: int = 0,
     ) -> None:
         self.stores = [labelled, unlabelled]
         sizes = [len(store) if store is not None else 0 for store in self.stores]
@@ -150,6 +153,7 @@ class Feed:
         self.streams = [Stream(s, seed=seed, key=key) for key, s in enumerate(sizes)]
         self.offsets = [0, sizes[0]]
         self.views = views
+        self.view_epochs = view_epochs
         self.seed = seed
         self.device = device
         self.steps_per_epoch = max(1, round(sum(sizes) / sum(self.counts)))
@@ -173,15 +177,19 @@ class Feed:
         images = store.batches(index for index, _ in for_store)
         while ahead := list(itertools.islice(for_batch, _UPLOAD_STEPS)):
             # One upload for a stretch of steps instead of one a step.
-            placed = torch.from_numpy(np.asarray(ahead)).to(self.device)
+            placed = torch.from_numpy(np.asarray(ahead))
+            if self.device.type == "cuda":
+                placed = placed.pin_memory()
+            placed = placed.to(self.device, non_blocking=True)
             for index, passes in placed:
                 yield next(images), index, passes
 
     def _rows(self, kind: int, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield sample numbers and pass numbers of one kind of samples for each step."""
+        """Yield sample numbers and pass numbers of their views of one kind for each step."""
         count = self.counts[kind]
         for step in range(start, stop):
-            yield self.streams[kind].take(step * count, count)
+            index, passes = self.streams[kind].take(step * count, count)
+            yield index, passes % self.view_epochs if self.view_epochs else passes
 
     def _batch(self, parts: list[tuple[Tensor, ...]]) -> Batch:
         num_labelled = self.counts[0]
@@ -193,4 +201,20 @@ class Feed:
         if num_labelled:
             labels[:num_labelled] = self._labels[parts[0][1]]
         views = self.views.render(images, seed=self.seed, epoch=passes, image_id=index)
-        return Batch(views, labels, index, num_labelled, self.views.num_large)
+        return Batch(views, labels, index, passes, num_labelled, self.views.num_large)
+
+    def sweep(self, epoch: int) -> Iterator[Batch]:
+        """Yield every sample once, in the order of their numbers, as pass ``epoch`` shows them.
+
+        Batches hold large views alone and no labels; their size differs from batch to batch.
+        """
+        large = replace(self.views, recipes=self.views.recipes[: self.views.num_large])
+        for store, offset in zip(self.stores, self.offsets, strict=True):
+            if store is None:
+                continue
+            rows = np.array_split(np.arange(len(store)), -(-len(store) // sum(self.counts)))
+            for index, images in zip(rows, store.batches(rows), strict=True):
+                ids = torch.from_numpy(index + offset).to(self.device)
+                passes = torch.full_like(ids, epoch)
+                views = large.render(images, seed=self.seed, epoch=passes, image_id=ids)
+                yield Batch(views, torch.full_like(ids, -1), ids, passes, 0, large.num_large)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,9 +77,25 @@ class Partition:
     test: Part
     hidden: HiddenLabels
 
+    def without_labelled(self) -> Partition:
+        """Return the same without the labelled training images, as if they were gone."""
+        none = slice(0, 0)
+        gone = dataclasses.replace(
+            self.known_train,
+            indices=self.known_train.indices[none],
+            labels=self.known_train.labels[none],
+            ids=[],
+        )
+        return dataclasses.replace(self, known_train=gone, known_val=gone)
+
 
 def partition(
-    dataset: Dataset, split: ClassSplit, *, validation_fraction: float, seed: int
+    dataset: Dataset,
+    split: ClassSplit,
+    *,
+    validation_fraction: float,
+    seed: int,
+    images_gone: bool = False,
 ) -> Partition:
     """Divide a data set into what is labelled, what is not, and what is only evaluated on.
 
@@ -91,6 +108,8 @@ def partition(
         validation_fraction: share of every known class that is held out, in [0, 1); above 0 at
             least one image of each class with two or more, and never the last.
         seed: of the choice of held-out images; novel images and their labels have no part in it.
+        images_gone: known classes may be without training images, because an earlier run learnt
+            them.
 
     Raises:
         InputError: the fraction is out of range, or a known class has no training image.
@@ -104,7 +123,7 @@ def partition(
     num_known = len(split.known)
     is_known = (joint >= 0) & (joint < num_known)
     empty = np.flatnonzero(np.bincount(joint[is_known], minlength=num_known) == 0)
-    if len(empty):
+    if len(empty) and not images_gone:
         raise InputError(
             f"the known class {split.joint_names[empty[0]]!r} of data set {dataset.name!r} has no "
             "training image; leave it out of the split or add images"

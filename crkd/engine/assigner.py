@@ -53,6 +53,11 @@ class Assigner(nn.Module):
         """Let the queue take part from its first epoch on; until then it only fills."""
         self._queue_on = epoch >= self.settings.queue_start_epoch
 
+    @property
+    def host_state(self) -> bool:
+        """Whether the queue takes part: the one thing here that changes between epochs."""
+        return self.queue is not None and self._queue_on
+
     @torch.no_grad()
     def forward(
         self, logits: Tensor, prototypes: Tensor, projections: Tensor | None = None

@@ -7,54 +7,22 @@ from pathlib import Path
 import torch
 
 from crkd.config.schema import Config
-from crkd.core.errors import InputError
 from crkd.data.feed import Feed
 from crkd.engine.discovery_task import DiscoveryTask
-from crkd.engine.find import matches
 from crkd.engine.finish import finish_run
+from crkd.engine.frost_task import FrostTask
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.loop import Loop
-from crkd.engine.opened import OpenedRun, open_run
-from crkd.engine.pretrain import architecture_of
 from crkd.engine.progress import console
 from crkd.engine.provenance import pick_device
+from crkd.engine.replay import FeatureReplay, replayed_samples
 from crkd.engine.run import RunFolder, RunInfo
-from crkd.engine.setup import RunData, num_novel_classes, prepare, split_entry
+from crkd.engine.setup import RunData, split_entry
+from crkd.engine.starting_point import StartingPoint, starting_point
+from crkd.engine.stored_teacher import store_teacher
 from crkd.engine.views import discovery_views
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
-
-
-def load_stage1(
-    parent: RunFolder, config: Config, data: RunData, device: torch.device
-) -> OpenedRun:
-    """Open a finished stage-1 run that fits the data set and split.
-
-    Raises:
-        InputError: the run is of another kind, data set, split, image size or network, or is
-            not finished.
-    """
-    info = parent.read_info()
-    if not matches(info, config.dataset, split_entry(data.split)["known"]):
-        raise InputError(
-            f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
-            f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
-            "finished stage-1 run of the same data set and split: run pretrain first"
-        )
-    opened = open_run(parent.path, device)
-    for part in ("backbone", "known_head"):
-        made, asked = getattr(opened.architecture, part), getattr(config.model, part)
-        if made != asked:
-            raise InputError(
-                f"--from {parent.path} has the {part} {made!r}, this run asks for "
-                f"{asked!r}; use --set model.{part}={made}"
-            )
-    if opened.architecture.image_size != data.image_size:
-        raise InputError(
-            f"--from {parent.path} was trained at {opened.architecture.image_size} px, this run "
-            f"asks for {data.image_size} px; use the same --image-size"
-        )
-    return opened
 
 
 def discover(
@@ -79,40 +47,34 @@ def discover(
         Interrupted: a signal came; the state is saved in ``out``.
     """
     device = pick_device(config.device)
-    data = prepare(config, device, download=download)
-    if len(data.parts.novel_train) == 0:
-        raise InputError(
-            f"split {data.split.name!r} leaves no unlabelled image to discover in; "
-            "choose a split with novel classes, or give --novel DIR"
-        )
-    num_novel, origin = num_novel_classes(config, data)
-    if num_novel > len(data.parts.novel_train):
-        raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
-            "images; lower it"
-        )
-    stage1 = load_stage1(RunFolder.open(parent), config, data, device)
-    architecture = architecture_of(config, data, num_known=data.num_known, num_novel=num_novel)
-    student = student_of(config, architecture, stage1.network, device)
+    start = starting_point(config, parent, device, download=download)
+    data, architecture = start.data, start.architecture
+    student = student_of(config, architecture, start.teacher, device)
+    wanted = config.discover.statistics
+    # Statistics of new images alone would move the features of old ones, which no loss sees.
+    student.backbone.keeps_statistics = wanted == "kept" or (
+        wanted == "auto" and start.statistics is not None
+    )
     feed = discovery_feed(config, data, device)
-    _warn_small_batch(feed.counts[1], num_novel)
+    _warn_small_batch(feed.counts[1], architecture.num_novel)
+    replay = replay_of(start, config, feed.counts[1])
     info = RunInfo(
         kind="discovered",
         status="running",
         dataset=config.dataset,
         split=split_entry(data.split),
-        classes=data.class_entries(num_novel),
+        classes=start.classes,
         preprocessing=data.preprocessing(),
         architecture=architecture.plain(),
         chosen_head=None,
         seed=config.seed,
         provenance={},
-        parent={"path": str(parent), "model_sha256": stage1.info.model_sha256 or ""},
-        notes=[*data.notes, origin],
+        parent=start.origin(),
+        notes=start.notes,
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        task = DiscoveryTask(student, stage1.network, config, device, num_known=data.num_known)
+        task = _task(student, start, config, device, replay)
         loop = Loop(
             task,
             feed,
@@ -122,6 +84,15 @@ def discover(
             run=run,
             device=device,
         )
+        if config.discover.stored_epochs and isinstance(task, DiscoveryTask):
+            task.teacher = store_teacher(
+                loop,
+                task.teacher,
+                task.teacher_network,
+                mode=config.discover.label_mode,
+                num_classes=architecture.num_known,
+                resume=resume,
+            )
         seconds = loop.train(resume=resume)
         finish_run(
             run,
@@ -132,23 +103,66 @@ def discover(
             seconds=seconds,
             chosen_head=task.chosen_head(),
             stage1=task.teacher_network,
+            start=start,
         )
     return run
 
 
+def _task(
+    student: Network,
+    start: StartingPoint,
+    config: Config,
+    device: torch.device,
+    replay: FeatureReplay | None,
+) -> DiscoveryTask | FrostTask:
+    shape = start.architecture
+    if config.discover.method == "frost":
+        return FrostTask(
+            student, start.teacher, config, device, num_novel=shape.num_novel, replay=replay
+        )
+    return DiscoveryTask(
+        student, start.teacher, config, device, num_known=shape.num_known, replay=replay
+    )
+
+
 def student_of(
-    config: Config, architecture: Architecture, stage1: Network, device: torch.device
+    config: Config, architecture: Architecture, teacher: Network, device: torch.device
 ) -> Network:
-    """Return a network with fresh novel heads on the stage-1 backbone and known head."""
+    """Return a network with fresh novel heads on the teacher's backbone and known head."""
     student = build_network(
         architecture, seed=config.seed, trained_blocks=config.model.trained_blocks
     )
-    student.backbone.load_state_dict(stage1.backbone.state_dict())
-    student.known_head.load_state_dict(stage1.known_head.state_dict())
+    student.backbone.load_state_dict(teacher.backbone.state_dict())
+    head = teacher.known_head.state_dict()
+    if architecture.joint:
+        # The rows of the known classes are the teacher's, those of the novel ones are fresh.
+        fresh = student.known_head.state_dict()
+        head = {name: torch.cat([head[name], fresh[name][len(head[name]) :]]) for name in fresh}
+    student.known_head.load_state_dict(head)
     student = student.to(device)
     if device.type == "cuda":
         student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return student
+
+
+def replay_of(start: StartingPoint, config: Config, unlabelled: int) -> FeatureReplay | None:
+    """Return what draws features of the known classes; None where their images are at hand.
+
+    Args:
+        start: with the statistics of the known classes, where their images are gone.
+        config: the configuration of the run.
+        unlabelled: images of a step.
+    """
+    shape = start.architecture
+    count = replayed_samples(
+        config.discover.replay.samples,
+        unlabelled=unlabelled,
+        num_known=shape.num_known,
+        num_novel=shape.num_novel,
+    )
+    if start.statistics is None or count == 0:
+        return None
+    return FeatureReplay(start.statistics, count, seed=config.seed)
 
 
 def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
@@ -160,6 +174,7 @@ def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
         batch_size=config.discover.batch_size,
         labelled_share=config.discover.labelled_share,
         views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+        view_epochs=config.discover.stored_epochs,
         seed=config.seed,
         device=device,
     )

@@ -10,17 +10,16 @@ from torch import Tensor, nn
 
 from crkd.config.schema import Config
 from crkd.core.types import Batch, HeadOutputs
+from crkd.data.augment.self_mix import self_mix
 from crkd.engine.assigner import Assigner
 from crkd.engine.precision import autocast
-from crkd.engine.teacher import LiveTeacher, Teacher, needs_of
+from crkd.engine.replay import FeatureReplay, classified
+from crkd.engine.teacher import LiveTeacher, Teacher
+from crkd.engine.terms import Terms, context_of
 from crkd.losses.swapped_prediction import swapped_prediction
 from crkd.losses.targets import joint_targets
-from crkd.losses.term import DistillationInputs, DistillationTerm, TermContext, build_term
-from crkd.models.backbone import seeded
+from crkd.losses.term import DistillationInputs
 from crkd.models.network import Network, freeze
-
-TERM_SEED = 1_000_003
-"""Keeps the initial weights of the terms apart from each other and from neighbouring seeds."""
 
 
 class DiscoveryModules(nn.Module):
@@ -31,6 +30,7 @@ class DiscoveryModules(nn.Module):
         terms: the distillation terms; some have modules of their own.
         assigner: pseudo-labels of the novel heads.
         over_assigner: the same of the over-clustering heads, if there are any.
+        replay: features of known classes whose images are gone.
     """
 
     head_loss: Tensor
@@ -39,13 +39,15 @@ class DiscoveryModules(nn.Module):
     def __init__(
         self,
         network: Network,
-        terms: list[DistillationTerm],
+        terms: Terms,
         assigner: Assigner,
         over_assigner: Assigner | None,
+        replay: FeatureReplay | None,
     ) -> None:
         super().__init__()
+        self.replay = replay
         self.network = network
-        self.terms = nn.ModuleList(terms)
+        self.terms = terms
         self.assigner = assigner
         self.over_assigner = over_assigner
         heads = network.novel_heads.num_heads if network.novel_heads is not None else 1
@@ -64,6 +66,7 @@ class DiscoveryTask:
         config: the run's configuration.
         device: where it computes.
         num_known: K.
+        replay: features of the known classes, where their images are gone.
 
     Raises:
         InputError: a configured term does not exist or does not apply here.
@@ -79,33 +82,26 @@ class DiscoveryTask:
         device: torch.device,
         *,
         num_known: int,
+        replay: FeatureReplay | None = None,
     ) -> None:
         self.config, self.device = config, device
         self.settings = config.discover
         self.teacher_network = freeze(teacher_source).to(device)
-        context = TermContext(
-            num_known=num_known,
-            student_features=network.backbone.num_features,
-            teacher_features=teacher_source.backbone.num_features,
-            student_channels=network.backbone.map_channels,
-            teacher_channels=teacher_source.backbone.map_channels,
-            teacher_head=self.teacher_network.known_head,
+        terms = Terms(
+            self.settings.distillation,
+            stage=self.stage,
+            context=context_of(
+                network, self.teacher_network, self.teacher_network.known_head, num_known
+            ),
+            seed=config.seed,
+            epochs=self.settings.epochs,
+            stored=self.settings.stored_epochs > 0,
         )
-        terms = []
-        for number, wanted in enumerate(self.settings.distillation):
-            # A stream of its own for each: adding a term leaves the others' weights as they were.
-            with seeded(config.seed + TERM_SEED * (number + 1)):
-                term = build_term(
-                    wanted.name, stage="discover", context=context, options=wanted.options
-                )
-            terms.append(term)
         assert network.novel_heads is not None
         assigner = Assigner(network.novel_heads, self.settings.assignment, device)
         over = self._over_assigner(network, device)
-        self.modules = DiscoveryModules(network, terms, assigner, over).to(device)
-        needs = needs_of(terms)
-        self._maps = "feature_maps" in needs
-        self._needs_teacher = bool(needs & {"teacher_logits", "feature_maps"})
+        self.modules = DiscoveryModules(network, terms, assigner, over, replay).to(device)
+        self._maps = "feature_maps" in terms.needs
         # A teacher whose output is used on unlabelled rows alone need not see the others.
         self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
         self._forward = torch.compile(network) if config.loop.compile else network
@@ -125,31 +121,40 @@ class DiscoveryTask:
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms, and each term for the log."""
+        shown, mix = batch, None
+        if self.modules.terms.self_mix:
+            shown, mix = self_mix(batch, self.modules.terms.self_mix, seed=self.config.seed)
+        replay = self.modules.replay
+        drawn = None if replay is None else replay()
         with autocast(self.config.loop.precision, self.device):
             student = self._forward(
-                batch.views, maps=self._maps, projections=self.settings.assignment.queue > 0
+                shown.views,
+                maps=self._maps,
+                projections=self.settings.assignment.queue > 0,
+                replayed=None if drawn is None else drawn[0],
             )
         joint = Network.joint_logits(student)
         num_known = student.known_logits.shape[-1]
         pseudo = self._assign(student, batch)
         per_head = self._swapped(joint, pseudo, batch, num_known)
+        named = {"swapped": per_head.mean(), **self._diagnostics(pseudo)}
+        if drawn is not None and student.replayed is not None:
+            remembered = classified(student.replayed, drawn[1])
+            named["replay"] = remembered.mean()
+            # Each sample weighs the same, be it an image or a drawn feature.
+            share = len(drawn[1]) / (len(drawn[1]) + len(batch.labels))
+            per_head = torch.lerp(per_head, remembered, share)
         self.modules.head_loss += per_head.detach()
         loss = per_head.mean()
-        named = {"swapped": loss, **self._diagnostics(pseudo)}
         if student.over_logits is not None:
             over = self._over_clustering(student, batch, num_known)
             loss = 0.5 * (loss + over)
             named["swapped_over"] = over
-        if self.modules.terms:
-            inputs = self._distillation_inputs(student, batch)
-            for settings, term in zip(self.settings.distillation, self.modules.terms, strict=True):
-                raw = term(inputs)
-                loss = loss + settings.weight * raw
-                label = settings.name
-                while label in named:
-                    label += "'"
-                named[label] = raw
-                named[f"{label}_weighted"] = settings.weight * raw
+        if len(self.modules.terms):
+            inputs = self._distillation_inputs(student, batch, pseudo, mix)
+            distilled, terms = self.modules.terms(inputs)
+            loss = loss + distilled
+            named.update(terms)
         return loss, named
 
     def _assign(self, student: HeadOutputs, batch: Batch) -> Tensor:
@@ -184,14 +189,24 @@ class DiscoveryTask:
         pseudo = self.modules.over_assigner(shown, heads.prototypes)
         return self._swapped(joint, pseudo, batch, num_known).mean()
 
-    def _distillation_inputs(self, student: HeadOutputs, batch: Batch) -> DistillationInputs:
-        """Run the teacher on the large views of the rows that some term looks at."""
+    def _distillation_inputs(
+        self, student: HeadOutputs, batch: Batch, assigned: Tensor, mix: Tensor | None
+    ) -> DistillationInputs:
+        """Run the teacher on the large views, unmixed, of the rows that some term looks at."""
+        terms = self.modules.terms
         first = batch.num_labelled if self._unlabelled_only else 0
+        pseudo = None
+        if "pseudo_labels" in terms.needs:
+            num_known = student.known_logits.shape[-1]
+            pseudo = first_choices(batch.labels[: batch.num_labelled], assigned, num_known)
+            pseudo = pseudo[..., first:]
         return DistillationInputs(
             student=student.first_views(batch.num_large).rows(first),
-            teacher=self.teacher(batch, first) if self._needs_teacher else None,
+            teacher=self.teacher(batch, first) if terms.needs_teacher else None,
             labels=batch.labels[first:],
             num_labelled=batch.num_labelled - first,
+            pseudo_labels=pseudo,
+            mix=None if mix is None else mix[first:],
         )
 
     def after_step(self) -> None:
@@ -201,11 +216,12 @@ class DiscoveryTask:
     def start_epoch(self, epoch: int) -> None:
         """Begin the sum by which a head is chosen anew, as UNO does."""
         self.modules.head_loss.zero_()
-        self.modules.assigner.set_epoch(epoch)
+        self.resume_epoch(epoch)
 
     def resume_epoch(self, epoch: int) -> None:
-        """Let the queue know the epoch; the heads' sums were restored with the weights."""
+        """Let queue and terms know the epoch; the heads' sums were restored with the weights."""
         self.modules.assigner.set_epoch(epoch)
+        self.modules.terms.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
         """Say so when most assignments spread their samples evenly: nothing is learnt then."""
@@ -220,3 +236,21 @@ class DiscoveryTask:
     def chosen_head(self) -> int:
         """Return the head with the lowest loss over the last epoch; no label is involved."""
         return int(self.modules.head_loss.argmin())
+
+
+def first_choices(labels: Tensor, assigned: Tensor, num_known: int) -> Tensor:
+    """Return one class id for every view, head and row, labelled rows first.
+
+    Args:
+        labels: ``(L,)`` int64 in ``[0, K)``.
+        assigned: ``(V, H, N, M)`` pseudo-labels of the unlabelled rows.
+        num_known: K.
+
+    Returns:
+        ``(V, H, L + N)`` int64 in ``[0, C)``.
+
+    >>> first_choices(torch.tensor([1]), torch.tensor([[[[0.2, 0.8]]]]), 3).tolist()
+    [[[1, 4]]]
+    """
+    novel = assigned.argmax(dim=-1) + num_known
+    return torch.cat([labels.expand(*novel.shape[:2], -1), novel], dim=-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -9,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
-from crkd.engine.baselines import kmeans_columns
+from crkd.engine.baselines import Column, kmeans_columns
+from crkd.engine.calibration import calibrate, write_calibration
 from crkd.engine.inference import Answers, answer_part
+from crkd.engine.memory import as_outputs, remember_classes, write_true_classes
 from crkd.engine.run import RunFolder, utc_now
 from crkd.engine.setup import RunData
+from crkd.engine.starting_point import StartingPoint
 from crkd.evaluation.confusion import confusion, draw_confusion
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
@@ -29,6 +34,8 @@ def finish_run(
     seconds: float,
     chosen_head: int | None,
     stage1: Network | None = None,
+    beside: Mapping[str, Column] = MappingProxyType({}),
+    start: StartingPoint | None = None,
 ) -> dict[str, Any]:
     """Write everything that a finished run holds and return its metrics.
 
@@ -41,19 +48,37 @@ def finish_run(
         seconds: wall time of the training.
         chosen_head: the novel head picked without labels; None without novel heads.
         stage1: network whose features the k-means baseline clusters; None skips baselines.
+        beside: other clusterings to score beside the result, name to part to cluster ids.
+        start: what a discovery went on from.
     """
     answers = answer_parts(network, data, config, device)
     info = run.read_info()
-    metadata = {"backbone": config.model.backbone, "classes": info.classes}
+    metadata = {"architecture": info.architecture, "classes": info.classes}
     info.model_sha256 = run.write_model(network.state_dict(), metadata)
-    baselines = {} if stage1 is None else kmeans_columns(stage1, data, config, device, info)
+    baselines = dict(beside)
+    if stage1 is not None:
+        baselines |= kmeans_columns(stage1, data, config, device, info)
     metrics: dict[str, Any] = {}
     if answers:
-        metrics = write_results(run, table(answers, data, info.num_novel, chosen_head, baselines))
+        # A class that an earlier step found is answered by the id it was given there.
+        known = None if start is None else start.true_classes()
+        predictions = table(answers, data, info.num_novel, chosen_head, baselines, known=known)
+        metrics = write_results(run, predictions)
+        if known is not None and chosen_head is not None:
+            write_true_classes(run, predictions, known, chosen_head)
+    remember_classes(
+        run,
+        network,
+        data,
+        config,
+        device,
+        novel=answers.get("train"),
+        chosen_head=chosen_head,
+        inherited=None if start is None else start.statistics,
+    )
     if len(data.parts.known_val):
-        metrics["validation"] = {
-            "known": {"acc": _validation_accuracy(network, data, config, device)}
-        }
+        validation = answer_part(network, data.parts.known_val, data, config, device)
+        metrics["validation"] = _validate(run, validation, data.parts.known_val.labels, chosen_head)
         run.write_metrics(metrics)
     info.chosen_head = chosen_head
     info.seconds = round(seconds, 1)
@@ -86,11 +111,17 @@ def answer_parts(
     }
 
 
-def _validation_accuracy(
-    network: Network, data: RunData, config: Config, device: torch.device
-) -> float:
-    answers = answer_part(network, data.parts.known_val, data, config, device)
-    return float((answers.known == data.parts.known_val.labels).mean())
+def _validate(
+    run: RunFolder, answers: Answers, labels: NDArray[np.int64], chosen_head: int | None
+) -> dict[str, Any]:
+    """Fit the temperature of the answering classifier and return the figures of validation."""
+    logits = answers.known_logits if chosen_head is None else answers.joint_logits(chosen_head)
+    found = calibrate(logits, labels)
+    figures: dict[str, Any] = {"acc": float((answers.known == labels).mean())}
+    if found is not None:
+        write_calibration(run, found)
+        figures["ece"] = {"before": found.ece_before, "after": found.ece_after}
+    return {"known": figures}
 
 
 def table(
@@ -99,14 +130,19 @@ def table(
     num_novel: int,
     chosen_head: int | None,
     baselines: dict[str, dict[str, NDArray[np.int64]]],
+    known: NDArray[np.int64] | None = None,
 ) -> Predictions:
     """Put answers, hidden labels and baselines into one prediction table.
+
+    ``known`` holds the true class of every known output where earlier steps found some of them.
 
     This is where the hidden labels come out: after training, for the evaluator.
     """
     hidden = {"train": data.parts.hidden.novel_train(), "test": data.parts.hidden.test()}
     if len(data.parts.test) == 0:
         hidden["test"] = data.parts.known_val.labels
+    elif known is not None:
+        hidden["test"] = as_outputs(hidden["test"], known)
     ids = {name: part.ids for name, part in data.evaluated().items()}
     names = list(answers)
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
-from crkd.engine.discover import load_stage1
 from crkd.engine.finish import answer_parts, table, write_results
 from crkd.engine.inference import Answers, answer_part
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo, utc_now
 from crkd.engine.setup import num_novel_classes, prepare, split_entry
+from crkd.engine.starting_point import stage1_of
 from crkd.features.clusters import kmeans
 
 NOTE = "baseline: k-means on stage-1 features, joint answers by the nearest class mean"
@@ -30,7 +30,7 @@ def kmeans_on_features(config: Config, out: str | Path, parent: str | Path) -> R
     device = pick_device(config.device)
     data = prepare(config, device)
     num_novel, origin = num_novel_classes(config, data)
-    opened = load_stage1(RunFolder.open(parent), config, data, device)
+    opened = stage1_of(RunFolder.open(parent), config, data, device)
     stage1 = opened.network
     info = RunInfo(
         kind="baseline",

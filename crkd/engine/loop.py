@@ -6,23 +6,25 @@ non-finite loss skips its update there and leaves a mark that the next log line 
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from crkd.config.schema import Config, OptimiserConfig
 from crkd.core.types import Batch
 from crkd.data.feed import Feed
 from crkd.engine.checkpoint import load_state, save_state
-from crkd.engine.optim import build_optimiser, learning_rate
 from crkd.engine.progress import TrainingProgress, console
+from crkd.engine.recorded import runner
 from crkd.engine.run import RunFolder
+from crkd.engine.step import TrainingStep
+from crkd.engine.task import Task
 
 
 class Interrupted(Exception):
@@ -31,31 +33,6 @@ class Interrupted(Exception):
 
 class NonFiniteLossError(RuntimeError):
     """A loss was NaN or infinite; the message names the step and the term."""
-
-
-class Task(Protocol):
-    """One stage's mathematics: what is trained, and the loss of a batch."""
-
-    stage: str
-
-    @property
-    def modules(self) -> nn.Module:
-        """Everything that is trained or saved, the network among it."""
-
-    def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to minimise and the named terms to log, all scalars."""
-
-    def after_step(self) -> None:
-        """Restore what the optimiser step may have broken, such as unit-length prototypes."""
-
-    def start_epoch(self, epoch: int) -> None:
-        """Take note that an epoch begins."""
-
-    def resume_epoch(self, epoch: int) -> None:
-        """Take note that training goes on inside an epoch, whose sums were restored."""
-
-    def remark(self, means: Mapping[str, float]) -> str | None:
-        """Return what a person should know of the figures of a log line, if anything."""
 
 
 @contextmanager
@@ -109,16 +86,17 @@ class Loop:
         device: torch.device,
     ) -> None:
         self.task, self.feed, self.config, self.run, self.device = task, feed, config, run, device
-        self.schedule = optimiser
         self.total = epochs * feed.steps_per_epoch
-        self.optimiser = build_optimiser(task.modules, optimiser)
-        # Fused optimisers skip the update where this is 1; the flag never leaves the device.
-        self._skip = torch.zeros((), device=device)
-        self.optimiser.found_inf = self._skip  # type: ignore[attr-defined]
-        self.optimiser.grad_scale = None  # type: ignore[attr-defined]
-        self._sums: dict[str, Tensor] = {}
+        self.training_step = TrainingStep(
+            task,
+            optimiser,
+            total=self.total,
+            steps_per_epoch=feed.steps_per_epoch,
+            device=device,
+        )
+        self.optimiser = self.training_step.optimiser
+        self._compute = runner(self.training_step, config.loop.step, device)
         self._remarks: set[str] = set()
-        self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
     def train(self, *, resume: bool = False) -> float:
         """Train to the end; return the seconds spent, over all resumed parts.
@@ -150,59 +128,43 @@ class Loop:
                 self.step(batch, step)
                 done = step + 1
                 if done % self.config.loop.log_every == 0 or done == self.total:
-                    bar.show(done, self._log(step))
+                    bar.show(done, self.log(step))
                 seconds = before + time.monotonic() - began
                 if signals and done < self.total:
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
                 if time.monotonic() - saved > 60 * self.config.loop.checkpoint_every:
-                    self._log_if_pending(step)
+                    self.log(step)
                     self._save(done, seconds)
                     saved = time.monotonic()
         return before + time.monotonic() - began
 
     def step(self, batch: Batch, step: int) -> None:
         """Train on one batch; nothing here looks at a value on the device."""
-        rate = learning_rate(self.schedule, step, self.total, self.feed.steps_per_epoch)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        loss, terms = self.task.losses(batch)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        bad = ~torch.isfinite(loss.detach())
-        self._skip.copy_(bad)
-        self.optimiser.step()
-        self.task.after_step()
-        self._first_bad.copy_(torch.where(bad & (self._first_bad < 0), step, self._first_bad))
-        for name, value in {"loss": loss.detach(), **terms}.items():
-            pair = torch.stack([value.detach().float(), torch.ones_like(value).float()])
-            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+        self.training_step.prepare(step)
+        self._compute(batch)
 
-    def _log_if_pending(self, step: int) -> None:
-        if self._sums:
-            self._log(step)
+    def log(self, step: int) -> dict[str, float]:
+        """Read the device once, write a line of ``log.jsonl`` and return its figures.
 
-    def _log(self, step: int) -> dict[str, float]:
-        """Read the device once, write a line of ``log.jsonl`` and return its figures."""
-        names = list(self._sums)
-        pairs = torch.stack([self._sums[name] for name in names]).cpu()
-        first_bad = int(self._first_bad)
-        self._sums = {}
-        means = {name: float(s / n) for name, (s, n) in zip(names, pairs, strict=True)}
+        Without a step since the last line there is nothing to write.
+        """
+        means = self.training_step.totals.take()
+        first_bad = self.training_step.first_bad()
         if first_bad >= 0:
-            wrong = [
-                name for name, value in means.items() if not torch.isfinite(torch.tensor(value))
-            ]
+            wrong = [name for name, value in means.items() if not math.isfinite(value)]
             raise NonFiniteLossError(
                 f"the loss became NaN or infinite at step {first_bad} (terms: {', '.join(wrong)}); "
                 "lower the learning rate, or use --set loop.precision=float32"
             )
-        rate = self.optimiser.param_groups[0]["lr"]
+        if not means:
+            return means
         remark = self.task.remark(means)
         if remark is not None and remark not in self._remarks:
             self._remarks.add(remark)
             console.print(f"warning: {remark}", style="yellow", highlight=False, soft_wrap=True)
         epoch = (step + 1) / self.feed.steps_per_epoch
+        rate = self.training_step.rate
         self.run.log(stage=self.task.stage, step=step + 1, epoch=round(epoch, 3), lr=rate, **means)
         return means
 

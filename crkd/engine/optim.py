@@ -65,3 +65,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
         state.setdefault(int(number), {})[key] = tensor
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, loaded in optimiser.state.items():
+        for key, value in loaded.items():
+            if value is not None and value.shape == parameter.shape:
+                # Fused kernels walk through memory: state must have the layout of its weights.
+                loaded[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

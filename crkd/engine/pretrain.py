@@ -79,9 +79,9 @@ class SupervisedTraining:
             device=device,
         )
 
-    def train(self, run: RunFolder, *, resume: bool) -> float:
-        """Train to the end; return the seconds spent. Raises as :meth:`Loop.train`."""
-        loop = Loop(
+    def loop(self, run: RunFolder) -> Loop:
+        """Return the training loop that writes into ``run``."""
+        return Loop(
             SupervisedTask(self.network, self.config, self.device),
             self._feed,
             config=self.config,
@@ -90,7 +90,10 @@ class SupervisedTraining:
             run=run,
             device=self.device,
         )
-        return loop.train(resume=resume)
+
+    def train(self, run: RunFolder, *, resume: bool) -> float:
+        """Train to the end; return the seconds spent. Raises as :meth:`Loop.train`."""
+        return self.loop(run).train(resume=resume)
 
 
 def pretrain(

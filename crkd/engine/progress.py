@@ -13,6 +13,37 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 console = Console(stderr=True)
 
 
+def memory_in_use() -> str:
+    """Return the largest memory so far in words: of the GPU, or of the process on a CPU.
+
+    It is what the allocator counted; nothing waits for the device.
+    """
+    if torch.cuda.is_available():
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on the GPU"
+    if sys.platform == "win32":
+        return ""
+    import resource
+
+    # macOS counts bytes, the others kibibytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"{peak / 2**30:.1f} GiB"
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration as a person reads it.
+
+    >>> [in_words(s) for s in (42.4, 605, 3 * 3600 + 60)]
+    ['42 s', '10 min 5 s', '3 h 1 min']
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 class TrainingProgress:
     """A progress bar on a terminal, and a line every half minute elsewhere.
 
@@ -62,14 +93,13 @@ class TrainingProgress:
             for name, value in figures.items()
             if "/" not in name and not name.endswith("_weighted")
         ]
-        parts.append(f"{rate:,.0f} images/s")
-        if torch.cuda.is_available():
-            parts.append(f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
-        text = ", ".join(parts)
+        parts += [f"{rate:,.0f} images/s", memory_in_use()]
+        text = ", ".join(part for part in parts if part)
         self._progress.update(self._task, completed=step, figures=text)
         if not sys.stderr.isatty() and (
             now - self._last_line > self.LINE_SECONDS or step == self.total
         ):
             self._last_line = now
-            line = f"{self.title}: step {step}/{self.total}, {text}"
+            left = in_words((self.total - step) * self.images_per_step / max(rate, 1e-9))
+            line = f"{self.title}: step {step}/{self.total}, {text}, {left} left"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,8 +124,58 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
 
 
+def prepare_further(
+    config: Config,
+    device: torch.device,
+    *,
+    class_names: Sequence[str],
+    preprocessing: Mapping[str, Any],
+    download: bool = False,
+) -> RunData:
+    """Read what a run needs that goes on from another one, whose old images may be gone.
+
+    Args:
+        config: the configuration of the new run; its split, or its folders, say which classes
+            are new.
+        device: where the stores hand out images.
+        class_names: what the earlier run calls its classes, in id order.
+        preprocessing: of the earlier run; the network was trained on images treated so.
+        download: fetch the data set if it is missing and can be fetched.
+
+    Raises:
+        InputError: as :func:`prepare`, or the split's known classes are not as many as the run's.
+    """
+    dataset, split = load_images(config, download=download, class_names=class_names)
+    if config.dataset != "folder":
+        split.check(dataset)
+    if len(split.known) != len(class_names):
+        raise InputError(
+            f"split {split.name!r} has {len(split.known)} known classes, but the run to go on from "
+            f"knows {len(class_names)}; give the split whose known classes are that run's"
+        )
+    size = int(preprocessing["image_size"])
+    mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
+    dataset = dataclasses.replace(dataset, image_size=size, mean=mean, std=std)
+    parts = partition(
+        dataset,
+        split,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+        images_gone=True,
+    )
+    if config.discover.labelled is False:
+        parts = parts.without_labelled()
+    notes = [dataset.note] if dataset.note else []
+    stored = round(size * config.data.stored_share)
+    return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
+
+
 def load_images(
-    config: Config, *, download: bool = False, verify: bool = True
+    config: Config,
+    *,
+    download: bool = False,
+    verify: bool = True,
+    class_names: Sequence[str] = (),
 ) -> tuple[Dataset, ClassSplit]:
     """Return the configured data set and split, not yet checked against each other.
 
@@ -131,9 +183,10 @@ def load_images(
         config: the run's configuration.
         download: fetch the data set if it is missing and can be fetched.
         verify: look at every own image first; off, an unreadable one shows when it is read.
+        class_names: classes that an earlier run knows, for own images that go on from it.
     """
     if config.dataset == "folder":
-        return _own_images(config, verify=verify)
+        return _own_images(config, verify=verify, class_names=class_names)
     dataset = load_dataset(config.dataset, config.data.root, download=download)
     return dataset, split_of(config)
 
@@ -159,7 +212,9 @@ def split_entry(split: ClassSplit) -> dict[str, str]:
     return {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
 
 
-def _own_images(config: Config, *, verify: bool = True) -> tuple[Dataset, ClassSplit]:
+def _own_images(
+    config: Config, *, verify: bool = True, class_names: Sequence[str] = ()
+) -> tuple[Dataset, ClassSplit]:
     from crkd.data.sources.folder import folder_dataset
 
     if config.split is not None or config.class_order_seed is not None:
@@ -167,11 +222,13 @@ def _own_images(config: Config, *, verify: bool = True) -> tuple[Dataset, ClassS
             "--split and --class-order-seed do not apply to own images: the folders say which "
             "classes are known; leave them out"
         )
-    assert config.data.known is not None
-    novel = None if config.data.novel is None else Path(config.data.novel)
+    known, novel = config.data.known, config.data.novel
+    if known is None and not class_names:
+        raise InputError("data.known is not given; own images need --known DIR")
     return folder_dataset(
-        Path(config.data.known),
-        novel,
+        None if known is None else Path(known),
+        None if novel is None else Path(novel),
+        classes_so_far=class_names,
         skip_unreadable=config.data.skip_unreadable,
         verify=verify,
         image_size=config.data.image_size,

@@ -34,7 +34,8 @@ class LiveTeacher:
     def __init__(
         self, network: Network, settings: LoopConfig, *, maps: bool, device: torch.device
     ) -> None:
-        self.network, self.device, self._maps = network, device, maps
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device, self._maps = device, maps
         self._precision = settings.precision
         self._forward = torch.compile(network) if settings.compile else network
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from crkd.core.errors import InputError
 
@@ -62,6 +61,9 @@ def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     >>> match(contingency([0, 0, 1, 2], [1, 1, 0, 1], num_clusters=3, num_classes=2))
     array([ 1,  0, -1])
     """
+    # Takes a second to import, which a training run need not wait for.
+    from scipy.optimize import linear_sum_assignment
+
     classes = np.full(counts.shape[0], -1, dtype=np.int64)
     rows, columns = linear_sum_assignment(counts, maximize=True)
     classes[rows] = columns

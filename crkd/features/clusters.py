@@ -86,7 +86,7 @@ def kmeans(
             "ask for fewer clusters or give more samples"
         )
     if spherical:
-        rows = _unit(rows)
+        rows = unit_rows(rows)
     backend = "faiss" if has_faiss() else "sklearn"
     run = _run_faiss if backend == "faiss" else _run_sklearn
     results = []
@@ -199,7 +199,7 @@ def _run_spherical(rows: Floats, seeds: Floats, num_iters: int) -> Floats:
         sums = np.asarray(members @ rows, dtype=np.float32)
         # An empty cluster, or one whose rows cancel out, has no direction and stays where it is.
         moved = np.linalg.norm(sums, axis=1, keepdims=True) > 0
-        centroids = np.where(moved, _unit(sums), centroids)
+        centroids = np.where(moved, unit_rows(sums), centroids)
         previous = assignment
     return centroids
 
@@ -220,7 +220,7 @@ def _fill_empty(
         centroids[empty[0]] = rows[worst]
     assignment = _nearest(rows, centroids)
     inertia = float(_distances(rows, centroids, assignment).sum())
-    return (_unit(centroids) if spherical else centroids), assignment, inertia
+    return (unit_rows(centroids) if spherical else centroids), assignment, inertia
 
 
 def _nearest(rows: Floats, centroids: Floats) -> NDArray[np.int64]:
@@ -252,9 +252,9 @@ def _chunks(num_rows: int) -> Iterator[slice]:
         yield slice(start, start + CHUNK_ROWS)
 
 
-def _unit(rows: Floats) -> Floats:
+def unit_rows(rows: Floats) -> Floats:
+    """Return ``(N, D)`` float32 rows at unit length; a row of zeros stays zero."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    # A row of zeros has no direction; it stays zero instead of turning into NaN.
     unit: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
     return unit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -40,6 +41,8 @@ class DistillationInputs(NamedTuple):
         pseudo_labels: ``(V, H, B)`` int64 ids in ``[0, C)`` of the joint classes, one for every
             row and head: labels where there are any, else the assignment's (in discovery) or the
             teacher's (teacher to student) first choice; None if no term needs them.
+        mix: ``(B,)`` share in [0, 1] of its own that each large view kept when it was mixed with
+            the next view of the same image for the student; None where views were not mixed.
     """
 
     student: HeadOutputs
@@ -47,6 +50,7 @@ class DistillationInputs(NamedTuple):
     labels: Tensor | None = None
     num_labelled: int = 0
     pseudo_labels: Tensor | None = None
+    mix: Tensor | None = None
 
     def of_teacher(self) -> HeadOutputs:
         """Return the teacher's outputs.
@@ -92,13 +96,23 @@ class DistillationTerm(nn.Module, ABC):
         needs: what must be computed for it, a subset of ``NEEDS``; an option may change it for one
             term (``on: pseudo`` needs pseudo-labels in place of labels). ``teacher_classifier``
             asks for a student that ends in the teacher's own frozen classifier.
+        weight: with which the term was published; taken where the configuration leaves it out.
+        supervised: weight of the labels' cross-entropy beside it, where labels train the student.
+        beside: other terms that belong to the published loss, name to weight; a command that is
+            given the name alone adds them.
         rows: the kinds of samples it looks at during discovery, a subset of ``ROWS``; the
             teacher need not run on the others.
+        self_mix: probability with which the student's large views of an image are mixed for it
+            (``DistillationInputs.mix``); an option.
     """
 
     stages: ClassVar[frozenset[str]]
     needs: frozenset[str]
+    weight: ClassVar[float] = 1.0
+    supervised: ClassVar[float] = 1.0
+    beside: ClassVar[Mapping[str, float]] = MappingProxyType({})
     rows: ClassVar[frozenset[str]] = ROWS
+    self_mix: float = 0.0
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> DistillationTerm:

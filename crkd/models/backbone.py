@@ -27,11 +27,13 @@ class Backbone(nn.Module, ABC):
         map_channels: channels of each feature map that :meth:`forward_with_maps` returns; empty
             where the architecture gives none.
         weights_report: what a weight file brought, or None for random weights.
+        keeps_statistics: batch norm goes on with the statistics that it has, also in training.
     """
 
     num_features: int
     map_channels: tuple[int, ...]
     weights_report: WeightsReport | None = None
+    keeps_statistics: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -73,13 +75,15 @@ class Backbone(nn.Module, ABC):
     def train(self, mode: bool = True) -> Backbone:
         """Switch to training mode, except for batch norm and dropout of frozen parts.
 
-        Statistics of a frozen batch norm would drift away from weights that cannot follow.
+        Statistics of a frozen batch norm would drift away from weights that cannot follow. With
+        ``keeps_statistics`` no batch norm takes new ones.
         """
         super().train(mode)
         if mode:
             for module in self.modules():
                 parameters = list(module.parameters())
-                if parameters and not any(p.requires_grad for p in parameters):
+                frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+                if frozen or (self.keeps_statistics and isinstance(module, nn.BatchNorm2d)):
                     module.eval()
         return self
 

@@ -48,18 +48,24 @@ class Network(nn.Module):
         self.over_heads = over_heads
 
     def forward(
-        self, views: Sequence[Tensor], *, maps: bool = False, projections: bool = False
+        self,
+        views: Sequence[Tensor],
+        *,
+        maps: bool = False,
+        projections: bool = False,
+        replayed: Tensor | None = None,
     ) -> HeadOutputs:
         """Return what the network says of every view.
 
         Views of one size pass the backbone as one batch, so in training its batch norm sees them
         together; the heads see all views as one batch (as in SwAV; the release of UNO keeps views
-        apart, which costs V times the launches).
+        apart, which costs V times the launches), and replayed features with them.
 
         Args:
             views: V tensors ``(B, 3, h, w)`` of the same B, sizes may differ.
             maps: also return the feature maps of every view.
             projections: also return what the novel prototypes are compared with.
+            replayed: ``(R, D)`` features of other images, for the heads alone.
 
         Raises:
             InputError: there are no views.
@@ -68,24 +74,30 @@ class Network(nn.Module):
             raise InputError("the network was given 0 views; give at least one")
         features, feature_maps = self._features(views, maps=maps)
         rows = features.flatten(0, 1)
-        num_views = len(views)
-        novel = projected = None
+        seen = len(rows)
+        if replayed is not None:
+            rows = torch.cat([rows, replayed.to(rows.dtype)])
+        known = self.known_head(rows)
+        novel = over = projected = None
         if self.novel_heads is not None:
             raw = self.novel_heads.projections(rows)
-            novel = _by_view(self.novel_heads.cosine_logits(raw), num_views)
+            novel = self.novel_heads.cosine_logits(raw)
             if projections:
-                projected = _by_view(F.normalize(raw.detach().float(), dim=-1), num_views)
-        known = self.known_head(rows).view(num_views, len(views[0]), -1)
-        if novel is None and self.num_known is not None and self.num_known < known.shape[-1]:
-            novel = known[:, None, :, self.num_known :]
-            known = known[..., : self.num_known]
+                unit = F.normalize(raw[:, :seen].detach().float(), dim=-1)
+                projected = _by_view(unit, len(views))
+            if self.over_heads is not None:
+                over = _by_view(self.over_heads(rows)[:, :seen], len(views))
+        elif self.num_known is not None and self.num_known < known.shape[-1]:
+            novel = known[None, :, self.num_known :]
+            known = known[:, : self.num_known]
         return HeadOutputs(
             features,
-            known,
-            novel,
-            None if self.over_heads is None else _by_view(self.over_heads(rows), num_views),
+            known[:seen].unflatten(0, (len(views), -1)),
+            None if novel is None else _by_view(novel[:, :seen], len(views)),
+            over,
             feature_maps,
             projected,
+            None if replayed is None else _joint_rows(known[seen:], novel, seen),
         )
 
     def predict_features(self, images: Tensor) -> Tensor:
@@ -252,6 +264,13 @@ def _by_view(values: Tensor, num_views: int) -> Tensor:
     num_heads, num_rows, width = values.shape
     by_view = values.view(num_heads, num_views, num_rows // num_views, width)
     return by_view.transpose(0, 1)
+
+
+def _joint_rows(known: Tensor, novel: Tensor | None, start: int) -> Tensor:
+    """Return ``(H, R, C)`` from known logits ``(R, K)`` and novel ones ``(H, start + R, M)``."""
+    if novel is None:
+        return known.unsqueeze(0)
+    return torch.cat([known.expand(len(novel), -1, -1), novel[:, start:]], dim=-1)
 
 
 def _part_seed(seed: int, part: int) -> int:

@@ -134,3 +134,16 @@ def test_any_text_gives_values_or_a_clear_error(text: str) -> None:
     else:
         message = ""
     assert "\n" not in message
+
+
+def test_on_is_a_word_and_true_is_a_boolean():
+    text = "{on: labelled, a: true, b: off, c: yes, d: False}"
+    assert parse_yaml(text, "here") == {
+        "on": "labelled", "a": True, "b": "off", "c": "yes", "d": False
+    }  # fmt: skip
+
+
+def test_a_written_configuration_keeps_words_that_look_like_booleans():
+    config = load_config("digits", ["discover.distillation=[{name: kd, options: {on: 'off'}}]"])
+    again = build(Config, parse_yaml(dump_config(config), "here"))
+    assert again == config

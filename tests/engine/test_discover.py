@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests_engine_support import small_config
+from tests_engine_support import same, scramble_hidden_labels, small_config, with_term
 
 from crkd.core.errors import InputError
 from crkd.engine.discover import discover
@@ -21,10 +20,6 @@ from crkd.losses.term import terms_for
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
     return load_file(run.path / "model.safetensors")
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +35,8 @@ def test_run_folder_holds_everything(finished: RunFolder) -> None:
         "metrics.json",
         "predictions.parquet",
         "model.safetensors",
+        "replay.safetensors",
+        "matched.json",
         "log.jsonl",
         "confusion.png",
     }
@@ -88,29 +85,6 @@ def test_same_seed_same_weights(finished: RunFolder, stage1: Path, tmp_path: Pat
 def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
     other = discover(small_config(seed=1), tmp_path / "other", stage1)
     assert not same(weights(finished), weights(other))
-
-
-def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permute the labels of the novel images, after the split was checked against the data."""
-    from crkd.engine import setup
-
-    honest = setup.partition
-
-    def scrambled(dataset, split, **options):  # type: ignore[no-untyped-def]
-        sources = []
-        for source in (dataset.train, dataset.test):
-            labels = source.labels.copy()
-            novel = np.isin(labels, split.novel)
-            labels[novel] = np.random.default_rng(7).permutation(labels[novel])
-            changed = object.__new__(type(source))
-            changed.__dict__.update(source.__dict__)
-            changed.labels = labels
-            sources.append(changed)
-        return honest(
-            dataclasses.replace(dataset, train=sources[0], test=sources[1]), split, **options
-        )
-
-    monkeypatch.setattr(setup, "partition", scrambled)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +173,7 @@ def test_every_setting_does_something(
 
 @pytest.mark.parametrize("name", [n for n in terms_for("discover") if n != "class_relation"])
 def test_every_term_plugs_in(name: str, stage1: Path, tmp_path: Path) -> None:
-    settings = [
-        "discover.batch_size=720",
-        f"discover.distillation=[{{name: class_relation}}, {{name: {name}, weight: 0.1}}]",
-    ]
+    settings = ["discover.batch_size=720", *with_term("discover", name, weight=0.1)]
     runs = []
     for number in range(2):
         torch.manual_seed(number)

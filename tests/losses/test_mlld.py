@@ -205,13 +205,6 @@ def test_it_is_zero_where_the_student_is_the_teacher(options: dict):
     assert ours.grad.abs().max() < 1e-12
 
 
-def test_no_gradient_reaches_the_teacher():
-    ours, theirs = leaf(random_logits(0)), leaf(random_logits(1))
-    call(MLLD(), ours, theirs).backward()
-    assert theirs.grad is None
-    assert ours.grad.any()
-
-
 def test_descent_on_the_logits_reaches_the_teacher():
     term, ours = MLLD(temperatures=2.0), leaf(random_logits(14))
     assert list(term.parameters()) == []
@@ -232,19 +225,6 @@ def test_two_batch_sizes_in_a_row():
         student, teacher = random_logits(16, 2, rows), random_logits(17, 2, rows)
         loss = call(term, leaf(student), leaf(teacher))
         assert loss.item() == pytest.approx(formula(student, teacher), rel=1e-10)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_gives_a_finite_float32_loss(dtype: torch.dtype):
-    student, teacher = random_logits(18, 2, 64, 10), random_logits(19, 2, 64, 10)
-    ours = leaf(student, dtype)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = call(MLLD(), ours, leaf(teacher, dtype))
-    loss.backward()
-    assert torch.equal(loss, call(MLLD(), ours, leaf(teacher, dtype)))  # its sums know no autocast
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(formula(student, teacher), rel=2e-2)
-    assert ours.grad.isfinite().all()
 
 
 def test_logits_far_apart_are_finite():

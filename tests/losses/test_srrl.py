@@ -190,50 +190,6 @@ def test_one_step_changes_every_parameter_it_trains_and_not_the_classifier():
     assert term(inputs) < first
 
 
-@pytest.mark.parametrize("kind", ["linear", "prototype"])
-@pytest.mark.parametrize("autocast", [False, True])
-def test_bfloat16_maps_give_a_finite_float32_loss(kind: str, autocast: bool):
-    """The engine calls terms outside autocast with the maps that were made inside it."""
-    head = head_for(kind)
-    exact = term_for(head)(
-        DistillationInputs(student_outputs(student_maps()), teacher_outputs(head))
-    )
-    term = term_for(head).float()
-    maps = [[m.detach().bfloat16().requires_grad_() for m in view] for view in student_maps()]
-    whole = teacher_outputs(head)
-    teacher = HeadOutputs(whole.features.bfloat16(), whole.known_logits.bfloat16())
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        loss = term(DistillationInputs(student_outputs(maps), teacher))
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(exact.item(), rel=3e-2)
-    assert all(view[-1].grad.isfinite().all() for view in maps)
-    assert all(p.grad.isfinite().all() for p in term.connector.parameters())
-
-
-@pytest.mark.parametrize("kind", ["linear", "prototype"])
-def test_without_rows_it_is_a_differentiable_zero_and_keeps_the_statistics(kind: str):
-    head, maps = head_for(kind), student_maps(rows=0)
-    term = term_for(head)
-    before = copy.deepcopy(term.state_dict())
-    loss = term(DistillationInputs(student_outputs(maps), teacher_outputs(head, rows=0)))
-    loss.backward()
-    assert loss.item() == 0
-    assert maps[0][-1].grad.shape == maps[0][-1].shape
-    assert all(p.grad is not None and not p.grad.any() for p in term.connector.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in term.state_dict().items())
-
-
-@pytest.mark.parametrize("kind", ["linear", "prototype"])
-def test_it_traces_into_one_graph(kind: str):
-    torch._dynamo.reset()
-    head = head_for(kind)
-    term = term_for(head)
-    inputs = DistillationInputs(student_outputs(student_maps()), teacher_outputs(head))
-    compiled = torch.compile(term, backend="eager", fullgraph=True)
-    torch.testing.assert_close(compiled(inputs), term(inputs))
-
-
 def test_where_it_applies_and_its_options():
     context = TermContext(KNOWN, 3, FEATURES, CHANNELS, (4, FEATURES), head_for("linear"))
     for stage in ("discover", "distill"):

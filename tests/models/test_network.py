@@ -247,3 +247,20 @@ def test_bad_arguments_are_named():
         small(num_known=0)
     with pytest.raises(InputError, match="0 views"):
         small()([])
+
+
+def test_replayed_features_are_answered_like_those_of_images():
+    network = small().eval()
+    seen = network(views(32))
+    outputs = network(views(32), replayed=seen.features[0])
+    torch.testing.assert_close(outputs.replayed, Network.joint_logits(seen)[0])
+    torch.testing.assert_close(outputs.novel_logits, seen.novel_logits)
+
+
+def test_replayed_features_share_the_batch_statistics_of_the_heads():
+    features = 5.0 + torch.rand(8, 64)
+    alone, together = small().train(), small().train()
+    alone(views(32))
+    together(views(32), replayed=features)
+    means = [n.novel_heads.norm.running_mean for n in (alone, together)]
+    assert not torch.allclose(*means)

@@ -31,9 +31,10 @@ class _File(NamedTuple):
 
 
 def folder_dataset(
-    known: Path,
+    known: Path | None,
     novel: Path | None = None,
     *,
+    classes_so_far: Sequence[str] = (),
     skip_unreadable: bool = False,
     verify: bool = True,
     image_size: int | None = None,
@@ -50,8 +51,11 @@ def folder_dataset(
     of its own, called "NAME (novel)".
 
     Args:
-        known: a folder a class, two or more; folders deeper down belong to their class.
+        known: a folder a class, two or more; folders deeper down belong to their class. None, and
+            fewer folders, only beside ``classes_so_far``.
         novel: unlabelled images, flat or nested.
+        classes_so_far: names of the classes that an earlier run knows; they are the known classes
+            then, and folders of ``known`` must bear their names.
         skip_unreadable: leave unreadable images out, and say how many, instead of raising.
         verify: False takes the files unseen, for a check that reports every flaw instead.
         image_size: side in pixels for training; None takes the largest of ``TRAINING_SIZES`` that
@@ -63,16 +67,17 @@ def folder_dataset(
 
     Raises:
         InputError: a folder is missing, holds no image or lies in the other one, there are fewer
-            than two known classes, a class is empty, or an image cannot be read.
+            than two known classes, a class is empty or foreign, or an image cannot be read.
     """
     _check_folders(known, novel)
-    names = _class_folders(known)
+    names = {} if known is None else _class_folders(known, classes_so_far)
+    known_names = tuple(classes_so_far) or tuple(names.values())
     files = [
-        _File(path, f"known/{readable_id(path, known)}", name)
+        _File(path, f"known/{readable_id(path, folder.parent)}", name)
         for folder, name in names.items()
         for path in image_files(folder)
     ]
-    novel_files = [] if novel is None else _novel_files(novel, set(names.values()), log)
+    novel_files = [] if novel is None else _novel_files(novel, set(known_names), log)
     files += novel_files
     if verify or skip_unreadable:
         files = _readable(files, skip_unreadable, log)
@@ -83,8 +88,8 @@ def folder_dataset(
             f"the class folders {listed(empty)} in --known {str(known)!r} hold no image; add some "
             f"({listed(sorted(SUFFIXES))}) or remove the folders"
         )
-    hidden = {file.class_name for file in files if file.class_name} - set(names.values())
-    classes = (*names.values(), *sorted(hidden))
+    hidden = {file.class_name for file in files if file.class_name} - set(known_names)
+    classes = (*known_names, *sorted(hidden))
     number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
     source = FileSource(
         [file.path for file in files],
@@ -98,18 +103,18 @@ def folder_dataset(
         dataset="folder",
         name="folders",
         class_names=classes,
-        known=tuple(range(len(names))),
-        novel=tuple(range(len(names), len(classes))),
+        known=tuple(range(len(known_names))),
+        novel=tuple(range(len(known_names), len(classes))),
         source=f"the folders of {known} and {novel}",
     )
     return dataset, split
 
 
-def _check_folders(known: Path, novel: Path | None) -> None:
+def _check_folders(known: Path | None, novel: Path | None) -> None:
     for flag, folder in (("--known", known), ("--novel", novel)):
         if folder is not None and not folder.is_dir():
             raise InputError(f"{flag} {str(folder)!r} is not a folder; name a folder of images")
-    if novel is not None:
+    if known is not None and novel is not None:
         places = known.resolve(), novel.resolve()
         if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
             raise InputError(
@@ -118,7 +123,7 @@ def _check_folders(known: Path, novel: Path | None) -> None:
             )
 
 
-def _class_folders(known: Path) -> dict[Path, str]:
+def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str]:
     """Return the class folders and their names, in the order of the names."""
     loose = next((path for path in image_files(known) if path.parent == known), None)
     if loose is not None:
@@ -129,12 +134,20 @@ def _class_folders(known: Path) -> dict[Path, str]:
     folders = sorted(
         path for path in known.iterdir() if path.is_dir() and not path.name.startswith(".")
     )
-    if len(folders) < 2:
+    names = {folder: readable_id(folder, known) for folder in folders}
+    foreign = sorted(set(names.values()) - set(classes_so_far))
+    if classes_so_far and foreign:
+        raise InputError(
+            f"--known {str(known)!r} holds folders of classes that the run does not know: "
+            f"{listed(foreign)}; name them as the run does ({listed(list(classes_so_far))}), or "
+            "move them out"
+        )
+    if len(folders) < 2 and not classes_so_far:
         raise InputError(
             f"--known {str(known)!r} holds {len(folders)} class folders; at least two are needed "
             "to tell classes apart"
         )
-    return {folder: readable_id(folder, known) for folder in folders}
+    return names
 
 
 def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> list[_File]:

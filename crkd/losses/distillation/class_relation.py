@@ -90,6 +90,7 @@ class ClassRelation(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
+    weight: ClassVar[float] = 0.1
     rows: ClassVar[frozenset[str]] = frozenset({"unlabelled"})
 
     def __init__(

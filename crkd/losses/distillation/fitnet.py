@@ -42,6 +42,8 @@ class FitNet(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"feature_maps"})
+    # RepDistiller's, beside a whole cross-entropy.
+    weight: ClassVar[float] = 100.0
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(

@@ -54,6 +54,9 @@ class Kd(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
+    # RepDistiller's mixture.
+    weight: ClassVar[float] = 0.9
+    supervised: ClassVar[float] = 0.1
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(self, *, temperature: float = 4.0) -> None:

@@ -105,6 +105,9 @@ class MLLD(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
+    # The release's mixture.
+    weight: ClassVar[float] = 0.9
+    supervised: ClassVar[float] = 0.1
 
     def __init__(
         self,

@@ -8,7 +8,9 @@ to one batch size; here it reads a fixed number of quantiles of each row instead
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import product
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -77,6 +79,9 @@ class SemCKD(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"feature_maps"})
+    # The release's training scripts for CIFAR, which add kd.
+    weight: ClassVar[float] = 400.0
+    beside: ClassVar[Mapping[str, float]] = MappingProxyType({"kd": 1.0})
 
     def __init__(
         self,

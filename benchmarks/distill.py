@@ -1,0 +1,192 @@
+"""Every way of teacher-to-student training on ten classes of CIFAR-100, three seeds each.
+
+The classes are the known ones of the split 10-10 (apple to bowl): 5,000 training images, 1,000
+test images, of which the accuracy after the last epoch is told; no epoch is chosen by it. For every
+seed a ResNet-20 is trained on the labels and teaches a ResNet-8 by each method, with its published
+weights; views, optimiser and epochs are the same for all. The plain student learns from labels
+alone. A method that shapes its teacher too has a teacher trained its own way.
+
+A finished run is a line of a file beside the output; the command goes on with those that are
+missing. Teachers are kept as run folders.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.rows import row
+from crkd.config.check import plain
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.engine.distill import distill
+from crkd.engine.pretrain import pretrain
+from crkd.engine.progress import console
+from crkd.engine.provenance import device_name
+from crkd.engine.run import RunFolder
+from crkd.engine.terms import published
+from crkd.losses.term import TERMS, terms_for
+
+TEACHER, STUDENT = "resnet20", "resnet8"
+SEEDS = (0, 1, 2)
+TEACHER_EPOCHS, EPOCHS = 15, 10
+STORED_EPOCHS = 5
+PLAIN = "plain student"
+TEACHERS = Path("runs") / "bench-distill"
+RECIPE = "{lr: 0.05, min_lr: 5.0e-5, weight_decay: 5.0e-4, warmup_epochs: 1}"
+
+
+class Run(NamedTuple):
+    """One training: a student by a method, or the teacher that a method needs.
+
+    Attributes:
+        method: name of a term, or ``PLAIN``.
+        seed: of everything drawn.
+        epochs: of the student.
+        teacher_epochs: of the teacher.
+    """
+
+    method: str
+    seed: int
+    epochs: int
+    teacher_epochs: int
+
+    @property
+    def shapes_teacher(self) -> bool:
+        """Whether the method has a part in stage 1 and follows a teacher later."""
+        if self.method == PLAIN:
+            return False
+        term = TERMS.get(self.method)
+        return "pretrain" in term.stages and "teacher_logits" in term.needs
+
+    @property
+    def teacher_name(self) -> str:
+        """What kind of teacher it has."""
+        return f"teacher {TEACHER}" + (f" for {self.method}" if self.shapes_teacher else "")
+
+    @property
+    def teacher(self) -> Path:
+        """Where its teacher lies."""
+        name = self.teacher_name.replace(" ", "-")
+        return TEACHERS / f"{name}-{self.teacher_epochs}-epochs-seed{self.seed}"
+
+
+def rows(
+    out: Path, *, jobs: int = 1, epochs: int = EPOCHS, teacher_epochs: int = TEACHER_EPOCHS
+) -> list[dict[str, Any]]:
+    """Return mean and spread of the test accuracy of every method.
+
+    Args:
+        out: the result file; finished runs stand beside it in ``NAME.runs.jsonl``.
+        jobs: processes, of one thread each.
+        epochs: passes of a student over the training images.
+        teacher_epochs: passes of a teacher.
+    """
+    methods = [PLAIN, *terms_for("distill")]
+    wanted = [Run(name, seed, epochs, teacher_epochs) for name in methods for seed in SEEDS]
+    progress = out.with_suffix(".runs.jsonl")
+    done = {Run(**line["run"]): line for line in _lines(progress)}
+    missing = [run for run in wanted if run not in done]
+    first = {run.teacher: run for run in missing if not _is_complete(run.teacher)}
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        for future in as_completed([pool.submit(train_teacher, run) for run in first.values()]):
+            future.result()
+        for future in as_completed([pool.submit(train_student, run) for run in missing]):
+            line = future.result()
+            done[Run(**line["run"])] = line
+            progress.parent.mkdir(parents=True, exist_ok=True)
+            with progress.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            _say(f"{line['run']['method']}, seed {line['run']['seed']}: {line['accuracy']:.2f} %")
+    return _rows([done[run] for run in wanted])
+
+
+def train_teacher(run: Run) -> None:
+    """Train the teacher of a run, anew where an earlier try did not finish."""
+    shutil.rmtree(run.teacher, ignore_errors=True)
+    pretrain(_config(run), run.teacher)
+
+
+def train_student(run: Run) -> dict[str, Any]:
+    """Train a student and return its accuracy beside its teacher's, in percent."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = distill(_config(run), Path(folder) / "student", run.teacher)
+        return {
+            "run": run._asdict(),
+            "accuracy": _accuracy(found),
+            "teacher": _accuracy(RunFolder.open(run.teacher)),
+            "seconds": found.read_info().seconds,
+        }
+
+
+def _config(run: Run) -> Config:
+    terms = () if run.method == PLAIN else published(run.method)
+    needs = {need for term in terms for need in TERMS.get(term.name).needs}
+    shaped = [{"name": run.method}] if run.shapes_teacher else []
+    settings = [
+        f"seed={run.seed}",
+        f"model={{backbone: {TEACHER}, known_head: linear}}",
+        f"pretrain={{epochs: {run.teacher_epochs}, batch_size: 64, view: {{recipe: plain}}}}",
+        f"pretrain.optimiser={RECIPE}",
+        f"pretrain.distillation={json.dumps(shaped)}",
+        f"distill={{student: {STUDENT}, epochs: {run.epochs}, optimiser: {RECIPE}}}",
+        f"distill.method={json.dumps([plain(term) for term in terms])}",
+        f"distill.stored_epochs={STORED_EPOCHS if 'stored_views' in needs else 0}",
+    ]
+    return load_config("cifar100-10-10", settings, {"device": "cpu"})
+
+
+def _accuracy(run: RunFolder) -> float:
+    return 100 * float(run.read_metrics()["supervised"]["test"]["known"]["acc"])
+
+
+def _is_complete(folder: Path) -> bool:
+    if not (folder / "run.json").is_file():
+        return False
+    return RunFolder(folder).read_info().status == "complete"
+
+
+def _rows(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    students: dict[str, list[float]] = {}
+    teachers: dict[str, dict[int, float]] = {}
+    for line in lines:
+        run = Run(**line["run"])
+        students.setdefault(run.method, []).append(line["accuracy"])
+        teachers.setdefault(run.teacher_name, {})[run.seed] = line["teacher"]
+    base = statistics.fmean(students[PLAIN])
+    found = [(name, list(by_seed.values()), None) for name, by_seed in teachers.items()]
+    found += [(name, each, None if name == PLAIN else base) for name, each in students.items()]
+    return [
+        {
+            **_row(name, statistics.fmean(each), baseline),
+            "spread": round(statistics.stdev(each), 2),
+            "seeds": len(each),
+        }
+        for name, each, baseline in found
+    ]
+
+
+_row = partial(
+    row, "distill", "% test accuracy", complete=False, device=device_name(torch.device("cpu"))
+)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if path.is_file():
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)

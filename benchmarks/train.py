@@ -1,0 +1,310 @@
+"""Training throughput: each stage and the whole, beside a plain pipeline in the same process.
+
+Both sides train the same discovery step on the same images: ours as a run does it, the other with
+torchvision transforms behind a DataLoader and the plain step of ``plain.py``. Only that complete
+pipeline carries a ratio, and only if both give the same loss on one batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import resource
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from benchmarks.augment import ReleasedViews
+from benchmarks.plain import PlainDiscovery
+from benchmarks.rows import rate, row, synchronise
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.core.types import Batch, HeadOutputs
+from crkd.data.workers import cpu_count
+from crkd.engine.loop import Loop
+from crkd.engine.precision import autocast
+from crkd.engine.progress import TrainingProgress
+from crkd.engine.setup import RunData, prepare
+from crkd.engine.trial import discovery_loop, pretraining_loop
+
+TERM = "discover.distillation=[{name: class_relation, weight: 0.1}]"
+SMALL = [
+    "model.backbone=resnet8",
+    "model.hidden=256",
+    "model.projection=64",
+    "discover.batch_size=128",
+    "pretrain.batch_size=128",
+    TERM,
+]
+COMPILES = importlib.util.find_spec("triton") is not None
+FAST = ["loop.step=auto", f"loop.compile={str(COMPILES).lower()}"]
+"""How a GPU trains fastest, with what is installed."""
+
+LOSS_TOLERANCE = 3e-2
+RELEASED = "the released code on one H100"
+
+_row = partial(row, "train")
+
+
+def rows(device: str = "cpu", seconds: float = 80.0) -> list[dict[str, Any]]:
+    """Measure and return the rows of the benchmark file.
+
+    On a GPU the published CIFAR-100 50/50 setting, recorded and compiled; on a CPU a small
+    network and batch. Without an H100 its rows are there with the value None.
+
+    Args:
+        device: "cuda" or "cpu".
+        seconds: wall time to spend measuring, about; start-up adds some.
+
+    Raises:
+        RuntimeError: the two sides differ in their loss, so that no speed would count.
+    """
+    place = torch.device(device)
+    config, data, title = setting(place)
+    fast = load_config(None, _settings(config, FAST)) if device == "cuda" else config
+    _check(config, data, place)
+    loop, first_step = _first_step(fast, data, place)
+    ours = partial(rate, trained(loop), 0.12 * seconds)
+    # Ours before and after, so that a change of the machine's load hits both sides.
+    before = ours()
+    memory = _peak_memory(place)
+    baseline = rate(_plain(config, data, place), 0.25 * seconds, warm_up=2 * cpu_count())
+    value = 2 / (1 / before + 1 / ours())
+    result = [_row("images/s", f"complete discovery step, {title}", value, baseline)]
+    result += _parts(loop, config, data, place, 0.5 * seconds)
+    result.append(_row("s", "time to the first step, images decoded", first_step))
+    result.append(_row("GiB", f"peak memory ({'GPU' if device == 'cuda' else 'process'})", memory))
+    result.append(_logging(loop, sum(loop.feed.counts) / value))
+    return result + _on_h100(value, memory, place)
+
+
+def setting(device: torch.device) -> tuple[Config, RunData, str]:
+    """Return configuration, images and a title: CIFAR-100 if it is found, else the digits."""
+    if device.type == "cuda":
+        wanted = ["dataset=cifar100", "split=50-50", TERM]
+    else:
+        wanted = ["dataset=cifar100", "split=10-10", *SMALL]
+    try:
+        config = load_config(None, wanted)
+        data = prepare(config, device)
+    except InputError:
+        config = load_config(None, ["dataset=digits", *SMALL])
+        data = prepare(config, device)
+    size, settings = data.image_size, config.discover
+    small = round(size * settings.small.size_share)
+    title = (
+        f"{config.dataset} {data.split.name}, {config.model.backbone}, batch "
+        f"{settings.batch_size}, {settings.num_large} x {size} px + {settings.num_small} x "
+        f"{small} px, {config.model.num_heads} heads"
+    )
+    return config, data, title
+
+
+def _settings(config: Config, more: list[str]) -> list[str]:
+    return [f"dataset={config.dataset}", f"split={config.split}", TERM, *more]
+
+
+def _first_step(config: Config, data: RunData, device: torch.device) -> tuple[Loop, float]:
+    """Return a loop and the seconds until its first step was done, images being decoded."""
+    for part in (data.parts.known_train, data.parts.novel_train):
+        data.store(part)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    start = time.perf_counter()
+    loop = discovery_loop(config, data, device)
+    next(trained(loop))
+    synchronise()
+    return loop, time.perf_counter() - start
+
+
+def trained(loop: Loop) -> Iterator[int]:
+    """Train as :meth:`Loop.train` does between two log lines; yield the images of each step."""
+    for step, batch in zip(count(), loop.feed.batches(0, 10**9), strict=False):
+        loop.step(batch, step % loop.total)
+        yield sum(loop.feed.counts)
+
+
+def _check(config: Config, data: RunData, device: torch.device) -> None:
+    """Both sides must give one loss on one batch; batch norm sees the same views together."""
+    loop = discovery_loop(config, data, device)
+    batch = next(iter(loop.feed.batches(0, 1)))
+    model = _plain_model(loop, joint_forward=True).to(device)
+    theirs = float(model.losses(batch.views, batch.labels, batch.num_labelled).detach())
+    mine = float(loop.task.losses(batch)[0].detach())
+    if not abs(mine - theirs) < LOSS_TOLERANCE * abs(theirs):
+        raise RuntimeError(f"the losses differ ({mine}, plain {theirs}): no speed counts")
+
+
+def _plain_model(loop: Loop, *, joint_forward: bool = False) -> PlainDiscovery:
+    task: Any = loop.task
+    model = PlainDiscovery(
+        task.modules.network,
+        task.teacher_network,
+        loop.config.discover,
+        joint_forward=joint_forward,
+    )
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.train()
+    model.teacher.eval()
+    return model
+
+
+class _Labelled(Dataset[tuple[list[Tensor], int]]):
+    """Views of one part by torchvision, with the label that training may see."""
+
+    def __init__(self, loop: Loop, data: RunData, known: bool) -> None:
+        part = data.parts.known_train if known else data.parts.novel_train
+        store = data.store(part)
+        assert store is not None
+        images = store.get(torch.arange(len(part), device=data.device)).cpu()
+        views = loop.feed.views
+        self.views = ReleasedViews(images, views.recipes, views.mean, views.std)
+        self.labels = [int(label) for label in part.labels]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[list[Tensor], int]:
+        return self.views[index], self.labels[index]
+
+
+def _plain(config: Config, data: RunData, device: torch.device) -> Iterator[int]:
+    """Train plainly on shuffled batches of a DataLoader; yield the images of each step."""
+    loop = discovery_loop(config, data, device)
+    model = _plain_model(loop).to(device)
+    parts = [_Labelled(loop, data, known=True), _Labelled(loop, data, known=False)]
+    loader: DataLoader[tuple[list[Tensor], int]] = DataLoader(
+        ConcatDataset(parts),
+        batch_size=config.discover.batch_size,
+        shuffle=True,
+        num_workers=cpu_count(),
+        persistent_workers=True,
+        drop_last=True,
+        pin_memory=device.type == "cuda",
+    )
+    while True:
+        for views, labels in loader:
+            # Labelled rows first, as the step wants them.
+            order = (labels < 0).to(torch.uint8).argsort(stable=True)
+            num_labelled = int((labels >= 0).sum())
+            shown = [view[order].to(device) for view in views]
+            model.step(shown, labels[order].to(device), num_labelled, rate=0.01)
+            yield len(labels)
+
+
+def _parts(
+    loop: Loop, config: Config, data: RunData, device: torch.device, seconds: float
+) -> list[dict[str, Any]]:
+    """Return a row for each part of a step on its own; these carry no ratio."""
+    batch = next(iter(loop.feed.batches(0, 1)))
+    task: Any = loop.task
+    work = {
+        "views alone": _views(loop),
+        "student forward and backward alone, eager": _repeated(batch, _forward_backward(loop)),
+        "teacher alone": _repeated(batch, lambda b: task.teacher(b, b.num_labelled)),
+        "assignment alone": _repeated(batch, _assignment(loop, batch)),
+        "step without making views": _repeated(batch, lambda b: loop.step(b, 1)),
+        "pretraining step": trained(pretraining_loop(config, data, device)),
+    }
+    if device.type == "cuda":
+        work["whole step, eager"] = trained(discovery_loop(config, data, device))
+        recorded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, step="auto"))
+        work["whole step, recorded, not compiled"] = trained(discovery_loop(recorded, data, device))
+    slot = seconds / len(work)
+    return [
+        _row("images/s", name, rate(batches, slot), complete=False)
+        for name, batches in work.items()
+    ]
+
+
+def _views(loop: Loop) -> Iterator[int]:
+    for _ in loop.feed.batches(0, 10**9):
+        yield sum(loop.feed.counts)
+
+
+def _repeated(batch: Batch, work: Callable[[Batch], object]) -> Iterator[int]:
+    while True:
+        work(batch)
+        yield len(batch.labels)
+
+
+def _outputs(loop: Loop, batch: Batch) -> HeadOutputs:
+    """Return what the student says, not compiled."""
+    task: Any = loop.task
+    with autocast(loop.config.loop.precision, loop.device):
+        outputs: HeadOutputs = task.modules.network(batch.views)
+    return outputs
+
+
+def _forward_backward(loop: Loop) -> Callable[[Batch], None]:
+    task: Any = loop.task
+
+    def work(batch: Batch) -> None:
+        # A loss that costs nothing: what is timed is the network.
+        outputs = _outputs(loop, batch)
+        total = outputs.joint_logits().float().mean()
+        task.modules.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+
+    return work
+
+
+def _assignment(loop: Loop, batch: Batch) -> Callable[[Batch], object]:
+    task: Any = loop.task
+    heads, assigner = task.modules.network.novel_heads, task.modules.assigner
+    with torch.no_grad():
+        shown = _outputs(loop, batch).first_views(batch.num_large).rows(batch.num_labelled)
+    return lambda _: assigner(shown.novel_logits, heads.prototypes)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Return GiB: what was allocated on the GPU, or resident in the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _logging(loop: Loop, seconds_per_step: float, lines: int = 20) -> dict[str, Any]:
+    """Return the share of a run that log lines and progress take."""
+    batch = next(iter(loop.feed.batches(0, 1)))
+    spent = 0.0
+    with TrainingProgress("bench", 10**6, 0, len(batch.labels)) as bar:
+        for line in range(lines):
+            loop.step(batch, 1)
+            synchronise()
+            start = time.perf_counter()
+            bar.show(line, loop.log(line))
+            spent += time.perf_counter() - start
+    share = 100 * spent / lines / (loop.config.loop.log_every * seconds_per_step)
+    return _row("%", f"logging every {loop.config.loop.log_every} steps, share of the time", share)
+
+
+def _on_h100(value: float, memory: float, device: torch.device) -> list[dict[str, Any]]:
+    """Return the rows of the published setting, measured on that card or None."""
+    here = device.type == "cuda" and "H100" in torch.cuda.get_device_name(device)
+    title = "CIFAR-100 50/50, resnet18, batch 512, 2 x 32 px + 2 x 18 px, 4 heads"
+    name = "NVIDIA H100" if not here else torch.cuda.get_device_name(device)
+    return [
+        _row(
+            "images/s",
+            f"discovery on an H100, {title}, everything included; baseline: {RELEASED}",
+            value if here else None,
+            2336.0,
+            device=name,
+        ),
+        _row(
+            "min",
+            f"500 epochs on an H100, {title}, with evaluation; baseline: {RELEASED}, about 3 h",
+            None,
+            180.0,
+            device=name,
+        ),
+        _row("GiB", f"peak memory on an H100, {title}", memory if here else None, device=name),
+    ]

@@ -1,0 +1,223 @@
+"""Precomputed feature vectors in Parquet, .npy or .npz files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crkd.core.errors import InputError, listed
+from crkd.data.sources.base import RowIds
+
+LABEL: Final = "label"
+ID: Final = "id"
+FEATURES: Final = "features"
+
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureTable:
+    """N feature vectors with what else a file says of them.
+
+    Attributes:
+        path: the file.
+        features: ``(N, D)`` float32, finite, N and D at least 1.
+        labels: N class names, "" where a row has none; None where the file has no labels.
+        ids: N unique names.
+    """
+
+    path: Path
+    features: Vectors
+    labels: list[str] | None
+    ids: Sequence[str]
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.features)
+
+
+def read_features(path: str | Path) -> FeatureTable:
+    """Read a file of feature vectors.
+
+    - **Parquet**: one list column holds the vectors, or every number column is one dimension, in
+      the order of the file. The columns ``label`` and ``id`` are taken out before.
+    - **.npy**: the vectors, ``(N, D)``.
+    - **.npz**: the array ``features``, and ``label`` and ``id`` where there are any.
+
+    A label is text or a whole number; an empty text, a null and -1 say that there is none.
+
+    Args:
+        path: the file; its suffix says of which kind it is.
+
+    Raises:
+        InputError: the file is missing, damaged or of another kind, its vectors differ in length
+            or hold a value that is not finite, or labels or ids do not fit them.
+    """
+    file = Path(path)
+    readers = {".parquet": _from_parquet, ".npy": _from_npy, ".npz": _from_npz}
+    if file.suffix.lower() not in readers:
+        raise InputError(
+            f"the feature file {str(file)!r} has the suffix {file.suffix!r}; "
+            f"give one of: {', '.join(readers)}"
+        )
+    if not file.is_file():
+        raise InputError(f"the feature file {str(file)!r} does not exist; check the path")
+    features, labels, ids = readers[file.suffix.lower()](file)
+    vectors = _checked(features, file)
+    return FeatureTable(
+        file, vectors, _label_names(labels, file, len(vectors)), _row_ids(ids, file, len(vectors))
+    )
+
+
+Columns = tuple[npt.NDArray[Any], Sequence[Any] | None, Sequence[Any] | None]
+
+
+def _from_npy(file: Path) -> Columns:
+    return _loaded(file), None, None
+
+
+def _from_npz(file: Path) -> Columns:
+    with _loaded(file) as arrays:
+        if FEATURES not in arrays:
+            raise InputError(
+                f"the feature file {str(file)!r} has no array {FEATURES!r} (it has "
+                f"{listed(arrays.files) or 'none'}); name the vectors so"
+            )
+        try:
+            found = {name: arrays[name] for name in (FEATURES, LABEL, ID) if name in arrays}
+        except (ValueError, OSError) as error:
+            raise _unreadable(file, error) from None
+    plain = {name: values.ravel().tolist() for name, values in found.items() if name != FEATURES}
+    return found[FEATURES], plain.get(LABEL), plain.get(ID)
+
+
+def _loaded(file: Path) -> Any:
+    try:
+        return np.load(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(
+        f"cannot read the feature file {str(file)!r}: {reason}; write it anew, arrays as plain "
+        "numbers or text"
+    )
+
+
+def _from_parquet(file: Path) -> Columns:
+    import pyarrow
+    import pyarrow.parquet
+    import pyarrow.types as kinds
+
+    try:
+        # memory_map leaves the file's pages to the system instead of holding a second copy.
+        table = pyarrow.parquet.read_table(file, memory_map=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(file, error) from None
+    labels = table.column(LABEL).to_pylist() if LABEL in table.column_names else None
+    ids = table.column(ID).to_pylist() if ID in table.column_names else None
+    fields = [field for field in table.schema if field.name not in (LABEL, ID)]
+    lists = [f.name for f in fields if kinds.is_list(f.type) or kinds.is_fixed_size_list(f.type)]
+    numbers = [f.name for f in fields if kinds.is_floating(f.type) or kinds.is_integer(f.type)]
+    if len(lists) == 1:
+        return _list_column(table.column(lists[0]), lists[0], file), labels, ids
+    others = [field.name for field in fields if field.name not in numbers]
+    if lists or others or not numbers:
+        raise InputError(
+            f"the feature file {str(file)!r} has the columns {listed(table.column_names)}; beside "
+            f"{LABEL!r} and {ID!r} it must have one list column, or number columns alone"
+        )
+    columns = [_numbers(table.column(name), name, file) for name in numbers]
+    return np.stack(columns, axis=1), labels, ids
+
+
+def _list_column(column: Any, name: str, file: Path) -> npt.NDArray[Any]:
+    """Return the vectors of a list column, ``(N, D)``."""
+    import pyarrow.compute
+
+    lengths = set(pyarrow.compute.unique(pyarrow.compute.list_value_length(column)).to_pylist())
+    if len(lengths) > 1 or None in lengths:
+        known = sorted(length for length in lengths if length is not None)
+        raise InputError(
+            f"the column {name!r} of the feature file {str(file)!r} holds vectors of the lengths "
+            f"{listed(known)}{' and empty rows' if None in lengths else ''}; give every row one "
+            "vector of the same length"
+        )
+    flat = _numbers(pyarrow.compute.list_flatten(column), name, file)
+    return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)
+
+
+def _numbers(column: Any, name: str, file: Path) -> npt.NDArray[Any]:
+    import pyarrow.types as kinds
+
+    if not (kinds.is_floating(column.type) or kinds.is_integer(column.type)) or column.null_count:
+        raise InputError(
+            f"the column {name!r} of the feature file {str(file)!r} is of type {column.type} with "
+            f"{column.null_count} empty values; give numbers alone"
+        )
+    values: npt.NDArray[Any] = column.to_numpy()
+    return values
+
+
+def _checked(features: npt.NDArray[Any], file: Path) -> Vectors:
+    if features.ndim != 2 or 0 in features.shape:
+        raise InputError(
+            f"the vectors of the feature file {str(file)!r} have the shape {features.shape}; give "
+            "(rows, dimensions), at least one of each"
+        )
+    if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(
+        features.dtype, np.integer
+    ):
+        raise InputError(
+            f"the vectors of the feature file {str(file)!r} are of type {features.dtype}; give "
+            "real numbers"
+        )
+    with np.errstate(over="ignore"):
+        vectors: Vectors = np.ascontiguousarray(features, dtype=np.float32)
+    # The sum of a row is finite only if its values are, up to an overflow that is looked up below.
+    doubtful = np.flatnonzero(~np.isfinite(vectors.sum(axis=1)))
+    bad = doubtful[~np.isfinite(vectors[doubtful]).all(axis=1)]
+    if len(bad):
+        raise InputError(
+            f"row {bad[0]} of the feature file {str(file)!r} holds a value that is not a finite "
+            "float32; remove the row or mend what computed it"
+        )
+    return vectors
+
+
+def _label_names(labels: Sequence[Any] | None, file: Path, num_rows: int) -> list[str] | None:
+    if labels is None:
+        return None
+    if len(labels) != num_rows:
+        raise InputError(
+            f"the feature file {str(file)!r} has {len(labels)} labels for {num_rows} vectors; give "
+            "one a row"
+        )
+    names = []
+    for row, label in enumerate(labels):
+        if label is not None and (isinstance(label, bool) or not isinstance(label, (int, str))):
+            raise InputError(
+                f"the label {label!r} in row {row} of the feature file {str(file)!r} is neither "
+                "text nor a whole number; give class names or class numbers"
+            )
+        names.append("" if label is None or label == -1 else str(label))
+    return names
+
+
+def _row_ids(ids: Sequence[Any] | None, file: Path, num_rows: int) -> Sequence[str]:
+    if ids is None:
+        return RowIds(file.stem, num_rows)
+    names = [str(name) for name in ids]
+    if len(set(names)) != num_rows or None in ids:
+        raise InputError(
+            f"the feature file {str(file)!r} has {len(set(names))} different ids for {num_rows} "
+            "vectors; give every row an id of its own, or leave the column out"
+        )
+    return names

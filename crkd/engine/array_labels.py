@@ -1,0 +1,69 @@
+"""Labels of any kind: which samples have none, and what novel classes are called."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.core.errors import InputError
+
+UNLABELLED: Final = -1
+
+
+def with_marks(y: Any) -> Any:
+    """Return labels with -1 in the place of None; what cannot hold a None is returned as it is.
+
+    >>> with_marks(["cat", None]).tolist()
+    ['cat', -1]
+    """
+    if y is None:
+        return y
+    # A list of text and numbers would otherwise become text alone.
+    labels = y if hasattr(y, "dtype") else np.array(y, dtype=object)
+    if labels.dtype.kind != "O":
+        return labels
+    marked = np.array(labels, dtype=object)
+    marked[[value is None for value in marked.ravel()]] = UNLABELLED
+    return marked
+
+
+def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which of ``(n,)`` labels are marked as unlabelled.
+
+    Raises:
+        InputError: the marks have become text, or no label is left.
+    """
+    if labels.dtype.kind in "US":
+        if (labels == str(UNLABELLED)).any():
+            raise InputError(
+                f"y is text and holds {str(UNLABELLED)!r}; to mark unlabelled samples beside text "
+                "labels, give y the dtype object, and -1 or None there"
+            )
+        return np.zeros(len(labels), bool)
+    hidden = np.array([label == UNLABELLED for label in labels.tolist()], bool)
+    if hidden.all():
+        raise InputError(
+            "y labels no sample; give samples of known classes beside the unlabelled ones"
+        )
+    return hidden
+
+
+def novel_labels(known: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return labels for novel classes that no known class bears.
+
+    They are the next whole numbers, or "novel-0", "novel-1", ... beside text.
+
+    Args:
+        known: ``(K,)`` different labels, numbers or text.
+        count: number of novel classes.
+
+    >>> novel_labels(np.array([3, 7]), 2), novel_labels(np.array(["cat", "novel-0"]), 1)
+    (array([8, 9]), array(['novel-1'], dtype='<U7'))
+    """
+    if known.dtype.kind == "U":
+        free = [f"novel-{number}" for number in range(count + len(known))]
+        return np.array([name for name in free if name not in known][:count], dtype=str)
+    first = 2 if known.dtype.kind == "b" else known.max() + 1
+    return first + np.arange(count)

@@ -1,0 +1,181 @@
+"""What a discovery starts from: the network of an earlier run, and what it knows."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.engine.find import matches
+from crkd.engine.memory import true_classes
+from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.replay import load_replay
+from crkd.engine.run import RunFolder
+from crkd.engine.setup import RunData, num_novel_classes, prepare, prepare_further, split_entry
+from crkd.features.replay import ClassStatistics
+from crkd.models.architecture import Architecture
+from crkd.models.network import Network, absorbed
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """An earlier run, seen as the teacher of the next.
+
+    Attributes:
+        parent: the run.
+        data: images of the new run.
+        teacher: its known head answers all K classes that the parent knows.
+        architecture: of the student.
+        classes: the new label space; known classes keep their ids and names.
+        statistics: of the K classes' features, where their images are gone; else None.
+        notes: what has to be said beside every figure.
+    """
+
+    parent: OpenedRun
+    data: RunData
+    teacher: Network
+    architecture: Architecture
+    classes: list[dict[str, Any]]
+    statistics: ClassStatistics | None
+    notes: list[str]
+
+    def true_classes(self) -> NDArray[np.int64]:
+        """Return the true class of every known output, for the evaluator alone."""
+        return true_classes(self.parent.run, self.architecture.num_known)
+
+    def origin(self) -> dict[str, str]:
+        """Return what ``run.json`` says of the parent."""
+        return {
+            "path": str(self.parent.run.path),
+            "model_sha256": self.parent.info.model_sha256 or "",
+        }
+
+
+def starting_point(
+    config: Config, parent: str | Path, device: torch.device, *, download: bool = False
+) -> StartingPoint:
+    """Open the run that a discovery goes on from, and the images that it is about.
+
+    A stage-1 run with its labelled images at hand is the published setting. Everything else is a
+    further step: a run that has found classes already, or one whose old images are gone.
+
+    Raises:
+        InputError: the run does not fit the images, has no network or is not finished; or there
+            is nothing to discover in.
+    """
+    run = RunFolder.open(parent)
+    info = run.read_info()
+    own_without_known = config.dataset == "folder" and config.data.known is None
+    further = own_without_known or config.discover.labelled is False or info.num_novel > 0
+    if further or "step" in info.classes[-1]:
+        opened = open_run(run.path, device)
+        inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
+        _check_model(opened, config, ("known_head", "temperature", *inner))
+        data = prepare_further(
+            config,
+            device,
+            class_names=[entry["name"] for entry in info.classes],
+            preprocessing=info.preprocessing,
+            download=download,
+        )
+    else:
+        data = prepare(config, device, download=download)
+        opened = stage1_of(run, config, data, device)
+    if len(data.parts.novel_train) == 0:
+        raise InputError(
+            f"split {data.split.name!r} leaves no unlabelled image to discover in; "
+            "choose a split with novel classes, or give --novel DIR"
+        )
+    num_novel, origin = num_novel_classes(config, data)
+    if num_novel > len(data.parts.novel_train):
+        raise InputError(
+            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
+            "images; lower it"
+        )
+    known = opened.architecture.absorbed()
+    labelled = len(data.parts.known_train) > 0
+    return StartingPoint(
+        opened,
+        data,
+        absorbed(opened.network, info.chosen_head),
+        _student_shape(known, config, num_novel, run.path),
+        next_classes(info.classes, num_novel),
+        None if labelled else load_replay(run.path, len(info.classes)),
+        [*data.notes, origin],
+    )
+
+
+def _student_shape(
+    known: Architecture, config: Config, num_novel: int, parent: Path
+) -> Architecture:
+    """Return what the student is made of: the parent's network and room for the novel classes."""
+    if config.discover.method == "frost":
+        if known.groups:
+            raise InputError(
+                f"--from {parent} answers its found classes by heads of their own, and the method "
+                "'frost' grows one joint head; go on from a run of pretrain or of 'frost'"
+            )
+        return dataclasses.replace(known, num_novel=num_novel, num_heads=1, joint=True)
+    return dataclasses.replace(
+        known,
+        num_novel=num_novel,
+        num_heads=config.model.num_heads,
+        hidden=config.model.hidden,
+        projection=config.model.projection,
+        overclustering=config.model.overclustering,
+    )
+
+
+def next_classes(classes: list[dict[str, Any]], num_novel: int) -> list[dict[str, Any]]:
+    """Return the label space after ``num_novel`` more classes are found.
+
+    Ids and names stay for ever. A novel class is numbered, not named: nobody has named it yet.
+
+    >>> [c["name"] for c in next_classes([{"id": 0, "name": "cat", "kind": "known"}], 2)]
+    ['cat', 'novel-0', 'novel-1']
+    """
+    found = sum("step" in entry for entry in classes)
+    step = 1 + max((entry.get("step", 0) for entry in classes), default=0)
+    known = [{**entry, "kind": "known"} for entry in classes]
+    novel = [
+        {"id": len(known) + m, "name": f"novel-{found + m}", "kind": "novel", "step": step}
+        for m in range(num_novel)
+    ]
+    return known + novel
+
+
+def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.device) -> OpenedRun:
+    """Open a finished stage-1 run that fits the data set and split."""
+    info = parent.read_info()
+    if not matches(info, config.dataset, split_entry(data.split)["known"]):
+        raise InputError(
+            f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
+            f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
+            "finished stage-1 run of the same data set and split: run pretrain first"
+        )
+    opened = open_run(parent.path, device)
+    _check_model(opened, config, ("backbone", "known_head"))
+    if opened.architecture.image_size != data.image_size:
+        raise InputError(
+            f"--from {parent.path} was trained at {opened.architecture.image_size} px, this run "
+            f"asks for {data.image_size} px; use the same --image-size"
+        )
+    return opened
+
+
+def _check_model(opened: OpenedRun, config: Config, parts: tuple[str, ...]) -> None:
+    """Refuse a configuration that asks for another network than the one to go on from."""
+    for part in parts:
+        made, asked = getattr(opened.architecture, part), getattr(config.model, part)
+        if made != asked:
+            raise InputError(
+                f"--from {opened.run.path} has the {part} {made!r}, this run asks for "
+                f"{asked!r}; use --set model.{part}={made}"
+            )

@@ -1,0 +1,53 @@
+"""Training loops without a history: fresh networks, for checks and measurements."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.engine.discover import discovery_feed, student_of
+from crkd.engine.discovery_task import DiscoveryTask
+from crkd.engine.loop import Loop
+from crkd.engine.pretrain import SupervisedTraining, architecture_of, network_for
+from crkd.engine.run import RunFolder
+from crkd.engine.setup import RunData
+
+
+def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
+    """Return the loop of a discovery from an untrained stage 1, in training mode.
+
+    Args:
+        config: the configuration; equal ones give equal weights and batches.
+        data: the images; they may be shared by several loops.
+        device: where it computes.
+    """
+    known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+    num_novel = config.discover.num_novel or len(data.split.novel)
+    stage1 = network_for(config, known).to(device)
+    student = student_of(config, dataclasses.replace(known, num_novel=num_novel), stage1, device)
+    task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)
+    task.modules.train()
+    return Loop(
+        task,
+        discovery_feed(config, data, device),
+        config=config,
+        optimiser=config.discover.optimiser,
+        epochs=config.discover.epochs,
+        run=_folder(),
+        device=device,
+    )
+
+
+def pretraining_loop(config: Config, data: RunData, device: torch.device) -> Loop:
+    """Return the loop of a stage 1 from the beginning, in training mode."""
+    loop = SupervisedTraining(config, data, device).loop(_folder())
+    loop.task.modules.train()
+    return loop
+
+
+def _folder() -> RunFolder:
+    return RunFolder(Path(tempfile.mkdtemp(prefix="crkd-trial-")))

@@ -1,0 +1,110 @@
+"""Too many clusters asked for: which stay empty, and which pairs are one class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.core.errors import InputError
+
+
+class Merge(NamedTuple):
+    """Two clusters that may be one class.
+
+    Attributes:
+        first: the lower cluster id.
+        second: the higher cluster id.
+        overlap: cosine of the clusters' probabilities over the images, in [0, 1].
+        agreement: share of the other heads that put most images of both in one cluster; NaN with
+            a single head.
+        similarity: cosine of the prototypes; NaN where they are not given.
+    """
+
+    first: int
+    second: int
+    overlap: float
+    agreement: float
+    similarity: float
+
+
+def unused_clusters(
+    assignment: NDArray[np.int64], num_clusters: int, *, share: float = 0.1
+) -> NDArray[np.int64]:
+    """Return the clusters with fewer images than ``share`` of an even share.
+
+    Args:
+        assignment: ``(N,)`` in [0, M).
+        num_clusters: M.
+        share: 0 takes only those without any image... in [0, 1).
+
+    >>> unused_clusters(np.array([0, 0, 0, 2, 2, 2]), 4).tolist()
+    [1, 3]
+    """
+    counts = np.bincount(assignment, minlength=num_clusters)
+    return np.flatnonzero(counts <= share * len(assignment) / num_clusters)
+
+
+def merge_suggestions(
+    logits: NDArray[np.float32],
+    head: int,
+    *,
+    prototypes: NDArray[np.float32] | None = None,
+    temperature: float = 1.0,
+    overlap: float = 0.5,
+    similarity: float = 0.8,
+) -> list[Merge]:
+    """Return pairs of clusters of one head that look like one class, the surest first.
+
+    A pair is suggested if its clusters share their images' probability (``overlap``), if its
+    prototypes point the same way (``similarity``), or if more than half of the other heads put
+    most images of both clusters in one. Clusters without an image are left out.
+
+    Args:
+        logits: ``(H, N, M)`` of the novel heads.
+        head: whose clusters.
+        prototypes: ``(M, D)`` of that head.
+        temperature: divides the logits before the softmax, above 0.
+        overlap: the least overlap of a pair.
+        similarity: the least cosine of two prototypes.
+
+    Raises:
+        InputError: the head does not exist.
+    """
+    if not 0 <= head < len(logits):
+        raise InputError(f"head is {head}; there are {len(logits)} heads")
+    scaled = logits[head].astype(np.float64) / temperature
+    chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    lengths = np.maximum(np.sqrt(np.square(chances).sum(axis=0)), 1e-30)
+    overlaps = chances.T @ chances / np.outer(lengths, lengths)
+    cosines = np.full(overlaps.shape, np.nan)
+    if prototypes is not None:
+        norms = np.maximum(np.linalg.norm(prototypes, axis=1), 1e-30)
+        cosines = prototypes @ prototypes.T / np.outer(norms, norms)
+    assignments = logits.argmax(axis=-1)
+    homes = _homes(assignments, head, logits.shape[-1])
+    used = np.unique(assignments[head])
+    pairs = []
+    for place, first in enumerate(used):
+        for second in used[place + 1 :]:
+            same = float((homes[:, first] == homes[:, second]).mean()) if len(homes) else np.nan
+            one = Merge(
+                int(first), int(second), float(overlaps[first, second]), same,
+                float(cosines[first, second]),
+            )  # fmt: skip
+            if one.overlap >= overlap or one.similarity >= similarity or one.agreement > 0.5:
+                pairs.append(one)
+    return sorted(pairs, key=lambda pair: -np.nansum([pair.overlap, pair.agreement]))
+
+
+def _homes(assignments: NDArray[np.int64], head: int, num_clusters: int) -> NDArray[np.int64]:
+    """Return where each other head puts most images of every cluster of ``head``, (H - 1, M)."""
+    others = np.delete(assignments, head, axis=0)
+    homes = np.zeros((len(others), num_clusters), np.int64)
+    for number, answers in enumerate(others):
+        table = np.zeros((num_clusters, num_clusters), np.int64)
+        np.add.at(table, (assignments[head], answers), 1)
+        homes[number] = table.argmax(axis=1)
+    return homes

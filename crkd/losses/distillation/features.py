@@ -1,0 +1,90 @@
+"""Feature distillation: the student's feature vectors stay where the teacher's are.
+
+Roy et al., "Class-incremental Novel Class Discovery", ECCV 2022, eq. 5, and its released code.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+from crkd.losses.precision import full
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+
+FORMS = ("relative", "unit", "batch")
+
+
+@TERMS.register("features")
+class Features(DistillationTerm):
+    """Distance between the student's and the teacher's features.
+
+    With f the student's and g the teacher's feature vectors of the large views::
+
+        relative: loss = mean_{v,n} || f_vn - g_vn ||^2 / mean_{v,n} || g_vn - mean(g) ||^2
+        unit:     loss = mean_{v,n} || f_vn / |f_vn| - g_vn / |g_vn| ||^2
+        batch:    loss = mean_v || F_v / |F_v| - G_v / |G_v| ||,   F_v = (f_v1, ..., f_vN)
+
+    The paper compares features at unit length (``unit``); its release flattens a whole batch,
+    gives that one vector unit length and leaves the square out (``batch``). Both let the length
+    of the features go where it likes, which cosine prototypes do not notice, but the hidden layer
+    of a novel head does. Rectified features share a large mean besides, beside which the
+    differences between images are small at any such scale. ``relative``, the default, keeps
+    length and direction, and measures in the teacher's variance over the batch: 1 is the loss of
+    a student that says the same of every image.
+
+    Args:
+        student_features: length of the student's feature vector.
+        teacher_features: the same of the teacher.
+        form: ``relative``, ``unit`` or ``batch``.
+
+    Raises:
+        InputError: the form is unknown, or features of two lengths are compared.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
+    needs: frozenset[str] = frozenset({"feature_maps"})
+
+    def __init__(
+        self, student_features: int, teacher_features: int, *, form: str = "relative"
+    ) -> None:
+        super().__init__()
+        if student_features != teacher_features:
+            raise InputError(
+                f"the loss 'features' compares vectors of {student_features} and "
+                f"{teacher_features} numbers; give the student the teacher's backbone, or choose "
+                "a loss with a regressor (fitnet, srrl, vid)"
+            )
+        if form not in FORMS:
+            raise InputError(f"features: form is {form!r}; choose one of: {', '.join(FORMS)}")
+        self.form = form
+
+    @classmethod
+    def from_context(cls, context: TermContext, **options: Any) -> Features:
+        """Make the term for two given networks."""
+        return cls(context.student_features, context.teacher_features, **options)
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all views and rows.
+
+        Raises:
+            RuntimeError: the teacher's outputs are absent.
+        """
+        student = full(inputs.student.features)
+        teacher = full(inputs.of_teacher().features.detach())
+        if self.form == "batch":
+            apart = F.normalize(student.flatten(1), dim=-1)
+            apart = apart - F.normalize(teacher.flatten(1), dim=-1)
+            # The root has no gradient where student and teacher agree.
+            return (apart.square().sum(dim=-1) + 1e-12).sqrt().mean()
+        if self.form == "unit":
+            student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
+        count = max(student[..., 0].numel(), 1)
+        distance = (student - teacher).square().sum() / count
+        if self.form == "unit":
+            return distance
+        spread = (teacher - teacher.mean(dim=(0, 1))).square().sum() / count
+        return distance / spread.clamp(min=torch.finfo(spread.dtype).tiny)

@@ -1,0 +1,189 @@
+"""Soft labels adapted to how difficult a region is, and mixtures of two views of one image.
+
+Shen, "FerKD: Surgical Label Adaptation for Efficient Distillation", ICCV 2023. No code of the loss
+was released; what the paper leaves open is an option here, with its default stated.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.losses.distillation.fkd import soft_cross_entropy
+from crkd.losses.precision import log_softmax
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
+
+ON = ("labelled", "pseudo")
+WITHOUT_LABEL = ("keep", "drop")
+
+
+class Regions(NamedTuple):
+    """Which views are worth what; both of the shape of the scores.
+
+    Attributes:
+        informative: bool, neither among the lowest nor among the highest scores.
+        hard: bool, informative, but next to the lowest.
+    """
+
+    informative: Tensor
+    hard: Tensor
+
+
+def regions(scores: Tensor, *, lowest: float, hard: float, highest: float) -> Regions:
+    """Sort views by their score relative to each other.
+
+    Equal scores share one fate, the milder one: a batch of equal scores is informative, not hard.
+
+    Args:
+        scores: ``(V, n)``, compared over all of them; n may be 0.
+        lowest: share below which a view says nothing.
+        hard: share above it that is hard.
+        highest: share above which a view has nothing left to teach.
+
+    >>> found = regions(torch.arange(10.0)[None], lowest=0.1, hard=0.2, highest=0.1)
+    >>> found.informative[0].tolist().index(False), found.informative.sum().item()
+    (0, 8)
+    >>> found.hard.nonzero()[:, 1].tolist()
+    [1, 2]
+    """
+    count = scores.numel()
+    if count == 0:
+        nothing = torch.zeros_like(scores, dtype=torch.bool)
+        return Regions(nothing, nothing)
+    ascending = scores.flatten().sort().values
+    # A share that is whole but for its rounding still counts as whole.
+    ranks = [math.floor(share * count + 1e-9) for share in (lowest, lowest + hard, highest)]
+    below, under, above = (min(rank, count - 1) for rank in ranks)
+    informative = (scores >= ascending[below]) & (scores <= ascending[count - 1 - above])
+    return Regions(informative, informative & (scores < ascending[under]))
+
+
+@TERMS.register("ferkd")
+class FerKd(DistillationTerm):
+    """Cross-entropy with stored soft labels, some of them left out and some replaced.
+
+    The teacher's largest probability s of a view is compared with that of all views of the batch,
+    labelled and unlabelled rows apart: a teacher is less sure of novel images, and one threshold
+    for both would leave most of them out. From the lowest s up::
+
+        lowest               uninformative: left out
+        hard                 the label, smoothed: 1 - eps for it, eps / (C - 1) for every other
+        (the others)         important: the stored soft label as it is
+        highest              uninformative: left out
+
+        loss = sum_{v,b} w_vb CE_vb / sum_{v,b} w_vb,   w = 0 where left out, else 1
+
+    With SelfMix the student sees ``share`` of a view and the rest of the next view of the same
+    image: its loss is ``share`` times that of its own adapted label plus the rest of the other's.
+
+    Args:
+        lowest: share of views left out as too uncertain.
+        hard: share of views next to them that get the smoothed label.
+        highest: share of views left out as too certain.
+        smoothing: eps, in [0, 1).
+        on: whose labels hard views get. ``labelled``: those of labelled rows, over the known
+            classes; ``pseudo``: pseudo-labels of every row, over the joint classes of each head.
+        without_label: what happens to a hard view whose row has no label: ``keep`` its soft label
+            or ``drop`` it.
+        self_mix: probability that the large views of an image are mixed, in [0, 1].
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
+    needs: frozenset[str] = frozenset({"teacher_logits", "stored_views", "labels"})
+    supervised: ClassVar[float] = 0.0
+
+    def __init__(
+        self,
+        *,
+        lowest: float = 0.1,
+        hard: float = 0.2,
+        highest: float = 0.1,
+        smoothing: float = 0.1,
+        on: str = "labelled",
+        without_label: str = "keep",
+        self_mix: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for option, share in (("lowest", lowest), ("hard", hard), ("highest", highest)):
+            if not 0 <= share < 1:
+                raise InputError(f"ferkd: {option} is {share}; it must be at least 0 and below 1")
+        if not lowest + hard + highest < 1:
+            raise InputError(
+                f"ferkd: lowest + hard + highest is {lowest + hard + highest:g}; it must be below "
+                "1, so that some soft labels are left"
+            )
+        if not 0 <= smoothing < 1:
+            raise InputError(f"ferkd: smoothing is {smoothing}; it must be at least 0 and below 1")
+        if not 0 <= self_mix <= 1:
+            raise InputError(f"ferkd: self_mix is {self_mix}; it must lie in [0, 1]")
+        for name, value, choices in (
+            ("on", on, ON),
+            ("without_label", without_label, WITHOUT_LABEL),
+        ):
+            if value not in choices:
+                raise InputError(f"ferkd: {name} is {value!r}; choose one of: {', '.join(choices)}")
+        if on == "pseudo":
+            self.needs = frozenset({"teacher_logits", "stored_views", "pseudo_labels"})
+        self.shares = {"lowest": lowest, "hard": hard, "highest": highest}
+        self.smoothing, self.on, self.without_label = smoothing, on, without_label
+        self.self_mix = self_mix
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all views and rows.
+
+        Raises:
+            RuntimeError: the stored labels, or the labels that it declares, are absent.
+        """
+        soft = log_softmax(inputs.of_teacher().known_logits.detach()).exp()
+        logits, labels = self._logits_and_labels(inputs)
+        found = self._regions(soft.amax(dim=-1), inputs.num_labelled)
+        relabelled = found.hard & (labels >= 0).all(dim=1)
+        weight = found.informative
+        if self.without_label == "drop":
+            weight = weight & (relabelled | ~found.hard)
+        student, weight = inputs.student.known_logits, weight.to(soft.dtype)
+
+        def weighted(turn: int) -> tuple[Tensor, Tensor]:
+            """Return loss and weight of every view under the label of the ``turn``-th next one."""
+            target, y, is_hard, w = (t.roll(-turn, 0) for t in (soft, labels, relabelled, weight))
+            on_label = _smoothed_cross_entropy(logits, y, self.smoothing).mean(dim=1)
+            return w * torch.where(is_hard, on_label, soft_cross_entropy(student, target)), w
+
+        loss, kept = weighted(0)
+        if inputs.mix is not None:
+            other_loss, other_kept = weighted(1)
+            loss = torch.lerp(other_loss, loss, inputs.mix.to(loss.dtype))
+            kept = torch.lerp(other_kept, kept, inputs.mix.to(kept.dtype))
+        # The weights stay on the device, and where all are zero so is the loss.
+        return loss.sum() / kept.sum().clamp(min=torch.finfo(kept.dtype).eps)
+
+    def _logits_and_labels(self, inputs: DistillationInputs) -> tuple[Tensor, Tensor]:
+        """Return logits ``(V, H, B, C)`` and labels ``(V, H, B)``, -1 where there is none."""
+        if self.on == "pseudo":
+            logits, labels = inputs.student.joint_logits(), inputs.pseudo_labels
+        else:
+            logits, labels = inputs.student.known_logits.unsqueeze(1), inputs.labels
+        if labels is None:
+            raise RuntimeError(f"ferkd declares {', '.join(sorted(self.needs))}; labels are absent")
+        return logits, labels.expand(logits.shape[:-1])
+
+    def _regions(self, scores: Tensor, num_labelled: int) -> Regions:
+        """Return the regions of labelled and unlabelled rows, each among themselves."""
+        kinds = (scores[:, :num_labelled], scores[:, num_labelled:])
+        found = [regions(kind, **self.shares) for kind in kinds]
+        return Regions(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
+
+
+def _smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Return the cross-entropy ``(...)`` with ``1 - eps`` on the label, the rest on all others."""
+    log_q = log_softmax(logits)
+    on_label = log_q.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    others = (log_q.sum(dim=-1) - on_label) / max(log_q.shape[-1] - 1, 1)
+    return -(1 - smoothing) * on_label - smoothing * others

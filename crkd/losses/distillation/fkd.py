@@ -1,0 +1,69 @@
+"""Soft labels made once, for views that come again: training without a teacher in the loop.
+
+Shen and Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.losses.precision import log_softmax
+from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return ``-sum_k q_k log softmax(z)_k`` of each row.
+
+    Args:
+        logits: ``(..., K)``, z.
+        target: ``(..., K)`` probabilities q; no gradient reaches them.
+
+    Returns:
+        ``(...)`` in nats.
+    """
+    return -(target.detach() * log_softmax(logits)).sum(dim=-1)
+
+
+@TERMS.register("fkd")
+class Fkd(DistillationTerm):
+    """Cross-entropy of the student's known classes with the stored soft labels.
+
+    With q the stored label of a view and z the student's known logits on that view::
+
+        loss = - mean_{v,b} sum_k q_k log softmax(z / T)_k
+
+    As released there is neither a factor ``T^2`` nor a cross-entropy with labels. The labels are
+    the teacher's softmax at 1; T softens the student alone, as it does in the release's training.
+
+    Args:
+        temperature: T, above 0; 1 in the release.
+
+    Raises:
+        InputError: the temperature is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
+    needs: frozenset[str] = frozenset({"teacher_logits", "stored_views"})
+    supervised: ClassVar[float] = 0.0
+    rows: ClassVar[frozenset[str]] = ROWS
+
+    def __init__(self, *, temperature: float = 1.0) -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise InputError(f"fkd: temperature is {temperature}; it must be finite and above 0")
+        self.temperature = temperature
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all views and rows.
+
+        Raises:
+            RuntimeError: the stored labels are absent.
+        """
+        labels = log_softmax(inputs.of_teacher().known_logits).exp()
+        student = inputs.student.known_logits
+        per_row = soft_cross_entropy(student / self.temperature, labels)
+        return per_row.sum() / max(per_row.numel(), 1)

@@ -1,0 +1,132 @@
+"""A teacher made by hand from labels: right with a fixed probability, else without a preference.
+
+Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularization", CVPR 2020
+(Tf-KD, manually designed teacher).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.core.types import HeadOutputs
+from crkd.losses.precision import log_softmax
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+
+ON = ("labelled", "pseudo")
+
+
+def virtual_teacher(
+    logits: Tensor, labels: Tensor, *, temperature: float = 20.0, correct: float = 0.99
+) -> Tensor:
+    """Return ``mean_n KL(p_n || q_n)`` over the labelled samples.
+
+    With y a sample's label, a the teacher's probability of it, and C classes::
+
+        u_k = a where k = y, else (1 - a) / (C - 1)
+        p   = softmax(u / T),    q = softmax(logits)
+
+    Args:
+        logits: ``(..., C)``.
+        labels: ``(...)`` int64 in ``[0, C)``; samples labelled -1 are left out.
+        temperature: T. It divides probabilities, so that p is nearly even from T = 10 on.
+        correct: a, in (0, 1].
+
+    Returns:
+        Scalar in nats, at least 0; 0, and differentiable, without labelled samples.
+    """
+    num_classes = logits.shape[-1]
+    log_q = log_softmax(logits)
+    right = labels.unsqueeze(-1) == torch.arange(num_classes, device=labels.device)
+    others = (1 - correct) / max(num_classes - 1, 1)
+    u = others + (correct - others) * right.to(log_q.dtype)
+    log_p = (u / temperature).log_softmax(dim=-1)
+    divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+    labelled = labels >= 0
+    # The count stays on the device: a look at it from the host would stall the step.
+    return (divergence * labelled).sum() / labelled.sum().clamp(min=1)
+
+
+@TERMS.register("tfkd_reg")
+class TfKdReg(DistillationTerm):
+    """KL divergence of the student from a virtual teacher, on labels or pseudo-labels.
+
+    The formula is that of ``virtual_teacher``. As in the release, the temperature softens the
+    teacher's probabilities alone: the student's softmax is at 1, and there is no ``T^2``. The
+    release takes the mean over classes too and multiplies by m, which makes its weight
+    alpha m / K in this unit: 0.1 beside a cross-entropy of 0.9 for ResNet-18 on CIFAR-100, the
+    default.
+
+    Args:
+        temperature: T, above 0; 20 in the release for ResNet-18 (10 to 40 for others).
+        correct: a, the teacher's probability of the label, in (0, 1]; 0.99 in the release.
+        on: ``labelled``: known logits and labels, over rows that have one; ``pseudo``: joint
+            logits and pseudo-labels of every view, head and row.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"pretrain", "discover", "distill"})
+    needs: frozenset[str] = frozenset({"labels"})
+    # The release's for ResNet-18: alpha 0.1, multiplier 100 over 100 classes.
+    weight: ClassVar[float] = 0.1
+    supervised: ClassVar[float] = 0.9
+
+    def __init__(
+        self, *, temperature: float = 20.0, correct: float = 0.99, on: str = "labelled"
+    ) -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise InputError(
+                f"tfkd_reg: temperature is {temperature}; it must be finite and above 0"
+            )
+        if not 0 < correct <= 1:
+            raise InputError(f"tfkd_reg: correct is {correct}; it must be above 0 and at most 1")
+        if on not in ON:
+            raise InputError(f"tfkd_reg: on is {on!r}; choose one of: {', '.join(ON)}")
+        if on == "pseudo":
+            self.needs = frozenset({"pseudo_labels"})
+        self.temperature, self.correct, self.on = temperature, correct, on
+
+    @classmethod
+    def from_context(cls, context: TermContext, **options: Any) -> TfKdReg:
+        """Make the term for a stage."""
+        if context.stage == "pretrain" and options.get("on") == "pseudo":
+            raise InputError(
+                "tfkd_reg: on is 'pseudo', but stage 'pretrain' has labels and no pseudo-labels; "
+                "set options: {on: labelled}"
+            )
+        return cls(**options)
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all views and the rows that count.
+
+        Raises:
+            RuntimeError: the labels, or pseudo-labels, that it declares are absent.
+        """
+        if self.on == "pseudo":
+            logits, labels = _joint_logits(inputs.student), inputs.pseudo_labels
+        else:
+            logits, labels = inputs.student.known_logits, inputs.labels
+        if labels is None:
+            raise RuntimeError(f"tfkd_reg declares {', '.join(self.needs)} and was given none")
+        return virtual_teacher(
+            logits,
+            labels.expand(logits.shape[:-1]),
+            temperature=self.temperature,
+            correct=self.correct,
+        )
+
+
+def _joint_logits(student: HeadOutputs) -> Tensor:
+    """Return ``(V, H, B, C)``; before discovery H is 1 and C is K."""
+    known = student.known_logits.unsqueeze(1)
+    if student.novel_logits is None:
+        return known
+    known = known.expand(-1, student.novel_logits.shape[1], -1, -1)
+    return torch.cat([known, student.novel_logits], dim=-1)

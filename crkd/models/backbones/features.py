@@ -1,0 +1,79 @@
+"""The backbone of precomputed features: it brings them to a common scale and learns nothing.
+
+On frozen features the novel heads do the learning. A trained adapter was measured and left out:
+what it gains on the known classes it loses on the novel ones (``docs/features.md``).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+from crkd.models.backbone import BACKBONES, Backbone
+
+
+class FeatureBackbone(Backbone):
+    """Centres feature vectors and divides them by their overall spread.
+
+    One factor for all dimensions keeps the shape of the cloud, so that distances mean what they
+    meant to the network that made the features.
+
+    Args:
+        num_features: length D of the vectors.
+    """
+
+    centre: Tensor
+    """Mean of the training vectors, ``(D,)``; 0 until :meth:`fit`."""
+    spread: Tensor
+    """Root mean square of their deviations over all dimensions, scalar; 1 until :meth:`fit`."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.map_channels = ()
+        self.register_buffer("centre", torch.zeros(num_features))
+        self.register_buffer("spread", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, features: Tensor) -> None:
+        """Take centre and spread from ``(N, D)`` training vectors; labels have no part in it."""
+        self.centre.copy_(features.mean(dim=0))
+        spread = features.var(dim=0, correction=0).mean().sqrt()
+        # Equal vectors have no spread; they stay where they are.
+        self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(B, D)`` scaled features of ``(B, D)`` vectors.
+
+        Raises:
+            InputError: images were given, or vectors of another length.
+        """
+        if images.shape[1:] != self.centre.shape:
+            raise InputError(
+                f"samples of shape {tuple(images.shape[1:])} were given to a network of feature "
+                f"vectors of length {self.num_features}; give vectors made as those it was "
+                "trained on"
+            )
+        scaled: Tensor = (images - self.centre) / self.spread
+        return scaled
+
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Raise: vectors have no maps.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "precomputed features have no feature maps; choose a distillation loss that needs none"
+        )
+
+    def blocks(self) -> list[nn.Module]:
+        """Return none: nothing is trained."""
+        return []
+
+
+@BACKBONES.register("features")
+def build_features(image_size: int) -> Backbone:
+    """Return the backbone of vectors of length ``image_size``: the extent of one sample."""
+    return FeatureBackbone(image_size)
