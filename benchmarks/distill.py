@@ -39,7 +39,7 @@ from crkd.losses.term import TERMS, terms_for
 
 TEACHER, STUDENT = "resnet20", "resnet8"
 SEEDS = (0, 1, 2)
-TEACHER_EPOCHS, EPOCHS = 15, 10
+TEACHER_EPOCHS, EPOCHS = 15, 12
 STORED_EPOCHS = 5
 PLAIN = "plain student"
 TEACHERS = Path("runs") / "bench-distill"

@@ -20,6 +20,7 @@ VERBS = {
     "search-student": "rank small networks to distil a run into",
     "predict": "say which classes new images are of, and how sure",
     "export": "a run as ONNX or torch program, or its classes for labelling tools",
+    "estimate-k": "how many classes there are among unlabelled images",
     "check-data": "look a data set over before training",
     "check-gpu": "check the GPU code on this machine",
     "bench": "measure a part of the system",

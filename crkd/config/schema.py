@@ -73,7 +73,7 @@ class FeatureConfig:
 
     mix: Fraction = 0.9
     """A view lies up to this share of the way from the vector to one of its neighbours."""
-    noise: NonNegative = 0.3
+    noise: NonNegative = 0.5
     """Gaussian noise of a view, in units of each dimension's standard deviation."""
     dropout: Annotated[float, Range(0.0, 0.99)] = 0.1
     """Share of a view's dimensions that are set to their mean."""
@@ -96,6 +96,8 @@ class OptimiserConfig:
     weight_decay: NonNegative = 1.5e-4
     warmup_epochs: NonNegative = 10.0
     """Epochs over which the learning rate rises from 0."""
+    backbone_factor: Fraction = 1.0
+    """Factor of the backbone's learning rate; below 1 its features move less than the heads."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class VectorRecipe:
     """
 
     mix: float = 0.9
-    noise: float = 0.3
+    noise: float = 0.5
     dropout: float = 0.1
 
     def __post_init__(self) -> None:

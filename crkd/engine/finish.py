@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.engine.baselines import Column, kmeans_columns
-from crkd.engine.calibration import calibrate, write_calibration
+from crkd.engine.calibration import write_calibration
 from crkd.engine.inference import Answers, answer_part
 from crkd.engine.memory import as_outputs, remember_classes, write_true_classes
 from crkd.engine.run import RunFolder, utc_now
 from crkd.engine.setup import RunData
 from crkd.engine.starting_point import StartingPoint
+from crkd.evaluation.calibration import calibrate
 from crkd.evaluation.confusion import confusion, draw_confusion
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate

@@ -10,11 +10,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.engine.calibration import probabilities, read_calibration
+from crkd.engine.calibration import read_calibration
 from crkd.engine.inference import Answers
 from crkd.engine.new_images import readable
 from crkd.engine.opened import OpenedRun
 from crkd.engine.predicted_images import PredictedImage
+from crkd.evaluation.calibration import probabilities
 from crkd.evaluation.matching import contingency, match
 from crkd.evaluation.predictions import Predictions
 

@@ -24,8 +24,12 @@ from crkd.engine.setup import load_images
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.steps import draw_steps, forgetting, step_entry
 
-REMEMBER = (TermConfig("class_relation", 0.1), TermConfig("features", 5.0))
+REMEMBER = (TermConfig("class_relation", 0.1), TermConfig("features", 1.0))
 """What keeps a further step close to what is known already."""
+
+BACKBONE_FACTOR = 0.01
+"""The heads of a further step learn at full rate, the backbone hardly: what it loses of the old
+classes no image is left to restore."""
 
 METHODS = ("remember", "finetune", "frost")
 
@@ -43,15 +47,27 @@ def further(config: Config, method: str = "remember") -> Config:
     """
     if method not in METHODS:
         raise InputError(f"--method {method!r} is unknown; choose one of: {', '.join(METHODS)}")
-    changes: dict[str, Any] = {"labelled": False, "num_novel": None, "distillation": REMEMBER}
+    slow = dataclasses.replace(config.discover.optimiser, backbone_factor=BACKBONE_FACTOR)
+    changes: dict[str, Any] = {
+        "labelled": False,
+        "num_novel": None,
+        "distillation": REMEMBER,
+        "optimiser": slow,
+    }
     if method == "finetune":
         changes |= {
             "distillation": (),
             "replay": ReplayConfig(samples=0),
             "statistics": "batch",
+            "optimiser": config.discover.optimiser,
         }
     if method == "frost":
-        changes |= {"method": "frost", "distillation": (), "statistics": "batch"}
+        changes |= {
+            "method": "frost",
+            "distillation": (),
+            "statistics": "batch",
+            "optimiser": config.discover.optimiser,
+        }
     return dataclasses.replace(config, discover=dataclasses.replace(config.discover, **changes))
 
 

@@ -14,9 +14,18 @@ def build_optimiser(modules: nn.Module, config: OptimiserConfig) -> torch.optim.
     """Return the optimiser over every trainable parameter of ``modules``.
 
     The fused form is used on every device: it also honours ``found_inf``, by which a step with a
-    non-finite loss is skipped without asking the device.
+    non-finite loss is skipped without asking the device. Each group's ``factor`` multiplies the
+    learning rate of the schedule.
     """
-    parameters = [p for p in modules.parameters() if p.requires_grad]
+    backbone, others = [], []
+    for name, parameter in modules.named_parameters():
+        if parameter.requires_grad:
+            (backbone if "backbone" in name.split(".") else others).append(parameter)
+    parameters = [
+        {"params": group, "factor": factor}
+        for group, factor in ((backbone, config.backbone_factor), (others, 1.0))
+        if group
+    ]
     if config.name == "adamw":
         return torch.optim.AdamW(
             parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True

@@ -103,7 +103,7 @@ class TrainingStep:
         """Put what depends on the step's number where :meth:`compute` finds it."""
         self.rate = learning_rate(self.schedule, step, self.total, self.steps_per_epoch)
         for group in self.optimiser.param_groups:
-            group["lr"].fill_(self.rate)
+            group["lr"].fill_(self.rate * group["factor"])
         self._number.fill_(step)
 
     def compute(self, batch: Batch) -> None:

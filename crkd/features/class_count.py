@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
-from crkd.features.clusters import Floats, unit_rows
+from crkd.features.clusters import Floats, kmeans, unit_rows
 from crkd.features.inertia import InertiaCurve, cluster_counts, inertia_curve
 from crkd.features.look_alike import crowding, look_alike, total_variance
 from crkd.features.witnesses import bumps, silhouettes, stabilities
@@ -85,7 +85,8 @@ def count_classes(
     from its trend, weigh the votes by the exponential of their mean.
 
     The estimate is the weighted median; the range holds the votes between the 10th and the 90th
-    percentile, and at least a tenth (or one) to either side of the estimate. Without known
+    percentile, and to either side of the estimate at least a tenth of it, or its quotient by the
+    square root of the number of known classes: few of them say little of others. Without known
     classes, the estimate is where the witnesses stand out most, and the range is where they stand
     out half as much.
 
@@ -122,17 +123,11 @@ def count_classes(
         anchors = unit_rows(np.asarray(known, np.float32)[chosen]) @ axes
         votes, probes = _votes(curve, rows, anchors, numbered, seed, draw), len(classes)
     counts = _witnessed(votes, limit)
-    at = np.searchsorted(curve.counts, counts)
-    exact = np.isin(counts, curve.counts)
-    clusterings = [
-        curve.assignments[a] if e else inertia_curve(rows, counts[i : i + 1], seed=seed).assignments[0]
-        for i, (a, e) in enumerate(zip(at, exact, strict=True))
-    ]
     evidence = Evidence(
         counts,
         None if votes is None else votes[counts] / votes[counts].sum(),
         stabilities(rows, counts, seed=seed),
-        silhouettes(rows, np.stack(clusterings), seed=seed),
+        silhouettes(rows, _clusterings(curve, rows, counts, seed), seed=seed),
     )
     return _verdict(evidence, votes, probes, limit)
 
@@ -179,6 +174,17 @@ def _witnessed(votes: NDArray[np.float64] | None, limit: int) -> NDArray[np.int6
     return np.arange(first, last + 1) if spread is None else np.unique(np.rint(spread).astype(int))
 
 
+def _clusterings(
+    curve: InertiaCurve, rows: Floats, counts: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Return a clustering for each of ``counts``, the curve's own where it has one."""
+    missing = np.setdiff1d(counts, curve.counts)
+    found = dict(zip(curve.counts.tolist(), curve.assignments, strict=True))
+    for count in missing.tolist():
+        found[count] = kmeans(rows, count, seed=seed, num_restarts=2).assignment
+    return np.stack([found[count] for count in counts.tolist()])
+
+
 def _verdict(
     evidence: Evidence, votes: NDArray[np.float64] | None, probes: int, limit: int
 ) -> ClassCount:
@@ -193,7 +199,7 @@ def _verdict(
         weighted = votes * np.exp(np.interp(everywhere, counts, apart))
         estimate = int(np.searchsorted(np.cumsum(weighted), weighted.sum() / 2))
         low, high = _percentiles(votes)
-    margin = max(1, round(0.1 * estimate))
+    margin = int(np.ceil(estimate * max(0.1, probes**-0.5 if probes else 0.0)))
     low = max(1, min(low, estimate - margin))
     high = min(limit, max(high, estimate + margin))
     return ClassCount(estimate, low, high, evidence, probes, high == limit)

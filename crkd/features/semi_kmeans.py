@@ -45,8 +45,8 @@ def semi_kmeans(
     """Cluster ``features`` while labelled rows stay in the cluster of their class.
 
     Rows of class a are tied to centroid a. The first A centroids begin at the class means, the
-    others are drawn by k-means++ from the free rows, given those means (Vaze et al., Generalized
-    Category Discovery, 2022, section 3.2). The run with the lowest inertia wins.
+    others are drawn by greedy k-means++ from the free rows, given those means (Vaze et al.,
+    Generalized Category Discovery, 2022, section 3.2). The run with the lowest inertia wins.
 
     Args:
         features: ``(N, D)`` finite values.
@@ -104,28 +104,31 @@ def _anchored_means(rows: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def _seeds(free: Floats, anchors: Floats, extra: int, draw: np.random.Generator) -> Floats:
-    """Return the anchors and ``extra`` free rows, each drawn by its squared distance to them."""
+    """Return the anchors and ``extra`` free rows: greedy k-means++, given the anchors."""
     size = max(SEED_ROWS_PER_CLUSTER * (len(anchors) + extra), CHUNK_ROWS)
     if size < len(free):
         free = free[draw.choice(len(free), size, replace=False)]
     squares = np.einsum("nd,nd->n", free, free)
-    nearest = np.full(len(free), np.inf, dtype=np.float32)
 
-    def away(centroid: Floats) -> Floats:
-        gaps = squares - 2 * (free @ centroid) + centroid @ centroid
-        distances: Floats = np.maximum(gaps, 0.0)
+    def away(centroids: Floats) -> Floats:
+        norms = np.einsum("kd,kd->k", centroids, centroids)
+        distances: Floats = np.maximum(squares - 2 * (centroids @ free.T) + norms[:, None], 0.0)
         return distances
 
+    nearest = np.full(len(free), np.inf, dtype=np.float32)
     for anchor in anchors:
-        nearest = np.minimum(nearest, away(anchor))
-    drawn = []
+        nearest = np.minimum(nearest, away(anchor[None])[0])
+    drawn: list[int] = []
     for _ in range(extra):
         weights = np.where(np.isinf(nearest), 1.0, nearest).astype(np.float64)
         # Nothing is left to tell apart: any row serves.
         weights = weights if weights.sum() > 0 else np.ones(len(free))
-        drawn.append(free[draw.choice(len(free), p=weights / weights.sum())])
-        nearest = np.minimum(nearest, away(drawn[-1]))
-    return np.vstack([anchors.reshape(-1, free.shape[1]), *drawn])
+        tries = draw.choice(len(free), 2 + int(np.log(extra)), p=weights / weights.sum())
+        left = np.minimum(nearest, away(free[tries]))
+        best = int(left.sum(axis=1).argmin())
+        drawn.append(int(tries[best]))
+        nearest = left[best]
+    return np.concatenate([anchors.reshape(-1, free.shape[1]), free[drawn]])
 
 
 def _iterate(

@@ -11,9 +11,7 @@ SILHOUETTE_ROWS = 1500
 SPLITS = 4
 
 
-def silhouettes(
-    rows: Floats, assignments: NDArray[np.int64], *, seed: int
-) -> NDArray[np.float64]:
+def silhouettes(rows: Floats, assignments: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
     """Return the mean silhouette of each of G clusterings, on a sample of the rows.
 
     Args:

@@ -12,18 +12,17 @@ from tests_engine_support import small_config
 from tests_run_support import untrained_run
 
 from crkd.core.errors import InputError
-from crkd.engine.calibration import (
-    Calibration,
-    calibrate,
-    expected_calibration_error,
-    probabilities,
-    read_calibration,
-    write_calibration,
-)
+from crkd.engine.calibration import read_calibration, write_calibration
 from crkd.engine.inference import answer_part
 from crkd.engine.opened import open_run
 from crkd.engine.pretrain import pretrain
 from crkd.engine.setup import prepare
+from crkd.evaluation.calibration import (
+    Calibration,
+    calibrate,
+    expected_calibration_error,
+    probabilities,
+)
 
 
 def drawn(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

@@ -15,11 +15,12 @@ from crkd.core.errors import InputError
 from crkd.data.sources.decode import decode_image
 from crkd.data.square import fit_square
 from crkd.engine import export as exporting
-from crkd.engine.calibration import Calibration, write_calibration
+from crkd.engine.calibration import write_calibration
 from crkd.engine.export import export
 from crkd.engine.predict import predict
 from crkd.engine.predicted_images import read
 from crkd.engine.run import RunFolder
+from crkd.evaluation.calibration import Calibration
 
 STORED = 20
 """Larger than the network's 16 px, so that the crop inside the program matters."""

@@ -11,7 +11,7 @@ from tests_run_support import save_noise, untrained_run
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.engine import predict as predicting
-from crkd.engine.calibration import Calibration, write_calibration
+from crkd.engine.calibration import write_calibration
 from crkd.engine.image_rows import HeadAgreement, class_labels
 from crkd.engine.inference import Answers
 from crkd.engine.new_images import TolerantSource, find_images
@@ -19,6 +19,7 @@ from crkd.engine.opened import open_run
 from crkd.engine.predict import predict
 from crkd.engine.predicted_images import FORMATS, PredictedImage, read
 from crkd.engine.run import RunFolder
+from crkd.evaluation.calibration import Calibration
 from crkd.evaluation.predictions import Predictions
 
 CPU = torch.device("cpu")

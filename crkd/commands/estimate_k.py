@@ -1,0 +1,108 @@
+"""``crkd estimate-k``: how many classes there are among unlabelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crkd.commands.flags import Parser
+
+if TYPE_CHECKING:
+    from crkd.engine.estimate_k import Estimate
+
+DESCRIPTION = """\
+Estimate the number of novel classes, as a range, with the features of a finished run.
+
+Three kinds of evidence: known classes held out as if they were novel (a label-anchored search),
+stability of clusters under resampling, and the silhouette. No label of a novel image is used.
+
+  crkd estimate-k runs/digits/pretrain-seed0
+  crkd estimate-k RUN --novel new-photos/ --json count.json --plot count.png
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Estimate, print the evidence and the range; return the exit code."""
+    parser = Parser(prog="crkd estimate-k", description=DESCRIPTION)
+    parser.add_argument("run", metavar="RUN", help="a finished run with a network")
+    parser.add_argument("--novel", metavar="DIR", help="unlabelled images (default: the run's)")
+    parser.add_argument("--known", metavar="DIR", help="images of the known classes, if not there")
+    parser.add_argument("--split", metavar="NAME|FILE", help="another split of the run's data set")
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
+    parser.add_argument(
+        "--max-k", metavar="N", type=int, help="the largest number (default: images / 20, 10-150)"
+    )
+    parser.add_argument(
+        "--mixed", action="store_true", help="set images aside that look like a known class"
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of everything drawn")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--json", metavar="FILE", help="write the range and all scores")
+    parser.add_argument("--plot", metavar="FILE", help="draw the scores as a PNG")
+    given = parser.parse_args(arguments)
+
+    from crkd.engine.count_plot import write_count_plot
+    from crkd.engine.estimate_k import Images, estimate_k
+    from crkd.engine.files import write_json
+    from crkd.engine.provenance import command_line, git_commit, pick_device, versions
+
+    result = estimate_k(
+        given.run,
+        Images(given.novel, given.known, given.split, given.data_root),
+        pick_device(given.device),
+        max_classes=given.max_k,
+        seed=given.seed,
+        mixed=given.mixed,
+    )
+    _show(result)
+    if given.json:
+        provenance = {"command": command_line(), "commit": git_commit(), "versions": versions()}
+        write_json(
+            Path(given.json), {"run": given.run, **_document(result), "provenance": provenance}
+        )
+    if given.plot:
+        write_count_plot(Path(given.plot), result.count)
+    return 0
+
+
+def _show(result: Estimate) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    count, evidence = result.count, result.count.evidence
+    table = Table(title=f"novel classes among {result.num_unlabelled:,} unlabelled images")
+    for column in ("K", "anchored votes", "stability", "silhouette", ""):
+        table.add_column(column, justify="right" if column else "left")
+    for row, number in enumerate(evidence.counts):
+        votes = "-" if evidence.votes is None else f"{evidence.votes[row]:.2f}"
+        mark = "estimate" if number == count.estimate else ""
+        if not mark and count.low <= number <= count.high:
+            mark = "in range"
+        scores = (evidence.stability[row], evidence.silhouette[row])
+        table.add_row(str(number), votes, *(f"{s:.3f}" for s in scores), mark)
+    console = Console()
+    console.print(table)
+    for note in result.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    print(f"novel classes: {count.estimate} (range {count.low} to {count.high})")
+
+
+def _document(result: Estimate) -> dict[str, Any]:
+    count, evidence = result.count, result.count.evidence
+    return {
+        "estimate": count.estimate,
+        "low": count.low,
+        "high": count.high,
+        "anchors": result.anchors,
+        "num_probes": count.num_probes,
+        "num_unlabelled": result.num_unlabelled,
+        "look_known": None if result.mixed is None else result.mixed.check.count,
+        "evidence": {
+            "k": evidence.counts.tolist(),
+            "anchored_votes": None if evidence.votes is None else evidence.votes.tolist(),
+            "stability": evidence.stability.tolist(),
+            "silhouette": evidence.silhouette.tolist(),
+        },
+        "notes": result.notes,
+    }
