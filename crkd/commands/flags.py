@@ -37,7 +37,9 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--class-order-seed", type=int, metavar="N", help="random class order")
     what.add_argument("--known", metavar="DIR", help="own images: a folder a known class")
     what.add_argument("--novel", metavar="DIR", help="own images: unlabelled, flat or nested")
-    what.add_argument("--num-novel", metavar="K", type=int, help="number of novel classes")
+    what.add_argument(
+        "--num-novel", metavar="K|auto", help="number of novel classes, or estimate it"
+    )
     what.add_argument("--image-size", metavar="PX", type=int, help="side of the images in pixels")
     what.add_argument("--weights", metavar="FILE", help="a local pretrained backbone")
     what.add_argument("--skip-unreadable", action="store_true", default=None, help="leave out")
@@ -78,6 +80,10 @@ def config_of(arguments: argparse.Namespace, base: Config | None = None) -> Conf
             "skip_unreadable": arguments.skip_unreadable,
         },
         "model": {"weights": arguments.weights},
-        "discover": {"num_novel": arguments.num_novel},
+        "discover": {"num_novel": _number_or_word(arguments.num_novel)},
     }
     return load_config(arguments.config, arguments.settings, flags, base)
+
+
+def _number_or_word(text: str | None) -> int | str | None:
+    return int(text) if text is not None and text.lstrip("-").isdecimal() else text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -19,6 +21,8 @@ VERBS = {
     "baseline": "the easy methods: kmeans, uno, supervised",
     "search-student": "rank small networks to distil a run into",
     "predict": "say which classes new images are of, and how sure",
+    "review": "one page on which a person decides about discovered classes",
+    "apply-review": "a run with named classes, from the decisions of a review",
     "export": "a run as ONNX or torch program, or its classes for labelling tools",
     "estimate-k": "how many classes there are among unlabelled images",
     "check-data": "look a data set over before training",
@@ -41,7 +45,8 @@ def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
     module = importlib.import_module(f"crkd.commands.{verb.replace('-', '_')}")
     command: Callable[[Sequence[str] | None], int] = module.main
     try:
-        return command(arguments)
+        with _together(verb):
+            return command(arguments)
     except InputError as error:
         print(f"crkd {verb}: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -54,6 +59,15 @@ def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
         return 0
     except (RuntimeError, MemoryError) as error:
         return _runtime_failure(verb, error)
+
+
+def _together(verb: str) -> contextlib.AbstractContextManager[None]:
+    """Return what joins the processes that a launcher such as torchrun started, if it did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return contextlib.nullcontext()
+    from crkd.engine.distributed import joined
+
+    return joined(verb)
 
 
 def _runtime_failure(verb: str, error: Exception) -> int:

@@ -89,7 +89,9 @@ def convert(expected: Any, value: object, key: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None:
             return None
-        (inner,) = [a for a in typing.get_args(expected) if a is not types.NoneType]
+        *words, inner = [a for a in typing.get_args(expected) if a is not types.NoneType]
+        if isinstance(value, str) and any(value in typing.get_args(word) for word in words):
+            return value
         return convert(inner, value, key)
     if origin is Literal:
         allowed = typing.get_args(expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -22,7 +22,7 @@ class _StrictLoader(yaml.SafeLoader):
     As in YAML 1.2, ``true`` and ``false`` alone are booleans: ``on`` is the name of an option.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012
         letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or letter in "tTfF"]
         for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

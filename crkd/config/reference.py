@@ -56,8 +56,7 @@ def allowed_values(expected: Any) -> str:
         bounds = [str(b) for b in inner[1:] if isinstance(b, Range)]
         return " ".join([allowed_values(inner[0]), *bounds])
     if origin in (types.UnionType, typing.Union):
-        (kept,) = [a for a in inner if a is not types.NoneType]
-        return f"{allowed_values(kept)} or null"
+        return " or ".join([*(allowed_values(a) for a in inner if a is not types.NoneType), "null"])
     if origin is Literal:
         return ", ".join(f"`{value}`" for value in inner)
     if origin is tuple:

@@ -211,8 +211,9 @@ class DiscoverConfig:
     """Labelled and unlabelled images together."""
     labelled_share: Fraction | None = None
     """Share of labelled images in a batch; None follows the sizes of the two sets."""
-    num_novel: Count | None = None
-    """Number of novel classes; None takes the split's own number (and says so)."""
+    num_novel: Literal["auto"] | Count | None = None
+    """Number of novel classes; auto estimates it from the images, None takes the split's own number
+    (and says so)."""
     optimiser: OptimiserConfig = OptimiserConfig()
     num_large: Annotated[int, Range(2)] = 2
     """Large views of each image; the pseudo-labels come from these."""
@@ -232,6 +233,8 @@ class DiscoverConfig:
     """Whether labelled images of known classes join; None: where there are any. Without them the
     classes are remembered by the statistics of their features."""
     replay: ReplayConfig = ReplayConfig()
+    precheck: bool = True
+    """Whether a further step ends before it begins if nearly all images look like known classes."""
     statistics: Literal["auto", "batch", "kept"] = "auto"
     """Batch norm of the backbone: of each batch, or kept as the earlier run left them; auto keeps
     them where the images of known classes are gone."""

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from crkd.core.share import Share
+
 
 class Batch(NamedTuple):
     """One training batch; labelled samples stand first, so that parts are plain slices.
@@ -24,6 +26,8 @@ class Batch(NamedTuple):
         num_labelled: rows ``[0, num_labelled)`` are labelled, the rest are not. A host integer,
             so that slicing needs no look at device memory.
         num_large: how many of the views are large crops.
+        share: where several processes divide the batch: which rows this one's views hold. Labels,
+            numbers and counts are those of the whole batch all the same. None: the views hold all.
     """
 
     views: tuple[Tensor, ...]
@@ -32,6 +36,11 @@ class Batch(NamedTuple):
     view_epoch: Tensor
     num_labelled: int
     num_large: int
+    share: Share | None = None
+
+    def shown(self, values: Tensor) -> Tensor:
+        """Return the rows of values ``(B, ...)`` whose images the views hold."""
+        return values if self.share is None else self.share.own(values)
 
 
 class HeadOutputs(NamedTuple):

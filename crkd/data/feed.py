@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
+from crkd.core.share import share_of
 from crkd.core.types import Batch
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.render import make_views
@@ -104,6 +105,9 @@ class Views:
 class Feed:
     """Batches of fixed shape, labelled samples first.
 
+    Where several processes train together, each makes the views of its own rows of every batch,
+    the same views that one process would make.
+
     Args:
         labelled: images with labels, or None.
         labels: their class ids, ``(len(labelled),)`` int64.
@@ -150,6 +154,7 @@ class Feed:
                 )
             if size == 0 and count > 0:
                 raise InputError(f"labelled_share {labelled_share} needs {kind} images; none given")
+        self.share = share_of((self.counts[0], self.counts[1]))
         self.streams = [Stream(s, seed=seed, key=key) for key, s in enumerate(sizes)]
         self.offsets = [0, sizes[0]]
         self.views = views
@@ -174,7 +179,8 @@ class Feed:
         if store is None:
             return
         for_store, for_batch = itertools.tee(self._rows(kind, start, stop))
-        images = store.batches(index for index, _ in for_store)
+        own = slice(None) if self.share is None else self.share.bounds(kind)
+        images = store.batches(index[own] for index, _ in for_store)
         while ahead := list(itertools.islice(for_batch, _UPLOAD_STEPS)):
             # One upload for a stretch of steps instead of one a step.
             placed = torch.from_numpy(np.asarray(ahead))
@@ -200,8 +206,11 @@ class Feed:
         labels = index.new_full((len(index),), -1)
         if num_labelled:
             labels[:num_labelled] = self._labels[parts[0][1]]
-        views = self.views.render(images, seed=self.seed, epoch=passes, image_id=index)
-        return Batch(views, labels, index, passes, num_labelled, self.views.num_large)
+        whole = Batch((), labels, index, passes, num_labelled, self.views.num_large, self.share)
+        views = self.views.render(
+            images, seed=self.seed, epoch=whole.shown(passes), image_id=whole.shown(index)
+        )
+        return whole._replace(views=views)
 
     def sweep(self, epoch: int) -> Iterator[Batch]:
         """Yield every sample once, in the order of their numbers, as pass ``epoch`` shows them.

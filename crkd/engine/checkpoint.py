@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from crkd.config.check import plain
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.engine.distributed import is_first
 from crkd.engine.files import load_tensors, save_tensors
 from crkd.engine.optim import optimiser_tensors, restore_optimiser
 from crkd.models.weights import load_strict
@@ -34,11 +35,18 @@ def save_state(
     Batches, views and the schedule are pure functions of the seed and the step, so no random
     state and no data position has to be kept.
     """
+    if not is_first():
+        return
     tensors = {f"modules.{name}": t for name, t in modules.state_dict().items()}
     for name, tensor in optimiser_tensors(optimiser).items():
         tensors[f"optimiser.{name}"] = tensor
     metadata = {"stage": stage, "step": step, "seconds": seconds, "config": _essence(config)}
     save_tensors(folder / FILE, tensors, metadata)
+
+
+def has_state(folder: Path) -> bool:
+    """Return whether a run was saved; one that ended before that goes on from its first step."""
+    return (folder / FILE).is_file()
 
 
 def load_state(
@@ -52,11 +60,9 @@ def load_state(
     """Load the saved state in place; return the next step and the seconds spent so far.
 
     Raises:
-        InputError: there is no state, it is damaged, or it belongs to another configuration.
+        InputError: it cannot be read, is damaged, or belongs to another configuration.
     """
     path = folder / FILE
-    if not path.is_file():
-        raise InputError(f"--resume: {folder} holds no saved state; start again without --resume")
     tensors, metadata = load_tensors(path)
     if metadata.get("stage") != stage:
         raise InputError(

@@ -13,7 +13,6 @@ COLOURS = ("#4269d0", "#3ca951", "#ff725c")
 
 def write_count_plot(path: Path, count: ClassCount) -> None:
     """Draw the evidence over the number of classes, one panel a witness, as a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -37,5 +36,5 @@ def write_count_plot(path: Path, count: ClassCount) -> None:
     axes[-1].set_xlabel("number of novel classes")
     axes[0].set_title(f"{count.estimate} novel classes (range {count.low} to {count.high})")
     picture = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(picture)
+    figure.savefig(picture, format="png")
     write_bytes(path, picture.getvalue())

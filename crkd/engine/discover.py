@@ -157,12 +157,12 @@ def replay_of(start: StartingPoint, config: Config, unlabelled: int) -> FeatureR
     count = replayed_samples(
         config.discover.replay.samples,
         unlabelled=unlabelled,
-        num_known=shape.num_known,
+        num_gone=len(start.gone),
         num_novel=shape.num_novel,
     )
     if start.statistics is None or count == 0:
         return None
-    return FeatureReplay(start.statistics, count, seed=config.seed)
+    return FeatureReplay(start.statistics, count, seed=config.seed, gone=start.gone)
 
 
 def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:

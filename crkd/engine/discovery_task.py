@@ -132,6 +132,7 @@ class DiscoveryTask:
                 maps=self._maps,
                 projections=self.settings.assignment.queue > 0,
                 replayed=None if drawn is None else drawn[0],
+                share=batch.share,
             )
         joint = Network.joint_logits(student)
         num_known = student.known_logits.shape[-1]

@@ -111,7 +111,7 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple
         data = prepare_further(
             config,
             device,
-            class_names=[entry["name"] for entry in info.classes],
+            classes=info.classes,
             preprocessing=info.preprocessing,
         )
     if len(data.parts.novel_train) == 0:

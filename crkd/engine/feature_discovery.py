@@ -12,6 +12,7 @@ from torch import Tensor
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.core.share import processes
 from crkd.data.feature_table import read_features
 from crkd.data.partition import Part, partition
 from crkd.data.sources.features import feature_dataset
@@ -89,6 +90,8 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
         InputError: the configuration, a file or the folder is unusable.
         Interrupted: a signal came; the state is saved in ``out``.
     """
+    if processes()[1] > 1:
+        raise InputError("--features trains in seconds; start it in one process, without torchrun")
     device = pick_device(config.device)
     features = prepare_features(config, device)
     data = features.data

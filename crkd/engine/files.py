@@ -1,17 +1,24 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and that notice when they were altered."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
 from crkd.core.errors import InputError
+
+UNFINISHED: Final = ".unfinished"
+"""How the names of files end that are being written."""
+
+_UNSEALED: Final = b"0" * 64
+"""Stands in the place of a file's own digest while that is computed."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -23,7 +30,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED
+        )
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -41,6 +50,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Delete what a process left that was killed while it wrote into ``folder``."""
+    for file in folder.glob(f".*{UNFINISHED}"):
+        # Where it cannot be deleted nothing can be written, and that will be said.
+        with contextlib.suppress(OSError):
+            file.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -62,11 +79,18 @@ def read_json(path: Path) -> Any:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
-    """Write tensors and JSON ``metadata`` as one safetensors file; return its SHA-256."""
+    """Write tensors and JSON ``metadata`` as one safetensors file; return its SHA-256.
+
+    The file bears the digest of everything in it but the digest.
+    """
     from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = save(plain, {"crkd": json.dumps(metadata, allow_nan=False)})
+    # One entry, since several come in any order: equal tensors shall make equal files.
+    content = save(plain, {"crkd": _UNSEALED.decode() + json.dumps(metadata, allow_nan=False)})
+    place = content.index(_UNSEALED)
+    seal = hashlib.sha256(content).hexdigest().encode()
+    content = b"".join((content[:place], seal, memoryview(content)[place + len(seal) :]))
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -76,7 +100,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
 
     Args:
         path: the file.
-        sha256: expected digest of its bytes; None skips the comparison.
+        sha256: expected digest of its bytes; None compares the file with the digest that it bears.
 
     Raises:
         InputError: the file is missing, damaged, changed or of another kind.
@@ -92,9 +116,27 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         raise InputError(f"{path} differs from the file this run wrote (SHA-256); restore it")
     try:
         length = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + length])
-        return load(content), json.loads(header["__metadata__"]["crkd"])
-    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        entry = json.loads(content[8 : 8 + length])["__metadata__"]["crkd"]
+        seal, brace, rest = entry.partition("{")
+        if sha256 is None and not _is_sealed(content, seal.encode()):
+            raise ValueError("its contents do not have the digest that it bears")
+        return load(content), json.loads(brace + rest)
+    except (
+        SafetensorError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(
             f"{path} is damaged or not of this program ({error}); restore it"
         ) from None
+
+
+def _is_sealed(content: bytes, seal: bytes) -> bool:
+    place = content.find(seal)
+    digest = hashlib.sha256(content[:place])
+    digest.update(_UNSEALED)
+    digest.update(memoryview(content)[place + len(_UNSEALED) :])
+    return digest.hexdigest().encode() == seal

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crkd.config.schema import Config
 from crkd.engine.baselines import Column, kmeans_columns
 from crkd.engine.calibration import write_calibration
+from crkd.engine.distributed import by_the_first
 from crkd.engine.inference import Answers, answer_part
 from crkd.engine.memory import as_outputs, remember_classes, write_true_classes
 from crkd.engine.run import RunFolder, utc_now
@@ -25,6 +26,7 @@ from crkd.evaluation.report import evaluate
 from crkd.models.network import Network
 
 
+@by_the_first
 def finish_run(
     run: RunFolder,
     network: Network,
@@ -39,6 +41,8 @@ def finish_run(
     start: StartingPoint | None = None,
 ) -> dict[str, Any]:
     """Write everything that a finished run holds and return its metrics.
+
+    Of several processes the first one does; the others wait and get no metrics.
 
     Args:
         run: the folder.
@@ -76,6 +80,7 @@ def finish_run(
         novel=answers.get("train"),
         chosen_head=chosen_head,
         inherited=None if start is None else start.statistics,
+        gone=() if start is None else start.gone,
     )
     if len(data.parts.known_val):
         validation = answer_part(network, data.parts.known_val, data, config, device)

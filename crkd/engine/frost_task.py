@@ -91,9 +91,11 @@ class FrostTask:
         modules, views = self.modules, batch.views[: batch.num_large]
         drawn = None if modules.replay is None else modules.replay()
         with autocast(self.config.loop.precision, self.device):
-            student = modules.network(views, replayed=None if drawn is None else drawn[0])
+            student = modules.network(
+                views, replayed=None if drawn is None else drawn[0], share=batch.share
+            )
             with torch.no_grad():
-                teacher = self.teacher_network(views)
+                teacher = self.teacher_network(views, share=batch.share)
         new = student.features[:2, batch.num_labelled :]
         first, second = modules.clusters(new).float()
         named = {

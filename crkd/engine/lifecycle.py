@@ -11,6 +11,8 @@ import torch
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.engine.checkpoint import FILE
+from crkd.engine.distributed import is_first, wait
+from crkd.engine.files import clear_unfinished
 from crkd.engine.loop import Interrupted
 from crkd.engine.provenance import command_line, device_name, git_commit, versions
 from crkd.engine.run import RunFolder, RunInfo, utc_now
@@ -21,11 +23,23 @@ def begin_run(
 ) -> RunFolder:
     """Make the run folder, or open it to go on.
 
+    Of several processes the first one writes; all of them have looked for runs before it does.
+
     Raises:
         InputError: the folder is taken, or there is nothing to go on with.
     """
+    wait()
+    run = _begun(out, info, config, device, resume=resume) if is_first() else RunFolder(out)
+    wait()
+    return run
+
+
+def _begun(
+    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+) -> RunFolder:
     if resume:
         run = RunFolder.open(out)
+        clear_unfinished(run.path)
         saved = run.read_info()
         if (saved.kind, saved.split, saved.dataset) != (info.kind, info.split, info.dataset):
             raise InputError(
@@ -45,9 +59,11 @@ def begin_run(
             "device": device_name(device),
             "versions": versions(),
         }
-        run.write_config(config)
     info.status = "running"
+    # First of all files: a folder with a description can be resumed, whatever else it lacks.
     run.write_info(info)
+    if not (run.path / "config.yaml").exists():
+        run.write_config(config)
     return run
 
 
@@ -69,10 +85,13 @@ def running(run: RunFolder) -> Iterator[None]:
         _set_status(run, "failed")
         raise
     # The result is written; the optimiser's state would only take up room.
-    (run.path / FILE).unlink(missing_ok=True)
+    if is_first():
+        (run.path / FILE).unlink(missing_ok=True)
 
 
 def _set_status(run: RunFolder, status: str) -> None:
+    if not is_first():
+        return
     try:
         info = run.read_info()
         info.status = status

@@ -19,7 +19,10 @@ import torch
 from crkd.config.schema import Config, OptimiserConfig
 from crkd.core.types import Batch
 from crkd.data.feed import Feed
-from crkd.engine.checkpoint import load_state, save_state
+from crkd.engine.checkpoint import has_state, load_state, save_state
+from crkd.engine.distributed import agreed, synchronise_backbones
+from crkd.engine.failed_step import FILE as FAILED
+from crkd.engine.failed_step import write_failed_step
 from crkd.engine.progress import TrainingProgress, console
 from crkd.engine.recorded import runner
 from crkd.engine.run import RunFolder
@@ -87,6 +90,7 @@ class Loop:
     ) -> None:
         self.task, self.feed, self.config, self.run, self.device = task, feed, config, run, device
         self.total = epochs * feed.steps_per_epoch
+        synchronise_backbones(task.modules, device)
         self.training_step = TrainingStep(
             task,
             optimiser,
@@ -106,7 +110,7 @@ class Loop:
             NonFiniteLossError: a loss was not finite; the last saved state is intact.
         """
         start, before = 0, 0.0
-        if resume:
+        if resume and has_state(self.run.path):
             start, before = load_state(
                 self.run.path,
                 stage=self.task.stage,
@@ -130,7 +134,7 @@ class Loop:
                 if done % self.config.loop.log_every == 0 or done == self.total:
                     bar.show(done, self.log(step))
                 seconds = before + time.monotonic() - began
-                if signals and done < self.total:
+                if agreed(bool(signals)) and done < self.total:
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
                 if time.monotonic() - saved > 60 * self.config.loop.checkpoint_every:
@@ -153,9 +157,18 @@ class Loop:
         first_bad = self.training_step.first_bad()
         if first_bad >= 0:
             wrong = [name for name, value in means.items() if not math.isfinite(value)]
+            write_failed_step(
+                self.run,
+                self.feed,
+                stage=self.task.stage,
+                step=first_bad,
+                terms=wrong,
+                rate=self.training_step.rate,
+            )
             raise NonFiniteLossError(
-                f"the loss became NaN or infinite at step {first_bad} (terms: {', '.join(wrong)}); "
-                "lower the learning rate, or use --set loop.precision=float32"
+                f"the loss became NaN or infinite at step {first_bad} (terms: {', '.join(wrong)}; "
+                f"its images are in {self.run.path / FAILED}); lower the learning rate, or use "
+                "--set loop.precision=float32"
             )
         if not means:
             return means

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ def remember_classes(
     novel: Answers | None,
     chosen_head: int | None,
     inherited: ClassStatistics | None,
+    gone: Sequence[int],
 ) -> None:
     """Write the statistics of every class's features, from labels and from pseudo-labels.
 
@@ -44,7 +47,8 @@ def remember_classes(
         device: where the network computes.
         novel: the network's answers on the novel training images; None before discovery.
         chosen_head: the head whose clusters are the novel classes.
-        inherited: statistics of known classes whose images are gone.
+        inherited: statistics of the known classes, where images of some are gone.
+        gone: ids of these classes.
     """
     rank = min(config.discover.replay.rank, network.backbone.num_features)
     known = inherited
@@ -54,6 +58,8 @@ def remember_classes(
         known = class_statistics(
             torch.from_numpy(answers.features), labels, answers.known_logits.shape[1], rank=rank
         )
+        if inherited is not None:
+            known = known.with_rows(gone, inherited)
     if known is None:
         return
     if novel is not None and chosen_head is not None:

@@ -17,7 +17,8 @@ def build_optimiser(modules: nn.Module, config: OptimiserConfig) -> torch.optim.
     non-finite loss is skipped without asking the device. Each group's ``factor`` multiplies the
     learning rate of the schedule.
     """
-    backbone, others = [], []
+    backbone: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in modules.named_parameters():
         if parameter.requires_grad:
             (backbone if "backbone" in name.split(".") else others).append(parameter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ FILE = "replay.safetensors"
 
 
 class FeatureReplay(nn.Module):
-    """Draws features of the known classes, each class equally often.
+    """Draws features of known classes whose images are gone, each class equally often.
 
     The numbers are a function of the seed and of how often it was asked, which is saved with the
     weights: a resumed run draws what an uninterrupted one would have drawn.
@@ -26,13 +27,24 @@ class FeatureReplay(nn.Module):
         statistics: of the K known classes.
         count: R, features drawn a step.
         seed: of the draws.
+        gone: ids of the classes to draw; None draws all.
     """
 
+    gone: Tensor
     drawn: Tensor
     """How many draws there were, a scalar int64 that stays on the device."""
 
-    def __init__(self, statistics: ClassStatistics, count: int, *, seed: int) -> None:
+    def __init__(
+        self,
+        statistics: ClassStatistics,
+        count: int,
+        *,
+        seed: int,
+        gone: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        classes = range(statistics.num_classes) if gone is None else gone
+        self.register_buffer("gone", torch.tensor(list(classes)))
         for name, tensor in statistics.tensors().items():
             self.register_buffer(name, tensor.clone())
         self.register_buffer("drawn", torch.zeros((), dtype=torch.int64))
@@ -48,7 +60,7 @@ class FeatureReplay(nn.Module):
         """Return ``(R, D)`` float32 features and their ``(R,)`` int64 classes."""
         statistics = self.statistics
         rows = torch.arange(self.count, device=self.drawn.device)
-        classes = (rows + self.drawn * self.count) % statistics.num_classes
+        classes = self.gone[(rows + self.drawn * self.count) % len(self.gone)]
         normals = _normals(rows, self.drawn, statistics.num_draws, self.seed)
         self.drawn += 1
         return statistics.sample(classes, normals), classes
@@ -77,19 +89,19 @@ def classified(joint_logits: Tensor, classes: Tensor) -> Tensor:
     return -joint_logits.float().log_softmax(dim=-1).gather(-1, wanted).mean(dim=(1, 2))
 
 
-def replayed_samples(wanted: int | None, *, unlabelled: int, num_known: int, num_novel: int) -> int:
+def replayed_samples(wanted: int | None, *, unlabelled: int, num_gone: int, num_novel: int) -> int:
     """Return how many features a step draws.
 
     Args:
         wanted: the configured number; None takes as many a class as a novel class has images in a
             step, but at most four times the images: the heads alone see them, yet they cost.
         unlabelled: images of a step.
-        num_known: K.
+        num_gone: known classes without images.
         num_novel: M.
     """
     if wanted is not None:
         return wanted
-    return min(max(1, round(unlabelled * num_known / num_novel)), 4 * unlabelled)
+    return min(max(1, round(unlabelled * num_gone / num_novel)), 4 * unlabelled)
 
 
 def save_replay(folder: Path, statistics: ClassStatistics) -> None:

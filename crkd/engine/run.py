@@ -16,7 +16,15 @@ from crkd.config.check import build
 from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.engine.files import load_tensors, read_json, save_tensors, write_bytes, write_json
+from crkd.engine.distributed import is_first
+from crkd.engine.files import (
+    clear_unfinished,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_bytes,
+    write_json,
+)
 
 SCHEMA_VERSION = 2
 KINDS = ("supervised", "discovered", "distilled", "baseline")
@@ -99,6 +107,7 @@ class RunFolder:
             InputError: the folder holds files already, or cannot be made.
         """
         folder = Path(path)
+        clear_unfinished(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(
                 f"--out {folder} holds files already; go on with --resume or name another folder"
@@ -188,6 +197,8 @@ class RunFolder:
 
     def log(self, **values: Any) -> None:
         """Append one line to ``log.jsonl``; a line is written whole or not at all."""
+        if not is_first():
+            return
         line = json.dumps({"time": round(time.time(), 3), **values}, allow_nan=False)
         try:
             with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -128,7 +128,7 @@ def prepare_further(
     config: Config,
     device: torch.device,
     *,
-    class_names: Sequence[str],
+    classes: Sequence[Mapping[str, Any]],
     preprocessing: Mapping[str, Any],
     download: bool = False,
 ) -> RunData:
@@ -138,13 +138,15 @@ def prepare_further(
         config: the configuration of the new run; its split, or its folders, say which classes
             are new.
         device: where the stores hand out images.
-        class_names: what the earlier run calls its classes, in id order.
+        classes: label space of the earlier run.
         preprocessing: of the earlier run; the network was trained on images treated so.
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:
-        InputError: as :func:`prepare`, or the split's known classes are not as many as the run's.
+        InputError: as :func:`prepare`; or the split's known classes are not as many as the run's,
+            or labels were asked for that say nothing of found classes.
     """
+    class_names = [entry["name"] for entry in classes]
     dataset, split = load_images(config, download=download, class_names=class_names)
     if config.dataset != "folder":
         split.check(dataset)
@@ -163,7 +165,14 @@ def prepare_further(
         seed=config.seed,
         images_gone=True,
     )
-    if config.discover.labelled is False:
+    # Labels of a data set name true classes; a found class is a cluster, under an id of its own.
+    foreign = config.dataset != "folder" and any("step" in entry for entry in classes)
+    if foreign and config.discover.labelled:
+        raise InputError(
+            "discover.labelled is true, but the labels of a data set do not name the classes that "
+            "a run has found; leave it out"
+        )
+    if foreign or config.discover.labelled is False:
         parts = parts.without_labelled()
     notes = [dataset.note] if dataset.note else []
     stored = round(size * config.data.stored_share)
@@ -242,6 +251,10 @@ def num_novel_classes(config: Config, data: RunData) -> tuple[int, str]:
     Raises:
         InputError: nothing says how many novel classes there are.
     """
+    if config.discover.num_novel == "auto":
+        raise InputError(
+            "--num-novel auto is not offered here; estimate it with estimate-k and give the number"
+        )
     if config.discover.num_novel is not None:
         return config.discover.num_novel, "number of novel classes as given by --num-novel"
     counted = len(data.split.novel)

@@ -13,15 +13,20 @@ from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.engine.estimate_k import estimate_num_novel
 from crkd.engine.find import matches
 from crkd.engine.memory import true_classes
 from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.precheck import precheck
 from crkd.engine.replay import load_replay
 from crkd.engine.run import RunFolder
 from crkd.engine.setup import RunData, num_novel_classes, prepare, prepare_further, split_entry
 from crkd.features.replay import ClassStatistics
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, absorbed
+
+ONLY_KNOWN = 0.9
+"""Share of known-looking images from which on a folder holds no new class."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class StartingPoint:
         teacher: its known head answers all K classes that the parent knows.
         architecture: of the student.
         classes: the new label space; known classes keep their ids and names.
-        statistics: of the K classes' features, where their images are gone; else None.
+        statistics: of the K classes' features, where images of some are gone; else None.
+        gone: ids of the known classes without images.
         notes: what has to be said beside every figure.
     """
 
@@ -44,6 +50,7 @@ class StartingPoint:
     architecture: Architecture
     classes: list[dict[str, Any]]
     statistics: ClassStatistics | None
+    gone: tuple[int, ...]
     notes: list[str]
 
     def true_classes(self) -> NDArray[np.int64]:
@@ -81,7 +88,7 @@ def starting_point(
         data = prepare_further(
             config,
             device,
-            class_names=[entry["name"] for entry in info.classes],
+            classes=info.classes,
             preprocessing=info.preprocessing,
             download=download,
         )
@@ -93,23 +100,55 @@ def starting_point(
             f"split {data.split.name!r} leaves no unlabelled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
         )
-    num_novel, origin = num_novel_classes(config, data)
+    notes = [_looked_over(opened, data, config, device)] if further else []
+    num_novel, origin = _counted(opened, data, config, device)
     if num_novel > len(data.parts.novel_train):
         raise InputError(
             f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
             "images; lower it"
         )
     known = opened.architecture.absorbed()
-    labelled = len(data.parts.known_train) > 0
+    counts = np.bincount(data.parts.known_train.labels, minlength=len(info.classes))
+    gone = tuple(np.flatnonzero(counts == 0).tolist())
     return StartingPoint(
         opened,
         data,
         absorbed(opened.network, info.chosen_head),
         _student_shape(known, config, num_novel, run.path),
         next_classes(info.classes, num_novel),
-        None if labelled else load_replay(run.path, len(info.classes)),
-        [*data.notes, origin],
+        load_replay(run.path, len(info.classes)) if gone else None,
+        gone,
+        [*data.notes, origin, *notes],
     )
+
+
+def _counted(
+    opened: OpenedRun, data: RunData, config: Config, device: torch.device
+) -> tuple[int, str]:
+    """Return M and a sentence that says where it comes from."""
+    if config.discover.num_novel != "auto":
+        return num_novel_classes(config, data)
+    count = estimate_num_novel(opened, data, config, device, seed=config.seed).count
+    return count.estimate, (
+        f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
+    )
+
+
+def _looked_over(opened: OpenedRun, data: RunData, config: Config, device: torch.device) -> str:
+    """Say how many of a further step's images look known.
+
+    Raises:
+        InputError: nearly all of them do, so that a step would only divide known classes.
+    """
+    checked = precheck(opened, data, config, device)
+    found, total = checked.check.count, len(checked.check.scores)
+    if config.discover.precheck and found >= ONLY_KNOWN * total:
+        raise InputError(
+            f"{found} of {total} unlabelled images look like classes that {opened.run.path} knows, "
+            "so that no class is added; sort them with predict, or go on with "
+            "--set discover.precheck=false"
+        )
+    return checked.sentence
 
 
 def _student_shape(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from crkd.config.schema import OptimiserConfig
 from crkd.core.types import Batch
+from crkd.engine.distributed import average_gradients
 from crkd.engine.host_memory import keep_freed_memory
 from crkd.engine.optim import build_optimiser, learning_rate
 from crkd.engine.task import Task
@@ -111,6 +112,7 @@ class TrainingStep:
         loss, terms = self.task.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.task.modules)
         bad = ~torch.isfinite(loss.detach())
         self._skip.copy_(bad)
         self.optimiser.step()

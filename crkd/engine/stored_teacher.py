@@ -20,6 +20,7 @@ from crkd.core.types import Batch, HeadOutputs
 from crkd.data.feed import Feed
 from crkd.data.memory import free_bytes
 from crkd.engine.checkpoint import save_state
+from crkd.engine.distributed import is_first, wait
 from crkd.engine.label_store import FOLDER, LabelStore
 from crkd.engine.loop import Interrupted, Loop, graceful_stop
 from crkd.engine.precision import autocast
@@ -89,19 +90,17 @@ def store_teacher(
     images = sum(len(store) for store in feed.stores if store is not None)
     needed = epochs * images * feed.views.num_large * compression.bytes_per_label
     place = _place(needed, loop.device, epochs, mode)
-    store = LabelStore(
-        loop.run.path / FOLDER,
-        {
-            "teacher": _digest(network),
-            "images": _sample_digest(feed),
-            "counts": [0 if store is None else len(store) for store in feed.stores],
-            "seed": feed.seed,
-            "views": _views(feed),
-            "precision": _precision(loop),
-            "label_mode": mode,
-            "classes": num_classes,
-        },
-    )
+    folder = loop.run.path / FOLDER
+    origin = {
+        "teacher": _digest(network),
+        "images": _sample_digest(feed),
+        "counts": [0 if store is None else len(store) for store in feed.stores],
+        "seed": feed.seed,
+        "views": _views(feed),
+        "precision": _precision(loop),
+        "label_mode": mode,
+        "classes": num_classes,
+    }
     if not resume:
         save_state(
             loop.run.path,
@@ -112,12 +111,14 @@ def store_teacher(
             optimiser=loop.optimiser,
             config=loop.config,
         )
-    _generate(store, teacher, feed, compression, epochs)
+    if is_first():
+        _generate(LabelStore(folder, origin), teacher, feed, compression, epochs)
+    wait()
     console.print(
         f"teacher's labels: {epochs} x {images:,} images in {needed / 2**20:,.1f} MiB on {place}",
         highlight=False,
     )
-    return StoredTeacher(_load(store, epochs, place), compression, images)
+    return StoredTeacher(_load(LabelStore(folder, origin), epochs, place), compression, images)
 
 
 def _generate(

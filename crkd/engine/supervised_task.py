@@ -63,7 +63,7 @@ class SupervisedTask:
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and the training accuracy and each term for the log."""
         with autocast(self.config.loop.precision, self.device):
-            outputs = self._forward(batch.views)
+            outputs = self._forward(batch.views, share=batch.share)
         supervised = cross_entropy(
             outputs.known_logits, batch.labels, label_smoothing=self.settings.label_smoothing
         )

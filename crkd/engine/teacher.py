@@ -41,10 +41,14 @@ class LiveTeacher:
 
     def __call__(self, batch: Batch, first: int) -> HeadOutputs:
         """Return the outputs on the rows ``[first, B)``, without gradients."""
-        views = [view[first:] for view in batch.views[: batch.num_large]]
+        views = batch.views[: batch.num_large]
+        # Rows of a batch that several processes divide can be left out after gathering alone.
+        skipped = first if batch.share is None else 0
         with torch.no_grad(), autocast(self._precision, self.device):
-            outputs: HeadOutputs = self._forward(views, maps=self._maps)
-        return outputs
+            outputs: HeadOutputs = self._forward(
+                [view[skipped:] for view in views], maps=self._maps, share=batch.share
+            )
+        return outputs.rows(first - skipped)
 
 
 def needs_of(terms: Iterable[DistillationTerm]) -> frozenset[str]:

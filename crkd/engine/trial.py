@@ -14,7 +14,7 @@ from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.loop import Loop
 from crkd.engine.pretrain import SupervisedTraining, architecture_of, network_for
 from crkd.engine.run import RunFolder
-from crkd.engine.setup import RunData
+from crkd.engine.setup import RunData, num_novel_classes
 
 
 def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
@@ -26,7 +26,7 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
         device: where it computes.
     """
     known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
-    num_novel = config.discover.num_novel or len(data.split.novel)
+    num_novel, _ = num_novel_classes(config, data)
     stage1 = network_for(config, known).to(device)
     student = student_of(config, dataclasses.replace(known, num_novel=num_novel), stage1, device)
     task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)

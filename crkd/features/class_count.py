@@ -82,7 +82,7 @@ def count_classes(
     over a growing number of clusters; where the clusters agree best with the probes' labels, one
     more cluster lowers the inertia by some amount. That price is put to the novel images: as many
     clusters as are worth it are one vote. Stability and silhouette, each as far as it stands out
-    from its trend, weigh the votes by the exponential of their mean.
+    from its trend, weigh the votes by the exponential of half their mean.
 
     The estimate is the weighted median; the range holds the votes between the 10th and the 90th
     percentile, and to either side of the estimate at least a tenth of it, or its quotient by the
@@ -196,7 +196,7 @@ def _verdict(
         low, high = int(near[0]), int(near[-1])
     else:
         everywhere = np.arange(len(votes))
-        weighted = votes * np.exp(np.interp(everywhere, counts, apart))
+        weighted = votes * np.exp(np.interp(everywhere, counts, apart) / 2)
         estimate = int(np.searchsorted(np.cumsum(weighted), weighted.sum() / 2))
         low, high = _percentiles(votes)
     margin = int(np.ceil(estimate * max(0.1, probes**-0.5 if probes else 0.0)))

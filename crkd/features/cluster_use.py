@@ -37,7 +37,7 @@ def unused_clusters(
     Args:
         assignment: ``(N,)`` in [0, M).
         num_clusters: M.
-        share: 0 takes only those without any image... in [0, 1).
+        share: in [0, 1); 0 takes only clusters without an image.
 
     >>> unused_clusters(np.array([0, 0, 0, 2, 2, 2]), 4).tolist()
     [1, 3]
@@ -90,10 +90,8 @@ def merge_suggestions(
     for place, first in enumerate(used):
         for second in used[place + 1 :]:
             same = float((homes[:, first] == homes[:, second]).mean()) if len(homes) else np.nan
-            one = Merge(
-                int(first), int(second), float(overlaps[first, second]), same,
-                float(cosines[first, second]),
-            )  # fmt: skip
+            shared, alike = float(overlaps[first, second]), float(cosines[first, second])
+            one = Merge(int(first), int(second), shared, same, alike)
             if one.overlap >= overlap or one.similarity >= similarity or one.agreement > 0.5:
                 pairs.append(one)
     return sorted(pairs, key=lambda pair: -np.nansum([pair.overlap, pair.agreement]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,7 @@ def crowding(rows: Floats) -> float:
     return float(np.median(distances) ** 2 / max(total_variance(rows), np.finfo(np.float32).tiny))
 
 
-def total_variance(rows: Floats) -> float:
+def total_variance(rows: NDArray[np.floating[Any]]) -> float:
     """Return the mean squared distance of ``(N, D)`` rows to their mean."""
     return float(np.square(rows - rows.mean(axis=0)).sum(axis=1).mean())
 

@@ -64,17 +64,15 @@ def outliers(
 
 def _neighbour_distances(rows: Floats, base: Floats, count: int) -> Floats:
     """Return the distances of the ``count`` nearest rows of ``base``, ascending."""
+    parts = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
     if has_faiss():
         import faiss
 
         index: Any = faiss.IndexFlatL2(base.shape[1])
         index.add(base)
-        search = lambda part: np.sqrt(np.maximum(index.search(part, count)[0], 0.0))  # noqa: E731
-    else:
-        from sklearn.neighbors import NearestNeighbors
+        squares = np.concatenate([index.search(part, count)[0] for part in parts])
+        return np.asarray(np.sqrt(np.maximum(squares, 0.0)), np.float32)
+    from sklearn.neighbors import NearestNeighbors
 
-        model = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(base)
-        search = lambda part: model.kneighbors(part)[0]  # noqa: E731
-    starts = range(0, len(rows), CHUNK_ROWS)
-    found: Floats = np.concatenate([search(rows[s : s + CHUNK_ROWS]) for s in starts])
-    return found
+    model = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(base)
+    return np.concatenate([model.kneighbors(part)[0] for part in parts]).astype(np.float32)

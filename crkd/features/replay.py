@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,14 +67,29 @@ class ClassStatistics:
         Raises:
             InputError: the features are of another length or the factors of another rank.
         """
+        self._check_alike(others)
+        new = others.tensors()
+        return ClassStatistics(**{n: torch.cat([t, new[n]]) for n, t in self.tensors().items()})
+
+    def with_rows(self, classes: Sequence[int], others: ClassStatistics) -> ClassStatistics:
+        """Return these statistics with those of some classes taken from ``others``.
+
+        Raises:
+            InputError: the features are of another length or the factors of another rank.
+        """
+        self._check_alike(others)
+        theirs = others.tensors()
+        rows = torch.tensor(list(classes), dtype=torch.int64)
+        taken = {n: t.index_copy(0, rows, theirs[n][rows]) for n, t in self.tensors().items()}
+        return ClassStatistics(**taken)
+
+    def _check_alike(self, others: ClassStatistics) -> None:
         if self.factors.shape[1:] != others.factors.shape[1:]:
             raise InputError(
                 f"the class statistics hold {tuple(self.factors.shape[1:])} numbers a class and "
-                f"{tuple(others.factors.shape[1:])} for the new classes; keep discover.replay.rank "
+                f"{tuple(others.factors.shape[1:])} for other classes; keep discover.replay.rank "
                 "as it was"
             )
-        new = others.tensors()
-        return ClassStatistics(**{n: torch.cat([t, new[n]]) for n, t in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the three tensors by name, for a file."""

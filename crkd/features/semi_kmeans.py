@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,9 @@ def semi_kmeans(
     return min(runs, key=lambda run: run.inertia)
 
 
-def class_sums(rows: Floats, classes: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+def class_sums(
+    rows: NDArray[np.floating[Any]], classes: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
     """Return the sum of the rows of every class, ``(num_classes, D)``."""
     from scipy.sparse import csr_array
 

@@ -31,6 +31,9 @@ class Architecture:
         joint: one head of the known head's kind answers all C classes; there are no novel heads.
         projected: a projector turns the last feature map into this many channels, whose mean is
             the feature vector; 0 has none. See :class:`crkd.models.projected.ProjectedBackbone`.
+        reviews: for each of the groups, and then for the novel classes, what a person made of
+            them: the class of every half of every prototype, see
+            :class:`crkd.models.reviewed.ReviewedHead`. Missing or empty: as they were found.
 
     Raises:
         InputError: a value is out of range.
@@ -49,6 +52,7 @@ class Architecture:
     groups: tuple[int, ...] = ()
     joint: bool = False
     projected: int = 0
+    reviews: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.known_head not in KNOWN_HEADS:
@@ -63,11 +67,24 @@ class Architecture:
                 f"groups is {self.groups}, but num_known is {self.num_known}; every group needs a "
                 "class, and at least one class was known from the start"
             )
+        found = (*self.groups, self.num_novel) if self.has_novel_heads else self.groups
+        sizes = [max(review, default=-1) + 1 for review in self.reviews]
+        if len(sizes) > len(found) or any(
+            size not in (0, group) for size, group in zip(sizes, found, strict=False)
+        ):
+            raise InputError(
+                f"reviews make groups of {sizes} classes, but the groups are {found}; they must be "
+                "the same"
+            )
 
     @property
     def has_novel_heads(self) -> bool:
         """Whether clustering heads of their own answer the novel classes."""
         return self.num_novel > 0 and not self.joint
+
+    def review_of(self, group: int) -> tuple[int, ...]:
+        """Return the review of a group, or of the novel classes behind the last; () for none."""
+        return self.reviews[group] if group < len(self.reviews) else ()
 
     def absorbed(self) -> Architecture:
         """Return the shape in which the novel classes have become known ones."""
@@ -100,13 +117,22 @@ class Architecture:
         """
         types = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         types |= {"backbone": str, "image_size": int, "num_known": int}
-        if isinstance(values, dict) and isinstance(values.get("groups"), list):
-            values = {**values, "groups": tuple(values["groups"])}
+        if isinstance(values, dict):
+            # Runs from before there were reviews have none.
+            values = {"reviews": (), **values}
+            if isinstance(values.get("groups"), list):
+                values["groups"] = tuple(values["groups"])
+            if isinstance(values["reviews"], list) and all(
+                isinstance(review, list | tuple) for review in values["reviews"]
+            ):
+                values["reviews"] = tuple(map(tuple, values["reviews"]))
         sound = (
             isinstance(values, dict)
             and values.keys() == types.keys()
             and all(type(values[name]) is kind for name, kind in types.items())
             and all(type(size) is int for size in values["groups"])
+            and all(isinstance(review, tuple) for review in values["reviews"])
+            and all(type(own) is int for review in values["reviews"] for own in review)
         )
         if not sound or not isinstance(values, dict):
             raise InputError(f"{origin} does not say what its network is made of; restore it")

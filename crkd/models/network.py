@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
+from crkd.core.share import Share
 from crkd.core.types import HeadOutputs
 from crkd.models.architecture import Architecture
 from crkd.models.backbone import Backbone, build_backbone, seeded
 from crkd.models.grouped import GroupedHead
 from crkd.models.heads import LinearHead, NovelHeads, PrototypeHead, PrototypeModule
 from crkd.models.projected import ProjectedBackbone
+from crkd.models.reviewed import ReviewedHead
 
 
 class Network(nn.Module):
@@ -54,6 +56,7 @@ class Network(nn.Module):
         maps: bool = False,
         projections: bool = False,
         replayed: Tensor | None = None,
+        share: Share | None = None,
     ) -> HeadOutputs:
         """Return what the network says of every view.
 
@@ -66,6 +69,8 @@ class Network(nn.Module):
             maps: also return the feature maps of every view.
             projections: also return what the novel prototypes are compared with.
             replayed: ``(R, D)`` features of other images, for the heads alone.
+            share: where several processes divide the batch: the views hold this one's rows, and
+                features of all are gathered, so that heads and outputs are of the whole batch.
 
         Raises:
             InputError: there are no views.
@@ -73,6 +78,9 @@ class Network(nn.Module):
         if not views:
             raise InputError("the network was given 0 views; give at least one")
         features, feature_maps = self._features(views, maps=maps)
+        if share is not None:
+            features = share.gather(features, 1)
+            feature_maps = tuple(tuple(map(share.gather, stages)) for stages in feature_maps)
         rows = features.flatten(0, 1)
         seen = len(rows)
         if replayed is not None:
@@ -186,8 +194,18 @@ def build_network(
         with seeded(_part_seed(seed, 4)):
             body = ProjectedBackbone(body, shape.projected)
 
-    def clustering_heads(num_classes: int, part: int, num_heads: int) -> NovelHeads:
+    def clustering_heads(
+        num_classes: int, part: int, num_heads: int, review: tuple[int, ...] = ()
+    ) -> NovelHeads:
         with seeded(_part_seed(seed, part)):
+            if review:
+                return ReviewedHead(
+                    body.num_features,
+                    review,
+                    hidden=shape.hidden,
+                    projection=shape.projection,
+                    temperature=shape.temperature,
+                )
             return NovelHeads(
                 body.num_features,
                 num_classes,
@@ -204,13 +222,18 @@ def build_network(
         else:
             head = PrototypeHead(body.num_features, in_first_head, shape.temperature)
     if shape.groups:
-        head = GroupedHead(head, [clustering_heads(size, 5, 1) for size in shape.groups])
+        found = [
+            clustering_heads(size, 5, 1, shape.review_of(group))
+            for group, size in enumerate(shape.groups)
+        ]
+        head = GroupedHead(head, found)
     clusters = shape.num_novel if shape.has_novel_heads else 0
     finer = clusters * shape.overclustering
+    review = shape.review_of(len(shape.groups))
     return Network(
         body,
         head,
-        clustering_heads(clusters, 2, shape.num_heads) if clusters else None,
+        clustering_heads(clusters, 2, shape.num_heads, review) if clusters else None,
         clustering_heads(finer, 3, shape.num_heads) if finer else None,
         num_known=shape.num_known,
     )

@@ -13,7 +13,8 @@ ALLOWED = {
     "core": set(),
     "config": {"core"},
     "engine": DOMAINS | {"core", "config"},
-    "commands": DOMAINS | {"core", "config", "engine"},
+    "people": DOMAINS | {"core", "config", "engine"},
+    "commands": DOMAINS | {"core", "config", "engine", "people"},
     **{domain: {"core"} for domain in DOMAINS},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -25,6 +25,7 @@ from crkd.engine.pretrain import pretrain
 from crkd.engine.replay import load_replay
 from crkd.engine.run import RunFolder
 from crkd.engine.setup import load_images
+from crkd.engine.starting_point import starting_point
 
 SIZES = (4, 3, 3)
 
@@ -187,15 +188,28 @@ def test_a_step_starts_in_a_fresh_process_with_the_old_folders_gone(tmp_path: Pa
     assert info.num_novel == 2
 
 
-def test_old_images_join_a_step_where_they_are_at_hand(plan: Path, tmp_path: Path):
+def test_old_images_join_a_step_and_the_others_are_replayed(plan: Path, tmp_path: Path):
     save_digits(tmp_path / "old", [0, 1], named=True)
     save_digits(tmp_path / "new", [8, 9], named=False)
     config = extension(RunFolder(plan / "step-1"))
     data = {"known": str(tmp_path / "old"), "novel": str(tmp_path / "new")}
     config = small_config_on(config, data)
+    start = starting_point(config, plan / "step-1", torch.device("cpu"))
+    assert set(start.data.parts.known_train.labels.tolist()) == {0, 1}
+    assert start.gone == (2, 3, 4, 5, 6)
     run = discover(config, tmp_path / "run", plan / "step-1")
-    assert "replay" not in (run.path / "log.jsonl").read_text()
-    assert load_replay(run.path, 9).num_classes == 9
+    before, after = load_replay(plan / "step-1", 7), load_replay(run.path, 9)
+    assert torch.equal(after.means[2:7], before.means[2:7])
+    assert not torch.equal(after.means[:2], before.means[:2])
+
+
+def test_labels_of_a_data_set_say_nothing_of_found_classes(plan: Path, tmp_path: Path):
+    config = small_config("discover.labelled=true", split=str(plan / "step-2.yaml"))
+    with pytest.raises(InputError, match=r"discover\.labelled is true"):
+        discover(config, tmp_path / "run", plan / "step-1")
+    free = small_config(split=str(plan / "step-2.yaml"))
+    start = starting_point(free, plan / "step-1", torch.device("cpu"))
+    assert len(start.data.parts.known_train) == 0
 
 
 def test_a_foreign_class_among_the_old_images_is_refused(plan: Path, tmp_path: Path):

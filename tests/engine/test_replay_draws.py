@@ -55,3 +55,8 @@ def test_statistics_of_a_run_are_read_back(tmp_path: Path):
         load_replay(tmp_path, 4)
     with pytest.raises(InputError, match="--known DIR"):
         load_replay(tmp_path / "none", 3)
+
+
+def test_only_the_classes_whose_images_are_gone_are_drawn():
+    replay = FeatureReplay(statistics(), 4, seed=1, gone=(0, 2))
+    assert replay()[1].tolist() == [0, 2, 0, 2]

@@ -9,9 +9,13 @@ from tests_engine_support import interrupt_at, small_config
 
 from crkd.core.errors import InputError
 from crkd.engine.discover import discover
+from crkd.engine.files import read_json
 from crkd.engine.loop import Interrupted, NonFiniteLossError
-from crkd.engine.pretrain import pretrain
+from crkd.engine.pretrain import SupervisedTraining, pretrain
 from crkd.engine.run import RunFolder
+from crkd.engine.setup import prepare
+
+CPU = torch.device("cpu")
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -99,7 +103,16 @@ def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
         return (loss * float("nan") if len(seen) == 2 else loss), terms
 
     monkeypatch.setattr(SupervisedTask, "losses", spoiled)
-    with pytest.raises(NonFiniteLossError, match=r"at step 1 \(terms: loss\)"):
+    with pytest.raises(NonFiniteLossError, match=r"at step 1 \(terms: loss; .*failed-step"):
         pretrain(small_config("loop.log_every=4"), tmp_path / "run")
     torch.testing.assert_close(seen[2], seen[1], msg="the update of the bad step must not happen")
     assert RunFolder(tmp_path / "run").read_info().status == "failed"
+    kept = read_json(tmp_path / "run" / "failed-step.json")
+    assert (kept["step"], kept["terms"], kept["stage"]) == (1, ["loss"], "pretrain")
+    # The batch that failed can be made again from what was kept.
+    config = small_config()
+    training = SupervisedTraining(config, prepare(config, CPU), CPU)
+    batch = next(training._feed.batches(kept["step"], kept["step"] + 1))
+    assert batch.sample_id.tolist() == kept["sample_id"]
+    assert [view["not_finite"] for view in kept["views"]] == [0] * len(batch.views)
+    assert kept["views"][0]["max"] == float(batch.views[0].max())

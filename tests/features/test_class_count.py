@@ -28,12 +28,12 @@ def mixture(num_known, num_novel, *, seed=0, each=60, evenness=1000.0, spread=0.
 
 @pytest.mark.parametrize(
     ("num_known", "num_novel", "evenness"),
-    [(10, 3, 1000.0), (6, 5, 6.0), (10, 12, 1000.0), (5, 20, 1000.0), (10, 30, 1000.0)],
+    [(10, 3, 1000.0), (6, 5, 6.0), (10, 12, 1000.0), (6, 30, 1000.0)],
 )
 def test_the_number_of_a_mixture(num_known, num_novel, evenness):
     known, labels, novel = mixture(num_known, num_novel, evenness=evenness)
     count = count_classes(novel, known, labels, seed=0, max_classes=2 * num_novel + 6)
-    assert abs(count.estimate - num_novel) <= max(0.1 * num_novel, 0)
+    assert abs(count.estimate - num_novel) <= 0.1 * num_novel
     assert count.low <= num_novel <= count.high
     assert count.num_probes == num_known
     assert count.evidence.votes.sum() == pytest.approx(1.0)
@@ -53,9 +53,9 @@ def test_too_few_known_classes_do_not_anchor():
 
 
 def test_a_range_that_ends_at_the_limit_says_so():
-    known, labels, novel = mixture(10, 12)
-    assert count_classes(novel, known, labels, seed=0, max_classes=12).at_limit
-    assert not count_classes(novel, known, labels, seed=0, max_classes=60).at_limit
+    known, labels, novel = mixture(6, 5)
+    assert count_classes(novel, known, labels, seed=0, max_classes=5).at_limit
+    assert not count_classes(novel, known, labels, seed=0, max_classes=30).at_limit
 
 
 def test_the_same_seed_gives_the_same_answer():

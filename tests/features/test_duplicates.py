@@ -71,5 +71,5 @@ def test_no_pair_is_an_empty_answer():
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="same network"):
         near_duplicates(np.eye(4, dtype=np.float32), np.eye(3, dtype=np.float32))
-    with pytest.raises(InputError, match="cosine is 1.5"):
+    with pytest.raises(InputError, match=r"cosine is 1\.5"):
         near_duplicates(np.eye(4, dtype=np.float32), np.eye(4, dtype=np.float32), cosine=1.5)

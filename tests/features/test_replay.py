@@ -85,3 +85,12 @@ def test_bad_statistics_are_refused():
     first = class_statistics(features, labels, 2, rank=1)
     with pytest.raises(InputError, match="rank"):
         first.followed_by(class_statistics(features, labels, 2, rank=2))
+
+
+def test_some_classes_are_taken_from_other_statistics():
+    features, labels = two_classes()
+    first = class_statistics(features, labels, 2, rank=1)
+    shifted = class_statistics(features + 7.0, labels, 2, rank=1)
+    mixed = first.with_rows([1], shifted)
+    torch.testing.assert_close(mixed.means[0], first.means[0])
+    torch.testing.assert_close(mixed.means[1], shifted.means[1])

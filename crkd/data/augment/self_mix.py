@@ -121,5 +121,6 @@ def self_mix(batch: Batch, probability: float, *, seed: int) -> tuple[Batch, Ten
         image_id=batch.sample_id,
         size=large.shape[-1],
     )
-    views = (*mix(large, drawn).unbind(), *batch.views[batch.num_large :])
+    shown = MixParameters(*map(batch.shown, drawn))
+    views = (*mix(large, shown).unbind(), *batch.views[batch.num_large :])
     return batch._replace(views=views), drawn.share

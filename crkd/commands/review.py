@@ -1,0 +1,37 @@
+"""``crkd review``: one page on which a person decides about discovered classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from crkd.commands.flags import Parser
+
+DESCRIPTION = """\
+Write one HTML page that shows every discovered class of a run: its images, what it resembles, how
+stable it is. Classes are accepted, named, merged, split or rejected there; the page saves the
+decisions as a file, which apply-review turns into a run with named classes.
+
+  crkd review runs/mine
+  crkd apply-review runs/mine decisions.json --out runs/mine-named
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the page and say where it is; return the exit code."""
+    parser = Parser(prog="crkd review", description=DESCRIPTION)
+    parser.add_argument("run", metavar="RUN", help="the run folder of a finished discovery")
+    parser.add_argument("--out", metavar="FILE", help="default: review.html in the run folder")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    given = parser.parse_args(arguments)
+
+    from crkd.engine.provenance import pick_device
+    from crkd.people.review.page import review
+
+    out = Path(given.out) if given.out else Path(given.run) / "review.html"
+    counts = review(given.run, out, device=pick_device(given.device))
+    print(
+        f"{counts['classes']:,} discovered classes, {counts['thumbnails']:,} pictures of "
+        f"{counts['images']:,} images, {counts['bytes'] / 1e6:.1f} MB: {out}"
+    )
+    return 0

@@ -1,0 +1,118 @@
+"""One process's share of every batch, and how the processes put their shares together.
+
+Every process computes the loss of the whole batch, from features that all of them gathered; only
+the backbone, where nearly all of the work lies, sees a process's own rows alone. So every loss,
+the balanced assignment and every average over the batch is what one process would compute.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crkd.core.errors import InputError
+
+
+class Share(NamedTuple):
+    """Which rows of a batch, labelled ones first, each of several processes holds.
+
+    Attributes:
+        rank: this process, counted from 0.
+        size: number of processes.
+        counts: labelled and unlabelled rows of the whole batch.
+    """
+
+    rank: int
+    size: int
+    counts: tuple[int, int]
+
+    def bounds(self, kind: int, rank: int | None = None) -> slice:
+        """Return a process's rows among those of one kind, 0 for labelled and 1 for unlabelled.
+
+        >>> [Share(0, 2, (5, 8)).bounds(0, rank) for rank in range(2)]
+        [slice(0, 2, None), slice(2, 5, None)]
+        """
+        rank, count = self.rank if rank is None else rank, self.counts[kind]
+        return slice(count * rank // self.size, count * (rank + 1) // self.size)
+
+    def own(self, values: Tensor, dim: int = 0) -> Tensor:
+        """Return this process's rows of values ``(..., B, ...)`` of the whole batch."""
+        kinds = values.split(list(self.counts), dim)
+        rows = [self.bounds(kind) for kind in range(2)]
+        return torch.cat(
+            [
+                part.narrow(dim, own.start, own.stop - own.start)
+                for part, own in zip(kinds, rows, strict=True)
+            ],
+            dim,
+        )
+
+    def gather(self, values: Tensor, dim: int = 0) -> Tensor:
+        """Return values of the whole batch from those of every process's rows.
+
+        Gradients come back multiplied by the number of processes: each of them holds the whole
+        loss but only its own rows' part of the backbone's gradient, so that the mean over the
+        processes is right for the backbone and for what follows it alike.
+
+        Args:
+            values: ``(..., own rows, ...)``.
+            dim: where the rows are.
+        """
+        gathered: Tensor = _Gather.apply(values, self, dim)
+        return gathered
+
+    def _lengths(self, rank: int) -> list[int]:
+        return [(own := self.bounds(kind, rank)).stop - own.start for kind in range(2)]
+
+    def _collect(self, values: Tensor, dim: int) -> Tensor:
+        rows = values.movedim(dim, 0).contiguous()
+        lengths = [self._lengths(rank) for rank in range(self.size)]
+        # All processes have to send equally much.
+        padded = rows.new_zeros(max(map(sum, lengths)), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        received = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(received, padded)
+        parts = [part[: sum(own)].split(own) for part, own in zip(received, lengths, strict=True)]
+        whole = torch.cat([part[kind] for kind in range(2) for part in parts])
+        return whole.movedim(0, dim)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: Share, dim: int) -> Tensor:
+        ctx.share, ctx.dim = share, dim
+        return share._collect(values, dim)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.share.own(gradients[0], ctx.dim) * ctx.share.size, None, None
+
+
+def processes() -> tuple[int, int]:
+    """Return this process's number, counted from 0, and how many there are; (0, 1) if alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def share_of(counts: tuple[int, int]) -> Share | None:
+    """Return this process's share of batches; None if it is alone.
+
+    Args:
+        counts: labelled and unlabelled rows of a batch.
+
+    Raises:
+        InputError: a process would have no row of one kind.
+    """
+    rank, size = processes()
+    if size == 1:
+        return None
+    if any(0 < count < size for count in counts):
+        raise InputError(
+            f"a batch of {counts[0]} labelled and {counts[1]} unlabelled images cannot be divided "
+            f"among {size} processes; raise batch_size or start fewer"
+        )
+    return Share(rank, size, counts)

@@ -1,0 +1,111 @@
+"""Batch norm whose statistics are those of all processes' rows.
+
+torch's own synchronised batch norm needs GPUs; this one serves the processes of a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """What ``nn.BatchNorm2d`` would give for the rows of all processes; all of them must call.
+
+    In evaluation mode it is a plain batch norm, and any process may call it alone.
+    """
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> SyncedBatchNorm:
+        """Return one that shares the parameters and statistics of ``norm``."""
+        synced = cls(norm.num_features, norm.eps, norm.momentum, norm.affine)
+        synced._parameters, synced._buffers = norm._parameters, norm._buffers
+        return synced.train(norm.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``(B, channels, h, w)`` normalised images."""
+        if not self.training:
+            return super().forward(images)
+        normalised, mean, variance, count = _Normalise.apply(images, self.eps)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        with torch.no_grad():
+            momentum = 0.1 if self.momentum is None else self.momentum
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, momentum)
+            # The estimate of a population's variance from a sample, as torch's batch norm keeps.
+            self.running_var.lerp_(variance * count / (count - 1), momentum)
+        if self.weight is None:
+            return normalised  # type: ignore[no-any-return]
+        scaled: Tensor = normalised * _by_channel(self.weight) + _by_channel(self.bias)
+        return scaled
+
+
+class _Normalise(torch.autograd.Function):
+    """Mean 0 and variance 1 in every channel, over the rows of all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        values = images.to(torch.promote_types(images.dtype, torch.float32))
+        size = values.new_tensor([values.numel() / values.shape[1]])
+        first = torch.cat([values.sum((0, 2, 3)), size])
+        dist.all_reduce(first)
+        count = first[-1]
+        mean = first[:-1] / count
+        centred = values - _by_channel(mean)
+        # In a second round: a mean of squares minus a square of the mean would lose digits.
+        variance = centred.square().sum((0, 2, 3))
+        dist.all_reduce(variance)
+        variance /= count
+        scale = _by_channel((variance + eps).rsqrt())
+        normalised = (centred * scale).to(images.dtype)
+        ctx.save_for_backward(normalised, scale, count)
+        ctx.mark_non_differentiable(mean, variance, count)
+        return normalised, mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        normalised, scale, count = ctx.saved_tensors
+        gradient = gradients[0].to(scale.dtype)
+        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * normalised).sum((0, 2, 3))])
+        dist.all_reduce(sums)
+        mean, along = (_by_channel(row) for row in sums / count)
+        return ((gradient - mean - normalised * along) * scale).to(normalised.dtype), None
+
+
+def synchronise(backbone: nn.Module, device: torch.device) -> None:
+    """Make every batch norm of a backbone one over all processes, in place.
+
+    Args:
+        backbone: parameters, statistics and their names stay.
+        device: where it computes.
+
+    Raises:
+        InputError: a batch norm is of a kind of its own, which has no synchronised form here.
+    """
+    for parent in list(backbone.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.BatchNorm2d:
+                if device.type == "cuda":
+                    synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(child)
+                    synced.train(child.training)
+                else:
+                    synced = SyncedBatchNorm.of(child)
+                setattr(parent, name, synced)
+            elif isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(
+                child, SyncedBatchNorm | nn.SyncBatchNorm
+            ):
+                raise InputError(
+                    f"the backbone's layer {name!r} is a {type(child).__name__}, which cannot look "
+                    "at the rows of several processes; use one process, or another backbone"
+                )
+
+
+def _by_channel(values: Tensor) -> Tensor:
+    return values[:, None, None]

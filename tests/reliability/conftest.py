@@ -1,0 +1,31 @@
+"""Short forms for ``make test``; ``make reliability`` sets CRKD_LONG and runs the long ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "engine")]
+
+if TYPE_CHECKING:
+    from tests_reliability_support import Record
+
+
+@pytest.fixture(scope="session")
+def record() -> Record:
+    """Note the figures of a check in the file that CRKD_RECORD names, if it does."""
+    name = os.environ.get("CRKD_RECORD")
+
+    def note(check: str, **figures: object) -> None:
+        if name is not None:
+            file = Path(name)
+            known = json.loads(file.read_text()) if file.exists() else {}
+            file.write_text(json.dumps({**known, check: figures}, indent=2) + "\n")
+
+    return note

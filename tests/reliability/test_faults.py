@@ -1,0 +1,156 @@
+"""Full disks, read-only folders, damaged checkpoints and vanished images: said, and survived."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests_engine_support import interrupt_at, same, small_config
+from tests_reliability_support import LONG, Record
+
+from crkd.config.load import load_config
+from crkd.core.errors import InputError
+from crkd.engine import files
+from crkd.engine.checkpoint import load_state
+from crkd.engine.loop import Interrupted
+from crkd.engine.pretrain import SupervisedTraining, pretrain
+from crkd.engine.run import RunFolder
+from crkd.engine.setup import prepare
+
+CPU = torch.device("cpu")
+PLACES = 200 if LONG else 20
+SAVED = small_config("loop.checkpoint_every=1.0e-9")
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    run = pretrain(SAVED, tmp_path_factory.mktemp("straight") / "run")
+    return run.read_model(run.read_info())[0]
+
+
+@pytest.mark.parametrize("what", ["write", "fsync", "replace"])
+def test_a_disk_that_fills_up_leaves_the_last_good_state(
+    what: str, tmp_path: Path, straight: dict[str, torch.Tensor]
+) -> None:
+    honest, calls = getattr(os, "fdopen" if what == "write" else what), []
+
+    def full(*arguments: object, **options: object) -> object:
+        calls.append(arguments)
+        if len(calls) > 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return honest(*arguments, **options)
+
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, "fdopen" if what == "write" else what, full)
+        with pytest.raises(InputError, match="No space left on device"):
+            pretrain(SAVED, out)
+    assert not list(out.glob(f".*{files.UNFINISHED}"))
+    run = pretrain(SAVED, out, resume=True)
+    assert same(run.read_model(run.read_info())[0], straight)
+
+
+def test_a_small_disk(tmp_path: Path) -> None:
+    """A file system of 300 KiB in a name space of its own."""
+    permitted = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "true"],
+        capture_output=True,
+        check=False,
+    )
+    if permitted.returncode:
+        pytest.skip("this system lets nobody mount a file system of his own")
+    place = tmp_path / "disk"
+    place.mkdir()
+    settings = [f"--set={s}" for s in ("pretrain.epochs=1", "loop.checkpoint_every=1.0e-9")]
+    command = f'mount -t tmpfs -o size=300k tmpfs "{place}" && exec "$@"'
+    shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command, "sh"]
+    done = subprocess.run(
+        [*shell, sys.executable, "tools/pretrain.py", *settings, "--out", place / "run"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "cannot be written (No space left on device); free space" in last
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(4, patch)
+        with pytest.raises(Interrupted):
+            pretrain(small_config(), out)
+    return out
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut"])
+def test_a_damaged_checkpoint_is_never_loaded(
+    damage: str, interrupted: Path, tmp_path: Path, record: Record
+) -> None:
+    content = (interrupted / "state.safetensors").read_bytes()
+    config = small_config()
+    training = SupervisedTraining(config, prepare(config, CPU), CPU)
+    loop = training.loop(RunFolder(tmp_path))
+    modules = loop.task.modules
+    before = {name: value.clone() for name, value in modules.state_dict().items()}
+    random = np.random.default_rng(0)
+
+    def load() -> int:
+        return load_state(
+            tmp_path, stage="pretrain", modules=modules, optimiser=loop.optimiser, config=config
+        )[0]
+
+    for _ in range(PLACES):
+        place = int(random.integers(len(content)))
+        damaged = bytearray(content if damage == "bit" else content[:place])
+        if damage == "bit":
+            damaged[place] ^= 1 << int(random.integers(8))
+        (tmp_path / "state.safetensors").write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            load()
+        assert same(before, modules.state_dict())
+    record(f"damaged checkpoints, {damage}", places=PLACES, silent_loads=0)
+    (tmp_path / "state.safetensors").write_bytes(content)
+    assert load() == 5
+
+
+def test_an_image_that_vanished_is_named_and_the_state_stays(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "known" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "known" / name / f"{number}.png")
+    config = load_config(
+        "digits",
+        ["pretrain.epochs=2", "pretrain.batch_size=4", "data.storage=streamed"],
+        {"dataset": "folder", "data": {"known": str(tmp_path / "known")}},
+    )
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(1, patch)
+        with pytest.raises(Interrupted):
+            pretrain(config, out)
+    state = (out / "state.safetensors").read_bytes()
+    honest = RunFolder.write_info
+
+    def vanish(run: RunFolder, info: object) -> None:
+        # After the images were listed and looked at.
+        (tmp_path / "known" / "dog" / "3.png").unlink(missing_ok=True)
+        honest(run, info)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "write_info", vanish)
+        with pytest.raises(InputError, match=r"dog.3\.png"):
+            pretrain(config, out, resume=True)
+    assert (out / "state.safetensors").read_bytes() == state
+    assert RunFolder(out).read_info().status == "failed"

@@ -1,0 +1,221 @@
+"""Whatever a file holds, it is read or refused in a clear sentence: InputError and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from tests_reliability_support import LONG, Record
+from tests_run_support import untrained_run
+
+from crkd.config.load import config_folder, load_config
+from crkd.core.errors import InputError
+from crkd.data.feature_table import read_features
+from crkd.data.sources.decode import decode_image
+from crkd.data.splits import load_split
+from crkd.engine.files import load_tensors, save_tensors
+from crkd.engine.run import RunFolder
+
+EXAMPLES = 20_000 if LONG else 300
+FUZZ = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=not LONG,
+    suppress_health_check=list(HealthCheck),
+)
+ODD = ("null", "[]", "{}", "-1", "1e999", ".nan", "!!python/name:os.system", "*a", "&a [*a]", "'")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+
+def text_of(original: str) -> st.SearchStrategy[str]:
+    """Any text, and the original with some lines replaced, repeated, left out or indented."""
+    lines = original.splitlines()
+    pieces = st.one_of(
+        st.sampled_from(lines),
+        st.sampled_from(ODD),
+        st.builds(str.__add__, st.sampled_from(["", " ", "  ", "- "]), st.sampled_from(lines)),
+        st.builds(
+            lambda line, odd: f"{line.split(':')[0]}: {odd}",
+            st.sampled_from(lines),
+            st.one_of(st.sampled_from(ODD), st.text(max_size=12)),
+        ),
+    )
+    edits = st.lists(st.tuples(st.integers(0, len(lines)), pieces), max_size=5)
+
+    def edited(changes: list[tuple[int, str]]) -> str:
+        changed = list(lines)
+        for place, piece in changes:
+            changed[place : place + 1] = [piece]
+        return "\n".join(changed)
+
+    return st.one_of(st.text(max_size=200), st.builds(edited, edits))
+
+
+def bytes_of(original: bytes) -> st.SearchStrategy[bytes]:
+    """Any bytes, and the original with some bytes changed and some cut off."""
+    edit = st.tuples(st.integers(0, len(original) - 1), st.binary(min_size=1, max_size=8))
+
+    def edited(changes: list[tuple[int, bytes]], length: int) -> bytes:
+        changed = bytearray(original)
+        for place, piece in changes:
+            changed[place : place + len(piece)] = piece
+        return bytes(changed[:length])
+
+    lengths = st.one_of(st.just(len(original) + 64), st.integers(0, len(original)))
+    return st.one_of(
+        st.binary(max_size=200), st.builds(edited, st.lists(edit, max_size=6), lengths)
+    )
+
+
+def refused_or_read(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except InputError:
+        return False
+    return True
+
+
+class Tally:
+    """How many inputs were read and how many refused; both must happen."""
+
+    def __init__(self) -> None:
+        self.read = self.refused = 0
+
+    def __call__(self, read: Callable[[], object]) -> None:
+        if refused_or_read(read):
+            self.read += 1
+        else:
+            self.refused += 1
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest, record: Record) -> Iterator[Tally]:
+    counts = Tally()
+    yield counts
+    record(f"fuzz {request.node.name}", read=counts.read, refused=counts.refused)
+    assert counts.refused > EXAMPLES // 20
+    assert counts.read > 0
+
+
+def test_configuration(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "c.yaml"
+    shipped = (config_folder() / "digits.yaml").read_text()
+
+    @FUZZ
+    @given(text_of(shipped))
+    def check(text: str) -> None:
+        file.write_text(text, encoding="utf-8", errors="surrogatepass")
+        tally(lambda: load_config(str(file), []))
+
+    check()
+
+
+def test_setting(tally: Tally) -> None:
+    keys = ("seed", "discover.epochs", "model", "discover.assignment.epsilon", "data.root", "a.b")
+
+    @FUZZ
+    @given(st.sampled_from(keys), st.one_of(st.sampled_from(ODD), st.text(max_size=20)))
+    def check(key: str, value: str) -> None:
+        tally(lambda: load_config("digits", [f"{key}={value}"]))
+
+    check()
+
+
+def test_split(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "s.yaml"
+    load_split("digits").save(file)
+
+    @FUZZ
+    @given(text_of(file.read_text()))
+    def check(text: str) -> None:
+        file.write_text(text, encoding="utf-8", errors="surrogatepass")
+        tally(lambda: load_split("digits", str(file)))
+
+    check()
+
+
+def test_run_description(tmp_path: Path, tally: Tally) -> None:
+    run = untrained_run(tmp_path / "run")
+    file = run.path / "run.json"
+    values = json.loads(file.read_text())
+    odd = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda below: st.lists(below, max_size=3) | st.dictionaries(st.text(max_size=3), below),
+        max_leaves=4,
+    )
+    changed = st.dictionaries(st.sampled_from(sorted(values)), odd, max_size=2).map(
+        lambda new: json.dumps(values | new).encode()
+    )
+
+    @FUZZ
+    @given(st.one_of(changed, bytes_of(file.read_bytes())))
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        tally(RunFolder(run.path).read_info)
+
+    check()
+
+
+def test_checkpoint(tmp_path: Path, tally: Tally) -> None:
+    """Damaged ones are refused for their digest; whoever forges one can compute that anew."""
+    file = tmp_path / "x.safetensors"
+    save_tensors(file, {"a": torch.arange(6.0), "b": torch.ones(2, 3)}, {"step": 3})
+    original = file.read_bytes()
+    seal = original.index(b'"crkd":"') + len(b'"crkd":"')
+
+    @FUZZ
+    @given(bytes_of(original), st.booleans())
+    def check(content: bytes, forged: bool) -> None:
+        if forged and len(content) > seal + 64:
+            zeroed = content[:seal] + b"0" * 64 + content[seal + 64 :]
+            digest = hashlib.sha256(zeroed).hexdigest().encode()
+            content = content[:seal] + digest + content[seal + 64 :]
+        file.write_bytes(content)
+        tally(lambda: load_tensors(file))
+        if not forged and content != original:
+            assert not refused_or_read(lambda: load_tensors(file)), "a silent wrong load"
+
+    check()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_image(kind: str, tally: Tally) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, kind)
+
+    @settings(FUZZ, max_examples=max(EXAMPLES // len(FORMATS), 100))
+    @given(bytes_of(content.getvalue()))
+    def check(data: bytes) -> None:
+        tally(lambda: decode_image(data, "x"))
+
+    check()
+
+
+def test_parquet_of_features(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "x.parquet"
+    vectors = np.random.default_rng(0).normal(size=(4, 3))
+    pq.write_table(
+        pa.table({"features": list(vectors), "label": ["a", "b", "a", None], "id": list("wxyz")}),
+        file,
+        compression="none",
+    )
+
+    @FUZZ
+    @given(bytes_of(file.read_bytes()))
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        tally(lambda: read_features(file))
+
+    check()
