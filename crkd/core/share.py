@@ -40,7 +40,7 @@ class Share(NamedTuple):
 
     def own(self, values: Tensor, dim: int = 0) -> Tensor:
         """Return this process's rows of values ``(..., B, ...)`` of the whole batch."""
-        kinds = values.split(list(self.counts), dim)
+        kinds = torch.split(values, list(self.counts), dim)
         rows = [self.bounds(kind) for kind in range(2)]
         return torch.cat(
             [
@@ -61,7 +61,7 @@ class Share(NamedTuple):
             values: ``(..., own rows, ...)``.
             dim: where the rows are.
         """
-        gathered: Tensor = _Gather.apply(values, self, dim)
+        gathered: Tensor = _Gather.apply(values, self, dim)  # type: ignore[no-untyped-call]
         return gathered
 
     def _lengths(self, rank: int) -> list[int]:
@@ -75,7 +75,9 @@ class Share(NamedTuple):
         padded[: len(rows)] = rows
         received = [torch.empty_like(padded) for _ in range(self.size)]
         dist.all_gather(received, padded)
-        parts = [part[: sum(own)].split(own) for part, own in zip(received, lengths, strict=True)]
+        parts = [
+            torch.split(part[: sum(own)], own) for part, own in zip(received, lengths, strict=True)
+        ]
         whole = torch.cat([part[kind] for kind in range(2) for part in parts])
         return whole.movedim(0, dim)
 

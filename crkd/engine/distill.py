@@ -14,10 +14,11 @@ from crkd.engine.distill_task import DistillTask, as_one_head
 from crkd.engine.finish import answer_parts, finish_run
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.loop import Interrupted, Loop
-from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.memory import true_classes
+from crkd.engine.opened import OpenedRun, open_image_run
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo
-from crkd.engine.setup import RunData, prepare, split_entry
+from crkd.engine.setup import RunData, prepare, prepare_further, split_entry
 from crkd.engine.stored_teacher import StoredTeacher, store_teacher
 from crkd.engine.student import distillation_feed, student_architecture, student_network
 from crkd.models.network import freeze, with_one_head
@@ -42,7 +43,7 @@ def distill(
         Interrupted: a signal came; the state is saved.
     """
     device = pick_device(config.device)
-    data = prepare(config, device)
+    data = _data_of(RunFolder.open(teacher).read_info(), config, device)
     last = config.distill.generations
     run = RunFolder.open(teacher)
     for number in range(1, last + 1):
@@ -52,7 +53,7 @@ def distill(
             run = RunFolder.open(folder)
             continue
         go_on = resume and (begun or number == 1)
-        student = Student(config, data, open_run(run.path, device), device, generation=number)
+        student = Student(config, data, open_image_run(run.path, device), device, generation=number)
         try:
             run = student.train(folder, resume=go_on)
         except Interrupted as stop:
@@ -61,6 +62,14 @@ def distill(
                 f"with the same command and --out {out} --resume"
             ) from None
     return run
+
+
+def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
+    """Return the images of the teacher's run; classes that earlier steps found have no labels."""
+    known = [entry for entry in info.classes if entry["kind"] == "known"]
+    if not any("step" in entry for entry in known):
+        return prepare(config, device)
+    return prepare_further(config, device, classes=known, preprocessing=info.preprocessing)
 
 
 def generation_folder(out: Path, number: int, last: int) -> Path:
@@ -143,6 +152,9 @@ class Student:
                 seconds=seconds,
                 chosen_head=0 if self.num_novel else None,
                 beside=beside,
+                known=true_classes(self.opened.run, len(self.opened.info.classes))[
+                    : self.opened.info.num_known
+                ],
             )
         return run
 

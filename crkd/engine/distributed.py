@@ -119,7 +119,7 @@ def average_gradients(modules: nn.Module) -> None:
         together = torch.cat([gradient.flatten() for gradient in group])
         dist.all_reduce(together)
         together /= size
-        parts = together.split([gradient.numel() for gradient in group])
+        parts = torch.split(together, [gradient.numel() for gradient in group])
         for gradient, mean in zip(group, parts, strict=True):
             gradient.copy_(mean.view(gradient.shape))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.engine.inference import answer_part
-from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.opened import OpenedRun, open_image_run
 from crkd.engine.precheck import Precheck, precheck, remembered
 from crkd.engine.replay import FILE as REPLAY
 from crkd.engine.setup import RunData, prepare, prepare_further
@@ -81,7 +81,7 @@ def estimate_k(
     Raises:
         InputError: the run or the images are unusable, or there are too few images.
     """
-    opened = open_run(parent, device)
+    opened = open_image_run(parent, device)
     config, data = images_for(opened, images, device)
     return estimate_num_novel(
         opened, data, config, device, max_classes=max_classes, seed=seed, mixed=mixed

@@ -18,7 +18,7 @@ from crkd.core.errors import InputError
 from crkd.engine.calibration import read_calibration
 from crkd.engine.files import write_bytes, write_json
 from crkd.engine.image_rows import class_labels
-from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.opened import OpenedRun, open_image_run
 from crkd.models.network import Network, with_one_head
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def export(path: str | Path, form: str, out: Path | None = None) -> tuple[Path, 
     Raises:
         InputError: the run has no network, a package is missing, or the outputs differ.
     """
-    opened = open_run(path, torch.device("cpu"))
+    opened = open_image_run(path, torch.device("cpu"))
     calibration = read_calibration(opened.run)
     temperature = 1.0 if calibration is None else calibration.temperature
     deployed = Deployed(opened, temperature)

@@ -92,6 +92,11 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
     """
     if processes()[1] > 1:
         raise InputError("--features trains in seconds; start it in one process, without torchrun")
+    if config.discover.stored_epochs:
+        raise InputError(
+            "discover.stored_epochs does not apply to features, whose teacher costs next to "
+            "nothing; set it to 0"
+        )
     device = pick_device(config.device)
     features = prepare_features(config, device)
     data = features.data

@@ -39,6 +39,7 @@ def finish_run(
     stage1: Network | None = None,
     beside: Mapping[str, Column] = MappingProxyType({}),
     start: StartingPoint | None = None,
+    known: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Write everything that a finished run holds and return its metrics.
 
@@ -55,6 +56,8 @@ def finish_run(
         stage1: network whose features the k-means baseline clusters; None skips baselines.
         beside: other clusterings to score beside the result, name to part to cluster ids.
         start: what a discovery went on from.
+        known: ``(K,)`` true class of every known output, where earlier steps found some of them;
+            a start knows it by itself.
     """
     answers = answer_parts(network, data, config, device)
     info = run.read_info()
@@ -66,7 +69,7 @@ def finish_run(
     metrics: dict[str, Any] = {}
     if answers:
         # A class that an earlier step found is answered by the id it was given there.
-        known = None if start is None else start.true_classes()
+        known = known if start is None else start.true_classes()
         predictions = table(answers, data, info.num_novel, chosen_head, baselines, known=known)
         metrics = write_results(run, predictions)
         if known is not None and chosen_head is not None:

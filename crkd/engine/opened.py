@@ -52,3 +52,18 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
     network = build_network(architecture)
     load_strict(network, tensors)
     return OpenedRun(run, info, run.read_config(), architecture, network.to(device).eval())
+
+
+def open_image_run(path: str | Path, device: torch.device) -> OpenedRun:
+    """Open a finished run whose network takes images.
+
+    Raises:
+        InputError: as :func:`open_run`, or the network takes precomputed features.
+    """
+    opened = open_run(path, device)
+    if opened.config.dataset == "features":
+        raise InputError(
+            f"{opened.run.path} is a discovery on precomputed features, and this is about images; "
+            "name a run on images"
+        )
+    return opened

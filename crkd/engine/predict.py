@@ -25,7 +25,7 @@ from crkd.engine.files import write_bytes
 from crkd.engine.image_rows import UNSURE, RowMaker
 from crkd.engine.inference import Answers
 from crkd.engine.new_images import TolerantSource, find_images, readable
-from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.opened import OpenedRun, open_image_run
 from crkd.engine.precision import autocast
 from crkd.engine.predicted_images import PredictedImage, check_format, guarded, writing
 from crkd.engine.progress import TrainingProgress
@@ -96,7 +96,7 @@ def predict(
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size} is below 1; {BATCH_SIZE} is usual")
     paths = find_images(images)
-    opened = open_run(path, device)
+    opened = open_image_run(path, device)
     maker = RowMaker(opened, unsure)
     source = TolerantSource(paths)
     summary = Summary(maker.temperature)

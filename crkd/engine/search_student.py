@@ -16,7 +16,7 @@ from crkd.core.errors import InputError
 from crkd.data.augment.recipes import evaluation_view
 from crkd.data.augment.render import make_view
 from crkd.engine.evolution import Depths, evolve
-from crkd.engine.opened import open_run
+from crkd.engine.opened import open_image_run
 from crkd.engine.setup import RunData, prepare
 from crkd.models.backbones.cifar_resnet import WIDE_WIDTHS, free_depths_name
 from crkd.models.cost import Cost, cost_of
@@ -187,7 +187,7 @@ def search_student(
     Raises:
         InputError: the run or its data are unusable, or no student is within the budget.
     """
-    opened = open_run(teacher, device)
+    opened = open_image_run(teacher, device)
     data = prepare(opened.config, device)
     backbone = opened.architecture.backbone
     trials = Trials(data, backbone, settings, device)

@@ -16,7 +16,7 @@ from crkd.core.errors import InputError
 from crkd.engine.estimate_k import estimate_num_novel
 from crkd.engine.find import matches
 from crkd.engine.memory import true_classes
-from crkd.engine.opened import OpenedRun, open_run
+from crkd.engine.opened import OpenedRun, open_image_run
 from crkd.engine.precheck import precheck
 from crkd.engine.replay import load_replay
 from crkd.engine.run import RunFolder
@@ -82,7 +82,7 @@ def starting_point(
     own_without_known = config.dataset == "folder" and config.data.known is None
     further = own_without_known or config.discover.labelled is False or info.num_novel > 0
     if further or "step" in info.classes[-1]:
-        opened = open_run(run.path, device)
+        opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
         _check_model(opened, config, ("known_head", "temperature", *inner))
         data = prepare_further(
@@ -161,6 +161,11 @@ def _student_shape(
                 f"--from {parent} answers its found classes by heads of their own, and the method "
                 "'frost' grows one joint head; go on from a run of pretrain or of 'frost'"
             )
+        if config.discover.stored_epochs:
+            raise InputError(
+                "discover.stored_epochs does not apply to the method 'frost', which compares "
+                "features; set it to 0"
+            )
         return dataclasses.replace(known, num_novel=num_novel, num_heads=1, joint=True)
     return dataclasses.replace(
         known,
@@ -199,7 +204,7 @@ def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.de
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
             "finished stage-1 run of the same data set and split: run pretrain first"
         )
-    opened = open_run(parent.path, device)
+    opened = open_image_run(parent.path, device)
     _check_model(opened, config, ("backbone", "known_head"))
     if opened.architecture.image_size != data.image_size:
         raise InputError(

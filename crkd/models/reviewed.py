@@ -101,19 +101,20 @@ def reviewed(
         InputError: a class is to be split that has been split before.
     """
     old = head.classes if isinstance(head, ReviewedHead) else _whole(head.prototypes.shape[1])
-    directions = getattr(head, "sides", None)
     weights = head.prototypes.detach()
-    fresh = weights.new_zeros(len(old) // 2, 2, weights.shape[-1])
-    directions = fresh if directions is None else directions.clone()
+    before = head.sides if isinstance(head, ReviewedHead) else None
+    directions = weights.new_zeros(len(old) // 2, 2, weights.shape[-1])
+    if before is not None:
+        directions.copy_(before)
     classes = []
     for half, class_id in enumerate(old):
         outcome = (-1, -1) if class_id < 0 else outcomes[class_id]
         classes.append(outcome[half % 2])
         if outcome[0] != outcome[1]:
-            if directions[half // 2].any():
+            if before is not None and before[half // 2].any():
                 raise InputError(
-                    f"class {class_id} of the reviewed head is one half of a class that was split "
-                    "before, and halves stay whole; split the images in the first review otherwise"
+                    f"the discovered class at place {class_id} holds a half of a class that was "
+                    "split before, and halves stay whole; decide otherwise in the first review"
                 )
             directions[half // 2] = sides[class_id].to(directions)
     made = ReviewedHead(

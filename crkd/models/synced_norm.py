@@ -31,7 +31,10 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         """Return ``(B, channels, h, w)`` normalised images."""
         if not self.training:
             return super().forward(images)
-        normalised, mean, variance, count = _Normalise.apply(images, self.eps)
+        normalised: Tensor
+        normalised, mean, variance, count = _Normalise.apply(  # type: ignore[no-untyped-call]
+            images, self.eps
+        )
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -41,8 +44,8 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(mean, momentum)
             # The estimate of a population's variance from a sample, as torch's batch norm keeps.
             self.running_var.lerp_(variance * count / (count - 1), momentum)
-        if self.weight is None:
-            return normalised  # type: ignore[no-any-return]
+        if not self.affine:
+            return normalised
         scaled: Tensor = normalised * _by_channel(self.weight) + _by_channel(self.bias)
         return scaled
 
@@ -93,7 +96,7 @@ def synchronise(backbone: nn.Module, device: torch.device) -> None:
         for name, child in parent.named_children():
             if type(child) is nn.BatchNorm2d:
                 if device.type == "cuda":
-                    synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(child)
+                    synced: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(child)  # type: ignore[no-untyped-call]
                     synced.train(child.training)
                 else:
                     synced = SyncedBatchNorm.of(child)

@@ -15,8 +15,11 @@ from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 from tests_engine_support import interrupt_at, scramble_hidden_labels, small_config
 
+from crkd.config.load import load_config
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.engine.discover import discover
+from crkd.engine.distill import distill
 from crkd.engine.increments import extension, further, plan_splits, run_plan
 from crkd.engine.loop import Interrupted
 from crkd.engine.memory import as_outputs
@@ -148,6 +151,20 @@ def test_a_plan_divides_the_classes_in_their_order():
         plan_splits(split, (8, 3))
 
 
+def test_a_further_step_can_be_compressed(plan: Path, tmp_path: Path):
+    settings = ["distill.epochs=1", "distill.batch_size=64", "distill.student=resnet8"]
+    config = load_config(settings=settings, base=RunFolder(plan / "step-2").read_config())
+    run = distill(config, tmp_path / "student", plan / "step-2")
+    info = run.read_info()
+    assert [c["name"] for c in info.classes] == [
+        c["name"] for c in RunFolder(plan / "step-2").read_info().classes
+    ]
+    known = json.loads((plan / "step-1" / "matched.json").read_text())
+    assert json.loads((run.path / "matched.json").read_text())[:7] == known
+    last = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["supervised"] == 0.0, "no image of a found class has a label"
+
+
 def test_true_classes_become_the_outputs_that_answer_them():
     known = np.array([0, 1, 3, 2, -1])  # class 4 was found by nobody, output 4 stands for none
     labels = np.array([0, 2, 3, 4, 5, -1])
@@ -222,17 +239,13 @@ def test_a_foreign_class_among_the_old_images_is_refused(plan: Path, tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-def small_config_on(config: object, data: dict[str, str]):
-    from crkd.config.load import load_config
-
+def small_config_on(config: Config, data: dict[str, str]) -> Config:
     return load_config(flags={"data": data, "discover": {"num_novel": 2}}, base=config)
 
 
 def test_a_step_with_fewer_images_than_classes_is_refused(plan: Path, tmp_path: Path):
     save_digits(tmp_path / "new", [8], named=False)
     config = extension(RunFolder(plan / "step-1"))
-    from crkd.config.load import load_config
-
     flags = {"data": {"novel": str(tmp_path / "new")}, "discover": {"num_novel": 5000}}
     with pytest.raises(InputError, match="--num-novel 5000 exceeds"):
         discover(load_config(flags=flags, base=config), tmp_path / "run", plan / "step-1")

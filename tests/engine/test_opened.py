@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from tests_engine_support import small_config
 from crkd.core.errors import InputError
 from crkd.engine.discover import discover
 from crkd.engine.inference import answer_part
-from crkd.engine.opened import open_run
+from crkd.engine.opened import open_image_run, open_run
 from crkd.engine.pretrain import pretrain
 from crkd.engine.setup import prepare
 from crkd.evaluation.predictions import Predictions
@@ -47,3 +48,11 @@ def test_a_baseline_has_no_network_to_open(tmp_path: Path):
     run.write_info(info)
     with pytest.raises(InputError, match="no network"):
         open_run(run.path, CPU)
+
+
+def test_a_run_on_features_does_not_answer_for_images(tmp_path: Path):
+    run = pretrain(small_config(), tmp_path / "stage1")
+    config = dataclasses.replace(run.read_config(), dataset="features")
+    run.write_config(config)
+    with pytest.raises(InputError, match="precomputed features"):
+        open_image_run(run.path, CPU)

@@ -4,12 +4,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional as F
 
-from crkd.commands.main import run_verb
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.engine.finish import finish_run
+from crkd.engine.inference import answer_part
+from crkd.engine.lifecycle import begin_run
+from crkd.engine.run import RunInfo
+from crkd.engine.setup import RunData, prepare, split_entry
+from crkd.engine.starting_point import next_classes
+from crkd.models.architecture import Architecture
+from crkd.models.heads import PrototypeHead
+from crkd.models.network import Network, build_network
 
 HOSTILE = '<img src=x onerror="document.title=1">.png'
 COLOURS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
+CPU = torch.device("cpu")
 
 
 def save_colour(path: Path, colour: tuple[int, int, int], seed: int) -> None:
@@ -20,31 +33,72 @@ def save_colour(path: Path, colour: tuple[int, int, int], seed: int) -> None:
 
 @pytest.fixture(scope="session")
 def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A discovery of four classes in own images, and the folder of its unlabelled images."""
+    """A finished discovery of four colours in own images, and the folder of its images.
+
+    Nothing is trained: prototypes stand at the mean of each colour, so that the answers are known.
+    """
     place = tmp_path_factory.mktemp("own images")
+    known, novel = place / "known", place / "new photos"
     for number in range(16):
         grey = (250, 250, 250) if number % 2 else (10, 10, 10)
-        save_colour(place / "known" / "ab"[number % 2] / f"{number}.png", grey, number)
+        save_colour(known / "ab"[number % 2] / f"{number}.png", grey, number)
     for number in range(48):
         name = HOSTILE if number == 7 else f"=photo {number}.png"
-        save_colour(place / "new photos" / name, COLOURS[number % 4], 100 + number)
-    settings = {
-        "model.backbone": "resnet8",
-        "model.hidden": 16,
-        "model.projection": 8,
-        "model.num_heads": 3,
-        "pretrain.epochs": 1,
-        "pretrain.batch_size": 8,
-        "discover.epochs": 6,
-        "discover.batch_size": 24,
-        "discover.optimiser.lr": 0.05,
-        "discover.optimiser.warmup_epochs": 0.5,
-        "evaluation.kmeans_restarts": 1,
-        "data.validation_fraction": 0.2,
-        "loop.log_every": 1,
-    }
-    flags = [f"--set={key}={value}" for key, value in settings.items()]
-    known, novel, out = place / "known", place / "new photos", place / "run"
-    where = ["--known", str(known), "--novel", str(novel), "--image-size", "16", "--out", str(out)]
-    assert run_verb("discover", [*where, "--num-novel", "4", "--pretrain", *flags]) == 0
-    return out, novel
+        # As many images of colour n as 18, 14, 10, 6.
+        colour = int(np.searchsorted([18, 32, 42], number, side="right"))
+        save_colour(novel / name, COLOURS[colour], 1000 * colour + number)
+    settings = [
+        "model.backbone=resnet8",
+        "model.hidden=32",
+        "model.projection=8",
+        "discover.batch_size=24",
+        "data.image_size=16",
+        "data.validation_fraction=0.2",
+        f"data.known={known}",
+        f"data.novel={novel}",
+    ]
+    config = load_config("folder", settings, {})
+    data = prepare(config, CPU)
+    shape = Architecture(
+        "resnet8", 16, num_known=2, num_novel=4, num_heads=3, hidden=32, projection=8
+    )
+    network = build_network(shape, seed=1).eval()
+    stand_at_colours(network, data, config)
+    classes = [{"id": n, "name": name, "kind": "known"} for n, name in enumerate("ab")]
+    info = RunInfo(
+        kind="discovered",
+        status="running",
+        dataset="folder",
+        split=split_entry(data.split),
+        classes=next_classes(classes, 4),
+        preprocessing=data.preprocessing(),
+        architecture=shape.plain(),
+        chosen_head=None,
+        seed=0,
+        provenance={},
+    )
+    run = begin_run(place / "run", info, config, CPU, resume=False)
+    for step in range(3):
+        run.log(stage="discover", step=step, epoch=float(step), loss=1.0 / (step + 1))
+    finish_run(run, network, data, config, CPU, seconds=0.0, chosen_head=1)
+    return run.path, novel
+
+
+def stand_at_colours(network: Network, data: RunData, config: Config) -> None:
+    """Move prototypes onto the colours, less what all images share; known ones lie opposite."""
+    heads, part = network.novel_heads, data.parts.novel_train
+    assert heads is not None
+    features = torch.from_numpy(answer_part(network, part, data, config, CPU).features)
+    pixels = np.stack([part.source.read(int(i)).mean((0, 1)) for i in part.indices])
+    colours = np.linalg.norm(pixels[:, None] - np.array(COLOURS), axis=-1).argmin(1)
+    with torch.no_grad():
+        mean = heads.projections(features).mean(dim=1)
+        heads.projection_bias -= mean
+        projected = heads.projections(features)
+        for colour in range(4):
+            heads.prototypes[:, colour] = projected[:, colours == colour].mean(dim=1)
+        heads.normalise_prototypes()
+        known = network.known_head
+        assert isinstance(known, PrototypeHead)
+        spread = torch.randn(known.prototypes.shape, generator=torch.Generator().manual_seed(0))
+        known.prototypes.copy_(F.normalize(spread - 3 * features.mean(0), dim=-1))

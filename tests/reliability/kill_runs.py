@@ -4,7 +4,7 @@ The processes are forked from one that has imported everything, so that a kill c
 run in progress tells through a pipe when it begins and ends to write a state; the pipe outlives
 it, and its last words say where the kill fell.
 
-Arguments: folder to work in, number of kills, seed. Prints the counts as JSON.
+Arguments: folder to work in, number of kills, seed. Prints the counts so far, a line of JSON a run.
 """
 
 from __future__ import annotations
@@ -62,18 +62,16 @@ def main() -> None:
         in_peace(lambda folder=folder: go_on(folder, parent))
         runs += 1
         identical += same_run(straight, folder)
-    writing = sum(count for where, count in fell.items() if where.startswith("writing"))
-    sys.stdout.write(
-        json.dumps(
-            {
-                "kills": sum(fell.values()),
-                "inside_a_checkpoint_write": writing,
-                "fell": dict(sorted(fell.items())),
-                "runs": runs,
-                "bit_identical": identical,
-            }
-        )
-    )
+        writing = sum(count for where, count in fell.items() if where.startswith("writing"))
+        counts = {
+            "kills": sum(fell.values()),
+            "inside_a_checkpoint_write": writing,
+            "fell": dict(sorted(fell.items())),
+            "runs": runs,
+            "bit_identical": identical,
+        }
+        sys.stdout.write(json.dumps(counts) + "\n")
+        sys.stdout.flush()
 
 
 def go_on(folder: Path, parent: Path) -> None:

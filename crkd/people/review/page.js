@@ -478,7 +478,9 @@
   function confusion() {
     const { counts, true: truth, predicted } = D.confusion;
     const cell = Math.max(3, Math.min(26, Math.floor(720 / Math.max(truth.length, predicted.length))));
-    const names = cell >= 13, margin = names ? 110 : 4;
+    const names = cell >= 13;
+    const longest = Math.min(14, Math.max(...truth.concat(predicted).map((name) => name.length)));
+    const margin = names ? 14 + 8 * longest : 4;
     const [width, height] = [margin + cell * predicted.length + 4, margin + cell * truth.length + 4];
     const canvas = el("canvas", { id: "confusion", role: "img", "aria-label": "Confusion matrix" });
     const readout = el("p", { class: "soft", role: "status" }, "Point at a cell.");
@@ -501,6 +503,12 @@
         });
       });
       pen.globalAlpha = 1;
+      const known = margin + cell * D.confusion.num_known - 1;
+      if (D.confusion.num_known > 0 && D.confusion.num_known < truth.length) {
+        pen.fillStyle = style.getPropertyValue("--bad");
+        pen.fillRect(margin, known, cell * predicted.length, 1);
+        pen.fillRect(known, margin, 1, cell * truth.length);
+      }
       if (!names) return;
       pen.fillStyle = style.getPropertyValue("--ink");
       pen.font = "12px system-ui, sans-serif";

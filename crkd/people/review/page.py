@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from importlib.resources import files
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -116,18 +117,15 @@ def render(data: dict[str, Any]) -> str:
     for character in "<>&":
         plain = plain.replace(character, f"\\u{ord(character):04x}")
     fields = {
-        "{{title}}": html.escape(data["title"]),
-        "{{script-hash}}": _digest(texts["page.js"]),
-        "{{style-hash}}": _digest(texts["page.css"]),
-        "{{style}}": texts["page.css"],
-        "{{script}}": texts["page.js"],
-        "{{data}}": plain,
+        "title": html.escape(data["title"]),
+        "script-hash": _digest(texts["page.js"]),
+        "style-hash": _digest(texts["page.css"]),
+        "style": texts["page.css"],
+        "script": texts["page.js"],
+        "data": plain,
     }
-    page = texts["page.html"]
-    # The data come last: nothing in them is looked at for a field.
-    for name, text in fields.items():
-        page = page.replace(name, text, 1)
-    return page
+    # In one pass: no text that was filled in is looked at for a field again.
+    return re.sub(r"\{\{([a-z-]+)\}\}", lambda field: fields[field[1]], texts["page.html"])
 
 
 def map_sample(answered: NDArray[np.int64], limit: int) -> list[int]:
