@@ -103,13 +103,21 @@ def rows(
     ) as pool:
         for future in as_completed([pool.submit(train_teacher, run) for run in first.values()]):
             future.result()
-        for future in as_completed([pool.submit(train_student, run) for run in missing]):
-            line = future.result()
-            done[Run(**line["run"])] = line
+        asked = {pool.submit(train_student, run): run for run in missing}
+        for future in as_completed(asked):
+            run = asked[future]
+            if error := future.exception():
+                # The others are not lost with it: it is told, and tried again the next time.
+                _say(f"{run.method}, seed {run.seed}: {error}")
+                continue
+            line = done[run] = future.result()
             progress.parent.mkdir(parents=True, exist_ok=True)
             with progress.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            _say(f"{line['run']['method']}, seed {line['run']['seed']}: {line['accuracy']:.2f} %")
+            _say(f"{run.method}, seed {run.seed}: {line['accuracy']:.2f} %")
+    lost = [f"{run.method} seed {run.seed}" for run in wanted if run not in done]
+    if lost:
+        raise RuntimeError(f"not finished: {', '.join(lost)}; start the command again")
     return _rows([done[run] for run in wanted])
 
 
