@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,11 +186,13 @@ def next_classes(classes: list[dict[str, Any]], num_novel: int) -> list[dict[str
     >>> [c["name"] for c in next_classes([{"id": 0, "name": "cat", "kind": "known"}], 2)]
     ['cat', 'novel-0', 'novel-1']
     """
+    taken = {entry["name"] for entry in classes}
     found = sum("step" in entry for entry in classes)
+    names = (name for n in itertools.count(found) if (name := f"novel-{n}") not in taken)
     step = 1 + max((entry.get("step", 0) for entry in classes), default=0)
     known = [{**entry, "kind": "known"} for entry in classes]
     novel = [
-        {"id": len(known) + m, "name": f"novel-{found + m}", "kind": "novel", "step": step}
+        {"id": len(known) + m, "name": next(names), "kind": "novel", "step": step}
         for m in range(num_novel)
     ]
     return known + novel

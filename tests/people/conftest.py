@@ -57,7 +57,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         f"data.known={known}",
         f"data.novel={novel}",
     ]
-    config = load_config("folder", settings, {})
+    config = load_config(None, settings, {"dataset": "folder"})
     data = prepare(config, CPU)
     shape = Architecture(
         "resnet8", 16, num_known=2, num_novel=4, num_heads=3, hidden=32, projection=8

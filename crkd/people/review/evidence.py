@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from crkd.engine.image_rows import HeadAgreement, class_labels
 from crkd.engine.inference import Answers, answer_part
 from crkd.engine.opened import OpenedRun, open_run
 from crkd.engine.setup import RunData, prepare_further
+
+BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +91,10 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
     with torch.inference_mode():
         features = torch.from_numpy(answers.features).to(device)
         chosen = heads.single(info.chosen_head)
-        blocks = [F.normalize(chosen.projections(rows)[0], dim=-1) for rows in features.split(4096)]
+        blocks = [
+            F.normalize(chosen.projections(features[start : start + BLOCK])[0], dim=-1)
+            for start in range(0, len(features), BLOCK)
+        ]
         projected = torch.cat(blocks).cpu().numpy()
     agreement = HeadAgreement.of(opened)
     shares = None if agreement is None else agreement.shares(answers)
