@@ -37,11 +37,22 @@ INTERRUPTED = 130
 
 
 def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code.
+    """Run one verb and return its exit code; of several processes each ends here.
 
     0 success; 2 something the person can mend, told in one sentence; 3 out of memory; 4 a loss
     was not finite; 130 interrupted with the state saved.
     """
+    code = _exit_code(verb, arguments)
+    if _several():
+        # Threads of the connections may outlive the interpreter, and tearing it down around them
+        # now and then aborts a process whose work is done.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _exit_code(verb: str, arguments: Sequence[str] | None) -> int:
     module = importlib.import_module(f"crkd.commands.{verb.replace('-', '_')}")
     command: Callable[[Sequence[str] | None], int] = module.main
     try:
@@ -61,9 +72,14 @@ def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
         return _runtime_failure(verb, error)
 
 
+def _several() -> bool:
+    """Return whether a launcher started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def _together(verb: str) -> contextlib.AbstractContextManager[None]:
     """Return what joins the processes that a launcher such as torchrun started, if it did."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if not _several():
         return contextlib.nullcontext()
     from crkd.engine.distributed import joined
 

@@ -83,7 +83,11 @@ class FeatureViews:
         self.num_large = num_views
         self._vectors, self._neighbours, self._recipe = vectors, neighbours, recipe
         self._mean = vectors.mean(dim=0)
-        self._deviation = vectors.std(dim=0, correction=0)
+        overall = vectors.std(dim=0, correction=0)
+        # Where a dimension tells classes apart and little else, noise of its spread would blur
+        # them: neighbours lie much closer than that.
+        near = vectors[neighbours].sub(vectors[:, None]).square().mean(dim=(0, 1)).sqrt()
+        self._deviation = torch.minimum(overall, 3.0 * near)
 
     def render(
         self, images: Tensor, *, seed: int, epoch: Tensor, image_id: Tensor
