@@ -17,7 +17,7 @@ test: $(VENV)/.installed-dev  ## Format, lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 reliability: $(VENV)/.installed-dev  ## The long forms of tests/reliability; takes hours
 	CRKD_LONG=1 CRKD_RECORD=benchmarks/results/reliability.json OMP_NUM_THREADS=1 \

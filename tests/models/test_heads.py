@@ -143,6 +143,7 @@ def test_projections_are_what_the_prototypes_see():
 
 
 def test_cosines_stay_in_float32_under_bfloat16_autocast():
+    torch.manual_seed(0)
     head = PrototypeHead(256, 50)
     features = F.normalize(head.prototypes[:4].detach() + 0.01 * torch.randn(4, 256), dim=1)
     exact = head.double()(features.double())
