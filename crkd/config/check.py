@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
+import sys
 import types
 import typing
 from dataclasses import dataclass
@@ -130,15 +132,19 @@ def _scalar(expected: type, value: object, key: str) -> Any:
                 value = float(value)
             except ValueError:
                 _refuse(key, value, "a number")
+        # A larger whole number overflows.
+        if isinstance(value, int) and abs(value) > sys.float_info.max:
+            _refuse(key, value, "a number")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         _refuse(key, value, "a number")
     if expected is int:
-        if isinstance(value, str) and value.lstrip("+-").isdigit():
-            return int(value)
+        if isinstance(value, str) and re.fullmatch("[+-]?[0-9]{1,18}", value):
+            value = int(value)
         if isinstance(value, float) and value.is_integer():
-            return int(value)
-        if isinstance(value, int) and not isinstance(value, bool):
+            value = int(value)
+        # Generators and tensors hold 64 bits.
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
             return value
         _refuse(key, value, "a whole number")
     if expected is bool:
