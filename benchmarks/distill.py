@@ -1,10 +1,11 @@
 """Every way of teacher-to-student training on ten classes of CIFAR-100, three seeds each.
 
-The classes are the known ones of the split 10-10 (apple to bowl): 5,000 training images, 1,000
-test images, of which the accuracy after the last epoch is told; no epoch is chosen by it. For every
-seed a ResNet-20 is trained on the labels and teaches a ResNet-8 by each method, with its published
-weights but for ``WEIGHTS``; views, optimiser and epochs are the same for all. The plain student
-learns from labels alone. A method that shapes its teacher too has a teacher trained its own way.
+The classes are the known ones of the split 10-10 (apple to bottle): 5,000 training images and
+1,000 test images, shrunk to 16 px so that a CPU finishes. The accuracy after the last epoch is
+told; no epoch is chosen by it. For every seed a ResNet-20 is trained on the labels and teaches a
+ResNet-8 by each method, with its published weights but for ``WEIGHTS``; views, optimiser and epochs
+are the same for all. The plain student learns from labels alone. A method that shapes its teacher
+too has a teacher trained its own way.
 
 A finished run is a line of a file beside the output; the command goes on with those that are
 missing. Teachers are kept as run folders.
@@ -13,12 +14,10 @@ missing. Teachers are kept as run folders.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,19 +25,20 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.campaign import finished
 from benchmarks.rows import row
 from crkd.config.check import plain
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.engine.distill import distill
 from crkd.engine.pretrain import pretrain
-from crkd.engine.progress import console
 from crkd.engine.provenance import device_name
 from crkd.engine.run import RunFolder
 from crkd.engine.terms import published
 from crkd.losses.term import TERMS, terms_for
 
 TEACHER, STUDENT = "resnet20", "resnet8"
+IMAGE_SIZE = 16
 SEEDS = (0, 1, 2)
 TEACHER_EPOCHS, EPOCHS = 15, 12
 STORED_EPOCHS = 5
@@ -97,31 +97,13 @@ def rows(
     """
     methods = [PLAIN, *terms_for("distill")]
     wanted = [Run(name, seed, epochs, teacher_epochs) for name in methods for seed in SEEDS]
-    progress = out.with_suffix(".runs.jsonl")
-    done = {Run(**line["run"]): line for line in _lines(progress)}
-    missing = [run for run in wanted if run not in done]
+    return _rows(finished(wanted, train_student, out, prepare=_teachers, jobs=jobs))
+
+
+def _teachers(missing: Sequence[Run]) -> list[Callable[[], None]]:
+    """Return the trainings of the teachers that missing students need."""
     first = {run.teacher: run for run in missing if not _is_complete(run.teacher)}
-    with ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        for future in as_completed([pool.submit(train_teacher, run) for run in first.values()]):
-            future.result()
-        asked = {pool.submit(train_student, run): run for run in missing}
-        for future in as_completed(asked):
-            run = asked[future]
-            if error := future.exception():
-                # The others are not lost with it: it is told, and tried again the next time.
-                _say(f"{run.method}, seed {run.seed}: {error}")
-                continue
-            line = done[run] = future.result()
-            progress.parent.mkdir(parents=True, exist_ok=True)
-            with progress.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            _say(f"{run.method}, seed {run.seed}: {line['accuracy']:.2f} %")
-    lost = [f"{run.method} seed {run.seed}" for run in wanted if run not in done]
-    if lost:
-        raise RuntimeError(f"not finished: {', '.join(lost)}; start the command again")
-    return _rows([done[run] for run in wanted])
+    return [partial(train_teacher, run) for run in first.values()]
 
 
 def train_teacher(run: Run) -> None:
@@ -135,7 +117,6 @@ def train_student(run: Run) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         found = distill(_config(run), Path(folder) / "student", run.teacher)
         return {
-            "run": run._asdict(),
             "accuracy": _accuracy(found),
             "teacher": _accuracy(RunFolder.open(run.teacher)),
             "seconds": found.read_info().seconds,
@@ -151,6 +132,7 @@ def _config(run: Run) -> Config:
     shaped = [{"name": run.method}] if run.shapes_teacher else []
     settings = [
         f"seed={run.seed}",
+        f"data.image_size={IMAGE_SIZE}",
         f"model={{backbone: {TEACHER}, known_head: linear}}",
         f"pretrain={{epochs: {run.teacher_epochs}, batch_size: 64, view: {{recipe: plain}}}}",
         f"pretrain.optimiser={RECIPE}",
@@ -195,12 +177,3 @@ def _rows(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 _row = partial(
     row, "distill", "% test accuracy", complete=False, device=device_name(torch.device("cpu"))
 )
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if path.is_file():
-        yield from map(json.loads, path.read_text().splitlines())
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True)

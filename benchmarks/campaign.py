@@ -1,0 +1,80 @@
+"""Many trainings that make one table: each finished one is kept, and none is done twice."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+
+from crkd.engine.progress import console
+
+Trial = TypeVar("Trial", bound=NamedTuple)
+Line = dict[str, Any]
+
+
+def finished(
+    wanted: Sequence[Trial],
+    train: Callable[[Trial], Line],
+    out: Path,
+    *,
+    prepare: Callable[[Sequence[Trial]], Sequence[Callable[[], object]]] | None = None,
+    jobs: int = 1,
+) -> list[Line]:
+    """Return a line of figures for every trial, training those that are missing.
+
+    Args:
+        wanted: the trials, each a named tuple of plain values.
+        train: does one; its figures must be what JSON holds. It runs in a process of its own.
+        out: the result file; finished trials stand beside it in ``NAME.runs.jsonl``.
+        prepare: gives the work that must be done before the missing trials, in any order.
+        jobs: processes, of one thread each.
+
+    Raises:
+        RuntimeError: some trials failed; the others are kept.
+    """
+    kept = out.with_suffix(".runs.jsonl")
+    trial_type = type(wanted[0])
+    done = {trial_type(**line["run"]): line for line in _lines(kept)}
+    missing = [trial for trial in wanted if trial not in done]
+    with ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        for future in as_completed([pool.submit(w) for w in (prepare(missing) if prepare else ())]):
+            future.result()
+        asked = {pool.submit(train, trial): trial for trial in missing}
+        for future in as_completed(asked):
+            trial = asked[future]
+            told = ", ".join(f"{name} {value}" for name, value in trial._asdict().items())
+            if error := future.exception():
+                # The others are not lost with it: it is told, and tried again the next time.
+                _say(f"{told}: {error}")
+                continue
+            line = done[trial] = {"run": trial._asdict(), **future.result()}
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with kept.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            _say(f"{told}: {_figures(line)}")
+    lost = [str(tuple(trial)) for trial in wanted if trial not in done]
+    if lost:
+        raise RuntimeError(f"not finished: {', '.join(lost)}; start the command again")
+    return [done[trial] for trial in wanted]
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    if path.is_file():
+        yield from map(json.loads, path.read_text().splitlines())
+
+
+def _figures(line: Line) -> str:
+    return ", ".join(
+        f"{name} {value:.2f}" for name, value in line.items() if isinstance(value, float)
+    )
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True)
