@@ -22,10 +22,13 @@ Measure a part of the system on this machine.
   diswot     rank correlation of the student search's score with accuracy; about 25 minutes of
              one core, and goes on with the students that are missing beside --json
   distill    every way of teacher-to-student training, three seeds; goes on like diswot
+  recipes    one change at a time against the published recipe, three seeds; goes on likewise
 
 The measuring code lies in benchmarks/ of the repository; run it from a checkout.
 """
-PARTS = ("sinkhorn", "augment", "train", "load", "sizes", "diswot", "distill")
+PARTS = ("sinkhorn", "augment", "train", "load", "sizes", "diswot", "distill", "recipes")
+RESUMED = ("diswot", "distill", "recipes")
+PARALLEL = ("distill", "recipes")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,16 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the rows as a JSON list")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--plot", metavar="FILE", help="draw the rows as a picture (sizes)")
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="processes (distill)")
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=1, help="processes (distill, recipes)"
+    )
     given = parser.parse_args(arguments)
     if given.plot is not None and given.part != "sizes":
         raise InputError(f"--plot draws the part sizes alone, not {given.part}; leave it out")
-    if given.part in ("diswot", "distill") and given.json is None:
+    if given.part in RESUMED and given.json is None:
         raise InputError(
             f"bench {given.part} needs --json FILE: finished students are kept beside it"
         )
-    if given.jobs < 1 or (given.jobs > 1 and given.part != "distill"):
-        raise InputError(f"--jobs is {given.jobs}; give 1, or more for the part distill alone")
+    if given.jobs < 1 or (given.jobs > 1 and given.part not in PARALLEL):
+        raise InputError(
+            f"--jobs is {given.jobs}; give 1, or more for one of: {', '.join(PARALLEL)}"
+        )
 
     from crkd.engine.files import write_json
     from crkd.engine.provenance import device_name, git_commit, pick_device, versions
@@ -55,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wants["diswot"] = given.json and Path(given.json)
     if given.part == "distill":
         measured = module.rows(Path(given.json), jobs=given.jobs)
+    elif given.part == "recipes":
+        measured = module.rows(Path(given.json), device.type, jobs=given.jobs)
     else:
         measured = module.rows(wants[given.part]) if given.part in wants else module.rows()
     origin = {"device": device_name(device), "versions": versions(), "commit": git_commit()}

@@ -157,6 +157,8 @@ class PretrainConfig:
     label_smoothing: Annotated[float, Range(0.0, 0.9)] = 0.0
     distillation: tuple[TermConfig, ...] = ()
     """Terms that need no teacher, beside the cross-entropy."""
+    unlabelled: bool = False
+    """Whether the unlabelled images join, for terms that need no label such as contrastive."""
     supervised_weight: NonNegative | None = None
     """Factor of the cross-entropy; None is the terms' own, 1 without terms."""
 
@@ -205,7 +207,7 @@ class DiscoverConfig:
 
     method: Literal["swapped", "frost"] = "swapped"
     """Swapped prediction with balanced pseudo-labels, or the recipe of FRoST, a baseline of further
-    steps, which takes nothing of assignment, heads and distillation from here."""
+    steps, which takes nothing of assignment, heads, average and distillation from here."""
     epochs: Count = 500
     batch_size: Annotated[int, Range(2)] = 512
     """Labelled and unlabelled images together."""
@@ -224,6 +226,9 @@ class DiscoverConfig:
     assignment: AssignmentConfig = AssignmentConfig()
     distillation: tuple[TermConfig, ...] = (TermConfig(),)
     """Distillation terms; an empty list is UNO."""
+    average: Annotated[float, Range(0.0, 0.99999)] = 0.0
+    """Share of a running average of the student's weights that a step keeps; the average answers
+    when the run ends. 0: the last weights answer."""
     stored_epochs: CountOrZero = 0
     """Passes whose views come again and whose teacher's labels are stored once; 0 asks the teacher
     in every step."""

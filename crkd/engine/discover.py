@@ -96,7 +96,7 @@ def discover(
         seconds = loop.train(resume=resume)
         finish_run(
             run,
-            student,
+            task.answering(),
             data,
             config,
             device,

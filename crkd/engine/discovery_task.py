@@ -12,6 +12,7 @@ from crkd.config.schema import Config
 from crkd.core.types import Batch, HeadOutputs
 from crkd.data.augment.self_mix import self_mix
 from crkd.engine.assigner import Assigner
+from crkd.engine.averaged import AveragedNetwork
 from crkd.engine.precision import autocast
 from crkd.engine.replay import FeatureReplay, classified
 from crkd.engine.teacher import LiveTeacher, Teacher
@@ -31,6 +32,7 @@ class DiscoveryModules(nn.Module):
         assigner: pseudo-labels of the novel heads.
         over_assigner: the same of the over-clustering heads, if there are any.
         replay: features of known classes whose images are gone.
+        averaged: running average of the student; None without one.
     """
 
     head_loss: Tensor
@@ -43,9 +45,11 @@ class DiscoveryModules(nn.Module):
         assigner: Assigner,
         over_assigner: Assigner | None,
         replay: FeatureReplay | None,
+        averaged: AveragedNetwork | None,
     ) -> None:
         super().__init__()
         self.replay = replay
+        self.averaged = averaged
         self.network = network
         self.terms = terms
         self.assigner = assigner
@@ -100,7 +104,9 @@ class DiscoveryTask:
         assert network.novel_heads is not None
         assigner = Assigner(network.novel_heads, self.settings.assignment, device)
         over = self._over_assigner(network, device)
-        self.modules = DiscoveryModules(network, terms, assigner, over, replay).to(device)
+        decay = self.settings.average
+        averaged = AveragedNetwork(network, decay) if decay else None
+        self.modules = DiscoveryModules(network, terms, assigner, over, replay, averaged).to(device)
         self._maps = "feature_maps" in terms.needs
         # A teacher whose output is used on unlabelled rows alone need not see the others.
         self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
@@ -211,8 +217,15 @@ class DiscoveryTask:
         )
 
     def after_step(self) -> None:
-        """Bring the prototypes back to unit length."""
+        """Bring the prototypes back to unit length, and the average up to date."""
         self.modules.network.normalise_prototypes()
+        if self.modules.averaged is not None:
+            self.modules.averaged.update(self.modules.network)
+
+    def answering(self) -> Network:
+        """Return the network that answers once training is over."""
+        averaged = self.modules.averaged
+        return self.modules.network if averaged is None else averaged.network
 
     def start_epoch(self, epoch: int) -> None:
         """Begin the sum by which a head is chosen anew, as UNO does."""

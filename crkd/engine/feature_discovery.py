@@ -146,7 +146,7 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
         seconds = loop.train(resume=resumed)
         info.chosen_head = task.chosen_head()
         info.seconds = round(seconds, 1)
-        _finish(run, info, student, features, config)
+        _finish(run, info, task.answering(), features, config)
     return run
 
 

@@ -122,6 +122,10 @@ class FrostTask:
         """Bring the prototypes back to unit length."""
         self.modules.network.normalise_prototypes()
 
+    def answering(self) -> Network:
+        """Return the network that answers once training is over."""
+        return self.modules.network
+
     def start_epoch(self, epoch: int) -> None:
         """Raise the weights: exp(-5 (1 - t)^2), as in AutoNovel."""
         t = min(1.0, epoch / max(1.0, RAMP_SHARE * self.config.discover.epochs))

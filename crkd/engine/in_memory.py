@@ -17,7 +17,7 @@ from crkd.engine.discover import student_of
 from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.pretrain import network_for
 from crkd.engine.step import TrainingStep
-from crkd.engine.supervised_task import SupervisedTask
+from crkd.engine.supervised_task import SupervisedTask, wants_unlabelled
 from crkd.engine.task import Task
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.features import FeatureBackbone
@@ -51,7 +51,7 @@ class Material:
         return Feed(
             self.labelled,
             self.labels,
-            None,
+            self.unlabelled if wants_unlabelled(config) else None,
             batch_size=config.pretrain.batch_size,
             views=self.pretraining,
             seed=config.seed,
@@ -99,7 +99,7 @@ def stage2(
     task = DiscoveryTask(student, teacher, config, device, num_known=architecture.num_known)
     feed = material.discovery_feed(config)
     train(task, feed, config.discover.optimiser, config.discover.epochs, device, say)
-    return student.eval(), task.chosen_head()
+    return task.answering().eval(), task.chosen_head()
 
 
 def train(

@@ -14,10 +14,12 @@ from crkd.engine.loop import Loop
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo
 from crkd.engine.setup import RunData, prepare, split_entry
-from crkd.engine.supervised_task import SupervisedTask
+from crkd.engine.supervised_task import SupervisedTask, wants_unlabelled
 from crkd.engine.views import pretraining_views
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
+
+SAW_ALL = "stage 1 saw the unlabelled images too, without labels"
 
 
 def architecture_of(
@@ -55,7 +57,8 @@ class SupervisedTraining:
 
     Args:
         config: the configuration of the run.
-        data: its known training images are what the network learns.
+        data: its known training images are what the network learns; the unlabelled ones join where
+            the configuration says so.
         device: where it computes.
 
     Raises:
@@ -72,7 +75,7 @@ class SupervisedTraining:
         self._feed = Feed(
             data.store(data.parts.known_train),
             data.parts.known_train.labels,
-            None,
+            data.store(data.parts.novel_train) if wants_unlabelled(config) else None,
             batch_size=config.pretrain.batch_size,
             views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
             seed=config.seed,
@@ -125,7 +128,7 @@ def pretrain(
         chosen_head=None,
         seed=config.seed,
         provenance={},
-        notes=data.notes,
+        notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabelled else [])],
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from crkd.config.schema import Config
+from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.engine.precision import autocast
 from crkd.engine.terms import Terms, context_of, supervised_weight
 from crkd.losses.supervised import cross_entropy
-from crkd.losses.term import DistillationInputs
+from crkd.losses.term import TERMS, DistillationInputs
 from crkd.models.network import Network
 
 
@@ -64,11 +65,11 @@ class SupervisedTask:
         """Return the weighted sum, and the training accuracy and each term for the log."""
         with autocast(self.config.loop.precision, self.device):
             outputs = self._forward(batch.views, share=batch.share)
-        supervised = cross_entropy(
-            outputs.known_logits, batch.labels, label_smoothing=self.settings.label_smoothing
-        )
+        logits = outputs.known_logits[:, : batch.num_labelled]
+        labels = batch.labels[: batch.num_labelled]
+        supervised = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
         loss = self._weight * supervised
-        right = (outputs.known_logits.detach().argmax(-1) == batch.labels).float().mean()
+        right = (logits.detach().argmax(-1) == labels).float().mean()
         named = {"train_acc": right}
         if len(self.modules.terms):
             inputs = DistillationInputs(outputs, None, batch.labels, batch.num_labelled)
@@ -92,3 +93,18 @@ class SupervisedTask:
     def remark(self, means: Mapping[str, float]) -> str | None:
         """Nothing in these figures needs a word."""
         return None
+
+
+def wants_unlabelled(config: Config) -> bool:
+    """Return whether the unlabelled samples join stage 1.
+
+    Raises:
+        InputError: they should, but no term looks at them.
+    """
+    settings = config.pretrain
+    if settings.unlabelled and all(TERMS.get(term.name).needs for term in settings.distillation):
+        raise InputError(
+            "pretrain.unlabelled is true, but no loss of stage 1 looks at unlabelled images; add "
+            "pretrain.distillation: [{name: contrastive}], or set it to false"
+        )
+    return settings.unlabelled

@@ -117,6 +117,29 @@ def test_scrambled_hidden_labels_change_no_stage1_weight(
     assert same(weights(RunFolder(stage1)), weights(scrambled))
 
 
+ALL_IMAGES = ("pretrain.num_views=2", *with_term("pretrain", "contrastive"))
+
+
+def test_scrambled_hidden_labels_change_no_stage1_that_sees_all_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config("pretrain.unlabelled=true", *ALL_IMAGES)
+    honest = pretrain(config, tmp_path / "honest")
+    known_alone = pretrain(small_config(*ALL_IMAGES), tmp_path / "known")
+    scramble_hidden_labels(monkeypatch)
+    scrambled = pretrain(config, tmp_path / "scrambled")
+    assert same(weights(honest), weights(scrambled))
+    assert not same(weights(honest), weights(known_alone))
+    assert any("stage 1 saw the unlabelled images" in n for n in honest.read_info().notes)
+    assert known_alone.read_info().notes == []
+
+
+def test_unlabelled_images_in_stage_1_need_a_loss_that_looks_at_them(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"add pretrain\.distillation"):
+        pretrain(small_config("pretrain.unlabelled=true"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_more_or_fewer_novel_classes_than_there_are(stage1: Path, tmp_path: Path) -> None:
     run = discover(small_config("discover.num_novel=7"), tmp_path / "seven", stage1)
     assert run.read_info().num_novel == 7
@@ -158,6 +181,7 @@ def test_changed_stage1_weights_are_noticed(stage1: Path, tmp_path: Path) -> Non
         "discover.assignment.num_iters=20",
         "discover.assignment.epsilon=0.2",
         "discover.labelled_share=0.25",
+        "discover.average=0.5",
         "discover.distillation=[]",
         "discover.distillation=[{weight: 0.1, options: {form: kl}}]",
         "discover.large={recipe: digits, options: {rotation: 5}}",

@@ -98,7 +98,8 @@ ASSIGNMENTS = {
 @pytest.mark.parametrize("assignment", ASSIGNMENTS.values(), ids=ASSIGNMENTS)
 def test_a_discovery_step_looks_at_nothing(assignment: str) -> None:
     wanted = [f"discover.assignment={assignment}", CIFAR_VIEWS, PHOTO_VIEWS]
-    watched(loop_of(tiny(*wanted, "discover.num_small=1", "model.overclustering=2")))
+    more = ("discover.num_small=1", "model.overclustering=2", "discover.average=0.9")
+    watched(loop_of(tiny(*wanted, *more)))
 
 
 @pytest.mark.parametrize("name", terms_for("discover"))

@@ -49,6 +49,7 @@ def test_recorded_and_eager_steps_agree(optimiser: str) -> None:
         f"discover.optimiser={{name: {optimiser}, lr: 0.02, warmup_epochs: 1}}",
         "discover.batch_size=240",
         "model.overclustering=2",
+        "discover.average=0.9",
     )
     eager, replayed = loop_of(config), loop_of(config)
     recorder = recorded(replayed)

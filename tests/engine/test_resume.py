@@ -48,9 +48,12 @@ def test_resume_identical_discover(tmp_path: Path, stage1: Path) -> None:
     assert straight.read_metrics() == resumed.read_metrics()
 
 
-def test_resume_identical_with_a_queue_that_starts_late(tmp_path: Path, stage1: Path) -> None:
+def test_resume_identical_with_an_average_and_a_queue_that_starts_late(
+    tmp_path: Path, stage1: Path
+) -> None:
     config = small_config(
         "discover.epochs=2",
+        "discover.average=0.9",
         "discover.assignment={queue: 64, queue_start_epoch: 1, prior: estimated}",
     )
     straight = discover(config, tmp_path / "straight", stage1)

@@ -1,0 +1,226 @@
+"""What raises discovery at the same budget: one change at a time against the published recipe.
+
+Every recipe is trained with the same three seeds, and its gain is the mean over seeds of the
+difference to the published recipe with the same seed; a gain counts when it exceeds the spread of
+these differences. A CPU takes ten known and ten novel classes of CIFAR-100 shrunk to 16 px, a
+ResNet-8 and bfloat16; a GPU takes the published table's setting with 100 + 100 epochs. No figure
+here takes part in training: recipes are compared after the last epoch, as a person would read
+them.
+
+Finished runs are lines of a file beside the output; stage-1 runs are kept as run folders and
+shared by all recipes that start alike.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.campaign import finished
+from benchmarks.rows import row
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.engine.discover import discover
+from crkd.engine.pretrain import pretrain
+from crkd.engine.run import RunFolder
+
+SEEDS = (0, 1, 2)
+PUBLISHED = "published"
+STAGES = Path("runs") / "bench-recipes"
+SIZES = {
+    "cpu": (
+        "cifar100-10-10",
+        ("data.image_size=16", "loop.precision=bfloat16", "pretrain.epochs=30"),
+    ),
+    "cuda": (
+        "cifar100",
+        ("split=50-50", "pretrain.epochs=100", "discover.epochs=100", "loop.step=auto"),
+    ),
+}
+"""Device to the configuration and what differs from it."""
+
+CONTRAST = "{name: contrastive, weight: 1.0}"
+RELATIONS = "{name: class_relation, weight: 0.1}"
+STAGE1 = {
+    "plain": (),
+    "two views": ("pretrain.num_views=2",),
+    "smoothed": ("pretrain.label_smoothing=0.1",),
+    "strong views": ("pretrain.num_views=2", "pretrain.view={recipe: large}"),
+    "self-supervised": (
+        "pretrain.num_views=2",
+        "pretrain.unlabelled=true",
+        f"pretrain.distillation=[{CONTRAST}]",
+    ),
+}
+"""Ways to train stage 1, by name."""
+
+
+class Recipe(NamedTuple):
+    """What differs from the published recipe.
+
+    Attributes:
+        stage1: a key of ``STAGE1``.
+        settings: of stage 2.
+    """
+
+    stage1: str = "plain"
+    settings: tuple[str, ...] = ()
+
+
+RECIPES = {
+    PUBLISHED: Recipe(),
+    "no distillation": Recipe(settings=("discover.distillation=[]",)),
+    "class relations x 3": Recipe(
+        settings=("discover.distillation=[{name: class_relation, weight: 0.3}]",)
+    ),
+    "class relations, weight detached": Recipe(
+        settings=("discover.distillation=[{weight: 0.1, options: {detach_weight: true}}]",)
+    ),
+    "and mlld": Recipe(
+        settings=(f"discover.distillation=[{RELATIONS}, {{name: mlld, weight: 0.1}}]",)
+    ),
+    "and contrastive": Recipe(
+        settings=(f"discover.distillation=[{RELATIONS}, {{name: contrastive, weight: 0.3}}]",)
+    ),
+    "averaged student": Recipe(settings=("discover.average=0.99",)),
+    "over-clustering x 3": Recipe(settings=("model.overclustering=3",)),
+    "epsilon 0.03": Recipe(settings=("discover.assignment.epsilon=0.03",)),
+    "epsilon 0.1": Recipe(settings=("discover.assignment.epsilon=0.1",)),
+    "feature queue": Recipe(settings=("discover.assignment.queue=1024",)),
+    "learning rate / 2": Recipe(settings=("discover.optimiser.lr=0.1",)),
+    "backbone slower": Recipe(settings=("discover.optimiser.backbone_factor=0.3",)),
+    "stage 1: two views": Recipe("two views"),
+    "stage 1: label smoothing": Recipe("smoothed"),
+    "stage 1: strong views": Recipe("strong views"),
+    "stage 1: self-supervision": Recipe("self-supervised"),
+}
+"""By name, in the order of the table."""
+
+FIGURES = {
+    "novel": ("task_aware", "train", "novel"),
+    "test_all": ("joint_hungarian", "test", "all"),
+    "test_known": ("joint_hungarian", "test", "known"),
+    "test_novel": ("joint_hungarian", "test", "novel"),
+}
+"""Of every run: protocol, part, group."""
+
+
+class Run(NamedTuple):
+    """One discovery.
+
+    Attributes:
+        recipe: a key of ``RECIPES``.
+        seed: of everything drawn.
+        device: "cpu" or "cuda".
+    """
+
+    recipe: str
+    seed: int
+    device: str
+
+    @property
+    def stage1(self) -> Path:
+        """Where its stage-1 run lies."""
+        name = RECIPES[self.recipe].stage1.replace(" ", "-")
+        return STAGES / f"{self.device}-{name}-seed{self.seed}"
+
+
+def rows(
+    out: Path, device: str, *, jobs: int = 1, recipes: Sequence[str] = tuple(RECIPES)
+) -> list[dict[str, Any]]:
+    """Return mean, spread and gain of every recipe.
+
+    Args:
+        out: the result file; finished runs stand beside it in ``NAME.runs.jsonl``.
+        device: "cpu" or "cuda".
+        jobs: processes, of one thread each.
+        recipes: which ones; the published recipe among them.
+    """
+    wanted = [Run(name, seed, device) for name in recipes for seed in SEEDS]
+    return _rows(finished(wanted, train, out, prepare=_first_stages, jobs=jobs))
+
+
+def _first_stages(missing: Sequence[Run]) -> list[Callable[[], None]]:
+    """Return the trainings of stage 1 that missing runs start from."""
+    first = {run.stage1: run for run in missing if not _is_complete(run.stage1)}
+    return [partial(train_stage1, run) for run in first.values()]
+
+
+def train_stage1(run: Run) -> None:
+    """Train the stage 1 of a run, anew where an earlier try did not finish."""
+    shutil.rmtree(run.stage1, ignore_errors=True)
+    pretrain(_config(run), run.stage1)
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Discover and return the figures, in percent."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = discover(_config(run), Path(folder) / "run", run.stage1)
+        metrics, info = found.read_metrics(), found.read_info()
+        return {
+            **{
+                name: 100 * metrics[protocol][part][group]["acc"]
+                for name, (protocol, part, group) in FIGURES.items()
+            },
+            "kmeans": 100
+            * metrics["baselines"]["kmeans_features"]["task_aware"]["train"]["novel"]["acc"],
+            "seconds": info.seconds,
+            "commit": info.provenance["commit"],
+        }
+
+
+def _config(run: Run) -> Config:
+    name, size = SIZES[run.device]
+    recipe = RECIPES[run.recipe]
+    settings = [*size, *STAGE1[recipe.stage1], *recipe.settings, "evaluation.kmeans_restarts=3"]
+    return load_config(name, settings, {"device": run.device, "seed": run.seed})
+
+
+def _is_complete(folder: Path) -> bool:
+    if not (folder / "run.json").is_file():
+        return False
+    return RunFolder(folder).read_info().status == "complete"
+
+
+def _rows(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    figures: dict[str, dict[int, dict[str, float]]] = {}
+    for line in lines:
+        run = Run(**line["run"])
+        figures.setdefault(run.recipe, {})[run.seed] = line
+    base = figures[PUBLISHED]
+    made = []
+    for name, by_seed in figures.items():
+        mean, spread, gain, gain_spread = {}, {}, {}, {}
+        for key in FIGURES:
+            values = [by_seed[seed][key] for seed in SEEDS]
+            gains = [by_seed[seed][key] - base[seed][key] for seed in SEEDS]
+            mean[key], spread[key] = statistics.fmean(values), statistics.stdev(values)
+            gain[key], gain_spread[key] = statistics.fmean(gains), statistics.stdev(gains)
+        baseline = (
+            None if name == PUBLISHED else statistics.fmean(s["novel"] for s in base.values())
+        )
+        made.append(
+            {
+                **_row(name, mean["novel"], baseline),
+                "seeds": len(SEEDS),
+                **{
+                    title: {key: round(value, 2) for key, value in each.items()}
+                    for title, each in (
+                        ("mean", mean),
+                        ("spread", spread),
+                        ("gain", gain),
+                        ("gain_spread", gain_spread),
+                    )
+                },
+            }
+        )
+    kmeans = statistics.fmean(s["kmeans"] for s in base.values())
+    return [_row("k-means on stage-1 features", kmeans), *made]
+
+
+_row = partial(row, "recipes", "% novel, training images, task-aware", complete=False)

@@ -1,0 +1,99 @@
+"""Self-supervision: two views of one image are told from all other images of the batch.
+
+Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR),
+ICML 2020, eq. 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+from crkd.losses.precision import full, log_softmax
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+
+
+def contrast(directions: Tensor, temperature: float) -> Tensor:
+    """Return the mean cross-entropy of finding the other views of one's own image.
+
+    With z of unit length and (v, n) running over views and samples::
+
+        loss = -1 / (V (V - 1) N) sum_{v,n} sum_{u != v} log
+               exp(<z_vn, z_un> / T) / sum_{(w,m) != (v,n)} exp(<z_vn, z_wm> / T)
+
+    Args:
+        directions: ``(V, N, P)``, of any length above 0.
+        temperature: T.
+
+    Returns:
+        Scalar in nats, at least 0; 0, and differentiable, without any sample.
+    """
+    views, samples, _ = directions.shape
+    unit = F.normalize(full(directions), dim=-1).flatten(0, 1)
+    row = torch.arange(views * samples, device=unit.device)
+    itself = row.unsqueeze(1) == row
+    same_image = row.unsqueeze(1) % max(samples, 1) == row % max(samples, 1)
+    log_p = log_softmax((unit @ unit.T / temperature).masked_fill(itself, -math.inf))
+    found = torch.where(same_image & ~itself, log_p, 0.0).sum()
+    return -found / max(views * (views - 1) * samples, 1)
+
+
+@TERMS.register("contrastive")
+class Contrastive(DistillationTerm):
+    """SimCLR on the features, through a projector of its own; needs neither label nor teacher.
+
+    In stage 1 it may see the unlabelled images too (``pretrain.unlabelled``). The published
+    projector is followed: one hidden layer as wide as the features, 128 outputs, cosine.
+
+    Args:
+        num_features: length D of the feature vector.
+        temperature: T, above 0; 0.5 is best on CIFAR-10 in the paper (appendix B.9), smaller ones
+            suit more classes.
+        projection: length P of the projected features.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    stages: ClassVar[frozenset[str]] = frozenset({"pretrain", "discover"})
+    needs: frozenset[str] = frozenset()
+
+    def __init__(
+        self, num_features: int, *, temperature: float = 0.2, projection: int = 128
+    ) -> None:
+        super().__init__()
+        if not 0 < temperature < math.inf:
+            raise InputError(
+                f"contrastive: temperature is {temperature}; it must be finite and above 0"
+            )
+        if projection < 1:
+            raise InputError(f"contrastive: projection is {projection}; it must be at least 1")
+        self.temperature = temperature
+        self.projector = nn.Sequential(
+            nn.Linear(num_features, num_features), nn.ReLU(), nn.Linear(num_features, projection)
+        )
+
+    @classmethod
+    def from_context(cls, context: TermContext, **options: Any) -> Contrastive:
+        """Make the term for a network."""
+        return cls(context.student_features, **options)
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the raw loss over all large views and rows.
+
+        Raises:
+            InputError: there is one view alone.
+        """
+        features = inputs.student.features
+        if len(features) < 2:
+            raise InputError(
+                "contrastive compares two views of an image, and each image has 1; set "
+                "pretrain.num_views to 2"
+            )
+        dtype = next(self.projector.parameters()).dtype
+        return contrast(self.projector(features.to(dtype)), self.temperature)
