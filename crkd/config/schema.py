@@ -216,6 +216,9 @@ class DiscoverConfig:
     num_novel: Literal["auto"] | Count | None = None
     """Number of novel classes; auto estimates it from the images, None takes the split's own number
     (and says so)."""
+    prototypes: Literal["random", "kmeans"] = "random"
+    """Where the novel prototypes begin: at random, or at k-means clusters of the features that the
+    earlier network gives the unlabelled images."""
     optimiser: OptimiserConfig = OptimiserConfig()
     num_large: Annotated[int, Range(2)] = 2
     """Large views of each image; the pseudo-labels come from these."""

@@ -11,9 +11,11 @@ from crkd.data.feed import Feed
 from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.finish import finish_run
 from crkd.engine.frost_task import FrostTask
+from crkd.engine.inference import answer_part
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.loop import Loop
 from crkd.engine.progress import console
+from crkd.engine.prototypes import prototypes_from_clusters
 from crkd.engine.provenance import pick_device
 from crkd.engine.replay import FeatureReplay, replayed_samples
 from crkd.engine.run import RunFolder, RunInfo
@@ -50,6 +52,9 @@ def discover(
     start = starting_point(config, parent, device, download=download)
     data, architecture = start.data, start.architecture
     student = student_of(config, architecture, start.teacher, device)
+    if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
+        seen = answer_part(student, data.parts.novel_train, data, config, device).features
+        prototypes_from_clusters(student, seen, seed=config.seed)
     wanted = config.discover.statistics
     # Statistics of new images alone would move the features of old ones, which no loss sees.
     student.backbone.keeps_statistics = wanted == "kept" or (

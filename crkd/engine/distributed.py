@@ -100,6 +100,12 @@ def by_the_first(work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str,
     return alone
 
 
+def as_the_first(values: torch.Tensor) -> None:
+    """Overwrite a tensor with the first process's, where rounding may have made them differ."""
+    if processes()[1] > 1:
+        dist.broadcast(values, 0)
+
+
 def synchronise_backbones(modules: nn.Module, device: torch.device) -> None:
     """Let batch norm see all processes' rows; heads and terms see the whole batch anyway."""
     if processes()[1] == 1:

@@ -24,6 +24,7 @@ from crkd.engine.in_memory import stage1
 from crkd.engine.lifecycle import begin_run, running
 from crkd.engine.loop import Loop
 from crkd.engine.pretrain import architecture_of
+from crkd.engine.prototypes import prototypes_from_clusters
 from crkd.engine.provenance import pick_device
 from crkd.engine.run import RunFolder, RunInfo, utc_now
 from crkd.engine.setup import RunData, num_novel_classes, split_entry
@@ -133,6 +134,9 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
         known = dataclasses.replace(architecture, num_novel=0)
         teacher = stage1(material, known, config, device, lambda line: None)
         student = student_of(config, architecture, teacher, device)
+        if config.discover.prototypes == "kmeans":
+            seen = answer_vectors(teacher, features.of(data.parts.novel_train)).features
+            prototypes_from_clusters(student, seen, seed=config.seed)
         task = DiscoveryTask(student, teacher, config, device, num_known=data.num_known)
         loop = Loop(
             task,

@@ -165,9 +165,33 @@ class NovelHeads(PrototypeModule):
 
     def projections(self, features: Tensor) -> Tensor:
         """Return ``(H, B, P)`` projected features, not normalised, of ``(B, D)`` features."""
-        wide = F.relu(self.norm(self.hidden(features)))
-        per_head = wide.view(len(wide), self.num_heads, -1).transpose(0, 1)
+        return self._projected(self.norm(self.hidden(features)))
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        per_head = F.relu(hidden).view(len(hidden), self.num_heads, -1).transpose(0, 1)
         return torch.baddbmm(self.projection_bias.unsqueeze(1), per_head, self.projection_weight.mT)
+
+    @torch.no_grad()
+    def point_at(self, features: Tensor, clusters: Tensor) -> None:
+        """Turn every prototype towards the projections of one cluster of samples.
+
+        Projections share a large common part, which tells no cluster from another: it is taken
+        out. The prototype of a cluster without a sample stays where it is.
+
+        Args:
+            features: ``(N, D)``; batch norm sees them together, as in training.
+            clusters: ``(H, N)`` int64 in ``[0, M)``, one clustering a head.
+        """
+        norm = self.norm
+        hidden = F.batch_norm(
+            self.hidden(features), None, None, norm.weight, norm.bias, training=True, eps=norm.eps
+        )
+        unit = F.normalize(self._projected(hidden), dim=-1)
+        members = F.one_hot(clusters, self.prototypes.shape[1]).to(unit.dtype)
+        centres = members.mT @ (unit - unit.mean(dim=1, keepdim=True))
+        filled = members.sum(dim=1).unsqueeze(-1) > 0
+        self.prototypes.copy_(torch.where(filled, centres, self.prototypes))
+        self.normalise_prototypes()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return ``(H, B, M)`` logits of ``(B, D)`` features."""

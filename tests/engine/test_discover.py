@@ -82,6 +82,13 @@ def test_same_seed_same_weights(finished: RunFolder, stage1: Path, tmp_path: Pat
     assert same(weights(finished), weights(again))
 
 
+def test_prototypes_of_clusters_are_another_start(
+    finished: RunFolder, stage1: Path, tmp_path: Path
+) -> None:
+    run = discover(small_config("discover.prototypes=kmeans"), tmp_path / "kmeans", stage1)
+    assert not same(weights(finished), weights(run))
+
+
 def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
     other = discover(small_config(seed=1), tmp_path / "other", stage1)
     assert not same(weights(finished), weights(other))
@@ -94,8 +101,9 @@ def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path:
         ("model.overclustering=2", "discover.distillation=[]"),
         ("data.validation_fraction=0.1", "discover.num_small=1"),
         ("discover.assignment.prior=estimated", "discover.assignment.queue=64"),
+        ("discover.prototypes=kmeans", "model.overclustering=2"),
     ],
-    ids=["default", "overclustering", "validation and small views", "prior and queue"],
+    ids=["default", "overclustering", "validation and small views", "prior and queue", "k-means"],
 )
 def test_scrambled_hidden_labels_change_no_weight(
     settings: tuple[str, ...], stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

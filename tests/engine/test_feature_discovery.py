@@ -65,6 +65,13 @@ def test_clouds_far_apart_are_recovered_exactly(run: Path):
     assert table.of("test").sum() == KNOWN * EACH // 10
 
 
+def test_prototypes_of_clusters_know_far_clouds_before_training(files: list[str], tmp_path: Path):
+    settings = ("discover.prototypes=kmeans", "features.min_steps=1", "discover.epochs=1")
+    short = config_of(files, *settings, "discover.optimiser.lr=1e-6")
+    run = discover_features(short, tmp_path / "out")
+    assert run.read_metrics()["task_aware"]["train"]["novel"]["acc"] == 1.0
+
+
 def test_an_opened_run_answers_as_its_predictions_say(run: Path):
     opened = open_run(run, CPU)
     assert opened.architecture.backbone == "features"

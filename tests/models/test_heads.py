@@ -169,3 +169,20 @@ def test_cosines_stay_in_float32_under_bfloat16_autocast():
 def test_counts_out_of_range_are_named(make, named: str):
     with pytest.raises(InputError, match=named):
         make()
+
+
+def test_prototypes_point_at_clusters():
+    generator = torch.Generator().manual_seed(0)
+    centres = 3 * torch.randn(3, 12, generator=generator)
+    truth = torch.arange(90) % 3
+    features = 5 + centres[truth] + 0.1 * torch.randn(90, 12, generator=generator)
+    with seeded(0):
+        heads = NovelHeads(12, 4, 2, hidden=32, projection=16)
+    running, last = heads.norm.running_mean.clone(), heads.prototypes.detach()[:, 3].clone()
+    heads.point_at(features, torch.stack([truth, (truth + 1) % 3]))
+    torch.testing.assert_close(heads.prototypes.norm(dim=-1), torch.ones(2, 4))
+    torch.testing.assert_close(heads.norm.running_mean, running)
+    torch.testing.assert_close(heads.prototypes.detach()[:, 3], last)
+    answers = heads(features)[..., :3].argmax(-1)
+    assert torch.equal(answers[0], truth)
+    assert torch.equal(answers[1], (truth + 1) % 3)
