@@ -41,7 +41,7 @@ def row_error(result: Tensor, wanted: Tensor) -> float:
 
 def stress_cases(n: int, m: int) -> dict[str, Tensor]:
     """Return scores ``(2, N, M)`` on the GPU that break careless solvers, by what is odd."""
-    dead, far, wins, twins, empty = (randn(2, n, m) for _ in range(5))
+    dead, far, wins, twins, empty, faint = (randn(2, n, m) for _ in range(6))
     dead[:, :, m // 2] = -60
     far[:, n // 3] -= 80
     wins = wins * 0.1
@@ -49,6 +49,9 @@ def stress_cases(n: int, m: int) -> dict[str, Tensor]:
     twins[:, 1::2] = twins[:, : 2 * (n // 2) : 2]
     twins[..., 1] = twins[..., 0]
     empty[:, 5] = -torch.inf
+    # Row sums down to where numbers become subnormal and beyond.
+    faint = 0.05 * faint
+    faint[:, n // 8 :] -= torch.linspace(2, 8, n - n // 8, device="cuda")[:, None]
     return {
         "times 6": randn(2, n, m) * 6,
         "dead prototype": dead,
@@ -56,6 +59,7 @@ def stress_cases(n: int, m: int) -> dict[str, Tensor]:
         "one row wins": wins,
         "duplicates": twins,
         "empty row": empty,
+        "ever fainter rows": faint,
     }
 
 

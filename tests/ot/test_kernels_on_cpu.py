@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable
 from types import ModuleType
 
@@ -201,6 +202,27 @@ def test_any_finite_score_is_safe(size: float, kernels_on_cpu: ModuleType) -> No
         kernels_on_cpu.streaming(scores, plans.Streaming(1, 1, 2, 2), epsilon=0.05, num_iters=3),
     ):
         torch.testing.assert_close(result.sum(-1), torch.ones(1, 20))
+
+
+def test_rows_at_the_edge_of_the_number_range(
+    kernels_on_cpu: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    """Row sums that a GPU takes for zero when it inverts them, yet not when it adds them up."""
+    n, m = 48, 20
+    scores = torch.randn(1, n, m, generator=torch.Generator().manual_seed(0)) * 0.05
+    # Logarithms of the row sums to base 2 from about -146 to -57, two apart.
+    depth = torch.linspace(60, 150, n - 2)
+    scores[0, 2:] -= (depth * 0.05 * math.log(2))[:, None]
+    expected = float64_loop(scores, 0.05, 4)
+    layout = plans.resident_layout(n, m, cluster=2, warps=1, lanes=8)
+    result = kernels_on_cpu.resident(scores, layout, epsilon=0.05, num_iters=4)
+    assert row_error(result, expected) <= 2e-4
+    result = kernels_on_cpu.streaming(
+        scores, plans.Streaming(1, 1, 2, 2), epsilon=0.05, num_iters=4
+    )
+    assert row_error(result, expected) <= 2e-4
 
 
 @pytest.mark.parametrize("split", [False, True])

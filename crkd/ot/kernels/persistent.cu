@@ -108,7 +108,8 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         return 1.0f;
 #endif
     };
-    // One value of each warp of the team, exchanged through two slots in turn.
+    // What the warps of a team tell each other goes through two slots in turn. Every warp keeps to
+    // its own BATCH places of a slot: teams wait for each other nowhere in between.
     int parity = 0;
     auto next_slot = [&] {
         parity ^= 1;
@@ -132,10 +133,10 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
             top = fmaxf(top, __shfl_xor_sync(ALL_LANES, top, offset));
 #if TEAM > 1
         float* const slot = next_slot();
-        if (lane == 0) slot[warp] = top;
+        if (lane == 0) slot[warp * BATCH] = top;
         team_barrier(1 + team, 32 * TEAM);
 #pragma unroll
-        for (int w = 0; w < TEAM; w++) top = fmaxf(top, slot[team * TEAM + w]);
+        for (int w = 0; w < TEAM; w++) top = fmaxf(top, slot[(team * TEAM + w) * BATCH]);
 #endif
         top = finite_shift(top);
 #pragma unroll

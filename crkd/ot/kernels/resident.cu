@@ -243,7 +243,8 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                 for (int i = 0; i < BATCH; i++) sums[i] = fmaf(entry(start + i, k), factor, sums[i]);
             }
             const float mine = sum_over_lanes<BATCH, LC>(sums, lane);
-            const float mine_inverse = mine == 0.0f ? 0.0f : reciprocal(mine);
+            // 0 asks for the rebuild below; a subnormal sum has no reciprocal either.
+            const float mine_inverse = mine < LOWEST_ROW ? 0.0f : reciprocal(mine);
             suspicious |= mine < LOWEST_ROW && has_row(start + (lane & (BATCH - 1)));
 #pragma unroll
             for (int i = 0; i < BATCH; i++)
@@ -256,8 +257,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                 float old = 0.0f;
 #pragma unroll
                 for (int t = 0; t < TR; t++) old = t == step ? inverse[t] : old;
-                const bool redo =
-                    has_row(step) && (rebuild || old == 0.0f || old > 1.0f / LOWEST_ROW);
+                const bool redo = has_row(step) && (rebuild || old == 0.0f);
                 if (!__any_sync(ALL_LANES, redo)) continue;
                 const score_t* const row = row_scores(step);
                 auto exponent = [&](int k) {

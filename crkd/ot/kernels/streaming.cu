@@ -46,11 +46,14 @@ __device__ __forceinline__ void add_pair(float& largest, float& sum, float top, 
 // True for all threads of the block that arrives last of `expected`; resets the counter.
 __device__ __forceinline__ bool last_to_arrive(u32* counter, u32 expected) {
     __shared__ bool last;
-    __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) last = atomicInc(counter, expected - 1) == expected - 1;
+    if (threadIdx.x == 0) {
+        // Between the barriers a fence of one thread speaks for its block.
+        __threadfence();
+        last = atomicInc(counter, expected - 1) == expected - 1;
+        __threadfence();
+    }
     __syncthreads();
-    if (last) __threadfence();
     return last;
 }
 

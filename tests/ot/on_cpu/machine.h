@@ -1,5 +1,6 @@
 // A stand-in for primitives.cuh and the CUDA language: runs a kernel on a processor, one fiber a
-// thread. Fibers are resumed in a random order, so that a missing barrier changes results.
+// thread. Fibers are resumed in a random order and warps fall behind others by several barriers,
+// so that a missing barrier changes results. Arithmetic flushes subnormal numbers where a GPU does.
 #pragma once
 #include <ucontext.h>
 
@@ -126,9 +127,14 @@ inline void run_together(int first, int count, int block_size, int shared_bytes,
     }
     std::vector<Thread*> alive;
     for (auto& thread : threads) alive.push_back(thread.get());
-    while (!alive.empty()) {
+    // Some warps sleep for a while, as if they waited for memory: the others run ahead of them.
+    std::vector<bool> asleep(count * block_size / 32);
+    for (int turn = 0; !alive.empty(); turn++) {
+        if (turn % 8 == 0)
+            for (std::size_t w = 0; w < asleep.size(); w++) asleep[w] = random() % 2;
         std::shuffle(alive.begin(), alive.end(), random);
         for (Thread* thread : alive) {
+            if (asleep[(thread->rank * block_size + thread->index.x) / 32]) continue;
             current = thread;
             swapcontext(&scheduler, &thread->context);
         }
@@ -196,12 +202,16 @@ inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
 inline float __uint_as_float(u32 bits) { float y; std::memcpy(&y, &bits, 4); return y; }
 
-inline float exp2_fast(float x) {
-    const float y = exp2f(x);
-    return y < std::numeric_limits<float>::min() ? 0.0f : y;
+inline float flushed(float x) {
+    return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x;
 }
+inline float exp2_fast(float x) { return flushed(exp2f(x)); }
 inline float log2_fast(float x) { return log2f(x); }
-inline float reciprocal(float x) { return 1.0f / x; }
+// As in primitives.cuh, Newton step and all: a subnormal x gives NaN there, and so it does here.
+inline float reciprocal(float x) {
+    const float y = flushed(1.0f / flushed(x));
+    return fmaf(y, fmaf(-x, y, 1.0f), y);
+}
 inline float float_from_half(u16 bits) { _Float16 y; std::memcpy(&y, &bits, 2); return (float)y; }
 inline u16 half_from_float(float x) {
     const _Float16 y = (_Float16)x;
