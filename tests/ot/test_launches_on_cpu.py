@@ -128,6 +128,46 @@ def test_what_is_launched_solves_the_problem(
         assert row_error(result.reshape(-1, n, m), expected) <= tolerance
 
 
+@pytest.mark.parametrize(("n", "launches_made"), [(20, 1), (40, 4)])
+def test_marginals_of_any_strides(
+    n: int,
+    launches_made: int,
+    launched: list[str],
+    benchmark: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    """One row for all problems has stride 0, a transposed table has its rows apart."""
+    torch.manual_seed(0)
+    p, m = 3, 11
+    scores, b, a = torch.randn(p, n, m), torch.rand(1, m) + 0.1, torch.rand(n, p).T + 0.1
+    result = sinkhorn(
+        scores.as_subclass(benchmark.Posing),
+        epsilon=0.1,
+        num_iters=3,
+        class_marginal=b.as_subclass(benchmark.Posing),
+        sample_marginal=a.as_subclass(benchmark.Posing),
+    )
+    assert len(launched) == launches_made
+    b, a = b / b.sum(), a / a.sum(-1, keepdim=True)
+    assert row_error(result, float64_loop(scores, 0.1, 3, b[0], a)) <= 2e-5
+
+
+def test_only_kernels_that_wait_themselves_may_overlap(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with benchmark.machine_without_gpu(lambda *arguments: None):
+        for architecture, overlaps in ((80, False), (90, True)):
+            monkeypatch.setattr(
+                launches,
+                "device",
+                lambda index, number=architecture: plans.Device(number, 101376, 1, 84),
+            )
+            kind = launches.Kind(0, 64, 20, torch.float32, torch.float32, False, False, False)
+            config = solver.prepare(kind).kernel._config(1)
+            assert config.get("programmatic_stream_serialization", False) == overlaps
+
+
 @pytest.mark.parametrize(("granted", "cluster"), [(8, 16), (0, 8)])
 def test_a_device_that_refuses_clusters_of_16_gets_8(
     granted: int, cluster: int, benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -44,28 +44,6 @@ class Kind(NamedTuple):
     short: bool
 
 
-class Call(NamedTuple):
-    """What one solve asks for besides its scores.
-
-    Attributes:
-        num_iters: iterations, at least 1.
-        scale: log2(e) / epsilon.
-        power: power of the class step, 1 unless it is relaxed.
-        class_address: where the class marginal lies; 0 if uniform.
-        class_stride: entries from one problem's class marginal to the next.
-        sample_address: the same for the sample marginal.
-        sample_stride: likewise.
-    """
-
-    num_iters: int
-    scale: float
-    power: float = 1.0
-    class_address: int = 0
-    class_stride: int = 0
-    sample_address: int = 0
-    sample_stride: int = 0
-
-
 @functools.cache
 def device(index: int) -> plans.Device:
     """Return what the plans must know of CUDA device ``index``."""
@@ -114,7 +92,7 @@ class Kernel:
                 cluster=cluster if cluster > 1 else None,
                 block=plan.threads,
                 shmem_size=plan.shared_bytes,
-                cooperative=cooperative,
+                extras=_extras(device(kind.device).architecture, cooperative=cooperative),
             )
         )
 
@@ -135,18 +113,23 @@ def _types(kind: Kind) -> dict[str, int]:
     }
 
 
-def _config(grid: int, *, cooperative: bool, **layout: int | None) -> Any:
-    """Return a launch configuration in the words of the installed version of ``cuda.core``.
+def _extras(architecture: int, *, cooperative: bool) -> list[dict[str, bool]]:
+    """Return what a launch asks for besides its layout, in the words of several ``cuda.core``.
+
+    Successive launches overlap from compute capability 9.0 on: only there the kernels wait for
+    their predecessor themselves. A cooperative launch waits for its turn.
+    """
+    if cooperative:
+        return [{"is_cooperative": True}, {"cooperative_launch": True}]
+    return [{"programmatic_stream_serialization": True}, {}] if architecture >= 90 else [{}]
+
+
+def _config(grid: int, *, extras: list[dict[str, bool]], **layout: int | None) -> Any:
+    """Return a launch configuration with the first of ``extras`` that ``cuda.core`` knows.
 
     Raises:
         RuntimeError: all blocks shall run at once, which that version cannot ask for.
     """
-    # Successive launches overlap where that exists; a cooperative one waits for its turn.
-    extras: list[dict[str, bool]] = (
-        [{"is_cooperative": True}, {"cooperative_launch": True}]
-        if cooperative
-        else [{"programmatic_stream_serialization": True}, {}]
-    )
     for extra in extras:
         try:
             return compiler.core().LaunchConfig(grid=grid, **layout, **extra)

@@ -35,6 +35,11 @@ def solve(
         return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
     if scores.stride(2) != 1:
         scores = scores.contiguous()
+    # The kernels walk through marginals row by row; expanded or transposed ones have other strides.
+    class_marginal, sample_marginal = (
+        None if marginal is None else marginal.contiguous()
+        for marginal in (class_marginal, sample_marginal)
+    )
     relaxed, weighted = relaxation is not None, sample_marginal is not None
     kind = kind_of(scores, out_dtype, storage, relaxed=relaxed, weighted=weighted)
     run = _ready.get(kind) or prepare(kind)
