@@ -87,6 +87,7 @@ RECIPES = {
     "and contrastive": Recipe(
         settings=(f"discover.distillation=[{RELATIONS}, {{name: contrastive, weight: 0.3}}]",)
     ),
+    "prototypes from k-means": Recipe(settings=("discover.prototypes=kmeans",)),
     "averaged student": Recipe(settings=("discover.average=0.99",)),
     "over-clustering x 3": Recipe(settings=("model.overclustering=3",)),
     "epsilon 0.03": Recipe(settings=("discover.assignment.epsilon=0.03",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import weakref
 from pathlib import Path
 
 import torch
@@ -50,4 +51,8 @@ def pretraining_loop(config: Config, data: RunData, device: torch.device) -> Loo
 
 
 def _folder() -> RunFolder:
-    return RunFolder(Path(tempfile.mkdtemp(prefix="crkd-trial-")))
+    """Return a folder that goes with the last loop that holds it."""
+    place = tempfile.TemporaryDirectory(prefix="crkd-trial-")
+    run = RunFolder(Path(place.name))
+    weakref.finalize(run, place.cleanup)
+    return run
