@@ -115,6 +115,8 @@ class LoopConfig:
     """Steps between two lines of log.jsonl."""
     checkpoint_every: Positive = 10.0
     """Minutes between two saved states from which --resume goes on."""
+    keep_states: Count = 2
+    """Saved states that are kept; where the newest is damaged, --resume takes the one before."""
 
 
 @dataclass(frozen=True)

@@ -238,14 +238,20 @@ class DiscoveryTask:
         self.modules.terms.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
-        """Say so when most assignments spread their samples evenly: nothing is learnt then."""
-        if means.get("assign/stuck", 0.0) < 0.5:
-            return None
-        return (
-            "the assignment is stuck: samples are spread evenly over all novel classes; lower "
-            "discover.assignment.epsilon, raise discover.optimiser.lr, or check that the images "
-            "differ"
-        )
+        """Name an assignment from which nothing is learnt: spread evenly, or all in one class."""
+        if means.get("assign/stuck", 0.0) >= 0.5:
+            return (
+                "the assignment is stuck: samples are spread evenly over all novel classes; lower "
+                "discover.assignment.epsilon, raise discover.optimiser.lr, or check that the "
+                "images differ"
+            )
+        if means.get("assign/collapsed", 0.0) >= 0.5:
+            return (
+                "the assignment has collapsed: most samples fall into one novel class; take "
+                "discover.assignment.prior=uniform without a relaxation, or lower "
+                "discover.optimiser.lr"
+            )
+        return None
 
     def chosen_head(self) -> int:
         """Return the head with the lowest loss over the last epoch; no label is involved."""

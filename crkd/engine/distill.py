@@ -123,8 +123,6 @@ class Student:
 
     def train(self, out: Path, *, resume: bool) -> RunFolder:
         """Train to the end and return the finished run folder. Raises as :func:`distill`."""
-        if resume:
-            _check_same_teacher(out, self.opened)
         run = begin_run(out, self._info(), self.config, self.device, resume=resume)
         with running(run):
             loop = Loop(
@@ -209,15 +207,6 @@ def _check_same_data(opened: OpenedRun, data: RunData) -> None:
             f"the data of --teacher {opened.run.path} is not what it was trained on: the split "
             f"{info.split['name']!r} of {info.dataset} or its preprocessing has changed; restore "
             "the files, or train the teacher again"
-        )
-
-
-def _check_same_teacher(out: Path, opened: OpenedRun) -> None:
-    parent = RunFolder.open(out).read_info().parent
-    if parent is not None and parent["model_sha256"] != opened.info.model_sha256:
-        raise InputError(
-            f"--resume: the student in {out} has another teacher, {parent['path']}, than "
-            f"{opened.run.path}; name the one that it began with"
         )
 
 

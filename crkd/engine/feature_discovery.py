@@ -16,7 +16,6 @@ from crkd.core.share import processes
 from crkd.data.feature_table import read_features
 from crkd.data.partition import Part, partition
 from crkd.data.sources.features import feature_dataset
-from crkd.engine.checkpoint import FILE
 from crkd.engine.discover import student_of
 from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.finish import table, write_results
@@ -124,7 +123,6 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        resumed = resume and (run.path / FILE).is_file()
         material = material_of_vectors(
             features.of(data.parts.known_train),
             data.parts.known_train.labels,
@@ -147,7 +145,7 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
             run=run,
             device=device,
         )
-        seconds = loop.train(resume=resumed)
+        seconds = loop.train(resume=resume)
         info.chosen_head = task.chosen_head()
         info.seconds = round(seconds, 1)
         _finish(run, info, task.answering(), features, config)

@@ -10,8 +10,9 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.engine.checkpoint import FILE
+from crkd.engine.checkpoint import differences, essence, only_remedies, remove_states
 from crkd.engine.distributed import is_first, wait
+from crkd.engine.failed_step import FILE as FAILED
 from crkd.engine.files import clear_unfinished
 from crkd.engine.loop import Interrupted
 from crkd.engine.provenance import command_line, device_name, git_commit, versions
@@ -26,7 +27,8 @@ def begin_run(
     Of several processes the first one writes; all of them have looked for runs before it does.
 
     Raises:
-        InputError: the folder is taken, or there is nothing to go on with.
+        InputError: the folder is taken, there is nothing to go on with, or it would not be the
+            same run: another configuration, data set or teacher.
     """
     wait()
     run = _begun(out, info, config, device, resume=resume) if is_first() else RunFolder(out)
@@ -41,13 +43,10 @@ def _begun(
         run = RunFolder.open(out)
         clear_unfinished(run.path)
         saved = run.read_info()
-        if (saved.kind, saved.split, saved.dataset) != (info.kind, info.split, info.dataset):
-            raise InputError(
-                f"--resume: {out} is a {saved.kind} run of {saved.dataset} "
-                f"{saved.split['name']}; use the command that started it"
-            )
-        if saved.status == "complete":
-            raise InputError(f"--resume: the run in {out} is complete; start another with --out")
+        _check_same_run(run, saved, info)
+        remark = _changes(run, saved, config)
+        notes = [*info.notes, *saved.notes, *([remark] if remark else [])]
+        info.notes = list(dict.fromkeys(notes))
         info.started = saved.started
         info.provenance = {**saved.provenance, "resumed": utc_now()}
     else:
@@ -62,9 +61,47 @@ def _begun(
     info.status = "running"
     # First of all files: a folder with a description can be resumed, whatever else it lacks.
     run.write_info(info)
-    if not (run.path / "config.yaml").exists():
-        run.write_config(config)
+    run.write_config(config)
     return run
+
+
+def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
+    if (saved.kind, saved.split, saved.dataset) != (info.kind, info.split, info.dataset):
+        raise InputError(
+            f"--resume: {run.path} is a {saved.kind} run of {saved.dataset} "
+            f"{saved.split['name']}; use the command that started it"
+        )
+    if saved.status == "complete":
+        raise InputError(f"--resume: the run in {run.path} is complete; start another with --out")
+    teachers = [(parent or {}).get("model_sha256") for parent in (saved.parent, info.parent)]
+    if teachers[0] != teachers[1]:
+        places = [(parent or {}).get("path") for parent in (saved.parent, info.parent)]
+        raise InputError(
+            f"--resume: the run in {run.path} began with another teacher, {places[0]} "
+            f"({str(teachers[0])[:12]}), than {places[1]} ({str(teachers[1])[:12]}); name the one "
+            "that it began with"
+        )
+
+
+def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
+    """Return a note on the settings that were changed to get past a loss that was not finite.
+
+    Raises:
+        InputError: settings differ that have to stay as they were.
+    """
+    if not (run.path / "config.yaml").exists():
+        return None
+    before = run.read_config()
+    changed = differences(essence(before), essence(config))
+    if not changed:
+        return None
+    went_wrong = saved.status == "failed" and (run.path / FAILED).is_file()
+    if not (went_wrong and only_remedies(before, config)):
+        raise InputError(
+            f"--resume: the configuration differs from the saved one in {changed}; "
+            "leave these settings as they were"
+        )
+    return f"went on from the last good state after a loss that was not finite, with {changed}"
 
 
 @contextmanager
@@ -86,7 +123,7 @@ def running(run: RunFolder) -> Iterator[None]:
         raise
     # The result is written; the optimiser's state would only take up room.
     if is_first():
-        (run.path / FILE).unlink(missing_ok=True)
+        remove_states(run.path)
 
 
 def _set_status(run: RunFolder, status: str) -> None:

@@ -19,7 +19,7 @@ import torch
 from crkd.config.schema import Config, OptimiserConfig
 from crkd.core.types import Batch
 from crkd.data.feed import Feed
-from crkd.engine.checkpoint import has_state, load_state, save_state
+from crkd.engine.checkpoint import load_state, save_state
 from crkd.engine.distributed import agreed, synchronise_backbones
 from crkd.engine.failed_step import FILE as FAILED
 from crkd.engine.failed_step import write_failed_step
@@ -110,7 +110,7 @@ class Loop:
             NonFiniteLossError: a loss was not finite; the last saved state is intact.
         """
         start, before = 0, 0.0
-        if resume and has_state(self.run.path):
+        if resume:
             start, before = load_state(
                 self.run.path,
                 stage=self.task.stage,
@@ -135,6 +135,7 @@ class Loop:
                     bar.show(done, self.log(step))
                 seconds = before + time.monotonic() - began
                 if agreed(bool(signals)) and done < self.total:
+                    self.log(step)
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
                 if time.monotonic() - saved > 60 * self.config.loop.checkpoint_every:
@@ -167,8 +168,9 @@ class Loop:
             )
             raise NonFiniteLossError(
                 f"the loss became NaN or infinite at step {first_bad} (terms: {', '.join(wrong)}; "
-                f"its images are in {self.run.path / FAILED}); lower the learning rate, or use "
-                "--set loop.precision=float32"
+                f"its images are in {self.run.path / FAILED}); lower the learning rate or use "
+                f"--set loop.precision=float32, and go on from the last good state with --out "
+                f"{self.run.path} --resume"
             )
         if not means:
             return means
@@ -182,6 +184,7 @@ class Loop:
         return means
 
     def _save(self, step: int, seconds: float) -> None:
+        """Save a state; ``log`` has just seen that all losses before it were finite."""
         save_state(
             self.run.path,
             stage=self.task.stage,

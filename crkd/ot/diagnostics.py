@@ -1,4 +1,4 @@
-"""What the training log says of an assignment: is it balanced, is it decided, is it stuck?"""
+"""What the training log says of an assignment: balanced, decided, stuck, collapsed?"""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ class Diagnostics(NamedTuple):
         gap_to_ln_m: ln M - entropy; 0 when no sample prefers any class.
         stuck: True where the gap is below 2 % of ln M: targets are uniform, and a network that
             is trained on them stays where it is.
+        collapsed: True where one class is the largest entry of so many samples that it lies nearer
+            to all of them than to the share it should have: a class eats the others. Never for
+            fewer samples than classes.
     """
 
     marginal_error: Tensor
@@ -33,6 +36,7 @@ class Diagnostics(NamedTuple):
     entropy: Tensor
     gap_to_ln_m: Tensor
     stuck: Tensor
+    collapsed: Tensor
 
 
 @torch.no_grad()
@@ -45,18 +49,20 @@ def diagnose(assignment: Tensor, class_marginal: Tensor | None = None) -> Diagno
     """
     rows = assignment.float()
     n, m = rows.shape[-2:]
-    wanted = 1 / m if class_marginal is None else class_marginal
+    wanted = rows.new_full((m,), 1 / m) if class_marginal is None else class_marginal
     winners = rows.argmax(-1)
     counts = torch.zeros((*rows.shape[:-2], m), device=rows.device)
     counts.scatter_add_(-1, winners, torch.ones_like(winners, dtype=counts.dtype))
     entropy = torch.special.entr(rows).sum(-1).mean(-1)
     gap = math.log(m) - entropy
+    largest = counts.amax(-1) / n
     return Diagnostics(
         marginal_error=(rows.mean(-2) - wanted).abs().sum(-1),
         clusters_used=(counts > 0).sum(-1),
-        largest_cluster=counts.amax(-1) / n,
+        largest_cluster=largest,
         smallest_cluster=counts.amin(-1) / n,
         entropy=entropy,
         gap_to_ln_m=gap,
         stuck=(gap < STUCK_BELOW * math.log(m)) & (m > 1),
+        collapsed=(largest > (1 + wanted.amax(-1)) / 2) & (1 < m <= n),
     )

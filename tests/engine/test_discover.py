@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tests_engine_support import same, scramble_hidden_labels, small_config, with_term
 
 from crkd.core.errors import InputError
+from crkd.engine.assigner import Assigner
 from crkd.engine.discover import discover
 from crkd.engine.pretrain import pretrain
 from crkd.engine.run import RunFolder
@@ -231,6 +232,20 @@ def test_a_stuck_assignment_is_named(
     discover(small_config("discover.assignment.epsilon=100"), tmp_path / "stuck", stage1)
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("warning: the assignment is stuck") == 1
+
+
+def test_a_collapsed_assignment_is_named(
+    stage1: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def all_in_one(self, logits, prototypes, projections=None):  # type: ignore[no-untyped-def]
+        return torch.zeros_like(logits).index_fill_(-1, torch.tensor([2]), 1.0)
+
+    monkeypatch.setattr(Assigner, "forward", all_in_one)
+    discover(small_config(), tmp_path / "collapsed", stage1)
+    assert capsys.readouterr().err.count("warning: the assignment has collapsed") == 1
 
 
 def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -13,6 +13,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.engine import distill as distillation
 from crkd.engine import stored_teacher
+from crkd.engine.checkpoint import states
 from crkd.engine.discover import discover
 from crkd.engine.distill import distill
 from crkd.engine.label_store import FOLDER, INDEX, LabelStore
@@ -160,7 +161,7 @@ def test_an_interrupted_generation_goes_on(straight: Path, stage1: Path, tmp_pat
         resumed = discover(config, tmp_path / "run", stage1, resume=True)
     assert written == [1], "the first pass was kept"
     assert same(*map(weights, (straight, resumed.path)))
-    assert not (resumed.path / "state.safetensors").exists()
+    assert not states(resumed.path)
 
 
 def test_a_signal_within_a_pass_ends_the_run_before_its_file(stage1: Path, tmp_path: Path):

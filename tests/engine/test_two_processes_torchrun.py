@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from crkd.config.load import load_config
+from crkd.engine.checkpoint import states
 from crkd.engine.run import RunFolder
 from crkd.engine.setup import prepare
 from crkd.engine.trial import pretraining_loop
@@ -76,7 +77,7 @@ def test_two_processes_end_when_one_dies_and_are_resumed(tmp_path: Path) -> None
     assert table.count("known") >= 1
     run = RunFolder(out)
     assert run.read_info().status == "complete"
-    assert not (out / "state.safetensors").exists()
+    assert not states(out)
     run.read_model(run.read_info())
     lines = logged(out)
     steps = [int(line["step"]) for line in lines]

@@ -26,6 +26,15 @@ def test_collapsed_to_one_class() -> None:
     assert float(figures.largest_cluster) == 1
     assert float(figures.smallest_cluster) == 0
     torch.testing.assert_close(figures.marginal_error, torch.tensor(4 * 0.2 + 0.8))
+    assert bool(figures.collapsed)
+    assert not bool(figures.stuck)
+
+
+def test_a_class_that_shall_be_large_has_not_collapsed() -> None:
+    rows = torch.eye(2)[[0] * 9 + [1]]
+    assert bool(diagnose(rows).collapsed)
+    assert not bool(diagnose(rows, torch.tensor([0.9, 0.1])).collapsed)
+    assert not bool(diagnose(torch.eye(5)[[0, 0, 0]]).collapsed), "fewer samples than classes"
 
 
 def test_undecided_is_stuck() -> None:

@@ -132,7 +132,7 @@ def tell_of_states(pipe: int) -> None:
     honest_write, honest_replace = files.write_bytes, os.replace
 
     def write_bytes(path: Path, content: bytes) -> None:
-        if path.name != "state.safetensors":
+        if not path.name.startswith("state-"):
             return honest_write(path, content)
         os.write(pipe, b"writing\n")
         honest_write(path, content)
@@ -141,7 +141,7 @@ def tell_of_states(pipe: int) -> None:
 
     def replace(old: str, new: Path) -> None:
         honest_replace(old, new)
-        if Path(new).name == "state.safetensors":
+        if Path(new).name.startswith("state-"):
             os.write(pipe, b"writing, after the rename\n")
 
     files.write_bytes, files.os.replace = write_bytes, replace

@@ -18,7 +18,7 @@ from tests_reliability_support import LONG, Record
 from crkd.config.load import load_config
 from crkd.core.errors import InputError
 from crkd.engine import files
-from crkd.engine.checkpoint import load_state
+from crkd.engine.checkpoint import load_state, states
 from crkd.engine.loop import Interrupted
 from crkd.engine.pretrain import SupervisedTraining, pretrain
 from crkd.engine.run import RunFolder
@@ -96,7 +96,8 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_damaged_checkpoint_is_never_loaded(
     damage: str, interrupted: Path, tmp_path: Path, record: Record
 ) -> None:
-    content = (interrupted / "state.safetensors").read_bytes()
+    (file,) = states(interrupted)
+    content = file.read_bytes()
     config = small_config()
     training = SupervisedTraining(config, prepare(config, CPU), CPU)
     loop = training.loop(RunFolder(tmp_path))
@@ -114,12 +115,12 @@ def test_a_damaged_checkpoint_is_never_loaded(
         damaged = bytearray(content if damage == "bit" else content[:place])
         if damage == "bit":
             damaged[place] ^= 1 << int(random.integers(8))
-        (tmp_path / "state.safetensors").write_bytes(damaged)
+        (tmp_path / file.name).write_bytes(damaged)
         with pytest.raises(InputError, match="damaged"):
             load()
         assert same(before, modules.state_dict())
     record(f"damaged checkpoints, {damage}", places=PLACES, silent_loads=0)
-    (tmp_path / "state.safetensors").write_bytes(content)
+    (tmp_path / file.name).write_bytes(content)
     assert load() == 5
 
 
@@ -140,7 +141,8 @@ def test_an_image_that_vanished_is_named_and_the_state_stays(tmp_path: Path) -> 
         interrupt_at(1, patch)
         with pytest.raises(Interrupted):
             pretrain(config, out)
-    state = (out / "state.safetensors").read_bytes()
+    (file,) = states(out)
+    state = file.read_bytes()
     honest = RunFolder.write_info
 
     def vanish(run: RunFolder, info: object) -> None:
@@ -152,5 +154,6 @@ def test_an_image_that_vanished_is_named_and_the_state_stays(tmp_path: Path) -> 
         patch.setattr(RunFolder, "write_info", vanish)
         with pytest.raises(InputError, match=r"dog.3\.png"):
             pretrain(config, out, resume=True)
-    assert (out / "state.safetensors").read_bytes() == state
+    assert states(out) == [file]
+    assert file.read_bytes() == state
     assert RunFolder(out).read_info().status == "failed"
