@@ -18,6 +18,7 @@ VERBS = {
     "distill": "compress a run into a small network",
     "evaluate": "recompute every figure of a run from its predictions",
     "compare": "set runs side by side",
+    "reproduce": "run a row of the results with several seeds and compare it",
     "baseline": "the easy methods: kmeans, uno, supervised",
     "search-student": "rank small networks to distil a run into",
     "predict": "say which classes new images are of, and how sure",

@@ -167,6 +167,8 @@ def load_config(
         InputError: see :func:`crkd.config.check.build`.
     """
     given = read_layers(find_config(file)) if file else {}
+    # What a results table expects of a configuration (rows.py) is no part of the run.
+    given.pop("row", None)
     for setting in settings:
         given = merge(given, parse_setting(setting))
     given = merge(given, _without_none(flags or {}))

@@ -21,11 +21,14 @@ from crkd.features.clusters import kmeans
 NOTE = "baseline: k-means on stage-1 features, joint answers by the nearest class mean"
 
 
-def kmeans_on_features(config: Config, out: str | Path, parent: str | Path) -> RunFolder:
+def kmeans_on_features(
+    config: Config, out: str | Path, parent: str | Path, *, resume: bool = False
+) -> RunFolder:
     """Cluster the novel training images by k-means on stage-1 features.
 
     Joint answers come from the nearest of all centres: the means of the known classes' training
-    features and the clusters' centroids, all features at unit length.
+    features and the clusters' centroids, all features at unit length. ``resume`` starts anew in a
+    folder where that was interrupted.
     """
     device = pick_device(config.device)
     data = prepare(config, device)
@@ -46,7 +49,7 @@ def kmeans_on_features(config: Config, out: str | Path, parent: str | Path) -> R
         parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
         notes=[*data.notes, origin, NOTE],
     )
-    run = begin_run(out, info, config, device, resume=False)
+    run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         began = time.monotonic()
         known = unit(answer_part(stage1, data.parts.known_train, data, config, device).features)
