@@ -26,7 +26,8 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
     Returns:
         ``runs``: per run its kind, seed, command, commit, device, versions, seconds, notes and
         accuracies; ``mean`` and ``std`` (sample standard deviation, null for one run) of every
-        accuracy, keyed "protocol/part/group" and "NAME/protocol/part/group" for baselines.
+        accuracy, keyed "protocol/part/group", "NAME/protocol/part/group" for baselines and
+        "oracle/protocol/part/group" for the heads picked by hidden labels.
     """
     entries = []
     for run, tree in zip(runs, metrics, strict=True):
@@ -52,11 +53,13 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
 
 
 def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the accuracies of a run and of its baselines under flat keys."""
+    """Return the accuracies of a run, its baselines and its oracle head under flat keys."""
     flat = {"/".join(key): _leaf(metrics, key) for key in FIGURES}
     for name, tree in metrics["baselines"].items():
         for key in FIGURES[:2]:
             flat[f"{name}/{'/'.join(key)}"] = _leaf(tree, key)
+    if metrics.get("oracle"):
+        flat |= {f"oracle/{'/'.join(key)}": _leaf(metrics["oracle"], key) for key in FIGURES}
     return flat
 
 

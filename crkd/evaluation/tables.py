@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 
 NO_LABELS = "no labels"
 NOT_APPLICABLE = "-"
+ORACLE = "Oracle head: picked by hidden labels, for comparison alone; nothing uses it."
+# Where a line of the oracle stands: below the leading figure of each protocol.
+_LEADING = {
+    "task_aware": ("train", "novel"),
+    "task_agnostic": ("test", "all"),
+    "joint_hungarian": ("test", "all"),
+}
 _TITLES = {
     "task_aware": "task-aware",
     "task_agnostic": "task-agnostic",
@@ -41,9 +48,9 @@ def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> T
     from rich.text import Text
 
     heads = metrics["counts"]["heads"]
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(heads), caption_justify="left"
-    )
+    oracle = metrics.get("oracle")
+    caption = _caption(heads) + (f" {ORACLE}" if oracle else "")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.title = None if title is None else Text(title)
     table.add_column("protocol, images", overflow="fold")
     for measure in MEASURES:
@@ -63,6 +70,9 @@ def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> T
                     table.add_row(
                         _baseline_title(name, " "), *_cells(beside, _WITHOUT_SPREAD), style="dim"
                     )
+            if oracle and (part, group) == _LEADING.get(protocol):
+                beside = oracle[protocol][part][group]
+                table.add_row(" oracle head", *_cells(beside, _WITHOUT_SPREAD), style="dim")
     return table
 
 

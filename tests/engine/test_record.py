@@ -11,6 +11,7 @@ def tree(value: float | None) -> dict:
     for protocol, part, group in FIGURES:
         metrics.setdefault(protocol, {}).setdefault(part, {})[group] = {"acc": value}
     metrics["baselines"]["kmeans_pixels"] = {"task_aware": metrics["task_aware"]}
+    metrics["oracle"] = None if value is None else {p: metrics[p] for p, _, _ in FIGURES}
     return metrics
 
 
@@ -36,6 +37,7 @@ def test_mean_and_sample_deviation(tmp_path) -> None:  # type: ignore[no-untyped
     found = record(runs, [tree(0.5), tree(0.6), tree(0.7)])
     assert found["mean"]["task_aware/train/novel"] == pytest.approx(0.6)
     assert found["std"]["kmeans_pixels/task_aware/train/novel"] == pytest.approx(0.1)
+    assert found["mean"]["oracle/joint_hungarian/test/all"] == pytest.approx(0.6)
     assert [entry["seed"] for entry in found["runs"]] == [0, 1, 2]
     assert found["runs"][0]["commit"] == "abc"
     unlabelled = record(runs[:1], [tree(None)])

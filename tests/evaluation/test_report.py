@@ -197,3 +197,26 @@ def test_evaluation_needs_no_torch():
         "sys.exit('torch' in sys.modules or 'faiss' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_oracle_is_the_best_head_by_labels_and_bears_its_name():
+    table = predictions()
+    metrics = evaluate(table)
+    rows = (table.part == "train") & (table.label >= KNOWN)
+    scores = [clustering_accuracy(head[rows], table.label[rows]) for head in table.novel_heads]
+    assert metrics["oracle"]["head"] == int(np.argmax(scores))
+    assert "hidden labels" in metrics["oracle"]["picked_by"]
+    assert metrics["oracle"]["task_aware"]["train"]["novel"]["acc"] == pytest.approx(max(scores))
+    # The head that answers was chosen before, and no label moves it.
+    for chosen in range(table.num_heads):
+        other = evaluate(Predictions(**{**vars(table), "chosen_head": chosen}))
+        assert other["oracle"] == metrics["oracle"]
+        assert other["counts"]["chosen_head"] == chosen
+
+
+def test_without_a_choice_or_a_label_there_is_no_oracle():
+    table = predictions()
+    one = {"novel_heads": table.novel_heads[:1], "joint_heads": table.joint_heads[:1]}
+    assert evaluate(Predictions(**{**vars(table), **one, "chosen_head": 0}))["oracle"] is None
+    unlabelled = np.where(table.part == "train", -1, table.label)
+    assert evaluate(Predictions(**{**vars(table), "label": unlabelled}))["oracle"] is None
