@@ -114,13 +114,20 @@ def _unreadable(file: Path, error: Exception) -> InputError:
 def _from_parquet(file: Path) -> Columns:
     import pyarrow
     import pyarrow.parquet
-    import pyarrow.types as kinds
 
     try:
         # memory_map leaves the file's pages to the system instead of holding a second copy.
         table = pyarrow.parquet.read_table(file, memory_map=True)
-    except (pyarrow.ArrowException, OSError) as error:
+        # Offsets and texts of a damaged file may lead anywhere.
+        table.validate(full=True)
+        return _columns(table, file)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(file, error) from None
+
+
+def _columns(table: Any, file: Path) -> Columns:
+    import pyarrow.types as kinds
+
     labels = table.column(LABEL).to_pylist() if LABEL in table.column_names else None
     ids = table.column(ID).to_pylist() if ID in table.column_names else None
     fields = [field for field in table.schema if field.name not in (LABEL, ID)]

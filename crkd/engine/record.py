@@ -58,8 +58,7 @@ def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     for name, tree in metrics["baselines"].items():
         for key in FIGURES[:2]:
             flat[f"{name}/{'/'.join(key)}"] = _leaf(tree, key)
-    if metrics.get("oracle"):
-        flat |= {f"oracle/{'/'.join(key)}": _leaf(metrics["oracle"], key) for key in FIGURES}
+    flat |= {f"oracle/{'/'.join(key)}": _leaf(metrics["oracle"], key) for key in FIGURES}
     return flat
 
 

@@ -97,6 +97,8 @@ def read(path: Path) -> Predictions:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             header = _checked_header(file.schema_arrow, file.metadata.num_rows, path)
             table = file.read()
+        # Offsets and texts of a damaged file may lead anywhere.
+        table.validate(full=True)
         return _predictions(table, header)
     except InputError as error:
         raise InputError(f"prediction table {path} is unusable: {error}") from error

@@ -41,7 +41,7 @@ def evaluate(predictions: Predictions) -> dict[str, Any]:
         * ``["spread_over_heads"][protocol]...``: population standard deviation over heads.
         * ``["chosen_head"][protocol]...``: of the head chosen without labels.
         * ``["oracle"]``: of the head picked by hidden labels, with ``head`` and ``picked_by``;
-          nothing else in the program looks at it. None where there is no choice or no label.
+          nothing else in the program looks at it. None where no label can pick one.
         * ``["per_class"][protocol][part][class name]``: accuracy of the chosen head.
         * ``["baselines"][name]["task_aware"][part]["novel"][measure]``.
         * ``["counts"]``: images, classes, heads, and how many clusters the chosen head uses.
@@ -132,18 +132,17 @@ def _tree(outcomes: Outcomes) -> Tree:
     }
 
 
-def _oracle(trees: list[Tree]) -> dict[str, Any] | None:
+def _oracle(trees: list[Tree]) -> dict[str, Any]:
     """Return the figures of the best head by the labels of the novel training images."""
     scores = [tree["task_aware"]["train"]["novel"]["acc"] for tree in trees]
     known = [score for score in scores if score is not None]
-    if len(known) < 2:
-        return None
-    head = scores.index(max(known))
-    return {"head": head, "picked_by": "hidden labels of the novel training images", **trees[head]}
+    head = scores.index(max(known)) if known else None
+    figures = _combine(trees, _nothing, keep_counts=True) if head is None else trees[head]
+    return {"head": head, "picked_by": "hidden labels of the novel training images", **figures}
 
 
 def _combine(
-    trees: list[Tree], reduce: Callable[[list[float]], float], *, keep_counts: bool
+    trees: list[Tree], reduce: Callable[[list[float]], float | None], *, keep_counts: bool
 ) -> Tree:
     def leaf(protocol: str, part: str, group: str) -> Score:
         scores = [tree[protocol][part][group] for tree in trees]
@@ -166,6 +165,10 @@ def _combine(
 
 def _mean(values: list[float]) -> float:
     return float(np.mean(values))
+
+
+def _nothing(values: list[float]) -> None:
+    return None
 
 
 def _spread(values: list[float]) -> float:

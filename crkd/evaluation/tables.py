@@ -48,7 +48,8 @@ def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> T
     from rich.text import Text
 
     heads = metrics["counts"]["heads"]
-    oracle = metrics.get("oracle")
+    # Among one head there is nothing to pick.
+    oracle = heads > 1 and metrics["oracle"]["head"] is not None and metrics["oracle"]
     caption = _caption(heads) + (f" {ORACLE}" if oracle else "")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.title = None if title is None else Text(title)

@@ -11,7 +11,7 @@ def tree(value: float | None) -> dict:
     for protocol, part, group in FIGURES:
         metrics.setdefault(protocol, {}).setdefault(part, {})[group] = {"acc": value}
     metrics["baselines"]["kmeans_pixels"] = {"task_aware": metrics["task_aware"]}
-    metrics["oracle"] = None if value is None else {p: metrics[p] for p, _, _ in FIGURES}
+    metrics["oracle"] = {protocol: metrics[protocol] for protocol, _, _ in FIGURES}
     return metrics
 
 

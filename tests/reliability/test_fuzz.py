@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +24,13 @@ from crkd.config.load import config_folder, load_config
 from crkd.core.errors import InputError
 from crkd.data.feature_table import read_features
 from crkd.data.sources.decode import decode_image
+from crkd.data.sources.parquet import ParquetSource
 from crkd.data.splits import load_split
 from crkd.engine.files import load_tensors, save_tensors
 from crkd.engine.run import RunFolder
+from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.report import evaluate
+from crkd.people.review.decisions import FORMAT, VERSION, read_decisions
 
 EXAMPLES = 20_000 if LONG else 300
 FUZZ = settings(
@@ -189,14 +194,17 @@ def test_checkpoint(tmp_path: Path, tally: Tally) -> None:
     check()
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_image(kind: str, tally: Tally) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+def encoded(kind: str, seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, kind)
+    return content.getvalue()
 
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_image(kind: str, tally: Tally) -> None:
     @settings(FUZZ, max_examples=max(EXAMPLES // len(FORMATS), 100))
-    @given(bytes_of(content.getvalue()))
+    @given(bytes_of(encoded(kind)))
     def check(data: bytes) -> None:
         tally(lambda: decode_image(data, "x"))
 
@@ -217,5 +225,104 @@ def test_parquet_of_features(tmp_path: Path, tally: Tally) -> None:
     def check(content: bytes) -> None:
         file.write_bytes(content)
         tally(lambda: read_features(file))
+
+    check()
+
+
+def test_parquet_of_images(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "x.parquet"
+    names = {"info": {"features": {"label": {"names": ["a", "b"]}}}}
+    images = [{"bytes": encoded("PNG", seed), "path": None} for seed in range(3)]
+    table = pa.table({"img": images, "label": [0, 1, -1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps(names)})
+    pq.write_table(table, file, compression="none")
+
+    def read() -> None:
+        source = ParquetSource([file], image_column="img", label_column="label")
+        for index in range(min(len(source), 4)):
+            source.read(index)
+
+    @FUZZ
+    @given(bytes_of(file.read_bytes()))
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        tally(read)
+
+    check()
+
+
+def test_predictions(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "x.parquet"
+    Predictions(
+        id=list("vwxyz"),
+        part=["train", "train", "test", "test", "test"],
+        label=[1, 2, 0, 1, 2],
+        known_head=[0] * 5,
+        novel_heads=[[0, 1, 0, 0, 1]],
+        joint_heads=[[1, 2, 0, 1, 2]],
+        confidence=[0.5] * 5,
+        class_names=["a", "b", "c"],
+        num_known=1,
+        num_novel=2,
+        chosen_head=0,
+        baselines={"kmeans": [1, 0, 0, 0, 1]},
+    ).save(file)
+
+    @FUZZ
+    @given(bytes_of(file.read_bytes()))
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        tally(lambda: evaluate(Predictions.load(file)))
+
+    check()
+
+
+def test_decisions(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "decisions.json"
+    original = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model_sha256": "0" * 64,
+        "classes": [
+            {"id": 1, "action": "accept", "name": "fox"},
+            {"id": 2, "action": "split", "names": ["owl", "hen"], "seeds": ["a", "b"]},
+            {"id": 3, "action": "merge", "into": 1},
+            {"id": 4, "action": "reject"},
+        ],
+        "images": [{"id": "c", "to": 1}, {"id": "a", "to": None}],
+    }
+    odd = st.one_of(
+        st.sampled_from([None, True, -1, 1, 2, 4, 5, 2**70, 0.5, "a", "cat", "\u202e", [], {}]),
+        st.text(max_size=5),
+    )
+    places = [(part, number) for part in ("classes", "images") for number in range(2)]
+    keys = ("id", "action", "name", "names", "seeds", "into", "to")
+
+    def changed(changes: list[tuple[tuple[str, int], str, Any]], top: dict[str, Any]) -> bytes:
+        decisions = json.loads(json.dumps(original)) | top
+        for (part, number), key, value in changes:
+            if isinstance(decisions[part], list):
+                decisions[part][number][key] = value
+        return json.dumps(decisions).encode()
+
+    entries = st.lists(
+        st.tuples(st.sampled_from(places), st.sampled_from(keys), odd), min_size=1, max_size=2
+    )
+    top = st.dictionaries(st.sampled_from(sorted(original)), odd, max_size=1)
+    content = st.one_of(st.builds(changed, entries, top), bytes_of(json.dumps(original).encode()))
+
+    @FUZZ
+    @given(content)
+    def check(data: bytes) -> None:
+        file.write_bytes(data)
+        tally(
+            lambda: read_decisions(
+                file,
+                model_sha256="0" * 64,
+                names=["cat", *(f"novel-{number}" for number in range(4))],
+                num_known=1,
+                images=["a", "b", "c"],
+            )
+        )
 
     check()

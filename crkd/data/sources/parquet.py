@@ -150,8 +150,11 @@ def _read_table(file: Path, image_column: str, label_column: str) -> Any:
                 f"the Parquet file {str(file)!r} has no column {listed(sorted(missing))} (it has "
                 f"{listed(parquet.schema_arrow.names)}); check that it is the right file"
             )
-        return parquet.read(columns=[image_column, label_column])
-    except (pyarrow.ArrowException, OSError) as error:
+        table = parquet.read(columns=[image_column, label_column])
+        # Offsets and texts of a damaged file may lead anywhere.
+        table.validate(full=True)
+        return table
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"cannot read the Parquet file {str(file)!r}: {reason}; fetch it again"
