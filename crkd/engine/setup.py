@@ -225,6 +225,7 @@ def _own_images(
     config: Config, *, verify: bool = True, class_names: Sequence[str] = ()
 ) -> tuple[Dataset, ClassSplit]:
     from crkd.data.sources.folder import folder_dataset
+    from crkd.data.sources.tar import tar_dataset, tar_files
 
     if config.split is not None or config.class_order_seed is not None:
         raise InputError(
@@ -234,9 +235,13 @@ def _own_images(
     known, novel = config.data.known, config.data.novel
     if known is None and not class_names:
         raise InputError("data.known is not given; own images need --known DIR")
+    folders = (None if known is None else Path(known), None if novel is None else Path(novel))
+    if any(folder is not None and tar_files(folder) for folder in folders):
+        return tar_dataset(
+            *folders, classes_so_far=class_names, image_size=config.data.image_size, log=_say
+        )
     return folder_dataset(
-        None if known is None else Path(known),
-        None if novel is None else Path(novel),
+        *folders,
         classes_so_far=class_names,
         skip_unreadable=config.data.skip_unreadable,
         verify=verify,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from crkd.core.errors import InputError
 from crkd.data.feature_table import read_features
 from crkd.data.sources.decode import decode_image
 from crkd.data.sources.parquet import ParquetSource
+from crkd.data.sources.tar import tar_dataset
 from crkd.data.splits import load_split
 from crkd.engine.files import load_tensors, save_tensors
 from crkd.engine.run import RunFolder
@@ -240,6 +242,29 @@ def test_parquet_of_images(tmp_path: Path, tally: Tally) -> None:
     def read() -> None:
         source = ParquetSource([file], image_column="img", label_column="label")
         for index in range(min(len(source), 4)):
+            source.read(index)
+
+    @FUZZ
+    @given(bytes_of(file.read_bytes()))
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        tally(read)
+
+    check()
+
+
+def test_tar_of_images(tmp_path: Path, tally: Tally) -> None:
+    file = tmp_path / "x.tar"
+    with tarfile.open(file, "w") as tar:
+        for name in ("a/1.png", "b/2.png", "b/3.png", "b/3.cls"):
+            content = encoded("PNG") if name.endswith("png") else b"a"
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+
+    def read() -> None:
+        source = tar_dataset(file, image_size=8)[0].train
+        for index in range(len(source)):
             source.read(index)
 
     @FUZZ

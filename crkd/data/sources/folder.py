@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -19,7 +19,7 @@ from crkd.data.splits import ClassSplit
 from crkd.data.workers import parallel
 
 TRAINING_SIZES: Final = (32, 64, 96, 128, 224)
-_SAMPLED_SIZES: Final = 200
+SAMPLED_SIZES: Final = 200
 
 
 class _File(NamedTuple):
@@ -158,19 +158,33 @@ def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> li
             f"--novel {str(novel)!r} holds no image; add some ({listed(sorted(SUFFIXES))})"
         )
     tops = [path.relative_to(novel).parts[:-1][:1] for path in paths]
-    names = {top: readable_id(novel / top[0], novel) for top in set(tops) if top}
-    if () in tops or len(names) < 2:
-        log(f"{len(paths)} unlabelled images without folders of classes: no accuracy for them")
-        return [_File(path, f"novel/{readable_id(path, novel)}", None) for path in paths]
-    clashes = sorted(name for name in names.values() if name in known)
+    names = {top: readable_id(novel / top[0], novel) if top else None for top in set(tops)}
+    hidden = hidden_classes([names[top] for top in tops], known, log)
+    return [
+        _File(path, f"novel/{readable_id(path, novel)}", class_name)
+        for path, class_name in zip(paths, hidden, strict=True)
+    ]
+
+
+def hidden_classes(
+    folders: Sequence[str | None], known: Collection[str], log: Callable[[str], None]
+) -> list[str | None]:
+    """Return the hidden class of each unlabelled image, by the folder that it lies in.
+
+    Args:
+        folders: of each image the outermost folder inside ``--novel``, None for a loose one.
+        known: names of the known classes.
+        log: receives what the person should know.
+    """
+    names = set(folders)
+    if None in names or len(names) < 2:
+        log(f"{len(folders)} unlabelled images without folders of classes: no accuracy for them")
+        return [None] * len(folders)
+    clashes = sorted(name for name in names if name is not None and name in known)
     if clashes:
         log(f"folders of --novel bear names of known classes, counted apart: {listed(clashes)}")
     log(f"{len(names)} folders of --novel serve as hidden labels, for evaluation alone")
-    hidden = {top: f"{name} (novel)" if name in known else name for top, name in names.items()}
-    return [
-        _File(path, f"novel/{readable_id(path, novel)}", hidden[top])
-        for path, top in zip(paths, tops, strict=True)
-    ]
+    return [f"{name} (novel)" if name in known else name for name in folders]
 
 
 def _readable(
@@ -202,13 +216,17 @@ def _readable(
 
 
 def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
-    """Return the largest training size that half of the images reach with their shorter side."""
-    step = max(1, len(paths) // _SAMPLED_SIZES)
+    """Return the training size for image files, from the headers of some of them."""
     sides = []
-    for path in paths[::step]:
+    for path in paths[:: max(1, len(paths) // SAMPLED_SIZES)]:
         with contextlib.suppress(UnreadableImageError):
             header = read_header(path, str(path))
             sides.append(min(header.width, header.height))
+    return training_size(sides, log)
+
+
+def training_size(sides: Sequence[int], log: Callable[[str], None]) -> int:
+    """Return the largest training size that half of the images reach with their shorter side."""
     median = float(np.median(sides)) if sides else 0.0
     size = max((size for size in TRAINING_SIZES if size <= median), default=TRAINING_SIZES[0])
     log(f"images are trained at {size} px (median shorter side {median:.0f} px)")

@@ -1,0 +1,241 @@
+"""A person's own images in tar files, for sets that are too large for a folder or for memory.
+
+The archives are never unpacked: their headers are read once, and every image is read where it
+stands. So a process reads the images of its own rows alone, in any order, and keeps nothing but
+their places. No content is interpreted but images and class names.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from crkd.core.errors import InputError, listed
+from crkd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
+from crkd.data.sources.decode import SUFFIXES, decode_image
+from crkd.data.sources.folder import SAMPLED_SIZES, hidden_classes, training_size
+from crkd.data.splits import ClassSplit
+
+MAX_IMAGE_BYTES: Final = 256 * 1024 * 1024
+_MAX_CLASS_BYTES: Final = 1024
+
+
+class Member(NamedTuple):
+    """One image in an archive: where it stands, and its class or None."""
+
+    archive: Path
+    offset: int
+    size: int
+    name: str
+    class_name: str | None
+
+
+class TarSource(ImageSource):
+    """Images inside tar files, read and decoded when asked for.
+
+    Args:
+        members: the images.
+        labels: ``(N,)`` integers, -1 for unlabelled images.
+        class_names: the classes in label order.
+        ids: N unique names.
+
+    Raises:
+        InputError: the labels do not fit, or two images have one name.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        labels: npt.ArrayLike,
+        class_names: Sequence[str],
+        ids: Sequence[str],
+    ) -> None:
+        super().__init__(labels, class_names, ids)
+        if len(set(ids)) != len(ids):
+            twice = next(name for name, count in Counter(ids).items() if count > 1)
+            raise InputError(f"two images are called {twice!r}; rename or remove one of them")
+        archives = list(dict.fromkeys(member.archive for member in members))
+        number = {archive: place for place, archive in enumerate(archives)}
+        self._archives = archives
+        # Of millions of images numbers in arrays take little, objects much.
+        self._places = np.array(
+            [(number[m.archive], m.offset, m.size) for m in members], dtype=np.int64
+        ).reshape(-1, 3)
+
+    def read(self, index: int) -> Pixels:
+        """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
+        number, offset, size = self._places[index].tolist()
+        archive = self._archives[number]
+        where = f"{archive}: {self.ids[index]}"
+        try:
+            with archive.open("rb") as file:
+                file.seek(offset)
+                content = file.read(size)
+        except OSError as error:
+            raise UnreadableImageError(where, error.strerror or str(error)) from error
+        return decode_image(content, where)
+
+
+def tar_files(path: Path) -> list[Path]:
+    """Return the archives that a path means: itself, or all ``*.tar`` directly in a folder."""
+    if path.is_dir():
+        return sorted(path.glob("*.tar"))
+    return [path] if path.suffix == ".tar" else []
+
+
+def tar_dataset(
+    known: Path | None,
+    novel: Path | None = None,
+    *,
+    classes_so_far: Sequence[str] = (),
+    image_size: int | None = None,
+    log: Callable[[str], None] = lambda line: None,
+) -> tuple[Dataset, ClassSplit]:
+    """Return own images in tar files as a data set called "folder", and its split.
+
+    The class of an image is what its neighbour ``NAME.cls`` says, as in WebDataset, else the
+    outermost folder of its path. Those of ``novel`` are hidden labels, under the rules of
+    :func:`crkd.data.sources.folder.folder_dataset`.
+
+    Args:
+        known: a tar file, or a folder of them; None only beside ``classes_so_far``.
+        novel: the same, of unlabelled images.
+        classes_so_far: names of the classes that an earlier run knows.
+        image_size: side in pixels for training; None goes by some of the images.
+        log: receives what the person should know.
+
+    Raises:
+        InputError: an archive is missing, damaged or compressed, holds no image or one without a
+            class, or there are fewer than two known classes.
+    """
+    labelled = [] if known is None else list(_members(known, "--known"))
+    loose = next((member for member in labelled if member.class_name is None), None)
+    if loose is not None:
+        raise InputError(
+            f"the image {loose.name!r} in --known {loose.archive} has no class; put it into the "
+            "folder of its class, or a file NAME.cls with the class beside it"
+        )
+    present = sorted({member.class_name for member in labelled if member.class_name is not None})
+    foreign = sorted(set(present) - set(classes_so_far))
+    if classes_so_far and foreign:
+        raise InputError(
+            f"--known {known} holds classes that the run does not know: {listed(foreign)}; name "
+            f"them as the run does ({listed(list(classes_so_far))}), or leave them out"
+        )
+    known_names = tuple(classes_so_far) or tuple(present)
+    if len(known_names) < 2:
+        raise InputError(
+            f"--known {known} holds {len(known_names)} classes; at least two are needed to tell "
+            "classes apart"
+        )
+    unlabelled = [] if novel is None else list(_members(novel, "--novel"))
+    hidden = hidden_classes([m.class_name for m in unlabelled], known_names, log) if novel else []
+    classes = (*known_names, *sorted({name for name in hidden if name is not None}))
+    number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
+    members = labelled + unlabelled
+    names = [member.class_name for member in labelled] + hidden
+    source = TarSource(
+        members,
+        [number.get(name, -1) for name in names],
+        classes,
+        [f"known/{m.name}" for m in labelled] + [f"novel/{m.name}" for m in unlabelled],
+    )
+    size = image_size or training_size(_sides(source), log)
+    dataset = Dataset("folder", source, None, classes, size, IMAGENET_MEAN, IMAGENET_STD)
+    split = ClassSplit(
+        dataset="folder",
+        name="folders",
+        class_names=classes,
+        known=tuple(range(len(known_names))),
+        novel=tuple(range(len(known_names), len(classes))),
+        source=f"the archives of {known} and {novel}",
+    )
+    return dataset, split
+
+
+def _members(place: Path, flag: str) -> Iterator[Member]:
+    archives = tar_files(place)
+    if not archives:
+        raise InputError(
+            f"{flag} {str(place)!r} is no tar file and holds none; give --known and --novel in the "
+            "same form, both as tar files or both as folders of images"
+        )
+    found = 0
+    for archive in archives:
+        for member in _index(archive):
+            found += 1
+            yield member
+    if not found:
+        raise InputError(
+            f"{flag} {str(place)!r} holds no image; add some ({listed(sorted(SUFFIXES))})"
+        )
+
+
+def _index(archive: Path) -> tuple[Member, ...]:
+    """Return the images of one archive, from its headers; other members are passed over.
+
+    Raises:
+        InputError: it is damaged or compressed, a member leaves its folder, or is too large.
+    """
+    images: list[Member] = []
+    classes: dict[str, str] = {}
+    try:
+        length = archive.stat().st_size
+        # Compressed archives would have to be unpacked from the beginning for every image.
+        with tarfile.open(archive, "r:") as tar:
+            for entry in tar:
+                path = PurePosixPath(entry.name.encode("utf-8", "replace").decode())
+                kind = path.suffix.lower()
+                if not entry.isreg() or entry.issparse() or path.name.startswith("."):
+                    continue
+                if kind == ".cls" and entry.size <= _MAX_CLASS_BYTES:
+                    text = tar.extractfile(entry)
+                    assert text is not None
+                    classes[str(path.with_suffix(""))] = text.read().decode("utf-8").strip()
+                elif kind in SUFFIXES:
+                    images.append(_checked(archive, entry, path, length))
+    except (tarfile.TarError, OSError, UnicodeDecodeError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"cannot read the tar file {str(archive)!r}: {reason}; it must be a plain tar file, "
+            "not a compressed one"
+        ) from None
+    named = (
+        member._replace(
+            class_name=classes.get(str(PurePosixPath(member.name).with_suffix("")))
+            or member.class_name
+        )
+        for member in images
+    )
+    return tuple(named)
+
+
+def _checked(archive: Path, entry: tarfile.TarInfo, path: PurePosixPath, length: int) -> Member:
+    if path.is_absolute() or ".." in path.parts:
+        raise InputError(
+            f"the tar file {str(archive)!r} names {str(path)!r}, which lies outside it; pack it "
+            "again"
+        )
+    end = entry.offset_data + entry.size
+    if not 0 <= entry.size <= MAX_IMAGE_BYTES or end > length:
+        raise InputError(
+            f"the image {str(path)!r} in {str(archive)!r} claims {entry.size:,} bytes; more than "
+            f"{MAX_IMAGE_BYTES:,} or beyond the end of the file are not read: pack it again"
+        )
+    folder = path.parts[0] if len(path.parts) > 1 else None
+    return Member(archive, entry.offset_data, entry.size, str(path), folder)
+
+
+def _sides(source: TarSource) -> list[int]:
+    """Return the shorter sides of some images."""
+    rows = range(0, len(source), max(1, len(source) // SAMPLED_SIZES))
+    return [min(source.read(row).shape[:2]) for row in rows]
