@@ -140,7 +140,7 @@ class DiscoveryTask:
                 replayed=None if drawn is None else drawn[0],
                 share=batch.share,
             )
-        joint = Network.joint_logits(student)
+        joint = student.joint_logits()
         num_known = student.known_logits.shape[-1]
         pseudo = self._assign(student, batch)
         per_head = self._swapped(joint, pseudo, batch, num_known)
@@ -191,7 +191,7 @@ class DiscoveryTask:
         assert heads is not None
         assert over_logits is not None
         assert self.modules.over_assigner is not None
-        joint = Network.joint_logits(student._replace(novel_logits=over_logits))
+        joint = student._replace(novel_logits=over_logits).joint_logits()
         shown = over_logits[: batch.num_large, :, batch.num_labelled :]
         pseudo = self.modules.over_assigner(shown, heads.prototypes)
         return self._swapped(joint, pseudo, batch, num_known).mean()

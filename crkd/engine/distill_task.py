@@ -48,7 +48,7 @@ def as_one_head(outputs: HeadOutputs) -> HeadOutputs:
     Returns:
         With ``known_logits`` ``(V, B, C)`` and no novel ones.
     """
-    joint = Network.joint_logits(outputs)[:, 0]
+    joint = outputs.joint_logits()[:, 0]
     return outputs._replace(known_logits=joint, novel_logits=None, over_logits=None)
 
 

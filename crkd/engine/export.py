@@ -19,7 +19,7 @@ from crkd.engine.calibration import read_calibration
 from crkd.engine.files import write_bytes, write_json
 from crkd.engine.image_rows import class_labels
 from crkd.engine.opened import OpenedRun, open_image_run
-from crkd.models.network import Network, with_one_head
+from crkd.models.network import with_one_head
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -66,7 +66,7 @@ class Deployed(nn.Module):
         middle = slice(start, start + self.size)
         view = images[:, :, middle, middle].float() * self.scale + self.shift
         out = self.network([view])
-        logits = Network.joint_logits(out)[0, 0]
+        logits = out.joint_logits()[0, 0]
         return logits, (logits / self.temperature).softmax(-1), out.features[0]
 
 

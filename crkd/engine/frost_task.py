@@ -113,7 +113,7 @@ class FrostTask:
 
     def _self_training(self, student: HeadOutputs, clusters: Tensor, batch: Batch) -> Tensor:
         """Return the joint head's cross-entropy to labels, and to the clusters of new images."""
-        joint = Network.joint_logits(student)[:, 0].float()
+        joint = student.joint_logits()[:, 0].float()
         found = student.known_logits.shape[-1] + clusters.detach().argmax(dim=-1)
         targets = torch.cat([batch.labels[: batch.num_labelled], found])
         return F.cross_entropy(joint.flatten(0, 1), targets.repeat(len(joint)))

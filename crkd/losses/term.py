@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -168,6 +169,17 @@ def build_term(
             "options: {on: labelled} (labelled images alone) or {on: pseudo} (pseudo-labels)"
         )
     return term.from_context(context._replace(stage=stage), **options)
+
+
+def checked_temperature(term: str, temperature: float) -> float:
+    """Return a term's temperature.
+
+    Raises:
+        InputError: it is not finite and above 0.
+    """
+    if not 0 < temperature < math.inf:
+        raise InputError(f"{term}: temperature is {temperature}; it must be finite and above 0")
+    return temperature
 
 
 def option_names(term: type[DistillationTerm]) -> list[str]:

@@ -113,19 +113,6 @@ class Network(nn.Module):
         features: Tensor = self.backbone(images)
         return features
 
-    @staticmethod
-    def joint_logits(outputs: HeadOutputs) -> Tensor:
-        """Return ``(V, H, B, C)``: known logits, the same for every head, then novel ones.
-
-        Before discovery H is 1 and C is K.
-        """
-        known = outputs.known_logits.unsqueeze(1)
-        if outputs.novel_logits is None:
-            return known
-        heads = outputs.novel_logits.shape[1]
-        known = known.expand(-1, heads, -1, -1)
-        return torch.cat([known, outputs.novel_logits], dim=-1)
-
     def normalise_prototypes(self) -> None:
         """Give every prototype length one, in place; call it after each optimiser step.
 

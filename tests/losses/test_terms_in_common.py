@@ -252,3 +252,17 @@ def test_in_other_stages_it_names_the_alternatives(name: str):
         message = f"does not apply in stage '{stage}'; choose one of: {', '.join(terms_for(stage))}"
         with pytest.raises(InputError, match=message):
             build_term(name, stage=stage, context=context)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "name", [name for name in TERMS.names() if "temperature" in option_names(TERMS.get(name))]
+)
+def test_a_temperature_out_of_range_is_named(name: str, temperature: float):
+    term = TERMS.get(name)
+    context = TermContext(KNOWN, FEATURES, FEATURES, STUDENT, TEACHER, PrototypeHead(5, 6))
+    options: dict[str, object] = {"temperature": temperature}
+    if "labels" in term.needs:
+        options["on"] = "labelled"
+    with pytest.raises(InputError, match=f"^{name}: temperature is {temperature}; it must be"):
+        build_term(name, stage=min(term.stages), context=context, options=options)

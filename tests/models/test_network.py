@@ -40,7 +40,7 @@ def test_shapes_of_a_multi_crop_step():
     assert outputs.over_logits.shape == (4, 2, 4, 12)
     assert [m.shape[-1] for m in outputs.maps[0]] == [32, 16, 8]
     assert [m.shape[-1] for m in outputs.maps[3]] == [18, 9, 5]
-    assert network.joint_logits(outputs).shape == (4, 2, 4, 8)
+    assert outputs.joint_logits().shape == (4, 2, 4, 8)
 
 
 @pytest.mark.parametrize("sides", [(20,), (20, 20), (20, 12, 20, 12), (12, 20, 16)])
@@ -71,7 +71,7 @@ def test_views_of_one_size_share_a_backbone_call_and_its_batch_statistics():
 def test_joint_logits_are_known_then_novel_for_every_head():
     network = small().eval()
     outputs = network(views(16, 16))
-    joint = network.joint_logits(outputs)
+    joint = outputs.joint_logits()
     for head in range(2):
         assert torch.equal(joint[:, head, :, :5], outputs.known_logits)
         assert torch.equal(joint[:, head, :, 5:], outputs.novel_logits[:, head])
@@ -82,7 +82,7 @@ def test_before_discovery_there_are_known_logits_alone():
     outputs = network(views(16))
     assert outputs.novel_logits is None
     assert outputs.over_logits is None
-    assert network.joint_logits(outputs).shape == (1, 1, 4, 5)
+    assert outputs.joint_logits().shape == (1, 1, 4, 5)
 
 
 def test_predict_features_are_the_features_of_forward():
@@ -195,9 +195,9 @@ def test_a_compiled_training_step_has_the_gradients_of_the_plain_one():
     torch._dynamo.reset()
     plain, twin = small(seed=1), small(seed=1)
     compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
-    for network, call in ((plain, plain), (twin, compiled)):
+    for call in (plain, compiled):
         outputs = call(views(16, 16, 12, 12))
-        network.joint_logits(outputs).square().mean().backward()
+        outputs.joint_logits().square().mean().backward()
     for (name, ours), theirs in zip(twin.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=name)
     for ours, theirs in zip(twin.buffers(), plain.buffers(), strict=True):
@@ -220,7 +220,7 @@ def test_a_training_step_looks_at_nothing_on_the_host():
     network = small(overclustering=2)
     with NoHostLook():
         outputs = network(views(16, 16, 12))
-        network.joint_logits(outputs).sum().backward()
+        outputs.joint_logits().sum().backward()
         network.normalise_prototypes()
     with pytest.raises(AssertionError, match="local_scalar"), NoHostLook():
         outputs.features.sum().item()
@@ -232,7 +232,7 @@ def test_bfloat16_autocast_is_finite_and_near_float32():
     plain = network(inputs)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = network(inputs)
-        network.joint_logits(mixed).square().mean().backward()
+        mixed.joint_logits().square().mean().backward()
     assert mixed.known_logits.dtype == mixed.novel_logits.dtype == torch.float32
     assert (mixed.known_logits - plain.known_logits).abs().max() < 0.5
     assert all(p.grad.isfinite().all() for p in network.parameters())
@@ -253,7 +253,7 @@ def test_replayed_features_are_answered_like_those_of_images():
     network = small().eval()
     seen = network(views(32))
     outputs = network(views(32), replayed=seen.features[0])
-    torch.testing.assert_close(outputs.replayed, Network.joint_logits(seen)[0])
+    torch.testing.assert_close(outputs.replayed, seen.joint_logits()[0])
     torch.testing.assert_close(outputs.novel_logits, seen.novel_logits)
 
 

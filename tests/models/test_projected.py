@@ -53,7 +53,7 @@ def test_a_joint_head_is_divided_into_known_and_novel_columns():
     assert outputs.known_logits.shape == (1, 2, 5)
     assert outputs.novel_logits.shape == (1, 1, 2, 3)
     whole = network.known_head(network.predict_features(views[0]))
-    torch.testing.assert_close(network.joint_logits(outputs)[0, 0], whole)
+    torch.testing.assert_close(outputs.joint_logits()[0, 0], whole)
 
 
 def test_an_architecture_survives_its_file():

@@ -9,6 +9,7 @@ from torch import Tensor
 from crkd.ot import sinkhorn
 from crkd.ot.backends.cuda import _of_machine
 from crkd.ot.cuda import operator
+from crkd.ot.problem import Problem
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -24,7 +25,8 @@ def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
 
 def test_operator_gives_the_same_assignment() -> None:
     scores = torch.randn(2, 12, 5)
-    result = operator.sinkhorn(scores, 0.1, 3, None, None, None, torch.float32, torch.float32)
+    problem = Problem(scores, 0.1, 3, None, None, None, None, torch.float32)
+    result = operator.sinkhorn(problem)
     torch.testing.assert_close(result, sinkhorn(scores, epsilon=0.1, num_iters=3))
 
 

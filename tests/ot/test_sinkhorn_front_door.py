@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import subprocess
 import sys
 
 import pytest
 import torch
+from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.ot import sinkhorn
@@ -79,14 +81,34 @@ def test_the_backends_are_found_by_their_files() -> None:
     assert BACKENDS.names() == ["cuda", "pot", "torch"]
 
 
-def test_a_fallback_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    import importlib
+def test_a_fallback_is_logged_once_with_all_reasons(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that call themselves scores on a GPU, where no kernel can run."""
+
+    class Posing(Tensor):
+        is_cuda = True
+        __torch_function__ = torch._C._disabled_torch_function_impl
+
+        def detach(self) -> Tensor:
+            return self
+
+        def reshape(self, *shape: int) -> Tensor:
+            return super().reshape(*shape).as_subclass(Posing)
 
     door = importlib.import_module("crkd.ot.sinkhorn")
+    monkeypatch.setattr(door, "_logged", set())
+    monkeypatch.setattr(torch.version, "cuda", None)
+    cuda = importlib.import_module("crkd.ot.backends.cuda")
+    monkeypatch.setattr(cuda, "_of_machine", cuda._lacks.__wrapped__)
+    scores = torch.randn(2, 9, 4, dtype=torch.float64)
     with caplog.at_level(logging.WARNING):
-        door._log_once("only now and then")
-        door._log_once("only now and then")
-    assert caplog.messages == ["only now and then"]
+        for _ in range(2):
+            result = sinkhorn(scores.as_subclass(Posing), epsilon=0.1, num_iters=3)
+    assert torch.equal(result.as_subclass(Tensor), sinkhorn(scores, epsilon=0.1, num_iters=3))
+    (message,) = caplog.messages
+    for reason in ("PyTorch takes over", "built without CUDA", "not torch.float64"):
+        assert reason in message
 
 
 def test_importing_compiles_nothing_and_touches_no_gpu() -> None:

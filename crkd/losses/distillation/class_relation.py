@@ -13,7 +13,12 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.losses.precision import full, log_softmax
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import (
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    checked_temperature,
+)
 
 FORMS = ("cross_entropy", "kl")
 WEIGHTINGS = ("normalised", "none")
@@ -102,8 +107,6 @@ class ClassRelation(DistillationTerm):
         detach_weight: bool = False,
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"class_relation: temperature is {temperature}; it must be above 0")
         for option, value, choices in (
             ("form", form, FORMS),
             ("weighting", weighting, WEIGHTINGS),
@@ -112,7 +115,7 @@ class ClassRelation(DistillationTerm):
                 raise InputError(
                     f"class_relation: {option} is {value!r}; choose one of: {', '.join(choices)}"
                 )
-        self.temperature = temperature
+        self.temperature = checked_temperature("class_relation", temperature)
         self.form = form
         self.weighting = weighting
         self.detach_weight = detach_weight

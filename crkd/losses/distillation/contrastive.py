@@ -15,7 +15,13 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.losses.precision import full, log_softmax
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+from crkd.losses.term import (
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    TermContext,
+    checked_temperature,
+)
 
 
 def contrast(directions: Tensor, temperature: float) -> Tensor:
@@ -67,13 +73,9 @@ class Contrastive(DistillationTerm):
         self, num_features: int, *, temperature: float = 0.2, projection: int = 128
     ) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise InputError(
-                f"contrastive: temperature is {temperature}; it must be finite and above 0"
-            )
         if projection < 1:
             raise InputError(f"contrastive: projection is {projection}; it must be at least 1")
-        self.temperature = temperature
+        self.temperature = checked_temperature("contrastive", temperature)
         self.projector = nn.Sequential(
             nn.Linear(num_features, num_features), nn.ReLU(), nn.Linear(num_features, projection)
         )

@@ -5,14 +5,18 @@ Shen and Xing, "A Fast Knowledge Distillation Framework for Visual Recognition",
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from torch import Tensor
 
-from crkd.core.errors import InputError
 from crkd.losses.precision import log_softmax
-from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import (
+    ROWS,
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    checked_temperature,
+)
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -53,9 +57,7 @@ class Fkd(DistillationTerm):
 
     def __init__(self, *, temperature: float = 1.0) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise InputError(f"fkd: temperature is {temperature}; it must be finite and above 0")
-        self.temperature = temperature
+        self.temperature = checked_temperature("fkd", temperature)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.

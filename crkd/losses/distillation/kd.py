@@ -6,15 +6,19 @@ section 2 and its eq. 1. Temperature and reduction are those of the RepDistiller
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from crkd.core.errors import InputError
 from crkd.losses.precision import log_softmax
-from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import (
+    ROWS,
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    checked_temperature,
+)
 
 
 def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -61,9 +65,7 @@ class Kd(DistillationTerm):
 
     def __init__(self, *, temperature: float = 4.0) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise InputError(f"kd: temperature is {temperature}; it must be finite and above 0")
-        self.temperature = temperature
+        self.temperature = checked_temperature("kd", temperature)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.

@@ -6,14 +6,18 @@ probabilities, as the paper writes them, are the softmax of the logits over T.
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from torch import Tensor
 
-from crkd.core.errors import InputError
 from crkd.losses.precision import log_softmax
-from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import (
+    ROWS,
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    checked_temperature,
+)
 
 
 def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 2.0) -> Tensor:
@@ -56,9 +60,7 @@ class Lwf(DistillationTerm):
 
     def __init__(self, *, temperature: float = 2.0) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise InputError(f"lwf: temperature is {temperature}; it must be finite and above 0")
-        self.temperature = temperature
+        self.temperature = checked_temperature("lwf", temperature)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.

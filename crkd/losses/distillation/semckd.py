@@ -7,7 +7,6 @@ to one batch size; here it reads a fixed number of quantiles of each row instead
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import product
 from types import MappingProxyType
@@ -20,7 +19,13 @@ from torch.nn import functional as F
 from crkd.core.errors import InputError
 from crkd.core.layers import equal_sizes, stage_map
 from crkd.losses.precision import full
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+from crkd.losses.term import (
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    TermContext,
+    checked_temperature,
+)
 
 # A map without any activation has no direction; this bounds the gradient of its cosines.
 SMALLEST_LENGTH = 1e-3
@@ -102,9 +107,7 @@ class SemCKD(DistillationTerm):
         for option, value, least in (("levels", levels, 2), ("width", width, 1)):
             if value < least:
                 raise InputError(f"semckd: {option} is {value}; it must be {least} or more")
-        if not (temperature > 0 and math.isfinite(temperature)):
-            raise InputError(f"semckd: temperature is {temperature}; it must be above 0")
-        self.levels, self.temperature = levels, temperature
+        self.levels, self.temperature = levels, checked_temperature("semckd", temperature)
         self.queries = nn.ModuleList(_embedding(levels, width) for _ in student_channels)
         self.keys = nn.ModuleList(_embedding(levels, width) for _ in teacher_channels)
         self.projectors = nn.ModuleList(

@@ -6,16 +6,20 @@ Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularizati
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.core.types import HeadOutputs
 from crkd.losses.precision import log_softmax
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+from crkd.losses.term import (
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    TermContext,
+    checked_temperature,
+)
 
 ON = ("labelled", "pseudo")
 
@@ -81,17 +85,14 @@ class TfKdReg(DistillationTerm):
         self, *, temperature: float = 20.0, correct: float = 0.99, on: str = "labelled"
     ) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise InputError(
-                f"tfkd_reg: temperature is {temperature}; it must be finite and above 0"
-            )
         if not 0 < correct <= 1:
             raise InputError(f"tfkd_reg: correct is {correct}; it must be above 0 and at most 1")
         if on not in ON:
             raise InputError(f"tfkd_reg: on is {on!r}; choose one of: {', '.join(ON)}")
         if on == "pseudo":
             self.needs = frozenset({"pseudo_labels"})
-        self.temperature, self.correct, self.on = temperature, correct, on
+        self.temperature = checked_temperature("tfkd_reg", temperature)
+        self.correct, self.on = correct, on
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> TfKdReg:
@@ -110,7 +111,7 @@ class TfKdReg(DistillationTerm):
             RuntimeError: the labels, or pseudo-labels, that it declares are absent.
         """
         if self.on == "pseudo":
-            logits, labels = _joint_logits(inputs.student), inputs.pseudo_labels
+            logits, labels = inputs.student.joint_logits(), inputs.pseudo_labels
         else:
             logits, labels = inputs.student.known_logits, inputs.labels
         if labels is None:
@@ -121,12 +122,3 @@ class TfKdReg(DistillationTerm):
             temperature=self.temperature,
             correct=self.correct,
         )
-
-
-def _joint_logits(student: HeadOutputs) -> Tensor:
-    """Return ``(V, H, B, C)``; before discovery H is 1 and C is K."""
-    known = student.known_logits.unsqueeze(1)
-    if student.novel_logits is None:
-        return known
-    known = known.expand(-1, student.novel_logits.shape[1], -1, -1)
-    return torch.cat([known, student.novel_logits], dim=-1)

@@ -6,14 +6,17 @@ Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularizati
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 from torch import Tensor
 
-from crkd.core.errors import InputError
 from crkd.losses.distillation.kd import kd
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import (
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    checked_temperature,
+)
 
 
 @TERMS.register("tfkd_self")
@@ -45,11 +48,7 @@ class TfKdSelf(DistillationTerm):
 
     def __init__(self, *, temperature: float = 20.0) -> None:
         super().__init__()
-        if not 0 < temperature < math.inf:
-            raise InputError(
-                f"tfkd_self: temperature is {temperature}; it must be finite and above 0"
-            )
-        self.temperature = temperature
+        self.temperature = checked_temperature("tfkd_self", temperature)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.

@@ -61,20 +61,10 @@ _of_machine: Callable[[int | None], tuple[str, ...]] = _compiler.assume_constant
 
 
 def _solve(problem: Problem) -> Tensor:
-    arguments = (
-        problem.scores,
-        problem.epsilon,
-        problem.num_iters,
-        problem.class_marginal,
-        problem.sample_marginal,
-        problem.relaxation,
-        problem.out_dtype,
-        problem.storage,
-    )
     # The dispatcher costs as much as the launch; it is needed for tracing alone.
     if torch.compiler.is_compiling() or type(problem.scores) is not Tensor:
-        return operator.sinkhorn(*arguments)
-    return solver.solve(*arguments)
+        return operator.sinkhorn(problem)
+    return solver.solve(problem)
 
 
 def _bind(problem: Problem) -> Callable[[Tensor], Tensor] | None:

@@ -18,7 +18,7 @@ _SCHEMA = (
 )
 
 
-def _on_cpu(
+def _problem(
     scores: Tensor,
     epsilon: float,
     num_iters: int,
@@ -27,8 +27,9 @@ def _on_cpu(
     relaxation: float | None,
     out_dtype: torch.dtype,
     storage: torch.dtype,
-) -> Tensor:
-    problem = Problem(
+) -> Problem:
+    """Return what the operator's arguments, in the order of its schema, ask for."""
+    return Problem(
         scores,
         epsilon,
         num_iters,
@@ -39,20 +40,21 @@ def _on_cpu(
         out_dtype,
         storage,
     )
-    return reference.solve(problem).to(out_dtype).contiguous()
 
 
-def _shape(
-    scores: Tensor,
-    epsilon: float,
-    num_iters: int,
-    class_marginal: Tensor | None,
-    sample_marginal: Tensor | None,
-    relaxation: float | None,
-    out_dtype: torch.dtype,
-    storage: torch.dtype,
-) -> Tensor:
-    return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
+def _on_cuda(*arguments: Any) -> Tensor:
+    return solver.solve(_problem(*arguments))
+
+
+def _on_cpu(*arguments: Any) -> Tensor:
+    problem = _problem(*arguments)
+    return reference.solve(problem).to(problem.out_dtype).contiguous()
+
+
+def _shape(*arguments: Any) -> Tensor:
+    problem = _problem(*arguments)
+    scores = problem.scores
+    return torch.empty(scores.shape, dtype=problem.out_dtype, device=scores.device)
 
 
 def _register() -> Any:
@@ -61,7 +63,7 @@ def _register() -> Any:
     library: Any = torch.library
     ours = library.Library("crkd", "FRAGMENT")
     ours.define(_SCHEMA)
-    ours.impl("sinkhorn", solver.solve, "CUDA")
+    ours.impl("sinkhorn", _on_cuda, "CUDA")
     ours.impl("sinkhorn", _on_cpu, "CPU")
     library.register_fake("crkd::sinkhorn", _shape, lib=ours)
     return ours
@@ -70,7 +72,16 @@ def _register() -> Any:
 _library = _register()
 
 
-def sinkhorn(*arguments: object) -> Tensor:
-    """Call the operator; the arguments are those of :func:`crkd.ot.cuda.solver.solve`."""
-    result: Tensor = torch.ops.crkd.sinkhorn(*arguments)
+def sinkhorn(problem: Problem) -> Tensor:
+    """Return the assignment ``(P, N, M)`` by way of the operator."""
+    result: Tensor = torch.ops.crkd.sinkhorn(
+        problem.scores,
+        problem.epsilon,
+        problem.num_iters,
+        problem.class_marginal,
+        problem.sample_marginal,
+        problem.relaxation,
+        problem.out_dtype,
+        problem.storage,
+    )
     return result

@@ -12,40 +12,35 @@ from torch import Tensor
 from crkd.ot.cuda import launches, plans
 from crkd.ot.cuda.launches import Kind
 from crkd.ot.cuda.runs import Call, ResidentRun, StreamingRun
+from crkd.ot.problem import Problem
 
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
 
 
-def solve(
-    scores: Tensor,
-    epsilon: float,
-    num_iters: int,
-    class_marginal: Tensor | None,
-    sample_marginal: Tensor | None,
-    relaxation: float | None,
-    out_dtype: torch.dtype,
-    storage: torch.dtype,
-) -> Tensor:
-    """Return the assignment ``(P, N, M)``, contiguous; ``scores`` lie on a CUDA device.
+def solve(problem: Problem) -> Tensor:
+    """Return the assignment ``(P, N, M)``, contiguous; the scores lie on a CUDA device.
 
     Raises:
         RuntimeError: a CUDA graph is being captured and these kernels were never run before.
     """
+    scores = problem.scores
     if scores.numel() == 0:
-        return torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
+        return torch.empty(scores.shape, dtype=problem.out_dtype, device=scores.device)
     if scores.stride(2) != 1:
         scores = scores.contiguous()
     # The kernels walk through marginals row by row; expanded or transposed ones have other strides.
-    class_marginal, sample_marginal = (
+    b, a = (
         None if marginal is None else marginal.contiguous()
-        for marginal in (class_marginal, sample_marginal)
+        for marginal in (problem.class_marginal, problem.sample_marginal)
     )
-    relaxed, weighted = relaxation is not None, sample_marginal is not None
-    kind = kind_of(scores, out_dtype, storage, relaxed=relaxed, weighted=weighted)
+    relaxed = problem.relaxation is not None
+    kind = kind_of(
+        scores, problem.out_dtype, problem.storage, relaxed=relaxed, weighted=a is not None
+    )
     run = _ready.get(kind) or prepare(kind)
     with torch.cuda.device(kind.device):
-        call = call_of(epsilon, num_iters, class_marginal, sample_marginal, relaxation)
-        return solve_with(run, scores, call, out_dtype)
+        call = call_of(problem.epsilon, problem.num_iters, b, a, problem.relaxation)
+        return solve_with(run, scores, call, problem.out_dtype)
 
 
 def bind(kind: Kind, call: Call) -> Callable[[Tensor], Tensor]:
