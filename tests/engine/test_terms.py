@@ -139,7 +139,9 @@ def weights(run: RunFolder) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", terms_for("pretrain"))
 def test_stage1_trains_with_terms(name: str, stage1: Path, tmp_path: Path):
-    run = pretrain(small_config(*with_term("pretrain", name)), tmp_path / "run")
+    # Two views, for the terms that compare them.
+    config = small_config(*with_term("pretrain", name), "pretrain.num_views=2")
+    run = pretrain(config, tmp_path / "run")
     assert not same(weights(run), weights(RunFolder(stage1)))
     line = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
     term = TERMS.get(name)
