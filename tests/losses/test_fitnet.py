@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests_losses_support import of_maps, pooled, random_maps, stacked
 
 from crkd.core.errors import InputError
 from crkd.core.layers import equal_sizes
@@ -12,36 +13,6 @@ from crkd.losses.term import DistillationInputs, TermContext, build_term
 
 STUDENT, TEACHER = (2, 3, 4), (3, 5, 6)
 CONTEXT = TermContext(4, 4, 6, STUDENT, TEACHER)
-
-
-def outputs(maps: list[list[torch.Tensor]]) -> HeadOutputs:
-    rows = len(maps[0][0])
-    return HeadOutputs(
-        torch.zeros(len(maps), rows, 1),
-        torch.zeros(len(maps), rows, 4),
-        maps=tuple(tuple(view) for view in maps),
-    )
-
-
-def random_maps(
-    channels: tuple[int, ...], side: int, seed: int = 0, views: int = 2, rows: int = 3
-) -> list[list[torch.Tensor]]:
-    """Maps of three stages after a ReLU, each half as large as the one before."""
-    make = torch.Generator().manual_seed(seed)
-    return [
-        [
-            torch.randn(rows, c, side >> stage, side >> stage, generator=make, dtype=torch.float64)
-            .relu()
-            .requires_grad_()
-            for stage, c in enumerate(channels)
-        ]
-        for _ in range(views)
-    ]
-
-
-def pooled(maps: np.ndarray, side: int) -> np.ndarray:
-    n, c, h, _ = maps.shape
-    return maps.reshape(n, c, side, h // side, side, h // side).mean(axis=(3, 5))
 
 
 def formula(student: np.ndarray, teacher: np.ndarray, parts: dict[str, np.ndarray]) -> float:
@@ -74,15 +45,11 @@ def term_for(seed: int = 0, **options: object) -> FitNet:
     return term
 
 
-def stacked(maps: list[list[torch.Tensor]], stage: int) -> np.ndarray:
-    return np.concatenate([view[stage].detach().numpy() for view in maps])
-
-
 @pytest.mark.parametrize(("student_side", "teacher_side"), [(8, 8), (16, 8), (8, 16)])
 def test_value_and_gradient_against_the_formula(student_side: int, teacher_side: int):
     student, teacher = random_maps(STUDENT, student_side), random_maps(TEACHER, teacher_side, 1)
     term = term_for()
-    loss = term(DistillationInputs(outputs(student), outputs(teacher)))
+    loss = term(DistillationInputs(of_maps(student), of_maps(teacher)))
     loss.backward()
     arrays = {name: value.detach().numpy().copy() for name, value in parameters(term).items()}
     arrays["conv"] = arrays["conv"][:, :, 0, 0]
@@ -111,16 +78,16 @@ def test_zero_where_the_student_is_the_teacher_and_the_regressor_the_identity():
     term = FitNet(TEACHER, TEACHER).double().eval()
     torch.nn.init.dirac_(term.regressor.conv.weight)
     term.regressor.norm.running_var.fill_(1 - term.regressor.norm.eps)
-    loss = term(DistillationInputs(outputs(maps), outputs(maps)))
+    loss = term(DistillationInputs(of_maps(maps), of_maps(maps)))
     assert loss.item() == pytest.approx(0, abs=1e-20)
     wrong = [[m + 0.5 for m in view] for view in maps]
-    assert term(DistillationInputs(outputs(wrong), outputs(maps))).item() == pytest.approx(0.25)
+    assert term(DistillationInputs(of_maps(wrong), of_maps(maps))).item() == pytest.approx(0.25)
 
 
 def test_only_the_chosen_student_stage_gets_a_gradient():
     student, teacher = random_maps(STUDENT, 8), random_maps(TEACHER, 8, 1)
     term = term_for(hint_layer=3, guided_layer=2)
-    term(DistillationInputs(outputs(student), outputs(teacher), None, 1)).backward()
+    term(DistillationInputs(of_maps(student), of_maps(teacher), None, 1)).backward()
     for view in student:
         assert [m.grad is not None and bool(m.grad.any()) for m in view] == [False, True, False]
         assert view[1].grad.flatten(1).any(dim=1).all()
@@ -138,7 +105,7 @@ def test_the_larger_map_is_pooled_on_each_side():
 def test_one_value_a_channel_is_finite():
     student = random_maps(STUDENT, 4, views=1, rows=1)
     teacher = random_maps(TEACHER, 4, 1, views=1, rows=1)
-    loss = term_for(hint_layer=3)(DistillationInputs(outputs(student), outputs(teacher)))
+    loss = term_for(hint_layer=3)(DistillationInputs(of_maps(student), of_maps(teacher)))
     assert loss.isfinite()
 
 

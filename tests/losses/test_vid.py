@@ -6,45 +6,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from tests_losses_support import of_maps, pooled, random_maps, stacked
 from torch.distributions import Normal
 
 from crkd.core.errors import InputError
-from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.vid import GaussianRegressor, Vid
 from crkd.losses.term import DistillationInputs, TermContext, build_term
 
 STUDENT, TEACHER = (4, 5), (6, 7)
 CONTEXT = TermContext(4, 5, 7, STUDENT, TEACHER)
-
-
-def outputs(maps: list[list[torch.Tensor]]) -> HeadOutputs:
-    rows = len(maps[0][0])
-    return HeadOutputs(
-        torch.zeros(len(maps), rows, 1),
-        torch.zeros(len(maps), rows, 4),
-        maps=tuple(tuple(view) for view in maps),
-    )
-
-
-def random_maps(
-    channels: tuple[int, ...], side: int, seed: int = 0, rows: int = 3
-) -> list[list[torch.Tensor]]:
-    """Two views' maps, each stage half as large as the one before."""
-    make = torch.Generator().manual_seed(seed)
-    return [
-        [
-            torch.randn(rows, c, side >> stage, side >> stage, generator=make, dtype=torch.float64)
-            .abs()
-            .requires_grad_()
-            for stage, c in enumerate(channels)
-        ]
-        for _ in range(2)
-    ]
-
-
-def pooled(maps: np.ndarray, side: int) -> np.ndarray:
-    n, c, h, _ = maps.shape
-    return maps.reshape(n, c, side, h // side, side, h // side).mean(axis=(3, 5))
 
 
 def layer_formula(
@@ -59,10 +29,6 @@ def layer_formula(
             mean = np.maximum(mean, 0)
     sigma = np.sqrt(np.log1p(np.exp(raw)) + 1e-5)[:, None, None]
     return float((np.log(sigma) + (teacher - mean) ** 2 / (2 * sigma**2)).mean())
-
-
-def stacked(maps: list[list[torch.Tensor]], stage: int) -> np.ndarray:
-    return np.concatenate([view[stage].detach().numpy() for view in maps])
 
 
 def term_for(**options: object) -> Vid:
@@ -83,7 +49,7 @@ def weights_of(regressor: GaussianRegressor) -> list[torch.Tensor]:
 def test_value_and_gradient_against_the_formula(student_side: int, teacher_side: int):
     student, teacher = random_maps(STUDENT, student_side), random_maps(TEACHER, teacher_side, 1)
     term = term_for()
-    loss = term(DistillationInputs(outputs(student), outputs(teacher)))
+    loss = term(DistillationInputs(of_maps(student), of_maps(teacher)))
     loss.backward()
     total, rng, step = 0.0, np.random.default_rng(0), 1e-6
     for stage, regressor in enumerate(term.regressors):
@@ -136,7 +102,7 @@ def test_trained_variances_become_the_mean_squared_residuals():
     regressor.mean.requires_grad_(False)
     student = random_maps(STUDENT, 4, rows=20)[0][0].detach()
     spread = torch.tensor([0.1, 0.5, 1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
-    teacher = random_maps(TEACHER, 4, 1, 20)[0][0].detach() * spread.view(6, 1, 1)
+    teacher = random_maps(TEACHER, 4, 1, rows=20)[0][0].detach() * spread.view(6, 1, 1)
     optimiser = torch.optim.LBFGS(
         [regressor.raw_variance], max_iter=100, line_search_fn="strong_wolfe"
     )
@@ -183,7 +149,7 @@ def test_the_trained_bound_stays_below_the_mutual_information_and_comes_close(co
 
 
 def test_the_loss_is_the_sum_over_the_chosen_stages():
-    student, teacher = outputs(random_maps(STUDENT, 4)), outputs(random_maps(TEACHER, 4, 1))
+    student, teacher = of_maps(random_maps(STUDENT, 4)), of_maps(random_maps(TEACHER, 4, 1))
     inputs = DistillationInputs(student, teacher)
     both = term_for()
     parts = []
@@ -199,14 +165,14 @@ def test_the_loss_is_the_sum_over_the_chosen_stages():
 
 def test_no_gradient_reaches_the_teacher_and_every_row_counts():
     student, teacher = random_maps(STUDENT, 4), random_maps(TEACHER, 4, 1)
-    term_for()(DistillationInputs(outputs(student), outputs(teacher), None, 1)).backward()
+    term_for()(DistillationInputs(of_maps(student), of_maps(teacher), None, 1)).backward()
     assert all(m.grad is None for view in teacher for m in view)
     assert all(m.grad.flatten(1).any(dim=1).all() for view in student for m in view)
 
 
 def test_one_step_changes_every_parameter_also_the_variances():
     inputs = DistillationInputs(
-        outputs(random_maps(STUDENT, 4)), outputs(random_maps(TEACHER, 4, 1))
+        of_maps(random_maps(STUDENT, 4)), of_maps(random_maps(TEACHER, 4, 1))
     )
     term = term_for()
     before = copy.deepcopy(term.state_dict())
@@ -229,7 +195,7 @@ def test_one_step_changes_every_parameter_also_the_variances():
 def test_extreme_variances_are_finite():
     term = term_for()
     inputs = DistillationInputs(
-        outputs(random_maps(STUDENT, 4)), outputs(random_maps(TEACHER, 4, 1))
+        of_maps(random_maps(STUDENT, 4)), of_maps(random_maps(TEACHER, 4, 1))
     )
     for value in (-1000.0, 1000.0):
         with torch.no_grad():
