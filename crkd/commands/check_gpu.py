@@ -15,7 +15,8 @@ from crkd.core.errors import InputError
 
 DESCRIPTION = """\
 Check the GPU code on this machine: kernels against float64, properties, determinism, capture,
-views equal to those of the CPU, training steps without synchronisation. Exit code 1 if one fails.
+views equal to those of the CPU, training steps without synchronisation, mixed precision, a run
+saved and resumed. Exit code 1 if one fails.
 With --sanitize NVIDIA's compute-sanitizer then watches every kernel once, where it is installed.
 """
 
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--sanitize", action="store_true", help=f"also run {', '.join(SANITIZERS)} (minutes)"
     )
     given = parser.parse_args(arguments)
+    # Read when cuBLAS starts; without it no flag makes matrix products repeatable.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     import torch
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
 from crkd.config.load import load_config
 from crkd.config.schema import Config
+from crkd.engine.checkpoint import load_state, save_state
 from crkd.engine.loop import Loop
 from crkd.engine.recorded import WARM_UP
 from crkd.engine.setup import prepare
@@ -19,6 +21,7 @@ LOSS_TOLERANCE = 2e-3
 HALF_TOLERANCE = 3e-2
 REPLAY_TOLERANCE = 1e-4
 QUEUE = "discover.assignment={queue: 256, queue_start_epoch: 1, prior: estimated}"
+SMALL = (QUEUE, "discover.batch_size=48", "model.hidden=64")
 
 
 def checks() -> list[tuple[str, Callable[[], str]]]:
@@ -31,6 +34,8 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
         ("training: a recorded step with a bad loss is skipped", recorded_skips),
         ("training: a replayed step waits for nothing", replay_waits_for_nothing),
         ("training: compiled steps, recorded and not, equal eager ones", compiled_agree),
+        ("reliability: the determinism flags make a run repeatable", repeated_agree),
+        ("reliability: a resumed run equals one left in peace", resumed_agree),
     ]
 
 
@@ -46,9 +51,14 @@ def _loop(config: Config, device: str = "cuda") -> Loop:
 
 
 def _losses(loop: Loop, steps: int = STEPS) -> list[float]:
-    """Train and return the loss of each step."""
+    """Train from the beginning and return the loss of each step."""
+    return _trained(loop, 0, steps)
+
+
+def _trained(loop: Loop, start: int, stop: int) -> list[float]:
+    """Train the steps ``[start, stop)`` and return the loss of each."""
     found = []
-    for step, batch in enumerate(loop.feed.batches(0, steps)):
+    for step, batch in enumerate(loop.feed.batches(start, stop), start):
         if step % loop.feed.steps_per_epoch == 0:
             loop.task.start_epoch(step // loop.feed.steps_per_epoch)
         loop.step(batch, step)
@@ -139,3 +149,72 @@ def compiled_agree() -> str:
         loop = _loop(_config("loop.compile=true", f"loop.step={mode}"))
         text = _compare(_losses(loop, WARM_UP + STEPS), plain, LOSS_TOLERANCE)
     return text
+
+
+def repeated_agree(device: str = "cuda") -> str:
+    """With torch's deterministic algorithms the same run twice gives the same weights, bit by bit.
+
+    cuBLAS needs ``CUBLAS_WORKSPACE_CONFIG`` too, which the command sets before anything starts.
+    """
+    with _deterministic():
+        for precision in _precisions(device):
+            config = _config(*SMALL, f"loop.precision={precision}")
+            loops = [_loop(config, device) for _ in range(2)]
+            for loop in loops:
+                _losses(loop, 2 * STEPS)
+            _same_weights(*loops)
+    return f"{2 * STEPS} steps in {' and '.join(_precisions(device))}, bit-identical"
+
+
+def resumed_agree(device: str = "cuda") -> str:
+    """What is saved and loaded half-way goes on to the same weights, bit by bit."""
+    modes = ("eager", "recorded") if device == "cuda" else ("eager",)
+    with _deterministic():
+        for precision, mode in itertools.product(_precisions(device), modes):
+            config = _config(*SMALL, f"loop.precision={precision}", f"loop.step={mode}")
+            straight, first, second = (_loop(config, device) for _ in range(3))
+            half = WARM_UP + STEPS
+            _losses(straight, 2 * half)
+            _losses(first, half)
+            save_state(
+                first.run.path,
+                stage=first.task.stage,
+                step=half,
+                seconds=0.0,
+                modules=first.task.modules,
+                optimiser=first.optimiser,
+                config=config,
+            )
+            step, _ = load_state(
+                first.run.path,
+                stage=second.task.stage,
+                modules=second.task.modules,
+                optimiser=second.optimiser,
+                config=config,
+            )
+            assert step == half, f"the state says step {step}, not {half}"
+            _trained(second, step, 2 * half)
+            _same_weights(straight, second)
+    return f"saved after {half} of {2 * half} steps ({', '.join(modes)}), bit-identical"
+
+
+def _precisions(device: str) -> tuple[str, ...]:
+    """Return the arithmetics to check; on a CPU bfloat16 is slow and nobody trains with it."""
+    return ("float32", "bfloat16") if device == "cuda" else ("float32",)
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Ask for deterministic algorithms; where there is none torch warns, and the check decides."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _same_weights(one: Loop, other: Loop) -> None:
+    theirs = other.task.modules.state_dict()
+    for name, tensor in one.task.modules.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), f"{name} differs"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from crkd.commands import check_gpu
+from crkd.engine import gpu_checks as training
 
 
 def sanitizer(folder: Path, exit_code: int) -> None:
@@ -42,3 +45,19 @@ def test_a_missing_program_is_named(
     monkeypatch.setattr(check_gpu.shutil, "which", lambda name, path: None)
     assert check_gpu.sanitizer_checks() == []
     assert "compute-sanitizer is not installed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("check", [training.repeated_agree, training.resumed_agree])
+def test_the_checks_of_reliability_hold_on_a_cpu(check: Callable[[str], str]) -> None:
+    assert "bit-identical" in check("cpu")
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert check in [function for _, function in check_gpu.all_checks()]
+
+
+def test_a_resumed_run_that_differs_fails_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(*arguments: object, **options: object) -> tuple[int, float]:
+        return training.WARM_UP + training.STEPS, 0.0
+
+    monkeypatch.setattr(training, "load_state", forgetful)
+    with pytest.raises(AssertionError, match="differs"):
+        training.resumed_agree("cpu")
