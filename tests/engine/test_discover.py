@@ -103,8 +103,20 @@ def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path:
         ("data.validation_fraction=0.1", "discover.num_small=1"),
         ("discover.assignment.prior=estimated", "discover.assignment.queue=64"),
         ("discover.prototypes=kmeans", "model.overclustering=2"),
+        ("discover.method=frost", "discover.optimiser.lr=0.01"),
+        ("discover.num_novel=auto", "discover.average=0.9"),
+        ("discover.assignment={relaxation: 0.1, prior: given, prior_weights: [1, 2, 3, 4, 5]}",),
     ],
-    ids=["default", "overclustering", "validation and small views", "prior and queue", "k-means"],
+    ids=[
+        "default",
+        "overclustering",
+        "validation and small views",
+        "prior and queue",
+        "k-means",
+        "frost",
+        "estimated number of classes and an average",
+        "relaxed sizes",
+    ],
 )
 def test_scrambled_hidden_labels_change_no_weight(
     settings: tuple[str, ...], stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -103,6 +103,17 @@ def test_scrambled_hidden_labels_change_no_step(plan: Path, tmp_path: Path):
         assert same_weights(plan / f"step-{number}", tmp_path / "scrambled" / f"step-{number}")
 
 
+@pytest.mark.parametrize("method", ["frost", "finetune"])
+def test_scrambled_hidden_labels_change_no_baseline_step(method: str, tmp_path: Path):
+    run_plan(small_config(), (6, 4), tmp_path / "honest", method=method)
+    with pytest.MonkeyPatch.context() as patch:
+        scramble_hidden_labels(patch)
+        run_plan(small_config(), (6, 4), tmp_path / "scrambled", method=method)
+    for number in range(2):
+        places = (tmp_path / name / f"step-{number}" for name in ("honest", "scrambled"))
+        assert same_weights(*places)
+
+
 def test_an_interrupted_plan_goes_on_to_the_same_end(plan: Path, tmp_path: Path):
     out = tmp_path / "out"
     first = small_config()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
+from tests_engine_support import scramble_hidden_labels
 
 from crkd.commands.main import run_verb
 from crkd.commands.reproduce import comparison_table, rows_table, summary
@@ -140,6 +141,21 @@ def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:
         for place in ("straight", "rows")
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_scrambled_hidden_labels_change_figures_of_a_row_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiny(tmp_path)
+    honest = reproduce(file, 1, tmp_path / "honest")
+    scramble_hidden_labels(monkeypatch)
+    scrambled = reproduce(file, 1, tmp_path / "scrambled")
+    assert honest["mean"] != scrambled["mean"]
+    runs = [tmp_path / place / "tiny" / "seed0" for place in ("honest", "scrambled")]
+    a, b = (load_file(run / "model.safetensors") for run in runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    chosen = [json.loads((run / "run.json").read_text())["chosen_head"] for run in runs]
+    assert chosen[0] == chosen[1]
 
 
 def test_verdicts() -> None:
