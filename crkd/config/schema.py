@@ -112,7 +112,9 @@ class LoopConfig:
     """Launch every operation of a step, or record a step once as a CUDA graph and replay it; auto
     records on a GPU and goes on eagerly where that fails."""
     log_every: Count = 50
-    """Steps between two lines of log.jsonl."""
+    """Steps between two rows of the logs."""
+    loggers: tuple[str, ...] = ("tensorboard",)
+    """Logs beside log.jsonl and log.csv, which are always written: tensorboard, wandb."""
     checkpoint_every: Positive = 10.0
     """Minutes between two saved states from which --resume goes on."""
     keep_states: Count = 2

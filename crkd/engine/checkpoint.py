@@ -122,7 +122,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def essence(config: Config) -> Any:
     """Return what must agree for a run to go on: everything but where and how often to write."""
     values = json.loads(json.dumps(plain(config)))
-    for key in ("log_every", "checkpoint_every", "keep_states"):
+    for key in ("log_every", "checkpoint_every", "keep_states", "loggers"):
         values["loop"].pop(key)
     values["data"].pop("root")
     values["data"].pop("storage")

@@ -14,6 +14,7 @@ from crkd.engine.checkpoint import differences, essence, only_remedies, remove_s
 from crkd.engine.distributed import is_first, wait
 from crkd.engine.failed_step import FILE as FAILED
 from crkd.engine.files import clear_unfinished
+from crkd.engine.logs.writer import check_logs
 from crkd.engine.loop import Interrupted
 from crkd.engine.provenance import command_line, device_name, git_commit, versions
 from crkd.engine.run import RunFolder, RunInfo, utc_now
@@ -27,9 +28,10 @@ def begin_run(
     Of several processes the first one writes; all of them have looked for runs before it does.
 
     Raises:
-        InputError: the folder is taken, there is nothing to go on with, or it would not be the
-            same run: another configuration, data set or teacher.
+        InputError: the folder is taken, there is nothing to go on with, a log is unknown, or it
+            would not be the same run: another configuration, data set or teacher.
     """
+    check_logs(config)
     wait()
     run = _begun(out, info, config, device, resume=resume) if is_first() else RunFolder(out)
     wait()

@@ -23,6 +23,7 @@ from crkd.engine.checkpoint import load_state, save_state
 from crkd.engine.distributed import agreed, synchronise_backbones
 from crkd.engine.failed_step import FILE as FAILED
 from crkd.engine.failed_step import write_failed_step
+from crkd.engine.logs.writer import Logs, open_logs
 from crkd.engine.progress import TrainingProgress, console
 from crkd.engine.recorded import runner
 from crkd.engine.run import RunFolder
@@ -124,6 +125,7 @@ class Loop:
         self.task.resume_epoch(start // per_epoch)
         with (
             graceful_stop() as signals,
+            open_logs(self.run, self.config, start) as logs,
             TrainingProgress(self.task.stage, self.total, start, sum(self.feed.counts)) as bar,
         ):
             for step, batch in enumerate(self.feed.batches(start, self.total), start):
@@ -132,14 +134,14 @@ class Loop:
                 self.step(batch, step)
                 done = step + 1
                 if done % self.config.loop.log_every == 0 or done == self.total:
-                    bar.show(done, self.log(step))
+                    bar.show(done, self.log(step, logs))
                 seconds = before + time.monotonic() - began
                 if agreed(bool(signals)) and done < self.total:
                     self.log(step)
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
                 if time.monotonic() - saved > 60 * self.config.loop.checkpoint_every:
-                    self.log(step)
+                    self.log(step, logs)
                     self._save(done, seconds)
                     saved = time.monotonic()
         return before + time.monotonic() - began
@@ -149,10 +151,10 @@ class Loop:
         self.training_step.prepare(step)
         self._compute(batch)
 
-    def log(self, step: int) -> dict[str, float]:
-        """Read the device once, write a line of ``log.jsonl`` and return its figures.
+    def log(self, step: int, logs: Logs | None) -> dict[str, float]:
+        """Read the device once, write a row of the logs and return its figures.
 
-        Without a step since the last line there is nothing to write.
+        Without a step since the last row there is nothing to write.
         """
         means = self.training_step.totals.take()
         first_bad = self.training_step.first_bad()
@@ -178,9 +180,15 @@ class Loop:
         if remark is not None and remark not in self._remarks:
             self._remarks.add(remark)
             console.print(f"warning: {remark}", style="yellow", highlight=False, soft_wrap=True)
-        epoch = (step + 1) / self.feed.steps_per_epoch
-        rate = self.training_step.rate
-        self.run.log(stage=self.task.stage, step=step + 1, epoch=round(epoch, 3), lr=rate, **means)
+        if logs is not None:
+            row = {
+                "time": round(time.time(), 3),
+                "stage": self.task.stage,
+                "step": step + 1,
+                "epoch": round((step + 1) / self.feed.steps_per_epoch, 3),
+                "lr": self.training_step.rate,
+            }
+            logs.write(row | means)
         return means
 
     def _save(self, step: int, seconds: float) -> None:

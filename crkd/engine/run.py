@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +14,6 @@ from crkd.config.check import build
 from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.engine.distributed import is_first
 from crkd.engine.files import (
     clear_unfinished,
     load_tensors,
@@ -194,20 +191,6 @@ class RunFolder:
         if not isinstance(values, dict):
             raise InputError(f"{self.path / 'metrics.json'} holds no block of figures; restore it")
         return values
-
-    def log(self, **values: Any) -> None:
-        """Append one line to ``log.jsonl``; a line is written whole or not at all."""
-        if not is_first():
-            return
-        line = json.dumps({"time": round(time.time(), 3), **values}, allow_nan=False)
-        try:
-            with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise InputError(
-                f"{self.path / 'log.jsonl'} cannot be written ({error.strerror}); free space and "
-                "go on with --resume"
-            ) from None
 
 
 def _check_info(info: RunInfo, path: Path) -> None:

@@ -39,6 +39,8 @@ def test_run_folder_holds_everything(finished: RunFolder) -> None:
         "replay.safetensors",
         "matched.json",
         "log.jsonl",
+        "log.csv",
+        "tensorboard",
         "confusion.png",
     }
     info = finished.read_info()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,8 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         provenance={},
     )
     run = begin_run(place / "run", info, config, CPU, resume=False)
-    for step in range(3):
-        run.log(stage="discover", step=step, epoch=float(step), loss=1.0 / (step + 1))
+    rows = [{"step": n, "epoch": float(n), "loss": 1.0 / (n + 1)} for n in range(3)]
+    (run.path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
     finish_run(run, network, data, config, CPU, seconds=0.0, chosen_head=1)
     return run.path, novel
 

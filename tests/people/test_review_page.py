@@ -206,8 +206,8 @@ def test_a_thumbnail_of_any_shape_is_small(shape: tuple[int, int]) -> None:
 
 
 def test_curves_are_thinned_and_pass_over_a_damaged_line(tmp_path: Path) -> None:
-    lines = [json.dumps({"epoch": n / 10, "loss": 1 / (n + 1), "stage": "x"}) for n in range(1001)]
-    (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"epoch": 3, "lo']))
+    lines = [json.dumps({"step": n, "epoch": n / 10, "loss": 1 / (n + 1)}) for n in range(1001)]
+    (tmp_path / "log.jsonl").write_text("\n".join([*lines, '{"step": 3, "epoch": 3, "lo']))
     found = curves(RunFolder(tmp_path))
     assert found.keys() == {"loss"}
     assert 300 < len(found["loss"]) <= 401

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from crkd.config.load import dump_config
 from crkd.core.errors import InputError
+from crkd.engine.logs.writer import NO_SERIES, logged
 from crkd.engine.opened import OpenedRun
 from crkd.engine.run import RunFolder
 from crkd.evaluation.confusion import confusion
@@ -17,7 +17,6 @@ MAX_STEPS: Final = 400
 """Points of a curve; a longer log is thinned out evenly."""
 MAX_CONFUSED: Final = 250
 """Rows and columns up to which a confusion matrix is drawn."""
-_NO_SERIES: Final = {"time", "stage", "step", "epoch", "seconds"}
 
 
 def recorded(opened: OpenedRun) -> dict[str, Any]:
@@ -47,24 +46,12 @@ def recorded(opened: OpenedRun) -> dict[str, Any]:
 
 
 def curves(run: RunFolder) -> dict[str, list[list[float]]]:
-    """Return every series of ``log.jsonl``: its ``[epoch, value]`` pairs, thinned out.
-
-    A line that is damaged, as the last one of a crashed run may be, is passed over.
-    """
-    path = run.path / "log.jsonl"
+    """Return every series of the run's log: its ``[epoch, value]`` pairs, thinned out."""
     series: dict[str, list[list[float]]] = {}
-    if not path.is_file():
-        return series
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(entry, dict) or type(entry.get("epoch")) not in (int, float):
-            continue
-        for name, value in entry.items():
-            if name not in _NO_SERIES and type(value) in (int, float):
-                series.setdefault(name, []).append([entry["epoch"], float(f"{value:.5g}")])
+    for row in logged(run):
+        for name, value in row.items():
+            if name not in NO_SERIES and type(value) in (int, float):
+                series.setdefault(name, []).append([row["epoch"], float(f"{value:.5g}")])
     return {name: _thinned(pairs) for name, pairs in series.items() if len(pairs) > 1}
 
 

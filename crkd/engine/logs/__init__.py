@@ -1,0 +1,1 @@
+"""Where the figures of a training go: one file a kind of log."""
