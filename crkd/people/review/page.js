@@ -483,7 +483,7 @@
     const margin = names ? 14 + 8 * longest : 4;
     const [width, height] = [margin + cell * predicted.length + 4, margin + cell * truth.length + 4];
     const canvas = el("canvas", { id: "confusion", role: "img", "aria-label": "Confusion matrix" });
-    const readout = el("p", { class: "soft", role: "status" }, "Point at a cell.");
+    const readout = el("p", { class: "soft", id: "cell", role: "status" }, "Point at a cell.");
     const short = (name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name);
     const draw = () => {
       const ratio = devicePixelRatio || 1;
@@ -534,7 +534,22 @@
     });
     draw();
     dark.addEventListener("change", draw);
-    return el("div", {}, el("h2", {}, "Confusion ", el("small", {}, `rows: true classes, columns: answers, ${D.confusion.part} images`)), canvas, readout);
+    return el("div", {}, el("h2", {}, "Confusion ", el("small", {}, `rows: true classes, columns: answers, ${D.confusion.part} images`)), readout,
+      el("div", { class: "beside" }, canvas, mistakes()));
+  }
+
+  // Names do not fit beside many classes: the mistakes that matter are written out.
+  function mistakes() {
+    const { counts, true: truth, predicted } = D.confusion;
+    const wrong = counts.flatMap((row, r) => {
+      const total = row.reduce((a, b) => a + b, 0);
+      return row.map((count, p) => ({ r, p, count, share: count / total }));
+    }).filter(({ r, p, count }) => r !== p && count);
+    if (!wrong.length) return "";
+    const rows = wrong.sort((a, b) => b.share - a.share || b.count - a.count).slice(0, 20).map(({ r, p, count, share }) =>
+      [truth[r], predicted[p], count.toLocaleString("en"), percent(share)]);
+    return el("div", { id: "mistakes" }, el("h2", {}, "Most frequent mistakes ", el("small", {}, "share of the true class")),
+      table(["is", "is called", "images", "share"], rows, 2));
   }
 
   function curves() {
