@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test reliability fix clean
+.PHONY: demo test docs reliability fix clean
 
 demo: $(VENV)/.installed  ## Discover five unnamed digits, with a table and a picture
 	@rm -rf runs/demo
@@ -18,6 +18,10 @@ test: $(VENV)/.installed-dev  ## Format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+docs: $(VENV)/.installed-dev  ## The pages of docs/ as a site in build/docs; a broken link fails
+	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
+	@echo "open build/docs/index.html"
 
 reliability: $(VENV)/.installed-dev  ## The long forms of tests/reliability; takes hours
 	CRKD_LONG=1 CRKD_RECORD=benchmarks/results/reliability.json OMP_NUM_THREADS=1 \

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import subprocess
 import sys
 from collections.abc import Callable
@@ -223,10 +222,3 @@ def test_importing_the_package_stays_light():
         "heavy = {'torch', 'sklearn', 'numpy'} & set(sys.modules); sys.exit(bool(heavy))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize("page", ["estimator.md", "features.md"])
-def test_the_examples_of_the_documents_run(page: str):
-    found = doctest.testfile(str(DOCS / page), module_relative=False)
-    assert found.attempted > 0
-    assert found.failed == 0

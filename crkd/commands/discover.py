@@ -20,6 +20,7 @@ Stage 2: find the novel classes among unlabelled images.
 Starts from the finished stage-1 run of the same data set and split; --from names another one,
 --pretrain makes one first if there is none. With --from RUN --novel DIR a finished run of any kind
 is extended by the classes of new images; the old images are not needed (--known adds them).
+--decisions FILE of a review is applied to RUN first.
 
   crkd discover --dataset cifar100 --pretrain
   crkd discover --known products/ --novel new-photos/ --num-novel 12 --pretrain
@@ -35,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_run_flags(parser)
     parser.add_argument("--from", dest="parent", metavar="RUN", help="the run to start from")
     parser.add_argument(
+        "--decisions", metavar="FILE", help="of a review of the run in --from: apply them first"
+    )
+    parser.add_argument(
         "--pretrain", action="store_true", help="run stage 1 first if no run of it is found"
     )
     parser.add_argument(
@@ -46,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.features is not None:
         take_features(given)
+    if given.decisions is not None:
+        take_decisions(given)
+        if given.novel is None:
+            return 0
     config = config_of(given, base=_step_config(given))
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the run to go on with")
@@ -89,6 +97,23 @@ def _step_config(given: argparse.Namespace) -> Config | None:
         # Stage 1 with its images at hand: the usual discovery, with the usual settings.
         return None
     return extension(run)
+
+
+def take_decisions(given: argparse.Namespace) -> None:
+    """Put the run that ``--decisions`` makes of the one in ``--from`` in its place.
+
+    Raises:
+        InputError: there is no ``--from``, or run and file do not fit.
+    """
+    if given.parent is None:
+        raise InputError("--decisions is given without --from; name the run that was reviewed")
+
+    from crkd.engine.provenance import pick_device
+    from crkd.people.review.named import named_run
+
+    device = pick_device(given.device or "auto")
+    given.parent = named_run(given.parent, Path(given.decisions), device=device)
+    print(f"reviewed: {given.parent}", file=sys.stderr)
 
 
 def take_features(given: argparse.Namespace) -> None:

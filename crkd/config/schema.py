@@ -201,8 +201,7 @@ class ReplayConfig:
     """Features in a step; None: as many a class as there are images of a novel class, at most four
     times the images of a step, and none where labelled images join."""
     rank: CountOrZero = 8
-    """Directions of the covariance that are kept of each class; a class takes 4 D (rank + 2)
-    bytes."""
+    """Directions of the covariance kept of each class, which takes 4 D (rank + 2) bytes."""
 
 
 @dataclass(frozen=True)

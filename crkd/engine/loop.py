@@ -137,7 +137,7 @@ class Loop:
                     bar.show(done, self.log(step, logs))
                 seconds = before + time.monotonic() - began
                 if agreed(bool(signals)) and done < self.total:
-                    self.log(step)
+                    self.log(step, logs)
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
                 if time.monotonic() - saved > 60 * self.config.loop.checkpoint_every:

@@ -12,6 +12,7 @@ import pytest
 from tests_engine_support import interrupt_at, small_config
 
 from crkd.core.errors import InputError
+from crkd.engine.checkpoint import states
 from crkd.engine.logs.writer import LOGS, Logs, logged
 from crkd.engine.loop import Interrupted
 from crkd.engine.pretrain import pretrain
@@ -27,12 +28,13 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         interrupt_at(3, patch)
         with pytest.raises(Interrupted):
             pretrain(config, out)
-    state = (out / "state.safetensors").read_bytes()
+    (state,) = states(out)
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(6, patch)
         with pytest.raises(Interrupted):
             pretrain(config, out, resume=True)
-    (out / "state.safetensors").write_bytes(state)
+    for later in set(states(out)) - {state}:
+        later.unlink()
     assert [row["step"] for row in logged(RunFolder(out))] == list(range(1, 8))
     with (out / "log.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')

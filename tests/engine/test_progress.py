@@ -12,6 +12,7 @@ import pytest
 from tests_step_support import loop_of, tiny
 
 from crkd.engine import progress
+from crkd.engine.logs.writer import open_logs
 from crkd.engine.progress import TrainingProgress
 
 HEAVY = {"scipy.optimize", "matplotlib", "sklearn", "pyarrow", "torchvision", "timm", "faiss", "ot"}
@@ -40,11 +41,14 @@ def test_logging_costs_at_most_one_percent() -> None:
     loop = loop_of(tiny())
     (batch,) = loop.feed.batches(0, 1)
     spent = []
-    with TrainingProgress("discover", 10**6, 0, 512) as bar:
+    with (
+        open_logs(loop.run, loop.config, 0) as logs,
+        TrainingProgress("discover", 10**6, 0, 512) as bar,
+    ):
         for line in range(15):
             loop.step(batch, 1)
             start = time.process_time()
-            bar.show(line, loop.log(line))
+            bar.show(line, loop.log(line, logs))
             spent.append(time.process_time() - start)
     assert statistics.median(spent) < 0.01 * 50 * 512 / 20_000
 

@@ -1,16 +1,9 @@
-"""The worked example of docs/evaluation.md is run, so that the document stays true."""
+"""The figures that docs/evaluation.md works out by hand."""
 
-import doctest
 import re
 from pathlib import Path
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "evaluation.md"
-
-
-def test_code_of_the_document_gives_what_it_shows():
-    result = doctest.testfile(str(DOCUMENT), module_relative=False)
-    assert result.attempted >= 10
-    assert result.failed == 0
 
 
 def test_figures_by_hand_are_the_figures_of_the_code():

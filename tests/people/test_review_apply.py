@@ -280,3 +280,35 @@ def test_folder_names_are_fit_and_different() -> None:
     assert len({p.casefold() for p in places}) == len(names)
     assert not any({"/", "\\"} & set(p) or p in ("", ".", "..") or p[0] == "." for p in places)
     assert max(map(len, places)) <= 130
+
+
+def test_discover_goes_on_from_the_decisions(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(evidence.opened.run.path, run)
+    file = write(tmp_path / "d.json", evidence, [{"id": 2, "action": "accept", "name": "apple"}])
+    command = ["--from", str(run), "--decisions", str(file)]
+    assert run_verb("discover", command) == 0
+    named = tmp_path / "run-reviewed"
+    assert "apple" in [entry["name"] for entry in RunFolder(named).read_info().classes]
+    seen: list[Path] = []
+
+    def further(config: Any, out: Path, parent: Path, **options: Any) -> RunFolder:
+        seen.append(parent)
+        return RunFolder(named)
+
+    monkeypatch.setattr("crkd.engine.discover.discover", further)
+    later = [*command, "--novel", str(tmp_path), "--num-novel", "1", "--out", str(tmp_path / "x")]
+    assert run_verb("discover", later) == 0
+    assert seen == [named], "the same decisions make one run"
+    write(file, evidence, [{"id": 2, "action": "accept", "name": "pear"}])
+    assert run_verb("discover", command) == 0
+    assert (tmp_path / "run-reviewed-2").is_dir()
+
+
+def test_decisions_without_their_run_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("discover", ["--decisions", str(tmp_path / "d.json")]) == 2
+    assert "--decisions is given without --from" in capsys.readouterr().err

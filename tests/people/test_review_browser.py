@@ -120,6 +120,12 @@ def test_every_tab_shows_its_part(page: Any) -> None:
     for key, part in (("2", "#plane"), ("3", "#confusion"), ("4", "#about pre"), ("1", "#list")):
         page.keyboard.press(key)
         assert page.locator(part).is_visible()
+    drawn = json.loads(page.locator("#data").text_content())["confusion"]
+    wrong = sum(
+        1 for r, row in enumerate(drawn["counts"]) for p, n in enumerate(row) if r != p and n
+    )
+    page.keyboard.press("3")
+    assert page.locator("#mistakes tbody tr").count() == min(wrong, 20)
     page.keyboard.press("2")
     page.locator("#plane").focus()
     page.keyboard.press("ArrowRight")

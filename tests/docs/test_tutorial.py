@@ -1,0 +1,81 @@
+"""The tutorial, run as it is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "tutorial.md"
+NAMES = ("five", "six", "seven")
+
+
+def steps() -> list[list[str]]:
+    """Return the commands of the page in order."""
+    fenced = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(fenced).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines]
+
+
+def run(words: list[str], place: Path) -> str:
+    assert words[0] == "python"
+    script = str(ROOT / words[1])
+    done = subprocess.run(
+        [sys.executable, script, *words[2:]], cwd=place, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
+    return done.stdout
+
+
+def decide(run: Path, file: Path) -> None:
+    """Save what a person would: every discovered class under a name of its own."""
+    info = json.loads((run / "run.json").read_text())
+    novel = [entry["id"] for entry in info["classes"] if entry["kind"] == "novel"]
+    classes = [
+        {"id": number, "action": "accept", "name": name}
+        for number, name in zip(novel, NAMES, strict=True)
+    ]
+    content = {
+        "format": "crkd-review",
+        "version": 1,
+        "model_sha256": info["model_sha256"],
+        "classes": classes,
+        "images": [],
+    }
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.slow
+def test_the_tutorial_leads_from_two_folders_to_named_classes(tmp_path: Path) -> None:
+    verbs = []
+    for words in steps():
+        verbs.append(Path(words[1]).stem)
+        if verbs[-1] == "apply_review":
+            decide(tmp_path / words[2], tmp_path / words[3])
+        run(words, tmp_path)
+    assert verbs == [
+        "tutorial_images",
+        "check_data",
+        "discover",
+        "review",
+        "apply_review",
+        "predict",
+        "export",
+    ]
+    assert (tmp_path / "runs/first/review.html").stat().st_size < 25e6
+    folders = {folder.name for folder in (tmp_path / "runs/named/images").iterdir()}
+    assert folders == set(NAMES)
+    with (tmp_path / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 80
+    assert {row["class_name"] for row in rows} <= {"zero", "one", "two", "three", "four", *NAMES}
+    # Of the images kept for later, 50 show a known digit and 30 a new one.
+    assert 40 <= sum(row["kind"] == "known" for row in rows) <= 60
+    assert (tmp_path / "runs/named/model.pt2").is_file()
