@@ -23,12 +23,23 @@ Measure a part of the system on this machine.
              one core, and goes on with the students that are missing beside --json
   distill    every way of teacher-to-student training, three seeds; goes on like diswot
   recipes    one change at a time against the published recipe, three seeds; goes on likewise
+  increments plans of further steps beside FRoST's recipe and fine-tuning; goes on likewise
 
 The measuring code lies in benchmarks/ of the repository; run it from a checkout.
 """
-PARTS = ("sinkhorn", "augment", "train", "load", "sizes", "diswot", "distill", "recipes")
-RESUMED = ("diswot", "distill", "recipes")
-PARALLEL = ("distill", "recipes")
+PARTS = (
+    "sinkhorn",
+    "augment",
+    "train",
+    "load",
+    "sizes",
+    "diswot",
+    "distill",
+    "recipes",
+    "increments",
+)
+RESUMED = ("diswot", "distill", "recipes", "increments")
+PARALLEL = ("distill", "recipes", "increments")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--plot", metavar="FILE", help="draw the rows as a picture (sizes)")
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="processes (distill, recipes)"
+        "--jobs", metavar="N", type=int, default=1, help=f"processes ({', '.join(PARALLEL)})"
     )
     given = parser.parse_args(arguments)
     if given.plot is not None and given.part != "sizes":
@@ -60,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = _benchmark(given.part)
     wants: dict[str, object] = dict.fromkeys(("sinkhorn", "train", "load", "sizes"), device.type)
     wants["diswot"] = given.json and Path(given.json)
-    if given.part == "distill":
+    if given.part in ("distill", "increments"):
         measured = module.rows(Path(given.json), jobs=given.jobs)
     elif given.part == "recipes":
         measured = module.rows(Path(given.json), device.type, jobs=given.jobs)

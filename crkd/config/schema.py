@@ -37,6 +37,8 @@ class DataConfig:
     """Side of the stored images as a share of image_size; above 1 leaves room to crop from."""
     validation_fraction: Annotated[float, Range(0.0, 0.5)] = 0.0
     """Share of the known training images held out for validation, in both stages."""
+    imbalance: Annotated[float, Range(1.0)] = 1.0
+    """Research: thins novel training images to a long tail, largest class over smallest."""
     storage: Literal["auto", "resident", "streamed"] = "auto"
     """Images kept on the training device, or decoded ahead of use; auto decides by size."""
     skip_unreadable: bool = False
@@ -200,7 +202,7 @@ class ReplayConfig:
     samples: CountOrZero | None = None
     """Features in a step; None: as many a class as there are images of a novel class, at most four
     times the images of a step, and none where labelled images join."""
-    rank: CountOrZero = 8
+    rank: CountOrZero = 16
     """Directions of the covariance kept of each class, which takes 4 D (rank + 2) bytes."""
 
 
@@ -217,11 +219,9 @@ class DiscoverConfig:
     labelled_share: Fraction | None = None
     """Share of labelled images in a batch; None follows the sizes of the two sets."""
     num_novel: Literal["auto"] | Count | None = None
-    """Number of novel classes; auto estimates it from the images, None takes the split's own number
-    (and says so)."""
+    """Number of novel classes; auto estimates it, None takes the split's own (and says so)."""
     prototypes: Literal["random", "kmeans"] = "random"
-    """Where the novel prototypes begin: at random, or at k-means clusters of the features that the
-    earlier network gives the unlabelled images."""
+    """Where novel prototypes begin: at random, or at k-means clusters of the earlier features."""
     optimiser: OptimiserConfig = OptimiserConfig()
     num_large: Annotated[int, Range(2)] = 2
     """Large views of each image; the pseudo-labels come from these."""

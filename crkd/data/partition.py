@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from crkd.core.errors import InputError
 from crkd.data.dataset import Dataset
+from crkd.data.long_tail import long_tailed
 from crkd.data.shuffle import stable_shuffle
 from crkd.data.sources.base import ImageSource, Labels
 from crkd.data.splits import ClassSplit
@@ -96,6 +97,7 @@ def partition(
     validation_fraction: float,
     seed: int,
     images_gone: bool = False,
+    imbalance: float = 1.0,
 ) -> Partition:
     """Divide a data set into what is labelled, what is not, and what is only evaluated on.
 
@@ -110,6 +112,9 @@ def partition(
         seed: of the choice of held-out images; novel images and their labels have no part in it.
         images_gone: known classes may be without training images, because an earlier run learnt
             them.
+        imbalance: above 1, the novel training images are thinned to a long tail: the largest class
+            has so many times the images of the smallest. This makes another data set; nothing that
+            trains is told of it.
 
     Raises:
         InputError: the fraction is out of range, or a known class has no training image.
@@ -130,6 +135,8 @@ def partition(
         )
     held_out = _held_out(joint, num_known, validation_fraction, seed)
     novel = np.flatnonzero((joint >= num_known) | (labels < 0))
+    if imbalance > 1:
+        novel = novel[long_tailed(joint[novel], imbalance, seed)]
     test = dataset.test
     test_rows = np.empty(0, np.int64)
     if test is not None:

@@ -144,6 +144,9 @@ def student_of(
         fresh = student.known_head.state_dict()
         head = {name: torch.cat([head[name], fresh[name][len(head[name]) :]]) for name in fresh}
     student.known_head.load_state_dict(head)
+    if config.discover.optimiser.backbone_factor == 0:
+        # Nothing moves it, so no gradient has to pass through it.
+        student.backbone.requires_grad_(False)
     student = student.to(device)
     if device.type == "cuda":
         student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,6 +16,7 @@ from crkd.core.share import processes
 from crkd.data.feature_table import read_features
 from crkd.data.partition import Part, partition
 from crkd.data.sources.features import feature_dataset
+from crkd.engine.clusters_found import clusters_found, sentences
 from crkd.engine.discover import student_of
 from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.finish import table, write_results
@@ -68,7 +69,11 @@ def prepare_features(config: Config, device: torch.device) -> FeatureRun:
     known, novel = (read_features(path) for path in config.data.features)
     dataset, split = feature_dataset(known, novel)
     parts = partition(
-        dataset, split, validation_fraction=config.data.validation_fraction, seed=config.seed
+        dataset,
+        split,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+        imbalance=config.data.imbalance,
     )
     width = dataset.image_size
     data = RunData(dataset, split, parts, width, device, width, config.data.storage, [])
@@ -173,6 +178,13 @@ def _finish(
         for name, rows in host.items()
     }
     baselines = {"kmeans_features": nearest}
-    write_results(run, table(answers, features.data, info.num_novel, info.chosen_head, baselines))
+    metrics = write_results(
+        run, table(answers, features.data, info.num_novel, info.chosen_head, baselines)
+    )
+    assert info.chosen_head is not None
+    ids = features.data.parts.novel_train.ids
+    found = clusters_found(run, answers["train"], ids, info.classes, info.chosen_head)
+    run.write_metrics({**metrics, "clusters": found})
+    info.notes = [*info.notes, *sentences(found)]
     info.finished, info.status = utc_now(), "complete"
     run.write_info(info)

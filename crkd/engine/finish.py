@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crkd.config.schema import Config
 from crkd.engine.baselines import Column, kmeans_columns
 from crkd.engine.calibration import write_calibration
+from crkd.engine.clusters_found import clusters_found, sentences
 from crkd.engine.distributed import by_the_first
 from crkd.engine.inference import Answers, answer_part
 from crkd.engine.memory import as_outputs, remember_classes, write_true_classes
@@ -74,6 +75,13 @@ def finish_run(
         metrics = write_results(run, predictions)
         if known is not None and chosen_head is not None:
             write_true_classes(run, predictions, known, chosen_head)
+    if chosen_head is not None and "train" in answers:
+        found = clusters_found(
+            run, answers["train"], data.parts.novel_train.ids, info.classes, chosen_head
+        )
+        metrics["clusters"] = found
+        run.write_metrics(metrics)
+        info.notes = [*info.notes, *sentences(found)]
     remember_classes(
         run,
         network,

@@ -116,7 +116,11 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     if config.dataset != "folder":
         split.check(dataset)
     parts = partition(
-        dataset, split, validation_fraction=config.data.validation_fraction, seed=config.seed
+        dataset,
+        split,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+        imbalance=config.data.imbalance,
     )
     size = config.data.image_size or dataset.image_size
     notes = [dataset.note] if dataset.note else []
@@ -164,6 +168,7 @@ def prepare_further(
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
         images_gone=True,
+        imbalance=config.data.imbalance,
     )
     # Labels of a data set name true classes; a found class is a cluster, under an id of its own.
     foreign = config.dataset != "folder" and any("step" in entry for entry in classes)

@@ -27,7 +27,11 @@ from crkd.models.architecture import Architecture
 from crkd.models.network import Network, absorbed
 
 ONLY_KNOWN = 0.9
-"""Share of known-looking images from which on a folder holds no new class."""
+"""Share of known-looking images from which on a folder may hold no new class."""
+STRANGER = 0.55
+"""Share of pairs of an unlabelled and a known image, up to which the unlabelled one is the
+stranger, where a folder holds known classes alone. Novel images of a weak network look known one
+by one, and yet stranger as a whole."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +143,14 @@ def _looked_over(opened: OpenedRun, data: RunData, config: Config, device: torch
     """Say how many of a further step's images look known.
 
     Raises:
-        InputError: nearly all of them do, so that a step would only divide known classes.
+        InputError: nearly all of them do, one by one and as a whole, so that a step would only
+            divide known classes.
     """
     checked = precheck(opened, data, config, device)
-    found, total = checked.check.count, len(checked.check.scores)
-    if config.discover.precheck and found >= ONLY_KNOWN * total:
+    check = checked.check
+    found, total = check.count, len(check.scores)
+    alike = found >= ONLY_KNOWN * total and check.stranger < STRANGER + 2 * check.noise
+    if config.discover.precheck and alike:
         raise InputError(
             f"{found} of {total} unlabelled images look like classes that {opened.run.path} knows, "
             "so that no class is added; sort them with predict, or go on with "

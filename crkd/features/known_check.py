@@ -61,12 +61,17 @@ class KnownCheck:
         scores: ``(N,)``, see :meth:`KnownClasses.strangeness`.
         threshold: an image looks known up to this score.
         false_positive_rate: share of known images that the threshold calls novel.
+        stranger: how often an unlabelled image is stranger than a known one, over all pairs of
+            them, in [0, 1]; 0.5 where all of them are known.
+        noise: standard deviation of ``stranger`` where all of them are known.
     """
 
     looks_known: NDArray[np.bool_]
     scores: NDArray[np.float64]
     threshold: float
     false_positive_rate: float
+    stranger: float
+    noise: float
 
     @property
     def count(self) -> int:
@@ -127,7 +132,12 @@ def known_check(
     reference = classes.strangeness(calibration)
     threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))
     scores = classes.strangeness(unlabelled)
-    return KnownCheck(scores <= threshold, scores, threshold, false_positive_rate)
+    known, new = len(reference), len(scores)
+    above = np.searchsorted(np.sort(reference), scores).sum() / max(1, known * new)
+    noise = ((known + new + 1) / (12 * known * max(1, new))) ** 0.5
+    return KnownCheck(
+        scores <= threshold, scores, threshold, false_positive_rate, float(above), noise
+    )
 
 
 def _whitening(centred: NDArray[np.float64]) -> NDArray[np.float64]:

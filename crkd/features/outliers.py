@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from crkd.core.errors import InputError
 from crkd.features.clusters import CHUNK_ROWS, Floats, has_faiss, unit_rows
 
+MOST_ROWS = 20_000
+"""So many rows of a set are compared with, of larger sets evenly spread ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
@@ -55,11 +58,43 @@ def outliers(
     rows, base = (unit_rows(np.asarray(x, np.float32)) for x in (features, reference))
     own = _neighbour_distances(base, base, neighbours + 1)[:, -1]
     threshold = float(np.quantile(own, quantile))
+    scores = _scores(rows, base, neighbours)
+    return Outliers(scores, scores > threshold, threshold)
+
+
+def reject_bucket(features: Floats, *, fence: float = 3.0, neighbours: int = 5) -> Outliers:
+    """Reject images that lie apart from all others of a set, of which none need be.
+
+    The score is that of :func:`outliers`, among at most 20,000 rows of the set itself. The
+    threshold is Tukey's outer fence (Exploratory Data Analysis, 1977): the upper quartile of the
+    scores and ``fence`` times the distance between the quartiles.
+
+    Args:
+        features: ``(N, D)``.
+        fence: above 0; lower rejects more.
+        neighbours: k; a set of k rows or fewer has no outlier.
+
+    Raises:
+        InputError: the fence is not above 0.
+    """
+    if not fence > 0:
+        raise InputError(f"fence is {fence}; it must be above 0")
+    rows = unit_rows(np.asarray(features, np.float32))
+    if len(rows) <= neighbours:
+        return Outliers(np.zeros(len(rows), np.float32), np.zeros(len(rows), bool), 0.0)
+    shown = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.int64)
+    scores = _scores(rows, rows[shown], neighbours)
+    low, high = np.quantile(scores, [0.25, 0.75])
+    threshold = float(high + fence * (high - low))
+    return Outliers(scores, scores > threshold, threshold)
+
+
+def _scores(rows: Floats, base: Floats, neighbours: int) -> Floats:
+    """Return the distance of every row to its k-th neighbour in ``base``, itself left out."""
     found = _neighbour_distances(rows, base, neighbours + 1)
     # A row at no distance stands in the reference itself.
     itself = found[:, 0] < 1e-3
-    scores = np.where(itself, found[:, -1], found[:, -2]).astype(np.float32)
-    return Outliers(scores, scores > threshold, threshold)
+    return np.where(itself, found[:, -1], found[:, -2]).astype(np.float32)
 
 
 def _neighbour_distances(rows: Floats, base: Floats, count: int) -> Floats:

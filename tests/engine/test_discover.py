@@ -42,6 +42,7 @@ def test_run_folder_holds_everything(finished: RunFolder) -> None:
         "log.csv",
         "tensorboard",
         "confusion.png",
+        "rejected.csv",
     }
     info = finished.read_info()
     assert (info.kind, info.status) == ("discovered", "complete")
@@ -166,7 +167,10 @@ def test_unlabelled_images_in_stage_1_need_a_loss_that_looks_at_them(tmp_path: P
 def test_more_or_fewer_novel_classes_than_there_are(stage1: Path, tmp_path: Path) -> None:
     run = discover(small_config("discover.num_novel=7"), tmp_path / "seven", stage1)
     assert run.read_info().num_novel == 7
-    assert run.read_metrics()["task_aware"]["train"]["novel"]["acc"] is not None
+    metrics = run.read_metrics()
+    assert metrics["task_aware"]["train"]["novel"]["acc"] is not None
+    used = metrics["counts"]
+    assert set(metrics["clusters"]) == {"unused", "merge", "rejected"}, used
 
 
 def test_stage1_of_another_split_is_refused(stage1: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_label_space_grows_and_keeps_its_ids(plan: Path):
 def test_every_step_keeps_statistics_of_all_classes(plan: Path):
     for number, classes in enumerate((4, 7, 10)):
         statistics = load_replay(plan / f"step-{number}", classes)
-        assert statistics.num_bytes == classes * 4 * 64 * (8 + 2)
+        assert statistics.num_bytes == classes * 4 * 64 * (16 + 2)
 
 
 def test_old_images_do_not_reach_a_step(plan: Path, tmp_path: Path):
@@ -252,6 +252,21 @@ def test_a_foreign_class_among_the_old_images_is_refused(plan: Path, tmp_path: P
 
 def small_config_on(config: Config, data: dict[str, str]) -> Config:
     return load_config(flags={"data": data, "discover": {"num_novel": 2}}, base=config)
+
+
+def test_a_folder_of_known_classes_alone_adds_none(plan: Path, tmp_path: Path):
+    source = load_images(small_config())[0].train
+    (tmp_path / "same").mkdir()
+    for number in np.flatnonzero(source.labels < 4)[:300].tolist():
+        Image.fromarray(source.read(number)).save(tmp_path / "same" / f"{number}.png")
+    config = extension(RunFolder(plan / "step-0"))
+    config = small_config_on(config, {"novel": str(tmp_path / "same")})
+    with pytest.raises(InputError, match=r"look like classes that .* no class is added"):
+        discover(config, tmp_path / "run", plan / "step-0")
+    assert not (tmp_path / "run").exists()
+    forced = load_config(settings=["discover.precheck=false"], base=config)
+    start = starting_point(forced, plan / "step-0", torch.device("cpu"))
+    assert any("unlabelled images look like a known class" in note for note in start.notes)
 
 
 def test_a_step_with_fewer_images_than_classes_is_refused(plan: Path, tmp_path: Path):

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from crkd.core.errors import InputError
 from crkd.features import outliers as outliers_module
 from crkd.features.known_check import known_check, known_classes
-from crkd.features.outliers import outliers
+from crkd.features.outliers import outliers, reject_bucket
 
 DIMENSIONS = 16
 
@@ -37,6 +37,8 @@ def test_separable_classes_are_told_apart():
     assert check.looks_known[~is_novel].mean() == pytest.approx(0.95, abs=0.04)
     assert check.looks_known[is_novel].mean() < 0.1
     assert check.count == check.looks_known.sum()
+    pairs = np.mean(check.scores[:, None] > known_classes(train, labels).strangeness(held))
+    assert check.stranger == pytest.approx(pairs)
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.2])
@@ -49,6 +51,7 @@ def test_the_same_distribution_is_not_told_apart(rate):
     both = np.vstack([first, second])
     check = known_check(both, known_classes(train, labels), held, false_positive_rate=rate)
     assert roc_auc_score(np.arange(4000) >= 2000, check.scores) == pytest.approx(0.5, abs=0.03)
+    assert abs(check.stranger - 0.5) < 4 * check.noise < 0.1
     assert 1 - check.looks_known.mean() == pytest.approx(rate, abs=0.35 * rate + 0.005)
 
 
@@ -118,3 +121,16 @@ def test_outlier_mistakes_are_named():
         outliers(rows, rows, quantile=1.0)
     with pytest.raises(InputError, match="neighbours is 5 for 4"):
         outliers(rows, rows)
+
+
+@pytest.mark.parametrize("faiss_there", [True, False])
+def test_the_reject_bucket_holds_what_lies_apart(faiss_there, monkeypatch):
+    monkeypatch.setattr("crkd.features.outliers.has_faiss", lambda: faiss_there)
+    rows, _ = gaussians(means(4, 0), 50, 1)
+    strange = np.random.default_rng(5).normal(size=(6, DIMENSIONS)).astype(np.float32) * 20
+    found = reject_bucket(np.vstack([rows, strange]))
+    assert found.rejected[200:].all()
+    assert found.rejected[:200].mean() <= 0.02
+    assert not reject_bucket(rows[:5]).rejected.any()
+    with pytest.raises(InputError, match="fence"):
+        reject_bucket(rows, fence=0.0)
