@@ -24,6 +24,8 @@ Measure a part of the system on this machine.
   distill    every way of teacher-to-student training, three seeds; goes on like diswot
   recipes    one change at a time against the published recipe, three seeds; goes on likewise
   increments plans of further steps beside FRoST's recipe and fine-tuning; goes on likewise
+  class-count  error of the estimated number of classes; with --device cuda at the published size
+  long-tail  priors of the assignment where the novel classes are a long tail
 
 The measuring code lies in benchmarks/ of the repository; run it from a checkout.
 """
@@ -38,8 +40,8 @@ PARTS = (
     "recipes",
     "increments",
 )
-RESUMED = ("diswot", "distill", "recipes", "increments")
-PARALLEL = ("distill", "recipes", "increments")
+RESUMED = ("diswot", "distill", "recipes", "increments", "class-count", "long-tail")
+PARALLEL = ("distill", "recipes", "increments", "class-count", "long-tail")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = _benchmark(given.part)
     wants: dict[str, object] = dict.fromkeys(("sinkhorn", "train", "load", "sizes"), device.type)
     wants["diswot"] = given.json and Path(given.json)
-    if given.part in ("distill", "increments"):
+    if given.part in ("distill", "increments", "long-tail"):
         measured = module.rows(Path(given.json), jobs=given.jobs)
-    elif given.part == "recipes":
+    elif given.part in ("recipes", "class-count"):
         measured = module.rows(Path(given.json), device.type, jobs=given.jobs)
     else:
         measured = module.rows(wants[given.part]) if given.part in wants else module.rows()
@@ -90,11 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _benchmark(part: str) -> Any:
     """Return the measuring module of a part, which lies beside the package in a checkout."""
     root = Path(__file__).resolve().parents[2]
-    if not (root / "benchmarks" / f"{part}.py").is_file():
-        raise InputError(f"benchmarks/{part}.py is not here; run bench from a checkout")
+    name = part.replace("-", "_")
+    if not (root / "benchmarks" / f"{name}.py").is_file():
+        raise InputError(f"benchmarks/{name}.py is not here; run bench from a checkout")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    return importlib.import_module(f"benchmarks.{part}")
+    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
