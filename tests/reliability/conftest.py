@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from crkd.engine.provenance import git_commit
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "engine")]
 
@@ -19,13 +21,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def record() -> Record:
-    """Note the figures of a check in the file that CRKD_RECORD names, if it does."""
+    """Note a check's figures and the commit in the file that CRKD_RECORD names, if it does."""
     name = os.environ.get("CRKD_RECORD")
 
     def note(check: str, **figures: object) -> None:
         if name is not None:
             file = Path(name)
             known = json.loads(file.read_text()) if file.exists() else {}
-            file.write_text(json.dumps({**known, check: figures}, indent=2) + "\n")
+            entry = {**figures, "commit": git_commit()}
+            file.write_text(json.dumps({**known, check: entry}, indent=2) + "\n")
 
     return note

@@ -326,7 +326,7 @@ def test_decisions(tmp_path: Path, tally: Tally) -> None:
     def changed(changes: list[tuple[tuple[str, int], str, Any]], top: dict[str, Any]) -> bytes:
         decisions = json.loads(json.dumps(original)) | top
         for (part, number), key, value in changes:
-            if isinstance(decisions[part], list):
+            if decisions[part] and isinstance(decisions[part], list):
                 decisions[part][number][key] = value
         return json.dumps(decisions).encode()
 
