@@ -39,7 +39,14 @@ SIZES = {
     ),
     "cuda": (
         "cifar100",
-        ("split=50-50", "pretrain.epochs=100", "discover.epochs=100", "loop.step=auto"),
+        (
+            "split=50-50",
+            "pretrain.epochs=100",
+            "pretrain.batch_size=512",
+            "pretrain.optimiser.lr=0.4",
+            "discover.epochs=100",
+            "loop.step=auto",
+        ),
     ),
 }
 """Device to the configuration and what differs from it."""

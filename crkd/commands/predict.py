@@ -6,23 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crkd.commands.flags import Parser
+from crkd.core.errors import InputError
 
 DESCRIPTION = """\
 Say of every image whether its class is known or novel, which one it is, and how sure that is.
 
   crkd predict runs/mine new-photos/ --out predictions.csv
+  crkd predict --example
 
 IMAGES are files and folders, flat or nested. The suffix of --out chooses the format: .csv,
 .parquet or .json. A file that cannot be read is skipped and listed in NAME.skipped.csv.
+--example takes a small run that comes with crkd and handwritten digits that it never saw.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the table and print what is in it; return the exit code."""
     parser = Parser(prog="crkd predict", description=DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", help="a finished run folder")
-    parser.add_argument("images", metavar="IMAGES", nargs="+", help="files and folders of images")
-    parser.add_argument("--out", metavar="FILE", default="predictions.csv", help="table to write")
+    parser.add_argument("run", metavar="RUN", nargs="?", help="a finished run folder")
+    parser.add_argument("images", metavar="IMAGES", nargs="*", help="files and folders of images")
+    parser.add_argument("--example", action="store_true", help="try it on digits, without a run")
+    parser.add_argument("--out", metavar="FILE", help="table to write (default: predictions.csv)")
     parser.add_argument(
         "--unsure",
         metavar="P",
@@ -33,14 +37,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--batch-size", metavar="N", type=int, default=128, help="images at once")
     given = parser.parse_args(arguments)
+    if given.example and given.run is not None:
+        raise InputError(
+            f"--example brings a run and images of its own; leave {given.run} out, or --example"
+        )
+    if not given.example and not given.images:
+        parser.error("the following arguments are required: RUN, IMAGES (or --example)")
 
     from crkd.engine.predict import predict
     from crkd.engine.provenance import pick_device
+    from crkd.people.example import PLACE, RUN, write_images
 
-    out = Path(given.out)
+    run, images = given.run, given.images
+    out = Path(given.out or "predictions.csv")
+    if given.example:
+        out = Path(given.out or PLACE / "predictions.csv")
+        run, images = RUN, [str(write_images(out.parent / "digits"))]
     found = predict(
-        given.run,
-        given.images,
+        run,
+        images,
         out,
         device=pick_device(given.device),
         unsure=given.unsure,
@@ -64,4 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {name!r}: {reason}")
     rate = found.num_images / max(found.seconds, 1e-9)
     print(f"{found.num_images:,} images in {found.seconds:.1f} s ({rate:,.0f} images/s): {out}")
+    if given.example:
+        print(f"the images: {images[0]}; their names tell the digit. Next: crkd review --example")
     return 0
