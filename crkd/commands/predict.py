@@ -64,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for kind, counts in found.classes.items():
         print(f"{counts.total():,} images of {len(counts)} {kind} classes")
     print(f"{found.unsure:,} unsure (confidence below {given.unsure})")
+    if found.outliers is None:
+        print("outliers not looked for: the run keeps no statistics of its classes")
+    else:
+        print(f"{found.outliers:,} fit none of the classes (column outlier)")
     if found.temperature is None:
         print(
             "confidence is not calibrated: no held-out image of a known class fixes a temperature"

@@ -15,9 +15,12 @@ from crkd.engine.inference import Answers
 from crkd.engine.new_images import readable
 from crkd.engine.opened import OpenedRun
 from crkd.engine.predicted_images import PredictedImage
+from crkd.engine.replay import FILE as REPLAY
+from crkd.engine.replay import load_replay
 from crkd.evaluation.calibration import probabilities
 from crkd.evaluation.matching import contingency, match
 from crkd.evaluation.predictions import Predictions
+from crkd.features.class_distance import ClassDistance
 
 TOP: Final = 5
 NEAREST: Final = 3
@@ -44,6 +47,7 @@ class RowMaker:
         self._head = opened.info.chosen_head
         self._unsure = unsure
         self._agreement = HeadAgreement.of(opened)
+        self._distance = _distance_of(opened)
         calibration = read_calibration(opened.run)
         self.temperature = None if calibration is None else calibration.temperature
 
@@ -56,6 +60,7 @@ class RowMaker:
         relation = probabilities(known, temperature).round(DIGITS)
         best = logits.argmax(axis=1)
         agreement = None if self._agreement is None else self._agreement.shares(answers)
+        strays = None if self._distance is None else self._distance.fits_nowhere(answers.features)
         rows = []
         for n, path in enumerate(paths):
             entry = self._classes[best[n]]
@@ -74,6 +79,7 @@ class RowMaker:
                     head_agreement=agreed,
                     top=self._largest(logits[n], shares[n], TOP),
                     nearest_known=self._largest(known[n], relation[n], NEAREST),
+                    outlier=None if strays is None else bool(strays[n]),
                 )
             )
         return rows
@@ -84,6 +90,13 @@ class RowMaker:
         # Ordered by logits, because rounded shares have ties.
         order = np.argsort(-logits, kind="stable")[:count]
         return {self._names[i]: float(shares[i]) for i in order}
+
+
+def _distance_of(opened: OpenedRun) -> ClassDistance | None:
+    """Return what tells images that fit no class; None where the run keeps no statistics."""
+    if not (opened.run.path / REPLAY).is_file():
+        return None
+    return ClassDistance.of(load_replay(opened.run.path, len(opened.info.classes)))
 
 
 @dataclass(frozen=True)

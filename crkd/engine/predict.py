@@ -40,6 +40,7 @@ class Summary:
     Attributes:
         classes: number of images of each class name, by kind.
         unsure: number of images below the threshold.
+        outliers: number of images that fit none of the classes; None where the run cannot tell.
         skipped: reason for each file that could not be read.
         seconds: from the first file to the last row.
         temperature: fitted temperature behind the confidence of known classes, or None.
@@ -50,6 +51,7 @@ class Summary:
         default_factory=lambda: {"known": Counter(), "novel": Counter()}
     )
     unsure: int = 0
+    outliers: int | None = None
     skipped: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -63,6 +65,8 @@ class Summary:
         for row in rows:
             self.classes[row.kind][row.class_name] += 1
             self.unsure += row.unsure
+            if row.outlier is not None:
+                self.outliers = (self.outliers or 0) + row.outlier
 
 
 def predict(

@@ -39,6 +39,8 @@ class PredictedImage:
             matching, in [0, 1]; None for a known class, or without other heads.
         top: up to five likeliest classes and their probabilities, likeliest first.
         nearest_known: up to three known classes and their probabilities among known classes.
+        outlier: whether the image fits none of the classes; None where the run keeps no statistics
+            of them.
     """
 
     path: str
@@ -51,6 +53,7 @@ class PredictedImage:
     head_agreement: float | None
     top: dict[str, float]
     nearest_known: dict[str, float]
+    outlier: bool | None = None
 
 
 COLUMNS: Final = tuple(field.name for field in dataclasses.fields(PredictedImage))
@@ -196,6 +199,7 @@ def _parquet(path: Path, header: dict[str, Any]) -> Iterator[Write]:
         "head_agreement": pa.float64(),
         "top": shares,
         "nearest_known": shares,
+        "outlier": pa.bool_(),
     }
     schema = pa.schema(types.items()).with_metadata({b"crkd": json.dumps(header)})
     waiting: list[PredictedImage] = []

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
+from crkd.features.class_distance import nearest_square, whitening_of
 from crkd.features.clusters import Floats
 from crkd.features.semi_kmeans import class_sums
-
-SHRINKAGE = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +42,7 @@ class KnownClasses:
             ``(N,)``; large for images of no known class.
         """
         rows = np.asarray(features, np.float64)
-        classes = self.means @ self.whitening
-        white = rows @ self.whitening
-        squares = np.square(white).sum(1)[:, None] - 2 * white @ classes.T
-        nearest = (squares + np.square(classes).sum(1)).min(axis=1)
+        nearest = nearest_square(rows @ self.whitening, self.means @ self.whitening)
         away = np.square((rows - self.centre) @ self.background).sum(axis=1)
         scores: NDArray[np.float64] = nearest - away
         return scores
@@ -141,8 +137,4 @@ def known_check(
 
 
 def _whitening(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return W with W W^T the inverse of the covariance, shrunk towards a multiple of identity."""
-    values, vectors = np.linalg.eigh(centred.T @ centred / len(centred))
-    values = (1 - SHRINKAGE) * values + SHRINKAGE * max(values.mean(), np.finfo(np.float64).tiny)
-    whitening: NDArray[np.float64] = vectors / np.sqrt(values)
-    return whitening
+    return whitening_of(centred.T @ centred / len(centred))

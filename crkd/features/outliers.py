@@ -65,9 +65,8 @@ def outliers(
 def reject_bucket(features: Floats, *, fence: float = 3.0, neighbours: int = 5) -> Outliers:
     """Reject images that lie apart from all others of a set, of which none need be.
 
-    The score is that of :func:`outliers`, among at most 20,000 rows of the set itself. The
-    threshold is Tukey's outer fence (Exploratory Data Analysis, 1977): the upper quartile of the
-    scores and ``fence`` times the distance between the quartiles.
+    The score is that of :func:`outliers`, among at most 20,000 rows of the set itself, the
+    threshold that of :func:`outer_fence`.
 
     Args:
         features: ``(N, D)``.
@@ -84,9 +83,19 @@ def reject_bucket(features: Floats, *, fence: float = 3.0, neighbours: int = 5) 
         return Outliers(np.zeros(len(rows), np.float32), np.zeros(len(rows), bool), 0.0)
     shown = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.int64)
     scores = _scores(rows, rows[shown], neighbours)
-    low, high = np.quantile(scores, [0.25, 0.75])
-    threshold = float(high + fence * (high - low))
+    threshold = outer_fence(scores, fence)
     return Outliers(scores, scores > threshold, threshold)
+
+
+def outer_fence(scores: NDArray[Any], fence: float = 3.0) -> float:
+    """Return Tukey's outer fence of some scores (Exploratory Data Analysis, 1977).
+
+    Args:
+        scores: ``(N,)``.
+        fence: added to the upper quartile, in distances between the quartiles.
+    """
+    low, high = np.quantile(scores, [0.25, 0.75])
+    return float(high + fence * (high - low))
 
 
 def _scores(rows: Floats, base: Floats, neighbours: int) -> Floats:

@@ -21,6 +21,8 @@ from crkd.engine.predicted_images import FORMATS, PredictedImage, read
 from crkd.engine.run import RunFolder
 from crkd.evaluation.calibration import Calibration
 from crkd.evaluation.predictions import Predictions
+from crkd.people.example import RUN as EXAMPLE
+from crkd.people.example import write_images
 
 CPU = torch.device("cpu")
 
@@ -279,3 +281,30 @@ def test_a_run_without_a_network_is_refused(run: RunFolder, folder: Path, tmp_pa
     run.write_info(info)
     with pytest.raises(InputError, match="trained no network"):
         predict(run.path, [folder], tmp_path / "rows.csv", device=CPU)
+
+
+def test_what_fits_nowhere_is_flagged(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    digits = write_images(tmp_path / "digits")
+    for number in range(20):
+        save_noise(tmp_path / "noise" / f"{number}.png", number, side=16)
+    out = tmp_path / "rows.parquet"
+    places = [str(digits), str(tmp_path / "noise")]
+    assert run_verb("predict", [str(EXAMPLE), *places, "--out", str(out)]) == 0
+    rows = read(out)
+    strays = {
+        name: [r.outlier for r in rows if name in Path(r.path).parts]
+        for name in ("digits", "noise")
+    }
+    assert sum(strays["digits"]) <= 0.02 * len(strays["digits"])
+    assert all(strays["noise"])
+    count = sum(row.outlier for row in rows)
+    assert f"{count} fit none of the classes" in capsys.readouterr().out
+
+
+def test_without_statistics_nothing_is_said_of_outliers(
+    run: RunFolder, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "rows.csv"
+    assert run_verb("predict", [str(run.path), str(folder), "--out", str(out)]) == 0
+    assert {row.outlier for row in read(out)} == {None}
+    assert "outliers not looked for" in capsys.readouterr().out

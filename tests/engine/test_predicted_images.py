@@ -36,6 +36,7 @@ ROWS = st.builds(
     head_agreement=st.none() | SHARES,
     top=st.dictionaries(TEXTS, SHARES, max_size=2),
     nearest_known=st.dictionaries(TEXTS, SHARES, max_size=1),
+    outlier=st.none() | st.booleans(),
 )
 ROW = PredictedImage("a.png", "known", 0, "cat", 0.5, True, False, None, {"cat": 0.5}, {"cat": 1.0})
 
@@ -74,7 +75,7 @@ def test_csv_cells_on_disk(tmp_path: Path) -> None:
     assert tuple(header) == COLUMNS
     assert cells[:4] == ["'=cmd|' /C calc'!A0.png", "novel", "3", "'@evil"]
     assert file.read_bytes().count(b"\r\n") == 2, "RFC 4180"
-    assert cells[4:] == ["0.25", "false", "true", "1.0", '{"=x": 0.25}', "{}"]
+    assert cells[4:] == ["0.25", "false", "true", "1.0", '{"=x": 0.25}', "{}", ""]
 
 
 def test_the_header_stands_in_json_and_parquet(tmp_path: Path) -> None:
