@@ -19,6 +19,7 @@ Measure a part of the system on this machine.
   train      training steps and their parts against a plain pipeline
   load       from the command to the first step; reading images
   sizes      cost of an image against size of the set, heads and classes; --plot draws it
+  people     predict, and the review page of 100,000 images, on the CPU
   diswot     rank correlation of the student search's score with accuracy; about 25 minutes of
              one core, and goes on with the students that are missing beside --json
   distill    every way of teacher-to-student training, three seeds; goes on like diswot
@@ -35,6 +36,7 @@ PARTS = (
     "train",
     "load",
     "sizes",
+    "people",
     "diswot",
     "distill",
     "recipes",

@@ -77,3 +77,12 @@ def test_sizes_are_measured_and_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_plot_of_another_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("bench", ["train", "--plot", "x.png"]) == 2
     assert "--plot draws the part sizes alone, not train" in capsys.readouterr().err
+
+
+def test_the_rows_of_people_are_measured_on_a_small_scale() -> None:
+    from benchmarks import people
+
+    measured = people.rows(images=20, reviewed=200)
+    assert [entry["benchmark"] for entry in measured] == ["people"] * 3
+    assert all(entry["value"] > 0 for entry in measured)
+    assert measured[2]["value"] < 25, "megabytes of a page"

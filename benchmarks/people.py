@@ -1,0 +1,124 @@
+"""What people wait for: the answers on new images, and the review page of many images.
+
+Times are of the process, over all its threads: what one core needs alone.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.rows import row
+from crkd.config.load import load_config
+from crkd.data.partition import Part
+from crkd.data.sources.arrays import ArraySource
+from crkd.engine.inference import Answers
+from crkd.engine.opened import open_run
+from crkd.engine.predict import predict
+from crkd.engine.run import RunFolder, RunInfo
+from crkd.engine.setup import RunData
+from crkd.engine.starting_point import next_classes
+from crkd.models.architecture import Architecture
+from crkd.models.network import build_network
+from crkd.people.review.evidence import Evidence
+from crkd.people.review.page import page_data, render
+
+SIDE = 32
+KNOWN, NOVEL, HEADS = 50, 100, 4
+CPU = torch.device("cpu")
+
+
+def rows(images: int = 4000, reviewed: int = 100_000) -> list[dict[str, Any]]:
+    """Measure on the CPU.
+
+    Args:
+        images: files that ``predict`` answers.
+        reviewed: images behind the review page.
+    """
+    with TemporaryDirectory() as folder:
+        run = _untrained_run(Path(folder) / "run")
+        fast = _predicted(run, Path(folder), images)
+        seconds, megabytes = _page(run, reviewed)
+    network = f"resnet8, {SIDE} px, {KNOWN} + {NOVEL} classes"
+    page = f"review page of {reviewed:,} images, {NOVEL} classes"
+    return [
+        row("people", "images/s of one core", f"predict PNG files, {network}", fast),
+        row("people", "s of one core", f"{page}, once the network has answered", seconds),
+        row("people", "MB", page, megabytes),
+    ]
+
+
+def _untrained_run(folder: Path) -> RunFolder:
+    shape = Architecture(
+        "resnet8",
+        SIDE,
+        num_known=KNOWN,
+        num_novel=NOVEL,
+        num_heads=HEADS,
+        hidden=256,
+        projection=64,
+    )
+    known = [{"id": n, "name": f"class {n}", "kind": "known"} for n in range(KNOWN)]
+    run = RunFolder.create(folder)
+    run.write_config(load_config("digits", [], {}))
+    info = RunInfo(
+        kind="discovered",
+        status="complete",
+        dataset="folder",
+        split={"name": "folders", "fingerprint": "", "known": ""},
+        classes=next_classes(known, NOVEL),
+        preprocessing={"image_size": SIDE, "mean": [0.5] * 3, "std": [0.25] * 3},
+        architecture=shape.plain(),
+        chosen_head=0,
+        seed=0,
+        provenance={},
+    )
+    info.model_sha256 = run.write_model(build_network(shape, seed=0).state_dict(), {})
+    run.write_info(info)
+    return run
+
+
+def _predicted(run: RunFolder, folder: Path, count: int) -> float:
+    """Return images a second of one core, from files to a table."""
+    draw = np.random.default_rng(0)
+    place = folder / "images"
+    place.mkdir()
+    for number in range(count):
+        coarse = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((SIDE, SIDE)).save(place / f"{number}.png")
+    start = time.process_time()
+    predict(run.path, [place], folder / "rows.parquet", device=CPU)
+    return count / (time.process_time() - start)
+
+
+def _page(run: RunFolder, count: int) -> tuple[float, float]:
+    """Return the seconds of one core and the megabytes of the page of made-up answers."""
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, NOVEL, count)
+    centres = draw.normal(size=(NOVEL, 64)).astype(np.float32)
+    features = centres[truth] + draw.normal(0, 0.3, (count, 64)).astype(np.float32)
+    novel = features @ centres.T / 8
+    answers = Answers(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
+    coarse = draw.integers(0, 256, (1000, 8, 8, 3), dtype=np.uint8)
+    pixels = coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)
+    source = ArraySource(pixels, np.full(len(pixels), -1), [])
+    ids = [f"new photos/{number:06d}.png" for number in range(count)]
+    part = Part(source, np.arange(count) % len(pixels), np.full(count, -1), ids)
+    evidence = Evidence(
+        open_run(run.path, CPU),
+        cast(RunData, SimpleNamespace(parts=SimpleNamespace(novel_train=part))),
+        0,
+        answers,
+        features / np.linalg.norm(features, axis=1, keepdims=True),
+        np.ones(count),
+    )
+    start = time.process_time()
+    content = render(page_data(evidence)).encode()
+    return time.process_time() - start, len(content) / 1e6
