@@ -19,6 +19,7 @@ from benchmarks.rows import row
 from crkd.config.load import load_config
 from crkd.data.partition import Part
 from crkd.data.sources.arrays import ArraySource
+from crkd.data.sources.base import Pixels
 from crkd.engine.inference import Answers
 from crkd.engine.opened import open_run
 from crkd.engine.predict import predict
@@ -42,17 +43,19 @@ def rows(images: int = 4000, reviewed: int = 100_000) -> list[dict[str, Any]]:
         images: files that ``predict`` answers.
         reviewed: images behind the review page.
     """
+    network = f"resnet8, {SIDE} px, {KNOWN} + {NOVEL} classes"
     with TemporaryDirectory() as folder:
         run = _untrained_run(Path(folder) / "run")
         fast = _predicted(run, Path(folder), images)
-        seconds, megabytes = _page(run, reviewed)
-    network = f"resnet8, {SIDE} px, {KNOWN} + {NOVEL} classes"
-    page = f"review page of {reviewed:,} images, {NOVEL} classes"
-    return [
-        row("people", "images/s of one core", f"predict PNG files, {network}", fast),
-        row("people", "s of one core", f"{page}, once the network has answered", seconds),
-        row("people", "MB", page, megabytes),
-    ]
+        measured = [row("people", "images/s of one core", f"predict PNG files, {network}", fast)]
+        for kind in ("smooth pictures", "noise"):
+            seconds, megabytes = _page(run, reviewed, kind)
+            page = f"review page of {reviewed:,} images, {NOVEL} classes, {kind}"
+            measured += [
+                row("people", "s of one core", f"{page}, once the network has answered", seconds),
+                row("people", "MB", page, megabytes),
+            ]
+    return measured
 
 
 def _untrained_run(folder: Path) -> RunFolder:
@@ -91,14 +94,19 @@ def _predicted(run: RunFolder, folder: Path, count: int) -> float:
     place = folder / "images"
     place.mkdir()
     for number in range(count):
-        coarse = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((SIDE, SIDE)).save(place / f"{number}.png")
+        Image.fromarray(_picture(draw)).save(place / f"{number}.png")
     start = time.process_time()
     predict(run.path, [place], folder / "rows.parquet", device=CPU)
     return count / (time.process_time() - start)
 
 
-def _page(run: RunFolder, count: int) -> tuple[float, float]:
+def _picture(draw: np.random.Generator, coarse: int = 8) -> Pixels:
+    """Return ``(SIDE, SIDE, 3)`` random colours, smoothed from ``coarse`` by ``coarse`` pixels."""
+    colours = draw.integers(0, 256, (coarse, coarse, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(colours).resize((SIDE, SIDE)))
+
+
+def _page(run: RunFolder, count: int, kind: str) -> tuple[float, float]:
     """Return the seconds of one core and the megabytes of the page of made-up answers."""
     draw = np.random.default_rng(0)
     truth = draw.integers(0, NOVEL, count)
@@ -106,8 +114,8 @@ def _page(run: RunFolder, count: int) -> tuple[float, float]:
     features = centres[truth] + draw.normal(0, 0.3, (count, 64)).astype(np.float32)
     novel = features @ centres.T / 8
     answers = Answers(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
-    coarse = draw.integers(0, 256, (1000, 8, 8, 3), dtype=np.uint8)
-    pixels = coarse.repeat(SIDE // 8, axis=1).repeat(SIDE // 8, axis=2)
+    coarse = SIDE if kind == "noise" else 8
+    pixels = np.stack([_picture(draw, coarse) for _ in range(1000)])
     source = ArraySource(pixels, np.full(len(pixels), -1), [])
     ids = [f"new photos/{number:06d}.png" for number in range(count)]
     part = Part(source, np.arange(count) % len(pixels), np.full(count, -1), ids)

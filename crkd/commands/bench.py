@@ -41,6 +41,8 @@ PARTS = (
     "distill",
     "recipes",
     "increments",
+    "class-count",
+    "long-tail",
 )
 RESUMED = ("diswot", "distill", "recipes", "increments", "class-count", "long-tail")
 PARALLEL = ("distill", "recipes", "increments", "class-count", "long-tail")

@@ -12,6 +12,7 @@ import torch
 from benchmarks import rows as timing
 from benchmarks import sizes, train
 from benchmarks.plain import PlainDiscovery
+from crkd.commands.bench import RESUMED
 from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
@@ -79,10 +80,18 @@ def test_a_plot_of_another_part_is_refused(capsys: pytest.CaptureFixture[str]) -
     assert "--plot draws the part sizes alone, not train" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("part", RESUMED)
+def test_a_part_that_goes_on_needs_a_file(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("bench", [part]) == 2
+    assert f"bench {part} needs --json FILE" in capsys.readouterr().err
+
+
 def test_the_rows_of_people_are_measured_on_a_small_scale() -> None:
     from benchmarks import people
 
     measured = people.rows(images=20, reviewed=200)
-    assert [entry["benchmark"] for entry in measured] == ["people"] * 3
+    assert [entry["benchmark"] for entry in measured] == ["people"] * 5
     assert all(entry["value"] > 0 for entry in measured)
-    assert measured[2]["value"] < 25, "megabytes of a page"
+    pages = [entry for entry in measured if entry["unit"] == "MB"]
+    assert len(pages) == 2
+    assert all(entry["value"] < 25 for entry in pages)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from crkd.commands.main import run_verb
+from crkd.engine.inference import Answers
 from crkd.engine.run import RunFolder
 from crkd.people.review import page
 from crkd.people.review.classes import found_classes
@@ -174,6 +175,19 @@ def test_thumbnails_stop_at_the_budget_with_the_most_telling_first(evidence: Evi
     assert 0 < sum(kept) < len(kept)
     assert kept == sorted(kept, reverse=True)
     assert [image["id"] for image in data["images"]] == [i["id"] for i in everything["images"]]
+
+
+def test_the_work_for_an_image_does_not_grow_with_the_number_of_images(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All logits may be looked at for the whole page, never for one image of it.
+    calls = []
+    honest = Answers.joint_logits
+    monkeypatch.setattr(
+        Answers, "joint_logits", lambda *given: calls.append(given) or honest(*given)
+    )
+    page.page_data(dataclasses.replace(evidence))
+    assert 0 < len(calls) <= 4
 
 
 def test_the_largest_page_stays_below_25_mb() -> None:

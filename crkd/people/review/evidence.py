@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +58,7 @@ class Evidence:
         """Names of all classes by id, each different."""
         return class_labels(self.opened.info.classes)
 
-    @property
+    @cached_property
     def answered(self) -> NDArray[np.int64]:
         """Class id of every image, ``(N,)``: what ``predict`` says of it."""
         best: NDArray[np.int64] = self.answers.joint_logits(self.head).argmax(axis=1)
