@@ -106,6 +106,13 @@ RECIPES = {
     "stage 1: label smoothing": Recipe("smoothed"),
     "stage 1: strong views": Recipe("strong views"),
     "stage 1: self-supervision": Recipe("self-supervised"),
+    "both stages: self-supervision": Recipe(
+        "self-supervised",
+        (f"discover.distillation=[{RELATIONS}, {{name: contrastive, weight: 0.3}}]",),
+    ),
+    "stage 1: self-supervision, then slower backbone": Recipe(
+        "self-supervised", ("discover.optimiser.backbone_factor=0.3",)
+    ),
 }
 """By name, in the order of the table."""
 
