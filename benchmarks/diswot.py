@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.rows import row
+from crkd.config.blocks import OptimiserConfig
 from crkd.config.load import load_config
-from crkd.config.schema import OptimiserConfig
 from crkd.data.augment.recipes import evaluation_view, plain_view
 from crkd.data.feed import Feed, Views
 from crkd.data.partition import Part

@@ -40,6 +40,12 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--num-novel", metavar="K|auto", help="number of novel classes, or estimate it"
     )
+    what.add_argument(
+        "--mixed",
+        action="store_true",
+        default=None,
+        help="unlabelled images may be of known classes: set those aside first",
+    )
     what.add_argument("--image-size", metavar="PX", type=int, help="side of the images in pixels")
     what.add_argument("--weights", metavar="FILE", help="a local pretrained backbone")
     what.add_argument("--skip-unreadable", action="store_true", default=None, help="leave out")
@@ -80,7 +86,10 @@ def config_of(arguments: argparse.Namespace, base: Config | None = None) -> Conf
             "skip_unreadable": arguments.skip_unreadable,
         },
         "model": {"weights": arguments.weights},
-        "discover": {"num_novel": _number_or_word(arguments.num_novel)},
+        "discover": {
+            "num_novel": _number_or_word(arguments.num_novel),
+            "mixed": arguments.mixed,
+        },
     }
     return load_config(arguments.config, arguments.settings, flags, base)
 

@@ -16,7 +16,7 @@ from crkd.config.schema import Config
 INTRODUCTION = """\
 # Configuration
 
-Written by `python -m crkd.config.reference > docs/configuration.md` from `crkd/config/schema.py`.
+Written by `python -m crkd.config.reference > docs/configuration.md` from `crkd/config/`.
 
 A run's configuration is the schema's defaults, under `configs/DATASET.yaml` if there is one, under
 `--config FILE`, under `--set key=value`, under the other flags. A file states only what differs;

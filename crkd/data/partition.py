@@ -89,6 +89,22 @@ class Partition:
         )
         return dataclasses.replace(self, known_train=gone, known_val=gone)
 
+    def without_unlabelled(self, left_out: npt.NDArray[np.bool_]) -> Partition:
+        """Return the same without some of the unlabelled training images.
+
+        Args:
+            left_out: ``(n,)`` in the order of ``novel_train``.
+        """
+        part, kept = self.novel_train, np.flatnonzero(~left_out)
+        fewer = dataclasses.replace(
+            part,
+            indices=part.indices[kept],
+            labels=part.labels[kept],
+            ids=[part.ids[row] for row in kept],
+        )
+        hidden = HiddenLabels(self.hidden.novel_train()[kept], self.hidden.test())
+        return dataclasses.replace(self, novel_train=fewer, hidden=hidden)
+
 
 def partition(
     dataset: Dataset,

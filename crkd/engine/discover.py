@@ -79,6 +79,8 @@ def discover(
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
+        if start.aside is not None:
+            start.aside.write(run)
         task = _task(student, start, config, device, replay)
         loop = Loop(
             task,

@@ -102,6 +102,10 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
             "discover.stored_epochs does not apply to features, whose teacher costs next to "
             "nothing; set it to 0"
         )
+    if config.discover.mixed:
+        raise InputError(
+            "discover.mixed does not apply to features; leave out the vectors of known classes"
+        )
     device = pick_device(config.device)
     features = prepare_features(config, device)
     data = features.data

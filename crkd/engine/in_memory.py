@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.config.schema import Config, OptimiserConfig
+from crkd.config.blocks import OptimiserConfig
+from crkd.config.schema import Config
 from crkd.data.feed import Feed, Views
 from crkd.data.image_store import ImageStore
 from crkd.engine.discover import student_of

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.config.schema import Config, ReplayConfig, TermConfig
+from crkd.config.blocks import TermConfig
+from crkd.config.schema import Config, ReplayConfig
 from crkd.core.errors import InputError
 from crkd.data.dataset import Dataset
 from crkd.data.partition import partition

@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from crkd.config.schema import Config, OptimiserConfig
+from crkd.config.blocks import OptimiserConfig
+from crkd.config.schema import Config
 from crkd.core.types import Batch
 from crkd.data.feed import Feed
 from crkd.engine.checkpoint import load_state, save_state

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from crkd.config.schema import OptimiserConfig
+from crkd.config.blocks import OptimiserConfig
 
 
 def build_optimiser(modules: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:

@@ -18,9 +18,10 @@ from crkd.engine.estimate_k import estimate_num_novel
 from crkd.engine.find import matches
 from crkd.engine.memory import true_classes
 from crkd.engine.opened import OpenedRun, open_image_run
-from crkd.engine.precheck import precheck
+from crkd.engine.precheck import Precheck, precheck
 from crkd.engine.replay import load_replay
 from crkd.engine.run import RunFolder
+from crkd.engine.set_aside import SetAside, set_aside
 from crkd.engine.setup import RunData, num_novel_classes, prepare, prepare_further, split_entry
 from crkd.features.replay import ClassStatistics
 from crkd.models.architecture import Architecture
@@ -46,6 +47,8 @@ class StartingPoint:
         classes: the new label space; known classes keep their ids and names.
         statistics: of the K classes' features, where images of some are gone; else None.
         gone: ids of the known classes without images.
+        aside: unlabelled images that look like known classes and are no part of ``data``; None
+            where none were looked for.
         notes: what has to be said beside every figure.
     """
 
@@ -56,6 +59,7 @@ class StartingPoint:
     classes: list[dict[str, Any]]
     statistics: ClassStatistics | None
     gone: tuple[int, ...]
+    aside: SetAside | None
     notes: list[str]
 
     def true_classes(self) -> NDArray[np.int64]:
@@ -105,7 +109,15 @@ def starting_point(
             f"split {data.split.name!r} leaves no unlabelled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
         )
-    notes = [_looked_over(opened, data, config, device)] if further else []
+    mixed = config.discover.mixed
+    checked = precheck(opened, data, config, device) if further or mixed else None
+    if checked is not None and further:
+        _check_new(checked, opened, config)
+    notes = [] if checked is None else [checked.sentence]
+    teacher, aside = absorbed(opened.network, info.chosen_head), None
+    if checked is not None and mixed:
+        data, aside = set_aside(data, checked, teacher, info.classes, config, device)
+        notes.append(aside.sentence)
     num_novel, origin = _counted(opened, data, config, device)
     if num_novel > len(data.parts.novel_train):
         raise InputError(
@@ -118,11 +130,12 @@ def starting_point(
     return StartingPoint(
         opened,
         data,
-        absorbed(opened.network, info.chosen_head),
+        teacher,
         _student_shape(known, config, num_novel, run.path),
         next_classes(info.classes, num_novel),
         load_replay(run.path, len(info.classes)) if gone else None,
         gone,
+        aside,
         [*data.notes, origin, *notes],
     )
 
@@ -139,14 +152,11 @@ def _counted(
     )
 
 
-def _looked_over(opened: OpenedRun, data: RunData, config: Config, device: torch.device) -> str:
-    """Say how many of a further step's images look known.
+def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
+    """Refuse images that nearly all look known, one by one and as a whole.
 
-    Raises:
-        InputError: nearly all of them do, one by one and as a whole, so that a step would only
-            divide known classes.
+    A step would only divide known classes.
     """
-    checked = precheck(opened, data, config, device)
     check = checked.check
     found, total = check.count, len(check.scores)
     alike = found >= ONLY_KNOWN * total and check.stranger < STRANGER + 2 * check.noise
@@ -156,7 +166,6 @@ def _looked_over(opened: OpenedRun, data: RunData, config: Config, device: torch
             "so that no class is added; sort them with predict, or go on with "
             "--set discover.precheck=false"
         )
-    return checked.sentence
 
 
 def _student_shape(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from crkd.config.schema import OptimiserConfig
+from crkd.config.blocks import OptimiserConfig
 from crkd.core.types import Batch
 from crkd.engine.distributed import average_gradients
 from crkd.engine.host_memory import keep_freed_memory

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from crkd.config.schema import LoopConfig
+from crkd.config.blocks import LoopConfig
 from crkd.core.types import Batch, HeadOutputs
 from crkd.engine.precision import autocast
 from crkd.losses.term import DistillationTerm

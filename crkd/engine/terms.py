@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from crkd.config.schema import TermConfig
+from crkd.config.blocks import TermConfig
 from crkd.core.errors import InputError
 from crkd.engine.teacher import needs_of
 from crkd.losses.term import (

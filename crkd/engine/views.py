@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from crkd.config.blocks import ViewConfig
 from crkd.config.check import convert, field_types
-from crkd.config.schema import Config, ViewConfig
+from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.recipes import named_recipe

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from crkd.config.schema import OptimiserConfig
+from crkd.config.blocks import OptimiserConfig
 from crkd.engine.optim import build_optimiser, optimiser_tensors, restore_optimiser
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests_engine_support import interrupt_at, same, small_config, with_term
 from torch import Tensor, nn
 
-from crkd.config.schema import TermConfig
+from crkd.config.blocks import TermConfig
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
 from crkd.engine.discover import discover

@@ -1,0 +1,145 @@
+"""The blocks that stages share: images, network, optimiser, loop, views and loss terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from crkd.config.check import Range
+
+Positive = Annotated[float, Range(0.0, open_low=True)]
+NonNegative = Annotated[float, Range(0.0)]
+Fraction = Annotated[float, Range(0.0, 1.0)]
+Count = Annotated[int, Range(1)]
+CountOrZero = Annotated[int, Range(0)]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from and how they are held."""
+
+    root: str | None = None
+    """Folder of the data sets; None searches CRKD_DATA, ./data and ../shared/data."""
+    known: str | None = None
+    """Own images: a folder with one sub-folder a known class."""
+    novel: str | None = None
+    """Own images: a folder of unlabelled images, flat or nested."""
+    features: tuple[str, ...] = ()
+    """Precomputed features in the place of images: a file of known and a file of novel vectors."""
+    image_size: Count | None = None
+    """Side in pixels that images are stored and evaluated at; None is the data set's own."""
+    stored_share: Annotated[float, Range(1.0, 2.0)] = 1.0
+    """Side of the stored images as a share of image_size; above 1 leaves room to crop from."""
+    validation_fraction: Annotated[float, Range(0.0, 0.5)] = 0.0
+    """Share of the known training images held out for validation, in both stages."""
+    imbalance: Annotated[float, Range(1.0)] = 1.0
+    """Research: thins novel training images to a long tail, largest class over smallest."""
+    storage: Literal["auto", "resident", "streamed"] = "auto"
+    """Images kept on the training device, or decoded ahead of use; auto decides by size."""
+    skip_unreadable: bool = False
+    """Leave unreadable images out (they are listed) instead of stopping."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: backbone, known head and novel heads."""
+
+    backbone: str = "resnet18"
+    """A registered backbone or the name of a timm model."""
+    known_head: Literal["prototype", "linear"] = "prototype"
+    """Normalised prototypes with a temperature, or a plain linear layer."""
+    temperature: Positive = 0.1
+    """Temperature of cosine logits."""
+    num_heads: Count = 4
+    """Novel heads trained side by side."""
+    hidden: Count = 2048
+    """Width of the hidden layer of a novel head."""
+    projection: Count = 256
+    """Width of the space in which novel prototypes lie."""
+    overclustering: CountOrZero = 0
+    """Over-clustering heads with this many times the novel classes; 0 has none."""
+    weights: str | None = None
+    """File with pretrained backbone weights (safetensors, or a torch file of plain tensors)."""
+    trained_blocks: Count | None = None
+    """Train only the last so many blocks of the backbone; None trains all of it."""
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Discovery on precomputed features: the views of a vector, and how long to train."""
+
+    mix: Fraction = 0.9
+    """A view lies up to this share of the way from the vector to one of its neighbours."""
+    noise: NonNegative = 0.5
+    """Gaussian noise of a view, in units of each dimension's standard deviation."""
+    dropout: Annotated[float, Range(0.0, 0.99)] = 0.1
+    """Share of a view's dimensions that are set to their mean."""
+    neighbours: Count = 5
+    """Neighbours of each vector that a view may move to."""
+    min_steps: CountOrZero = 600
+    """Least steps of stage 2, and a third of them of stage 1: small sets get more epochs."""
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """The optimiser and its schedule: linear warm-up, then cosine to ``min_lr``."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.4
+    """Highest learning rate."""
+    min_lr: NonNegative = 0.001
+    """Learning rate at the last step."""
+    momentum: Annotated[float, Range(0.0, 0.999)] = 0.9
+    weight_decay: NonNegative = 1.5e-4
+    warmup_epochs: NonNegative = 10.0
+    """Epochs over which the learning rate rises from 0."""
+    backbone_factor: Fraction = 1.0
+    """Factor of the backbone's learning rate; below 1 its features move less than the heads."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """What both stages share about running a training loop."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
+    compile: bool = False
+    """Compile the training step with torch.compile; pays in runs of many minutes on a GPU."""
+    step: Literal["eager", "auto", "recorded"] = "eager"
+    """Launch every operation of a step, or record a step once as a CUDA graph and replay it; auto
+    records on a GPU and goes on eagerly where that fails."""
+    log_every: Count = 50
+    """Steps between two rows of the logs."""
+    loggers: tuple[str, ...] = ("tensorboard",)
+    """Logs beside log.jsonl and log.csv, which are always written: tensorboard, wandb."""
+    checkpoint_every: Positive = 10.0
+    """Minutes between two saved states from which --resume goes on."""
+    keep_states: Count = 2
+    """Saved states that are kept; where the newest is damaged, --resume takes the one before."""
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """One kind of augmented view: a named recipe, its size and what differs from it."""
+
+    recipe: str = "large"
+    """Name of a recipe of crkd.data.augment.recipes."""
+    size_share: Annotated[float, Range(0.0, 4.0, open_low=True)] = 1.0
+    """Side of the view as a share of data.image_size."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Fields of the recipe to change, for example {rotation: 15}."""
+
+
+@dataclass(frozen=True)
+class TermConfig:
+    """One distillation term: its registered name, its weight and its own options."""
+
+    name: str = "class_relation"
+    weight: NonNegative | None = None
+    """Factor of the term; None is the one with which it was published."""
+    warmup_epochs: NonNegative = 0.0
+    """Epochs over which the weight rises from 0."""
+    end_weight: NonNegative | None = None
+    """Weight in the last epoch, reached along a cosine after the warm-up; None keeps it."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the term, for example {temperature: 4}."""
