@@ -55,8 +55,6 @@ CONTRAST = "{name: contrastive, weight: 1.0}"
 RELATIONS = "{name: class_relation, weight: 0.1}"
 STAGE1 = {
     "plain": (),
-    "two views": ("pretrain.num_views=2",),
-    "smoothed": ("pretrain.label_smoothing=0.1",),
     "strong views": ("pretrain.num_views=2", "pretrain.view={recipe: large}"),
     "self-supervised": (
         "pretrain.num_views=2",
@@ -82,36 +80,14 @@ class Recipe(NamedTuple):
 RECIPES = {
     PUBLISHED: Recipe(),
     "no distillation": Recipe(settings=("discover.distillation=[]",)),
-    "class relations x 3": Recipe(
-        settings=("discover.distillation=[{name: class_relation, weight: 0.3}]",)
-    ),
-    "class relations, weight detached": Recipe(
-        settings=("discover.distillation=[{weight: 0.1, options: {detach_weight: true}}]",)
-    ),
-    "and mlld": Recipe(
-        settings=(f"discover.distillation=[{RELATIONS}, {{name: mlld, weight: 0.1}}]",)
-    ),
-    "and contrastive": Recipe(
-        settings=(f"discover.distillation=[{RELATIONS}, {{name: contrastive, weight: 0.3}}]",)
-    ),
-    "prototypes from k-means": Recipe(settings=("discover.prototypes=kmeans",)),
     "averaged student": Recipe(settings=("discover.average=0.99",)),
+    "prototypes from k-means": Recipe(settings=("discover.prototypes=kmeans",)),
     "over-clustering x 3": Recipe(settings=("model.overclustering=3",)),
-    "epsilon 0.03": Recipe(settings=("discover.assignment.epsilon=0.03",)),
-    "epsilon 0.1": Recipe(settings=("discover.assignment.epsilon=0.1",)),
-    "feature queue": Recipe(settings=("discover.assignment.queue=1024",)),
-    "learning rate / 2": Recipe(settings=("discover.optimiser.lr=0.1",)),
-    "backbone slower": Recipe(settings=("discover.optimiser.backbone_factor=0.3",)),
-    "stage 1: two views": Recipe("two views"),
-    "stage 1: label smoothing": Recipe("smoothed"),
     "stage 1: strong views": Recipe("strong views"),
     "stage 1: self-supervision": Recipe("self-supervised"),
     "both stages: self-supervision": Recipe(
         "self-supervised",
         (f"discover.distillation=[{RELATIONS}, {{name: contrastive, weight: 0.3}}]",),
-    ),
-    "stage 1: self-supervision, then slower backbone": Recipe(
-        "self-supervised", ("discover.optimiser.backbone_factor=0.3",)
     ),
 }
 """By name, in the order of the table."""
@@ -145,18 +121,15 @@ class Run(NamedTuple):
         return STAGES / f"{self.device}-{name}-seed{self.seed}"
 
 
-def rows(
-    out: Path, device: str, *, jobs: int = 1, recipes: Sequence[str] = tuple(RECIPES)
-) -> list[dict[str, Any]]:
+def rows(out: Path, device: str, *, jobs: int = 1) -> list[dict[str, Any]]:
     """Return mean, spread and gain of every recipe.
 
     Args:
         out: the result file; finished runs stand beside it in ``NAME.runs.jsonl``.
         device: "cpu" or "cuda".
         jobs: processes, of one thread each.
-        recipes: which ones; the published recipe among them.
     """
-    wanted = [Run(name, seed, device) for name in recipes for seed in SEEDS]
+    wanted = [Run(name, seed, device) for name in RECIPES for seed in SEEDS]
     return _rows(finished(wanted, train, out, prepare=_first_stages, jobs=jobs))
 
 
