@@ -16,6 +16,7 @@ DESCRIPTION = """\
 Run a baseline and score it under every protocol.
 
   kmeans      k-means on stage-1 features; known classes by their feature means
+  semi-kmeans the same on all images, labelled ones tied to the cluster of their class
   uno         discovery without any distillation term
   supervised  upper bound, trained with the labels of all classes
 """
@@ -24,7 +25,7 @@ Run a baseline and score it under every protocol.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one baseline; return the exit code."""
     parser = Parser(prog="crkd baseline", description=DESCRIPTION)
-    parser.add_argument("name", choices=("kmeans", "uno", "supervised"))
+    parser.add_argument("name", choices=("kmeans", "semi-kmeans", "uno", "supervised"))
     add_config_flags(parser)
     add_run_flags(parser)
     parser.add_argument("--from", dest="parent", metavar="RUN", help="the stage-1 run")
@@ -33,12 +34,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = config_of(given)
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the run to go on with")
-    if given.resume and given.name == "kmeans":
-        raise InputError("--resume does not apply to kmeans, which trains nothing; start it again")
+    if given.resume and given.name in ("kmeans", "semi-kmeans"):
+        raise InputError(
+            f"--resume does not apply to {given.name}, which trains nothing; start it again"
+        )
 
     from crkd.engine.discover import discover
     from crkd.engine.find import free_folder
-    from crkd.engine.kmeans_run import kmeans_on_features
+    from crkd.engine.kmeans_run import METHODS, kmeans_on_features
     from crkd.engine.loop import Interrupted
     from crkd.engine.upper_bound import supervised_upper_bound
 
@@ -48,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.name == "supervised":
             run = supervised_upper_bound(config, out, resume=given.resume)
-        elif given.name == "kmeans":
-            run = kmeans_on_features(config, out, stage1_run(config, given, flags, out))
+        elif given.name in METHODS:
+            stage1 = stage1_run(config, given, flags, out)
+            run = kmeans_on_features(config, out, stage1, method=given.name)
         else:
             plain = dataclasses.replace(config.discover, distillation=())
             config = dataclasses.replace(config, discover=plain)

@@ -1,9 +1,11 @@
-"""The k-means baseline as a run of its own: stage-1 features, no training."""
+"""The k-means baselines as runs of their own: stage-1 features, no training."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +19,34 @@ from crkd.engine.run import RunFolder, RunInfo, utc_now
 from crkd.engine.setup import num_novel_classes, prepare, split_entry
 from crkd.engine.starting_point import stage1_of
 from crkd.features.clusters import kmeans
+from crkd.features.semi_kmeans import semi_kmeans
 
-NOTE = "baseline: k-means on stage-1 features, joint answers by the nearest class mean"
+Rows = NDArray[np.float32]
+Labels = NDArray[np.int64]
 
 
 def kmeans_on_features(
-    config: Config, out: str | Path, parent: str | Path, *, resume: bool = False
+    config: Config,
+    out: str | Path,
+    parent: str | Path,
+    *,
+    method: str = "kmeans",
+    resume: bool = False,
 ) -> RunFolder:
     """Cluster the novel training images by k-means on stage-1 features.
 
-    Joint answers come from the nearest of all centres: the means of the known classes' training
-    features and the clusters' centroids, all features at unit length. ``resume`` starts anew in a
-    folder where that was interrupted.
+    Joint answers come from the nearest of all centres, those of the known classes and those of the
+    clusters, all features at unit length.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder to write.
+        parent: the stage-1 run.
+        method: ``kmeans`` clusters the unlabelled images alone; ``semi-kmeans`` clusters all
+            images, and labelled ones stay in the cluster of their class.
+        resume: start anew in a folder where that was interrupted.
     """
+    note, centres_of = METHODS[method]
     device = pick_device(config.device)
     data = prepare(config, device)
     num_novel, origin = num_novel_classes(config, data)
@@ -47,27 +64,55 @@ def kmeans_on_features(
         seed=config.seed,
         provenance={},
         parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
-        notes=[*data.notes, origin, NOTE],
+        notes=[*data.notes, origin, note],
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         began = time.monotonic()
         known = unit(answer_part(stage1, data.parts.known_train, data, config, device).features)
         labels = data.parts.known_train.labels
-        means = unit(np.stack([known[labels == k].mean(axis=0) for k in range(data.num_known)]))
         answers = answer_parts(stage1, data, config, device)
-        clusters = kmeans(
-            unit(answers["train"].features),
-            num_novel,
-            seed=config.seed,
-            num_restarts=config.evaluation.kmeans_restarts,
-        )
-        scored = {n: _scored(a, means, clusters.centroids) for n, a in answers.items()}
+        centres = centres_of(known, labels, unit(answers["train"].features), num_novel, config)
+        scored = {n: _scored(a, *np.split(centres, [data.num_known])) for n, a in answers.items()}
         write_results(run, table(scored, data, num_novel, 0, {}))
         info.seconds = round(time.monotonic() - began, 1)
         info.finished, info.status = utc_now(), "complete"
         run.write_info(info)
     return run
+
+
+def _free_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+    """Return the means of the known classes and the centroids of the other rows' clusters."""
+    means = np.stack([known[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+    clusters = kmeans(
+        rows, num_novel, seed=config.seed, num_restarts=config.evaluation.kmeans_restarts
+    )
+    return np.concatenate([unit(means), clusters.centroids])
+
+
+def _tied_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+    """Return the centroids of all rows' clusters; known classes, to which rows are tied, first."""
+    return semi_kmeans(
+        np.concatenate([known, rows]),
+        np.concatenate([labels, np.full(len(rows), -1)]),
+        int(labels.max()) + 1 + num_novel,
+        seed=config.seed,
+        num_restarts=config.evaluation.kmeans_restarts,
+        spherical=True,
+    ).centroids
+
+
+METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], Rows]]]] = {
+    "kmeans": (
+        "baseline: k-means on stage-1 features, joint answers by the nearest class mean",
+        _free_centres,
+    ),
+    "semi-kmeans": (
+        "baseline: semi-supervised k-means on stage-1 features, labelled ones tied to their class",
+        _tied_centres,
+    ),
+}
+"""What a run says of itself, and the centres ``(K + M, D)`` that answer, known classes first."""
 
 
 def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
