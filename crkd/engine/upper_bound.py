@@ -27,8 +27,13 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
     The one place that trains on labels of novel images; the run says so.
 
     Raises:
-        InputError: the novel images carry no labels.
+        InputError: the novel images carry no labels, or are to be thinned to a long tail.
     """
+    if config.data.imbalance > 1:
+        raise InputError(
+            f"data.imbalance is {config.data.imbalance:g}, but the supervised upper bound trains "
+            "on all images of all classes; leave it out"
+        )
     device = pick_device(config.device)
     data = prepare(config, device)
     training = SupervisedTraining(config, _with_all_labels(config, data), device)
