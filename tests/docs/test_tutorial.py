@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,14 +24,18 @@ def steps() -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
-def run(words: list[str], place: Path) -> str:
+def run(words: list[str]) -> None:
+    """Run a command as the main program, in this process: torch need not be imported anew."""
     assert words[0] == "python"
     script = str(ROOT / words[1])
-    done = subprocess.run(
-        [sys.executable, script, *words[2:]], cwd=place, capture_output=True, text=True
-    )
-    assert done.returncode == 0, f"{shlex.join(words)}\n{done.stderr}"
-    return done.stdout
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *words[2:]])
+        code: object = 0
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code
+        assert not code, shlex.join(words)
 
 
 def decide(run: Path, file: Path) -> None:
@@ -53,13 +57,16 @@ def decide(run: Path, file: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorial_leads_from_two_folders_to_named_classes(tmp_path: Path) -> None:
+def test_the_tutorial_leads_from_two_folders_to_named_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     verbs = []
     for words in steps():
         verbs.append(Path(words[1]).stem)
         if verbs[-1] == "apply_review":
             decide(tmp_path / words[2], tmp_path / words[3])
-        run(words, tmp_path)
+        run(words)
     assert verbs == [
         "tutorial_images",
         "check_data",

@@ -116,6 +116,22 @@ def test_a_row_is_run_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFi
         reproduce(file, 2, place)
 
 
+def test_the_row_of_the_supervised_bound_trains_once_and_needs_no_stage_1(tmp_path: Path) -> None:
+    file, place = tiny(tmp_path, "supervised"), tmp_path / "rows"
+    result = reproduce(file, 1, place)
+    assert {folder.name for folder in place.iterdir()} == {"tiny"}
+    info = json.loads((place / "tiny" / "seed0" / "run.json").read_text())
+    assert any("trained WITH the labels of the novel images" in note for note in info["notes"])
+    assert [entry["verdict"] for entry in result["comparison"]] == [
+        "within",
+        "reached",
+        "not measured",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "step", lambda *arguments: pytest.fail("a finished seed was trained"))
+        assert reproduce(file, 1, place)["mean"] == result["mean"]
+
+
 def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:
     file = tiny(tmp_path)
     honest = Loop.step
