@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import listed
-from crkd.engine.files import write_bytes
+from crkd.engine.files import write_bytes, write_json
 from crkd.engine.inference import Answers
 from crkd.engine.predicted_images import guarded
 from crkd.engine.run import RunFolder
 from crkd.features.cluster_use import merge_suggestions, unused_clusters
 from crkd.features.outliers import reject_bucket
 
+FOUND = "clusters.json"
 REJECTED = "rejected.csv"
 MOST_PAIRS = 20
 """So many pairs are told, the surest first."""
@@ -30,9 +31,9 @@ def clusters_found(
     classes: Sequence[Mapping[str, Any]],
     head: int,
 ) -> dict[str, Any]:
-    """Return which novel clusters are unused or may be one class, and write the reject bucket.
+    """Return which novel clusters are unused or may be one class; also written to the run.
 
-    No label has a part in it. ``rejected.csv`` names the unlabelled images that lie apart from all
+    No label has a part in it. ``clusters.json`` holds what is returned, ``rejected.csv`` names the unlabelled images that lie apart from all
     others, the strangest first.
 
     Args:
@@ -47,7 +48,7 @@ def clusters_found(
     apart = reject_bucket(answers.features)
     _write_rejected(run, ids, apart.scores, apart.rejected)
     pairs = merge_suggestions(answers.novel_logits, head)[:MOST_PAIRS]
-    return {
+    found = {
         "unused": [names[m] for m in unused_clusters(answers.novel[head], num_novel)],
         "merge": [
             {
@@ -59,6 +60,8 @@ def clusters_found(
         ],
         "rejected": int(apart.rejected.sum()),
     }
+    write_json(run.path / FOUND, found)
+    return found
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:

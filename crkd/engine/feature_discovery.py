@@ -182,13 +182,10 @@ def _finish(
         for name, rows in host.items()
     }
     baselines = {"kmeans_features": nearest}
-    metrics = write_results(
-        run, table(answers, features.data, info.num_novel, info.chosen_head, baselines)
-    )
+    write_results(run, table(answers, features.data, info.num_novel, info.chosen_head, baselines))
     assert info.chosen_head is not None
     ids = features.data.parts.novel_train.ids
     found = clusters_found(run, answers["train"], ids, info.classes, info.chosen_head)
-    run.write_metrics({**metrics, "clusters": found})
     info.notes = [*info.notes, *sentences(found)]
     info.finished, info.status = utc_now(), "complete"
     run.write_info(info)

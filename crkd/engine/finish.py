@@ -79,8 +79,6 @@ def finish_run(
         found = clusters_found(
             run, answers["train"], data.parts.novel_train.ids, info.classes, chosen_head
         )
-        metrics["clusters"] = found
-        run.write_metrics(metrics)
         info.notes = [*info.notes, *sentences(found)]
     remember_classes(
         run,
