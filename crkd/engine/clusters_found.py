@@ -33,8 +33,8 @@ def clusters_found(
 ) -> dict[str, Any]:
     """Return which novel clusters are unused or may be one class; also written to the run.
 
-    No label has a part in it. ``clusters.json`` holds what is returned, ``rejected.csv`` names the unlabelled images that lie apart from all
-    others, the strangest first.
+    No label has a part in it. ``clusters.json`` holds what is returned; ``rejected.csv`` names the
+    unlabelled images that lie apart from all others, the strangest first.
 
     Args:
         run: the folder.
