@@ -28,6 +28,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.core.types import Batch, HeadOutputs
 from crkd.data.workers import cpu_count
+from crkd.engine.logs.writer import open_logs
 from crkd.engine.loop import Loop
 from crkd.engine.precision import autocast
 from crkd.engine.progress import TrainingProgress
@@ -275,12 +276,15 @@ def _logging(loop: Loop, seconds_per_step: float, lines: int = 20) -> dict[str, 
     """Return the share of a run that log lines and progress take."""
     batch = next(iter(loop.feed.batches(0, 1)))
     spent = 0.0
-    with TrainingProgress("bench", 10**6, 0, len(batch.labels)) as bar:
+    with (
+        open_logs(loop.run, loop.config, 0) as logs,
+        TrainingProgress("bench", 10**6, 0, len(batch.labels)) as bar,
+    ):
         for line in range(lines):
             loop.step(batch, 1)
             synchronise()
             start = time.perf_counter()
-            bar.show(line, loop.log(line))
+            bar.show(line, loop.log(line, logs))
             spent += time.perf_counter() - start
     share = 100 * spent / lines / (loop.config.loop.log_every * seconds_per_step)
     return _row("%", f"logging every {loop.config.loop.log_every} steps, share of the time", share)

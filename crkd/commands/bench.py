@@ -20,6 +20,7 @@ Measure a part of the system on this machine.
   load       from the command to the first step; reading images
   sizes      cost of an image against size of the set, heads and classes; --plot draws it
   people     predict, and the review page of 100,000 images, on the CPU
+  kmeans     k-means on a million features, with its memory
   diswot     rank correlation of the student search's score with accuracy; about 25 minutes of
              one core, and goes on with the students that are missing beside --json
   distill    every way of teacher-to-student training, three seeds; goes on like diswot
@@ -37,6 +38,7 @@ PARTS = (
     "load",
     "sizes",
     "people",
+    "kmeans",
     "diswot",
     "distill",
     "recipes",

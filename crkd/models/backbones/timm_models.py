@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,6 +81,8 @@ class TimmBackbone(Backbone):
 
 def timm_factory(name: str) -> BackboneFactory | None:
     """Return a factory for the timm model ``name``, or None where timm has no such model."""
+    import timm  # takes a second to import, and most runs need none of its models
+
     if not timm.is_model(name):
         return None
 
@@ -93,6 +94,8 @@ def timm_factory(name: str) -> BackboneFactory | None:
 
 def _create(name: str, image_size: int) -> tuple[Any, int | None]:
     """Return the model and the only side that it takes, or None where any side passes."""
+    import timm
+
     # Which of these an architecture accepts is told by its constructor alone.
     choices: tuple[dict[str, object], ...] = (
         {"dynamic_img_size": True, "dynamic_img_pad": True},
