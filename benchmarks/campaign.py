@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 
 from crkd.engine.progress import console
+from crkd.engine.run import RunFolder
 
 Trial = TypeVar("Trial", bound=NamedTuple)
 Line = dict[str, Any]
@@ -63,6 +64,11 @@ def finished(
     if lost:
         raise RuntimeError(f"not finished: {', '.join(lost)}; start the command again")
     return [done[trial] for trial in wanted]
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether a run folder holds a finished run."""
+    return (folder / "run.json").is_file() and RunFolder(folder).read_info().status == "complete"
 
 
 def _lines(path: Path) -> Iterator[Line]:

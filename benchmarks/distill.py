@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.campaign import finished
+from benchmarks.campaign import finished, is_complete
 from benchmarks.rows import row
 from crkd.config.check import plain
 from crkd.config.load import load_config
@@ -102,7 +102,7 @@ def rows(
 
 def _teachers(missing: Sequence[Run]) -> list[Callable[[], None]]:
     """Return the trainings of the teachers that missing students need."""
-    first = {run.teacher: run for run in missing if not _is_complete(run.teacher)}
+    first = {run.teacher: run for run in missing if not is_complete(run.teacher)}
     return [partial(train_teacher, run) for run in first.values()]
 
 
@@ -146,12 +146,6 @@ def _config(run: Run) -> Config:
 
 def _accuracy(run: RunFolder) -> float:
     return 100 * float(run.read_metrics()["supervised"]["test"]["known"]["acc"])
-
-
-def _is_complete(folder: Path) -> bool:
-    if not (folder / "run.json").is_file():
-        return False
-    return RunFolder(folder).read_info().status == "complete"
 
 
 def _rows(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,13 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.campaign import finished
+from benchmarks.campaign import finished, is_complete
 from benchmarks.rows import row
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.engine.discover import discover
 from crkd.engine.pretrain import pretrain
-from crkd.engine.run import RunFolder
 
 SEEDS = (0, 1, 2)
 PUBLISHED = "published"
@@ -135,7 +134,7 @@ def rows(out: Path, device: str, *, jobs: int = 1) -> list[dict[str, Any]]:
 
 def _first_stages(missing: Sequence[Run]) -> list[Callable[[], None]]:
     """Return the trainings of stage 1 that missing runs start from."""
-    first = {run.stage1: run for run in missing if not _is_complete(run.stage1)}
+    first = {run.stage1: run for run in missing if not is_complete(run.stage1)}
     return [partial(train_stage1, run) for run in first.values()]
 
 
@@ -167,12 +166,6 @@ def _config(run: Run) -> Config:
     recipe = RECIPES[run.recipe]
     settings = [*size, *STAGE1[recipe.stage1], *recipe.settings, "evaluation.kmeans_restarts=3"]
     return load_config(name, settings, {"device": run.device, "seed": run.seed})
-
-
-def _is_complete(folder: Path) -> bool:
-    if not (folder / "run.json").is_file():
-        return False
-    return RunFolder(folder).read_info().status == "complete"
 
 
 def _rows(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

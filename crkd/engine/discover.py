@@ -51,33 +51,11 @@ def discover(
     device = pick_device(config.device)
     start = starting_point(config, parent, device, download=download)
     data, architecture = start.data, start.architecture
-    student = student_of(config, architecture, start.teacher, device)
-    if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
-        seen = answer_part(student, data.parts.novel_train, data, config, device).features
-        prototypes_from_clusters(student, seen, seed=config.seed)
-    wanted = config.discover.statistics
-    # Statistics of new images alone would move the features of old ones, which no loss sees.
-    student.backbone.keeps_statistics = wanted == "kept" or (
-        wanted == "auto" and start.statistics is not None
-    )
+    student = _student(start, config, device)
     feed = discovery_feed(config, data, device)
     _warn_small_batch(feed.counts[1], architecture.num_novel)
     replay = replay_of(start, config, feed.counts[1])
-    info = RunInfo(
-        kind="discovered",
-        status="running",
-        dataset=config.dataset,
-        split=split_entry(data.split),
-        classes=start.classes,
-        preprocessing=data.preprocessing(),
-        architecture=architecture.plain(),
-        chosen_head=None,
-        seed=config.seed,
-        provenance={},
-        parent=start.origin(),
-        notes=start.notes,
-    )
-    run = begin_run(out, info, config, device, resume=resume)
+    run = begin_run(out, _info(start, config), config, device, resume=resume)
     with running(run):
         if start.aside is not None:
             start.aside.write(run)
@@ -113,6 +91,37 @@ def discover(
             start=start,
         )
     return run
+
+
+def _student(start: StartingPoint, config: Config, device: torch.device) -> Network:
+    """Return the student as it begins: weights, prototypes, and what its batch norm does."""
+    student = student_of(config, start.architecture, start.teacher, device)
+    if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
+        seen = answer_part(student, start.data.parts.novel_train, start.data, config, device)
+        prototypes_from_clusters(student, seen.features, seed=config.seed)
+    wanted = config.discover.statistics
+    # Statistics of new images alone would move the features of old ones, which no loss sees.
+    student.backbone.keeps_statistics = wanted == "kept" or (
+        wanted == "auto" and start.statistics is not None
+    )
+    return student
+
+
+def _info(start: StartingPoint, config: Config) -> RunInfo:
+    return RunInfo(
+        kind="discovered",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(start.data.split),
+        classes=start.classes,
+        preprocessing=start.data.preprocessing(),
+        architecture=start.architecture.plain(),
+        chosen_head=None,
+        seed=config.seed,
+        provenance={},
+        parent=start.origin(),
+        notes=start.notes,
+    )
 
 
 def _task(
