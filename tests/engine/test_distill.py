@@ -161,7 +161,7 @@ def test_the_run_stands_beside_its_teacher(reused: RunFolder, found: RunFolder):
     beside = metrics["baselines"]["teacher"]["task_aware"]["train"]["novel"]["acc"]
     assert beside == pytest.approx(own)
     joint = found.read_metrics()["chosen_head"]["task_agnostic"]["test"]["all"]["acc"]
-    note = reused.read_info().notes[-1]
+    (note,) = (n for n in reused.read_info().notes if n.startswith("teacher "))
     assert f"{100 * joint:.1f} % on all test images" in note
     student = open_run(reused.path, CPU).network
     assert f"resnet8, {sum(p.numel() for p in student.parameters()):,} parameters" in note

@@ -264,7 +264,7 @@ def test_hidden_labels_never_enter(stage1: Path, tmp_path: Path, monkeypatch: py
             "[{name: fitnet}]",
             2,
             r"'fitnet' needs feature_maps.*with stored labels; set discover\.stored_epochs to 0,"
-            r".*choose one of: class_relation, ferkd, fkd, kd,",
+            r".*choose one of: class_relation, contrastive, ferkd, fkd, kd,",
         ),
         ("[{name: srrl}]", 2, r"'srrl' needs feature_maps"),
         ("[]", 2, r"discover\.stored_epochs keeps a teacher's labels, and no distillation loss"),
