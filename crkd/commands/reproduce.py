@@ -38,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", metavar="DIR", default=str(RUNS / "rows"), help="folder of the runs of all rows"
     )
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="change one configuration key of the row; may be repeated",
+    )
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
     parser.add_argument("--download", action="store_true", help="fetch the data set if it can be")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
@@ -62,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Path(given.out),
             device=given.device,
             root=given.data_root,
+            settings=given.settings,
             download=given.download,
             say=lambda line: print(line, file=sys.stderr),
         )

@@ -105,9 +105,9 @@ class LoopConfig:
     """Arithmetic of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
     compile: bool = False
     """Compile the training step with torch.compile; pays in runs of many minutes on a GPU."""
-    step: Literal["eager", "auto", "recorded"] = "eager"
+    step: Literal["eager", "auto", "recorded"] = "auto"
     """Launch every operation of a step, or record a step once as a CUDA graph and replay it; auto
-    records on a GPU and goes on eagerly where that fails."""
+    records on a GPU, and runs eagerly on a CPU and where recording fails."""
     log_every: Count = 50
     """Steps between two rows of the logs."""
     loggers: tuple[str, ...] = ("tensorboard",)

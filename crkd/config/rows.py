@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -78,13 +79,16 @@ def load_row(path: Path) -> Row:
     return row
 
 
-def row_config(path: Path, *, seed: int, **where: str | None) -> Config:
+def row_config(
+    path: Path, *, seed: int, settings: Sequence[str] = (), **where: str | None
+) -> Config:
     """Return the configuration of a row's run with one seed.
 
     Args:
         path: the row's file.
         seed: of weights, batches and views.
+        settings: ``key=value`` strings that change the row.
         where: ``device`` and ``root``, which are no part of a row.
     """
     flags = {"seed": seed, "device": where.get("device"), "data": {"root": where.get("root")}}
-    return load_config(str(path), (), flags)
+    return load_config(str(path), settings, flags)

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.engine.inference import answer_part
-from crkd.engine.run import RunInfo
 from crkd.engine.setup import RunData
 from crkd.features.clusters import assign, kmeans
 from crkd.models.network import Network
@@ -17,11 +16,12 @@ Column = dict[str, NDArray[np.int64]]
 
 
 def kmeans_columns(
-    stage1: Network, data: RunData, config: Config, device: torch.device, info: RunInfo
+    stage1: Network, data: RunData, config: Config, device: torch.device, num_clusters: int
 ) -> dict[str, Column]:
     """Cluster the novel training images by k-means, on pixels and on stage-1 features.
 
-    The clusters are found on the novel training images; a test image takes the nearest one.
+    The ``num_clusters`` (M) clusters are found on the novel training images; a test image takes
+    the nearest one.
 
     Returns:
         baseline name -> part name -> ``(n,)`` cluster ids in [0, M).
@@ -36,7 +36,7 @@ def kmeans_columns(
         }
         result = kmeans(
             rows["train"],
-            info.num_novel,
+            num_clusters,
             seed=config.seed,
             num_restarts=config.evaluation.kmeans_restarts,
         )

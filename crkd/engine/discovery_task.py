@@ -13,6 +13,7 @@ from crkd.core.types import Batch, HeadOutputs
 from crkd.data.augment.self_mix import self_mix
 from crkd.engine.assigner import Assigner
 from crkd.engine.averaged import AveragedNetwork
+from crkd.engine.compilation import compiled
 from crkd.engine.precision import autocast
 from crkd.engine.replay import FeatureReplay, classified
 from crkd.engine.teacher import LiveTeacher, Teacher
@@ -110,7 +111,7 @@ class DiscoveryTask:
         self._maps = "feature_maps" in terms.needs
         # A teacher whose output is used on unlabelled rows alone need not see the others.
         self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
-        self._forward = torch.compile(network) if config.loop.compile else network
+        self._forward = compiled(network, config.loop)
         self.teacher: Teacher = LiveTeacher(
             self.teacher_network, config.loop, maps=self._maps, device=device
         )

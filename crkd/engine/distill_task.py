@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from crkd.config.schema import Config
 from crkd.core.types import Batch, HeadOutputs
 from crkd.data.augment.self_mix import self_mix
+from crkd.engine.compilation import compiled
 from crkd.engine.precision import autocast
 from crkd.engine.teacher import LiveTeacher, Teacher
 from crkd.engine.terms import Terms, context_of, supervised_weight
@@ -111,7 +112,7 @@ class DistillTask:
         self._weight = supervised_weight(self.settings.supervised_weight, self.settings.method)
         self._maps = "feature_maps" in terms.needs
         self._needs_teacher = terms.needs_teacher or "pseudo_labels" in terms.needs
-        self._forward = torch.compile(network) if config.loop.compile else network
+        self._forward = compiled(network, config.loop)
         self.teacher: Teacher = LiveTeacher(teacher, config.loop, maps=self._maps, device=device)
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

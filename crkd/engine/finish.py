@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -64,14 +65,11 @@ def finish_run(
     info = run.read_info()
     metadata = {"architecture": info.architecture, "classes": info.classes}
     info.model_sha256 = run.write_model(network.state_dict(), metadata)
-    baselines = dict(beside)
-    if stage1 is not None:
-        baselines |= kmeans_columns(stage1, data, config, device, info)
     metrics: dict[str, Any] = {}
     if answers:
         # A class that an earlier step found is answered by the id it was given there.
         known = known if start is None else start.true_classes()
-        predictions = table(answers, data, info.num_novel, chosen_head, baselines, known=known)
+        predictions = table(answers, data, info.num_novel, chosen_head, beside, known=known)
         metrics = write_results(run, predictions)
         if known is not None and chosen_head is not None:
             write_true_classes(run, predictions, known, chosen_head)
@@ -91,10 +89,22 @@ def finish_run(
         inherited=None if start is None else start.statistics,
         gone=() if start is None else start.gone,
     )
+    validation: dict[str, Any] = {}
     if len(data.parts.known_val):
-        validation = answer_part(network, data.parts.known_val, data, config, device)
-        metrics["validation"] = _validate(run, validation, data.parts.known_val.labels, chosen_head)
-        run.write_metrics(metrics)
+        answered = answer_part(network, data.parts.known_val, data, config, device)
+        labels = data.parts.known_val.labels
+        validation = {"validation": _validate(run, answered, labels, chosen_head)}
+        run.write_metrics(metrics | validation)
+    # Clustering may take longer than the evaluation; the results above are complete without it.
+    if answers and stage1 is not None and config.evaluation.baselines:
+        columns = kmeans_columns(stage1, data, config, device, info.num_novel)
+        clusters = {name: _joined(column) for name, column in columns.items()}
+        predictions = dataclasses.replace(
+            predictions, baselines={**predictions.baselines, **clusters}
+        )
+        metrics = _write_predictions(run, predictions)
+        run.write_metrics(metrics | validation)
+    metrics |= validation
     info.chosen_head = chosen_head
     info.seconds = round(seconds, 1)
     info.finished = utc_now()
@@ -105,8 +115,7 @@ def finish_run(
 
 def write_results(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
     """Write predictions, metrics and the confusion picture; return the metrics."""
-    predictions.save(run.path / "predictions.parquet")
-    metrics = evaluate(predictions)
+    metrics = _write_predictions(run, predictions)
     run.write_metrics(metrics)
     labelled = [
         p for p in ("test", "train") if (predictions.of(p) & (predictions.label >= 0)).any()
@@ -114,6 +123,11 @@ def write_results(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
     if labelled:
         draw_confusion(confusion(predictions, labelled[0]), run.path / "confusion.png")
     return metrics
+
+
+def _write_predictions(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
+    predictions.save(run.path / "predictions.parquet")
+    return evaluate(predictions)
 
 
 def answer_parts(
@@ -144,7 +158,7 @@ def table(
     data: RunData,
     num_novel: int,
     chosen_head: int | None,
-    baselines: dict[str, dict[str, NDArray[np.int64]]],
+    baselines: Mapping[str, Column],
     known: NDArray[np.int64] | None = None,
 ) -> Predictions:
     """Put answers, hidden labels and baselines into one prediction table.
@@ -161,20 +175,25 @@ def table(
     ids = {name: part.ids for name, part in data.evaluated().items()}
     names = list(answers)
 
-    def joined(column: dict[str, NDArray[Any]], axis: int = -1) -> NDArray[Any]:
-        return np.concatenate([column[name] for name in names], axis=axis)
-
     return Predictions(
         id=np.array([i for name in names for i in ids[name]], dtype=object),
         part=np.array([name for name in names for _ in ids[name]], dtype=object),
-        label=joined(hidden),
-        known_head=joined({n: a.known for n, a in answers.items()}),
-        novel_heads=joined({n: a.novel for n, a in answers.items()}),
-        joint_heads=joined({n: a.joint for n, a in answers.items()}),
-        confidence=joined({n: a.confidence(chosen_head) for n, a in answers.items()}),
+        label=_joined({name: hidden[name] for name in names}),
+        known_head=_joined({n: a.known for n, a in answers.items()}),
+        novel_heads=_joined({n: a.novel for n, a in answers.items()}),
+        joint_heads=_joined({n: a.joint for n, a in answers.items()}),
+        confidence=_joined({n: a.confidence(chosen_head) for n, a in answers.items()}),
         class_names=data.split.joint_names,
         num_known=data.num_known,
         num_novel=num_novel,
         chosen_head=chosen_head,
-        baselines={name: joined(column) for name, column in baselines.items()},
+        baselines={
+            name: _joined({part: column[part] for part in names})
+            for name, column in baselines.items()
+        },
     )
+
+
+def _joined(column: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Return the rows of all parts, one part after the other."""
+    return np.concatenate(list(column.values()), axis=-1)

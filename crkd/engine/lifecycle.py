@@ -10,7 +10,7 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.engine.checkpoint import differences, essence, only_remedies, remove_states
+from crkd.engine.checkpoint import differences, essence, only_remedies, remove_states, states
 from crkd.engine.distributed import is_first, wait
 from crkd.engine.failed_step import FILE as FAILED
 from crkd.engine.files import clear_unfinished
@@ -111,14 +111,19 @@ def running(run: RunFolder) -> Iterator[None]:
     """Record in ``run.json`` how the work inside ended.
 
     Raises:
-        Interrupted: as raised inside, with the command that goes on.
+        Interrupted: as raised inside, with the command that goes on; or a keyboard interrupt came
+            while the results of a trained network were computed.
     """
     try:
         yield
-    except Interrupted as stop:
+    except (Interrupted, KeyboardInterrupt) as stop:
         _set_status(run, "interrupted")
+        if isinstance(stop, KeyboardInterrupt) and not states(run.path):
+            raise
+        reason = str(stop) or "stopped outside of the training loop"
         raise Interrupted(
-            f"{stop}; the state is saved, go on with the same command and --out {run.path} --resume"
+            f"{reason}; the state is saved, go on with the same command and --out {run.path} "
+            "--resume"
         ) from None
     except BaseException:
         _set_status(run, "failed")

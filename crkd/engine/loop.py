@@ -141,7 +141,9 @@ class Loop:
                     self.log(step, logs)
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
-                if time.monotonic() - saved > 60 * self.config.loop.checkpoint_every:
+                # The last state too: what comes after training may be interrupted as well.
+                due = time.monotonic() - saved > 60 * self.config.loop.checkpoint_every
+                if due or done == self.total:
                     self.log(step, logs)
                     self._save(done, seconds)
                     saved = time.monotonic()

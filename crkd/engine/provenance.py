@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -55,7 +56,14 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout this code runs from, "+changes" if it was edited."""
+    """Return the commit of the checkout this code runs from, "+changes" if it was edited.
+
+    ``$CRKD_COMMIT`` names it where neither git nor the repository is at hand, as on a machine to
+    which the working tree alone was copied.
+    """
+    named = os.environ.get("CRKD_COMMIT")
+    if named:
+        return named
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None

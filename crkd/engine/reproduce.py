@@ -32,6 +32,7 @@ def reproduce(
     *,
     device: str | None = None,
     root: str | None = None,
+    settings: Sequence[str] = (),
     download: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
@@ -47,12 +48,13 @@ def reproduce(
         place: folder of the runs.
         device: where it computes; None is the row's own choice.
         root: folder of the data sets.
+        settings: ``key=value`` strings that change the row; the result names them.
         download: fetch the data set if it is missing and can be fetched.
         say: receives a line before each seed.
 
     Returns:
-        :func:`crkd.engine.record.record` of all seeds, with ``row``, ``title`` and ``comparison``
-        (:func:`compared`).
+        :func:`crkd.engine.record.record` of all seeds, with ``row``, ``title``, ``settings``,
+        ``recipe`` (:func:`recipe_digest`) and ``comparison`` (:func:`compared`).
 
     Raises:
         InputError: the row is wrong, or a folder holds runs of another configuration.
@@ -62,7 +64,7 @@ def reproduce(
     runs: list[RunFolder] = []
     result: dict[str, Any] = {}
     for seed in range(seeds):
-        config = row_config(file, seed=seed, device=device, root=root)
+        config = row_config(file, seed=seed, settings=settings, device=device, root=root)
         say(f"{file.stem}: seed {seed} ({seed + 1} of {seeds})")
         runs.append(_run(row, config, folder / f"seed{seed}", place, download=download))
         metrics = [evaluate(Predictions.load(run.path / "predictions.parquet")) for run in runs]
@@ -70,6 +72,8 @@ def reproduce(
         result = {
             "row": file.stem,
             "title": row.title,
+            "settings": list(settings),
+            "recipe": recipe_digest(config),
             "comparison": compared(row.expected, found),
             **found,
         }
@@ -129,8 +133,20 @@ def _stage1(config: Config) -> Any:
 
 def stage1_folder(config: Config, place: Path) -> Path:
     """Return where the stage 1 of a configuration lies; equal stages 1 share it."""
-    content = json.dumps({**_stage1(config), "seed": None}, sort_keys=True).encode()
-    return place / f"stage1-{hashlib.sha256(content).hexdigest()[:8]}-seed{config.seed}"
+    return place / f"stage1-{_digest(_stage1(config))[:8]}-seed{config.seed}"
+
+
+def recipe_digest(config: Config) -> str:
+    """Return 16 hexadecimal digits of all settings that shape a result, the seed left out.
+
+    Results of equal digests were made by the same recipe.
+    """
+    return _digest(essence(config))[:16]
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    content = json.dumps({**settings, "seed": None}, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()
 
 
 def compared(expected: Sequence[Expectation], found: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -78,6 +78,10 @@ class TrainingStep:
         self.task, self.schedule = task, schedule
         if device.type == "cpu":
             keep_freed_memory()
+        elif not torch.are_deterministic_algorithms_enabled():
+            # Shapes never change from step to step, so timing the algorithms once pays. The choice
+            # may differ from run to run, and with it the last bits.
+            torch.backends.cudnn.benchmark = True
         # Before the optimiser is made: its state takes the layout of the weights.
         task.modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.total, self.steps_per_epoch = total, steps_per_epoch

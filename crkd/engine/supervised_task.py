@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
+from crkd.engine.compilation import compiled
 from crkd.engine.precision import autocast
 from crkd.engine.terms import Terms, context_of, supervised_weight
 from crkd.losses.supervised import cross_entropy
@@ -59,7 +60,7 @@ class SupervisedTask:
         )
         self.modules = SupervisedModules(network, terms).to(device)
         self._weight = supervised_weight(self.settings.supervised_weight, wanted)
-        self._forward = torch.compile(network) if config.loop.compile else network
+        self._forward = compiled(network, config.loop)
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and the training accuracy and each term for the log."""

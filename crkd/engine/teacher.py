@@ -9,6 +9,7 @@ import torch
 
 from crkd.config.blocks import LoopConfig
 from crkd.core.types import Batch, HeadOutputs
+from crkd.engine.compilation import compiled
 from crkd.engine.precision import autocast
 from crkd.losses.term import DistillationTerm
 from crkd.models.network import Network
@@ -37,7 +38,7 @@ class LiveTeacher:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device, self._maps = device, maps
         self._precision = settings.precision
-        self._forward = torch.compile(network) if settings.compile else network
+        self._forward = compiled(network, settings)
 
     def __call__(self, batch: Batch, first: int) -> HeadOutputs:
         """Return the outputs on the rows ``[first, B)``, without gradients."""

@@ -17,7 +17,7 @@ from crkd.commands.reproduce import comparison_table, rows_table, summary
 from crkd.config.rows import Expectation, find_row, load_row, row_config, row_names
 from crkd.core.errors import InputError
 from crkd.engine.loop import Interrupted, Loop
-from crkd.engine.reproduce import compared, reproduce
+from crkd.engine.reproduce import compared, recipe_digest, reproduce
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """\
@@ -64,6 +64,21 @@ def test_a_recorded_row_expects_what_its_record_holds(name: str) -> None:
             assert expectation.figures == {
                 key: round(100 * mean[key], 1) for key in expectation.figures
             }
+
+
+def test_settings_change_a_row_and_its_digest(tmp_path: Path) -> None:
+    file = tiny(tmp_path)
+    result = reproduce(file, 1, tmp_path / "rows", settings=["discover.epochs=2"])
+    assert result["settings"] == ["discover.epochs=2"]
+    plain, seeded, changed = (
+        recipe_digest(row_config(file, seed=seed, settings=settings))
+        for seed, settings in ((0, ()), (1, ()), (0, ["discover.epochs=2"]))
+    )
+    assert plain == seeded != changed == result["recipe"]
+    with pytest.raises(
+        InputError, match=r"another configuration: discover.epochs \(2 then, 1 now\)"
+    ):
+        reproduce(file, 1, tmp_path / "rows")
 
 
 def test_rows_are_told_apart_by_distillation_alone() -> None:

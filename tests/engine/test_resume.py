@@ -245,3 +245,47 @@ def test_a_state_is_not_saved_on_top_of_a_bad_loss_when_a_signal_comes(
     with pytest.raises(NonFiniteLossError, match="at step 3"):
         pretrain(small_config("loop.log_every=100"), tmp_path / "run")
     assert not states(tmp_path / "run")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_ends_in_its_evaluation_is_trained(
+    tmp_path: Path, stage1: Path, error: type[BaseException]
+) -> None:
+    """After the last step nothing is trained again: --resume computes the results alone."""
+    straight = discover(small_config(), tmp_path / "straight", stage1)
+    expected = Interrupted if error is KeyboardInterrupt else error
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crkd.engine.finish.answer_parts", lambda *_: (_ for _ in ()).throw(error()))
+        with pytest.raises(expected):
+            discover(small_config(), tmp_path / "run", stage1)
+    steps = Loop.step
+    with pytest.MonkeyPatch.context() as patch:
+        trained: list[int] = []
+        patch.setattr(
+            Loop, "step", lambda self, batch, step: trained.append(step) or steps(self, batch, step)
+        )
+        resumed = discover(small_config(), tmp_path / "run", stage1, resume=True)
+    assert trained == []
+    a, b = weights(straight.path), weights(resumed.path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert straight.read_metrics() == resumed.read_metrics()
+    assert straight.read_info().chosen_head == resumed.read_info().chosen_head
+
+
+def test_results_are_written_before_the_baselines(tmp_path: Path, stage1: Path) -> None:
+    straight = discover(small_config(), tmp_path / "straight", stage1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "crkd.engine.finish.kmeans_columns",
+            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()),
+        )
+        with pytest.raises(Interrupted, match="--resume"):
+            discover(small_config(), tmp_path / "run", stage1)
+    run = RunFolder(tmp_path / "run")
+    ours, complete = run.read_metrics(), straight.read_metrics()
+    assert ours.pop("baselines") == {}
+    assert set(complete.pop("baselines")) == {"kmeans_pixels", "kmeans_features"}
+    assert ours == complete
+    resumed = discover(small_config(), run.path, stage1, resume=True)
+    assert resumed.read_metrics() == straight.read_metrics()
+    assert resumed.read_info().status == "complete"
