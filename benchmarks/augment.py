@@ -1,4 +1,4 @@
-"""Augmentation: views a second on the CPU, beside torchvision behind a DataLoader.
+"""Augmentation: views a second on the CPU, against torchvision behind a DataLoader.
 
 Both sides make the released views (two of 32 px, two of 18 px) of the same in-memory images in
 the same process run; only that complete pipeline carries a ratio.
@@ -7,6 +7,7 @@ the same process run; only that complete pipeline carries a ratio.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
@@ -20,6 +21,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from benchmarks.rows import rate, row
+from crkd.core.watched import Job
 from crkd.data.augment import ViewParameters, ViewRecipe, draw, make_views, named_recipe, render
 
 MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
@@ -30,7 +32,7 @@ _row = partial(row, "augment", "images/s")
 
 
 class _Solarize:
-    """The released solarize: its threshold is drawn anew for every image."""
+    """The released solarize: its threshold is drawn for every image."""
 
     def __init__(self, probability: float) -> None:
         self.probability = probability
@@ -91,43 +93,56 @@ def _torchvision_view(
     )
 
 
-def rows(
+def measurements(
     seconds: float = 30.0, workers: int = 2, images: Tensor | None = None
-) -> list[dict[str, Any]]:
-    """Measure and return the rows of the benchmark file.
+) -> list[Job]:
+    """Return the measurements of the benchmark file.
 
     Args:
         seconds: wall time to spend measuring, about; start-up adds a few seconds.
         workers: loader processes of the torchvision side and torch threads of ours.
         images: ``(B, 3, 32, 32)`` uint8 to use; smooth made-up ones if not given.
 
-    Returns:
-        Rows with benchmark, name, value, unit, baseline and ratio.
-
     Raises:
         RuntimeError: the views differ from Pillow's, so that no speed would count.
     """
     images = _made_up_images(4096) if images is None else images
     _check_against_pillow(images[:64])
-    before = torch.get_num_threads()
-    torch.set_num_threads(workers)
-    try:
+    name = f"complete pipeline, 2 x 32 px + 2 x 18 px, {workers} cores"
+    jobs = [Job(name, partial(_complete, name, images, workers, seconds))]
+    work = {"draws alone, one 32 px view": partial(_draws, images)}
+    work |= {name: partial(_our_batches, images, (recipe,)) for name, recipe in _singles().items()}
+    slot = seconds * 0.3 / len(work)
+    for name, batches in work.items():
+        jobs.append(Job(name, partial(_single, name, batches, workers, slot)))
+    return jobs
+
+
+def _complete(name: str, images: Tensor, workers: int, seconds: float) -> Iterator[dict[str, Any]]:
+    with _threads(workers):
         batches = _our_batches(images, RECIPES)
         # Ours before and after, so that a change of the machine's load hits both sides.
         first = rate(batches, seconds * 0.15)
         baseline = _torchvision_rate(images, workers, seconds * 0.35)
         second = rate(batches, seconds * 0.15)
-        value = 2 / (1 / first + 1 / second)
-        singles = {name: _our_batches(images, (recipe,)) for name, recipe in _singles().items()}
-        slot = seconds * 0.3 / (len(singles) + 1)
-        result = [
-            _row(f"complete pipeline, 2 x 32 px + 2 x 18 px, {workers} cores", value, baseline)
-        ]
-        result.append(_row("draws alone, one 32 px view", rate(_draws(images), slot)))
-        result += [_row(name, rate(batches, slot)) for name, batches in singles.items()]
+        yield _row(name, 2 / (1 / first + 1 / second), baseline)
+
+
+def _single(
+    name: str, batches: Callable[[], Iterator[int]], workers: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    with _threads(workers):
+        yield _row(name, rate(batches(), seconds))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
-    return result
 
 
 def _singles() -> dict[str, ViewRecipe]:

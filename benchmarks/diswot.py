@@ -27,7 +27,8 @@ from benchmarks.rows import row
 from crkd.config.blocks import OptimiserConfig
 from crkd.config.load import load_config
 from crkd.data.augment.recipes import evaluation_view, plain_view
-from crkd.data.feed import Feed, Views
+from crkd.data.feed import Feed
+from crkd.data.image_views import Views
 from crkd.data.partition import Part
 from crkd.engine.optim import build_optimiser, learning_rate
 from crkd.engine.progress import console

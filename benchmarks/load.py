@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -23,6 +23,7 @@ from benchmarks.rows import rate, row, synchronise
 from benchmarks.train import FAST, setting
 from crkd.config.check import plain
 from crkd.config.schema import Config
+from crkd.core.watched import Job
 from crkd.data.image_store import ImageStore
 from crkd.data.partition import Part
 from crkd.data.storage import ResidentImages, StreamedImages
@@ -52,7 +53,7 @@ data.store(data.parts.novel_train)
 note("images on the device")
 loop = discovery_loop(config, data, device)
 note("networks")
-batches = loop.feed.batches(0, loop.total)
+batches = loop.feed.batches(0, loop.total, rendered=False)
 loop.step(next(batches), 0)
 note("first step")
 for step in range(1, 6):
@@ -65,8 +66,8 @@ print(json.dumps(times))
 _row = partial(row, "load", complete=False)
 
 
-def rows(device: str = "cpu", seconds: float = 20.0) -> list[dict[str, Any]]:
-    """Measure and return the rows of the benchmark file.
+def measurements(device: str = "cpu", seconds: float = 20.0) -> list[Job]:
+    """Return the measurements of the benchmark file.
 
     Args:
         device: "cuda" or "cpu".
@@ -74,23 +75,37 @@ def rows(device: str = "cpu", seconds: float = 20.0) -> list[dict[str, Any]]:
     """
     place = torch.device(device)
     config, data, _ = setting(place)
-    found = _start_up("eager", config, place, [])
+    part, size = data.parts.known_train, data.image_size
+    workers, images = cpu_count(), f"{config.dataset} {size} px"
+    rates: dict[str, Callable[[], float]] = {
+        "decoding once, resident": lambda: _decoding(config, place),
+        "decoding ahead, streamed": lambda: rate(
+            _batches(StreamedImages(part, size, place)), seconds
+        ),
+        f"DataLoader with {workers} workers and Pillow": lambda: rate(
+            _with_data_loader(part, place), seconds, warm_up=2 * workers
+        ),
+        "resident batches": lambda: rate(_resident(part, place), seconds / 4),
+    }
+    jobs = [Job("eager: start", partial(_start_up, "eager", config, place, []))]
     if device == "cuda":
-        with TemporaryDirectory() as cache:
-            found += _start_up("compiled, empty cache", config, place, FAST, Path(cache))
-            found += _start_up("compiled, cached", config, place, FAST, Path(cache))
-    part, name = data.parts.known_train, f"{config.dataset} {data.image_size} px"
-    streamed = StreamedImages(part, data.image_size, place)
-    plain = rate(_with_data_loader(part, place), seconds, warm_up=2 * cpu_count())
-    found += [
-        _row("images/s", f"decoding once, resident, {name}", _decoding(config, place)),
-        _row("images/s", f"decoding ahead, streamed, {name}", rate(_batches(streamed), seconds)),
-        _row("images/s", f"DataLoader with {cpu_count()} workers and Pillow, {name}", plain),
-        _row("images/s", f"resident batches, {name}", rate(_resident(part, place), seconds / 4)),
-    ]
+        jobs.append(Job("compiled: start", partial(_compiled_start_up, config, place)))
+    for way, measure in rates.items():
+        name = f"{way}, {images}"
+        jobs.append(Job(name, partial(_rate_row, name, measure)))
     if device != "cuda":
-        found.append(_empty_cache_on_h100())
-    return found
+        jobs.append(Job("start on an H100", lambda: [_empty_cache_on_h100()]))
+    return jobs
+
+
+def _rate_row(name: str, measure: Callable[[], float]) -> Iterator[dict[str, Any]]:
+    yield _row("images/s", name, measure())
+
+
+def _compiled_start_up(config: Config, device: torch.device) -> Iterator[dict[str, Any]]:
+    with TemporaryDirectory() as cache:
+        yield from _start_up("compiled, empty cache", config, device, FAST, Path(cache))
+        yield from _start_up("compiled, cached", config, device, FAST, Path(cache))
 
 
 def _start_up(
@@ -104,6 +119,9 @@ def _start_up(
         device: where.
         more: settings that differ.
         cache: where compiled code is kept; None leaves it where it always is.
+
+    Raises:
+        RuntimeError: the command failed; the message is its last line.
     """
     wanted = [f"{key}={json.dumps(value)}" for key, value in plain(config).items()]
     command = [sys.executable, "-c", START, str(time.time()), str(device)]
@@ -115,8 +133,12 @@ def _start_up(
             "TRITON_CACHE_DIR": str(cache / "triton"),
         }
     answer = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
+    if answer.returncode != 0:
+        sys.stderr.write(answer.stderr)
+        told = answer.stderr.strip().splitlines() or ["nothing was told"]
+        raise RuntimeError(f"exit code {answer.returncode}: {told[-1]}")
     times: dict[str, float] = json.loads(answer.stdout.strip().splitlines()[-1])
     return [_row("s", f"{title}: start to {name}", value) for name, value in times.items()]
 

@@ -6,6 +6,8 @@ Times are of the process, over all its threads: what one core needs alone.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from PIL import Image
 
 from benchmarks.rows import row
 from crkd.config.load import load_config
+from crkd.core.watched import Job
 from crkd.data.partition import Part
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import Pixels
@@ -36,26 +39,32 @@ KNOWN, NOVEL, HEADS = 50, 100, 4
 CPU = torch.device("cpu")
 
 
-def rows(images: int = 4000, reviewed: int = 100_000) -> list[dict[str, Any]]:
-    """Measure on the CPU.
+def measurements(images: int = 4000, reviewed: int = 100_000) -> list[Job]:
+    """Return what is measured on the CPU.
 
     Args:
         images: files that ``predict`` answers.
         reviewed: images behind the review page.
     """
-    network = f"resnet8, {SIDE} px, {KNOWN} + {NOVEL} classes"
+    name = f"predict PNG files, resnet8, {SIDE} px, {KNOWN} + {NOVEL} classes"
+    jobs = [Job(name, partial(_predict, name, images))]
+    for kind in ("smooth pictures", "noise"):
+        name = f"review page of {reviewed:,} images, {NOVEL} classes, {kind}"
+        jobs.append(Job(name, partial(_review, name, reviewed, kind)))
+    return jobs
+
+
+def _predict(name: str, images: int) -> Iterator[dict[str, Any]]:
     with TemporaryDirectory() as folder:
         run = _untrained_run(Path(folder) / "run")
-        fast = _predicted(run, Path(folder), images)
-        measured = [row("people", "images/s of one core", f"predict PNG files, {network}", fast)]
-        for kind in ("smooth pictures", "noise"):
-            seconds, megabytes = _page(run, reviewed, kind)
-            page = f"review page of {reviewed:,} images, {NOVEL} classes, {kind}"
-            measured += [
-                row("people", "s of one core", f"{page}, once the network has answered", seconds),
-                row("people", "MB", page, megabytes),
-            ]
-    return measured
+        yield row("people", "images/s of one core", name, _predicted(run, Path(folder), images))
+
+
+def _review(name: str, images: int, kind: str) -> Iterator[dict[str, Any]]:
+    with TemporaryDirectory() as folder:
+        seconds, megabytes = _page(_untrained_run(Path(folder) / "run"), images, kind)
+    yield row("people", "s of one core", f"{name}, once the network has answered", seconds)
+    yield row("people", "MB", name, megabytes)
 
 
 def _untrained_run(folder: Path) -> RunFolder:

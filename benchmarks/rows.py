@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -26,11 +27,16 @@ def row(
         benchmark: part of the result files that the row belongs to.
         unit: of value and baseline; one with "/s" is a rate, any other a cost.
         name: what was measured.
-        value: the figure, None where it was not measured.
-        baseline: the figure of what it is compared with.
+        value: the result, None where it was not measured.
+        baseline: the result of what it is compared with.
         complete: whether the row is a complete pipeline, which alone carries a ratio.
-        device: what the figure is of, where that is not the device at hand.
+        device: where it was measured, unless that is the device at hand.
+
+    Raises:
+        ValueError: a result is not finite, which no result file could hold.
     """
+    if not all(math.isfinite(number) for number in (value, baseline) if number is not None):
+        raise ValueError(f"{name}: the result is {value}, the baseline {baseline}")
     ratio = None
     if value is not None and baseline is not None and complete:
         ratio = value / baseline if "/s" in unit else baseline / value

@@ -3,7 +3,7 @@
 On a GPU: median time of one solve from CUDA events around a CUDA graph of 100 solves on rotating
 inputs, divided by 100. The released code's loop and POT cannot be captured (or gain nothing);
 they run 100 solves eagerly between the events. On a processor: median wall time of one call. A
-row's value stands only if its result agreed with float64 in the same process.
+row has a value only if its result agreed with float64 in the same process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from crkd.core.watched import Job
 from crkd.ot import reference, sinkhorn
 from crkd.ot.backends import cuda as backend
 from crkd.ot.cuda import compiler, launches, plans, solver
@@ -34,11 +36,12 @@ SHAPES = [
     (2, 8192, 2000, 100),
 ]
 SOLVES = 100
+BASELINES = ("batched torch in a graph", "released loop", "POT ot.batch")
 Solve = Callable[[Tensor], Tensor]
 
 
-def rows(device: str = "cuda", repeats: int = 15) -> list[dict[str, Any]]:
-    """Measure on ``device`` and return one row a measurement, in the form of all benchmarks.
+def measurements(device: str = "cuda", repeats: int = 15) -> list[Job]:
+    """Return the measurements on ``device``; each yields a row in the form of all benchmarks.
 
     Without a GPU the values of its rows are None. The processor's rows are measured on "cpu".
 
@@ -46,13 +49,29 @@ def rows(device: str = "cuda", repeats: int = 15) -> list[dict[str, Any]]:
         device: "cuda" or "cpu".
         repeats: timings of which the median counts.
     """
-    found = []
-    for p, n, m, t in SHAPES:
-        found += _on_gpu(p, n, m, t, repeats)
-    found.append(_short_plan(*SHAPES[-1], repeats))
+    jobs = []
+    for shape in SHAPES:
+        first = f"{_title(*shape)} against {BASELINES[0]}"
+        for baseline in BASELINES:
+            name = f"{_title(*shape)} against {baseline}"
+            # All of them time our kernels too: it is enough to wait once for one that hangs.
+            needs = "" if name == first else first
+            jobs.append(_job(name, partial(_on_gpu, *shape, baseline, repeats), needs))
+    name = f"{_title(*SHAPES[-1])}: bfloat16 storage"
+    jobs.append(_job(name, partial(_short_plan, *SHAPES[-1], repeats)))
     if device == "cpu":
-        found += [_on_cpu(p, n, m, t) for p, n, m, t in SHAPES[:3]]
-    return [*found, _eager_call(repeats), _python_part()]
+        jobs += [_job(f"processor: {_title(*s)}", partial(_on_cpu, *s)) for s in SHAPES[:3]]
+    jobs.append(_job("eager call", partial(_eager_call, repeats)))
+    jobs.append(_job("eager call: Python part alone", _python_part))
+    return jobs
+
+
+def _job(name: str, measure: Callable[[], dict[str, Any]], needs: str = "") -> Job:
+    return Job(name, lambda: [measure()], needs)
+
+
+def _title(p: int, n: int, m: int, t: int) -> str:
+    return f"({p}, {n}, {m}), {t} iterations"
 
 
 def loop(scores: Tensor, num_iters: int) -> Tensor:
@@ -97,12 +116,11 @@ def _row(name: str, value: float | None, baseline: float | None, unit: str) -> d
     }
 
 
-def _on_gpu(p: int, n: int, m: int, t: int, repeats: int) -> list[dict[str, Any]]:
-    """Return a row for our kernels against each baseline."""
-    shape = f"({p}, {n}, {m}), {t} iterations"
-    names = ["released loop", "batched torch in a graph", "POT ot.batch"]
+def _on_gpu(p: int, n: int, m: int, t: int, baseline: str, repeats: int) -> dict[str, Any]:
+    """Return the time of our kernels against that of one of ``BASELINES``."""
+    name = f"{_title(p, n, m, t)} against {baseline}"
     if not torch.cuda.is_available():
-        return [_row(f"{shape} against {name}", None, None, "us") for name in names]
+        return _row(name, None, None, "us")
     count = max(2, min(SOLVES, int(2e9 / (4 * p * n * m))))
     inputs = [torch.randn(p, n, m, device="cuda") for _ in range(count)]
     wanted = _float64(inputs[0], t)
@@ -118,20 +136,18 @@ def _on_gpu(p: int, n: int, m: int, t: int, repeats: int) -> list[dict[str, Any]
         value = _graph_time(ours, inputs, repeats)
     few = 3 if t > 3 else repeats
     solves = SOLVES if p * n * m * t < 10**8 else 4
-    baselines = [
-        _eager_time(lambda scores: loop(scores, t), inputs, few, solves),
-        _graph_time(torch_alone, inputs, few, solves),
-        _pot_time(inputs, t, few, solves),
-    ]
-    return [
-        _row(f"{shape} against {name}", value, baseline, "us")
-        for name, baseline in zip(names, baselines, strict=True)
-    ]
+    if baseline == "batched torch in a graph":
+        theirs: float | None = _graph_time(torch_alone, inputs, few, solves)
+    elif baseline == "released loop":
+        theirs = _eager_time(lambda scores: loop(scores, t), inputs, few, solves)
+    else:
+        theirs = _pot_time(inputs, t, few, solves)
+    return _row(name, value, theirs, "us")
 
 
 def _short_plan(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
     """Return the time with a plan kept in bfloat16, against the one read in float32."""
-    name = f"({p}, {n}, {m}), {t} iterations, bfloat16 storage against float32 storage"
+    name = f"{_title(p, n, m, t)}, bfloat16 storage against float32 storage"
     if not torch.cuda.is_available():
         return _row(name, None, None, "us")
 
@@ -199,6 +215,7 @@ def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
         launch=launch,
         LaunchConfig=lambda **layout: layout,
         Stream=SimpleNamespace(from_handle=lambda handle: handle),
+        Device=lambda index: SimpleNamespace(set_current=lambda: None),
     )
     stand_ins: list[tuple[Any, str, Any]] = [
         (compiler, "core", lambda: core),
@@ -207,6 +224,7 @@ def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
         (launches.Kernel, "clusters_at_once", lambda self: 8),
         (launches, "device", lambda index: plans.Device(90, 232448, 16, 132)),
         (launches, "_raw_stream", lambda index: 0),
+        (launches, "_thread", launches._Thread()),
         (backend, "_of_machine", lambda index: ()),
         (backend, "Tensor", Posing),
         (torch.cuda, "current_device", lambda: None),
@@ -216,7 +234,7 @@ def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
     with ExitStack() as stack:
         for module, name, stand_in in stand_ins:
             stack.enter_context(mock.patch.object(module, name, stand_in))
-        for known in (solver._ready, door._bound, launches._streams, launches._counters):
+        for known in (solver._ready, solver._failed, door._bound):
             stack.enter_context(mock.patch.dict(known, clear=True))
         solver.streaming_run.cache_clear()
         yield
@@ -259,7 +277,7 @@ def _on_cpu(p: int, n: int, m: int, t: int) -> dict[str, Any]:
             if turn >= 3:
                 kept.append((time.perf_counter() - start) * 1e3)
     value, baseline = (statistics.median(kept) for kept in times)
-    name = f"processor: ({p}, {n}, {m}), {t} iterations against ot.batch"
+    name = f"processor: {_title(p, n, m, t)} against ot.batch"
     return _row(name, value if right else None, baseline, "ms")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import statistics
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from benchmarks.train import setting, trained
 from crkd.config.check import plain
 from crkd.config.load import load_config
 from crkd.config.schema import Config
+from crkd.core.watched import Job
 from crkd.data.partition import Part
 from crkd.engine.setup import RunData
 from crkd.engine.trial import discovery_loop
@@ -26,16 +29,17 @@ HEADS = (1, 2, 4, 8, 16)
 CLASSES = (10, 100, 1000)
 ROUNDS = 3
 AXES = {
-    "share of the set": ("%", SHARES),
-    "heads": ("", HEADS),
-    "novel classes": ("", CLASSES),
+    "share of the set": ("{} %", "{} % of the set", SHARES),
+    "heads": ("{}", "{} heads", HEADS),
+    "novel classes": ("{}", "{} novel classes", CLASSES),
 }
+"""Panel of the picture: how a size is written there, how its row is named, the sizes."""
 
 _row = partial(row, "sizes", "us/image", complete=False)
 
 
-def rows(device: str = "cpu", seconds: float = 100.0) -> list[dict[str, Any]]:
-    """Return the microseconds of a whole training step for each image, one size varied a time.
+def measurements(device: str = "cpu", seconds: float = 100.0) -> list[Job]:
+    """Return jobs for the microseconds an image of a whole step, one size varied at a time.
 
     Args:
         device: "cuda" or "cpu".
@@ -50,37 +54,49 @@ def rows(device: str = "cpu", seconds: float = 100.0) -> list[dict[str, Any]]:
     cases += [
         (f"{n} novel classes", _changed(config, f"discover.num_novel={n}"), data) for n in CLASSES
     ]
-    work = [trained(discovery_loop(settings, images, place)) for _, settings, images in cases]
-    slot = seconds / len(work) / ROUNDS
+    slot = seconds / len(cases) / ROUNDS
+    work: dict[str, Iterator[int]] = {}
+    costs: dict[str, list[float]] = defaultdict(list)
+
+    def measure(
+        name: str, settings: Config, images: RunData, *, last: bool
+    ) -> Iterator[dict[str, Any]]:
+        if name not in work:
+            work[name] = trained(discovery_loop(settings, images, place))
+        costs[name].append(1e6 / rate(work[name], slot))
+        if last:
+            yield _row(name, statistics.median(costs[name]))
+
+    jobs = []
     # In turn, so that a change of the machine's load hits all of them.
-    costs = [[1e6 / rate(batches, slot) for batches in work] for _ in range(ROUNDS)]
-    return [
-        _row(f"{name}; {title.removesuffix(', 4 heads')}", statistics.median(found))
-        for (name, _, _), found in zip(cases, zip(*costs, strict=True), strict=True)
-    ]
+    for number in range(1, ROUNDS + 1):
+        for case, settings, images in cases:
+            name = f"{case}; {title.removesuffix(', 4 heads')}"
+            work_of_case = partial(measure, name, settings, images, last=number == ROUNDS)
+            jobs.append(Job(name, work_of_case))
+    return jobs
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Write a picture with a panel for each size; all share one vertical axis.
 
     Args:
-        rows: what :func:`rows` returned.
+        rows: of :func:`measurements`; a size without a value is left out.
         path: file to write, PNG by its suffix.
     """
     from matplotlib.figure import Figure
 
-    costs = [float(r["value"]) for r in rows]
+    costs = {r["name"].split(";")[0]: r["value"] for r in rows if r["value"] is not None}
     figure = Figure(figsize=(9, 2.9), layout="constrained")
     panels = figure.subplots(1, len(AXES), sharey=True)
-    start = 0
-    for panel, (name, (unit, sizes)) in zip(panels, AXES.items(), strict=True):
-        panel.plot(range(len(sizes)), costs[start : start + len(sizes)], marker="o")
-        panel.set_xticks(range(len(sizes)), [f"{size} {unit}".strip() for size in sizes])
+    for panel, (name, (tick, row_name, sizes)) in zip(panels, AXES.items(), strict=True):
+        found = [costs.get(row_name.format(size), math.nan) for size in sizes]
+        panel.plot(range(len(sizes)), found, marker="o")
+        panel.set_xticks(range(len(sizes)), [tick.format(size) for size in sizes])
         panel.set_xlabel(name)
-        panel.set_ylim(0, 1.1 * max(costs))
+        panel.set_ylim(0, 1.1 * max(costs.values(), default=1.0))
         panel.grid(axis="y", alpha=0.3)
         panel.spines[["top", "right"]].set_visible(False)
-        start += len(sizes)
     panels[0].set_ylabel("µs an image, whole step")
     figure.savefig(path, dpi=130)
 

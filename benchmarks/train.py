@@ -1,4 +1,4 @@
-"""Training throughput: each stage and the whole, beside a plain pipeline in the same process.
+"""Training throughput: each stage and the whole, against a plain pipeline in the same process.
 
 Both sides train the same discovery step on the same images: ours as a run does it, the other with
 torchvision transforms behind a DataLoader and the plain step of ``plain.py``. Only that complete
@@ -12,7 +12,7 @@ import importlib.util
 import resource
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -21,16 +21,17 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from benchmarks.augment import ReleasedViews
+from benchmarks.parts import PARTS
 from benchmarks.plain import PlainDiscovery
 from benchmarks.rows import rate, row, synchronise
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.core.types import Batch, HeadOutputs
+from crkd.core.types import Batch
+from crkd.core.watched import Job
 from crkd.data.workers import cpu_count
 from crkd.engine.logs.writer import open_logs
 from crkd.engine.loop import Loop
-from crkd.engine.precision import autocast
 from crkd.engine.progress import TrainingProgress
 from crkd.engine.setup import RunData, prepare
 from crkd.engine.trial import discovery_loop, pretraining_loop
@@ -49,13 +50,14 @@ FAST = ["loop.step=auto", f"loop.compile={str(COMPILES).lower()}"]
 """How a GPU trains fastest, with what is installed."""
 
 LOSS_TOLERANCE = 3e-2
+FIRST_STEP = "time to the first step, images decoded"
 RELEASED = "the released code on one H100"
 
 _row = partial(row, "train")
 
 
-def rows(device: str = "cpu", seconds: float = 80.0) -> list[dict[str, Any]]:
-    """Measure and return the rows of the benchmark file.
+def measurements(device: str = "cpu", seconds: float = 80.0) -> list[Job]:
+    """Return the measurements of the benchmark file.
 
     On a GPU the published CIFAR-100 50/50 setting, recorded and compiled; on a CPU a small
     network and batch. Without an H100 its rows are there with the value None.
@@ -63,27 +65,67 @@ def rows(device: str = "cpu", seconds: float = 80.0) -> list[dict[str, Any]]:
     Args:
         device: "cuda" or "cpu".
         seconds: wall time to spend measuring, about; start-up adds some.
+    """
+    bench = _Bench(torch.device(device))
+    complete = f"complete discovery step, {bench.title}"
+    jobs = [
+        Job(FIRST_STEP, lambda: [_row("s", FIRST_STEP, bench.started[1])]),
+        Job(complete, partial(_complete, complete, bench, 0.5 * seconds), FIRST_STEP),
+    ]
+    others = _other_steps(bench)
+    slot = 0.45 * seconds / (len(PARTS) + len(others))
+    for name, part in PARTS.items():
+        jobs.append(Job(name, partial(_part, name, bench, part, slot), FIRST_STEP))
+    for name, loop in others.items():
+        jobs.append(Job(name, partial(_other_step, name, loop, slot)))
+    jobs.append(Job("logging", partial(_logging, bench, 0.05 * seconds), FIRST_STEP))
+    return jobs
+
+
+class _Bench:
+    """What several measurements need; whichever of them runs first in a process makes it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.config, self.data, self.title = setting(device)
+
+    @cached_property
+    def started(self) -> tuple[Loop, float]:
+        """A loop as this device trains fastest, and the seconds until its first step was done."""
+        config = self.config
+        if self.device.type == "cuda":
+            config = load_config(None, _settings(config, FAST))
+        return _first_step(config, self.data, self.device)
+
+    @property
+    def loop(self) -> Loop:
+        """That loop."""
+        return self.started[0]
+
+    @cached_property
+    def batch(self) -> Batch:
+        """One of its batches."""
+        return next(iter(self.loop.feed.batches(0, 1)))
+
+
+def _complete(name: str, bench: _Bench, seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield the rows of whole steps.
 
     Raises:
         RuntimeError: the two sides differ in their loss, so that no speed would count.
     """
-    place = torch.device(device)
-    config, data, title = setting(place)
-    fast = load_config(None, _settings(config, FAST)) if device == "cuda" else config
-    _check(config, data, place)
-    loop, first_step = _first_step(fast, data, place)
-    ours = partial(rate, trained(loop), 0.12 * seconds)
+    config, data, device = bench.config, bench.data, bench.device
+    ours = partial(rate, trained(bench.loop), 0.25 * seconds)
     # Ours before and after, so that a change of the machine's load hits both sides.
     before = ours()
-    memory = _peak_memory(place)
-    baseline = rate(_plain(config, data, place), 0.25 * seconds, warm_up=2 * cpu_count())
+    memory = _peak_memory(device)
+    _check(config, data, device)
+    baseline = rate(_plain(config, data, device), 0.5 * seconds, warm_up=2 * cpu_count())
     value = 2 / (1 / before + 1 / ours())
-    result = [_row("images/s", f"complete discovery step, {title}", value, baseline)]
-    result += _parts(loop, config, data, place, 0.5 * seconds)
-    result.append(_row("s", "time to the first step, images decoded", first_step))
-    result.append(_row("GiB", f"peak memory ({'GPU' if device == 'cuda' else 'process'})", memory))
-    result.append(_logging(loop, sum(loop.feed.counts) / value))
-    return result + _on_h100(value, memory, place)
+    yield _row("images/s", name, value, baseline)
+    kind = "GPU" if device.type == "cuda" else "process"
+    yield _row("GiB", f"peak memory ({kind})", memory)
+    yield from _on_h100(value, memory, device)
 
 
 def setting(device: torch.device) -> tuple[Config, RunData, str]:
@@ -127,7 +169,7 @@ def _first_step(config: Config, data: RunData, device: torch.device) -> tuple[Lo
 
 def trained(loop: Loop) -> Iterator[int]:
     """Train as :meth:`Loop.train` does between two log lines; yield the images of each step."""
-    for step, batch in zip(count(), loop.feed.batches(0, 10**9), strict=False):
+    for step, batch in zip(count(), loop.feed.batches(0, 10**9, rendered=False), strict=False):
         loop.step(batch, step % loop.total)
         yield sum(loop.feed.counts)
 
@@ -200,69 +242,31 @@ def _plain(config: Config, data: RunData, device: torch.device) -> Iterator[int]
             yield len(labels)
 
 
-def _parts(
-    loop: Loop, config: Config, data: RunData, device: torch.device, seconds: float
-) -> list[dict[str, Any]]:
-    """Return a row for each part of a step on its own; these carry no ratio."""
-    batch = next(iter(loop.feed.batches(0, 1)))
-    task: Any = loop.task
-    work = {
-        "views alone": _views(loop),
-        "student forward and backward alone, eager": _repeated(batch, _forward_backward(loop)),
-        "teacher alone": _repeated(batch, lambda b: task.teacher(b, b.num_labelled)),
-        "assignment alone": _repeated(batch, _assignment(loop, batch)),
-        "step without making views": _repeated(batch, lambda b: loop.step(b, 1)),
-        "pretraining step": trained(pretraining_loop(config, data, device)),
+def _part(
+    name: str, bench: _Bench, part: Callable[[Loop, Batch], Iterator[int]], seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Yield the row of a part of a step on its own, which carries no ratio."""
+    images_per_second = rate(part(bench.loop, bench.batch), seconds)
+    yield _row("images/s", name, images_per_second, complete=False)
+
+
+def _other_steps(bench: _Bench) -> dict[str, Callable[[], Loop]]:
+    """Return the loops of other steps, each made when it is called."""
+    config, data, device = bench.config, bench.data, bench.device
+    loops: dict[str, Callable[[], Loop]] = {
+        "pretraining step": partial(pretraining_loop, config, data, device)
     }
     if device.type == "cuda":
-        work["whole step, eager"] = trained(discovery_loop(config, data, device))
         recorded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, step="auto"))
-        work["whole step, recorded, not compiled"] = trained(discovery_loop(recorded, data, device))
-    slot = seconds / len(work)
-    return [
-        _row("images/s", name, rate(batches, slot), complete=False)
-        for name, batches in work.items()
-    ]
+        loops["whole step, eager"] = partial(discovery_loop, config, data, device)
+        loops["whole step, recorded, not compiled"] = partial(
+            discovery_loop, recorded, data, device
+        )
+    return loops
 
 
-def _views(loop: Loop) -> Iterator[int]:
-    for _ in loop.feed.batches(0, 10**9):
-        yield sum(loop.feed.counts)
-
-
-def _repeated(batch: Batch, work: Callable[[Batch], object]) -> Iterator[int]:
-    while True:
-        work(batch)
-        yield len(batch.labels)
-
-
-def _outputs(loop: Loop, batch: Batch) -> HeadOutputs:
-    """Return what the student says, not compiled."""
-    task: Any = loop.task
-    with autocast(loop.config.loop.precision, loop.device):
-        outputs: HeadOutputs = task.modules.network(batch.views)
-    return outputs
-
-
-def _forward_backward(loop: Loop) -> Callable[[Batch], None]:
-    task: Any = loop.task
-
-    def work(batch: Batch) -> None:
-        # A loss that costs nothing: what is timed is the network.
-        outputs = _outputs(loop, batch)
-        total = outputs.joint_logits().float().mean()
-        task.modules.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-
-    return work
-
-
-def _assignment(loop: Loop, batch: Batch) -> Callable[[Batch], object]:
-    task: Any = loop.task
-    heads, assigner = task.modules.network.novel_heads, task.modules.assigner
-    with torch.no_grad():
-        shown = _outputs(loop, batch).first_views(batch.num_large).rows(batch.num_labelled)
-    return lambda _: assigner(shown.novel_logits, heads.prototypes)
+def _other_step(name: str, loop: Callable[[], Loop], seconds: float) -> Iterator[dict[str, Any]]:
+    yield _row("images/s", name, rate(trained(loop()), seconds), complete=False)
 
 
 def _peak_memory(device: torch.device) -> float:
@@ -272,9 +276,10 @@ def _peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _logging(loop: Loop, seconds_per_step: float, lines: int = 20) -> dict[str, Any]:
-    """Return the share of a run that log lines and progress take."""
-    batch = next(iter(loop.feed.batches(0, 1)))
+def _logging(bench: _Bench, seconds: float, lines: int = 20) -> Iterator[dict[str, Any]]:
+    """Yield the share of a run that log lines and progress take."""
+    loop, batch = bench.loop, bench.batch
+    seconds_per_step = sum(loop.feed.counts) / rate(trained(loop), seconds)
     spent = 0.0
     with (
         open_logs(loop.run, loop.config, 0) as logs,
@@ -287,7 +292,7 @@ def _logging(loop: Loop, seconds_per_step: float, lines: int = 20) -> dict[str, 
             bar.show(line, loop.log(line, logs))
             spent += time.perf_counter() - start
     share = 100 * spent / lines / (loop.config.loop.log_every * seconds_per_step)
-    return _row("%", f"logging every {loop.config.loop.log_every} steps, share of the time", share)
+    yield _row("%", f"logging every {loop.config.loop.log_every} steps, share of the time", share)
 
 
 def _on_h100(value: float, memory: float, device: torch.device) -> list[dict[str, Any]]:

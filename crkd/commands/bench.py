@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crkd.commands.flags import Parser
 from crkd.core.errors import InputError
+from crkd.core.watched import Job, Report, done_here, watched
 
 DESCRIPTION = """\
 Measure a part of the system on this machine.
@@ -19,84 +22,161 @@ Measure a part of the system on this machine.
   train      training steps and their parts against a plain pipeline
   load       from the command to the first step; reading images
   sizes      cost of an image against size of the set, heads and classes; --plot draws it
+  machine    matrix products, a copy of memory and the launch of an operation
+  operations operations of a step by phase, and what an H100 could do at best; counted, not timed
   people     predict, and the review page of 100,000 images, on the CPU
   kmeans     k-means on a million features, with its memory
   diswot     rank correlation of the student search's score with accuracy; about 25 minutes of
-             one core, and goes on with the students that are missing beside --json
-  distill    every way of teacher-to-student training, three seeds; goes on like diswot
-  recipes    one change at a time against the published recipe, three seeds; goes on likewise
-  increments plans of further steps beside FRoST's recipe and fine-tuning; goes on likewise
+             one core; trains only the students that are missing next to --json
+  distill    every way of teacher-to-student training, three seeds; resumes like diswot
+  recipes    one change at a time against the published recipe, three seeds; resumes likewise
+  increments plans of further steps against FRoST's recipe and fine-tuning; resumes likewise
   class-count  error of the estimated number of classes; with --device cuda at the published size
   long-tail  priors of the assignment where the novel classes are a long tail
 
-The measuring code lies in benchmarks/ of the repository; run it from a checkout.
+Each row is written to --json once it is measured. A measurement that fails becomes a row without
+a value but with a reason, the others still run, and the exit code is 1. With --row-seconds the
+measurements run in a process of their own, so that one that hangs fails like any other; on a GPU
+that is how {on_gpu} run.
+
+The measuring code is in benchmarks/ of the repository; run it from a checkout.
 """
-PARTS = (
-    "sinkhorn",
-    "augment",
-    "train",
-    "load",
-    "sizes",
-    "people",
-    "kmeans",
-    "diswot",
-    "distill",
-    "recipes",
-    "increments",
-    "class-count",
-    "long-tail",
-)
-RESUMED = ("diswot", "distill", "recipes", "increments", "class-count", "long-tail")
-PARALLEL = ("distill", "recipes", "increments", "class-count", "long-tail")
+PARTS = {
+    "sinkhorn": ("device",),
+    "augment": (),
+    "train": ("device",),
+    "load": ("device",),
+    "sizes": ("device",),
+    "machine": ("device",),
+    "operations": (),
+    "people": (),
+    "kmeans": (),
+    "diswot": ("out",),
+    "distill": ("out", "jobs"),
+    "recipes": ("out", "device", "jobs"),
+    "increments": ("out", "jobs"),
+    "class-count": ("out", "device", "jobs"),
+    "long-tail": ("out", "jobs"),
+}
+"""Part to the arguments that its measuring code takes."""
+
+RESUMED = tuple(part for part, takes in PARTS.items() if "out" in takes)
+PARALLEL = tuple(part for part, takes in PARTS.items() if "jobs" in takes)
+ON_GPU = tuple(part for part, takes in PARTS.items() if takes == ("device",))
+ROW_SECONDS = 180.0
+"""Enough for a network to be compiled, the longest wait for a row on a GPU."""
+
+SOURCE = "crkd.commands.bench:measurements"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table and write the rows; return the exit code."""
-    parser = Parser(prog="crkd bench", description=DESCRIPTION)
-    parser.add_argument("part", choices=PARTS)
+    """Measure, print a table and write the rows; return 0 if all was measured, else 1."""
+    given = _given(arguments)
+
+    from crkd.engine.files import write_json
+    from crkd.engine.provenance import device_name, git_commit, pick_device, versions
+
+    device = pick_device(given.device)
+    seconds = given.row_seconds
+    if seconds is None and device.type == "cuda" and given.part in ON_GPU:
+        seconds = ROW_SECONDS
+    origin = {"device": device_name(device), "versions": versions(), "commit": git_commit()}
+    wanted = {"part": given.part, "device": device.type, "out": given.json, "jobs": given.jobs}
+    rows = []
+    for row in _measured(wanted, seconds):
+        rows.append({**origin, **row})
+        if given.json:
+            write_json(Path(given.json), rows)
+    _show(rows)
+    if given.plot:
+        _benchmark(given.part).draw(rows, Path(given.plot))
+    return int(any("reason" in row for row in rows))
+
+
+def measurements(part: str, device: str, out: str | None, jobs: int) -> Iterable[Job]:
+    """Return what there is to measure of a part; each job yields rows.
+
+    Args:
+        part: a key of ``PARTS``.
+        device: "cpu" or "cuda".
+        out: the result file.
+        jobs: processes.
+
+    Raises:
+        InputError: the measuring code is not here.
+    """
+    module = _benchmark(part)
+    values = {"device": device, "out": out and Path(out), "jobs": jobs}
+    taken = {name: values[name] for name in PARTS[part]}
+    if hasattr(module, "measurements"):
+        found: Iterable[Job] = module.measurements(**taken)
+        return found
+    # Its rows need each other: they are one measurement.
+    return [Job(part, partial(module.rows, **taken))]
+
+
+def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the checked flags."""
+    parser = Parser(prog="crkd bench", description=DESCRIPTION.format(on_gpu=", ".join(ON_GPU)))
+    parser.add_argument("part", choices=tuple(PARTS))
     parser.add_argument("--json", metavar="FILE", help="write the rows as a JSON list")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--plot", metavar="FILE", help="draw the rows as a picture (sizes)")
     parser.add_argument(
         "--jobs", metavar="N", type=int, default=1, help=f"processes ({', '.join(PARALLEL)})"
     )
+    parser.add_argument(
+        "--row-seconds",
+        metavar="N",
+        type=float,
+        help=f"give up a measurement without a row for N seconds (on a GPU: {ROW_SECONDS:g})",
+    )
     given = parser.parse_args(arguments)
     if given.plot is not None and given.part != "sizes":
         raise InputError(f"--plot draws the part sizes alone, not {given.part}; leave it out")
     if given.part in RESUMED and given.json is None:
         raise InputError(
-            f"bench {given.part} needs --json FILE: finished students are kept beside it"
+            f"bench {given.part} needs --json FILE: what is finished is kept next to it"
         )
     if given.jobs < 1 or (given.jobs > 1 and given.part not in PARALLEL):
         raise InputError(
             f"--jobs is {given.jobs}; give 1, or more for one of: {', '.join(PARALLEL)}"
         )
+    if given.row_seconds is not None and not given.row_seconds > 0:
+        raise InputError(f"--row-seconds is {given.row_seconds:g}; give a number above 0")
+    return given
 
-    from crkd.engine.files import write_json
-    from crkd.engine.provenance import device_name, git_commit, pick_device, versions
 
-    device = pick_device(given.device)
-    module = _benchmark(given.part)
-    wants: dict[str, object] = dict.fromkeys(("sinkhorn", "train", "load", "sizes"), device.type)
-    wants["diswot"] = given.json and Path(given.json)
-    if given.part in ("distill", "increments", "long-tail"):
-        measured = module.rows(Path(given.json), jobs=given.jobs)
-    elif given.part in ("recipes", "class-count"):
-        measured = module.rows(Path(given.json), device.type, jobs=given.jobs)
+def _measured(wanted: dict[str, Any], seconds: float | None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a part as they come; with a limit from a process of its own.
+
+    Args:
+        wanted: arguments of :func:`measurements`.
+        seconds: longest wait for a row, None for any.
+    """
+    if seconds is None:
+        reports = done_here(partial(measurements, **wanted))
     else:
-        measured = module.rows(wants[given.part]) if given.part in wants else module.rows()
-    origin = {"device": device_name(device), "versions": versions(), "commit": git_commit()}
-    rows = [{**origin, **row} for row in measured]
-    _show(rows)
-    if given.plot:
-        module.draw(rows, Path(given.plot))
-    if given.json:
-        write_json(Path(given.json), rows)
-    return 0
+        reports = watched(SOURCE, wanted, seconds)
+    for report in reports:
+        yield report.value if report.reason is None else _failed(wanted["part"], report)
+
+
+def _failed(part: str, report: Report) -> dict[str, Any]:
+    assert report.reason is not None
+    return {
+        "benchmark": part,
+        "name": report.job,
+        "value": None,
+        "unit": "",
+        "baseline": None,
+        "ratio": None,
+        "reason": " ".join(report.reason.split())[:300],
+    }
 
 
 def _benchmark(part: str) -> Any:
-    """Return the measuring module of a part, which lies beside the package in a checkout."""
+    """Return the measuring module of a part, which only a checkout has."""
     root = Path(__file__).resolve().parents[2]
     name = part.replace("-", "_")
     if not (root / "benchmarks" / f"{name}.py").is_file():
@@ -109,6 +189,7 @@ def _benchmark(part: str) -> Any:
 def _show(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=f"{rows[0]['device']}" if rows else None)
     for column in ("name", "value", "baseline", "ratio", "unit"):
@@ -116,7 +197,10 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         cells = [row[column] for column in ("value", "baseline", "ratio")]
         texts = ["not measured" if c is None else f"{c:,.2f}" for c in cells]
-        if row["value"] is not None:
+        if "reason" in row:
+            texts = [f"failed: {row['reason']}", "", ""]
+        elif row["value"] is not None:
             texts[1:] = ["" if t == "not measured" else t for t in texts[1:]]
-        table.add_row(row["name"], *texts, row["unit"])
+        # As text: what an error says may look like markup.
+        table.add_row(*(Text(text) for text in (row["name"], *texts, row["unit"])))
     Console().print(table)

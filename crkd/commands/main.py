@@ -29,6 +29,7 @@ VERBS = {
     "check-data": "look a data set over before training",
     "check-gpu": "check the GPU code on this machine",
     "bench": "measure a part of the system",
+    "gpu-day": "everything that a lent GPU should measure, in slices of a few minutes",
 }
 
 USAGE_ERROR = 2

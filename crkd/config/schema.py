@@ -108,7 +108,7 @@ class DiscoverConfig:
     small: ViewConfig = ViewConfig("small", size_share=18 / 32)
     assignment: AssignmentConfig = AssignmentConfig()
     distillation: tuple[TermConfig, ...] = (TermConfig(),)
-    """Distillation terms; an empty list is UNO."""
+    """Distillation terms; an empty list is UNO without over-clustering."""
     average: Annotated[float, Range(0.0, 0.99999)] = 0.0
     """Share of a running average of the student's weights that a step keeps; the average answers
     when the run ends. 0: the last weights answer."""

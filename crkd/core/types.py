@@ -15,10 +15,11 @@ from crkd.core.share import Share
 
 
 class Batch(NamedTuple):
-    """One training batch; labelled samples stand first, so that parts are plain slices.
+    """One training batch; labeled samples come first, so that parts are plain slices.
 
     Attributes:
-        views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones.
+        views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones; empty until
+            they are rendered from ``images`` and ``drawn``.
         labels: ``(B,)`` int64, class ids in ``[0, K)`` for labelled samples, -1 for the others.
         sample_id: ``(B,)`` int64, number of each sample: labelled ones first, then the others.
         view_epoch: ``(B,)`` int64, the pass over the data from which each sample's views are drawn;
@@ -28,6 +29,9 @@ class Batch(NamedTuple):
         num_large: how many of the views are large crops.
         share: where several processes divide the batch: which rows this one's views hold. Labels,
             numbers and counts are those of the whole batch all the same. None: the views hold all.
+        images: ``(B, 3, S, S)`` uint8 of the rows that the views show; None once they are rendered.
+        drawn: ``(B, F)`` float32, the random parameters of these rows' views, None where they are
+            drawn while rendering.
     """
 
     views: tuple[Tensor, ...]
@@ -37,6 +41,8 @@ class Batch(NamedTuple):
     num_labelled: int
     num_large: int
     share: Share | None = None
+    images: Tensor | None = None
+    drawn: Tensor | None = None
 
     def shown(self, values: Tensor) -> Tensor:
         """Return the rows of values ``(B, ...)`` whose images the views hold."""

@@ -89,8 +89,17 @@ class FeatureViews:
         near = vectors[neighbours].sub(vectors[:, None]).square().mean(dim=(0, 1)).sqrt()
         self._deviation = torch.minimum(overall, 3.0 * near)
 
+    def draw(self, stored_size: int, *, seed: int, epoch: Tensor, image_id: Tensor) -> None:
+        """Return None: views of vectors are drawn while they are rendered."""
+
     def render(
-        self, images: Tensor, *, seed: int, epoch: Tensor, image_id: Tensor
+        self,
+        images: Tensor,
+        *,
+        seed: int,
+        epoch: Tensor,
+        image_id: Tensor,
+        drawn: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return one ``(B, D)`` view after the other of ``(B, D)`` vectors."""
         generator = torch.Generator(images.device)

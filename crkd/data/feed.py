@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,11 +17,21 @@ from torch import Tensor
 from crkd.core.errors import InputError
 from crkd.core.share import share_of
 from crkd.core.types import Batch
-from crkd.data.augment.recipe import ViewRecipe
-from crkd.data.augment.render import make_views
+from crkd.data.image_views import Views
 from crkd.data.storage import ImageStore
 
 _UPLOAD_STEPS = 256
+_DRAW_STEPS = 32
+_DRAW_ROWS = 2**14
+"""Steps, and rows of one kind, whose view parameters are drawn at once.
+
+Drawing takes hundreds of small operations however many rows there are; they depend on no weight,
+so one draw serves many steps.
+"""
+
+
+_Rows = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""Images, sample numbers, passes and view parameters of one kind of samples in one step."""
 
 
 class Stream:
@@ -75,31 +85,6 @@ def shares(total: int, weights: Sequence[float]) -> list[int]:
     for i in order[: total - sum(parts)]:
         parts[i] += 1
     return parts
-
-
-@dataclass(frozen=True)
-class Views:
-    """How many views of which recipe a batch holds, large crops first."""
-
-    recipes: tuple[ViewRecipe, ...]
-    num_large: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def render(
-        self, images: Tensor, *, seed: int, epoch: Tensor, image_id: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Return one ``(B, 3, size, size)`` tensor per view of uint8 ``images``."""
-        return make_views(
-            images,
-            self.recipes,
-            seed=seed,
-            epoch=epoch,
-            image_id=image_id,
-            mean=self.mean,
-            std=self.std,
-            channels_last=images.is_cuda,
-        )
 
 
 class Feed:
@@ -164,17 +149,38 @@ class Feed:
         self.steps_per_epoch = max(1, round(sum(sizes) / sum(self.counts)))
         self._labels = torch.tensor(np.asarray(labels, np.int64), device=device)
 
-    def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield the batches of steps ``[start, stop)``."""
+    def batches(self, start: int, stop: int, *, rendered: bool = True) -> Iterator[Batch]:
+        """Yield the batches of steps ``[start, stop)``.
+
+        Args:
+            start: first step.
+            stop: step after the last one.
+            rendered: False leaves the views to :meth:`render`, which may then be part of a
+                recorded or compiled step.
+        """
         sources = [
             iter(self._images(kind, start, stop)) if self.counts[kind] else None
             for kind in range(2)
         ]
         for _ in range(start, stop):
-            yield self._batch([next(s) for s in sources if s is not None])
+            batch = self._batch([next(s) for s in sources if s is not None])
+            yield self.render(batch) if rendered else batch
 
-    def _images(self, kind: int, start: int, stop: int) -> Iterator[tuple[Tensor, ...]]:
-        """Yield (images, index, passes) of one kind of samples for each step."""
+    def render(self, batch: Batch) -> Batch:
+        """Return the batch with its views; one that has them is returned as it is."""
+        if batch.images is None:
+            return batch
+        views = self.views.render(
+            batch.images,
+            seed=self.seed,
+            epoch=batch.shown(batch.view_epoch),
+            image_id=batch.shown(batch.sample_id),
+            drawn=batch.drawn,
+        )
+        return batch._replace(views=views, images=None, drawn=None)
+
+    def _images(self, kind: int, start: int, stop: int) -> Iterator[_Rows]:
+        """Yield (images, index, passes, drawn) of one kind of samples for each step."""
         store = self.stores[kind]
         if store is None:
             return
@@ -187,8 +193,22 @@ class Feed:
             if self.device.type == "cuda":
                 placed = placed.pin_memory()
             placed = placed.to(self.device, non_blocking=True)
-            for index, passes in placed:
-                yield next(images), index, passes
+            stretch = max(1, min(_DRAW_STEPS, _DRAW_ROWS // self.counts[kind]))
+            for steps in torch.split(placed, stretch):
+                drawn = self._drawn(kind, steps[..., own], store.size)
+                for (index, passes), parameters in zip(steps, drawn, strict=True):
+                    yield next(images), index, passes, parameters
+
+    def _drawn(self, kind: int, steps: Tensor, stored_size: int) -> Sequence[Tensor | None]:
+        """Return the view parameters ``(b, F)`` of each of several steps ``(steps, 2, b)``."""
+        index, passes = steps.unbind(1)
+        drawn = self.views.draw(
+            stored_size,
+            seed=self.seed,
+            epoch=passes.flatten(),
+            image_id=index.flatten() + self.offsets[kind],
+        )
+        return [None] * len(steps) if drawn is None else drawn.view(*index.shape, -1).unbind()
 
     def _rows(self, kind: int, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield sample numbers and pass numbers of their views of one kind for each step."""
@@ -197,20 +217,25 @@ class Feed:
             index, passes = self.streams[kind].take(step * count, count)
             yield index, passes % self.view_epochs if self.view_epochs else passes
 
-    def _batch(self, parts: list[tuple[Tensor, ...]]) -> Batch:
+    def _batch(self, parts: list[_Rows]) -> Batch:
         num_labelled = self.counts[0]
         kinds = [kind for kind in range(2) if self.counts[kind]]
-        images = torch.cat([pixels for pixels, _, _ in parts])
-        passes = torch.cat([p for _, _, p in parts])
-        index = torch.cat([i + self.offsets[k] for k, (_, i, _) in zip(kinds, parts, strict=True)])
+        images, indices, passes, drawn = zip(*parts, strict=True)
+        index = torch.cat([i + self.offsets[k] for k, i in zip(kinds, indices, strict=True)])
         labels = index.new_full((len(index),), -1)
         if num_labelled:
-            labels[:num_labelled] = self._labels[parts[0][1]]
-        whole = Batch((), labels, index, passes, num_labelled, self.views.num_large, self.share)
-        views = self.views.render(
-            images, seed=self.seed, epoch=whole.shown(passes), image_id=whole.shown(index)
+            labels[:num_labelled] = self._labels[indices[0]]
+        return Batch(
+            views=(),
+            labels=labels,
+            sample_id=index,
+            view_epoch=torch.cat(passes),
+            num_labelled=num_labelled,
+            num_large=self.views.num_large,
+            share=self.share,
+            images=torch.cat(images),
+            drawn=None if drawn[0] is None else torch.cat(drawn),
         )
-        return whole._replace(views=views)
 
     def sweep(self, epoch: int) -> Iterator[Batch]:
         """Yield every sample once, in the order of their numbers, as pass ``epoch`` shows them.

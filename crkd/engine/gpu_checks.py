@@ -63,7 +63,7 @@ def _losses(loop: Loop, steps: int = STEPS) -> list[float]:
 def _trained(loop: Loop, start: int, stop: int) -> list[float]:
     """Train the steps ``[start, stop)`` and return the loss of each."""
     found = []
-    for step, batch in enumerate(loop.feed.batches(start, stop), start):
+    for step, batch in enumerate(loop.feed.batches(start, stop, rendered=False), start):
         if step % loop.feed.steps_per_epoch == 0:
             loop.task.start_epoch(step // loop.feed.steps_per_epoch)
         loop.step(batch, step)
@@ -107,7 +107,7 @@ def replay_waits_for_nothing() -> str:
 
 def _watched(loop: Loop, free: int) -> str:
     """Train ``free`` steps and then some that, batches and all, must not wait."""
-    batches = enumerate(loop.feed.batches(0, free + STEPS))
+    batches = enumerate(loop.feed.batches(0, free + STEPS, rendered=False))
     for step, batch in itertools.islice(batches, free):
         loop.step(batch, step)
     torch.cuda.synchronize()
@@ -144,7 +144,7 @@ def step_by_step(
         AssertionError: a loss or an update differs by more than rounding.
     """
     worst = 0.0
-    for step, batch in enumerate(reference.feed.batches(0, steps)):
+    for step, batch in enumerate(reference.feed.batches(0, steps, rendered=False)):
         for loop in (reference, other):
             if step % loop.feed.steps_per_epoch == 0:
                 loop.task.start_epoch(step // loop.feed.steps_per_epoch)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from crkd.config.blocks import OptimiserConfig
 from crkd.config.schema import Config
-from crkd.data.feed import Feed, Views
+from crkd.data.feed import Feed
 from crkd.data.image_store import ImageStore
+from crkd.data.image_views import Views
 from crkd.engine.discover import student_of
 from crkd.engine.discovery_task import DiscoveryTask
 from crkd.engine.pretrain import network_for

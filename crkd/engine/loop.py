@@ -99,6 +99,8 @@ class Loop:
             total=self.total,
             steps_per_epoch=feed.steps_per_epoch,
             device=device,
+            # Looked up in each step: the feed may be given other views.
+            render=lambda batch: feed.render(batch),
         )
         self.optimiser = self.training_step.optimiser
         self._compute = runner(self.training_step, config.loop.step, device)
@@ -129,7 +131,8 @@ class Loop:
             open_logs(self.run, self.config, start) as logs,
             TrainingProgress(self.task.stage, self.total, start, sum(self.feed.counts)) as bar,
         ):
-            for step, batch in enumerate(self.feed.batches(start, self.total), start):
+            batches = self.feed.batches(start, self.total, rendered=False)
+            for step, batch in enumerate(batches, start):
                 if step % per_epoch == 0:
                     self.task.start_epoch(step // per_epoch)
                 self.step(batch, step)

@@ -7,7 +7,7 @@ recorded once and replayed (``recorded.py``). Both run on every device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class TrainingStep:
         total: steps of the whole stage, for the learning rate.
         steps_per_epoch: of the feed.
         device: where it computes.
+        render: makes the views of a batch that has none; without it, batches come with views.
 
     Attributes:
         optimiser: over every trainable parameter of the task.
@@ -74,8 +75,9 @@ class TrainingStep:
         total: int,
         steps_per_epoch: int,
         device: torch.device,
+        render: Callable[[Batch], Batch] | None = None,
     ) -> None:
-        self.task, self.schedule = task, schedule
+        self.task, self.schedule, self._render = task, schedule, render
         if device.type == "cpu":
             keep_freed_memory()
         elif not torch.are_deterministic_algorithms_enabled():
@@ -113,7 +115,7 @@ class TrainingStep:
 
     def compute(self, batch: Batch) -> None:
         """Train on one batch; nothing here looks at a value on the device."""
-        loss, terms = self.task.losses(batch)
+        loss, terms = self.task.losses(batch if self._render is None else self._render(batch))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.task.modules)

@@ -8,7 +8,8 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.data.feed import Feed, Views
+from crkd.data.feed import Feed
+from crkd.data.image_views import Views
 from crkd.engine.distill_task import JointHead
 from crkd.engine.opened import OpenedRun
 from crkd.engine.setup import RunData
@@ -98,4 +99,4 @@ def distillation_views(config: Config, data: RunData) -> Views:
             f"distill.views has views of {', '.join(map(str, sizes))} px; give all of them one "
             "size_share"
         )
-    return Views(recipes, len(recipes), mean, std)
+    return Views(recipes, len(recipes), mean, std, config.loop.compile)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crkd.config.schema import Config
 from crkd.data.feature_views import FeatureStore, FeatureViews, VectorRecipe
-from crkd.data.feed import Views
+from crkd.data.image_views import Views
 from crkd.engine.in_memory import Material
 from crkd.engine.inference import Answers
 from crkd.features.neighbours import nearest_neighbours, neighbours_within

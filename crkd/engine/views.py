@@ -10,7 +10,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.recipes import named_recipe
-from crkd.data.feed import Views
+from crkd.data.image_views import Views
 
 Statistics = tuple[float, float, float]
 
@@ -38,7 +38,8 @@ def recipe(view: ViewConfig, image_size: int) -> ViewRecipe:
 def pretraining_views(config: Config, image_size: int, mean: Statistics, std: Statistics) -> Views:
     """Return the views of stage 1."""
     one = recipe(config.pretrain.view, image_size)
-    return Views((one,) * config.pretrain.num_views, config.pretrain.num_views, mean, std)
+    number = config.pretrain.num_views
+    return Views((one,) * number, number, mean, std, config.loop.compile)
 
 
 def discovery_views(config: Config, image_size: int, mean: Statistics, std: Statistics) -> Views:
@@ -46,4 +47,4 @@ def discovery_views(config: Config, image_size: int, mean: Statistics, std: Stat
     settings = config.discover
     large = (recipe(settings.large, image_size),) * settings.num_large
     small = (recipe(settings.small, image_size),) * settings.num_small
-    return Views(large + small, settings.num_large, mean, std)
+    return Views(large + small, settings.num_large, mean, std, config.loop.compile)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,12 @@ from crkd.ot.cuda import solver
 from crkd.ot.problem import Problem
 
 EPSILON = 0.05
+
+Run = Callable[[Tensor, int], Tensor]
+
+
+class CheckFailed(AssertionError):
+    """A kernel's result is wrong."""
 
 
 def expected(
@@ -105,11 +113,22 @@ def stream(
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
     """Solve by the streaming kernels, whatever the shape."""
-    kind = solver.kind_of(scores, scores.dtype, storage, weighted=a is not None)
-    call = solver.call_of(EPSILON, num_iters, b, a)
-    return solver.solve_with(solver.streaming_run(kind), scores, call, scores.dtype)
+    problem = Problem(scores, EPSILON, num_iters, b, a, None, None, scores.dtype, storage)
+    run = solver.streaming_run(solver.kind_of(problem))
+    return solver.solve_with(run, scores, solver.call_of(EPSILON, num_iters, b, a), scores.dtype)
 
 
 def persist(scores: Tensor, num_iters: int) -> Tensor:
     """Solve by the persistent kernel if there are iterations enough, whatever the shape."""
     return stream(scores, num_iters, storage=torch.bfloat16)
+
+
+def bounded(error: float, tolerance: float, label: str, worst: float) -> float:
+    """Return the larger of two errors.
+
+    Raises:
+        CheckFailed: the new one exceeds the tolerance or is no number.
+    """
+    if not error <= tolerance:
+        raise CheckFailed(f"{label}: error {error:.2e}, allowed {tolerance:.0e}")
+    return max(error, worst)

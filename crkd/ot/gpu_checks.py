@@ -9,11 +9,13 @@ import itertools
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
-from crkd.ot import sinkhorn
+from crkd.ot import gpu_launch_checks, sinkhorn
 from crkd.ot.gpu_cases import (
     EPSILON,
+    CheckFailed,
+    Run,
+    bounded,
     expected,
     persist,
     rand,
@@ -42,13 +44,6 @@ SHAPES = [
 ]
 
 
-Run = Callable[[Tensor, int], Tensor]
-
-
-class CheckFailed(AssertionError):
-    """A kernel's result is wrong."""
-
-
 def checks() -> list[tuple[str, Callable[[], str]]]:
     """Return (name, check) pairs; all of them need a CUDA device and ``crkd[cuda]``."""
     return [
@@ -62,9 +57,7 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
         ("sinkhorn: invariances", properties),
         ("sinkhorn: NaN stays within its problem", nan_isolation),
         ("sinkhorn: same bits alone and in company", determinism),
-        ("sinkhorn: CUDA graph and torch.compile", capture),
-        ("sinkhorn: operator registration", operator_check),
-        ("sinkhorn: two streams at once", streams),
+        *gpu_launch_checks.checks(),
         ("sinkhorn: each kernel once", each_kernel),
     ]
 
@@ -113,7 +106,7 @@ def marginal_parity() -> str:
             solve(scores, 4, class_marginal=b, sample_marginal=a),
             stream(scores, 4, b, a),
         ):
-            worst = _bounded(row_error(result, wanted), 5e-5, f"{(p, n, m)}", worst)
+            worst = bounded(row_error(result, wanted), 5e-5, f"{(p, n, m)}", worst)
     return f"largest row error {worst:.1e}"
 
 
@@ -126,7 +119,7 @@ def types_and_strides() -> str:
         scores = view.to(dtype) if dtype != torch.float32 else view
         wanted = expected(scores, 3)
         wide = solve(scores, 3, out_dtype=torch.float32)
-        worst = _bounded(row_error(wide, wanted), 5e-5, f"{dtype}", worst)
+        worst = bounded(row_error(wide, wanted), 5e-5, f"{dtype}", worst)
         short = solve(scores, 3)
         if short.dtype != dtype or not torch.equal(short, wide.to(dtype)):
             raise CheckFailed(f"{dtype} result differs from the rounded float32 result")
@@ -147,14 +140,14 @@ def stress() -> str:
                 label = f"{name} at {(n, m)}, {num_iters} iterations"
                 for run, allowed in ((solve, tolerance), (stream, tolerance), (persist, 5e-3)):
                     error = row_error(run(scores, num_iters), wanted)
-                    worst = _bounded(error, allowed, f"{run.__name__}, {label}", worst)
+                    worst = bounded(error, allowed, f"{run.__name__}, {label}", worst)
             relaxed = solve(scores, 3, relaxation=0.1)
             error = row_error(relaxed, expected(scores, 3, relaxation=0.1))
-            worst = _bounded(error, tolerance, f"relaxed, {name} at {(n, m)}", worst)
+            worst = bounded(error, tolerance, f"relaxed, {name} at {(n, m)}", worst)
     for size in (1e10, 1e30, 3e38):
         scores = (rand(2, 256, 50) * 2 - 1) * size
         for result in (solve(scores, 3), stream(scores, 3)):
-            _bounded(float((result.sum(-1) - 1).abs().max()), 1e-5, f"scores of {size}", 0)
+            bounded(float((result.sum(-1) - 1).abs().max()), 1e-5, f"scores of {size}", 0)
     return f"largest row error {worst:.1e}"
 
 
@@ -172,7 +165,7 @@ def properties() -> str:
     }
     worst = 0.0
     for name, other in others.items():
-        worst = _bounded(row_error(other, result.double()), 1e-4, name, worst)
+        worst = bounded(row_error(other, result.double()), 1e-4, name, worst)
     return f"largest difference {worst:.1e}"
 
 
@@ -204,71 +197,6 @@ def determinism() -> str:
     return "four shapes, all kernels"
 
 
-def capture() -> str:
-    """Check CUDA graphs with fresh inputs and a compiled function without graph breaks."""
-    runs: tuple[Run, ...] = (solve, stream, persist)
-    for run, shape in itertools.product(runs, ((8, 256, 50), (2, 5000, 300))):
-        scores = randn(*shape)
-        run(scores, 6)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = run(scores, 6)
-        for _ in range(3):
-            scores.copy_(randn(*shape))
-            graph.replay()
-            if not torch.equal(result, run(scores, 6)):
-                raise CheckFailed(f"a replay differs at {shape}: {run}")
-
-    for run in runs:
-        # More iterations than before: kernels whose first launch of all is a captured one.
-        scores = randn(2, 4100, 310)
-        run(scores, 1)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = run(scores, 6)
-        graph.replay()
-        if not torch.equal(result, run(scores, 6)):
-            raise CheckFailed(f"a kernel first launched in a capture differs: {run.__name__}")
-
-    def targets(scores: Tensor) -> Tensor:
-        return sinkhorn(scores * 2, epsilon=EPSILON, num_iters=3) + 1
-
-    scores = randn(8, 256, 50)
-    compiled = torch.compile(targets, fullgraph=True)
-    worst = row_error(compiled(scores), targets(scores).double())
-    _bounded(worst, 1e-5, "torch.compile", 0)
-    return "two shapes, all kernels, and one compiled"
-
-
-def operator_check() -> str:
-    """Run ``torch.library.opcheck``."""
-    scores = randn(2, 64, 20)
-    for dtype in (torch.float32, torch.bfloat16):
-        arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32, torch.float32)
-        torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
-    return "two types"
-
-
-def streams() -> str:
-    """Check that solves on two streams, whose kernels overlap, do not disturb each other."""
-    scores = [randn(4, 2000, 300), randn(4, 2000, 300)]
-    runs = (stream, persist)
-    alone = [run(one, 6) for run, one in zip(runs, scores, strict=True)]
-    torch.cuda.synchronize()
-    make: Callable[[], torch.cuda.Stream] = torch.cuda.Stream
-    lanes = [make(), make()]
-    results: list[list[Tensor]] = [[], []]
-    for _ in range(200):
-        for lane, run, one, kept in zip(lanes, runs, scores, results, strict=True):
-            with torch.cuda.stream(lane):
-                kept.append(run(one, 6))
-    torch.cuda.synchronize()
-    for kept, wanted in zip(results, alone, strict=True):
-        if not all(torch.equal(one, wanted) for one in kept):
-            raise CheckFailed("streams disturb each other")
-    return "400 solves"
-
-
 def each_kernel() -> str:
     """Run every kernel on a small problem, short enough to be watched by a sanitizer."""
     worst = 0.0
@@ -277,12 +205,12 @@ def each_kernel() -> str:
         b, a, label = b / b.sum(), a / a.sum(), f"{(n, m)}"
         wanted = expected(scores, 5)
         for result in (solve(scores, 5), stream(scores, 5), persist(scores, 5)):
-            worst = _bounded(row_error(result, wanted), 4e-3, label, worst)
+            worst = bounded(row_error(result, wanted), 4e-3, label, worst)
         weighted = solve(scores, 5, class_marginal=b, sample_marginal=a)
-        worst = _bounded(row_error(weighted, expected(scores, 5, b, a)), 1e-4, label, worst)
+        worst = bounded(row_error(weighted, expected(scores, 5, b, a)), 1e-4, label, worst)
         relaxed = solve(scores, 5, relaxation=0.1)
         wanted = expected(scores, 5, relaxation=0.1)
-        worst = _bounded(row_error(relaxed, wanted), 1e-4, label, worst)
+        worst = bounded(row_error(relaxed, wanted), 1e-4, label, worst)
     return f"largest row error {worst:.1e}"
 
 
@@ -298,16 +226,5 @@ def _compare(
         for scores in (randn(*shape), rand(*shape) * 2 - 1):
             wanted = expected(scores, num_iters, relaxation=relaxation)
             error = row_error(run(scores, num_iters), wanted)
-            worst = _bounded(error, tolerance, f"{shape}, {num_iters} iterations", worst)
+            worst = bounded(error, tolerance, f"{shape}, {num_iters} iterations", worst)
     return f"largest row error {worst:.1e}"
-
-
-def _bounded(error: float, tolerance: float, label: str, worst: float) -> float:
-    """Return the larger of two errors.
-
-    Raises:
-        CheckFailed: the new one exceeds the tolerance or is no number.
-    """
-    if not error <= tolerance:
-        raise CheckFailed(f"{label}: error {error:.2e}, allowed {tolerance:.0e}")
-    return max(error, worst)

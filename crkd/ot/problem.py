@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,9 @@ from crkd.core.registry import Registry
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+_log = logging.getLogger(__name__)
+_logged: set[str] = set()
 
 
 class Problem(NamedTuple):
@@ -28,6 +32,7 @@ class Problem(NamedTuple):
         group: processes that hold the other samples of the same problems, or None.
         out_dtype: type of the assignment.
         storage: type in which a backend may keep the plan from one iteration to the next.
+        strict: whether the caller named the backend, so that no other may take its place.
     """
 
     scores: Tensor
@@ -39,6 +44,7 @@ class Problem(NamedTuple):
     group: ProcessGroup | None
     out_dtype: torch.dtype
     storage: torch.dtype = torch.float32
+    strict: bool = False
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -70,3 +76,12 @@ class Backend(NamedTuple):
 
 
 BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends")
+
+
+def torch_instead(reasons: list[str]) -> Backend:
+    """Return the backend that takes over from the CUDA kernels, and log once why."""
+    message = "PyTorch takes over from the CUDA kernels: " + "; ".join(reasons)
+    if message not in _logged:
+        _logged.add(message)
+        _log.warning(message)
+    return BACKENDS.get("torch")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,13 +10,11 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.ot.problem import BACKENDS, Backend, Problem
+from crkd.ot.problem import BACKENDS, Backend, Problem, torch_instead
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
-_log = logging.getLogger(__name__)
-_logged: set[str] = set()
 _bound: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 """Solvers for calls that have been seen before: all checks were passed then."""
 
@@ -113,6 +110,7 @@ def sinkhorn(
             group,
             out_dtype,
             storage,
+            strict=backend != "auto",
         )
         if shape[-1] == 0 or (0 in shape and group is None):
             return scores.new_empty(shape, dtype=problem.out_dtype)
@@ -133,6 +131,8 @@ def _checked(
     group: ProcessGroup | None,
     out_dtype: torch.dtype | None,
     storage: torch.dtype,
+    *,
+    strict: bool,
 ) -> tuple[Problem, torch.Size]:
     """Return the problem in three dimensions and the shape that the result shall have."""
     if scores.ndim < 2 or not scores.dtype.is_floating_point:
@@ -166,6 +166,7 @@ def _checked(
         group,
         scores.dtype if out_dtype is None else out_dtype,
         storage,
+        strict,
     )
     return problem, shape
 
@@ -217,9 +218,7 @@ def _choose(problem: Problem, name: str) -> Backend:
     if problem.scores.is_cuda:
         cuda = BACKENDS.get("cuda")
         reasons = cuda.obstacles(problem)
-        if not reasons:
-            return cuda
-        _log_once("PyTorch takes over from the CUDA kernels: " + "; ".join(reasons))
+        return torch_instead(reasons) if reasons else cuda
     return BACKENDS.get("torch")
 
 
@@ -229,9 +228,3 @@ def _remember(key: tuple[object, ...], bound: Callable[[Tensor], Tensor] | None)
     if len(_bound) >= 256:
         _bound.clear()
     _bound[key] = bound
-
-
-def _log_once(message: str) -> None:
-    if message not in _logged:
-        _logged.add(message)
-        _log.warning(message)

@@ -33,7 +33,17 @@ def test_a_wrong_result_has_neither(wrong: float, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the rows hold times there")
 def test_without_a_gpu_its_rows_are_there_without_a_value() -> None:
-    names = ["released loop", "batched torch in a graph", "POT ot.batch"]
-    rows = benchmark._on_gpu(8, 256, 50, 3, 1)
-    assert [row["name"].split(" against ")[1] for row in rows] == names
+    first, *others = benchmark.measurements("cuda", repeats=1)[: len(benchmark.BASELINES)]
+    rows = [row for job in (first, *others) for row in job.work()]
+    assert [row["name"].split(" against ")[1] for row in rows] == list(benchmark.BASELINES)
     assert all(row["value"] is None and row["ratio"] is None for row in rows)
+    assert [job.name for job in (first, *others)] == [row["name"] for row in rows]
+    assert {job.needs for job in others} == {first.name}, "a kernel that hangs is waited for once"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the rows take minutes there")
+def test_each_measurement_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "SHAPES", [(2, 40, 7, 3)] * 3)
+    jobs = benchmark.measurements("cpu", repeats=1)
+    assert all(len(list(job.work())) == 1 for job in jobs)
+    assert len(jobs) == 3 * len(benchmark.BASELINES) + 1 + 3 + 2

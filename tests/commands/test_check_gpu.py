@@ -1,49 +1,208 @@
-"""``check-gpu --sanitize``: what it runs, and what it makes of the answer."""
+"""``check-gpu``: no check can end the others; what a sanitizer is asked, and what it answers."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from crkd.commands import check_gpu
+from crkd.commands.main import run_verb
+from crkd.engine import files
 from crkd.engine import gpu_checks as training
+from crkd.ot import kernels
+from crkd.ot.gpu_launch_checks import INVALID
+
+CHECKS = """
+import os, signal, time
+from functools import partial
+from crkd.core.watched import Job
+
+def passes():
+    yield str(os.getpid())
+
+def fails():
+    assert False, "row error 3e-2"
+    yield
+
+def hangs():
+    time.sleep(3600)
+
+def leaves():
+    os._exit(7)
+
+def crashes():
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def jobs(only):
+    made = [("one", passes), ("raises", fails), ("two", passes), ("hangs", hangs),
+            ("leaves", leaves), ("crashes", crashes), ("three", passes)]
+    return [Job(name, work) for name, work in made if only in name]
+"""
+SANITIZER = """#!/bin/sh
+echo "$@" >> {folder}/calls
+echo $$ >> {folder}/processes
+{does}
+"""
 
 
-def sanitizer(folder: Path, exit_code: int) -> None:
-    program = folder / "compute-sanitizer"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {folder}/calls\nexit {exit_code}\n')
-    program.chmod(0o755)
+@pytest.fixture
+def _gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that calls itself a GPU, and checks of which most do not pass."""
+    (tmp_path / "fake_checks.py").write_text(CHECKS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(check_gpu, "CHECKS", "fake_checks:jobs")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
 
 
-def test_each_tool_watches_the_check_of_each_kernel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("_gpu")
+def test_each_check_ends_as_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sanitizer(tmp_path, 0)
+    written = []
+    honest = files.write_json
+
+    def write(path: Path, told: list[dict[str, Any]]) -> None:
+        written.append(len(told))
+        honest(path, told)
+
+    monkeypatch.setattr(files, "write_json", write)
+    file = tmp_path / "checks.json"
+    assert run_verb("check-gpu", ["--check-seconds", "3", "--json", str(file)]) == 1
+    told = json.loads(file.read_text())
+    assert written == list(range(8))
+    assert all(one.keys() == {"name", "passed", "seconds", "text"} for one in told)
+    assert [one["name"] for one in told if one["passed"]] == ["one", "two", "three"]
+    assert told[0]["text"] == told[2]["text"] != told[6]["text"], "a new process after a crash"
+    assert {one["name"]: one["text"] for one in told if not one["passed"]} == {
+        "raises": "AssertionError: row error 3e-2",
+        "hangs": "no result within 3 s",
+        "leaves": "its process ended with exit code 7",
+        "crashes": "its process was ended by signal 11 (Segmentation fault)",
+    }
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == f"a card, torch {torch.__version__}"
+    assert [line.partition(" (")[0] for line in lines] == [
+        f"{'pass' if one['passed'] else 'FAIL'}  {one['name']}" for one in told
+    ]
+    assert lines[1].endswith(" s): AssertionError: row error 3e-2")
+    assert last == "4 checks FAILED"
+
+
+@pytest.mark.usefixtures("_gpu")
+def test_checks_that_pass_are_a_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("check-gpu", ["--only", "o", "--check-seconds", "60"]) == 0
+    assert capsys.readouterr().out.endswith("\nall checks passed\n")
+
+
+@pytest.mark.usefixtures("_gpu")
+def test_in_this_process_where_a_debugger_or_sanitizer_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checks = [("one", lambda: str(os.getpid())), ("other", lambda: "unasked")]
+    monkeypatch.setattr(check_gpu, "all_checks", lambda: checks)
+    assert run_verb("check-gpu", ["--in-process", "--only", "one"]) == 0
+    out = capsys.readouterr().out
+    assert f": {os.getpid()}\n" in out
+    assert "unasked" not in out
+
+
+def test_every_check_can_be_asked_for_by_its_name() -> None:
+    names = [name for name, _ in check_gpu.all_checks()]
+    assert [job.name for job in check_gpu.jobs("")] == names
+    assert len(set(names)) == len(names)
+    assert [job.name for job in check_gpu.jobs(check_gpu.WATCHED)] == [check_gpu.WATCHED]
+
+
+@pytest.mark.parametrize("seconds", ["0", "nan"])
+def test_a_limit_is_above_0(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("check-gpu", ["--check-seconds", seconds]) == 2
+    assert "give a number above 0" in capsys.readouterr().err
+
+
+@pytest.fixture
+def sanitizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return what puts a sanitizer into the path that notes how it is called, then does this."""
+
+    def install(does: str) -> None:
+        program = tmp_path / "compute-sanitizer"
+        program.write_text(SANITIZER.format(folder=tmp_path, does=does))
+        program.chmod(0o755)
+
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    for _, check in check_gpu.sanitizer_checks():
-        assert check() == "clean"
-    calls = (tmp_path / "calls").read_text().splitlines()
+    return install
+
+
+def test_each_tool_watches_our_kernels_in_the_check_of_each(
+    tmp_path: Path, sanitizer: Callable[[str], None]
+) -> None:
+    sanitizer("case \"$*\" in *purpose) exit 9;; esac; echo '========= ERROR SUMMARY: 0 errors'")
+    reports = list(check_gpu._sanitizer_reports())
+    assert [report.reason for report in reports] == [None] * 4
+    assert [report.value for report in reports] == ["found", *["ERROR SUMMARY: 0 errors"] * 3]
+    control, *calls = (tmp_path / "calls").read_text().splitlines()
+    assert control.endswith(f"check-gpu --in-process --only {INVALID}")
     assert [call.split()[1] for call in calls] == ["memcheck", "racecheck", "synccheck"]
-    assert all(call.endswith(f"check-gpu --only {check_gpu.WATCHED}") for call in calls)
-    assert check_gpu.WATCHED in [name for name, _ in check_gpu.all_checks()]
+    for call in calls:
+        assert " --kernel-name kernel_substring=sinkhorn_ --error-exitcode 9 " in call
+        # A child of the watched process would not be watched.
+        assert call.endswith(f"check-gpu --in-process --only {check_gpu.WATCHED}")
 
 
-def test_a_finding_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sanitizer(tmp_path, 9)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    _, check = check_gpu.sanitizer_checks()[0]
-    with pytest.raises(RuntimeError, match="exit code 9"):
-        check()
+def test_the_names_of_all_our_kernels_are_those_that_are_watched() -> None:
+    sources = Path(kernels.__path__[0]).glob("*.cu")
+    found = [
+        name
+        for source in sources
+        for name in re.findall(r"__global__[^;{]*?(\w+)\(const void", source.read_text())
+    ]
+    assert len(found) >= 3
+    assert all(name.startswith(check_gpu.OURS) for name in found)
+
+
+def test_a_finding_fails(sanitizer: Callable[[str], None]) -> None:
+    sanitizer("echo 'Invalid __shared__ read'; exit 9")
+    control, *reports = check_gpu._sanitizer_reports()
+    assert control.reason is None
+    assert [report.reason for report in reports] == [
+        "RuntimeError: exit code 9\nInvalid __shared__ read\n"
+    ] * 3
+
+
+def test_a_sanitizer_that_watches_nothing_fails(sanitizer: Callable[[str], None]) -> None:
+    """Otherwise a filter that fits no kernel would look like clean kernels."""
+    sanitizer("exit 0")
+    control = next(iter(check_gpu._sanitizer_reports()))
+    assert control.reason is not None
+    assert "our kernels are not watched" in control.reason
+
+
+def test_a_tool_that_does_not_end_fails_and_is_killed(
+    tmp_path: Path, sanitizer: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_gpu, "SANITIZER_SECONDS", 3.0)
+    sanitizer('[ "$2" = racecheck ] && /bin/sleep 3600; exit 0')
+    _, memory, races, barriers = check_gpu._sanitizer_reports()
+    assert memory.reason is barriers.reason is None
+    assert races.job == f"racecheck of {check_gpu.WATCHED}"
+    assert races.reason == "no result within 3 s"
+    for process in (tmp_path / "processes").read_text().split():
+        stat = Path(f"/proc/{process}/stat")
+        assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_a_missing_program_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(check_gpu.shutil, "which", lambda name, path: None)
-    assert check_gpu.sanitizer_checks() == []
+    assert list(check_gpu._sanitizer_reports()) == []
     assert "compute-sanitizer is not installed" in capsys.readouterr().out
 
 

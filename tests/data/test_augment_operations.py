@@ -14,6 +14,11 @@ from torchvision.transforms import functional as reference
 
 from crkd.data.augment import ViewRecipe, colour, draw, geometry
 from crkd.data.augment.draws import ViewParameters
+from crkd.data.augment.hue import hue_turn, shift_hue
+from crkd.data.augment.windows import window_weights
+
+CPU = torch.device("cpu")
+CONSTANTS = colour.coefficients(CPU)
 
 
 def natural(count: int, side: int, seed: int = 0) -> Tensor:
@@ -43,39 +48,74 @@ def parameters_for(count: int, side: int, **recipe: object) -> tuple[ViewParamet
     return draw(made, seed=5, epoch=2, image_id=ids, view=1, stored_size=side), made
 
 
+def cropped(images: Tensor, drawn: ViewParameters, size: int) -> Tensor:
+    start, length = torch.stack(drawn[:2]), torch.stack(drawn[2:4])
+    mirrored = torch.stack((torch.zeros_like(drawn.flip), drawn.flip))
+    weights = window_weights(start, length, mirrored, size, images.shape[-1])
+    return geometry.crop_resize_flip(images, weights, size)
+
+
+def color_jitter(images: Tensor, drawn: ViewParameters, with_hue: bool = True) -> Tensor:
+    inputs = colour.jitter_inputs(drawn, with_hue).view(-1, len(images), 1, 1, 1)
+    half_level = colour.rounding(images.shape[-1] ** 2, CPU)
+    return colour.colour_jitter(images.float(), inputs, half_level, CONSTANTS)
+
+
 def largest_difference_and_share(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
     difference = (ours - theirs).abs()
     return difference.max().item(), (difference > 0).float().mean().item()
 
 
-def test_every_colour_has_pillows_luma():
-    cube = all_triples()
-    grey = np.asarray(Image.fromarray(cube).convert("L"))
-    ours = colour.luma(torch.from_numpy(cube).permute(2, 0, 1).unsqueeze(0).float())[0]
-    assert np.array_equal(ours.numpy(), grey)
+def test_every_color_has_pillows_luma():
+    for part in range(0, 256, 16):
+        cube = colors(part, part + 16)
+        grey = np.asarray(Image.fromarray(cube).convert("L"))
+        ours = colour.luma(channels_first(cube), CONSTANTS)[0, 0]
+        assert np.array_equal(ours.numpy(), grey)
 
 
-@pytest.mark.parametrize("turn", [0.1, -0.07, 0.5])
-def test_every_colour_shifts_its_hue_as_in_pillow(turn: float):
-    cube = all_triples()
-    theirs = np.asarray(reference.adjust_hue(Image.fromarray(cube), turn))
-    ours = torch.from_numpy(cube).permute(2, 0, 1).unsqueeze(0).float()
-    shifted = colour.shift_hue(ours, torch.tensor([turn]))[0].permute(1, 2, 0)
-    assert np.array_equal(shifted.numpy(), theirs)
+def test_every_color_shifts_its_hue_as_in_pillow():
+    turns = (0.1, -0.07, 0.5, -0.5, 0.0, 0.004, 0.33, -0.1)
+    for part in range(0, 256, 8):
+        cube, turn = colors(part, part + 8), turns[part // 8 % len(turns)]
+        theirs = np.asarray(reference.adjust_hue(Image.fromarray(cube), turn))
+        level = hue_turn(torch.tensor([turn])).view(1, 1, 1, 1)
+        shifted = shift_hue(channels_first(cube), level, CONSTANTS.hue)
+        assert np.array_equal(shifted[0].permute(1, 2, 0).numpy(), theirs)
 
 
-def all_triples() -> np.ndarray:
-    """A 2048 x 2048 picture of one colour in four, every value of every channel among them."""
-    code = np.arange(0, 2**24, 4, dtype=np.int64) + np.random.default_rng(0).integers(0, 4, 2**22)
-    triple = np.stack((code >> 16, (code >> 8) & 255, code & 255), axis=-1)
-    return triple.reshape(2048, 2048, 3).astype(np.uint8)
+def colors(start: int, stop: int) -> np.ndarray:
+    """Every color whose red is in ``[start, stop)``, 256 columns: all 2**24 in all."""
+    cube = np.stack(np.meshgrid(np.arange(start, stop), *2 * [np.arange(256)], indexing="ij"), -1)
+    return cube.reshape(-1, 256, 3).astype(np.uint8)
+
+
+def channels_first(picture: np.ndarray) -> Tensor:
+    return torch.from_numpy(picture).permute(2, 0, 1).unsqueeze(0).float()
+
+
+@pytest.mark.parametrize("side", [18, 32, 63, 64, 65])
+def test_mean_levels_round_right_on_either_side_of_every_half(side: int):
+    """Sums at and next to every half, by pixels of level k and of level k + 1."""
+    pixels = side**2
+    uneven = pixels // 2 + torch.tensor([-1, 0, 1])
+    images = torch.zeros(255 * 3, 3, pixels)
+    for row in range(len(images)):
+        images[row] = row // 3
+        images[row, :, : uneven[row % 3]] += 1
+    exact = (2 * images[:, 0].long().sum(1) + pixels) // (2 * pixels)
+    gray = torch.full((len(images),), 0.0)
+    drawn, _ = parameters_for(len(images), side, jitter=1.0, contrast=0.5)
+    drawn = drawn._replace(contrast=gray)
+    ours = color_jitter(images.view(-1, 3, side, side), drawn, with_hue=False)
+    assert torch.equal(ours.flatten(1), exact.float().unsqueeze(1).expand(-1, 3 * pixels))
 
 
 @pytest.mark.parametrize("side", [18, 32])
 def test_pad_and_crop_is_exact(side: int):
     images = natural(48, 32)
     drawn, _ = parameters_for(48, 32, size=side, crop="pad", padding=4)
-    ours = geometry.crop_resize_flip(images.float(), drawn, side)
+    ours = cropped(images, drawn, side)
     for row, image in enumerate(images):
         padded = reference.pad(pil(image), [4])
         cut = reference.crop(padded, int(drawn.top[row]) + 4, int(drawn.left[row]) + 4, side, side)
@@ -91,7 +131,7 @@ def test_pad_and_crop_is_exact(side: int):
 def test_random_resized_crop_is_pillows(stored: int, size: int, scale: tuple[float, float]):
     images = natural(64, stored)
     drawn, _ = parameters_for(64, stored, size=size, crop="resized", scale=scale)
-    ours = geometry.crop_resize_flip(images.float(), drawn, size)
+    ours = cropped(images, drawn, size)
     columns_first, own_order = [], []
     for row, image in enumerate(images):
         top, left, height, width = (int(field[row]) for field in drawn[:4])
@@ -114,7 +154,7 @@ def test_random_resized_crop_is_pillows(stored: int, size: int, scale: tuple[flo
 def test_centre_crop_is_torchvisions(stored: int, size: int):
     images = natural(4, stored)
     drawn, _ = parameters_for(4, stored, size=size, flip=0.0)
-    ours = geometry.crop_resize_flip(images.float(), drawn, size)
+    ours = cropped(images, drawn, size)
     theirs = torch.stack([levels(reference.center_crop(pil(i), [size, size])) for i in images])
     assert torch.equal(ours, theirs)
 
@@ -122,7 +162,7 @@ def test_centre_crop_is_torchvisions(stored: int, size: int):
 def test_smaller_stored_images_are_enlarged():
     images = natural(4, 8)
     drawn, _ = parameters_for(4, 8, size=32, flip=0.0)
-    ours = geometry.crop_resize_flip(images.float(), drawn, 32)
+    ours = cropped(images, drawn, 32)
     theirs = torch.stack(
         [levels(pil(i).resize((32, 32), Image.Resampling.BILINEAR)) for i in images]
     )
@@ -134,7 +174,7 @@ def test_affine_is_torchvisions():
     drawn, _ = parameters_for(
         40, 32, rotation=40.0, shift=0.2, zoom=(0.7, 1.4), shear=20.0, flip=0.0
     )
-    ours = geometry.affine(images.float(), drawn)
+    ours = geometry.affine(images.float(), geometry.affine_maps(drawn, 32))
     theirs = torch.stack(
         [
             reference.affine(
@@ -156,7 +196,9 @@ def test_affine_is_torchvisions():
 def test_blur_is_torchvisions():
     images = natural(32, 32)
     drawn, recipe = parameters_for(32, 32, blur=1.0, blur_sigma=(0.1, 2.0))
-    ours = geometry.gaussian_blur(images.float(), drawn.sigma, recipe.blur_radius)
+    kernels = geometry.blur_kernels(drawn.sigma, recipe.blur_radius)
+    taps = geometry.blur_taps(recipe.blur_radius, 32, CPU)
+    ours = geometry.gaussian_blur(images.float(), kernels, taps)
     side = 2 * recipe.blur_radius + 1
     theirs = torch.stack(
         [
@@ -188,9 +230,9 @@ def test_single_colour_operations_are_pillows(operation: int, name: str, side: i
         }
     )
     if name == "hue":
-        ours = colour.shift_hue(images.float(), drawn.hue)
+        ours = shift_hue(images.float(), colour.per_image(hue_turn(drawn.hue)), CONSTANTS.hue)
     else:
-        ours = colour.colour_jitter(images.float(), only, with_hue=False)
+        ours = color_jitter(images, only, with_hue=False)
     apply = getattr(reference, f"adjust_{name}")
     factors = getattr(drawn, name)
     theirs = [levels(apply(pil(i), f.item())) for i, f in zip(images, factors, strict=True)]
@@ -205,7 +247,7 @@ def test_jitter_in_all_24_orders_is_pillows():
         48, 20, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
     )
     drawn = drawn._replace(order=orders)
-    ours = colour.colour_jitter(images.float(), drawn)
+    ours = color_jitter(images, drawn)
     theirs = torch.stack([levels(jittered(pil(i), drawn, r)) for r, i in enumerate(images)])
     assert torch.equal(ours, theirs)
 
@@ -222,13 +264,13 @@ def jittered(image: Image.Image, drawn: ViewParameters, row: int) -> Image.Image
 def test_grayscale_is_pillows():
     images = natural(8, 32)
     theirs = [levels(reference.to_grayscale(pil(i), num_output_channels=3)) for i in images]
-    assert torch.equal(colour.grayscale(images.float()), torch.stack(theirs))
+    assert torch.equal(colour.grayscale(images.float(), CONSTANTS), torch.stack(theirs))
 
 
 def test_solarize_is_pillows():
     images = natural(32, 16)
     threshold = torch.linspace(0, 256, 32)
-    ours = colour.solarize(images.float(), threshold)
+    ours = colour.solarize(images.float(), colour.per_image(threshold))
     for row, image in enumerate(images):
         assert torch.equal(ours[row], levels(ImageOps.solarize(pil(image), threshold[row].item())))
 
@@ -239,4 +281,9 @@ def test_equalize_is_pillows(side: int):
     images[2, 0] = 7
     images[3] = images[3] // 128 * 200
     theirs = torch.stack([levels(ImageOps.equalize(pil(image))) for image in images])
-    assert torch.equal(colour.equalize(images.float()), theirs)
+    every = torch.full((32, 1, 1, 1), float(side**2))
+    ours, kept = colour.equalize(
+        (images.float(), images.float()), (every, torch.zeros_like(every)), CONSTANTS
+    )
+    assert torch.equal(ours, theirs)
+    assert torch.equal(kept, images.float())

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from crkd.core.errors import InputError
 from crkd.data.augment.recipes import evaluation_view, plain_view
-from crkd.data.feed import Feed, Stream, Views, shares
+from crkd.data.feed import Feed, Stream, shares
 from crkd.data.image_store import ImageStore
+from crkd.data.image_views import Views
 
 
 class Numbered(ImageStore):

@@ -8,8 +8,9 @@ import torch
 
 from crkd.core.types import Batch
 from crkd.data.augment.recipes import large_view, small_view
-from crkd.data.feed import Feed, Views
+from crkd.data.feed import Feed
 from crkd.data.image_store import ImageStore
+from crkd.data.image_views import Views
 
 KNOWN, NOVEL, SIZE = 13, 20, 16
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from crkd.config.load import load_config
 from crkd.config.schema import Config
-from crkd.data.feed import Feed, Views
+from crkd.data.feed import Feed
+from crkd.data.image_views import Views
 from crkd.engine.discover import student_of
 from crkd.engine.distill_task import DistillTask
 from crkd.engine.loop import Loop
@@ -99,7 +100,8 @@ def loop_of(name: str, folder: Path, data: RunData) -> Loop:
     loop = _loop_of(name, folder, data)
     loop.task.modules.network.double()
     loop.task.modules.terms.double()
-    loop.feed.views = DoubleViews(**vars(loop.feed.views))
+    given = {f.name: getattr(loop.feed.views, f.name) for f in dataclasses.fields(Views) if f.init}
+    loop.feed.views = DoubleViews(**given)
     if hasattr(loop.task, "teacher_network"):
         loop.task.teacher_network.double()
     config = loop.config

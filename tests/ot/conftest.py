@@ -57,14 +57,25 @@ def row_error() -> Callable[[Tensor, Tensor], float]:
     return measure
 
 
-@pytest.fixture(scope="session")
-def kernels_on_cpu() -> ModuleType:
-    path = Path(__file__).with_name("kernels_on_cpu.py")
-    spec = importlib.util.spec_from_file_location("kernels_on_cpu", path)
+def _module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def benchmark() -> ModuleType:
+    """The benchmark of Sinkhorn, which can pose as a machine with a GPU."""
+    path = Path(__file__).parents[2] / "benchmarks" / "sinkhorn.py"
+    return _module("benchmark_of_sinkhorn", path)
+
+
+@pytest.fixture(scope="session")
+def kernels_on_cpu() -> ModuleType:
+    module = _module("kernels_on_cpu", Path(__file__).with_name("kernels_on_cpu.py"))
     if module.COMPILER is None:
         pytest.skip("g++ is not installed: the kernels cannot be run on the processor")
     return module

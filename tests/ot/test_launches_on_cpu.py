@@ -7,29 +7,17 @@ strides, workspaces, counters. Scores in host memory pose as scores on a GPU.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
+import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor
 
 from crkd.ot import sinkhorn
-from crkd.ot.cuda import launches, plans, solver
-
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "sinkhorn.py"
-
-
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_of_sinkhorn", BENCHMARK)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from crkd.ot.cuda import compiler, launches, plans, solver
 
 
 @pytest.fixture
@@ -153,30 +141,74 @@ def test_marginals_of_any_strides(
     assert row_error(result, float64_loop(scores, 0.1, 3, b[0], a)) <= 2e-5
 
 
+@pytest.mark.parametrize(("architecture", "overlaps"), [(80, False), (90, True)])
 def test_only_kernels_that_wait_themselves_may_overlap(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+    architecture: int, overlaps: bool, benchmark: ModuleType
 ) -> None:
-    with benchmark.machine_without_gpu(lambda *arguments: None):
-        for architecture, overlaps in ((80, False), (90, True)):
-            monkeypatch.setattr(
-                launches,
-                "device",
-                lambda index, number=architecture: plans.Device(number, 101376, 1, 84),
-            )
-            kind = launches.Kind(0, 64, 20, torch.float32, torch.float32, False, False, False)
-            config = solver.prepare(kind).kernel._config(1)
-            assert config.get("programmatic_stream_serialization", False) == overlaps
+    device = plans.Device(architecture, 101376, 1, 84)
+    kind = launches.Kind(0, 64, 20, torch.float32, torch.float32, False, False, False)
+    with (
+        benchmark.machine_without_gpu(lambda *arguments: None),
+        mock.patch.object(launches, "device", return_value=device),
+    ):
+        config = solver.prepare(kind).kernel._config(1)
+    assert config.get("programmatic_stream_serialization", False) == overlaps
 
 
 @pytest.mark.parametrize(("granted", "cluster"), [(8, 16), (0, 8)])
 def test_a_device_that_refuses_clusters_of_16_gets_8(
-    granted: int, cluster: int, benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+    granted: int, cluster: int, benchmark: ModuleType
 ) -> None:
-    with benchmark.machine_without_gpu(lambda *arguments: None):
-        monkeypatch.setattr(launches.Kernel, "clusters_at_once", lambda self: granted)
-        kind = launches.Kind(0, 512, 1000, torch.float32, torch.float32, False, False, False)
+    kind = launches.Kind(0, 512, 1000, torch.float32, torch.float32, False, False, False)
+    with (
+        benchmark.machine_without_gpu(lambda *arguments: None),
+        mock.patch.object(launches.Kernel, "clusters_at_once", return_value=granted),
+    ):
         run = solver.prepare(kind)
-        assert run.kernel._kernel.code[1]["CLUSTER"] == cluster
+    assert run.kernel._kernel.code[1]["CLUSTER"] == cluster
+
+
+@pytest.mark.parametrize("n", [20, 40])
+def test_every_thread_makes_the_device_current_once(
+    n: int, launched: list[str], benchmark: ModuleType
+) -> None:
+    """A thread that has not worked on a GPU has no context; the first launch would fail."""
+    events: list[tuple[int, str]] = []
+
+    def event(name: str) -> None:
+        events.append((threading.get_ident(), name))
+
+    def noted(name: str, call: Callable[..., object]) -> Callable[..., object]:
+        def run(*given: object) -> object:
+            event(name)
+            return call(*given)
+
+        return run
+
+    core = compiler.core()
+    core.Device = lambda index: SimpleNamespace(set_current=lambda: event("current"))
+    core.launch = noted("launch", core.launch)
+    core.Stream.from_handle = noted("stream", core.Stream.from_handle)
+    load = noted("load", compiler.load)
+
+    def solve_thrice() -> None:
+        for _ in range(3):
+            scores = torch.randn(2, n, 11).as_subclass(benchmark.Posing)
+            sinkhorn(scores, epsilon=0.1, num_iters=2)
+
+    for loads in (True, False):
+        events.clear()
+        worker = threading.Thread(target=solve_thrice)
+        with mock.patch.object(compiler, "load", load):
+            worker.start()
+            worker.join()
+        assert len({ident for ident, _ in events}) == 1
+        names = [name for _, name in events]
+        assert names[0] == "current"
+        assert names.count("launch") == 3 * (1 if n == 20 else 3)
+        assert ("load" in names) == loads
+        # One time more for each kernel that was loaded.
+        assert names.count("current") == 1 + names.count("load")
 
 
 def test_the_python_part_of_a_call_is_short(benchmark: ModuleType) -> None:

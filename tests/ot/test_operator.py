@@ -18,7 +18,7 @@ def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
     b = torch.full((5,), 0.2)
     for arguments in (
         (scores, 0.1, 3, None, None, None, dtype, torch.float32),
-        (scores.mT.contiguous().mT, 0.1, 3, b, None, 0.3, torch.float32, torch.bfloat16),
+        (scores.mT.contiguous().mT, 0.1, 3, b, None, 0.3, torch.float32, torch.bfloat16, True),
     ):
         torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
 

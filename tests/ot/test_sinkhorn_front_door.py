@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.ot import sinkhorn
+from crkd.ot import problem, sinkhorn
 from crkd.ot.problem import BACKENDS
 
 
@@ -96,8 +96,7 @@ def test_a_fallback_is_logged_once_with_all_reasons(
         def reshape(self, *shape: int) -> Tensor:
             return super().reshape(*shape).as_subclass(Posing)
 
-    door = importlib.import_module("crkd.ot.sinkhorn")
-    monkeypatch.setattr(door, "_logged", set())
+    monkeypatch.setattr(problem, "_logged", set())
     monkeypatch.setattr(torch.version, "cuda", None)
     cuda = importlib.import_module("crkd.ot.backends.cuda")
     monkeypatch.setattr(cuda, "_of_machine", cuda._lacks.__wrapped__)

@@ -124,13 +124,17 @@ def test_a_damaged_checkpoint_is_never_loaded(
     assert load() == 5
 
 
-def test_an_image_that_vanished_is_named_and_the_state_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "trained"), [("4.png", False), ("3.png", True)])
+def test_an_image_that_vanished_is_named_and_the_state_stays(
+    tmp_path: Path, name: str, trained: bool
+) -> None:
+    """One image is trained on; the other is of the validation part, which is read afterwards."""
     random = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "known" / name).mkdir(parents=True)
+    for kind in ("cat", "dog"):
+        (tmp_path / "known" / kind).mkdir(parents=True)
         for number in range(12):
             pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "known" / name / f"{number}.png")
+            Image.fromarray(pixels).save(tmp_path / "known" / kind / f"{number}.png")
     config = load_config(
         "digits",
         ["pretrain.epochs=2", "pretrain.batch_size=4", "data.storage=streamed"],
@@ -147,13 +151,14 @@ def test_an_image_that_vanished_is_named_and_the_state_stays(tmp_path: Path) -> 
 
     def vanish(run: RunFolder, info: object) -> None:
         # After the images were listed and looked at.
-        (tmp_path / "known" / "dog" / "3.png").unlink(missing_ok=True)
+        (tmp_path / "known" / "dog" / name).unlink(missing_ok=True)
         honest(run, info)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "write_info", vanish)
-        with pytest.raises(InputError, match=r"dog.3\.png"):
+        with pytest.raises(InputError, match=rf"dog.{name}"):
             pretrain(config, out, resume=True)
-    assert states(out) == [file]
+    assert file in states(out)
+    assert len(states(out)) == 1 + trained
     assert file.read_bytes() == state
     assert RunFolder(out).read_info().status == "failed"

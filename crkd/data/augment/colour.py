@@ -1,19 +1,60 @@
-"""Colour operations on batches, level for level as Pillow computes them on 8-bit images.
+"""Color operations on batches, level for level as Pillow computes them on 8-bit images.
 
 Pillow truncates or rounds to whole levels after every operation, so these do as well: images
 are float32 holding whole levels 0 to 255, ``(B, 3, h, w)``. All integer intermediates stay below
-2**24, where float32 is exact.
+2**24, where float32 is exact. On a GPU an operation costs a launch whatever its size, so that
+each of these takes few: coefficients are tensors that are made once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from crkd.data.augment.draws import ViewParameters
+from crkd.data.augment.hue import HueTables, hue_tables, hue_turn, shift_hue
 
 # ITU-R 601-2 luma in 16-bit fixed point, as Pillow's conversion to "L".
-_RED, _GREEN, _BLUE = 19595.0, 38470.0, 7471.0
+_LUMA = (19595.0, 38470.0, 7471.0)
+# Up to so many pixels a rounded float32 mean of whole levels is on the right side of every half.
+_EXACT_PIXELS = 2**12
+
+_STEPS = 6
+"""Blends in which every order fits: three before the hue shift, three after it."""
+
+
+class Coefficients(NamedTuple):
+    """Constants of the color operations on one device.
+
+    Attributes:
+        luma: ``(3, 1, 1)`` float32, weights of the channels.
+        half: ``(3, 1, 1)`` float32, a half in the first channel: rounds the luma.
+        one: ``(1,)`` int32.
+        levels: ``(256,)`` float32, each level itself.
+        hue: tables of the hue shift.
+    """
+
+    luma: Tensor
+    half: Tensor
+    one: Tensor
+    levels: Tensor
+    hue: HueTables
+
+
+def coefficients(device: torch.device) -> Coefficients:
+    """Return the constants, made on the device."""
+    luma = torch.cat([torch.full((1,), part * 2.0**-16, device=device) for part in _LUMA])
+    half = torch.where(torch.arange(3, device=device) == 0, 0.5, 0.0)
+    return Coefficients(
+        luma.view(3, 1, 1),
+        half.view(3, 1, 1),
+        torch.ones(1, dtype=torch.int32, device=device),
+        torch.arange(256, dtype=torch.float32, device=device),
+        hue_tables(device),
+    )
 
 
 def per_image(values: Tensor) -> Tensor:
@@ -21,161 +62,158 @@ def per_image(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def luma(images: Tensor) -> Tensor:
-    """Return the grey level of each pixel, ``(B, h, w)`` (Pillow ``convert("L")``)."""
-    red, green, blue = images.unbind(1)
-    total = red * _RED + green * _GREEN + blue * _BLUE + 32768.0
-    return torch.floor(total * 2.0**-16)
+def luma(images: Tensor, constants: Coefficients) -> Tensor:
+    """Return the gray level of each pixel, ``(B, 1, h, w)`` (Pillow ``convert("L")``)."""
+    weighted = torch.addcmul(constants.half, images, constants.luma)
+    return weighted.sum(1, keepdim=True).floor_()
 
 
-def mean_level(grey: Tensor) -> Tensor:
-    """Return the rounded mean of ``(B, h, w)`` levels, ``(B, 1, 1, 1)`` (Pillow's contrast)."""
-    count = grey.shape[1] * grey.shape[2]
-    # Whole numbers: exact in float64 in whatever order the device adds them.
-    total = grey.sum(dim=(1, 2), dtype=torch.float64)
-    return per_image(torch.floor((total + 0.5 * count) / count).to(grey.dtype))
-
-
-def blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """Move from ``degenerate`` to ``images`` and beyond (Pillow ``Image.blend``, truncating).
-
-    Args:
-        degenerate: what a factor of 0 gives, broadcastable to ``images``.
-        images: ``(B, 3, h, w)`` levels, what a factor of 1 gives.
-        factor: ``(B, 1, 1, 1)``.
-
-    Returns:
-        levels of the shape of ``images``.
-    """
-    return torch.floor((degenerate + factor * (images - degenerate)).clamp(0.0, 255.0))
-
-
-def shift_hue(images: Tensor, hue: Tensor) -> Tensor:
-    """Turn the colour circle through Pillow's 8-bit HSV (torchvision ``adjust_hue``).
-
-    Args:
-        images: ``(B, 3, h, w)`` levels.
-        hue: ``(B,)`` float32 turns in [-0.5, 0.5], truncated to 1/255 as torchvision does.
-
-    Returns:
-        levels of the same shape.
-    """
-    red, green, blue = images.unbind(1)
-    value = torch.maximum(torch.maximum(red, green), blue)
-    lowest = torch.minimum(torch.minimum(red, green), blue)
-    chroma = value - lowest
-    # A whole quotient must not fall below itself on a device with inexact division.
-    saturation = torch.floor((255.0 * chroma + 0.5) / value.clamp(min=1.0))
-    angle = _hue_level(red, green, blue, lowest, chroma)
-    angle = angle + hue_turn(hue).to(images.dtype).view(-1, 1, 1)
-    angle = angle - 256.0 * torch.floor(angle * 2.0**-8)
-    return _from_hsv(angle, saturation, value)
-
-
-def hue_turn(hue: Tensor) -> Tensor:
-    """Return the whole levels of 1/255 by which torchvision turns Pillow's hue, float64."""
-    return torch.trunc(hue.to(torch.float64) * 255.0)
-
-
-def _hue_level(red: Tensor, green: Tensor, blue: Tensor, lowest: Tensor, chroma: Tensor) -> Tensor:
-    """Return Pillow's 8-bit hue; arbitrary where the chroma is zero, since it is not used there.
-
-    The smallest channel fixes the third of the circle, the other two the place within it. With
-    one division a pixel this rounds as Pillow's mixed float and double arithmetic does, for
-    every one of the 2**24 colours.
-    """
-    no_blue, no_red = blue == lowest, red == lowest
-    place = torch.where(no_blue, green - red, torch.where(no_red, blue - green, red - blue))
-    # Between blue and red the circle closes: Pillow counts the red side from below zero.
-    closing = torch.where(red >= blue, -1.0, 5.0)
-    third = torch.where(no_blue, 1.0, torch.where(no_red, 3.0, closing))
-    # Divided by a tensor: CUDA multiplies by the reciprocal of a number, which rounds otherwise.
-    turns = (third + place / chroma.clamp(min=1.0)) / red.new_full((), 6.0)
-    return torch.floor((turns - torch.floor(turns)) * 255.0)
-
-
-def _from_hsv(angle: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Return the RGB levels of Pillow's 8-bit HSV, ``(B, 3, h, w)``.
-
-    Each channel is ``value - value * saturation * missing``, where ``missing`` is a trapezium
-    over the circle with corners at multiples of 85 levels / 2: in units of 1/85 a whole number,
-    so the product is exact in float32 and never falls on a half.
-    """
-    doubled = 2.0 * angle
-    depth = value * saturation
-    missing = (
-        (170.0 - (doubled - 255.0).abs()).clamp(0.0, 85.0),
-        ((doubled - 170.0).abs() - 85.0).clamp(0.0, 85.0),
-        ((doubled - 340.0).abs() - 85.0).clamp(0.0, 85.0),
-    )
-    return torch.stack(
-        [value - torch.floor(depth * part * (1.0 / 21675.0) + 0.5) for part in missing], dim=1
-    )
-
-
-def colour_jitter(images: Tensor, parameters: ViewParameters, with_hue: bool = True) -> Tensor:
-    """Apply brightness, contrast, saturation and hue in each image's own order.
+def jitter_inputs(parameters: ViewParameters, with_hue: bool) -> Tensor:
+    """Return what :func:`colour_jitter` reads of each view, ``(18 or 20, B)`` float32.
 
     Every image is hue-shifted once: the blends before it and the blends after it are two passes,
     in which a blend that is not an image's turn has the factor 1 and changes nothing.
 
     Args:
-        images: ``(B, 3, h, w)`` levels.
-        parameters: of these images; whether they are drawn for jitter at all is not asked.
+        parameters: of the views.
         with_hue: whether the recipe has a hue shift; even one by zero passes through 8-bit HSV.
 
     Returns:
-        levels of the same shape.
+        factor, contrast mark and saturation mark of each blend; then the hue's turn in levels and
+        the mark of the images that have one.
     """
-    order = parameters.order
-    place = (order == 3).to(torch.int64).argmax(dim=1)
-    for step in range(3):
-        images = _jitter_blend(images, parameters, order[:, step], place > step)
+    order, jitter = parameters.order, parameters.jitter.unsqueeze(1)
+    place = (order == 3).to(torch.int64).argmax(dim=1, keepdim=True)
+    number = torch.arange(4, device=order.device)
+    active = torch.cat((place > number[:3], place < number[1:]), dim=1) & jitter
+    operation = torch.cat((order[:, :3], order[:, 1:]), dim=1)
+    strengths = (parameters.brightness, parameters.contrast, parameters.saturation)
+    factors = torch.stack((*strengths, torch.ones_like(parameters.hue)), dim=1)
+    factor = torch.where(active, factors.gather(1, operation), 1.0)
+    marks = [(operation == kind) & active for kind in (1, 2)]
+    steps = torch.stack([part.to(torch.float32) for part in (factor, *marks)], dim=2)
+    packed = [steps.flatten(1).t()]
     if with_hue:
-        images = shift_hue(images, parameters.hue)
-    for step in range(1, 4):
-        images = _jitter_blend(images, parameters, order[:, step], place < step)
+        packed += [hue_turn(parameters.hue).unsqueeze(0), jitter.to(torch.float32).t()]
+    return torch.cat(packed)
+
+
+def rounding(pixels: int, device: torch.device) -> Tensor:
+    """Return what :func:`colour_jitter` adds to mean levels of images before it rounds them down.
+
+    Half a level, and half the distance to the next mean, so that inexact products round right.
+
+    Args:
+        pixels: of each image.
+        device: of the result.
+
+    Returns:
+        0-d, of the dtype in which levels are summed.
+    """
+    dtype = torch.float32 if pixels <= _EXACT_PIXELS else torch.float64
+    return torch.full((), 0.5 + 0.25 / pixels, dtype=dtype, device=device)
+
+
+def colour_jitter(
+    images: Tensor, inputs: Tensor, half_level: Tensor, constants: Coefficients
+) -> Tensor:
+    """Apply brightness, contrast, saturation and hue in each image's own order.
+
+    Args:
+        images: ``(B, 3, h, w)`` levels.
+        inputs: ``(18 or 20, B, 1, 1, 1)`` from :func:`jitter_inputs`.
+        half_level: from :func:`rounding`.
+        constants: on the device of ``images``.
+
+    Returns:
+        levels of the same shape; those of images without jitter as they were.
+    """
+    parts = inputs.unbind()
+    for step in range(_STEPS):
+        if step == _STEPS // 2 and len(parts) > 3 * _STEPS:
+            turn, mark = parts[3 * _STEPS :]
+            shifted = shift_hue(images, turn, constants.hue)
+            images = torch.where(mark > 0, shifted, images)
+        images = _blend(images, parts[3 * step : 3 * step + 3], half_level, constants)
     return images
 
 
-def _jitter_blend(
-    images: Tensor, parameters: ViewParameters, operation: Tensor, active: Tensor
+def _blend(
+    images: Tensor, step: Sequence[Tensor], half_level: Tensor, constants: Coefficients
 ) -> Tensor:
-    factors = torch.stack((parameters.brightness, parameters.contrast, parameters.saturation), 1)
-    factor = factors.gather(1, operation.clamp(max=2).unsqueeze(1)).squeeze(1)
-    factor = torch.where(active, factor, 1.0)
-    grey = luma(images)
-    degenerate = torch.where(
-        per_image(operation == 1),
-        mean_level(grey),
-        torch.where(per_image(operation == 2), grey.unsqueeze(1), 0.0),
-    )
-    return blend(degenerate, images, per_image(factor))
+    """Blend each image with black, its rounded mean level or its gray image, truncating.
+
+    Pillow's ``Image.blend`` as its contrast and its saturation use it. All products with the
+    marks 0 and 1 are exact; the product with the factor is rounded before the sum.
+    """
+    factor, contrast, saturation = step
+    gray = luma(images, constants)
+    total = gray.sum((2, 3), keepdim=True, dtype=half_level.dtype)
+    share = 1.0 / (gray.shape[2] * gray.shape[3])
+    mean = torch.addcmul(half_level, total, contrast, value=share).floor_().to(images.dtype)
+    degenerate = torch.addcmul(mean, gray, saturation)
+    blended = (images - degenerate).mul_(factor).add_(degenerate)
+    return blended.clamp_(0.0, 255.0).floor_()
 
 
-def grayscale(images: Tensor) -> Tensor:
+def grayscale(images: Tensor, constants: Coefficients) -> Tensor:
     """Replace each channel by the luma (torchvision ``to_grayscale``, three channels)."""
-    return luma(images).unsqueeze(1).expand_as(images)
+    return luma(images, constants).expand_as(images)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
-    """Invert the levels at or above each image's threshold, ``(B,)`` (Pillow ``solarize``)."""
-    return torch.where(images < per_image(threshold), images, 255.0 - images)
+    """Invert the levels at or above each image's threshold (Pillow ``solarize``).
+
+    Args:
+        images: ``(B, 3, h, w)`` levels.
+        threshold: ``(B, 1, 1, 1)``; 256 inverts none.
+    """
+    return torch.where(images < threshold, images, 255.0 - images)
 
 
-def equalize(images: Tensor) -> Tensor:
-    """Flatten the histogram of each channel of each image (Pillow ``ImageOps.equalize``)."""
-    planes = images.flatten(2).flatten(0, 1).to(torch.int64)
-    count, pixels = planes.shape
-    histogram = torch.zeros(count, 256, dtype=torch.int32, device=images.device)
-    histogram.scatter_add_(1, planes, torch.ones_like(planes, dtype=torch.int32))
-    upto = torch.cumsum(histogram, dim=1, dtype=torch.int32)
-    # All pixels but those of the brightest level present, shared out over 255 steps.
-    below_top = torch.where(upto < pixels, upto, 0).amax(dim=1, keepdim=True)
-    step = torch.div(below_top, 255, rounding_mode="floor")
-    divisor = step.clamp(min=1)
-    before = upto - histogram + torch.div(step, 2, rounding_mode="floor")
-    table = torch.div(before, divisor, rounding_mode="floor").clamp(max=255)
-    identity = torch.arange(256, device=images.device, dtype=torch.int32)
-    table = torch.where(step > 0, table, identity)
-    return table.gather(1, planes).to(images.dtype).view(images.shape)
+def equalize(
+    batches: Sequence[Tensor], pixels: Sequence[Tensor], constants: Coefficients
+) -> list[Tensor]:
+    """Flatten the histogram of each channel of each image (Pillow ``ImageOps.equalize``).
+
+    Several batches of images of different sizes share the work on their histograms.
+
+    Args:
+        batches: ``(B, 3, h, w)`` levels each.
+        pixels: ``(B, 1, 1, 1)`` each, h * w where an image is equalized and 0 where it stays.
+        constants: on the device of the batches.
+
+    Returns:
+        levels of the same shapes.
+    """
+    counts = [len(batch) for batch in batches]
+    planes = [
+        batch.to(torch.int64, memory_format=torch.contiguous_format).view(
+            len(batch), 3, 1, batch.shape[2] * batch.shape[3]
+        )
+        for batch in batches
+    ]
+    device = batches[0].device
+    histograms = torch.zeros(sum(counts), 3, 1, 256, dtype=torch.int32, device=device)
+    for part, plane in zip(torch.split(histograms, counts), planes, strict=True):
+        part.scatter_add_(3, plane, constants.one.expand(plane.shape))
+    tables = _equalizing_tables(histograms, torch.cat(list(pixels)), constants.levels)
+    return [
+        table.gather(3, plane).view(batch.shape)
+        for table, plane, batch in zip(torch.split(tables, counts), planes, batches, strict=True)
+    ]
+
+
+def _equalizing_tables(histograms: Tensor, pixels: Tensor, levels: Tensor) -> Tensor:
+    """Return the new level of each level, float32, from int32 histograms over the last dimension.
+
+    All pixels but those of the brightest level present are shared out over 255 steps; where that
+    leaves no pixel for a step, and where no pixel counts, levels stay.
+    """
+    upto = histograms.cumsum(3, dtype=torch.int32)
+    before = upto - histograms
+    below_top = upto.mul_(upto < pixels).amax(dim=3, keepdim=True)
+    step = torch.div(below_top.clamp(min=255), 255, rounding_mode="floor")
+    before.add_(torch.div(step, 2, rounding_mode="floor"))
+    table = torch.div(before, step, rounding_mode="floor").clamp_(max=255)
+    return torch.where(below_top >= 255, table, levels)

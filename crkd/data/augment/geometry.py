@@ -16,101 +16,50 @@ from torch.nn import functional
 from crkd.data.augment.draws import ViewParameters
 
 
-def crop_resize_flip(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
-    """Cut each image's window, bring it to ``size`` and mirror it where drawn.
+def crop_resize_flip(images: Tensor, weights: Tensor, size: int) -> Tensor:
+    """Cut windows, bring them to ``size`` and mirror them where drawn.
 
     Pillow's crop and ``resize(BILINEAR)``, level for level: a triangle filter, widened when the
-    window shrinks, columns first, rounded to whole levels after each direction. What lies
-    outside the stored image is black.
+    window shrinks, columns first, rounded to whole levels after each direction. What is outside
+    of the stored image is black.
 
     Args:
-        images: ``(B, 3, S, S)`` float32 levels.
-        parameters: the windows and mirror images.
-        size: side of the output in pixels.
+        images: ``(B, 3, S, S)`` levels of any dtype.
+        weights: ``(2, V * B, parts * size, S)`` float32 from :mod:`windows`, of the rows and of
+            the columns of V views, one view of all images after the other.
+        size: side of the views in pixels.
 
     Returns:
-        ``(B, 3, size, size)`` float32 levels.
+        ``(V * B, 3, size, size)`` float32 levels.
     """
-    count, channels, stored, _ = images.shape
-    columns = window_matrix(parameters.left, parameters.width, size, stored, parameters.flip)
-    rows = window_matrix(parameters.top, parameters.height, size, stored)
-    wide = images.reshape(count, channels * stored, stored)
-    narrow = _whole_levels([torch.bmm(wide, part.transpose(1, 2)) for part in columns])
-    narrow = narrow.view(count, channels, stored, size)
-    return _whole_levels([torch.matmul(part.unsqueeze(1), narrow) for part in rows])
+    stored, channels = images.shape[-1], images.shape[1]
+    rows, columns = weights.unbind()
+    # With the channels between rows and columns both directions are products of whole matrices.
+    wide = images.transpose(1, 2).expand(len(rows) // max(1, len(images)), -1, -1, -1, -1)
+    wide = wide.to(torch.float32, memory_format=torch.contiguous_format)
+    wide = wide.view(len(rows), stored * channels, stored)
+    narrow = _whole_levels(torch.bmm(wide, columns.transpose(1, 2)), size, 2)
+    narrow = narrow.view(len(rows), stored, channels * size)
+    levels = _whole_levels(torch.bmm(rows, narrow), size, 1)
+    return levels.view(len(rows), size, channels, size).transpose(1, 2).contiguous()
 
 
-def window_matrix(
-    start: Tensor, length: Tensor, size: int, stored: int, mirrored: Tensor | None = None
-) -> tuple[Tensor, ...]:
-    """Return the weights that take one axis of the stored image to the view's axis.
-
-    Pillow keeps them as whole multiples of 2**-22. They come as the sum of two parts, whole
-    multiples of 2**-11 and of 2**-22 with eleven digits each: products with 8-bit levels are then
-    exact in float32 and even in TF32, so that every device sums them to the same number in any
-    order.
-
-    Args:
-        start: ``(B,)`` first pixel of the window.
-        length: ``(B,)`` pixels of the window.
-        size: pixels of the view.
-        stored: pixels of the stored image.
-        mirrored: ``(B,)`` bool, whether the view runs backwards.
-
-    Returns:
-        ``(upper,)`` or ``(upper, lower)``, each ``(B, size, stored)`` float32; the lower part is
-        left out where it is always zero. A row's weights sum to one up to Pillow's rounding, or
-        to zero outside the stored image.
-    """
-    position = torch.arange(size, device=start.device)
-    if mirrored is not None:
-        position = torch.where(mirrored.unsqueeze(1), size - 1 - position, position)
-    # Distances between pixel centres in units of 1 / (2 * size) are integers.
-    first, span = start.unsqueeze(1), length.unsqueeze(1)
-    centre = ((2 * position + 1) * span).to(torch.float32).unsqueeze(2)
-    relative = torch.arange(stored, device=start.device) - first
-    pixel = ((2 * relative + 1) * size).to(torch.float32)
-    # Beyond the window's edge a pixel is moved out of every filter's reach.
-    pixel = torch.where((relative >= 0) & (relative < span), pixel, -4.0 * (size + stored) ** 2)
-    reach = (2 * span.clamp(min=size)).to(torch.float32).unsqueeze(2)
-    height = (reach - (pixel.unsqueeze(1) - centre).abs()).clamp(min=0.0)
-    total = height.sum(dim=2, keepdim=True).clamp(min=1.0)
-    scaled = height * 2048.0
-    # To nearest, so that a device's last-digit error in a division cannot lose a whole unit.
-    upper = torch.floor(scaled / total + 0.5)
-    if one_part(size, stored):
-        return (upper * 2.0**-11,)
-    lower = torch.floor((scaled - upper * total) * 2048.0 / total + 0.5)
-    return upper * 2.0**-11, lower * 2.0**-22
-
-
-def one_part(size: int, stored: int) -> bool:
-    """Tell whether all weights are whole multiples of 2**-11: enlargement to a power of two."""
-    return size & (size - 1) == 0 and stored <= size <= 1024
-
-
-def _whole_levels(sums: list[Tensor]) -> Tensor:
+def _whole_levels(sums: Tensor, size: int, dim: int) -> Tensor:
     """Round weighted sums to levels, halves upwards, from the parts of the weights."""
-    total = sums[0]
-    if len(sums) > 1:
+    if sums.shape[dim] > size:
+        upper, lower = torch.split(sums, size, dim)
         # Below 2**-11 only the whole multiples can carry over into the rounding.
-        total = total + torch.floor(sums[1] * 2048.0) * 2.0**-11
-    return torch.floor(total + 0.5)
+        sums = torch.add(upper, lower.floor(), alpha=2.0**-11)
+    return sums.add_(0.5).floor_()
 
 
-def affine(images: Tensor, parameters: ViewParameters) -> Tensor:
-    """Rotate, shift, zoom and shear each image about its centre, black outside.
-
-    torchvision's ``functional.affine`` on tensors (bilinear, ``fill=None``), one map an image.
+def affine_maps(parameters: ViewParameters, side: int) -> Tensor:
+    """Return the map of each view, ``(B, 6)`` float32, as :func:`affine` reads it.
 
     Args:
-        images: ``(B, 3, s, s)`` float32 levels.
         parameters: angle, shifts, zoom and shear.
-
-    Returns:
-        float32 levels of the same shape.
+        side: of the views in pixels.
     """
-    side = images.shape[-1]
     turn, slope = torch.deg2rad(parameters.angle), torch.tan(torch.deg2rad(parameters.shear))
     sine, cosine = torch.sin(turn), torch.cos(turn)
     # The output is sampled through the inverse of translate @ rotate @ shear @ zoom.
@@ -121,34 +70,70 @@ def affine(images: Tensor, parameters: ViewParameters) -> Tensor:
     to_unit = 2.0 / side
     x0 = -(xx * parameters.shift_x + xy * parameters.shift_y) * to_unit
     y0 = -(yx * parameters.shift_x + yy * parameters.shift_y) * to_unit
-    theta = torch.stack((xx, xy, x0, yx, yy, y0), dim=1).view(-1, 2, 3)
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    return torch.stack((xx, xy, x0, yx, yy, y0), dim=1)
+
+
+def affine(images: Tensor, maps: Tensor) -> Tensor:
+    """Rotate, shift, zoom and shear each image about its center, black outside.
+
+    torchvision's ``functional.affine`` on tensors (bilinear, ``fill=None``), one map an image.
+
+    Args:
+        images: ``(B, 3, s, s)`` float32 levels.
+        maps: ``(B, 6)`` from :func:`affine_maps`.
+
+    Returns:
+        float32 levels of the same shape.
+    """
+    grid = functional.affine_grid(maps.view(-1, 2, 3), list(images.shape), align_corners=False)
     sampled = functional.grid_sample(
         images, grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
     return torch.round(sampled)
 
 
-def gaussian_blur(images: Tensor, sigma: Tensor, radius: int) -> Tensor:
+def blur_kernels(sigma: Tensor, radius: int) -> Tensor:
+    """Return the weights of Gaussian kernels, ``(B, 2 * radius + 1)`` float32.
+
+    Args:
+        sigma: ``(B,)`` standard deviations in pixels.
+        radius: reach of the kernels in pixels.
+    """
+    offset = torch.arange(-radius, radius + 1, device=sigma.device)
+    kernels = torch.exp(-0.5 * (offset / sigma.unsqueeze(1)).square())
+    return kernels / kernels.sum(dim=1, keepdim=True)
+
+
+def blur_taps(radius: int, side: int, device: torch.device) -> Tensor:
+    """Return which pixels each place of a kernel reads, ``(2 * radius + 1, side * side)`` float32.
+
+    Beyond the border the image is reflected.
+
+    Args:
+        radius: reach of the kernel, below ``side``.
+        side: of the image in pixels.
+        device: of the result.
+    """
+    offset = torch.arange(-radius, radius + 1, device=device)
+    pixel = torch.arange(side, device=device)
+    source = (pixel + offset.unsqueeze(1)).abs()
+    source = side - 1 - (side - 1 - source).abs()
+    return (source.unsqueeze(2) == pixel).to(torch.float32).view(2 * radius + 1, side * side)
+
+
+def gaussian_blur(images: Tensor, kernels: Tensor, taps: Tensor) -> Tensor:
     """Blur each image with its own Gaussian, reflecting at the border.
 
     torchvision's ``functional.gaussian_blur`` with ``kernel_size = 2 * radius + 1``.
 
     Args:
         images: ``(B, 3, s, s)`` float32 levels.
-        sigma: ``(B,)`` standard deviations in pixels.
-        radius: reach of the kernel, below ``s``.
+        kernels: ``(B, 2 * radius + 1)`` from :func:`blur_kernels`.
+        taps: from :func:`blur_taps`.
 
     Returns:
         float32 levels of the same shape.
     """
     side = images.shape[-1]
-    offset = torch.arange(-radius, radius + 1, device=images.device)
-    kernel = torch.exp(-0.5 * (offset / sigma.unsqueeze(1)).square())
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    pixel = torch.arange(side, device=images.device)
-    source = (pixel + offset.unsqueeze(1)).abs()
-    source = side - 1 - (side - 1 - source).abs()
-    taps = (source.unsqueeze(2) == pixel).to(images.dtype).view(2 * radius + 1, side * side)
-    matrix = (kernel @ taps).view(-1, 1, side, side)
+    matrix = (kernels @ taps).view(-1, 1, side, side)
     return torch.round(matrix @ images @ matrix.transpose(2, 3))

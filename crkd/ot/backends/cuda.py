@@ -28,7 +28,20 @@ def _obstacles(problem: Problem) -> list[str]:
         reasons.append("sums over a process group are taken between PyTorch operations")
     if scores.shape[2] > plans.LARGEST_M:
         reasons.append(f"the kernels take at most {plans.LARGEST_M} classes, got {scores.shape[2]}")
+    if not reasons and not _traced(scores):
+        try:
+            solver.prepare(solver.kind_of(problem))
+        except solver.Unavailable as error:
+            reasons.append(str(error))
     return reasons
+
+
+def _traced(scores: Tensor) -> bool:
+    """Say whether the work goes through the operator, which makes it visible to tracers.
+
+    The dispatcher costs as much as the launch; plain tensors in eager mode go without it.
+    """
+    return torch.compiler.is_compiling() or type(scores) is not Tensor
 
 
 @functools.cache
@@ -61,8 +74,7 @@ _of_machine: Callable[[int | None], tuple[str, ...]] = _compiler.assume_constant
 
 
 def _solve(problem: Problem) -> Tensor:
-    # The dispatcher costs as much as the launch; it is needed for tracing alone.
-    if torch.compiler.is_compiling() or type(problem.scores) is not Tensor:
+    if _traced(problem.scores):
         return operator.sinkhorn(problem)
     return solver.solve(problem)
 
@@ -77,10 +89,8 @@ def _bind(problem: Problem) -> Callable[[Tensor], Tensor] | None:
         or problem.sample_marginal is not None
     ):
         return None
-    relaxed = problem.relaxation is not None
-    kind = solver.kind_of(scores, problem.out_dtype, problem.storage, relaxed=relaxed)
     call = solver.call_of(problem.epsilon, problem.num_iters, relaxation=problem.relaxation)
-    return solver.bind(kind, call)
+    return solver.bind(solver.kind_of(problem), call)
 
 
 BACKENDS.register("cuda")(Backend(_obstacles, _solve, _bind))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _SOURCES = Path(__file__).parents[1] / "kernels"
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @functools.cache
@@ -49,11 +50,10 @@ def cubin(name: str, constants: Mapping[str, int], architecture: str) -> bytes:
     text = source(name, constants)
     key = "\n".join([architecture, str(_nvrtc_version()), text])
     path = cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
-    try:
-        return path.read_bytes()
-    except OSError:
-        code = _compile(text, architecture)
-    _keep(path, code)
+    code = _kept(path)
+    if code is None:
+        code = compiled(text, architecture)
+        _keep(path, code)
     return code
 
 
@@ -95,19 +95,33 @@ def load(code: bytes, function: str, shared_bytes: int, cluster: int) -> Any:
     return kernel
 
 
-def _compile(text: str, architecture: str) -> bytes:
+def compiled(text: str, architecture: str) -> bytes:
+    """Return the machine code of CUDA C++ source, without a look at the disk."""
     module = core()
     options = module.ProgramOptions(arch=architecture, std="c++17")
     return bytes(module.Program(text, "c++", options).compile("cubin").code)
 
 
+def _kept(path: Path) -> bytes | None:
+    """Return the code of a cache entry, or None if there is none or it was damaged."""
+    try:
+        entry = path.read_bytes()
+    except OSError:
+        return None
+    code, digest = entry[:-_DIGEST_BYTES], entry[-_DIGEST_BYTES:]
+    return code if hashlib.sha256(code).digest() == digest else None
+
+
 def _keep(path: Path, code: bytes) -> None:
-    """Write the cache entry in one step, so that no process reads half of it."""
+    """Write code and digest in one step, so that no process reads half of them.
+
+    The digest comes last: disassemblers, which ignore what follows the code, can read the file.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(code)
+            file.write(code + hashlib.sha256(code).digest())
         os.replace(name, path)
     except OSError:
         # A read-only home costs a compilation in every process, nothing else.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from crkd.ot.cuda import compiler, plans
 
@@ -15,9 +15,6 @@ TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 CLUSTERED = (90, 100, 103)
 """Architectures on which blocks form clusters that read each other's shared memory."""
-
-_streams: dict[tuple[int, int], Any] = {}
-_counters: dict[tuple[int, int], Tensor] = {}
 
 
 class Kind(NamedTuple):
@@ -42,6 +39,20 @@ class Kind(NamedTuple):
     relaxed: bool
     weighted: bool
     short: bool
+
+
+class _Thread(threading.local):
+    """What each thread keeps for itself.
+
+    Attributes:
+        streams: the streams it has launched on, by device and handle.
+    """
+
+    def __init__(self) -> None:
+        self.streams: dict[tuple[int, int], Any] = {}
+
+
+_thread = _Thread()
 
 
 @functools.cache
@@ -69,6 +80,10 @@ class Kernel:
         constants: compile-time constants of the layout.
         cluster: blocks of a cluster.
         cooperative: whether all blocks must be on the device at once.
+
+    Raises:
+        Exception: it cannot be compiled, loaded or configured; ``cuda.core``, ``cuda.bindings``
+            and the operating system have types of their own for that.
     """
 
     def __init__(
@@ -81,6 +96,7 @@ class Kernel:
         cluster: int = 1,
         cooperative: bool = False,
     ) -> None:
+        make_current(kind.device)
         architecture = f"sm_{device(kind.device).architecture}"
         code = compiler.cubin(name, {**constants, **_types(kind)}, architecture)
         self._kernel = compiler.load(code, f"sinkhorn_{name}", plan.shared_bytes, cluster)
@@ -95,6 +111,9 @@ class Kernel:
                 extras=_extras(device(kind.device).architecture, cooperative=cooperative),
             )
         )
+        # A launch that this device or cuda.core does not know shall fail here, where another
+        # backend can still take over.
+        self._config(1)
 
     def __call__(self, grid: int, *arguments: float) -> None:
         """Enqueue one launch of ``grid`` clusters or, without clusters, blocks."""
@@ -102,7 +121,8 @@ class Kernel:
 
     def clusters_at_once(self) -> int:
         """Return how many clusters the device runs at the same time."""
-        return int(self._kernel.occupancy.max_active_clusters(self._config(1)))
+        stream = current_stream(self._index)
+        return int(self._kernel.occupancy.max_active_clusters(self._config(1), stream=stream))
 
 
 def _types(kind: Kind) -> dict[str, int]:
@@ -139,12 +159,25 @@ def _config(grid: int, *, extras: list[dict[str, bool]], **layout: int | None) -
 
 
 def current_stream(index: int) -> Any:
-    """Return PyTorch's current stream as ``cuda.core`` knows it."""
+    """Return PyTorch's current stream on device ``index`` as ``cuda.core`` knows it.
+
+    At the first call on a stream in each thread the device's context becomes current there.
+    """
     key = (index, _raw_stream(index))
-    stream = _streams.get(key)
+    stream = _thread.streams.get(key)
     if stream is None:
-        stream = _streams[key] = compiler.core().Stream.from_handle(key[1])
+        make_current(index)
+        stream = _thread.streams[key] = compiler.core().Stream.from_handle(key[1])
     return stream
+
+
+def make_current(index: int) -> None:
+    """Make the context of device ``index``, PyTorch's current device, current in this thread.
+
+    PyTorch does so itself at a thread's first work on a GPU, but memory from its cache is no such
+    work: the launch may come first.
+    """
+    compiler.core().Device(index).set_current()
 
 
 def _raw_stream(index: int) -> int:
@@ -154,19 +187,3 @@ def _raw_stream(index: int) -> int:
     if quick is not None:
         return int(quick(index))
     return int(torch.cuda.current_stream(index).cuda_stream)
-
-
-def zeroed(device: torch.device, count: int) -> Tensor:
-    """Return ``count`` counters that are zero now and that the kernels leave at zero.
-
-    Launches of one stream follow each other and can share them. A captured graph may be replayed
-    on any stream, therefore it has counters of its own, and zeroes them in each replay.
-    """
-    if torch.cuda.is_current_stream_capturing():
-        return torch.zeros(count, dtype=torch.int32, device=device)
-    key = (device.index, _raw_stream(device.index))
-    counters = _counters.get(key)
-    if counters is None or len(counters) < count:
-        counters = torch.zeros(max(count, 4096), dtype=torch.int32, device=device)
-        _counters[key] = counters
-    return counters

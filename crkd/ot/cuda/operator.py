@@ -9,12 +9,12 @@ from torch import Tensor
 
 from crkd.ot import reference
 from crkd.ot.cuda import solver
-from crkd.ot.problem import Problem
+from crkd.ot.problem import Problem, torch_instead
 
 _SCHEMA = (
     "sinkhorn(Tensor scores, float epsilon, int num_iters, Tensor? class_marginal, "
-    "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype, ScalarType storage) "
-    "-> Tensor"
+    "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype, ScalarType storage, "
+    "bool strict=False) -> Tensor"
 )
 
 
@@ -27,6 +27,7 @@ def _problem(
     relaxation: float | None,
     out_dtype: torch.dtype,
     storage: torch.dtype,
+    strict: bool = False,
 ) -> Problem:
     """Return what the operator's arguments, in the order of its schema, ask for."""
     return Problem(
@@ -39,11 +40,20 @@ def _problem(
         None,
         out_dtype,
         storage,
+        strict,
     )
 
 
 def _on_cuda(*arguments: Any) -> Tensor:
-    return solver.solve(_problem(*arguments))
+    # What was traced has chosen its backend before anything could be compiled or loaded.
+    problem = _problem(*arguments)
+    try:
+        return solver.solve(problem)
+    except solver.Unavailable as error:
+        if problem.strict:
+            raise
+        reason = str(error)
+    return torch_instead([reason]).solve(problem)
 
 
 def _on_cpu(*arguments: Any) -> Tensor:
@@ -83,5 +93,6 @@ def sinkhorn(problem: Problem) -> Tensor:
         problem.relaxation,
         problem.out_dtype,
         problem.storage,
+        problem.strict,
     )
     return result

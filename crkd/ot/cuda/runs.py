@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from crkd.ot.cuda import plans
-from crkd.ot.cuda.launches import Kernel, Kind, zeroed
+from crkd.ot.cuda.launches import Kernel, Kind
 
 SHORT_FROM = 4
 """Iterations from which a short copy of the plan, which must be built first, saves time."""
@@ -87,18 +88,25 @@ class StreamingRun:
         """Enqueue the launches for scores ``(P, N, M)`` whose rows are contiguous."""
         p, n, m = scores.shape
         plan = self.plan
-        sizes = (2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m)
-        workspace = torch.empty(sum(sizes), dtype=torch.float32, device=scores.device)
-        potentials = workspace.data_ptr()
-        counters = zeroed(scores.device, p * (plan.groups + 1)).data_ptr()
+        persistent = self.persistent if call.num_iters >= SHORT_FROM else None
+        own = () if persistent is None else _own_parts(persistent, p, m)
+        counts = p * (plan.groups + 1)
+        parts = (*own, 2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m, counts)
+        # One tensor holds all of it until the last launch is enqueued. Memory freed earlier would
+        # be given to the next request, and memory kept for later calls could be part of the
+        # private pool of a CUDA graph.
+        workspace = torch.empty(sum(parts), dtype=torch.int32, device=scores.device)
+        workspace[-counts:].zero_()
+        starts = [workspace.data_ptr() + 4 * words for words in accumulate(parts, initial=0)]
+        potentials, chunk_sums, group_sums, counters = starts[len(own) : len(parts)]
         arguments = (
             scores.data_ptr(),
             out.data_ptr(),
             call.class_address,
             call.sample_address,
             potentials,
-            potentials + 4 * sizes[0],
-            potentials + 4 * (sizes[0] + sizes[1]),
+            chunk_sums,
+            group_sums,
             counters,
             *scores.stride()[:2],
             n,
@@ -112,30 +120,35 @@ class StreamingRun:
         )
         grid = p * plan.chunks
         self.first(grid, *arguments)
-        if self.persistent is not None and call.num_iters >= SHORT_FROM:
-            self._persist(self.persistent, scores, call, potentials, counters)
-        else:
+        if persistent is None:
             for _ in range(call.num_iters - 1):
                 self.middle(grid, *arguments)
+        else:
+            self._persist(persistent, scores, call, potentials, counters, starts[: len(own)])
         self.last(grid, *arguments)
 
     def _persist(
-        self, plan: plans.Persistent, scores: Tensor, call: Call, potentials: int, counters: int
+        self,
+        plan: plans.Persistent,
+        scores: Tensor,
+        call: Call,
+        potentials: int,
+        counters: int,
+        own: list[int],
     ) -> None:
-        """Enqueue ``persistent.cu`` for as many problems at a time as fit the device."""
+        """Enqueue ``persistent.cu`` for as many problems at a time as fit the device.
+
+        Args:
+            plan: its layout.
+            scores: ``(P, N, M)`` whose rows are contiguous.
+            call: what the solve asks for besides.
+            potentials: address of the class potentials.
+            counters: address of counters that are zero.
+            own: addresses of the parts that :func:`_own_parts` lists.
+        """
         p, n, m = scores.shape
+        stored, sums, factors, generations = own
         together = min(p, plan.together)
-        # The short plan, sums of blocks, factors, and one generation a problem.
-        sizes = (
-            together * plan.blocks * plan.stored_bytes,
-            4 * together * plan.blocks * m,
-            4 * together * m,
-            4 * together,
-        )
-        workspace = torch.empty(sum(sizes), dtype=torch.uint8, device=scores.device)
-        stored, sums, factors, generations = (
-            workspace.data_ptr() + sum(sizes[:i]) for i in range(len(sizes))
-        )
         for first in range(0, p, together):
             self.kernel(
                 min(together, p - first) * plan.blocks,
@@ -157,3 +170,14 @@ class StreamingRun:
                 first,
                 call.scale,
             )
+
+
+def _own_parts(plan: plans.Persistent, p: int, m: int) -> tuple[int, int, int, int]:
+    """Return how many words of 4 bytes ``persistent.cu`` needs for itself.
+
+    They are for the short plan, the sums of blocks, the factors and one generation a problem. The
+    short plan comes first, since it is moved in units of 16 bytes.
+    """
+    together = min(p, plan.together)
+    blocks = together * plan.blocks
+    return blocks * plan.stored_bytes // 4, blocks * m, together * m, together

@@ -15,12 +15,18 @@ from crkd.ot.cuda.runs import Call, ResidentRun, StreamingRun
 from crkd.ot.problem import Problem
 
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
+_failed: dict[Kind, str] = {}
+
+
+class Unavailable(RuntimeError):
+    """The kernels cannot be compiled or loaded on this machine; the message says why."""
 
 
 def solve(problem: Problem) -> Tensor:
     """Return the assignment ``(P, N, M)``, contiguous; the scores lie on a CUDA device.
 
     Raises:
+        Unavailable: the kernels cannot be compiled or loaded.
         RuntimeError: a CUDA graph is being captured and these kernels were never run before.
     """
     scores = problem.scores
@@ -33,11 +39,8 @@ def solve(problem: Problem) -> Tensor:
         None if marginal is None else marginal.contiguous()
         for marginal in (problem.class_marginal, problem.sample_marginal)
     )
-    relaxed = problem.relaxation is not None
-    kind = kind_of(
-        scores, problem.out_dtype, problem.storage, relaxed=relaxed, weighted=a is not None
-    )
-    run = _ready.get(kind) or prepare(kind)
+    kind = kind_of(problem)
+    run = prepare(kind)
     with torch.cuda.device(kind.device):
         call = call_of(problem.epsilon, problem.num_iters, b, a, problem.relaxation)
         return solve_with(run, scores, call, problem.out_dtype)
@@ -65,18 +68,16 @@ def solve_with(
     return out
 
 
-def kind_of(
-    scores: Tensor,
-    out_dtype: torch.dtype,
-    storage: torch.dtype,
-    *,
-    relaxed: bool = False,
-    weighted: bool = False,
-) -> Kind:
-    """Return which machine code solves such scores ``(P, N, M)``."""
+def kind_of(problem: Problem) -> Kind:
+    """Return which machine code solves ``problem``."""
+    scores = problem.scores
     _, n, m = scores.shape
-    short = storage == torch.bfloat16 and not relaxed
-    return Kind(scores.device.index, n, m, scores.dtype, out_dtype, relaxed, weighted, short)
+    relaxed = problem.relaxation is not None
+    weighted = problem.sample_marginal is not None
+    short = problem.storage == torch.bfloat16 and not relaxed
+    return Kind(
+        scores.device.index, n, m, scores.dtype, problem.out_dtype, relaxed, weighted, short
+    )
 
 
 def call_of(
@@ -104,18 +105,33 @@ def _rows(marginal: Tensor | None) -> tuple[int, int]:
 
 
 def prepare(kind: Kind) -> ResidentRun | StreamingRun:
-    """Compile and load the kernels for ``kind``; needed before a CUDA graph captures them.
+    """Return the kernels for ``kind``, compiled and loaded at the first call.
+
+    One call is needed before a CUDA graph captures them. What failed is not tried again.
 
     Raises:
+        Unavailable: they cannot be compiled or loaded.
         RuntimeError: a CUDA graph is being captured; loading would end the capture.
     """
+    known = _ready.get(kind)
+    if known is not None:
+        return known
+    if kind in _failed:
+        raise Unavailable(_failed[kind])
     if torch.cuda.is_current_stream_capturing():
         raise RuntimeError(
             f"Sinkhorn's kernels for N={kind.n}, M={kind.m} must be loaded before a CUDA graph "
             "captures them: call sinkhorn once on scores of this shape and type beforehand"
         )
-    with torch.cuda.device(kind.device):
-        run = _ready[kind] = _resident_run(kind) or streaming_run(kind)
+    try:
+        with torch.cuda.device(kind.device):
+            run = _ready[kind] = _resident_run(kind) or streaming_run(kind)
+    except Exception as error:
+        # Compiler, driver and file system have no common type of error.
+        first_line = str(error).strip().partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line}"
+        _failed[kind] = f"the kernels cannot be compiled or loaded here ({reason})"
+        raise Unavailable(_failed[kind]) from error
     return run
 
 

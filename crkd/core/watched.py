@@ -1,0 +1,295 @@
+"""Jobs in a process that is watched: one that hangs or crashes is named, the others are still done.
+
+A kernel that hangs cannot be interrupted from Python; only its process can be killed. So the jobs
+run in a child process, which sends a line of JSON when it begins a job and for each of its values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from crkd.core.errors import InputError
+
+START: Final = "start"
+"""The name in reports of what precedes the first job."""
+
+_ENDING: Final = 10.0
+"""Seconds for a process to end by itself, or to be gone once it was killed."""
+
+_LOOK: Final = 0.2
+"""Seconds between two looks at whether the process is alive."""
+
+_PROGRAM: Final = (
+    "import json, sys; order = json.loads(sys.argv[1]); sys.path[:] = order.pop('path'); "
+    "from crkd.core.watched import serve; serve(**order)"
+)
+Message = dict[str, Any]
+
+
+class Job(NamedTuple):
+    """One of several pieces of work.
+
+    Attributes:
+        name: how reports call it. Jobs of one name are rounds of the same work: once one has
+            failed the others are left out.
+        work: returns or yields values; JSON must be able to hold them.
+        needs: name of an earlier job; if that has failed, this one is not tried.
+    """
+
+    name: str
+    work: Callable[[], Iterable[Any]]
+    needs: str = ""
+
+
+class Report(NamedTuple):
+    """A value of a job, or why the job failed.
+
+    Attributes:
+        job: its name, or ``START`` if the jobs could not even be listed.
+        value: what it yielded.
+        reason: "TypeName: message", or what became of its process; None with a value.
+        seconds: since the job began, or since its value before.
+    """
+
+    job: str
+    value: Any = None
+    reason: str | None = None
+    seconds: float = 0.0
+
+
+def done_here(jobs: Callable[[], Iterable[Job]]) -> Iterator[Report]:
+    """Do all jobs in this process and yield what they report.
+
+    Args:
+        jobs: lists them; it may raise InputError, which passes.
+    """
+    name, since = START, time.monotonic()
+    for message in _messages(jobs, 0, set()):
+        if "began" in message:
+            name = message["began"]
+        else:
+            spent = time.monotonic() - since
+            yield Report(name, message.get("value"), message.get("failed"), spent)
+        since = time.monotonic()
+
+
+def watched(source: str, arguments: dict[str, Any], seconds: float) -> Iterator[Report]:
+    """Do all jobs in a child process and yield what they report.
+
+    The child and all that it started are killed when nothing has come from it for ``seconds``.
+    After that, after a crash, and after an error that made CUDA unusable, another child goes on
+    with the jobs that follow.
+
+    Args:
+        source: "module:function" that lists the jobs, the same ones each time.
+        arguments: keywords for it, which JSON must be able to hold.
+        seconds: longest wait for the jobs to be listed, for a job to begin and for each value.
+
+    Raises:
+        InputError: the function raised it.
+    """
+    first: int | None = 0
+    failed: set[str] = set()
+    while first is not None:
+        with _Child(source, arguments, first, failed) as child:
+            first = yield from _reports(child.messages(seconds), failed)
+
+
+def _reports(messages: Iterable[Message], failed: set[str]) -> Generator[Report, None, int | None]:
+    """Yield the reports of one child; return the index of the job to go on with, if there is one.
+
+    Args:
+        messages: what the child sends.
+        failed: names of jobs that failed; those of this child are added.
+    """
+    name, following, since = START, None, time.monotonic()
+    for message in messages:
+        spent, since = time.monotonic() - since, time.monotonic()
+        if "began" in message:
+            name, following = message["began"], message["following"]
+        elif "value" in message:
+            yield Report(name, message["value"], None, spent)
+        elif "failed" in message:
+            failed.add(name)
+            yield Report(name, None, message["failed"], spent)
+            if message["last"]:
+                return following
+        elif "refused" in message:
+            raise InputError(message["refused"])
+    return None
+
+
+def _messages(jobs: Callable[[], Iterable[Job]], first: int, failed: set[str]) -> Iterator[Message]:
+    """Do the jobs from index ``first`` on, and yield a message for all that happens.
+
+    Args:
+        jobs: lists them.
+        first: index of the first to do.
+        failed: names of jobs that failed earlier; others are added.
+    """
+    try:
+        listed = list(jobs())
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
+        yield _failure(error)
+        return
+    for index, job in enumerate(listed):
+        if index < first or job.name in failed:
+            continue
+        yield {"began": job.name, "following": index + 1 if job is not listed[-1] else None}
+        if job.needs in failed:
+            failed.add(job.name)
+            yield {"failed": f"not tried, since this failed: {job.needs}"}
+            continue
+        try:
+            for value in job.work():
+                yield {"value": value}
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
+            failed.add(job.name)
+            yield _failure(error)
+
+
+def _failure(error: Exception) -> Message:
+    # The report has one line for it; where it happened is told here.
+    traceback.print_exception(error)
+    return {"failed": f"{type(error).__name__}: {error}"}
+
+
+class _Child:
+    """A process, and all that it starts, that does jobs and says so through a pipe."""
+
+    def __init__(
+        self, source: str, arguments: dict[str, Any], first: int, failed: Collection[str]
+    ) -> None:
+        self.pipe, theirs = os.pipe()
+        order = {
+            "path": sys.path,
+            "source": source,
+            "arguments": arguments,
+            "first": first,
+            "failed": list(failed),
+            "pipe": theirs,
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, json.dumps(order)],
+            stdin=subprocess.PIPE,
+            pass_fds=(theirs,),
+            # A group of its own, which can be killed as a whole.
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.received = b""
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        # One that waits in a driver may outlive the signal; then it is left behind.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_ENDING)
+        os.close(self.pipe)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def messages(self, seconds: float) -> Iterator[Message]:
+        """Yield what the child sends, and at last how it was lost, unless it did all jobs."""
+        while (line := self._line(seconds)) is not None:
+            message: Message = json.loads(line)
+            if "ended" in message:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_ENDING)
+                return
+            yield message
+        yield {"failed": self._fate(seconds), "last": True}
+
+    def _line(self, seconds: float) -> bytes | None:
+        """Return the next line, or None where the child ended without one or took too long."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self.received:
+            left = deadline - time.monotonic()
+            # Asked before the pipe is: what a process sent before its end can still be read.
+            ended = self.process.poll() is not None
+            wait = 0.0 if ended else max(0.0, min(left, _LOOK))
+            if not select.select([self.pipe], [], [], wait)[0]:
+                if ended or left <= 0:
+                    return None
+            elif part := os.read(self.pipe, 1 << 16):
+                self.received += part
+            else:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_ENDING)
+                return None
+        line, _, self.received = self.received.partition(b"\n")
+        return line
+
+    def _fate(self, seconds: float) -> str:
+        code = self.process.poll()
+        if code is None:
+            return f"no result within {seconds:g} s"
+        if code < 0:
+            return f"its process was ended by signal {-code} ({signal.strsignal(-code)})"
+        return f"its process ended with exit code {code}"
+
+
+def serve(
+    source: str, arguments: dict[str, Any], first: int, failed: Collection[str], pipe: int
+) -> None:
+    """Do jobs for the process that watches this one; see :func:`watched`.
+
+    Args:
+        source: "module:function" that lists the jobs.
+        arguments: keywords for it.
+        first: index of the first to do.
+        failed: names of jobs that failed earlier.
+        pipe: file descriptor for the messages.
+    """
+    threading.Thread(target=_end_with_the_watcher, daemon=True).start()
+    module, function = source.split(":")
+
+    def jobs() -> Iterable[Job]:
+        listed: Iterable[Job] = getattr(importlib.import_module(module), function)(**arguments)
+        return listed
+
+    with os.fdopen(pipe, "w") as out:
+        try:
+            for message in _messages(jobs, first, set(failed)):
+                last = "failed" in message and _cuda_is_lost()
+                print(json.dumps(message | {"last": last}), file=out, flush=True)
+                if last:
+                    return
+            print(json.dumps({"ended": True}), file=out, flush=True)
+        except InputError as error:
+            print(json.dumps({"refused": str(error)}), file=out, flush=True)
+
+
+def _end_with_the_watcher() -> None:
+    """Wait until the watcher is gone, which closes standard input, and end what it started."""
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def _cuda_is_lost() -> bool:
+    """Return whether CUDA answers no more, as after an illegal access to memory."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False

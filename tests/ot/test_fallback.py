@@ -1,0 +1,152 @@
+"""Where the kernels cannot be compiled or loaded, PyTorch takes over; whoever named them is told.
+
+Scores in host memory pose as scores on a GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from crkd.core.errors import InputError
+from crkd.ot import problem, sinkhorn
+from crkd.ot.backends import cuda as backend
+from crkd.ot.cuda import compiler, launches, operator, solver
+
+FAILURES = {
+    "the compiler": (compiler, "cubin", "NVRTC_ERROR_INVALID_OPTION: sm_999\nits log"),
+    "loading": (compiler, "load", "CUDA_ERROR_NO_BINARY_FOR_GPU"),
+    "the launch's layout": (launches, "_config", "this cuda-core has no cooperative launches"),
+}
+
+
+class BrokenError(Exception):
+    """An error of a type that nobody expects."""
+
+
+@pytest.fixture
+def posing(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Tensor]]:
+    monkeypatch.setattr(problem, "_logged", set())
+    with benchmark.machine_without_gpu(lambda *arguments: None):
+        yield benchmark.Posing
+
+
+@pytest.fixture
+def patch(posing: type[Tensor]) -> Iterator[pytest.MonkeyPatch]:
+    """Changes to the posing machine, undone before it is."""
+    with pytest.MonkeyPatch.context() as changes:
+        yield changes
+
+
+@pytest.fixture(params=FAILURES)
+def attempts(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> list[str]:
+    """What failed, once for each attempt."""
+    module, name, words = FAILURES[request.param]
+    made: list[str] = []
+
+    def broken(*arguments: object, **options: object) -> None:
+        made.append(words.splitlines()[0])
+        raise BrokenError(words)
+
+    patch.setattr(module, name, broken)
+    return made
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 11), (2, 4100, 310)])
+def test_torch_takes_over_and_says_so_once(
+    shape: tuple[int, ...],
+    attempts: list[str],
+    posing: type[Tensor],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            scores = torch.randn(shape)
+            for options in ({}, {"class_marginal": torch.ones(shape[-1])}):
+                given = {key: value.as_subclass(posing) for key, value in options.items()}
+                result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, **given)
+                wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch", **options)
+                assert torch.equal(result.as_subclass(Tensor), wanted)
+    (message,) = caplog.messages
+    assert "PyTorch takes over" in message
+    assert f"BrokenError: {attempts[0]})" in message
+    assert len(attempts) == 1, "what failed was tried again"
+
+
+def test_who_names_the_backend_is_told(attempts: list[str], posing: type[Tensor]) -> None:
+    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    sinkhorn(scores, epsilon=0.1, num_iters=3)
+    words = "'cuda' cannot be used: the kernels cannot be compiled or loaded here"
+    for _ in range(2):
+        with pytest.raises(InputError, match=words) as caught:
+            sinkhorn(scores, epsilon=0.1, num_iters=3, backend="cuda")
+        assert attempts[0] in str(caught.value)
+    assert len(attempts) == 1
+
+
+def test_other_kernels_still_run(posing: type[Tensor], patch: pytest.MonkeyPatch) -> None:
+    """One shape that fails leaves the others where they were, those seen before among them."""
+    launched: list[int] = []
+    patch.setattr(compiler.core(), "launch", lambda *arguments: launched.append(1))
+
+    def solve(*shape: int) -> int:
+        launched.clear()
+        sinkhorn(torch.randn(shape).as_subclass(posing), epsilon=0.1, num_iters=3)
+        return len(launched)
+
+    assert solve(2, 20, 11) == 1
+    with patch.context() as broken:
+        broken.setattr(compiler, "cubin", lambda *arguments: 1 / 0)
+        assert solve(2, 24, 11) == 0
+        assert solve(2, 20, 11) == 1
+    assert solve(2, 24, 11) == 0
+    assert solve(2, 28, 11) == 1
+
+
+def test_traced_code_falls_back_when_it_runs(
+    attempts: list[str],
+    posing: type[Tensor],
+    caplog: pytest.LogCaptureFixture,
+    patch: pytest.MonkeyPatch,
+) -> None:
+    """A tracer has taken the operator before anything could fail."""
+    patch.setattr(backend, "Tensor", Tensor)  # posing scores are now such as tracers use
+    patch.setattr(torch.ops.crkd, "sinkhorn", operator._on_cuda)
+    scores = torch.randn(2, 20, 11)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+            wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch")
+            assert torch.equal(result.as_subclass(Tensor), wanted)
+    assert len(caplog.messages) == 1
+    with pytest.raises(solver.Unavailable, match="cannot be compiled or loaded"):
+        sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, backend="cuda")
+    assert len(attempts) == 1
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_capture_is_not_ended_by_loading(
+    name: str, posing: type[Tensor], patch: pytest.MonkeyPatch
+) -> None:
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    with pytest.raises(RuntimeError, match="must be loaded before a CUDA graph captures them"):
+        sinkhorn(scores, epsilon=0.1, num_iters=3, backend=name)
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    sinkhorn(scores, epsilon=0.1, num_iters=3, backend="cuda")
+
+
+def test_a_capture_after_a_failure_takes_torch(
+    attempts: list[str], posing: type[Tensor], patch: pytest.MonkeyPatch
+) -> None:
+    scores = torch.randn(2, 20, 11)
+    wanted = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+    assert torch.equal(result, wanted)
+    assert len(attempts) == 1
