@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 from crkd.core.errors import InputError
 from crkd.engine.files import read_json, write_json
-from crkd.engine.gpu_day_steps import Place, Step, steps
+from crkd.engine.gpu_day_steps import Place, Step, missing_data, steps
 from crkd.engine.provenance import device_name, git_commit, pick_device, versions
 
 STATE: Final = "day.json"
@@ -86,6 +86,7 @@ class Day:
         place.state.mkdir(parents=True, exist_ok=True)
         place.out.mkdir(parents=True, exist_ok=True)
         self._outcomes = self._read()
+        self._without_data = False
 
     def outcomes(self) -> list[Outcome]:
         """Return what became of each step, in the order of the list."""
@@ -94,6 +95,10 @@ class Day:
     def work(self, seconds: float) -> bool:
         """Do unfinished steps until ``seconds`` are spent; return whether all are finished."""
         deadline = time.monotonic() + seconds - MARGIN
+        missing = missing_data(self.place)
+        if missing is not None:
+            self._say(f"steps that need CIFAR-100 wait: {missing}")
+        self._without_data = missing is not None
         tried: set[str] = set()
         while (step := self._next(deadline - time.monotonic(), tried)) is not None:
             tried.add(step.name)
@@ -107,6 +112,8 @@ class Day:
         whole_slice = not tried
         for step in self._steps():
             if step.name in tried or self._outcome(step).finished:
+                continue
+            if step.needs_data and self._without_data:
                 continue
             enough = 2 * GRACE if step.resumable else step.seconds
             # A step longer than a whole slice would never begin.

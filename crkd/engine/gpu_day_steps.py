@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from crkd.core.errors import InputError
 from crkd.data.dataset import load_dataset
 from crkd.engine.provenance import pick_device
 
@@ -32,6 +33,7 @@ class Step:
             list, because a lent machine may hand back only a few files.
         resumable: whether the same command continues after a cut.
         red_codes: exit codes of a step that finished and found something wrong.
+        needs_data: whether it waits until CIFAR-100 is there.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Step:
     copied_as: str
     resumable: bool = False
     red_codes: tuple[int, ...] = (1,)
+    needs_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
         Step("checks", ("check-gpu", *_json(place, "checks")), 300, "checks.json", ""),
         _row(place, ROWS[0], 1, failed_checks, smoke=True),
         _bench(place, "sinkhorn", 240),
-        _bench(place, "train", 300),
+        replace(_bench(place, "train", 300), needs_data=True),
         Step(
             "sanitizer",
             ("check-gpu", "--only", "no check", "--sanitize", *_json(place, "sanitizer")),
@@ -117,6 +120,7 @@ def _row(
         f"{folder}/{row}/result.json",
         "" if smoke else f"{row}.json",
         resumable=True,
+        needs_data=True,
     )
 
 
@@ -139,7 +143,22 @@ def check_place(place: Place) -> None:
     """Check that the list can begin, before any folder is made.
 
     Raises:
-        InputError: there is no such device, or CIFAR-100 is not found.
+        InputError: there is no such device, or the folder of the data sets does not exist.
     """
     pick_device(place.device)
-    load_dataset("cifar100", place.data_root)
+    if place.data_root is not None and not Path(place.data_root).is_dir():
+        raise InputError(
+            f"--data-root {place.data_root} is not a folder; name the one that holds the data sets"
+        )
+
+
+def missing_data(place: Place) -> str | None:
+    """Return why CIFAR-100 cannot be used yet, or None if it can.
+
+    A machine to which files come in parts may hold only some of it at first.
+    """
+    try:
+        load_dataset("cifar100", place.data_root)
+    except InputError as error:
+        return str(error)
+    return None

@@ -130,6 +130,24 @@ def test_a_long_step_waits_for_the_next_call(place: Place) -> None:
     assert Day(place, list_of).work(120)
 
 
+def test_what_needs_data_waits_for_them(place: Place, tmp_path: Path) -> None:
+    """Files may come in parts: everything else is done before CIFAR-100 is complete."""
+
+    def list_of(place: Place, failed_checks: object) -> list[Step]:
+        data, other = listed("works", "works without")(place, failed_checks)
+        return [replace(data, needs_data=True), other]
+
+    said: list[str] = []
+    empty = replace(place, data_root=str(tmp_path))
+    day = Day(empty, list_of, said.append)
+    assert not day.work(120)
+    assert statuses(day) == ["open", "done"]
+    assert "steps that need CIFAR-100 wait: data set 'cifar100' was not found" in said[0]
+    waiting = [step.name for step in steps(place) if step.needs_data]
+    assert waiting[:2] == ["smoke", "train"]
+    assert len(waiting) == 2 + 3 * len(ROWS)
+
+
 def test_a_state_that_is_damaged_is_named(place: Place) -> None:
     place.state.mkdir()
     (place.state / "day.json").write_text('{"steps": [{"nonsense": 1}]}')
@@ -178,7 +196,7 @@ def test_bad_input_is_refused_before_anything_is_made(
     out = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state")]
     for arguments, words in (
         (["--minutes", "1", *out], "--minutes 1 is too short"),
-        (["--device", "cpu", "--data-root", str(tmp_path), *out], "'cifar100' was not found in"),
+        (["--device", "cpu", "--data-root", "nowhere", *out], "--data-root nowhere is not a"),
         (["--device", "tpu", *out], "tpu"),
     ):
         assert run_verb("gpu-day", arguments) == 2
