@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from crkd.engine.progress import console
-from crkd.engine.run import RunFolder
+from crkd.runs.console import console
+from crkd.runs.folder import RunFolder
 
 Trial = TypeVar("Trial", bound=NamedTuple)
 Line = dict[str, Any]

@@ -30,12 +30,12 @@ from benchmarks.rows import row
 from crkd.config.check import plain
 from crkd.config.load import load_config
 from crkd.config.schema import Config
-from crkd.engine.distill import distill
-from crkd.engine.pretrain import pretrain
-from crkd.engine.provenance import device_name
-from crkd.engine.run import RunFolder
-from crkd.engine.terms import published
+from crkd.core.device import device_name
 from crkd.losses.term import TERMS, terms_for
+from crkd.runs.folder import RunFolder
+from crkd.stages.distill.run import distill
+from crkd.stages.pretrain.run import pretrain
+from crkd.training.loss_terms import published
 
 TEACHER, STUDENT = "resnet20", "resnet8"
 IMAGE_SIZE = 16

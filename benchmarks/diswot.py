@@ -26,20 +26,21 @@ from torch.nn import functional as F
 from benchmarks.rows import row
 from crkd.config.blocks import OptimiserConfig
 from crkd.config.load import load_config
-from crkd.data.augment.recipes import evaluation_view, plain_view
-from crkd.data.feed import Feed
-from crkd.data.image_views import Views
-from crkd.data.partition import Part
-from crkd.engine.optim import build_optimiser, learning_rate
-from crkd.engine.progress import console
-from crkd.engine.provenance import device_name
-from crkd.engine.search_student import STAGE_DEPTHS, SearchSettings, Trials
-from crkd.engine.setup import RunData, prepare
+from crkd.core.device import device_name
+from crkd.core.seeding import seeded
+from crkd.data.augment.presets import evaluation_view, plain_view
+from crkd.data.loader import Feed
+from crkd.data.splits.partition import Part
+from crkd.data.views import Views
 from crkd.losses.distillation.kd import kd
-from crkd.models.backbone import build_backbone, seeded
+from crkd.models.backbones.base import build_backbone
 from crkd.models.backbones.cifar_resnet import free_depths_name
-from crkd.models.cost import cost_of
-from crkd.models.heads import LinearHead
+from crkd.models.flops import cost_of
+from crkd.models.heads.prototype import LinearHead
+from crkd.runs.console import console
+from crkd.stages.distill.student_search import STAGE_DEPTHS, SearchSettings, Trials
+from crkd.stages.run_data import RunData, prepare
+from crkd.training.optim import build_optimiser, learning_rate
 
 TEACHER = "resnet32"
 IMAGE_SIZE = 16

@@ -25,15 +25,15 @@ import torch
 
 from benchmarks.campaign import finished
 from benchmarks.rows import row
+from crkd.clustering.kmeans import kmeans
 from crkd.config.load import load_config
 from crkd.config.schema import Config
-from crkd.engine.files import read_json
-from crkd.engine.increments import METHODS, run_plan
-from crkd.engine.provenance import device_name
-from crkd.engine.setup import prepare
+from crkd.core.device import device_name
 from crkd.evaluation.matching import clustering_accuracy
 from crkd.evaluation.steps import parse_plan
-from crkd.features.clusters import kmeans
+from crkd.runs.atomic_files import read_json
+from crkd.stages.incremental import METHODS, run_plan
+from crkd.stages.run_data import prepare
 
 PLANS = {
     "cifar100 10-5-5": (
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
     Attributes:
         plan: a key of ``PLANS``.
-        method: of ``crkd.engine.increments``, or ``KMEANS``.
+        method: of ``crkd.stages.incremental``, or ``KMEANS``.
         seed: of everything drawn.
     """
 

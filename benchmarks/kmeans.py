@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rows import row
+from crkd.clustering.kmeans import kmeans
 from crkd.evaluation.matching import clustering_accuracy
-from crkd.features.clusters import kmeans
 
 CLUSTERS = 100
 

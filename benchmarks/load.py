@@ -24,11 +24,11 @@ from benchmarks.train import FAST, setting
 from crkd.config.check import plain
 from crkd.config.schema import Config
 from crkd.core.watched import Job
-from crkd.data.image_store import ImageStore
-from crkd.data.partition import Part
-from crkd.data.storage import ResidentImages, StreamedImages
-from crkd.data.workers import cpu_count
-from crkd.engine.setup import prepare
+from crkd.data.splits.partition import Part
+from crkd.data.storage.base import ImageStore
+from crkd.data.storage.choose import ResidentImages, StreamedImages
+from crkd.data.storage.workers import cpu_count
+from crkd.stages.run_data import prepare
 
 BATCH = 512
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,8 +42,8 @@ def note(name):
     times[name] = time.time() - began
 import torch
 from crkd.config.load import load_config
-from crkd.engine.setup import prepare
-from crkd.engine.trial import discovery_loop
+from crkd.stages.run_data import prepare
+from crkd.gpu_checks.fresh_loops import discovery_loop
 note("imports")
 device = torch.device(sys.argv[2])
 config = load_config(None, json.loads(sys.argv[3]))

@@ -21,12 +21,12 @@ import torch
 from benchmarks.campaign import finished
 from benchmarks.rows import row
 from crkd.config.load import load_config
-from crkd.engine.in_memory import stage1, stage2
-from crkd.engine.pretrain import architecture_of
-from crkd.engine.setup import prepare
-from crkd.engine.vectors import answer_vectors, lengthened, material_of_vectors
 from crkd.evaluation.matching import contingency, match
 from crkd.models.backbones.features import FeatureBackbone
+from crkd.stages.arrays.training import stage1, stage2
+from crkd.stages.arrays.vectors import answer_vectors, lengthened, material_of_vectors
+from crkd.stages.pretrain.run import architecture_of
+from crkd.stages.run_data import prepare
 
 SEEDS = (0, 1, 2)
 RATIO = 10

@@ -23,10 +23,10 @@ from benchmarks.rows import row
 from crkd.config.load import load_config
 from crkd.core.types import Batch
 from crkd.data.augment.plan import ViewPlan
-from crkd.data.image_views import Views
-from crkd.engine.loop import Loop
-from crkd.engine.setup import prepare
-from crkd.engine.trial import discovery_loop
+from crkd.data.views import Views
+from crkd.gpu_checks.fresh_loops import discovery_loop
+from crkd.stages.run_data import prepare
+from crkd.training.loop import Loop
 
 PUBLISHED = ["split=50-50", "discover.distillation=[{name: class_relation, weight: 0.1}]"]
 BATCH = 512

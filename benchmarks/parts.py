@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from crkd.core.types import Batch, HeadOutputs
-from crkd.engine.loop import Loop
-from crkd.engine.precision import autocast
+from crkd.training.loop import Loop
+from crkd.training.precision import autocast
 
 
 def _views(loop: Loop, batch: Batch) -> Iterator[int]:

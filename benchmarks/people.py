@@ -20,19 +20,19 @@ from PIL import Image
 from benchmarks.rows import row
 from crkd.config.load import load_config
 from crkd.core.watched import Job
-from crkd.data.partition import Part
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import Pixels
-from crkd.engine.inference import Answers
-from crkd.engine.opened import open_run
-from crkd.engine.predict import predict
-from crkd.engine.run import RunFolder, RunInfo
-from crkd.engine.setup import RunData
-from crkd.engine.starting_point import next_classes
+from crkd.data.splits.partition import Part
+from crkd.inference.predict import predict
 from crkd.models.architecture import Architecture
 from crkd.models.network import build_network
-from crkd.people.review.evidence import Evidence
-from crkd.people.review.page import page_data, render
+from crkd.review.page import page_data, render
+from crkd.review.run_outputs import Evidence
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.load import open_run
+from crkd.stages.discover.parent import next_classes
+from crkd.stages.forward import Answers
+from crkd.stages.run_data import RunData
 
 SIDE = 32
 KNOWN, NOVEL, HEADS = 50, 100, 4

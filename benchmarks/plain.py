@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.config.schema import DiscoverConfig
-from crkd.models.heads import NovelHeads
+from crkd.models.heads.prototype import NovelHeads
 from crkd.models.network import Network
 
 Rows = list[Tensor]

@@ -25,8 +25,8 @@ from benchmarks.campaign import finished, is_complete
 from benchmarks.rows import row
 from crkd.config.load import load_config
 from crkd.config.schema import Config
-from crkd.engine.discover import discover
-from crkd.engine.pretrain import pretrain
+from crkd.stages.discover.run import discover
+from crkd.stages.pretrain.run import pretrain
 
 SEEDS = (0, 1, 2)
 PUBLISHED = "published"

@@ -20,9 +20,9 @@ from crkd.config.check import plain
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.watched import Job
-from crkd.data.partition import Part
-from crkd.engine.setup import RunData
-from crkd.engine.trial import discovery_loop
+from crkd.data.splits.partition import Part
+from crkd.gpu_checks.fresh_loops import discovery_loop
+from crkd.stages.run_data import RunData
 
 SHARES = (10, 50, 100)
 HEADS = (1, 2, 4, 8, 16)

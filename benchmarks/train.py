@@ -29,12 +29,12 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.core.watched import Job
-from crkd.data.workers import cpu_count
-from crkd.engine.logs.writer import open_logs
-from crkd.engine.loop import Loop
-from crkd.engine.progress import TrainingProgress
-from crkd.engine.setup import RunData, prepare
-from crkd.engine.trial import discovery_loop, pretraining_loop
+from crkd.data.storage.workers import cpu_count
+from crkd.gpu_checks.fresh_loops import discovery_loop, pretraining_loop
+from crkd.runs.console import TrainingProgress
+from crkd.stages.run_data import RunData, prepare
+from crkd.training.loggers.base import open_logs
+from crkd.training.loop import Loop
 
 TERM = "discover.distillation=[{name: class_relation, weight: 0.1}]"
 SMALL = [

@@ -28,15 +28,15 @@ from torch.nn import functional as F
 
 from crkd.config.load import load_config, merge
 from crkd.config.schema import Config
+from crkd.core.device import pick_device
 from crkd.core.errors import InputError
-from crkd.engine.array_labels import UNLABELLED, hidden_rows, novel_labels, with_marks
-from crkd.engine.arrays import Images, Samples, Vectors
-from crkd.engine.in_memory import stage1, stage2
-from crkd.engine.inference import Answers
-from crkd.engine.provenance import pick_device
+from crkd.core.seeding import seeded
 from crkd.models.architecture import Architecture
-from crkd.models.backbone import seeded
 from crkd.models.network import with_one_head
+from crkd.stages.arrays.labels import UNLABELLED, hidden_rows, novel_labels, with_marks
+from crkd.stages.arrays.samples import Images, Samples, Vectors
+from crkd.stages.arrays.training import stage1, stage2
+from crkd.stages.forward import Answers
 
 
 class NovelClassDiscovery(

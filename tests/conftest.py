@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.support import ROOT
 
 
 def pytest_configure() -> None:
@@ -22,3 +22,12 @@ def shared_data() -> Path:
     if not (folder / "cifar100-test.parquet").is_file():
         pytest.skip("the real data sets are not here (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished stage-1 run that no test changes."""
+    from crkd.stages.pretrain.run import pretrain
+    from tests.support.small_runs import small_config
+
+    return pretrain(small_config(), tmp_path_factory.mktemp("runs") / "pretrain").path

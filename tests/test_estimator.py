@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from crkd import NovelClassDiscovery
+from crkd.clustering.kmeans import kmeans
 from crkd.core.errors import InputError
 from crkd.evaluation.matching import contingency, match
-from crkd.features.clusters import kmeans
+from tests.support import ROOT
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+DOCS = ROOT / "docs"
 QUICK = NovelClassDiscovery(num_novel=2, epochs=40, hidden=32, random_state=0)
 
 

@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
 
-    from crkd.engine.provenance import pick_device
-    from crkd.people.review.apply import apply_review
+    from crkd.core.device import pick_device
+    from crkd.review.apply import apply_review
 
     run, counts = apply_review(
         given.run,

@@ -39,11 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"--resume does not apply to {given.name}, which trains nothing; start it again"
         )
 
-    from crkd.engine.discover import discover
-    from crkd.engine.find import free_folder
-    from crkd.engine.kmeans_run import METHODS, kmeans_on_features
-    from crkd.engine.loop import Interrupted
-    from crkd.engine.upper_bound import supervised_upper_bound
+    from crkd.runs.search import free_folder
+    from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
+    from crkd.stages.baselines.supervised import supervised_upper_bound
+    from crkd.stages.discover.run import discover
+    from crkd.training.loop import Interrupted
 
     out = Path(given.out) if given.out else free_folder(run_name(config, given.name))
     flags = list(sys.argv[1:] if arguments is None else arguments)

@@ -73,8 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table and write the rows; return 0 if all was measured, else 1."""
     given = _given(arguments)
 
-    from crkd.engine.files import write_json
-    from crkd.engine.provenance import device_name, git_commit, pick_device, versions
+    from crkd.core.device import device_name, pick_device
+    from crkd.runs.atomic_files import write_json
+    from crkd.runs.provenance import git_commit, versions
 
     device = pick_device(given.device)
     seconds = given.row_seconds

@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     config = config_of(given)
 
-    from crkd.data.check import check_dataset
-    from crkd.engine.setup import load_images
+    from crkd.data.check_dataset import check_dataset
+    from crkd.stages.run_data import load_images
 
     dataset, split = load_images(config, download=given.download, verify=False)
     found = check_dataset(dataset, split)
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show_pairs(config: Config, cosine: float, *, download: bool) -> None:
     import torch
 
-    from crkd.engine.near_duplicates import repeated_images
-    from crkd.engine.setup import prepare
+    from crkd.stages.discover.near_duplicates import repeated_images
+    from crkd.stages.run_data import prepare
 
     pairs = repeated_images(prepare(config, torch.device("cpu"), download=download), cosine=cosine)
     images = len({pair.novel for pair in pairs})

@@ -86,16 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def all_checks() -> list[tuple[str, Callable[[], str]]]:
     """Return the name and the function of every check; it returns a line or raises."""
-    from crkd.data.augment import gpu_checks as views
-    from crkd.engine import gpu_checks as training
-    from crkd.ot import gpu_checks as assignment
+    from crkd.gpu_checks import augment as views
+    from crkd.gpu_checks import sinkhorn as assignment
+    from crkd.gpu_checks import training as training
 
     return [*assignment.checks(), *views.checks(), *training.checks()]
 
 
 def jobs(only: str) -> list[Job]:
     """Return the checks whose name holds a text as jobs, each of which yields its line."""
-    from crkd.ot.gpu_launch_checks import INVALID, invalid_write
+    from crkd.gpu_checks.sinkhorn_launches import INVALID, invalid_write
 
     if only == INVALID:
         return [Job(INVALID, partial(_line, invalid_write))]
@@ -108,7 +108,7 @@ def sanitizer_jobs(program: str) -> list[Job]:
     Args:
         program: path of compute-sanitizer.
     """
-    from crkd.ot.gpu_launch_checks import INVALID
+    from crkd.gpu_checks.sinkhorn_launches import INVALID
 
     control = Job(f"memcheck finds {INVALID}", partial(_line, partial(_found, program, INVALID)))
     tools = [
@@ -184,7 +184,7 @@ def _run(command: list[str]) -> tuple[int, str]:
 
 def _tell(reports: Iterable[Report], file: str | None) -> int:
     """Print a line for each check, and write all so far to a file; return how many failed."""
-    from crkd.engine.files import write_json
+    from crkd.runs.atomic_files import write_json
 
     told: list[dict[str, Any]] = []
     if file is not None:

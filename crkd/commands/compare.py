@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from crkd.commands.flags import Parser
-from crkd.engine.files import write_json
-from crkd.engine.record import record
-from crkd.engine.run import RunFolder
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
 from crkd.evaluation.tables import compare_table
+from crkd.runs.atomic_files import write_json
+from crkd.runs.folder import RunFolder
+from crkd.runs.summary import record
 
 DESCRIPTION = """\
 Set the figures of several runs side by side. With --json the figures, their mean and standard

@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if config.dataset == "folder" and config.data.novel is None:
         raise InputError("--novel is not given; name the folder of unlabelled images")
 
-    from crkd.engine.discover import discover
-    from crkd.engine.feature_discovery import discover_features
-    from crkd.engine.find import free_folder
-    from crkd.engine.loop import Interrupted
+    from crkd.runs.search import free_folder
+    from crkd.stages.arrays.run import discover_features
+    from crkd.stages.discover.run import discover
+    from crkd.training.loop import Interrupted
 
     try:
         out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
@@ -89,8 +89,8 @@ def _step_config(given: argparse.Namespace) -> Config | None:
     named = (given.config, given.dataset, given.split)
     if given.parent is None or given.novel is None or any(value is not None for value in named):
         return None
-    from crkd.engine.increments import extension
-    from crkd.engine.run import RunFolder
+    from crkd.runs.folder import RunFolder
+    from crkd.stages.incremental import extension
 
     run = RunFolder.open(given.parent)
     if given.known is not None and run.read_info().num_novel == 0:
@@ -108,8 +108,8 @@ def take_decisions(given: argparse.Namespace) -> None:
     if given.parent is None:
         raise InputError("--decisions is given without --from; name the run that was reviewed")
 
-    from crkd.engine.provenance import pick_device
-    from crkd.people.review.named import named_run
+    from crkd.core.device import pick_device
+    from crkd.review.reviewed_run import named_run
 
     device = pick_device(given.device or "auto")
     given.parent = named_run(given.parent, Path(given.decisions), device=device)
@@ -154,10 +154,10 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], 
     if given.parent is not None:
         return Path(given.parent)
 
-    from crkd.engine.find import find_stage1, free_folder
-    from crkd.engine.loop import Interrupted
-    from crkd.engine.pretrain import pretrain
-    from crkd.engine.setup import split_entry, split_of
+    from crkd.runs.search import find_stage1, free_folder
+    from crkd.stages.pretrain.run import pretrain
+    from crkd.stages.run_data import split_entry, split_of
+    from crkd.training.loop import Interrupted
 
     known = split_entry(split_of(config))["known"]
     place = out.parent

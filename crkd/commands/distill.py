@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the run to go on with")
 
-    from crkd.engine.distill import distill
-    from crkd.engine.find import free_folder
-    from crkd.engine.loop import Interrupted
+    from crkd.runs.search import free_folder
+    from crkd.stages.distill.run import distill
+    from crkd.training.loop import Interrupted
 
     config = student_config(given)
     name = "-".join(["distill", *(term.name for term in config.distill.method)])
@@ -89,7 +89,7 @@ def student_config(given: argparse.Namespace) -> Config:
     Raises:
         InputError: the teacher has none, or a setting is unknown or belongs to the teacher.
     """
-    from crkd.engine.run import RunFolder
+    from crkd.runs.folder import RunFolder
 
     values: dict[str, Any] = plain(RunFolder.open(given.teacher).read_config())
     for setting in given.settings:
@@ -105,7 +105,7 @@ def student_config(given: argparse.Namespace) -> Config:
 
 
 def _flags(given: argparse.Namespace) -> dict[str, Any]:
-    from crkd.engine.terms import published
+    from crkd.training.loss_terms import published
 
     distill: dict[str, Any] = {}
     if given.student is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from crkd.commands.flags import Parser
 
 if TYPE_CHECKING:
-    from crkd.engine.estimate_k import Estimate
+    from crkd.stages.discover.class_count import Estimate
 
 DESCRIPTION = """\
 Estimate the number of novel classes, as a range, with the features of a finished run.
@@ -42,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", metavar="FILE", help="draw the scores as a PNG")
     given = parser.parse_args(arguments)
 
-    from crkd.engine.count_plot import write_count_plot
-    from crkd.engine.estimate_k import Images, estimate_k
-    from crkd.engine.files import write_json
-    from crkd.engine.provenance import command_line, git_commit, pick_device, versions
+    from crkd.core.device import pick_device
+    from crkd.runs.atomic_files import write_json
+    from crkd.runs.provenance import command_line, git_commit, versions
+    from crkd.stages.discover.class_count import Images, estimate_k
+    from crkd.stages.discover.class_count_plot import write_count_plot
 
     result = estimate_k(
         given.run,

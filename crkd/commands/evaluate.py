@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from crkd.commands.flags import Parser
-from crkd.engine.run import RunFolder
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
 from crkd.evaluation.tables import protocol_table
+from crkd.runs.folder import RunFolder
 
 DESCRIPTION = "Recompute every figure of a run from its predictions.parquet alone."
 

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError(
                 f"--predictions and --all do not apply to --format {given.format}; leave them out"
             )
-        from crkd.engine.export import export
+        from crkd.inference.export_model import export
 
         file, difference = export(given.run, given.format, out)
         if difference is None:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"written: {file} and {file.name}.json")
         return 0
 
-    from crkd.engine.labelling import export_labels
+    from crkd.inference.export_labels import export_labels
 
     files, count = export_labels(
         given.run,

@@ -13,7 +13,7 @@ from crkd.core.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from crkd.engine.gpu_day import Outcome
+    from crkd.gpu_checks.day import Outcome
 
 DESCRIPTION = """\
 Do the next unfinished steps of a fixed list and stop in time: versions and the ceiling of matrix
@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from rich.console import Console
 
-    from crkd.engine.gpu_day import Day
-    from crkd.engine.gpu_day_steps import Place, check_place
+    from crkd.gpu_checks.day import Day
+    from crkd.gpu_checks.day_steps import Place, check_place
 
     state = Path(given.state) if given.state else _cache() / "gpu-day"
     place = Place(

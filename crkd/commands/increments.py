@@ -40,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the plan to go on with")
 
-    from crkd.engine.find import free_folder
-    from crkd.engine.increments import run_plan
-    from crkd.engine.loop import Interrupted
+    from crkd.runs.search import free_folder
+    from crkd.stages.incremental import run_plan
+    from crkd.training.loop import Interrupted
 
     default = RUNS / f"{config.dataset}-{given.plan}" / f"{given.method}-seed{config.seed}"
     out = Path(given.out) if given.out else free_folder(default)

@@ -83,13 +83,13 @@ def _together(verb: str) -> contextlib.AbstractContextManager[None]:
     """Return what joins the processes that a launcher such as torchrun started, if it did."""
     if not _several():
         return contextlib.nullcontext()
-    from crkd.engine.distributed import joined
+    from crkd.training.distributed import joined
 
     return joined(verb)
 
 
 def _runtime_failure(verb: str, error: Exception) -> int:
-    from crkd.engine.loop import NonFiniteLossError
+    from crkd.training.loop import NonFiniteLossError
 
     text = str(error)
     if isinstance(error, NonFiniteLossError):

@@ -7,8 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from crkd.config.schema import Config
-from crkd.engine.run import RunFolder
 from crkd.evaluation.tables import protocol_table
+from crkd.runs.folder import RunFolder
 
 RUNS = Path("runs")
 

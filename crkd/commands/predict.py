@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.example and not given.images:
         parser.error("the following arguments are required: RUN, IMAGES (or --example)")
 
-    from crkd.engine.predict import predict
-    from crkd.engine.provenance import pick_device
-    from crkd.people.example import PLACE, RUN, write_images
+    from crkd.core.device import pick_device
+    from crkd.inference.example import PLACE, RUN, write_images
+    from crkd.inference.predict import predict
 
     run, images = given.run, given.images
     out = Path(given.out or "predictions.csv")
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"confidence of known classes: temperature {found.temperature:.2f}")
         print("confidence of novel classes is not calibrated")
     if found.skipped:
-        from crkd.engine.predict import skipped_file
+        from crkd.inference.predict import skipped_file
 
         print(f"{len(found.skipped):,} files skipped, listed in {skipped_file(out)}")
         for name, reason in list(found.skipped.items())[:5]:

@@ -23,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the run to go on with")
 
-    from crkd.engine.find import free_folder
-    from crkd.engine.loop import Interrupted
-    from crkd.engine.pretrain import pretrain
+    from crkd.runs.search import free_folder
+    from crkd.stages.pretrain.run import pretrain
+    from crkd.training.loop import Interrupted
 
     out = Path(given.out) if given.out else free_folder(run_name(config, "pretrain"))
     try:

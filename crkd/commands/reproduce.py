@@ -59,9 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"--seeds {given.seeds} is below 1; give how many to run")
     file = find_row(given.row)
 
-    from crkd.engine.files import write_json
-    from crkd.engine.loop import Interrupted
-    from crkd.engine.reproduce import RESULT, reproduce
+    from crkd.runs.atomic_files import write_json
+    from crkd.stages.reproduce import RESULT, reproduce
+    from crkd.training.loop import Interrupted
 
     try:
         result = reproduce(

@@ -34,10 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.example == (given.run is not None):
         parser.error("name a RUN, or take --example alone")
 
-    from crkd.engine.provenance import pick_device
-    from crkd.people.example import PLACE, RUN
-    from crkd.people.review.page import review
-    from crkd.people.review.sheet import draw_sheet
+    from crkd.core.device import pick_device
+    from crkd.inference.example import PLACE, RUN
+    from crkd.review.contact_sheet import draw_sheet
+    from crkd.review.page import review
 
     device = pick_device(given.device)
     run, place = (RUN, PLACE) if given.example else (Path(given.run), Path(given.run))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from crkd.commands.flags import Parser
 
 if TYPE_CHECKING:
-    from crkd.engine.search_student import SearchResult
+    from crkd.stages.distill.student_search import SearchResult
 
 DESCRIPTION = """\
 Rank small networks as students of a run by DisWOT, without training any.
@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from rich.progress import Progress
 
-    from crkd.engine.files import write_json
-    from crkd.engine.progress import console
-    from crkd.engine.provenance import command_line, git_commit, pick_device, versions
-    from crkd.engine.search_student import SPACE, SearchSettings, search_student
+    from crkd.core.device import pick_device
+    from crkd.runs.atomic_files import write_json
+    from crkd.runs.console import console
+    from crkd.runs.provenance import command_line, git_commit, versions
+    from crkd.stages.distill.student_search import SPACE, SearchSettings, search_student
 
     settings = SearchSettings(
         max_params=given.max_params,

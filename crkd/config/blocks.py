@@ -123,7 +123,7 @@ class ViewConfig:
     """One kind of augmented view: a named recipe, its size and what differs from it."""
 
     recipe: str = "large"
-    """Name of a recipe of crkd.data.augment.recipes."""
+    """Name of a recipe of crkd.data.augment.presets."""
     size_share: Annotated[float, Range(0.0, 4.0, open_low=True)] = 1.0
     """Side of the view as a share of data.image_size."""
     options: dict[str, Any] = field(default_factory=dict)

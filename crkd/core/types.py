@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.core.share import Share
+from crkd.core.batch_shard import Share
 
 
 class Batch(NamedTuple):

@@ -16,7 +16,7 @@ class Architecture:
     """Everything from which a network of the same shape can be built again.
 
     Attributes:
-        backbone: name for :func:`crkd.models.backbone.build_backbone`.
+        backbone: name for :func:`crkd.models.backbones.base.build_backbone`.
         image_size: side of the large crops in pixels.
         num_known: K, at least 1.
         num_novel: M; 0 before discovery.
@@ -30,10 +30,11 @@ class Architecture:
             group is answered by the head that found it.
         joint: one head of the known head's kind answers all C classes; there are no novel heads.
         projected: a projector turns the last feature map into this many channels, whose mean is
-            the feature vector; 0 has none. See :class:`crkd.models.projected.ProjectedBackbone`.
+            the feature vector; 0 has none. See
+            :class:`crkd.models.backbones.simkd_projector.ProjectedBackbone`.
         reviews: for each of the groups, and then for the novel classes, what a person made of
             them: the class of every half of every prototype, see
-            :class:`crkd.models.reviewed.ReviewedHead`. Missing or empty: as they were found.
+            :class:`crkd.models.heads.reviewed.ReviewedHead`. Missing or empty: as they were found.
 
     Raises:
         InputError: a value is out of range.

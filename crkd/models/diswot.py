@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crkd.models.backbone import build_backbone, seeded
-from crkd.models.heads import LinearHead
+from crkd.core.seeding import seeded
+from crkd.models.backbones.base import build_backbone
+from crkd.models.heads.prototype import LinearHead
 
 
 class Activations(NamedTuple):
@@ -64,7 +65,7 @@ def untrained_activations(
     nothing.
 
     Args:
-        backbone: name for :func:`crkd.models.backbone.build_backbone`.
+        backbone: name for :func:`crkd.models.backbones.base.build_backbone`.
         images: ``(B, 3, h, w)``, normalised.
         num_classes: K.
         image_size: side for which the backbone is made.

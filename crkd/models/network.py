@@ -10,15 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crkd.core.batch_shard import Share
 from crkd.core.errors import InputError
-from crkd.core.share import Share
+from crkd.core.seeding import seeded
 from crkd.core.types import HeadOutputs
 from crkd.models.architecture import Architecture
-from crkd.models.backbone import Backbone, build_backbone, seeded
-from crkd.models.grouped import GroupedHead
-from crkd.models.heads import LinearHead, NovelHeads, PrototypeHead, PrototypeModule
-from crkd.models.projected import ProjectedBackbone
-from crkd.models.reviewed import ReviewedHead
+from crkd.models.backbones.base import Backbone, build_backbone
+from crkd.models.backbones.simkd_projector import ProjectedBackbone
+from crkd.models.heads.incremental import GroupedHead
+from crkd.models.heads.prototype import (
+    LinearHead,
+    NovelHeads,
+    PrototypeHead,
+    PrototypeModule,
+)
+from crkd.models.heads.reviewed import ReviewedHead
 
 
 class Network(nn.Module):

@@ -18,8 +18,8 @@ from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.watched import Job
-from crkd.engine.setup import RunData, prepare
-from crkd.engine.trial import discovery_loop
+from crkd.gpu_checks.fresh_loops import discovery_loop
+from crkd.stages.run_data import RunData, prepare
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import torch
 
 from crkd.commands import bench
 from crkd.commands.main import run_verb
-from crkd.engine import files
+from crkd.runs import atomic_files as files
 
 PART = """
 import os, time
@@ -71,8 +71,8 @@ def test_what_hangs_or_raises_is_a_row_and_the_rest_is_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("crkd.engine.provenance.pick_device", lambda name: torch.device("cuda", 0))
-    monkeypatch.setattr("crkd.engine.provenance.device_name", lambda device: "a card")
+    monkeypatch.setattr("crkd.runs.provenance.pick_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr("crkd.runs.provenance.device_name", lambda device: "a card")
     monkeypatch.setattr(bench, "ROW_SECONDS", 3.0)
     file = tmp_path / "rows.json"
     assert run_verb("bench", ["train", "--json", str(file)]) == 1

@@ -14,10 +14,10 @@ import torch
 
 from crkd.commands import check_gpu
 from crkd.commands.main import run_verb
-from crkd.engine import files
-from crkd.engine import gpu_checks as training
+from crkd.gpu_checks import training as training
+from crkd.gpu_checks.sinkhorn_launches import INVALID
 from crkd.ot import kernels
-from crkd.ot.gpu_launch_checks import INVALID
+from crkd.runs import atomic_files as files
 
 CHECKS = """
 import os, signal, time

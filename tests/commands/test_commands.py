@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from crkd.commands.main import VERBS, main, run_verb
+from tests.support import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "--set=model.hidden=16",
     "--set=model.projection=8",
@@ -123,7 +123,7 @@ def test_an_interrupted_whole_job_goes_on_in_both_stages(
     import os
     import signal
 
-    from crkd.engine import loop
+    from crkd.training import loop
 
     command = ["discover", "--dataset", "digits", "--pretrain", *SMALL]
     honest, moments = loop.Loop.step, [("pretrain", 3), ("discover", 5)]
@@ -199,7 +199,7 @@ def test_unreadable_image(folders: tuple[Path, Path], capsys: pytest.CaptureFixt
 def test_out_of_memory_names_the_setting(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from crkd.engine.supervised_task import SupervisedTask
+    from crkd.stages.pretrain.task import SupervisedTask
 
     def exhausted(*arguments: object) -> None:
         raise MemoryError

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 from crkd.config.reference import reference
+from tests.support import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+PAGE = ROOT / "docs" / "configuration.md"
 
 
 def test_the_page_is_what_the_schema_says() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "crkd"
+from tests.support import ROOT
+
+PACKAGE = ROOT / "crkd"
 DOMAINS = {"ot", "losses", "models", "data", "evaluation", "features"}
 ALLOWED = {
     "core": set(),

@@ -1,15 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from crkd.data.check import check_dataset
-from crkd.data.dataset import Dataset, load_dataset
+from crkd.data.check_dataset import check_dataset
+from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
-from crkd.data.splits import ClassSplit, load_split
+from crkd.data.splits.class_split import ClassSplit, load_split
+from tests.support import ROOT
 
-SHARED = Path(__file__).parents[2] / "../shared/data"
+SHARED = ROOT / "../shared/data"
 
 
 class Flawed(ImageSource):

@@ -1,9 +1,10 @@
 """The figures that docs/evaluation.md works out by hand."""
 
 import re
-from pathlib import Path
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "evaluation.md"
+from tests.support import ROOT
+
+DOCUMENT = ROOT / "docs" / "evaluation.md"
 
 
 def test_figures_by_hand_are_the_figures_of_the_code():

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests_losses_support import of_maps, pooled, random_maps, stacked
 
 from crkd.core.errors import InputError
 from crkd.core.layers import equal_sizes
 from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.fitnet import FitNet
 from crkd.losses.term import DistillationInputs, TermContext, build_term
+from tests.support.losses import of_maps, pooled, random_maps, stacked
 
 STUDENT, TEACHER = (2, 3, 4), (3, 5, 6)
 CONTEXT = TermContext(4, 4, 6, STUDENT, TEACHER)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from tests_losses_support import leaf, of_logits, random_logits
 
 from crkd.losses.distillation.kd import kd
 from crkd.losses.distillation.lwf import Lwf, lwf
 from crkd.losses.term import TermContext, build_term
+from tests.support.losses import leaf, of_logits, random_logits
 
 CONTEXT = TermContext(num_known=4, student_features=6, teacher_features=8)
 

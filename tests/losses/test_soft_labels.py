@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +12,9 @@ from safetensors.torch import save
 
 from crkd.core.errors import InputError
 from crkd.losses.soft_labels import label_mode, log_probabilities
+from tests.support import ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "distillation.md"
+PAGE = ROOT / "docs" / "distillation.md"
 NAMES = (
     "hard",
     "smoothed",

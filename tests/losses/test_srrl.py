@@ -12,7 +12,7 @@ from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.srrl import Srrl
 from crkd.losses.term import DistillationInputs, TermContext, build_term
-from crkd.models.heads import LinearHead, PrototypeHead
+from crkd.models.heads.prototype import LinearHead, PrototypeHead
 
 CHANNELS, FEATURES, KNOWN = (2, 3), 5, 4
 

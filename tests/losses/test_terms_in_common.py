@@ -21,7 +21,7 @@ from crkd.losses.term import (
     option_names,
     terms_for,
 )
-from crkd.models.heads import PrototypeHead
+from crkd.models.heads.prototype import PrototypeHead
 
 VIEWS, HEADS, ROWS, LABELLED, FEATURES, KNOWN, NOVEL = 2, 2, 8, 3, 5, 6, 3
 STUDENT, TEACHER = (2, 3, FEATURES), (3, 4, FEATURES)

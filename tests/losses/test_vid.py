@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests_losses_support import of_maps, pooled, random_maps, stacked
 from torch.distributions import Normal
 
 from crkd.core.errors import InputError
 from crkd.losses.distillation.vid import GaussianRegressor, Vid
 from crkd.losses.term import DistillationInputs, TermContext, build_term
+from tests.support.losses import of_maps, pooled, random_maps, stacked
 
 STUDENT, TEACHER = (4, 5), (6, 7)
 CONTEXT = TermContext(4, 5, 7, STUDENT, TEACHER)

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.models.backbone import build_backbone
+from crkd.models.backbones.base import build_backbone
 from crkd.models.backbones.cifar_resnet import free_depths_name
-from crkd.models.cost import cost_of
 from crkd.models.diswot import (
     Activations,
     Similarity,
@@ -20,6 +19,7 @@ from crkd.models.diswot import (
     semantic_similarity,
     untrained_activations,
 )
+from crkd.models.flops import cost_of
 
 
 def draw(*shape: int, seed: int) -> Tensor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -57,25 +56,16 @@ def row_error() -> Callable[[Tensor, Tensor], float]:
     return measure
 
 
-def _module(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def benchmark() -> ModuleType:
     """The benchmark of Sinkhorn, which can pose as a machine with a GPU."""
-    path = Path(__file__).parents[2] / "benchmarks" / "sinkhorn.py"
-    return _module("benchmark_of_sinkhorn", path)
+    return importlib.import_module("benchmarks.sinkhorn")
 
 
 @pytest.fixture(scope="session")
 def kernels_on_cpu() -> ModuleType:
-    module = _module("kernels_on_cpu", Path(__file__).with_name("kernels_on_cpu.py"))
+    from tests.support import kernels_on_cpu as module
+
     if module.COMPILER is None:
         pytest.skip("g++ is not installed: the kernels cannot be run on the processor")
     return module

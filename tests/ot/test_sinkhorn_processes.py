@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from crkd.ot import sinkhorn
+from tests.support import ROOT
 
-SCRIPT = Path(__file__).with_name("half_of_a_batch.py")
+SCRIPT = ROOT / "tests" / "support" / "half_of_a_batch.py"
 KINDS = ["uniform", "marginals", "relaxed", "far apart", "one empty"]
 
 

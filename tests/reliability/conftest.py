@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from crkd.engine.provenance import git_commit
-
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "engine")]
+from crkd.runs.provenance import git_commit
 
 if TYPE_CHECKING:
-    from tests_reliability_support import Record
+    from tests.support.reliability import Record
 
 
 @pytest.fixture(scope="session")

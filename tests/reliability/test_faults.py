@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests_engine_support import interrupt_at, same, small_config
-from tests_reliability_support import LONG, Record
 
 from crkd.config.load import load_config
 from crkd.core.errors import InputError
-from crkd.engine import files
-from crkd.engine.checkpoint import load_state, states
-from crkd.engine.loop import Interrupted
-from crkd.engine.pretrain import SupervisedTraining, pretrain
-from crkd.engine.run import RunFolder
-from crkd.engine.setup import prepare
+from crkd.runs import atomic_files as files
+from crkd.runs.folder import RunFolder
+from crkd.stages.pretrain.run import SupervisedTraining, pretrain
+from crkd.stages.run_data import prepare
+from crkd.training.checkpoint import load_state, states
+from crkd.training.loop import Interrupted
+from tests.support.reliability import LONG, Record
+from tests.support.small_runs import interrupt_at, same, small_config
 
 CPU = torch.device("cpu")
 PLACES = 200 if LONG else 20

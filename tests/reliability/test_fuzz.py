@@ -18,21 +18,21 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests_reliability_support import LONG, Record
-from tests_run_support import untrained_run
 
 from crkd.config.load import config_folder, load_config
 from crkd.core.errors import InputError
-from crkd.data.feature_table import read_features
 from crkd.data.sources.decode import decode_image
 from crkd.data.sources.parquet import ParquetSource
 from crkd.data.sources.tar import tar_dataset
-from crkd.data.splits import load_split
-from crkd.engine.files import load_tensors, save_tensors
-from crkd.engine.run import RunFolder
+from crkd.data.splits.class_split import load_split
+from crkd.data.vectors.table import read_features
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import evaluate
-from crkd.people.review.decisions import FORMAT, VERSION, read_decisions
+from crkd.review.decisions import FORMAT, VERSION, read_decisions
+from crkd.runs.atomic_files import load_tensors, save_tensors
+from crkd.runs.folder import RunFolder
+from tests.support.reliability import LONG, Record
+from tests.support.untrained_runs import untrained_run
 
 EXAMPLES = 20_000 if LONG else 300
 FUZZ = settings(

@@ -8,15 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests_reliability_support import HERE, LONG, Record
+from tests.support import ROOT
+from tests.support.reliability import LONG, Record
 
 KILLS, INSIDE = (200, 40) if LONG else (5, 1)
 
 
 def test_killed_runs_end_bit_identical(tmp_path: Path, record: Record) -> None:
-    paths = [str(Path.cwd()), str(HERE.parent / "engine"), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [sys.executable, HERE / "kill_runs.py", tmp_path, str(KILLS), "0"],
+        [sys.executable, "-m", "tests.support.kill_runs", tmp_path, str(KILLS), "0"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests_reliability_support import LONG, Record
 
 from crkd.config.load import load_config
-from crkd.engine.setup import prepare
-from crkd.engine.trial import discovery_loop
+from crkd.gpu_checks.fresh_loops import discovery_loop
+from crkd.stages.run_data import prepare
+from tests.support.reliability import LONG, Record
 
 EPOCHS = 1000 if LONG else 30
 SETTLED = EPOCHS // 3

@@ -1,9 +1,9 @@
 """Batched image augmentation: recipe, per-image draws, rendering; alike on CPU and GPU."""
 
-from crkd.data.augment.draws import ViewParameters, draw
+from crkd.data.augment.parameters import ViewParameters, draw
 from crkd.data.augment.plan import ViewPlan
+from crkd.data.augment.presets import named_recipe, recipe_names
 from crkd.data.augment.recipe import ViewRecipe
-from crkd.data.augment.recipes import named_recipe, recipe_names
 from crkd.data.augment.render import make_view, make_views, render
 
 __all__ = [

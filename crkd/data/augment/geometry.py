@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from crkd.data.augment.draws import ViewParameters
+from crkd.data.augment.parameters import ViewParameters
 
 
 def crop_resize_flip(images: Tensor, weights: Tensor, size: int) -> Tensor:

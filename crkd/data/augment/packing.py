@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crkd.data.augment.draws import ViewParameters
+from crkd.data.augment.parameters import ViewParameters
 
 _WHOLE = ("top", "left", "height", "width")
 _MARKS = ("flip", "jitter", "grayscale", "blur", "solarize", "equalize")

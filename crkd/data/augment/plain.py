@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.data.augment import colour, geometry
-from crkd.data.augment.draws import ViewParameters
+from crkd.data.augment import color as colour
+from crkd.data.augment import geometry
+from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.windows import Windows
 

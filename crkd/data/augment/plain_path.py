@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.data.augment import colour
+from crkd.data.augment import color as colour
 from crkd.data.augment.plain import Constants, PlainView
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.data.augment import packing
-from crkd.data.augment.draws import ViewParameters, draw_from
-from crkd.data.augment.in_place import render_in_place
+from crkd.data.augment.parameters import ViewParameters, draw_from
 from crkd.data.augment.plain import PlainView
 from crkd.data.augment.plain_path import PlainPath
 from crkd.data.augment.recipe import ViewRecipe
+from crkd.data.augment.render_cpu import render_in_place
 from crkd.data.augment.words import random_words
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from crkd.data.augment.draws import ViewParameters, draw
+from crkd.data.augment.parameters import ViewParameters, draw
 from crkd.data.augment.plan import ViewPlan
 from crkd.data.augment.recipe import ViewRecipe
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
+from crkd.core.philox import MASK, philox
 from crkd.core.types import Batch
-from crkd.data.augment.philox import MASK, philox
 from crkd.data.augment.words import stretch
 
 # Views draw from the blocks below 2**16 under their number; these two are beyond them all.

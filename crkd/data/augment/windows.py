@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.data.augment.draws import ViewParameters, central_window
+from crkd.data.augment.parameters import ViewParameters, central_window
 from crkd.data.augment.recipe import ViewRecipe
 
 _TABLE_BYTES = 16 * 2**20

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.data.augment.philox import MASK, philox
+from crkd.core.philox import MASK, philox
 from crkd.data.augment.recipe import ViewRecipe
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop before it falls back to a central crop

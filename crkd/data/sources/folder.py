@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from crkd.core.errors import InputError, listed
-from crkd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES, decode_image, read_header
 from crkd.data.sources.files import FileSource, image_files, readable_id
-from crkd.data.splits import ClassSplit
-from crkd.data.workers import parallel
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.storage.workers import parallel
 
 TRAINING_SIZES: Final = (32, 64, 96, 128, 224)
 SAMPLED_SIZES: Final = 200

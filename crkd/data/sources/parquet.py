@@ -17,7 +17,7 @@ from crkd.core.errors import InputError, listed
 from crkd.data.sources.base import ImageSource, Labels, Pixels, RowIds, UnreadableImageError
 from crkd.data.sources.decode import decode_image
 from crkd.data.sources.webp import decode_lossless_webp
-from crkd.data.workers import parallel
+from crkd.data.storage.workers import parallel
 
 MAX_BYTES_AT_ONCE: Final = 1024 * 1024 * 1024
 """Size up to which ``ParquetSource.pixels`` decodes the whole set into one array."""

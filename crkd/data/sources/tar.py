@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
-from crkd.data.dataset import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES, decode_image
 from crkd.data.sources.folder import SAMPLED_SIZES, hidden_classes, training_size
-from crkd.data.splits import ClassSplit
+from crkd.data.splits.class_split import ClassSplit
 
 MAX_IMAGE_BYTES: Final = 256 * 1024 * 1024
 _MAX_CLASS_BYTES: Final = 1024

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from crkd.core.errors import InputError
-from crkd.models.backbone import BACKBONES, FREE_DEPTHS_PREFIX, Backbone, BackboneFactory
+from crkd.models.backbones.base import BACKBONES, FREE_DEPTHS_PREFIX, Backbone, BackboneFactory
 
 PLAIN_WIDTHS = (16, 16, 32, 64)
 WIDE_WIDTHS = (32, 64, 128, 256)

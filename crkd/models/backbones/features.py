@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd.core.errors import InputError
-from crkd.models.backbone import BACKBONES, Backbone
+from crkd.models.backbones.base import BACKBONES, Backbone
 
 
 class FeatureBackbone(Backbone):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
-from crkd.models.backbone import BACKBONES, Backbone, BackboneFactory
+from crkd.models.backbones.base import BACKBONES, Backbone, BackboneFactory
 
 SMALL_IMAGE = 64
 

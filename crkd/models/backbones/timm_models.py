@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.models.backbone import Backbone, BackboneFactory
+from crkd.models.backbones.base import Backbone, BackboneFactory
 
 NUM_MAPS = 4
 

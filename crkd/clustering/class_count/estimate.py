@@ -1,0 +1,222 @@
+"""How many classes there are among images without labels: a range, and what speaks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.class_count.inertia import InertiaCurve, cluster_counts, inertia_curve
+from crkd.clustering.class_count.probe_classes import crowding, look_alike, total_variance
+from crkd.clustering.class_count.validity import bumps, silhouettes, stabilities
+from crkd.clustering.kmeans import Floats, kmeans, unit_rows
+from crkd.core.errors import InputError
+
+DRAWS = 8
+MAX_ROWS = 4000
+MAX_DIMENSIONS = 64
+"""More features are projected onto their leading principal components."""
+PROBE_SHARE = 0.75
+"""The smallest share of the known classes that stands in for novel ones in a draw."""
+PLATEAU = 0.02
+"""Probe clusterings whose adjusted Rand index is so close to the best count as good as it."""
+PRICES = 200
+TAILS = 0.1
+WITNESSED = 24
+"""Numbers of clusters at which the witnesses are asked, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Scores over the number of clusters; the arrays have one entry for each of G numbers.
+
+    Attributes:
+        counts: ``(G,)`` numbers of clusters, ascending.
+        votes: share of the held-out known classes' prices that buy this many clusters; sums to
+            1. None where nothing is known of the known classes.
+        stability: adjusted Rand index under resampling.
+        silhouette: mean silhouette.
+    """
+
+    counts: NDArray[np.int64]
+    votes: NDArray[np.float64] | None
+    stability: NDArray[np.float64]
+    silhouette: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassCount:
+    """The number of classes, as far as it can be told.
+
+    Attributes:
+        estimate: the best single number.
+        low: lower end of the range.
+        high: upper end of the range.
+        evidence: what speaks for it.
+        num_probes: known classes that took part; 0 for a count without them.
+        at_limit: the range ends at the largest number that was looked at.
+    """
+
+    estimate: int
+    low: int
+    high: int
+    evidence: Evidence
+    num_probes: int
+    at_limit: bool
+
+
+def count_classes(
+    novel: Floats,
+    known: Floats | None = None,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    seed: int,
+    max_classes: int | None = None,
+) -> ClassCount:
+    """Estimate how many classes the novel images hold.
+
+    Label-anchored search: known classes are held out as if they were novel (Han, Vedaldi and
+    Zisserman, 2019; Vaze et al., 2022), after they were made as blurred as the novel images
+    (:mod:`crkd.clustering.class_count.probe_classes`). In each of eight draws of such probe
+    classes, k-means runs over a growing number of clusters; where the clusters agree best with the
+    probes' labels, one more cluster lowers the inertia by some amount. That price is put to the
+    novel images: as many clusters as are worth it are one vote. Stability and silhouette, each as
+    far as it stands out from its trend, weigh the votes by the exponential of half their mean.
+
+    The estimate is the weighted median; the range holds the votes between the 10th and the 90th
+    percentile, and to either side of the estimate at least a tenth of it, or its quotient by the
+    square root of the number of known classes: few of them say little of others. Without known
+    classes, the estimate is where the witnesses stand out most, and the range is where they stand
+    out half as much.
+
+    The price of a cluster grows with its images, so the novel classes are taken to be about as
+    large as the known ones.
+
+    Args:
+        novel: ``(N, D)`` features; their lengths do not matter.
+        known: ``(n, D)`` features of known classes, or None.
+        labels: ``(n,)`` their classes, at least three of them.
+        seed: of samples, draws and k-means.
+        max_classes: the largest number to look at; None takes a twentieth of N, in [10, 150].
+
+    Raises:
+        InputError: there are too few images for a search.
+    """
+    limit = max_classes or min(150, max(10, len(novel) // 20))
+    if limit < 2 or len(novel) < max(4, 2 * limit):
+        raise InputError(
+            f"--max-k is {limit} for {len(novel)} unlabelled images; a search needs at least 2 "
+            "classes and two images for each"
+        )
+    draw = np.random.default_rng(seed)
+    share = min(1.0, MAX_ROWS / max(len(novel), 0 if known is None else len(known)))
+    rows = unit_rows(np.asarray(novel, np.float32))
+    rows = rows[_sample(len(rows), max(share, min(1.0, 2 * limit / len(rows))), draw)]
+    axes = _principal_axes(rows)
+    rows = (rows - rows.mean(axis=0)) @ axes
+    curve = inertia_curve(rows, cluster_counts(limit), seed=seed, num_restarts=4)
+    votes, probes = None, 0
+    if known is not None and labels is not None and len(np.unique(labels)) >= 3:
+        chosen = _sample(len(labels), share, draw)
+        classes, numbered = np.unique(labels[chosen], return_inverse=True)
+        anchors = unit_rows(np.asarray(known, np.float32)[chosen]) @ axes
+        votes, probes = _votes(curve, rows, anchors, numbered, seed, draw), len(classes)
+    counts = _witnessed(votes, limit)
+    evidence = Evidence(
+        counts,
+        None if votes is None else votes[counts] / votes[counts].sum(),
+        stabilities(rows, counts, seed=seed),
+        silhouettes(rows, _clusterings(curve, rows, counts, seed), seed=seed),
+    )
+    return _verdict(evidence, votes, probes, limit)
+
+
+def _votes(
+    curve: InertiaCurve,
+    rows: Floats,
+    anchors: Floats,
+    labels: NDArray[np.int64],
+    seed: int,
+    draw: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Return the share of the votes for every number of clusters, ``(limit + 1,)``."""
+    from sklearn.metrics import adjusted_rand_score
+
+    wanted = {"crowding_wanted": crowding(rows), "variance_wanted": total_variance(rows)}
+    num_known = int(labels.max()) + 1
+    fewest = max(3, int(np.ceil(PROBE_SHARE * num_known)))
+    votes = np.zeros(int(curve.counts[-1]) + 1)
+    for number in range(DRAWS):
+        num_probes = int(draw.integers(fewest, num_known + 1))
+        chosen = draw.permutation(num_known)[:num_probes]
+        members = np.flatnonzero(np.isin(labels, chosen))
+        truth = np.unique(labels[members], return_inverse=True)[1]
+        probes = look_alike(anchors[members], truth, **wanted)
+        counts = cluster_counts(min(2 * num_probes + 1, len(probes)))
+        tried = inertia_curve(probes, counts, seed=seed + number)
+        scores = np.array([adjusted_rand_score(truth, a) for a in tried.assignments])
+        good = counts[(scores >= scores.max() - PLATEAU) & (counts > 1)]
+        highest, lowest = tried.range_of_price(int(good[0]), int(good[-1]))
+        floor = highest * 1e-6
+        prices = np.geomspace(max(highest, floor), max(lowest, floor), PRICES)
+        np.add.at(votes, curve.clusters_worth(prices), 1.0 / (PRICES * DRAWS))
+    return votes
+
+
+def _witnessed(votes: NDArray[np.float64] | None, limit: int) -> NDArray[np.int64]:
+    """Return the numbers of clusters worth a closer look: around the votes, else all."""
+    first, last = 2, limit
+    if votes is not None:
+        low, high = _percentiles(votes)
+        first, last = max(2, int(low / 1.5)), min(limit, int(np.ceil(1.5 * high)) + 2)
+    spread = np.geomspace(first, last, WITNESSED) if last - first >= WITNESSED else None
+    return np.arange(first, last + 1) if spread is None else np.unique(np.rint(spread).astype(int))
+
+
+def _clusterings(
+    curve: InertiaCurve, rows: Floats, counts: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Return a clustering for each of ``counts``, the curve's own where it has one."""
+    missing = np.setdiff1d(counts, curve.counts)
+    found = dict(zip(curve.counts.tolist(), curve.assignments, strict=True))
+    for count in missing.tolist():
+        found[count] = kmeans(rows, count, seed=seed, num_restarts=2).assignment
+    return np.stack([found[count] for count in counts.tolist()])
+
+
+def _verdict(
+    evidence: Evidence, votes: NDArray[np.float64] | None, probes: int, limit: int
+) -> ClassCount:
+    counts = evidence.counts
+    apart = (bumps(counts, evidence.stability) + bumps(counts, evidence.silhouette)) / 2
+    if votes is None:
+        estimate = int(counts[apart.argmax()])
+        near = counts[apart >= apart.max() / 2]
+        low, high = int(near[0]), int(near[-1])
+    else:
+        everywhere = np.arange(len(votes))
+        weighted = votes * np.exp(np.interp(everywhere, counts, apart) / 2)
+        estimate = int(np.searchsorted(np.cumsum(weighted), weighted.sum() / 2))
+        low, high = _percentiles(votes)
+    margin = int(np.ceil(estimate * max(0.1, probes**-0.5 if probes else 0.0)))
+    low = max(1, min(low, estimate - margin))
+    high = min(limit, max(high, estimate + margin))
+    return ClassCount(estimate, low, high, evidence, probes, high == limit)
+
+
+def _percentiles(votes: NDArray[np.float64]) -> tuple[int, int]:
+    summed = np.cumsum(votes)
+    low, high = np.searchsorted(summed, summed[-1] * np.array([TAILS, 1 - TAILS]))
+    return int(low), int(high)
+
+
+def _sample(size: int, share: float, draw: np.random.Generator) -> NDArray[np.int64]:
+    return np.sort(draw.choice(size, min(size, max(1, round(share * size))), replace=False))
+
+
+def _principal_axes(rows: Floats) -> Floats:
+    """Return the directions in which the rows spread most, ``(D, d)``."""
+    _, directions = np.linalg.eigh(np.cov(rows, rowvar=False).reshape(rows.shape[1], -1))
+    axes: Floats = directions[:, ::-1][:, :MAX_DIMENSIONS].astype(np.float32)
+    return np.ascontiguousarray(axes)

@@ -1,0 +1,86 @@
+"""Scores of a clustering that need no label: silhouette, and stability under resampling."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats, assign, kmeans
+
+SILHOUETTE_ROWS = 1500
+SPLITS = 4
+
+
+def silhouettes(rows: Floats, assignments: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
+    """Return the mean silhouette of each of G clusterings, on a sample of the rows.
+
+    Args:
+        rows: ``(N, D)``.
+        assignments: ``(G, N)``.
+        seed: of the sample, the same rows for each clustering.
+
+    Returns:
+        ``(G,)`` in [-1, 1] (Rousseeuw, 1987); 0 where the sample lies in one cluster.
+    """
+    from sklearn.metrics import pairwise_distances, silhouette_score
+
+    size = min(len(rows), SILHOUETTE_ROWS)
+    chosen = np.random.default_rng(seed).choice(len(rows), size, replace=False)
+    distances = pairwise_distances(rows[chosen])
+    np.fill_diagonal(distances, 0.0)
+    scores = np.zeros(len(assignments))
+    for number, clusters in enumerate(assignments[:, chosen]):
+        if 1 < len(np.unique(clusters)) < size:
+            scores[number] = silhouette_score(distances, clusters, metric="precomputed")
+    return scores
+
+
+def stabilities(rows: Floats, counts: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
+    """Return how far clusterings of two halves of the rows agree on all rows.
+
+    The rows are split in two halves, each half is clustered on its own, every row takes the
+    nearest centroid of either, and the two answers are compared by the adjusted Rand index; the
+    mean over four splits (after Lange et al., 2004).
+
+    Args:
+        rows: ``(N, D)``.
+        counts: ``(G,)`` numbers of clusters, at most N / 2 each.
+        seed: of splits and clusterings.
+
+    Returns:
+        ``(G,)``, 1 for the same clusters and about 0 for unrelated ones.
+    """
+    from sklearn.metrics import adjusted_rand_score
+
+    draw = np.random.default_rng(seed)
+    halves = [np.array_split(draw.permutation(len(rows)), 2) for _ in range(SPLITS)]
+    scores = np.zeros((len(counts), SPLITS))
+    for number, count in enumerate(counts):
+        for split, pair in enumerate(halves):
+            answers = [
+                assign(rows, kmeans(rows[half], int(count), seed=seed, num_restarts=2).centroids)
+                for half in pair
+            ]
+            scores[number, split] = adjusted_rand_score(*answers)
+    mean: NDArray[np.float64] = scores.mean(axis=1)
+    return mean
+
+
+def bumps(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how far each score stands out from the line between its two neighbours.
+
+    Silhouette and stability both drift with the number of clusters, so that their largest value
+    says little; at the number of classes they stand out. The first and the last have one
+    neighbour and count as 0; the rest is divided by its root mean square.
+
+    Args:
+        counts: ``(G,)`` ascending.
+        scores: ``(G,)``.
+    """
+    out = np.zeros(len(counts))
+    for here in range(1, len(counts) - 1):
+        around = [here - 1, here + 1]
+        out[here] = scores[here] - np.interp(counts[here], counts[around], scores[around])
+    size = np.sqrt(np.square(out).mean())
+    standard: NDArray[np.float64] = out / size if size > 1e-9 else np.zeros(len(counts))
+    return standard

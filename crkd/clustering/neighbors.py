@@ -1,0 +1,88 @@
+"""Nearest neighbours within one set of features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import CHUNK_ROWS, Floats, has_faiss
+from crkd.core.errors import InputError
+
+POOL_ROWS = 16_384
+"""Rows among which neighbours are looked for: all of a small set, a sample of a large one."""
+
+
+def nearest_neighbours(
+    features: Floats, count: int, *, seed: int, pool_rows: int = POOL_ROWS
+) -> NDArray[np.int64]:
+    """Return the rows nearest to each row (Euclidean), itself left out.
+
+    The search is exact within a pool of at most ``pool_rows`` rows drawn from ``seed``, so its
+    cost grows with N and not with its square.
+
+    Args:
+        features: ``(N, D)`` finite values.
+        count: neighbours of each row, at least 1.
+        seed: of the pool, 0 or above.
+        pool_rows: size of the pool, at least 1.
+
+    Returns:
+        ``(N, count)`` int64, the nearest first. Where fewer rows are in the pool, those that
+        there are come again; a row alone in its set is its own neighbour.
+
+    Raises:
+        InputError: ``count`` is below 1.
+
+    >>> nearest_neighbours(np.array([[0.0], [1.0], [5.0]], np.float32), 1, seed=0).tolist()
+    [[1], [0], [1]]
+    """
+    if count < 1:
+        raise InputError(f"count is {count}; ask for at least one neighbour")
+    rows = np.ascontiguousarray(features, dtype=np.float32)
+    pool = np.arange(len(rows))
+    if len(rows) > pool_rows:
+        pool = np.sort(np.random.default_rng(seed).choice(len(rows), pool_rows, replace=False))
+    found = pool[_search(rows, rows[pool], min(count + 1, len(pool)))]
+    # A row that is found itself moves to the end, and the end is cut off.
+    itself = found == np.arange(len(rows))[:, None]
+    order = np.argsort(itself, axis=1, kind="stable")
+    others = np.take_along_axis(found, order, axis=1)[:, : max(1, found.shape[1] - 1)]
+    neighbours: NDArray[np.int64] = np.take(others, np.arange(count) % others.shape[1], axis=1)
+    return neighbours
+
+
+def neighbours_within(
+    features: Floats, groups: NDArray[np.int64], count: int, *, seed: int
+) -> NDArray[np.int64]:
+    """Return neighbours as :func:`nearest_neighbours`, each row's among those of its own group.
+
+    Args:
+        features: ``(N, D)`` finite values.
+        groups: ``(N,)`` group of each row.
+        count: neighbours of each row, at least 1.
+        seed: of the pools.
+    """
+    found = np.empty((len(features), count), np.int64)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        found[members] = members[nearest_neighbours(features[members], count, seed=seed)]
+    return found
+
+
+def _search(rows: Floats, pool: Floats, count: int) -> NDArray[np.int64]:
+    """Return the positions in ``pool`` of the ``count`` rows nearest to each of ``rows``."""
+    starts = range(0, len(rows), CHUNK_ROWS)
+    if has_faiss():
+        import faiss
+
+        index: Any = faiss.IndexFlatL2(rows.shape[1])
+        index.add(pool)
+        found = [index.search(rows[s : s + CHUNK_ROWS], count)[1] for s in starts]
+    else:
+        from sklearn.neighbors import NearestNeighbors
+
+        model: Any = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(pool)
+        found = [model.kneighbors(rows[s : s + CHUNK_ROWS], return_distance=False) for s in starts]
+    return np.concatenate(found).astype(np.int64)

@@ -1,0 +1,140 @@
+"""Which unlabelled images look like a known class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.novelty.mahalanobis import nearest_square, whitening_of
+from crkd.clustering.semi_kmeans import class_sums
+from crkd.core.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class KnownClasses:
+    """One Gaussian for each known class, all with one covariance, and one for all of them.
+
+    Attributes:
+        means: ``(K, D)`` float64.
+        whitening: ``(D, D)`` float64; makes the covariance within the classes the identity.
+        centre: ``(D,)`` float64, the mean of everything.
+        background: ``(D, D)`` float64; makes the covariance of everything the identity.
+    """
+
+    means: NDArray[np.float64]
+    whitening: NDArray[np.float64]
+    centre: NDArray[np.float64]
+    background: NDArray[np.float64]
+
+    def strangeness(self, features: Floats) -> NDArray[np.float64]:
+        """Return how much nearer each row is to the mean of everything than to any class.
+
+        The relative Mahalanobis distance (Ren et al., 2021): the squared distance to the nearest
+        class less that to the common Gaussian.
+
+        Args:
+            features: ``(N, D)``.
+
+        Returns:
+            ``(N,)``; large for images of no known class.
+        """
+        rows = np.asarray(features, np.float64)
+        nearest = nearest_square(rows @ self.whitening, self.means @ self.whitening)
+        away = np.square((rows - self.centre) @ self.background).sum(axis=1)
+        scores: NDArray[np.float64] = nearest - away
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class KnownCheck:
+    """The decision over each unlabelled image.
+
+    Attributes:
+        looks_known: ``(N,)`` bool.
+        scores: ``(N,)``, see :meth:`KnownClasses.strangeness`.
+        threshold: an image looks known up to this score.
+        false_positive_rate: share of known images that the threshold calls novel.
+        stranger: how often an unlabelled image is stranger than a known one, over all pairs of
+            them, in [0, 1]; 0.5 where all of them are known.
+        noise: standard deviation of ``stranger`` where all of them are known.
+    """
+
+    looks_known: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    threshold: float
+    false_positive_rate: float
+    stranger: float
+    noise: float
+
+    @property
+    def count(self) -> int:
+        """How many images look known."""
+        return int(self.looks_known.sum())
+
+
+def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClasses:
+    """Fit the known classes' Gaussians.
+
+    Args:
+        features: ``(n, D)`` of labelled images.
+        labels: ``(n,)`` in [0, K), every class present.
+
+    Raises:
+        InputError: the shapes do not fit, or a class has no image.
+    """
+    rows = np.asarray(features, np.float64)
+    if rows.ndim != 2 or labels.shape != rows.shape[:1]:
+        raise InputError(f"labels have shape {labels.shape} for features of shape {rows.shape}")
+    counts = np.bincount(labels)
+    if len(counts) == 0 or not counts.all():
+        raise InputError("a known class has no image; number the classes without a gap")
+    means = class_sums(rows, labels, len(counts)) / counts[:, None]
+    centre = rows.mean(axis=0)
+    return KnownClasses(means, _whitening(rows - means[labels]), centre, _whitening(rows - centre))
+
+
+def known_check(
+    unlabelled: Floats,
+    classes: KnownClasses,
+    calibration: Floats,
+    *,
+    false_positive_rate: float = 0.05,
+) -> KnownCheck:
+    """Decide for each unlabelled image whether it looks like a known class.
+
+    The threshold is the score that a share ``false_positive_rate`` of ``calibration`` exceeds, so
+    that so many known images are taken for novel ones.
+
+    Args:
+        unlabelled: ``(N, D)``.
+        classes: of :func:`known_classes`.
+        calibration: ``(n, D)`` of known images that ``classes`` was not fitted to, or drawn from
+            statistics of known classes.
+        false_positive_rate: in (0, 1).
+
+    Raises:
+        InputError: the rate is out of range, or too few images stand behind it.
+    """
+    if not 0 < false_positive_rate < 1:
+        raise InputError(f"false_positive_rate is {false_positive_rate}; it lies between 0 and 1")
+    if len(calibration) * false_positive_rate < 1:
+        raise InputError(
+            f"{len(calibration)} known images cannot say where {false_positive_rate} of them lie; "
+            "hold out more, or allow a higher rate"
+        )
+    reference = classes.strangeness(calibration)
+    threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))
+    scores = classes.strangeness(unlabelled)
+    known, new = len(reference), len(scores)
+    above = np.searchsorted(np.sort(reference), scores).sum() / max(1, known * new)
+    noise = ((known + new + 1) / (12 * known * max(1, new))) ** 0.5
+    return KnownCheck(
+        scores <= threshold, scores, threshold, false_positive_rate, float(above), noise
+    )
+
+
+def _whitening(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    return whitening_of(centred.T @ centred / len(centred))

@@ -1,0 +1,161 @@
+"""A look at a data set before hours are spent on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crkd.core.errors import InputError, listed
+from crkd.data.datasets.base import Dataset
+from crkd.data.sources.base import ImageSource, UnreadableImageError
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.storage.workers import parallel
+
+
+@dataclass(frozen=True)
+class PartCheck:
+    """What was found in one part.
+
+    Attributes:
+        name: "train" or "test".
+        images: number of images.
+        unlabelled: how many of them carry no label.
+        smallest: fewest images of a class that has any.
+        largest: most images of a class.
+        missing_classes: names of the classes without an image.
+        unreadable: one line for each image that cannot be decoded.
+        duplicates: images whose pixels equal those of an earlier image of the part.
+    """
+
+    name: str
+    images: int
+    unlabelled: int
+    smallest: int
+    largest: int
+    missing_classes: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class DatasetCheck:
+    """What was found in a data set.
+
+    Attributes:
+        parts: the training part and, if there is one, the test part.
+        shared_pixels: ids of test images whose pixels equal those of a training image.
+        split_problem: why the split does not fit, or "" (also where no split was given).
+        lines: the same as sentences, for people.
+    """
+
+    parts: tuple[PartCheck, ...]
+    shared_pixels: tuple[str, ...]
+    split_problem: str
+    lines: tuple[str, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether nothing stands against a run: all readable, no class empty, the split fits."""
+        clean = all(not part.unreadable and not part.missing_classes for part in self.parts)
+        return clean and not self.split_problem
+
+
+def check_dataset(dataset: Dataset, split: ClassSplit | None = None) -> DatasetCheck:
+    """Decode every image of a data set and count what is wrong with it.
+
+    Args:
+        dataset: the images.
+        split: checked against them if given.
+
+    Returns:
+        The findings; nothing is raised for them.
+    """
+    train_hashes, train = _check_part("train", dataset.train)
+    parts = [train]
+    shared: tuple[str, ...] = ()
+    if dataset.test is not None:
+        test_hashes, test = _check_part("test", dataset.test)
+        parts.append(test)
+        seen = set(train_hashes) - {None}
+        shared = tuple(dataset.test.ids[row] for row, h in enumerate(test_hashes) if h in seen)
+    problem = ""
+    if split is not None:
+        try:
+            split.check(dataset)
+        except InputError as error:
+            problem = str(error)
+    lines = (*_lines(dataset, parts, shared), *_split_lines(split, problem))
+    return DatasetCheck(tuple(parts), shared, problem, lines)
+
+
+def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], PartCheck]:
+    """Return a hash of every image's pixels, None where unreadable, and the findings."""
+    hashes: list[bytes | None] = []
+    unreadable: list[str] = []
+    for result in _pixel_hashes(source):
+        if isinstance(result, UnreadableImageError):
+            unreadable.append(f"{result.path}: {result.reason}")
+            hashes.append(None)
+        else:
+            hashes.append(result)
+    counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.class_names))
+    filled = counts[counts > 0]
+    readable = [value for value in hashes if value is not None]
+    return hashes, PartCheck(
+        name=name,
+        images=len(source),
+        unlabelled=int((source.labels < 0).sum()),
+        smallest=int(filled.min()) if len(filled) else 0,
+        largest=int(filled.max()) if len(filled) else 0,
+        missing_classes=tuple(source.class_names[label] for label in np.flatnonzero(counts == 0)),
+        unreadable=tuple(unreadable),
+        duplicates=len(readable) - len(set(readable)),
+    )
+
+
+def _pixel_hashes(source: ImageSource) -> Iterator[bytes | UnreadableImageError]:
+    """Yield for every image a hash of its size and pixels, or why it cannot be decoded."""
+
+    def one(index: int) -> bytes | UnreadableImageError:
+        try:
+            image = source.read(index)
+        except UnreadableImageError as error:
+            return error
+        content = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16)
+        content.update(repr(image.shape).encode())
+        return content.digest()
+
+    yield from parallel(one, range(len(source)))
+
+
+def _lines(dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...]) -> Iterator[str]:
+    yield f"data set {dataset.name}: {len(dataset.class_names)} classes"
+    if dataset.note:
+        yield f"note: {dataset.note}"
+    for part in parts:
+        line = f"{part.name}: {part.images:,} images, {part.smallest} to {part.largest} a class"
+        if part.unlabelled:
+            line += f", {part.unlabelled:,} without a label"
+        yield line
+        yield f"{part.name}: {part.duplicates} images repeat the pixels of another one"
+        if part.missing_classes:
+            yield f"{part.name}: no image of {listed(part.missing_classes)}"
+        if part.unreadable:
+            shown = listed(part.unreadable, limit=5)
+            yield f"{part.name}: {len(part.unreadable)} images cannot be read: {shown}"
+        else:
+            yield f"{part.name}: every image can be read"
+    if dataset.test is not None:
+        named = f": {listed(shared, limit=5)}" if shared else ""
+        yield f"{len(shared)} test images have the pixels of a training image{named}"
+
+
+def _split_lines(split: ClassSplit | None, problem: str) -> Iterator[str]:
+    if problem:
+        yield f"split: {problem}"
+    elif split is not None:
+        hashes = listed(sorted(split.label_hash)) if split.label_hash else "none in the split"
+        yield f"split {split.name}: class names agree; label hashes that agree: {hashes}"

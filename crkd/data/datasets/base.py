@@ -1,0 +1,148 @@
+"""Named data sets: a training part, a test part, and what a network has to know of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from crkd.core.errors import InputError
+from crkd.core.registry import Registry
+from crkd.data.sources.base import ImageSource
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images of one origin with their classes.
+
+    Attributes:
+        name: the registered name, or "own" for a person's own folders.
+        train: training images.
+        test: test images with labels, or None.
+        class_names: the classes in label order, the same for both parts.
+        image_size: side in pixels at which the set is trained unless told otherwise.
+        mean: mean of the training pixels, red, green and blue, in [0, 1].
+        std: standard deviation of the same.
+        note: what has to be said beside every figure from these files, or "".
+    """
+
+    name: str
+    train: ImageSource
+    test: ImageSource | None
+    class_names: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    note: str = ""
+
+
+class DatasetBuilder(Protocol):
+    """Reads one named data set."""
+
+    def __call__(self, root: Path | None, *, download: bool = False) -> Dataset:
+        """Return the data set found under ``root``; a set without files ignores it.
+
+        Args:
+            root: the data folder; the set stands in it under its published name.
+            download: whether files may be fetched from the set's publisher into ``root``.
+
+        Raises:
+            DatasetNotFoundError: ``root`` holds none of the accepted layouts.
+            InputError: the files are there but incomplete or damaged.
+        """
+        ...
+
+
+class DatasetNotFoundError(InputError):
+    """A data folder holds no accepted layout of the data set.
+
+    Attributes:
+        layouts: the accepted layouts and, where it cannot be fetched, where to get the set.
+    """
+
+    def __init__(self, name: str, layouts: str, root: Path | None = None) -> None:
+        super().__init__(f"data set {name!r} does not stand in {root}; accepted: {layouts}")
+        self.layouts = layouts
+
+
+def find_folder(name: str, layouts: str, root: Path | None, *folders: str) -> Path:
+    """Return the first of ``folders`` that exists below ``root``.
+
+    Raises:
+        DatasetNotFoundError: none does.
+    """
+    for folder in folders:
+        if root is not None and (root / folder).is_dir():
+            return root / folder
+    raise DatasetNotFoundError(name, layouts, root)
+
+
+DATASETS: Registry[DatasetBuilder] = Registry("data set", "crkd.data.datasets")
+
+
+def load_dataset(
+    name: str, data_root: str | Path | None = None, *, download: bool = False
+) -> Dataset:
+    """Return the data set called ``name``.
+
+    Without ``data_root`` these folders are tried in turn: the environment variable
+    ``CRKD_DATA``, ``./data``, ``../shared/data``, and the last two again seen from the
+    repository's own folder.
+
+    Args:
+        name: a registered name; see ``DATASETS.names()``.
+        data_root: the only folder to look into.
+        download: whether files that are found nowhere may be fetched, into the first folder of
+            that list.
+
+    Raises:
+        InputError: the name is unknown, the set is found nowhere, or its files are damaged. The
+            message lists the folders tried, the accepted layouts and the remedy.
+    """
+    builder = DATASETS.get(name)
+    roots = list(_candidate_roots(data_root))
+    layouts = ""
+    for root in roots:
+        try:
+            return builder(root)
+        except DatasetNotFoundError as error:
+            layouts = error.layouts
+    if download:
+        try:
+            return builder(roots[0], download=True)
+        except DatasetNotFoundError as error:
+            raise InputError(
+                f"data set {name!r} cannot be fetched with --download; get it by hand "
+                f"({error.layouts}) and name its folder with --data-root DIR"
+            ) from error
+    raise InputError(
+        f"data set {name!r} was not found in {', '.join(str(root) for root in roots)}; put it "
+        f"there or name its folder with --data-root DIR (accepted: {layouts})"
+    )
+
+
+def _candidate_roots(data_root: str | Path | None) -> Iterator[Path]:
+    """Yield the folders to look into, each once, the one to download into first."""
+    if data_root is not None:
+        if not Path(data_root).is_dir():
+            raise InputError(
+                f"--data-root {str(data_root)!r} is not a folder; create it or name another"
+            )
+        yield Path(data_root)
+        return
+    repository = Path(__file__).resolve().parents[2]
+    places = [Path("data"), Path("../shared/data")]
+    if (repository / "pyproject.toml").is_file():
+        places += [repository / "data", repository.parent / "shared" / "data"]
+    if os.environ.get("CRKD_DATA"):
+        places.insert(0, Path(os.environ["CRKD_DATA"]))
+    seen = set()
+    for place in places:
+        if place.resolve() not in seen:
+            seen.add(place.resolve())
+            yield place

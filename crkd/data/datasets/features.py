@@ -1,0 +1,82 @@
+"""Two tables of feature vectors as a data set: their classes and their split."""
+
+from __future__ import annotations
+
+from crkd.core.errors import InputError
+from crkd.data.datasets.base import Dataset
+from crkd.data.sources.base import ImageSource, Pixels
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.vectors.table import LABEL, FeatureTable
+
+
+class FeatureSource(ImageSource):
+    """Labels and ids of feature vectors; the vectors themselves lie in one array beside it."""
+
+    def read(self, index: int) -> Pixels:
+        """Raise: there is no image behind a vector.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"{self.ids[index]} is a feature vector and no image; this works on images alone"
+        )
+
+
+def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, ClassSplit]:
+    """Return labels, ids and classes of two tables as a data set called "features", and its split.
+
+    Rows stand in the order of ``known``, then ``novel``. Labels of ``novel`` serve as hidden
+    labels, for evaluation, if every row has one; a class there that bears a known class's name
+    counts as a class of its own, called "NAME (novel)".
+
+    Args:
+        known: vectors with a label each, of two classes or more.
+        novel: vectors to discover classes in.
+
+    Raises:
+        InputError: a known row has no label, there are fewer than two known classes, or the
+            vectors of the two tables differ in length.
+    """
+    if known.labels is None or "" in known.labels:
+        missing = "has no labels" if known.labels is None else "has rows without a label"
+        raise InputError(
+            f"the file of known vectors {str(known.path)!r} {missing}; give each row the name of "
+            f"its class in {LABEL!r}"
+        )
+    width, other = known.features.shape[1], novel.features.shape[1]
+    if width != other:
+        raise InputError(
+            f"the vectors of {str(known.path)!r} have {width} dimensions, those of "
+            f"{str(novel.path)!r} have {other}; make both with the same network"
+        )
+    known_names = _in_order(set(known.labels))
+    if len(known_names) < 2:
+        raise InputError(
+            f"the file of known vectors {str(known.path)!r} has the class {known_names[0]!r} "
+            "alone; give two known classes or more"
+        )
+    hidden = list(novel.labels) if novel.labels is not None and "" not in novel.labels else []
+    hidden = [f"{name} (novel)" if name in known_names else name for name in hidden]
+    novel_names = _in_order(set(hidden))
+    position = {name: label for label, name in enumerate((*known_names, *novel_names))}
+    labels = [position[name] for name in (*known.labels, *hidden)]
+    labels += [-1] * (len(novel) - len(hidden))
+    source = FeatureSource(labels, list(position), [*known.ids, *novel.ids])
+    neutral = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    dataset = Dataset("features", source, None, source.class_names, width, *neutral)
+    split = ClassSplit(
+        dataset=dataset.name,
+        name=f"{len(known_names)}-{len(novel_names) or 'unknown'}",
+        class_names=source.class_names,
+        known=tuple(range(len(known_names))),
+        novel=tuple(range(len(known_names), len(position))),
+        source="the labels of the feature files",
+    )
+    return dataset, split
+
+
+def _in_order(names: set[str]) -> tuple[str, ...]:
+    """Return names sorted: numbers by their value, then text."""
+    numbers = {name for name in names if name.isdecimal()}
+    return (*sorted(numbers, key=int), *sorted(names - numbers))

@@ -1,0 +1,1 @@
+"""Known and novel classes, and the training and test parts made of them."""

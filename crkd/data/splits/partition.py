@@ -1,0 +1,203 @@
+"""A data set under a split: what training may see, and the labels that it may not see."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from crkd.core.errors import InputError
+from crkd.core.shuffle import stable_shuffle
+from crkd.data.datasets.base import Dataset
+from crkd.data.sources.base import ImageSource, Labels
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.splits.long_tail import long_tailed
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images of a source, in the source's order.
+
+    Attributes:
+        source: where the images are read.
+        indices: ``(n,)`` int64, positions in ``source``, ascending.
+        labels: ``(n,)`` int64, joint class ids in ``[0, K)`` where training may see them, else -1.
+        ids: n unique names of the images.
+    """
+
+    source: ImageSource
+    indices: npt.NDArray[np.int64]
+    labels: Labels
+    ids: list[str]
+
+    def __len__(self) -> int:
+        """Return n."""
+        return len(self.indices)
+
+
+class HiddenLabels:
+    """The true classes of the novel training images and of the test images.
+
+    Only the evaluator may call these methods. Nothing that trains, selects a head, an epoch or a
+    setting may: the images are unlabelled there.
+    """
+
+    def __init__(self, novel_train: Labels, test: Labels) -> None:
+        self._novel_train = novel_train
+        self._test = test
+
+    def novel_train(self) -> Labels:
+        """Return ``(n,)`` int64 in ``[K, C)`` in the order of ``Partition.novel_train``, or -1."""
+        return self._novel_train.copy()
+
+    def test(self) -> Labels:
+        """Return ``(n,)`` int64 in ``[0, C)`` in the order of ``Partition.test``, or -1."""
+        return self._test.copy()
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The four parts of a run.
+
+    Attributes:
+        split: the classes behind the joint ids.
+        known_train: labelled training images.
+        known_val: labelled images held out of the training images; may be empty.
+        novel_train: unlabelled training images.
+        test: test images of known and novel classes; empty where the set has none.
+        hidden: the labels that the evaluator alone may see.
+    """
+
+    split: ClassSplit
+    known_train: Part
+    known_val: Part
+    novel_train: Part
+    test: Part
+    hidden: HiddenLabels
+
+    def without_labelled(self) -> Partition:
+        """Return the same without the labelled training images, as if they were gone."""
+        none = slice(0, 0)
+        gone = dataclasses.replace(
+            self.known_train,
+            indices=self.known_train.indices[none],
+            labels=self.known_train.labels[none],
+            ids=[],
+        )
+        return dataclasses.replace(self, known_train=gone, known_val=gone)
+
+    def without_unlabelled(self, left_out: npt.NDArray[np.bool_]) -> Partition:
+        """Return the same without some of the unlabelled training images.
+
+        Args:
+            left_out: ``(n,)`` in the order of ``novel_train``.
+        """
+        part, kept = self.novel_train, np.flatnonzero(~left_out)
+        fewer = dataclasses.replace(
+            part,
+            indices=part.indices[kept],
+            labels=part.labels[kept],
+            ids=[part.ids[row] for row in kept],
+        )
+        hidden = HiddenLabels(self.hidden.novel_train()[kept], self.hidden.test())
+        return dataclasses.replace(self, novel_train=fewer, hidden=hidden)
+
+
+def partition(
+    dataset: Dataset,
+    split: ClassSplit,
+    *,
+    validation_fraction: float,
+    seed: int,
+    images_gone: bool = False,
+    imbalance: float = 1.0,
+) -> Partition:
+    """Divide a data set into what is labelled, what is not, and what is only evaluated on.
+
+    Images of classes that the split leaves out are dropped. Training images without a label (-1)
+    join the unlabelled ones, test images without a label are kept with the hidden label -1.
+
+    Args:
+        dataset: images and labels.
+        split: of the same data set; call ``split.check(dataset)`` before.
+        validation_fraction: share of every known class that is held out, in [0, 1); above 0 at
+            least one image of each class with two or more, and never the last.
+        seed: of the choice of held-out images; novel images and their labels have no part in it.
+        images_gone: known classes may be without training images, because an earlier run learnt
+            them.
+        imbalance: above 1, the novel training images are thinned to a long tail: the largest class
+            has so many times the images of the smallest. This makes another data set; nothing that
+            trains is told of it.
+
+    Raises:
+        InputError: the fraction is out of range, or a known class has no training image.
+    """
+    if not 0.0 <= validation_fraction < 1.0:
+        raise InputError(
+            f"validation_fraction {validation_fraction} is not in [0, 1); 0.1 is usual"
+        )
+    labels = dataset.train.labels
+    joint = split.joint_ids(labels)
+    num_known = len(split.known)
+    is_known = (joint >= 0) & (joint < num_known)
+    empty = np.flatnonzero(np.bincount(joint[is_known], minlength=num_known) == 0)
+    if len(empty) and not images_gone:
+        raise InputError(
+            f"the known class {split.joint_names[empty[0]]!r} of data set {dataset.name!r} has no "
+            "training image; leave it out of the split or add images"
+        )
+    held_out = _held_out(joint, num_known, validation_fraction, seed)
+    novel = np.flatnonzero((joint >= num_known) | (labels < 0))
+    if imbalance > 1:
+        novel = novel[long_tailed(joint[novel], imbalance, seed)]
+    test = dataset.test
+    test_rows = np.empty(0, np.int64)
+    if test is not None:
+        test_rows = np.flatnonzero((split.joint_ids(test.labels) >= 0) | (test.labels < 0))
+    test_source = dataset.train if test is None else test
+    return Partition(
+        split=split,
+        known_train=_part(dataset.train, np.flatnonzero(is_known & ~held_out), joint),
+        known_val=_part(dataset.train, np.flatnonzero(held_out), joint),
+        novel_train=_part(dataset.train, novel, None),
+        test=_part(test_source, test_rows, None),
+        hidden=HiddenLabels(joint[novel], split.joint_ids(test_source.labels[test_rows])),
+    )
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Return several parts of one source as one, one after the other.
+
+    Raises:
+        ValueError: the parts read from different sources.
+    """
+    if any(part.source is not parts[0].source for part in parts):
+        raise ValueError("parts of different sources cannot be joined")
+    return Part(
+        parts[0].source,
+        np.concatenate([part.indices for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        [name for part in parts for name in part.ids],
+    )
+
+
+def _part(source: ImageSource, rows: npt.NDArray[np.int64], joint: Labels | None) -> Part:
+    labels = np.full(len(rows), -1, dtype=np.int64) if joint is None else joint[rows]
+    labels.flags.writeable = False
+    return Part(source, rows, labels, [source.ids[row] for row in rows])
+
+
+def _held_out(joint: Labels, num_known: int, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Return which training images are held out, ``(N,)`` bool, stratified over known classes."""
+    held_out = np.zeros(len(joint), dtype=bool)
+    if fraction == 0.0:
+        return held_out
+    for known in range(num_known):
+        members = np.flatnonzero(joint == known)
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        order = stable_shuffle(len(members), seed, stream=known)
+        held_out[members[order[:count]]] = True
+    return held_out

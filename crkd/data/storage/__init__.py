@@ -1,0 +1,1 @@
+"""Images at rest: in memory or decoded ahead of use."""

@@ -1,0 +1,1 @@
+"""Precomputed feature vectors in the place of images."""

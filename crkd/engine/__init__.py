@@ -1,1 +1,0 @@
-"""Puts the parts together: training, evaluation, run folders."""

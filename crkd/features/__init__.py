@@ -1,1 +1,0 @@
-"""What is computed from features at rest; the only home of faiss."""

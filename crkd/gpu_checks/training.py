@@ -1,0 +1,273 @@
+"""Checks of the training step that need a CUDA device."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+
+import torch
+
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.gpu_checks.fresh_loops import discovery_loop
+from crkd.stages.run_data import prepare
+from crkd.training.checkpoint import load_state, save_state
+from crkd.training.cuda_graph import WARM_UP
+from crkd.training.loop import Loop
+from crkd.training.optim import optimiser_tensors
+
+STEPS = 3
+LOSS_TOLERANCE = 2e-3
+HALF_TOLERANCE = 3e-2
+STEP_TOLERANCE = 1e-2
+"""Difference of two updates of the same weights by the same batch, as a share of the update."""
+
+STILL = 1e-4
+"""Share of the weights below which an update is too small to be compared with rounding."""
+QUEUE = "discover.assignment={queue: 256, queue_start_epoch: 1, prior: estimated}"
+SMALL = (QUEUE, "discover.batch_size=48", "model.hidden=64")
+
+
+def checks() -> list[tuple[str, Callable[[], str]]]:
+    """Return the checks; each returns a line of figures or raises AssertionError."""
+    return [
+        ("training: losses equal those of the CPU", losses_agree),
+        ("training: bfloat16 stays close to float32", half_stays_close),
+        ("training: a step waits for nothing", nothing_waits),
+        ("training: recorded steps equal eager ones", recorded_agree),
+        ("training: a recorded step with a bad loss is skipped", recorded_skips),
+        ("training: a replayed step waits for nothing", replay_waits_for_nothing),
+        ("training: compiled steps, recorded and not, equal eager ones", compiled_agree),
+        ("reliability: the determinism flags make a run repeatable", repeated_agree),
+        ("reliability: a resumed run equals one left in peace", resumed_agree),
+    ]
+
+
+def _config(*settings: str) -> Config:
+    return load_config(
+        "digits", ["loop.precision=float32", "discover.optimiser.lr=0.01", *settings]
+    )
+
+
+def _loop(config: Config, device: str = "cuda") -> Loop:
+    place = torch.device(device)
+    return discovery_loop(config, prepare(config, place), place)
+
+
+def _losses(loop: Loop, steps: int = STEPS) -> list[float]:
+    """Train from the beginning and return the loss of each step."""
+    return _trained(loop, 0, steps)
+
+
+def _trained(loop: Loop, start: int, stop: int) -> list[float]:
+    """Train the steps ``[start, stop)`` and return the loss of each."""
+    found = []
+    for step, batch in enumerate(loop.feed.batches(start, stop, rendered=False), start):
+        if step % loop.feed.steps_per_epoch == 0:
+            loop.task.start_epoch(step // loop.feed.steps_per_epoch)
+        loop.step(batch, step)
+        found.append(loop.training_step.totals.take()["loss"])
+    return found
+
+
+def _compare(ours: list[float], theirs: list[float], tolerance: float) -> str:
+    worst = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs, strict=True))
+    assert worst < tolerance, f"relative difference {worst:.2e}, {tolerance:.0e} is allowed"
+    return f"largest relative difference {worst:.1e} over {len(ours)} steps"
+
+
+def losses_agree() -> str:
+    """The same seed gives the same losses on both devices, TF32 off."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        here = _losses(_loop(_config()))
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    return _compare(here, _losses(_loop(_config(), "cpu")), LOSS_TOLERANCE)
+
+
+def half_stays_close() -> str:
+    """Mixed precision stays within its tolerance of float32 at the first steps."""
+    half, full = (_losses(_loop(_config(f"loop.precision={p}"))) for p in ("bfloat16", "float32"))
+    return _compare(half, full, HALF_TOLERANCE)
+
+
+def nothing_waits() -> str:
+    """A training step makes no host synchronisation; torch raises on the first one."""
+    return _watched(_loop(_config("loop.precision=bfloat16")), STEPS - 1)
+
+
+def replay_waits_for_nothing() -> str:
+    """Neither does a replay, nor what surrounds it."""
+    loop = _loop(_config("loop.precision=bfloat16", "loop.step=recorded"))
+    return _watched(loop, WARM_UP + 1)
+
+
+def _watched(loop: Loop, free: int) -> str:
+    """Train ``free`` steps and then some that, batches and all, must not wait."""
+    batches = enumerate(loop.feed.batches(0, free + STEPS, rendered=False))
+    for step, batch in itertools.islice(batches, free):
+        loop.step(batch, step)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step, batch in batches:
+            loop.step(batch, step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return f"{STEPS} steps without synchronisation"
+
+
+def recorded_agree() -> str:
+    """A recording follows the learning rate and is renewed when the queue takes part."""
+    eager, recorded = (_loop(_config(QUEUE, f"loop.step={m}")) for m in ("eager", "recorded"))
+    return step_by_step(eager, recorded, 2 * eager.feed.steps_per_epoch)
+
+
+def step_by_step(
+    reference: Loop, other: Loop, steps: int, disturb: Callable[[Loop], None] = lambda loop: None
+) -> str:
+    """Give both loops the same weights and the same batch in every step, and compare the updates.
+
+    Training amplifies a rounding error from step to step, so that two correct runs drift apart.
+    From equal weights a single step cannot, whatever the number of steps.
+
+    Args:
+        reference: trains on its own.
+        other: gets the weights, buffers and momenta of ``reference`` before each step.
+        steps: how many, from the first one on.
+        disturb: applied to ``other`` before each step.
+
+    Raises:
+        AssertionError: a loss or an update differs by more than rounding.
+    """
+    worst = 0.0
+    for step, batch in enumerate(reference.feed.batches(0, steps, rendered=False)):
+        for loop in (reference, other):
+            if step % loop.feed.steps_per_epoch == 0:
+                loop.task.start_epoch(step // loop.feed.steps_per_epoch)
+        _copy_state(reference, other)
+        disturb(other)
+        before = _weights(reference).clone()
+        for loop in (reference, other):
+            loop.step(batch, step)
+        one, two = (loop.training_step.totals.take()["loss"] for loop in (reference, other))
+        assert abs(one - two) < STEP_TOLERANCE * abs(one), f"step {step}: loss {two}, not {one}"
+        after, theirs = _weights(reference), _weights(other)
+        scale = (after - before).norm() + STILL * before.norm()
+        difference = float((theirs - after).norm() / scale)
+        assert difference < STEP_TOLERANCE, f"step {step}: the update differs by {difference:.1e}"
+        worst = max(worst, difference)
+    return f"largest difference {worst:.1e} of an update, {steps} steps"
+
+
+def _copy_state(source: Loop, target: Loop) -> None:
+    """Copy weights, buffers and momenta in place: a recorded step reads them where they are."""
+    tensors = target.task.modules.state_dict() | optimiser_tensors(target.optimiser)
+    values = source.task.modules.state_dict() | optimiser_tensors(source.optimiser)
+    for name, tensor in tensors.items():
+        tensor.copy_(values[name])
+
+
+def _weights(loop: Loop) -> torch.Tensor:
+    """Return all trained numbers as one float32 vector."""
+    with torch.no_grad():
+        return torch.cat([p.float().flatten() for p in loop.task.modules.parameters()])
+
+
+def recorded_skips() -> str:
+    """A replayed step whose loss is NaN changes no weight, and its number is kept."""
+    loop = _loop(_config("loop.step=recorded"))
+    bad = WARM_UP + 2
+    for step, batch in enumerate(loop.feed.batches(0, bad + 1)):
+        before = [p.detach().clone() for p in loop.task.modules.parameters()]
+        if step == bad:
+            batch = batch._replace(views=tuple(view * float("nan") for view in batch.views))
+        loop.step(batch, step)
+    after = list(loop.task.modules.parameters())
+    # Prototypes are brought back to length one once more, which may turn their last digit.
+    moved = max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
+    assert moved < 1e-6, f"a weight moved by {moved:.1e}"
+    noted = loop.training_step.first_bad()
+    assert noted == bad, f"noted step {noted}, not {bad}"
+    return f"step {bad} noted, no weight moved"
+
+
+def compiled_agree() -> str:
+    """torch.compile changes roundings alone, and its code can be recorded."""
+    plain = _losses(_loop(_config()), WARM_UP + STEPS)
+    for mode in ("eager", "recorded"):
+        loop = _loop(_config("loop.compile=true", f"loop.step={mode}"))
+        text = _compare(_losses(loop, WARM_UP + STEPS), plain, LOSS_TOLERANCE)
+    return text
+
+
+def repeated_agree(device: str = "cuda") -> str:
+    """With torch's deterministic algorithms the same run twice gives the same weights, bit by bit.
+
+    cuBLAS needs ``CUBLAS_WORKSPACE_CONFIG`` too, which the command sets before anything starts.
+    """
+    with _deterministic():
+        for precision in _precisions(device):
+            config = _config(*SMALL, f"loop.precision={precision}")
+            loops = [_loop(config, device) for _ in range(2)]
+            for loop in loops:
+                _losses(loop, 2 * STEPS)
+            _same_weights(*loops)
+    return f"{2 * STEPS} steps in {' and '.join(_precisions(device))}, bit-identical"
+
+
+def resumed_agree(device: str = "cuda") -> str:
+    """What is saved and loaded half-way goes on to the same weights, bit by bit."""
+    modes = ("eager", "recorded") if device == "cuda" else ("eager",)
+    with _deterministic():
+        for precision, mode in itertools.product(_precisions(device), modes):
+            config = _config(*SMALL, f"loop.precision={precision}", f"loop.step={mode}")
+            straight, first, second = (_loop(config, device) for _ in range(3))
+            half = WARM_UP + STEPS
+            _losses(straight, 2 * half)
+            _losses(first, half)
+            save_state(
+                first.run.path,
+                stage=first.task.stage,
+                step=half,
+                seconds=0.0,
+                modules=first.task.modules,
+                optimiser=first.optimiser,
+                config=config,
+            )
+            step, _ = load_state(
+                first.run.path,
+                stage=second.task.stage,
+                modules=second.task.modules,
+                optimiser=second.optimiser,
+                config=config,
+            )
+            assert step == half, f"the state says step {step}, not {half}"
+            _trained(second, step, 2 * half)
+            _same_weights(straight, second)
+    return f"saved after {half} of {2 * half} steps ({', '.join(modes)}), bit-identical"
+
+
+def _precisions(device: str) -> tuple[str, ...]:
+    """Return the arithmetics to check; on a CPU bfloat16 is slow and nobody trains with it."""
+    return ("float32", "bfloat16") if device == "cuda" else ("float32",)
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Ask for deterministic algorithms; where there is none torch warns, and the check decides."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _same_weights(one: Loop, other: Loop) -> None:
+    theirs = other.task.modules.state_dict()
+    for name, tensor in one.task.modules.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), f"{name} differs"

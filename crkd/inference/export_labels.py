@@ -1,0 +1,190 @@
+"""What a run discovered, as files that labelling tools import."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+import numpy as np
+
+from crkd.core.errors import InputError
+from crkd.data.sources.files import image_files, readable_id
+from crkd.evaluation.predictions import Predictions
+from crkd.inference.image_files import readable
+from crkd.inference.rows import DIGITS, UNSURE, class_labels
+from crkd.inference.table import PredictedImage, read
+from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.folder import RunFolder
+
+
+def export_labels(
+    path: str | Path,
+    form: str,
+    out: Path | None = None,
+    *,
+    predictions: Path | None = None,
+    known_too: bool = False,
+    prefix: str = "/data/local-files/?d=",
+    root: Path = Path("/"),
+) -> tuple[list[Path], int]:
+    """Write the images of discovered classes for a labelling tool.
+
+    Args:
+        path: the run folder.
+        form: "labelstudio" or "fiftyone".
+        out: the file; None is ``labelstudio.json`` or ``fiftyone.json`` in the run folder.
+        predictions: rows that ``predict`` wrote; None takes the run's own unlabelled images.
+        known_too: also images that were given a known class.
+        prefix: Label Studio: stands before the path of an image.
+        root: Label Studio: the folder that ``prefix`` means.
+
+    Returns:
+        The files written, and the number of images in them.
+
+    Raises:
+        InputError: the run or the rows are unusable, or there is no image to write.
+    """
+    run = RunFolder.open(path)
+    names = class_labels(run.read_info().classes)
+    rows = trained_images(run) if predictions is None else read(predictions)
+    unknown = {row.class_name for row in rows} - set(names)
+    if unknown:
+        raise InputError(
+            f"--predictions {predictions} names the class {min(unknown)!r}, which {run.path} does "
+            "not have; give rows that this run predicted"
+        )
+    chosen = [row for row in rows if known_too or row.kind == "novel"]
+    if not chosen:
+        raise InputError(
+            f"{predictions or run.path} holds no image of a discovered class; --all also takes "
+            "images of known classes"
+        )
+    target = out or run.path / f"{form}.json"
+    if form == "fiftyone":
+        write_json(target, fiftyone_labels(chosen, names))
+        return [target], len(chosen)
+    model = (run.read_info().model_sha256 or "")[:12]
+    write_json(target, label_studio_tasks(chosen, f"crkd-{model}", prefix=prefix, root=root))
+    config = target.with_suffix(".xml")
+    write_bytes(config, label_studio_config(names).encode())
+    return [target, config], len(chosen)
+
+
+def trained_images(run: RunFolder) -> list[PredictedImage]:
+    """Return what a run says of its own unlabelled training images, which must be files.
+
+    Confidence is as the run recorded it, without a temperature.
+
+    Raises:
+        InputError: the run used no image files, has no novel head, or the files are gone.
+    """
+    info, config = run.read_info(), run.read_config()
+    if config.data.novel is None or info.chosen_head is None:
+        raise InputError(
+            f"{run.path} discovered nothing in image files of its own; give --predictions FILE"
+        )
+    folder = Path(config.data.novel)
+    if not folder.is_dir():
+        raise InputError(
+            f"{str(folder)!r}, the unlabelled images of {run.path}, is not here; run this where "
+            "discovery ran, or give --predictions FILE"
+        )
+    files = {f"novel/{readable_id(file, folder)}": file for file in image_files(folder)}
+    table = Predictions.load(run.path / "predictions.parquet")
+    rows, names = [], class_labels(info.classes)
+    for n in np.flatnonzero(table.of("train")):
+        if table.id[n] not in files:
+            raise InputError(
+                f"{table.id[n]!r} is no longer in {str(folder)!r}; restore it, or give "
+                "--predictions FILE"
+            )
+        joint = int(table.joint_heads[info.chosen_head, n])
+        confidence = round(float(table.confidence[n]), DIGITS)
+        rows.append(
+            PredictedImage(
+                path=readable(files[table.id[n]]),
+                kind=info.classes[joint]["kind"],
+                class_id=joint,
+                class_name=names[joint],
+                confidence=confidence,
+                calibrated=False,
+                unsure=confidence < UNSURE,
+                head_agreement=None,
+                top={names[joint]: confidence},
+                nearest_known={},
+            )
+        )
+    return rows
+
+
+def label_studio_tasks(
+    rows: Sequence[PredictedImage], model_version: str, *, prefix: str, root: Path
+) -> list[dict[str, Any]]:
+    """Return Label Studio's basic JSON: one task an image, the class as a prediction.
+
+    Args:
+        rows: the images.
+        model_version: under which Label Studio files the predictions.
+        prefix: stands before the path, whose odd characters are percent-encoded.
+        root: the folder that ``prefix`` means.
+
+    Raises:
+        InputError: an image lies outside ``root``.
+    """
+    tasks, top = [], os.path.abspath(root)
+    for number, row in enumerate(rows):
+        place = Path(os.path.abspath(row.path))
+        if not place.is_relative_to(top):
+            raise InputError(f"{row.path!r} lies outside --root {str(root)!r}; name a folder above")
+        below = place.relative_to(top).as_posix()
+        choice = {
+            "id": f"image-{number}",
+            "type": "choices",
+            "from_name": "class",
+            "to_name": "image",
+            "value": {"choices": [row.class_name]},
+        }
+        tasks.append(
+            {
+                "data": {"image": prefix + quote(below), "path": row.path, "kind": row.kind},
+                "predictions": [
+                    {"model_version": model_version, "score": row.confidence, "result": [choice]}
+                ],
+            }
+        )
+    return tasks
+
+
+def label_studio_config(names: Sequence[str]) -> str:
+    """Return the labelling configuration that the tasks need, with every class as a choice."""
+    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in names)
+    return (
+        '<View>\n  <Image name="image" value="$image"/>\n'
+        f'  <Choices name="class" toName="image" choice="single">\n{choices}  </Choices>\n</View>\n'
+    )
+
+
+def fiftyone_labels(rows: Sequence[PredictedImage], names: Sequence[str]) -> dict[str, Any]:
+    """Return ``labels.json`` of a FiftyOneImageClassificationDataset, with confidences.
+
+    Images are named by absolute paths, so that none has to be copied.
+    """
+    number = {name: label for label, name in enumerate(names)}
+    labels = {
+        os.path.abspath(row.path): {
+            "label": number[row.class_name],
+            "confidence": row.confidence,
+            "attributes": {
+                "kind": row.kind,
+                "calibrated": row.calibrated,
+                "unsure": row.unsure,
+                "nearest_known": ", ".join(row.nearest_known),
+            },
+        }
+        for row in rows
+    }
+    return {"classes": list(names), "labels": labels}

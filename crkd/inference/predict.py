@@ -1,0 +1,182 @@
+"""A finished run on new images: known or novel, which class, and how sure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.core.errors import InputError, listed
+from crkd.data.augment.presets import evaluation_view
+from crkd.data.augment.render import make_view
+from crkd.data.sources.decode import FORMATS
+from crkd.data.splits.partition import Part
+from crkd.data.storage.streaming import StreamedImages
+from crkd.inference.image_files import TolerantSource, find_images, readable
+from crkd.inference.rows import UNSURE, RowMaker
+from crkd.inference.table import PredictedImage, check_format, writing
+from crkd.runs.atomic_files import write_bytes
+from crkd.runs.console import TrainingProgress
+from crkd.runs.csv_cells import guarded
+from crkd.runs.load import OpenedRun, open_image_run
+from crkd.stages.forward import Answers
+from crkd.training.precision import autocast
+
+BATCH_SIZE: Final = 128
+
+
+@dataclass
+class Summary:
+    """What became of the images.
+
+    Attributes:
+        classes: number of images of each class name, by kind.
+        unsure: number of images below the threshold.
+        outliers: number of images that fit none of the classes; None where the run cannot tell.
+        skipped: reason for each file that could not be read.
+        seconds: from the first file to the last row.
+        temperature: fitted temperature behind the confidence of known classes, or None.
+    """
+
+    temperature: float | None
+    classes: dict[str, Counter[str]] = field(
+        default_factory=lambda: {"known": Counter(), "novel": Counter()}
+    )
+    unsure: int = 0
+    outliers: int | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def num_images(self) -> int:
+        """Number of images that were answered."""
+        return sum(counts.total() for counts in self.classes.values())
+
+    def add(self, rows: Sequence[PredictedImage]) -> None:
+        """Count some rows."""
+        for row in rows:
+            self.classes[row.kind][row.class_name] += 1
+            self.unsure += row.unsure
+            if row.outlier is not None:
+                self.outliers = (self.outliers or 0) + row.outlier
+
+
+def predict(
+    path: str | Path,
+    images: Sequence[str | Path],
+    out: Path,
+    *,
+    device: torch.device,
+    unsure: float = UNSURE,
+    batch_size: int = BATCH_SIZE,
+) -> Summary:
+    """Write what a run says of images.
+
+    A file that cannot be read is skipped and listed in ``NAME.skipped.csv`` beside ``out``. At no
+    time are more than a few batches in memory.
+
+    Args:
+        path: the run folder.
+        images: files, and folders of images, flat or nested.
+        out: the table to write, in the format of its suffix.
+        device: where the network computes.
+        unsure: confidence in [0, 1] below which an image is called unsure.
+        batch_size: images in a forward pass.
+
+    Raises:
+        InputError: an argument is unusable, or no image can be read.
+    """
+    check_format(out)
+    if not 0.0 <= unsure <= 1.0:
+        raise InputError(f"--unsure {unsure} is not in [0, 1]; 0.5 is usual")
+    if batch_size < 1:
+        raise InputError(f"--batch-size {batch_size} is below 1; {BATCH_SIZE} is usual")
+    paths = find_images(images)
+    opened = open_image_run(path, device)
+    maker = RowMaker(opened, unsure)
+    source = TolerantSource(paths)
+    summary = Summary(maker.temperature)
+    began = time.monotonic()
+    header = {
+        "run": readable(Path(path)),
+        "model_sha256": opened.info.model_sha256,
+        "temperature": maker.temperature,
+        "unsure_below": unsure,
+    }
+    progress = TrainingProgress("predict", -(-len(paths) // batch_size), 0, batch_size)
+    with writing(out, header) as write, progress:
+        batches = _answers(opened, source, device, batch_size)
+        for number, (indices, answers) in enumerate(batches, start=1):
+            rows = maker.rows([paths[i] for i in indices], answers)
+            kept = [r for i, r in zip(indices, rows, strict=True) if i not in source.unreadable]
+            write(kept)
+            summary.add(kept)
+            progress.show(number, {})
+        summary.skipped = {
+            readable(paths[i]): reason for i, reason in sorted(source.unreadable.items())
+        }
+        if not summary.num_images:
+            shown = listed((f"{name!r} ({why})" for name, why in summary.skipped.items()), 3)
+            raise InputError(
+                f"none of the {len(paths)} IMAGES can be read: {shown}; give images of the formats "
+                f"{', '.join(FORMATS)}"
+            )
+    summary.seconds = time.monotonic() - began
+    _list_skipped(skipped_file(out), summary.skipped)
+    return summary
+
+
+def skipped_file(out: Path) -> Path:
+    """Return the place of the list of skipped files: ``NAME.skipped.csv`` beside the table."""
+    return out.with_name(f"{out.stem}.skipped.csv")
+
+
+def _answers(
+    opened: OpenedRun, source: TolerantSource, device: torch.device, batch_size: int
+) -> Iterator[tuple[NDArray[np.int64], Answers]]:
+    """Yield the positions of every batch and what the network says of it."""
+    shape, config = opened.info.preprocessing, opened.config
+    size = int(shape["image_size"])
+    part = Part(source, np.arange(len(source)), source.labels, list(source.ids))
+    store = StreamedImages(part, round(size * config.data.stored_share), device)
+    rows = np.arange(len(source))
+    blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for block, pixels in zip(blocks, store.batches(blocks), strict=True):
+        ids = torch.from_numpy(block).to(device)
+        view = make_view(
+            pixels,
+            evaluation_view(size),
+            seed=0,
+            epoch=0,
+            image_id=ids,
+            view=0,
+            mean=shape["mean"],
+            std=shape["std"],
+        )
+        with torch.inference_mode(), autocast(config.loop.precision, device):
+            out = opened.network([view])
+        novel = np.zeros((0, len(block), 0), np.float32)
+        if out.novel_logits is not None:
+            novel = out.novel_logits[0].float().cpu().numpy()
+        features, known = (x[0].float().cpu().numpy() for x in (out.features, out.known_logits))
+        yield block, Answers(features, known, novel)
+
+
+def _list_skipped(path: Path, skipped: dict[str, str]) -> None:
+    """Write the list of skipped files; without any, a list of an earlier call goes away."""
+    if not skipped:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO()
+    rows = [(guarded(name), guarded(reason)) for name, reason in skipped.items()]
+    csv.writer(text).writerows([("path", "reason"), *rows])
+    write_bytes(path, text.getvalue().encode())

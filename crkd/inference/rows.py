@@ -1,0 +1,152 @@
+"""A run's answers on a batch of images, as rows for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.novelty.mahalanobis import ClassDistance
+from crkd.evaluation.calibration import probabilities
+from crkd.evaluation.matching import contingency, match
+from crkd.evaluation.predictions import Predictions
+from crkd.inference.image_files import readable
+from crkd.inference.table import PredictedImage
+from crkd.runs.calibration import read_calibration
+from crkd.runs.load import OpenedRun
+from crkd.stages.discover.feature_replay import FILE as REPLAY
+from crkd.stages.discover.feature_replay import load_replay
+from crkd.stages.forward import Answers
+
+TOP: Final = 5
+NEAREST: Final = 3
+UNSURE: Final = 0.5
+"""Confidence below which an image is called unsure, unless the person says otherwise."""
+DIGITS: Final = 6
+"""Decimals of every probability: the same number in every format, and no more than float32 has."""
+
+
+class RowMaker:
+    """Turns a run's answers into rows for people.
+
+    Args:
+        opened: the run.
+        unsure: confidence below which an image is called unsure.
+
+    Attributes:
+        temperature: the run's fitted temperature, or None.
+    """
+
+    def __init__(self, opened: OpenedRun, unsure: float) -> None:
+        self._classes = opened.info.classes
+        self._names = class_labels(self._classes)
+        self._head = opened.info.chosen_head
+        self._unsure = unsure
+        self._agreement = HeadAgreement.of(opened)
+        self._distance = _distance_of(opened)
+        calibration = read_calibration(opened.run)
+        self.temperature = None if calibration is None else calibration.temperature
+
+    def rows(self, paths: Sequence[Path], answers: Answers) -> list[PredictedImage]:
+        """Return one row for each of N images and their answers."""
+        known = answers.known_logits
+        logits = known if self._head is None else answers.joint_logits(self._head)
+        temperature = self.temperature or 1.0
+        shares = probabilities(logits, temperature).round(DIGITS)
+        relation = probabilities(known, temperature).round(DIGITS)
+        best = logits.argmax(axis=1)
+        agreement = None if self._agreement is None else self._agreement.shares(answers)
+        strays = None if self._distance is None else self._distance.fits_nowhere(answers.features)
+        rows = []
+        for n, path in enumerate(paths):
+            entry = self._classes[best[n]]
+            confidence = float(shares[n, best[n]])
+            novel = entry["kind"] == "novel"
+            agreed = None if agreement is None or not novel else round(float(agreement[n]), DIGITS)
+            rows.append(
+                PredictedImage(
+                    path=readable(path),
+                    kind=entry["kind"],
+                    class_id=int(best[n]),
+                    class_name=self._names[best[n]],
+                    confidence=confidence,
+                    calibrated=self.temperature is not None and not novel,
+                    unsure=confidence < self._unsure,
+                    head_agreement=agreed,
+                    top=self._largest(logits[n], shares[n], TOP),
+                    nearest_known=self._largest(known[n], relation[n], NEAREST),
+                    outlier=None if strays is None else bool(strays[n]),
+                )
+            )
+        return rows
+
+    def _largest(
+        self, logits: NDArray[np.float32], shares: NDArray[np.float64], count: int
+    ) -> dict[str, float]:
+        # Ordered by logits, because rounded shares have ties.
+        order = np.argsort(-logits, kind="stable")[:count]
+        return {self._names[i]: float(shares[i]) for i in order}
+
+
+def _distance_of(opened: OpenedRun) -> ClassDistance | None:
+    """Return what tells images that fit no class; None where the run keeps no statistics."""
+    if not (opened.run.path / REPLAY).is_file():
+        return None
+    return ClassDistance.of(load_replay(opened.run.path, len(opened.info.classes)))
+
+
+@dataclass(frozen=True)
+class HeadAgreement:
+    """How many other heads say the same as the one that answers.
+
+    Attributes:
+        head: the one that answers.
+        num_known: K.
+        maps: ``(H, M)`` cluster of the answering head for every cluster of every head.
+    """
+
+    head: int
+    num_known: int
+    maps: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, opened: OpenedRun) -> HeadAgreement | None:
+        """Match the heads on the run's unlabelled training images; None where that is moot."""
+        head, table = opened.info.chosen_head, opened.run.path / "predictions.parquet"
+        if head is None or not table.is_file():
+            return None
+        predictions = Predictions.load(table)
+        answers = predictions.novel_heads[:, predictions.of("train")]
+        width = opened.architecture.num_novel
+        if len(answers) < 2 or answers.shape[1] == 0 or predictions.num_novel != width:
+            return None
+        maps = [match(contingency(other, answers[head], width, width)) for other in answers]
+        return cls(head, opened.architecture.num_known, np.stack(maps))
+
+    def shares(self, answers: Answers) -> NDArray[np.float64]:
+        """Return the share of the other heads that agree on each image, ``(N,)`` in [0, 1]."""
+        joint = answers.joint
+        novel = np.maximum(joint - self.num_known, 0)
+        matched = self.num_known + np.take_along_axis(self.maps, novel, axis=1)
+        same = np.where(joint < self.num_known, joint, matched) == joint[self.head]
+        shares: NDArray[np.float64] = (same.sum(axis=0) - 1) / (len(joint) - 1)
+        return shares
+
+
+def class_labels(classes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the names of a run's classes, told apart by the id where a name occurs twice.
+
+    >>> class_labels([{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}])
+    ['cat', 'cat (1)']
+    """
+    labels: dict[str, None] = {}
+    for entry in classes:
+        label = str(entry["name"])
+        while label in labels:
+            label += f" ({entry['id']})"
+        labels[label] = None
+    return list(labels)

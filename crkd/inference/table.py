@@ -1,0 +1,232 @@
+"""What a run says of images, as CSV, Parquet or JSON: one row an image, written as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from crkd.core.errors import InputError
+from crkd.runs.atomic_files import read_json
+from crkd.runs.csv_cells import guarded, unguarded
+
+FORMATS: Final = (".csv", ".parquet", ".json")
+_ROW_GROUP: Final = 8192
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """What a run says of one image.
+
+    Attributes:
+        path: the file, as valid Unicode.
+        kind: "known" or "novel", the kind of the class.
+        class_id: joint id of the class.
+        class_name: its name.
+        confidence: probability of the class among all classes, in [0, 1].
+        calibrated: whether a temperature stands behind ``confidence``; never for a novel class.
+        unsure: whether ``confidence`` lies below the threshold that was asked for.
+        head_agreement: for a novel class the share of the other heads that say the same after
+            matching, in [0, 1]; None for a known class, or without other heads.
+        top: up to five likeliest classes and their probabilities, likeliest first.
+        nearest_known: up to three known classes and their probabilities among known classes.
+        outlier: whether the image fits none of the classes; None where the run keeps no statistics
+            of them.
+    """
+
+    path: str
+    kind: str
+    class_id: int
+    class_name: str
+    confidence: float
+    calibrated: bool
+    unsure: bool
+    head_agreement: float | None
+    top: dict[str, float]
+    nearest_known: dict[str, float]
+    outlier: bool | None = None
+
+
+COLUMNS: Final = tuple(field.name for field in dataclasses.fields(PredictedImage))
+Write = Callable[[Sequence[PredictedImage]], None]
+
+
+def check_format(path: Path) -> None:
+    """Refuse a file name that names no format.
+
+    Raises:
+        InputError: the suffix is none of ``FORMATS``.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(
+            f"--out {str(path)!r} names no format; let it end in one of: {', '.join(FORMATS)}"
+        )
+
+
+@contextlib.contextmanager
+def writing(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+    """Give a function that appends rows; the file appears whole when the block ends well.
+
+    Args:
+        path: ends in one of ``FORMATS``; an older file is replaced.
+        header: what holds for all rows, in plain values; Parquet keeps it in the schema's
+            metadata under ``crkd``, JSON beside ``images``, and CSV has no place for it.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    forms = {".csv": _csv, ".parquet": _parquet, ".json": _json}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with forms[path.suffix.lower()](unfinished, header) as write:
+            yield write
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"--out {path} cannot be written ({error.strerror or error}); free space or name "
+            "another file"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def read(path: Path) -> list[PredictedImage]:
+    """Read a file that :func:`writing` made, in any format.
+
+    Raises:
+        InputError: there is no such file, or it is not of that kind.
+    """
+    check_format(path)
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
+    try:
+        rows = [PredictedImage(**row) for row in readers[path.suffix.lower()](path)]
+        if all(_sound(row) for row in rows):
+            return rows
+        reason = "a value has the wrong type"
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
+        reason = " ".join(str(error).split())
+    raise InputError(f"{path} is no file of predictions ({reason}); give what predict wrote")
+
+
+@contextlib.contextmanager
+def _csv(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+    del header
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+
+        def write(rows: Sequence[PredictedImage]) -> None:
+            writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
+
+        yield write
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, str):
+        return guarded(value)
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for cells in csv.DictReader(file):
+            texts = {name: unguarded(cells.pop(name)) for name in ("path", "kind", "class_name")}
+            values = {name: json.loads(cell) if cell else None for name, cell in cells.items()}
+            yield {**texts, **values}
+
+
+@contextlib.contextmanager
+def _json(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+    with path.open("w", encoding="utf-8") as file:
+        opening = json.dumps({**header, "images": []}, ensure_ascii=False, allow_nan=False)
+        file.write(opening.removesuffix("]}"))
+        separator = "\n"
+
+        def write(rows: Sequence[PredictedImage]) -> None:
+            nonlocal separator
+            for row in rows:
+                file.write(separator + json.dumps(dataclasses.asdict(row), ensure_ascii=False))
+                separator = ",\n"
+
+        yield write
+        file.write("\n]}\n")
+
+
+def _read_json(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_json(path)["images"]
+    return rows
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shares = pa.map_(pa.string(), pa.float64())
+    types = {
+        "path": pa.string(),
+        "kind": pa.string(),
+        "class_id": pa.int32(),
+        "class_name": pa.string(),
+        "confidence": pa.float64(),
+        "calibrated": pa.bool_(),
+        "unsure": pa.bool_(),
+        "head_agreement": pa.float64(),
+        "top": shares,
+        "nearest_known": shares,
+        "outlier": pa.bool_(),
+    }
+    schema = pa.schema(types.items()).with_metadata({b"crkd": json.dumps(header)})
+    waiting: list[PredictedImage] = []
+    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+
+        def flush() -> None:
+            columns = [[_column(getattr(row, name)) for row in waiting] for name in COLUMNS]
+            arrays = [pa.array(c, t) for c, t in zip(columns, types.values(), strict=True)]
+            file.write_table(pa.table(arrays, schema=schema))
+            waiting.clear()
+
+        def write(rows: Sequence[PredictedImage]) -> None:
+            waiting.extend(rows)
+            if len(waiting) >= _ROW_GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+def _column(value: object) -> object:
+    return list(value.items()) if isinstance(value, dict) else value
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=list(COLUMNS))
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+    for row in table.to_pylist():
+        yield {**row, "top": dict(row["top"]), "nearest_known": dict(row["nearest_known"])}
+
+
+def _sound(row: PredictedImage) -> bool:
+    return (
+        isinstance(row.path, str)
+        and row.kind in ("known", "novel")
+        and type(row.class_id) is int
+        and isinstance(row.class_name, str)
+        and isinstance(row.confidence, float | int)
+        and 0 <= row.confidence <= 1
+        and isinstance(row.top, dict)
+        and isinstance(row.nearest_known, dict)
+    )

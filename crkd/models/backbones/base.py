@@ -1,0 +1,158 @@
+"""What every backbone offers, and how one is made by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+from crkd.core.registry import Registry
+from crkd.core.seeding import seeded
+from crkd.models.weights import WeightsReport, load_backbone_weights
+
+TIMM_PREFIX = "timm:"
+FREE_DEPTHS_PREFIX = "cifar_resnet_"
+
+
+class Backbone(nn.Module, ABC):
+    """Turns images of any side into feature vectors.
+
+    Attributes:
+        num_features: length D of a feature vector.
+        map_channels: channels of each feature map that :meth:`forward_with_maps` returns; empty
+            where the architecture gives none.
+        weights_report: what a weight file brought, or None for random weights.
+        keeps_statistics: batch norm goes on with the statistics that it has, also in training.
+    """
+
+    num_features: int
+    map_channels: tuple[int, ...]
+    weights_report: WeightsReport | None = None
+    keeps_statistics: bool = False
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(B, D)`` features of ``(B, 3, h, w)`` images."""
+
+    @abstractmethod
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return features and the feature maps ``(B, channels, h, w)`` after each stage."""
+
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """Return the parts that ``trained_blocks`` counts, input side first."""
+
+    @property
+    def loadable(self) -> nn.Module:
+        """The module whose parameter names are those of published weight files."""
+        return self
+
+    def freeze_all_but(self, trained_blocks: int) -> None:
+        """Leave only the last ``trained_blocks`` blocks trainable; 0 freezes everything.
+
+        What stands outside the blocks (stem, position embedding, final norm) is frozen too, as
+        in the released Cr-KD-NCD and GCD code.
+
+        Raises:
+            InputError: the backbone has fewer blocks.
+        """
+        blocks = self.blocks()
+        if not 0 <= trained_blocks <= len(blocks):
+            raise InputError(
+                f"trained_blocks is {trained_blocks}, but this backbone has {len(blocks)} blocks; "
+                f"choose 0 to {len(blocks)}, or leave it out to train everything"
+            )
+        self.requires_grad_(False)
+        for block in blocks[len(blocks) - trained_blocks :]:
+            block.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch to training mode, except for batch norm and dropout of frozen parts.
+
+        Statistics of a frozen batch norm would drift away from weights that cannot follow. With
+        ``keeps_statistics`` no batch norm takes new ones.
+        """
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                frozen = bool(parameters) and not any(p.requires_grad for p in parameters)
+                if frozen or (self.keeps_statistics and isinstance(module, nn.BatchNorm2d)):
+                    module.eval()
+        return self
+
+
+class BackboneFactory(Protocol):
+    """Makes one kind of backbone with random weights for images of a given side."""
+
+    def __call__(self, image_size: int) -> Backbone:
+        """Return the backbone for images of ``image_size`` pixels a side."""
+        ...
+
+
+BACKBONES: Registry[BackboneFactory] = Registry("backbone", "crkd.models.backbones")
+
+
+def _factory(name: str) -> BackboneFactory:
+    if not name.startswith(TIMM_PREFIX) and name in BACKBONES.names():
+        return BACKBONES.get(name)
+    if name.startswith(FREE_DEPTHS_PREFIX):
+        from crkd.models.backbones.cifar_resnet import free_depths_factory
+
+        return free_depths_factory(name)
+    # timm takes seconds to import, and only this branch needs it.
+    from crkd.models.backbones.timm_models import timm_factory
+
+    found = timm_factory(name.removeprefix(TIMM_PREFIX))
+    if found is not None:
+        return found
+    if name.startswith(TIMM_PREFIX):
+        raise InputError(
+            f"unknown timm model {name.removeprefix(TIMM_PREFIX)!r}; "
+            "`timm.list_models()` prints the names that this timm knows"
+        )
+    try:
+        return BACKBONES.get(name)
+    except InputError as error:
+        raise InputError(
+            f"{error}, {FREE_DEPTHS_PREFIX}A-B-C for other depths, or any timm model as "
+            f"{TIMM_PREFIX}NAME"
+        ) from None
+
+
+def build_backbone(
+    name: str,
+    *,
+    image_size: int,
+    weights: Path | None = None,
+    trained_blocks: int | None = None,
+    seed: int = 0,
+) -> Backbone:
+    """Make the backbone called ``name``.
+
+    Args:
+        name: a registered name, ``cifar_resnet_A-B-C`` for a CIFAR ResNet of any depths,
+            ``timm:NAME``, or any timm name that is not registered here.
+        image_size: side of the large crops in pixels; it chooses the stem, and every other side
+            still passes through.
+        weights: safetensors or torch file to start from; random weights without it.
+        trained_blocks: train the last so many blocks only (blocks of a ViT, stages of a ResNet);
+            None trains everything.
+        seed: of the random weights; the global random state is left alone.
+
+    Raises:
+        InputError: unknown name, unreadable or unfitting weights, too many blocks.
+    """
+    if image_size < 1:
+        raise InputError(f"image_size is {image_size}; give the side of the images in pixels")
+    with seeded(seed):
+        backbone = _factory(name)(image_size)
+    if weights is not None:
+        backbone.weights_report = load_backbone_weights(backbone.loadable, weights)
+    if trained_blocks is not None:
+        backbone.freeze_all_but(trained_blocks)
+    return backbone

@@ -1,0 +1,1 @@
+"""Classification heads: prototypes, heads of incremental steps, heads after a review."""

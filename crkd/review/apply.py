@@ -1,0 +1,238 @@
+"""From decisions to a run: a model with named classes, and images with labels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.core.errors import InputError
+from crkd.evaluation.calibration import calibrate
+from crkd.models.heads.reviewed import ReviewedHead, reviewed
+from crkd.models.network import Network, with_one_head
+from crkd.review.decisions import Decisions, read_decisions
+from crkd.review.export_images import write_images
+from crkd.review.run_outputs import Evidence, gather
+from crkd.review.split_class import divide
+from crkd.runs.atomic_files import write_bytes
+from crkd.runs.calibration import write_calibration
+from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.stages.class_memory import true_classes, write_true_classes
+from crkd.stages.discover.feature_replay import FILE as REPLAY
+from crkd.stages.discover.feature_replay import load_replay, save_replay
+from crkd.stages.forward import answer_part
+from crkd.stages.results import answer_parts, table, write_results
+from crkd.training.session import begin_run, running
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What becomes of a run's M discovered classes.
+
+    Attributes:
+        halves: for each of them the new class of its first and its second half, counted from 0;
+            both are the same unless it is split; -1 is no class.
+        names: of the new classes.
+        origins: for each of them the class ids of the reviewed run that went into it.
+        sides: ``(2, P)`` directions of each class that is split, by its place among the M.
+        labels: ``(N,)`` new class of every unlabelled image as decided, or -1.
+    """
+
+    halves: list[tuple[int, int]]
+    names: list[str]
+    origins: list[list[int]]
+    sides: dict[int, Tensor]
+    labels: NDArray[np.int64]
+
+
+def apply_review(
+    path: str | Path, file: Path, out: str | Path, *, device: torch.device, images: str | None
+) -> tuple[RunFolder, Counter[str]]:
+    """Make a run whose classes are those that a person decided on.
+
+    The reviewed run is left as it is.
+
+    Args:
+        path: the run that was reviewed.
+        file: decisions that its page saved.
+        out: the new run folder.
+        device: where the network computes.
+        images: also write the labelled images: "csv" or "folder"; None writes none.
+
+    Returns:
+        The new run, and how many images each new class got.
+
+    Raises:
+        InputError: the run, the file or the folder is unusable.
+    """
+    evidence = gather(path, device)
+    opened = evidence.opened
+    decisions = read_decisions(
+        file,
+        model_sha256=opened.info.model_sha256 or "",
+        names=evidence.names,
+        num_known=evidence.num_known,
+        images=frozenset(evidence.images.ids),
+    )
+    outcome = outcome_of(evidence, decisions)
+    network = with_one_head(opened.network, evidence.head)
+    assert network.novel_heads is not None
+    head = reviewed(network.novel_heads, outcome.halves, outcome.sides).eval()
+    network.novel_heads = head
+    info = _description(evidence, decisions, outcome, head)
+    run = begin_run(out, info, opened.config, device, resume=False)
+    with running(run):
+        write_bytes(run.path / "decisions.json", file.read_bytes())
+        _write_results(run, info, network, evidence, outcome, device)
+        if images is not None:
+            write_images(
+                run.path, images, evidence.images, outcome.labels, outcome.names, decisions.moved
+            )
+    counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(outcome.names))
+    return run, Counter(dict(zip(outcome.names, counts.tolist(), strict=True)))
+
+
+def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
+    """Return what the decisions make of the run's classes and images.
+
+    New classes stand in the order of the old ones; of a split class the first half comes first.
+
+    Raises:
+        InputError: an image from which a class was to be split does not belong to it.
+    """
+    num_known, classes = evidence.num_known, decisions.classes
+    halves: dict[int, tuple[int, int]] = {}
+    names: list[str] = []
+    for decision in classes.values():
+        first = len(names)
+        names += decision.names
+        halves[decision.id] = (first, len(names) - 1) if decision.names else (-1, -1)
+    for decision in classes.values():
+        if decision.into is not None:
+            halves[decision.id] = halves[decision.into]
+    later, sides = _split(evidence, decisions)
+    place = {image: row for row, image in enumerate(evidence.images.ids)}
+    answered = evidence.answered
+    for image, target in decisions.moved.items():
+        answered[place[image]] = -1 if target is None else target
+    table_of = np.full((num_known + len(halves) + 1, 2), -1)  # the last row is for no class
+    for class_id, pair in halves.items():
+        table_of[class_id] = pair
+    origins = [[c for c, pair in halves.items() if new in pair] for new in range(len(names))]
+    return Outcome(
+        list(halves.values()), names, origins, sides, table_of[answered, later.astype(int)]
+    )
+
+
+def _split(evidence: Evidence, decisions: Decisions) -> tuple[NDArray[np.bool_], dict[int, Tensor]]:
+    """Return which images lie in a second half, ``(N,)``, and the directions of all halves."""
+    place = {image: row for row, image in enumerate(evidence.images.ids)}
+    answered, projected = evidence.answered, evidence.projected
+    later, sides = np.zeros(len(answered), bool), {}
+    target = answered.copy()
+    for image, class_id in decisions.moved.items():
+        target[place[image]] = -1 if class_id is None else class_id
+    for decision in decisions.classes.values():
+        if decision.seeds is None:
+            continue
+        members = np.flatnonzero(answered == decision.id)
+        seeds = [np.flatnonzero(members == place[image]) for image in decision.seeds]
+        if not all(map(len, seeds)):
+            raise InputError(
+                f"FILE splits class {decision.id} by images that do not belong to it; write the "
+                "page again and decide there"
+            )
+        _, directions = divide(projected[members], *(int(seed[0]) for seed in seeds))
+        sides[decision.id - evidence.num_known] = torch.from_numpy(directions)
+        own = target == decision.id
+        later[own] = projected[own] @ (directions[0] - directions[1]) < 0
+    return later, sides
+
+
+def _description(
+    evidence: Evidence, decisions: Decisions, outcome: Outcome, head: ReviewedHead
+) -> RunInfo:
+    info, num_known = evidence.opened.info, evidence.num_known
+    novel = [
+        {**info.classes[origins[0]], "id": num_known + m, "name": name, "reviewed": origins}
+        for m, (name, origins) in enumerate(zip(outcome.names, outcome.origins, strict=True))
+    ]
+    before = evidence.opened.architecture
+    groups = [before.review_of(group) for group in range(len(before.groups))]
+    architecture = dataclasses.replace(
+        before,
+        num_novel=len(novel),
+        num_heads=1,
+        overclustering=0,
+        reviews=(*groups, head.classes),
+    )
+    actions = Counter(decision.action for decision in decisions.classes.values())
+    told = ", ".join(f"{action} {count}" for action, count in sorted(actions.items()))
+    return dataclasses.replace(
+        info,
+        status="running",
+        classes=[*info.classes[:num_known], *novel],
+        architecture=architecture.plain(),
+        chosen_head=0,
+        provenance={},
+        parent={
+            "path": str(evidence.opened.run.path),
+            "model_sha256": info.model_sha256 or "",
+        },
+        model_sha256=None,
+        notes=[*info.notes, f"discovered classes reviewed by a person: {told}"],
+        finished=None,
+        seconds=0.0,
+    )
+
+
+def _write_results(
+    run: RunFolder,
+    info: RunInfo,
+    network: Network,
+    evidence: Evidence,
+    outcome: Outcome,
+    device: torch.device,
+) -> None:
+    data, config, old = evidence.data, evidence.opened.config, evidence.opened.run
+    metadata = {"architecture": info.architecture, "classes": info.classes}
+    info.model_sha256 = run.write_model(network.state_dict(), metadata)
+    known = true_classes(old, len(evidence.names))[: evidence.num_known]
+    answers = answer_parts(network, data, config, device)
+    predictions = table(answers, data, info.num_novel, 0, {}, known=known)
+    write_results(run, predictions)
+    write_true_classes(run, predictions, known, 0)
+    if (old.path / REPLAY).is_file():
+        remembered = load_replay(old.path, len(evidence.names))
+        save_replay(run.path, _statistics(remembered, evidence, outcome))
+    if len(data.parts.known_val):
+        validation = answer_part(network, data.parts.known_val, data, config, device)
+        found = calibrate(validation.joint_logits(0), data.parts.known_val.labels)
+        if found is not None:
+            write_calibration(run, found)
+    info.finished, info.status = utc_now(), "complete"
+    run.write_info(info)
+
+
+def _statistics(
+    remembered: ClassStatistics, evidence: Evidence, outcome: Outcome
+) -> ClassStatistics:
+    """Return the statistics of all classes; those of the new ones follow the decided labels."""
+    known = {n: t[: evidence.num_known] for n, t in remembered.tensors().items()}
+    labels, width = outcome.labels, len(outcome.names)
+    if not (labels >= 0).any():
+        raise InputError("FILE leaves no image in any discovered class; keep some")
+    found = class_statistics(
+        torch.from_numpy(evidence.answers.features),
+        torch.from_numpy(labels),
+        width,
+        rank=remembered.factors.shape[-1],
+    )
+    return ClassStatistics(**known).followed_by(found)

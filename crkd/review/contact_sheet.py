@@ -1,0 +1,109 @@
+"""One picture of the discovered classes: their most typical images and what they resemble."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from crkd.data.sources.base import UnreadableImageError
+from crkd.data.splits.partition import Part
+from crkd.review.class_summaries import FoundClass, found_classes
+from crkd.review.run_outputs import Evidence, gather
+from crkd.runs.atomic_files import write_bytes
+
+IMAGES: Final = 10
+"""Images of a class, the most typical ones."""
+SIDE: Final = 64
+"""Pixels of an image in the picture."""
+NAMED: Final = 2
+"""Known classes that a class is said to resemble."""
+LONGEST: Final = 20
+"""Classes in a column; with more, further columns stand beside."""
+
+
+def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
+    """Draw the discovered classes of a run, one row each.
+
+    Args:
+        path: the run folder of a finished discovery on images.
+        out: the PNG file.
+        device: where the network computes.
+
+    Returns:
+        How many classes were drawn.
+
+    Raises:
+        InputError: the run discovered nothing, has no images, or they cannot be found.
+    """
+    evidence = gather(path, device)
+    found = found_classes(evidence)
+    write_bytes(out, _png(evidence, found))
+    return len(found)
+
+
+def strip(images: Part, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return images side by side, each a square of ``SIDE`` pixels on white.
+
+    Args:
+        images: where they are read.
+        rows: up to ``IMAGES`` positions in ``images``; what cannot be read stays white.
+    """
+    canvas = Image.new("RGB", (SIDE * IMAGES, SIDE), "white")
+    for place, row in enumerate(rows[:IMAGES].tolist()):
+        try:
+            picture = Image.fromarray(images.source.read(int(images.indices[row])))
+        except UnreadableImageError:
+            continue
+        # Small images keep their pixels; photographs are smoothed.
+        small = max(picture.size) < SIDE
+        factor = SIDE / max(picture.size)
+        size = tuple(max(1, round(side * factor)) for side in picture.size)
+        picture = picture.resize(
+            (size[0], size[1]), Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+        )
+        canvas.paste(picture, (place * SIDE + (SIDE - size[0]) // 2, (SIDE - size[1]) // 2))
+    return np.asarray(canvas)
+
+
+def caption(entry: FoundClass, names: list[str]) -> tuple[str, str]:
+    """Return a class's name with its size, and what it resembles.
+
+    Args:
+        entry: the class.
+        names: of all classes by id.
+    """
+    count = len(entry.members)
+    size = f"{count:,} image{'' if count == 1 else 's'}"
+    near = ", ".join(f"{names[known]} {share:.0%}" for known, share in entry.resembles[:NAMED])
+    return f"{names[entry.id]}: {size}", f"like {near}" if near else ""
+
+
+def _png(evidence: Evidence, found: list[FoundClass]) -> bytes:
+    from matplotlib.figure import Figure
+
+    columns = max(1, -(-len(found) // LONGEST))
+    height = -(-len(found) // columns)
+    figure = Figure(figsize=(9.0 * columns, 0.72 * max(height, 1) + 0.1), dpi=100)
+    edges = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.99}
+    grid = figure.add_gridspec(max(height, 1), columns, wspace=0.04, hspace=0.08, **edges)
+    for number, entry in enumerate(found):
+        axis = figure.add_subplot(grid[number % height, number // height])
+        axis.set_axis_off()
+        axis.imshow(
+            strip(evidence.images, entry.members), extent=(2.6, 2.6 + IMAGES, 0, 1), aspect="auto"
+        )
+        axis.set_xlim(0, 2.6 + IMAGES)
+        title, near = caption(entry, evidence.names)
+        # A name may hold a dollar sign, which would begin a formula.
+        shown: dict[str, Any] = {"fontsize": 9, "parse_math": False, "clip_on": True}
+        axis.text(0, 0.62, title, va="center", weight="bold", **shown)
+        axis.text(0, 0.28, near, va="center", color="0.35", **shown)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

@@ -1,0 +1,103 @@
+"""The images of a review with the labels that it gave them, for training and for tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from crkd.data.sources.files import FileSource
+from crkd.data.splits.partition import Part
+from crkd.inference.image_files import readable
+from crkd.runs.atomic_files import write_bytes
+from crkd.runs.csv_cells import guarded
+
+FORMS: Final = ("csv", "folder")
+# Neither a separator nor a name that Windows keeps for itself may become a folder.
+_UNFIT: Final = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST: Final = 120
+
+
+def write_images(
+    folder: Path,
+    form: str,
+    images: Part,
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    by_person: Collection[str],
+) -> None:
+    """Write ``labels.csv``, or copies in ``images/CLASS/``, of all images that have a class.
+
+    Args:
+        folder: the run folder.
+        form: "csv" or "folder".
+        images: the N images.
+        labels: ``(N,)`` class of each, or -1.
+        names: of the classes.
+        by_person: ids of the images that a person moved.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    rows = np.flatnonzero(labels >= 0).tolist()
+    if form == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(("path", "class", "decided_by"))
+        for row in rows:
+            path = _path(images, row)
+            shown = images.ids[row] if path is None else readable(path)
+            who = "person" if images.ids[row] in by_person else "model"
+            writer.writerow((guarded(shown), guarded(names[labels[row]]), who))
+        write_bytes(folder / "labels.csv", text.getvalue().encode())
+        return
+    places = fit_for_folders(names)
+    for row in rows:
+        path = _path(images, row)
+        below = PurePosixPath(images.ids[row])
+        # Ids are unique, names of files below several folders need not be.
+        name = f"{row:06d}-{fit_for_folders([below.name])[0]}"
+        target = folder / "images" / places[labels[row]] / name
+        if path is None:
+            content = io.BytesIO()
+            Image.fromarray(images.source.read(int(images.indices[row]))).save(content, "PNG")
+            write_bytes(target.with_name(f"{name}.png"), content.getvalue())
+        else:
+            write_bytes(target, path.read_bytes())
+
+
+def fit_for_folders(names: Sequence[str]) -> list[str]:
+    """Return names that are safe as folders everywhere, each different whatever the case.
+
+    >>> fit_for_folders(["cat", "a/b", "Cat", "..", "con"])
+    ['cat', 'a_b', 'Cat (2)', '_', 'con_']
+    """
+    taken: set[str] = set()
+    places = []
+    for name in names:
+        place = _UNFIT.sub("_", name).strip(". ") or "_"
+        place = f"{place}_" if _RESERVED.fullmatch(place) else place
+        while len(place.encode()) > _LONGEST:
+            place = place[:-1]
+        fit, number = place, 1
+        while unicodedata.normalize("NFKC", fit).casefold() in taken:
+            number += 1
+            fit = f"{place} ({number})"
+        taken.add(unicodedata.normalize("NFKC", fit).casefold())
+        places.append(fit)
+    return places
+
+
+def _path(images: Part, row: int) -> Path | None:
+    """Return the file of an image, or None where it is no file of its own."""
+    source = images.source
+    return source.paths[int(images.indices[row])] if isinstance(source, FileSource) else None

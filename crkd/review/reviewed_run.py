@@ -1,0 +1,43 @@
+"""The run that decisions make, for a command that goes on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from crkd.core.errors import InputError
+from crkd.review.apply import apply_review
+from crkd.runs.folder import RunFolder
+from crkd.runs.search import free_folder
+
+
+def named_run(path: str | Path, file: Path, *, device: torch.device) -> Path:
+    """Return the run that a review made of another one; it is made unless it is there already.
+
+    It lies beside the reviewed run and is called ``RUN-reviewed``, with a number if that is taken
+    by other decisions.
+
+    Args:
+        path: the run that was reviewed.
+        file: decisions that its page saved.
+        device: where the network computes.
+
+    Raises:
+        InputError: the run or the file is unusable.
+    """
+    parent = RunFolder.open(path).path
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"--decisions {file} cannot be read ({error.strerror})") from None
+    place = parent.with_name(f"{parent.name}-reviewed")
+    for folder in (place, *sorted(parent.parent.glob(f"{place.name}-*"))):
+        kept = folder / "decisions.json"
+        if kept.is_file() and kept.read_bytes() == content and _is_complete(folder):
+            return folder
+    return apply_review(parent, file, free_folder(place), device=device, images=None)[0].path
+
+
+def _is_complete(folder: Path) -> bool:
+    return RunFolder.open(folder).read_info().status == "complete"

@@ -1,0 +1,102 @@
+"""What a finished discovery says of its unlabelled images, gathered for a review."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from crkd.core.errors import InputError
+from crkd.data.splits.partition import Part
+from crkd.inference.rows import HeadAgreement, class_labels
+from crkd.runs.load import OpenedRun, open_run
+from crkd.stages.forward import Answers, answer_part
+from crkd.stages.run_data import RunData, prepare_further
+
+BLOCK: Final = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A run and its answers on its N unlabelled training images.
+
+    Attributes:
+        opened: the run.
+        data: its images.
+        head: the novel head that answers.
+        answers: of the network.
+        projected: ``(N, P)`` float32 directions of length one, which the answering head compares
+            with its prototypes.
+        agreement: ``(N,)`` share of the other heads that say the same; None without others.
+    """
+
+    opened: OpenedRun
+    data: RunData
+    head: int
+    answers: Answers
+    projected: NDArray[np.float32]
+    agreement: NDArray[np.float64] | None
+
+    @property
+    def images(self) -> Part:
+        """The N unlabelled training images."""
+        return self.data.parts.novel_train
+
+    @property
+    def num_known(self) -> int:
+        """K."""
+        return self.opened.info.num_known
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all classes by id, each different."""
+        return class_labels(self.opened.info.classes)
+
+    @cached_property
+    def answered(self) -> NDArray[np.int64]:
+        """Class id of every image, ``(N,)``: what ``predict`` says of it."""
+        best: NDArray[np.int64] = self.answers.joint_logits(self.head).argmax(axis=1)
+        return best
+
+
+def gather(path: str | Path, device: torch.device) -> Evidence:
+    """Open a finished discovery, read its images again and run its network over them.
+
+    Raises:
+        InputError: the run discovered nothing, has no images, or they cannot be found.
+    """
+    opened = open_run(path, device)
+    info, heads = opened.info, opened.network.novel_heads
+    if heads is None or info.chosen_head is None:
+        raise InputError(
+            f"{path} has no novel heads whose classes could be reviewed; name a run of discover"
+        )
+    if opened.config.dataset == "features":
+        raise InputError(
+            f"{path} is a discovery on precomputed features, which have no images to look at; "
+            "name a run on images"
+        )
+    data = prepare_further(
+        opened.config,
+        device,
+        classes=info.classes[: info.num_known],
+        preprocessing=info.preprocessing,
+    )
+    answers = answer_part(opened.network, data.parts.novel_train, data, opened.config, device)
+    with torch.inference_mode():
+        features = torch.from_numpy(answers.features).to(device)
+        chosen = heads.single(info.chosen_head)
+        blocks = [
+            F.normalize(chosen.projections(features[start : start + BLOCK])[0], dim=-1)
+            for start in range(0, len(features), BLOCK)
+        ]
+        projected = torch.cat(blocks).cpu().numpy()
+    agreement = HeadAgreement.of(opened)
+    shares = None if agreement is None else agreement.shares(answers)
+    return Evidence(opened, data, info.chosen_head, answers, projected, shares)

@@ -1,0 +1,1 @@
+"""Run folders on disk: reading, writing, finding and describing them."""

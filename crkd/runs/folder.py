@@ -1,0 +1,212 @@
+"""The run folder: one kind of folder for every kind of run."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from crkd.config.check import build
+from crkd.config.load import dump_config, parse_yaml
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.runs.atomic_files import (
+    clear_unfinished,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_bytes,
+    write_json,
+)
+
+SCHEMA_VERSION = 2
+KINDS = ("supervised", "discovered", "distilled", "baseline")
+STATUSES = ("running", "interrupted", "failed", "complete")
+
+
+@dataclass
+class RunInfo:
+    """``run.json``: what a run is and what its model says.
+
+    Attributes:
+        kind: "supervised" (stage 1), "discovered" (stage 2), "distilled" or "baseline".
+        status: "running", "interrupted", "failed" or "complete".
+        dataset: name of the data set, "folder" for own images.
+        split: ``{"name", "fingerprint", "known"}`` of the class split, see ``engine.setup``.
+        classes: one entry a class the model can answer, in joint id order:
+            ``{"id", "name", "kind": "known" | "novel"}``.
+        preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.
+        architecture: what the network is made of; None for a run without a network.
+        chosen_head: the novel head that answers; None without novel classes.
+        parent: ``{"path", "model_sha256"}`` of the run this one started from, or None.
+        model_sha256: digest of ``model.safetensors`` once written.
+        seed: seed of the run.
+        provenance: command, commit, device and versions.
+        notes: what has to be said beside every figure of this run.
+        started, finished: UTC times, ISO 8601.
+        seconds: wall time of the training, over all resumed parts.
+        schema_version: version of this file's form.
+    """
+
+    kind: str
+    status: str
+    dataset: str
+    split: dict[str, str]
+    classes: list[dict[str, Any]]
+    preprocessing: dict[str, Any]
+    architecture: dict[str, Any] | None
+    chosen_head: int | None
+    seed: int
+    provenance: dict[str, Any]
+    parent: dict[str, str] | None = None
+    model_sha256: str | None = None
+    notes: list[str] = field(default_factory=list)
+    started: str = ""
+    finished: str | None = None
+    seconds: float = 0.0
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def num_known(self) -> int:
+        """K."""
+        return sum(c["kind"] == "known" for c in self.classes)
+
+    @property
+    def num_novel(self) -> int:
+        """M."""
+        return len(self.classes) - self.num_known
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601 text in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0).isoformat()
+
+
+class RunFolder:
+    """Reads and writes the files of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """Make a new, empty run folder.
+
+        Raises:
+            InputError: the folder holds files already, or cannot be made.
+        """
+        folder = Path(path)
+        clear_unfinished(folder)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"--out {folder} holds files already; go on with --resume or name another folder"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"--out {folder} cannot be made ({error.strerror}); name another folder"
+            ) from None
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Open a run folder that exists.
+
+        Raises:
+            InputError: there is no run in ``path``.
+        """
+        folder = Path(path)
+        if not (folder / "run.json").is_file():
+            raise InputError(f"{folder} is not a run folder (no run.json in it); check the path")
+        return cls(folder)
+
+    def write_info(self, info: RunInfo) -> None:
+        """Write ``run.json``."""
+        write_json(self.path / "run.json", dataclasses.asdict(info))
+
+    def read_info(self) -> RunInfo:
+        """Read ``run.json``.
+
+        Raises:
+            InputError: it is damaged, or written by a version with another form.
+        """
+        path = self.path / "run.json"
+        values = read_json(path)
+        if not isinstance(values, dict) or "schema_version" not in values:
+            raise InputError(f"{path} is not a run's description; restore it")
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has schema version {values['schema_version']!r}; this version of crkd "
+                f"reads {SCHEMA_VERSION}: use the version that wrote it"
+            )
+        try:
+            info = RunInfo(**values)
+        except TypeError as error:
+            raise InputError(f"{path} is incomplete or foreign ({error}); restore it") from None
+        _check_info(info, path)
+        return info
+
+    def write_config(self, config: Config) -> None:
+        """Write the resolved configuration, ``config.yaml``."""
+        write_bytes(self.path / "config.yaml", dump_config(config).encode())
+
+    def read_config(self) -> Config:
+        """Read ``config.yaml`` back."""
+        path = self.path / "config.yaml"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} cannot be read ({error}); restore it") from None
+        return build(Config, parse_yaml(text, str(path)))
+
+    def write_model(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
+        """Write ``model.safetensors`` and return its SHA-256."""
+        return save_tensors(self.path / "model.safetensors", tensors, metadata)
+
+    def read_model(self, info: RunInfo) -> tuple[dict[str, Tensor], Any]:
+        """Read ``model.safetensors``, checked against the digest in ``run.json``."""
+        if info.model_sha256 is None:
+            raise InputError(
+                f"{self.path} has no finished model (status {info.status!r}); "
+                "finish it with --resume first"
+            )
+        return load_tensors(self.path / "model.safetensors", info.model_sha256)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
+        """Write ``metrics.json``."""
+        write_json(self.path / "metrics.json", metrics)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """Read ``metrics.json``."""
+        values = read_json(self.path / "metrics.json")
+        if not isinstance(values, dict):
+            raise InputError(f"{self.path / 'metrics.json'} holds no block of figures; restore it")
+        return values
+
+
+def _check_info(info: RunInfo, path: Path) -> None:
+    """Refuse a description whose parts have the wrong shape, before anything relies on them."""
+    sound = (
+        info.kind in KINDS
+        and info.status in STATUSES
+        and isinstance(info.classes, list)
+        and all(isinstance(c, dict) and {"id", "name", "kind"} <= c.keys() for c in info.classes)
+        and [c["id"] for c in info.classes] == list(range(len(info.classes)))
+        and isinstance(info.preprocessing, dict)
+        and {"image_size", "mean", "std"} <= info.preprocessing.keys()
+        and (info.architecture is None or isinstance(info.architecture, dict))
+        and (info.chosen_head is None or isinstance(info.chosen_head, int))
+        and isinstance(info.split, dict)
+        and {"name", "fingerprint", "known"} <= info.split.keys()
+    )
+    if not sound:
+        raise InputError(f"{path} is damaged: its entries do not fit each other; restore it")

@@ -1,0 +1,69 @@
+"""A finished run, opened: its network with weights, ready to answer or to be built upon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
+from crkd.models.network import Network, build_network
+from crkd.models.weights import load_strict
+from crkd.runs.folder import RunFolder, RunInfo
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run folder and what lies in it.
+
+    Attributes:
+        run: the folder.
+        info: its description.
+        config: the configuration that made it.
+        architecture: what the network is made of.
+        network: with the run's weights, in evaluation mode.
+    """
+
+    run: RunFolder
+    info: RunInfo
+    config: Config
+    architecture: Architecture
+    network: Network
+
+
+def open_run(path: str | Path, device: torch.device) -> OpenedRun:
+    """Open a finished run of any kind that has a network.
+
+    Raises:
+        InputError: there is no run, it is not finished, has no network, or is damaged.
+    """
+    run = RunFolder.open(path)
+    info = run.read_info()
+    if info.architecture is None:
+        raise InputError(
+            f"{run.path} is a baseline that trained no network; name a run of pretrain, discover "
+            "or distill"
+        )
+    architecture = Architecture.from_plain(info.architecture, str(run.path / "run.json"))
+    tensors = run.read_model(info)[0]
+    network = build_network(architecture)
+    load_strict(network, tensors)
+    return OpenedRun(run, info, run.read_config(), architecture, network.to(device).eval())
+
+
+def open_image_run(path: str | Path, device: torch.device) -> OpenedRun:
+    """Open a finished run whose network takes images.
+
+    Raises:
+        InputError: as :func:`open_run`, or the network takes precomputed features.
+    """
+    opened = open_run(path, device)
+    if opened.config.dataset == "features":
+        raise InputError(
+            f"{opened.run.path} is a discovery on precomputed features, and this is about images; "
+            "name a run on images"
+        )
+    return opened

@@ -1,0 +1,59 @@
+"""Where a figure comes from: command, commit, device and versions."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import crkd
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that shapes a figure; absent packages are left out."""
+    found = {"python": platform.python_version(), "crkd": crkd.__version__}
+    for package in ("torch", "torchvision", "numpy", "scikit-learn", "pot", "faiss-cpu", "timm"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout this code runs from, "+changes" if it was edited.
+
+    ``$CRKD_COMMIT`` names it where neither git nor the repository is at hand, as on a machine to
+    which the working tree alone was copied.
+    """
+    named = os.environ.get("CRKD_COMMIT")
+    if named:
+        return named
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        answers = [
+            subprocess.run(
+                ["git", "-C", str(folder), *command],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            ).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0] + ("+changes" if answers[1] else "")
+
+
+def command_line() -> str:
+    """Return the command that started this process, without the interpreter's own path."""
+    import shlex
+
+    program = Path(sys.argv[0]).name if sys.argv else "crkd"
+    return shlex.join([program, *sys.argv[1:]])

@@ -1,0 +1,58 @@
+"""Find the stage-1 run that a discovery starts from, and name new runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crkd.core.errors import InputError
+from crkd.runs.folder import RunFolder, RunInfo
+
+
+def runs_below(*roots: Path) -> list[tuple[Path, RunInfo]]:
+    """Return every readable run at most three folders below ``roots``, newest first."""
+    found: dict[Path, RunInfo] = {}
+    for root in roots:
+        for pattern in ("run.json", "*/run.json", "*/*/run.json", "*/*/*/run.json"):
+            for file in root.glob(pattern):
+                folder = file.parent.resolve()
+                try:
+                    found.setdefault(folder, RunFolder(folder).read_info())
+                except InputError:
+                    # A damaged or foreign folder is no candidate; it is not this search's to judge.
+                    continue
+    return sorted(found.items(), key=lambda item: item[1].finished or "", reverse=True)
+
+
+def matches(info: RunInfo, dataset: str, known: str) -> bool:
+    """Return whether a run is a finished stage 1 of this data set and these known classes."""
+    return (
+        info.kind == "supervised"
+        and info.status == "complete"
+        and info.dataset == dataset
+        and info.split["known"] == known
+    )
+
+
+def find_stage1(
+    roots: list[Path], *, dataset: str, known: str, seed: int
+) -> tuple[Path, RunInfo] | None:
+    """Return the newest finished stage-1 run, the same seed preferred.
+
+    Args:
+        roots: folders to search.
+        dataset: name of the data set.
+        known: digest of the known classes, see :func:`crkd.stages.run_data.split_entry`.
+        seed: preferred seed.
+    """
+    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, known)]
+    same_seed = [r for r in candidates if r[1].seed == seed]
+    return next(iter(same_seed or candidates), None)
+
+
+def free_folder(path: Path) -> Path:
+    """Return ``path``, or ``path-2``, ``path-3``, ... if it is taken."""
+    number, candidate = 1, path
+    while candidate.exists():
+        number += 1
+        candidate = path.with_name(f"{path.name}-{number}")
+    return candidate

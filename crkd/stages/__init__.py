@@ -1,0 +1,1 @@
+"""The stages: pretraining, discovery, distillation, baselines; each assembles a training run."""

@@ -1,0 +1,1 @@
+"""Discovery on arrays of feature vectors."""

@@ -1,0 +1,150 @@
+"""Samples in arrays: what differs between feature vectors and images in memory."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.config.schema import Config
+from crkd.data.sources.arrays import ArraySource
+from crkd.data.splits.partition import Part
+from crkd.data.storage.in_memory import ResidentImages
+from crkd.models.network import Network
+from crkd.stages.arrays.training import Material
+from crkd.stages.arrays.vectors import answer_vectors, lengthened, material_of_vectors
+from crkd.stages.forward import Answers, answer
+from crkd.stages.views import discovery_views, pretraining_views
+
+Rows = NDArray[np.int64]
+
+
+class Samples(Protocol):
+    """N samples that can be trained on and answered.
+
+    Attributes:
+        recipe: settings under which they are trained unless told otherwise.
+        extent: D of vectors, side of images in pixels.
+    """
+
+    recipe: dict[str, Any]
+    extent: int
+
+    def material(
+        self,
+        labelled: Rows,
+        labels: NDArray[np.int64],
+        unlabelled: Rows | None,
+        config: Config,
+        device: torch.device,
+    ) -> tuple[Material, Config]:
+        """Return what is trained on, and the configuration fitted to its size."""
+
+    def answers(self, network: Network, device: torch.device) -> Answers:
+        """Return the network's answers on all samples."""
+
+
+class Vectors:
+    """Feature vectors.
+
+    Args:
+        values: ``(N, D)`` float32, finite.
+    """
+
+    def __init__(self, values: NDArray[np.float32]) -> None:
+        self.recipe: dict[str, Any] = {"dataset": "features"}
+        self.extent = values.shape[1]
+        self._values = values
+
+    def material(
+        self,
+        labelled: Rows,
+        labels: NDArray[np.int64],
+        unlabelled: Rows | None,
+        config: Config,
+        device: torch.device,
+    ) -> tuple[Material, Config]:
+        """Return what is trained on, small sets for more epochs."""
+        parts = [
+            None if rows is None else torch.from_numpy(self._values[rows]).to(device)
+            for rows in (labelled, unlabelled)
+        ]
+        assert parts[0] is not None
+        config = lengthened(config, len(labelled), 0 if unlabelled is None else len(unlabelled))
+        return material_of_vectors(parts[0], labels, parts[1], config), config
+
+    def answers(self, network: Network, device: torch.device) -> Answers:
+        """Return the network's answers on all samples."""
+        return answer_vectors(network, torch.from_numpy(self._values).to(device))
+
+
+class Images:
+    """Images of one size.
+
+    Args:
+        pixels: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` uint8.
+        statistics: mean and standard deviation of each channel, in [0, 1], of the images that
+            the network was trained on; None takes those of ``pixels``.
+
+    Raises:
+        InputError: the array has another shape or type.
+    """
+
+    def __init__(
+        self, pixels: NDArray[np.generic], statistics: tuple[Any, Any] | None = None
+    ) -> None:
+        self.recipe: dict[str, Any] = {
+            "dataset": "images",
+            "model": {"backbone": "resnet8"},
+            "pretrain": {"epochs": 40, "optimiser": {"warmup_epochs": 2, "weight_decay": 5e-4}},
+            "discover": {"epochs": 40, "num_small": 0, "optimiser": {"warmup_epochs": 3}},
+        }
+        self._source = ArraySource(pixels, np.full(len(pixels), -1), ())
+        height, width, _ = self._source.read(0).shape
+        self.extent = min(height, width)
+        self.statistics = self._measured() if statistics is None else statistics
+
+    def _measured(self) -> tuple[Any, Any]:
+        images = np.stack([self._source.read(row) for row in range(len(self._source))])
+        levels = images.reshape(-1, 3)
+        # A channel without any contrast keeps its scale.
+        spread = np.maximum(levels.std(axis=0, dtype=np.float64), 1.0)
+        mean = tuple((levels.mean(axis=0, dtype=np.float64) / 255).tolist())
+        return mean, tuple((spread / 255).tolist())
+
+    def _store(self, rows: Rows, device: torch.device) -> ResidentImages:
+        part = Part(self._source, rows, np.full(len(rows), -1), [])
+        return ResidentImages(part, self.extent, device)
+
+    def material(
+        self,
+        labelled: Rows,
+        labels: NDArray[np.int64],
+        unlabelled: Rows | None,
+        config: Config,
+        device: torch.device,
+    ) -> tuple[Material, Config]:
+        """Return what is trained on."""
+        made = Material(
+            self._store(labelled, device),
+            labels,
+            None if unlabelled is None else self._store(unlabelled, device),
+            pretraining_views(config, self.extent, *self.statistics),
+            discovery_views(config, self.extent, *self.statistics),
+        )
+        return made, config
+
+    def answers(self, network: Network, device: torch.device) -> Answers:
+        """Return the network's answers on all samples."""
+        mean, std = self.statistics
+        everything = np.arange(len(self._source))
+        return answer(
+            network,
+            self._store(everything, device),
+            image_size=self.extent,
+            mean=mean,
+            std=std,
+            device=device,
+        )

@@ -1,0 +1,146 @@
+"""Both stages on samples that lie in memory, without a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd.config.blocks import OptimiserConfig
+from crkd.config.schema import Config
+from crkd.data.loader import Feed
+from crkd.data.storage.base import ImageStore
+from crkd.data.views import Views
+from crkd.models.architecture import Architecture
+from crkd.models.backbones.features import FeatureBackbone
+from crkd.models.network import Network
+from crkd.stages.discover.run import student_of
+from crkd.stages.discover.task import DiscoveryTask
+from crkd.stages.pretrain.run import network_for
+from crkd.stages.pretrain.task import SupervisedTask, wants_unlabelled
+from crkd.training.step import TrainingStep
+from crkd.training.task import Task
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What both stages train on.
+
+    Attributes:
+        labelled: samples of known classes.
+        labels: ``(len(labelled),)`` int64 class ids in ``[0, K)``.
+        unlabelled: samples of novel classes, or None.
+        pretraining: views of stage 1.
+        discovery: views of stage 2.
+        vectors: ``(N, D)`` all samples if they are feature vectors, else None.
+    """
+
+    labelled: ImageStore
+    labels: NDArray[np.int64]
+    unlabelled: ImageStore | None
+    pretraining: Views
+    discovery: Views
+    vectors: Tensor | None = None
+
+    def supervised_feed(self, config: Config) -> Feed:
+        """Return the batches of stage 1."""
+        return Feed(
+            self.labelled,
+            self.labels,
+            self.unlabelled if wants_unlabelled(config) else None,
+            batch_size=config.pretrain.batch_size,
+            views=self.pretraining,
+            seed=config.seed,
+            device=self.labelled.device,
+        )
+
+    def discovery_feed(self, config: Config) -> Feed:
+        """Return the batches of stage 2."""
+        return Feed(
+            self.labelled,
+            self.labels,
+            self.unlabelled,
+            batch_size=config.discover.batch_size,
+            labelled_share=config.discover.labelled_share,
+            views=self.discovery,
+            seed=config.seed,
+            device=self.labelled.device,
+        )
+
+
+def stage1(
+    material: Material, architecture: Architecture, config: Config, device: torch.device, say: Say
+) -> Network:
+    """Return a network trained on the labelled samples."""
+    network = network_for(config, architecture).to(device)
+    if material.vectors is not None:
+        assert isinstance(network.backbone, FeatureBackbone)
+        network.backbone.fit(material.vectors)
+    task = SupervisedTask(network, config, device)
+    feed = material.supervised_feed(config)
+    train(task, feed, config.pretrain.optimiser, config.pretrain.epochs, device, say)
+    return network.eval()
+
+
+def stage2(
+    material: Material,
+    architecture: Architecture,
+    teacher: Network,
+    config: Config,
+    device: torch.device,
+    say: Say,
+) -> tuple[Network, int]:
+    """Return the network that found the novel classes, and its chosen head."""
+    student = student_of(config, architecture, teacher, device)
+    task = DiscoveryTask(student, teacher, config, device, num_known=architecture.num_known)
+    feed = material.discovery_feed(config)
+    train(task, feed, config.discover.optimiser, config.discover.epochs, device, say)
+    return task.answering().eval(), task.chosen_head()
+
+
+def train(
+    task: Task,
+    feed: Feed,
+    optimiser: OptimiserConfig,
+    epochs: int,
+    device: torch.device,
+    say: Say = lambda line: None,
+) -> None:
+    """Train a task to the end; nothing is written.
+
+    Args:
+        task: the stage.
+        feed: its batches.
+        optimiser: the stage's settings.
+        epochs: passes over the data.
+        device: where it computes.
+        say: told the loss about ten times.
+
+    Raises:
+        RuntimeError: a loss was NaN or infinite.
+    """
+    per_epoch = feed.steps_per_epoch
+    total = epochs * per_epoch
+    step = TrainingStep(task, optimiser, total=total, steps_per_epoch=per_epoch, device=device)
+    task.modules.train()
+    for number, batch in enumerate(feed.batches(0, total)):
+        if number % per_epoch == 0:
+            task.start_epoch(number // per_epoch)
+        step.prepare(number)
+        step.compute(batch)
+        if (number + 1) % -(-total // 10) == 0:
+            say(
+                f"{task.stage}: step {number + 1} of {total}, loss {step.totals.take()['loss']:.3f}"
+            )
+    bad = step.first_bad()
+    if bad >= 0:
+        raise RuntimeError(
+            f"the loss became NaN or infinite at step {bad} of stage {task.stage}; lower the "
+            "learning rate, or scale the data"
+        )

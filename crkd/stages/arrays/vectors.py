@@ -1,0 +1,96 @@
+"""Feature vectors in both stages: their views, their share of epochs, and the answers on them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd.clustering.neighbors import nearest_neighbours, neighbours_within
+from crkd.config.schema import Config
+from crkd.data.vectors.views import FeatureStore, FeatureViews, VectorRecipe
+from crkd.data.views import Views
+from crkd.models.network import Network
+from crkd.stages.arrays.training import Material
+from crkd.stages.forward import Answers
+
+
+def material_of_vectors(
+    labelled: Tensor, labels: NDArray[np.int64], unlabelled: Tensor | None, config: Config
+) -> Material:
+    """Return feature vectors ready for training, with the neighbours of each.
+
+    Args:
+        labelled: ``(n, D)`` float32 on the device.
+        labels: ``(n,)`` class ids in ``[0, K)``.
+        unlabelled: ``(m, D)`` float32 on the device, or None.
+        config: its block ``features`` says how views are made.
+    """
+    settings, seed = config.features, config.seed
+    vectors = labelled if unlabelled is None else torch.cat([labelled, unlabelled])
+    count = len(labelled)
+    host = vectors.cpu().numpy()
+    neighbours = neighbours_within(host[:count], labels, settings.neighbours, seed=seed)
+    if unlabelled is not None:
+        found = nearest_neighbours(host[count:], settings.neighbours, seed=seed)
+        neighbours = np.concatenate([neighbours, found + count])
+    table = torch.from_numpy(neighbours).to(vectors.device)
+    recipe = VectorRecipe(settings.mix, settings.noise, settings.dropout)
+
+    def views(number: int) -> Views:
+        # A feed asks of its views what these offer, and does not look at what they show.
+        return cast(Views, FeatureViews(vectors, table, recipe, number))
+
+    return Material(
+        FeatureStore(vectors[:count]),
+        labels,
+        None if unlabelled is None else FeatureStore(vectors[count:]),
+        views(config.pretrain.num_views),
+        views(config.discover.num_large),
+        vectors,
+    )
+
+
+def lengthened(config: Config, num_labelled: int, num_unlabelled: int) -> Config:
+    """Return the configuration with as many epochs as ``features.min_steps`` asks for.
+
+    Applied twice it changes nothing more, so a resumed run finds its own configuration.
+
+    Args:
+        config: of discovery on features.
+        num_labelled: vectors of known classes.
+        num_unlabelled: vectors of novel classes.
+    """
+
+    def epochs(given: int, size: int, batch_size: int, least: float) -> int:
+        per_epoch = max(1, round(size / min(size, batch_size)))
+        return max(given, math.ceil(least / per_epoch))
+
+    first, second, least = config.pretrain, config.discover, config.features.min_steps
+    total = num_labelled + num_unlabelled
+    return dataclasses.replace(
+        config,
+        pretrain=dataclasses.replace(
+            first, epochs=epochs(first.epochs, num_labelled, first.batch_size, least / 3)
+        ),
+        discover=dataclasses.replace(
+            second, epochs=epochs(second.epochs, total, second.batch_size, least)
+        ),
+    )
+
+
+@torch.inference_mode()
+def answer_vectors(network: Network, vectors: Tensor, batch_size: int = 4096) -> Answers:
+    """Return a network's answers on ``(N, D)`` feature vectors, N at least 1."""
+    parts = [network([rows]) for rows in torch.split(vectors, batch_size)]
+    novel = [out.novel_logits[0].cpu() for out in parts if out.novel_logits is not None]
+    return Answers(
+        torch.cat([out.features[0].cpu() for out in parts]).numpy(),
+        torch.cat([out.known_logits[0].cpu() for out in parts]).numpy(),
+        torch.cat(novel, dim=1).numpy() if novel else np.zeros((0, len(vectors), 0), np.float32),
+    )

@@ -1,0 +1,1 @@
+"""Baselines as runs of their own: k-means and the supervised upper bound."""

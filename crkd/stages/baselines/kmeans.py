@@ -1,0 +1,135 @@
+"""The k-means baselines as runs of their own: stage-1 features, no training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import kmeans
+from crkd.clustering.semi_kmeans import semi_kmeans
+from crkd.config.schema import Config
+from crkd.core.device import pick_device
+from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.stages.discover.parent import stage1_of
+from crkd.stages.forward import Answers, answer_part
+from crkd.stages.results import answer_parts, table, write_results
+from crkd.stages.run_data import num_novel_classes, prepare, split_entry
+from crkd.training.session import begin_run, running
+
+Rows = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+def kmeans_on_features(
+    config: Config,
+    out: str | Path,
+    parent: str | Path,
+    *,
+    method: str = "kmeans",
+    resume: bool = False,
+) -> RunFolder:
+    """Cluster the novel training images by k-means on stage-1 features.
+
+    Joint answers come from the nearest of all centres, those of the known classes and those of the
+    clusters, all features at unit length.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder to write.
+        parent: the stage-1 run.
+        method: ``kmeans`` clusters the unlabelled images alone; ``semi-kmeans`` clusters all
+            images, and labelled ones stay in the cluster of their class.
+        resume: start anew in a folder where that was interrupted.
+    """
+    note, centres_of = METHODS[method]
+    device = pick_device(config.device)
+    data = prepare(config, device)
+    num_novel, origin = num_novel_classes(config, data)
+    opened = stage1_of(RunFolder.open(parent), config, data, device)
+    stage1 = opened.network
+    info = RunInfo(
+        kind="baseline",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(data.split),
+        classes=data.class_entries(num_novel),
+        preprocessing=data.preprocessing(),
+        architecture=None,
+        chosen_head=0,
+        seed=config.seed,
+        provenance={},
+        parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
+        notes=[*data.notes, origin, note],
+    )
+    run = begin_run(out, info, config, device, resume=resume)
+    with running(run):
+        began = time.monotonic()
+        known = unit(answer_part(stage1, data.parts.known_train, data, config, device).features)
+        labels = data.parts.known_train.labels
+        answers = answer_parts(stage1, data, config, device)
+        centres = centres_of(known, labels, unit(answers["train"].features), num_novel, config)
+        scored = {n: _scored(a, *np.split(centres, [data.num_known])) for n, a in answers.items()}
+        write_results(run, table(scored, data, num_novel, 0, {}))
+        info.seconds = round(time.monotonic() - began, 1)
+        info.finished, info.status = utc_now(), "complete"
+        run.write_info(info)
+    return run
+
+
+def _free_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+    """Return the means of the known classes and the centroids of the other rows' clusters."""
+    means = np.stack([known[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+    clusters = kmeans(
+        rows, num_novel, seed=config.seed, num_restarts=config.evaluation.kmeans_restarts
+    )
+    return np.concatenate([unit(means), clusters.centroids])
+
+
+def _tied_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+    """Return the centroids of all rows' clusters; known classes, to which rows are tied, first."""
+    return semi_kmeans(
+        np.concatenate([known, rows]),
+        np.concatenate([labels, np.full(len(rows), -1)]),
+        int(labels.max()) + 1 + num_novel,
+        seed=config.seed,
+        num_restarts=config.evaluation.kmeans_restarts,
+        spherical=True,
+    ).centroids
+
+
+METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], Rows]]]] = {
+    "kmeans": (
+        "baseline: k-means on stage-1 features, joint answers by the nearest class mean",
+        _free_centres,
+    ),
+    "semi-kmeans": (
+        "baseline: semi-supervised k-means on stage-1 features, labelled ones tied to their class",
+        _tied_centres,
+    ),
+}
+"""What a run says of itself, and the centres ``(K + M, D)`` that answer, known classes first."""
+
+
+def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows at unit length; a zero row stays zero."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def _scored(
+    answers: Answers, means: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> Answers:
+    """Return negative squared distances to every centre in the place of logits."""
+    rows = unit(answers.features)
+
+    def closeness(centres: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = 2 * rows @ centres.T - (centres**2).sum(axis=1)
+        return logits
+
+    return Answers(answers.features, closeness(means), closeness(centroids)[None])

@@ -1,0 +1,95 @@
+"""The supervised upper bound: what the network reaches when the novel labels are given."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from crkd.config.schema import Config
+from crkd.core.device import pick_device
+from crkd.core.errors import InputError
+from crkd.data.splits.partition import partition
+from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.stages.forward import Answers
+from crkd.stages.pretrain.run import SupervisedTraining
+from crkd.stages.results import answer_parts, table, write_results
+from crkd.stages.run_data import RunData, prepare, split_entry
+from crkd.training.session import begin_run, running
+
+NOTE = "supervised upper bound: trained WITH the labels of the novel images"
+
+
+def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = False) -> RunFolder:
+    """Train the stage-1 network on the labels of all classes and score it like a discovery.
+
+    The one place that trains on labels of novel images; the run says so.
+
+    Raises:
+        InputError: the novel images carry no labels, or are to be thinned to a long tail.
+    """
+    if config.data.imbalance > 1:
+        raise InputError(
+            f"data.imbalance is {config.data.imbalance:g}, but the supervised upper bound trains "
+            "on all images of all classes; leave it out"
+        )
+    device = pick_device(config.device)
+    data = prepare(config, device)
+    training = SupervisedTraining(config, _with_all_labels(config, data), device)
+    # One head answers all classes, and the run's label space says which of them are novel.
+    architecture = dataclasses.replace(
+        training.architecture,
+        num_known=data.num_known,
+        num_novel=len(data.split.novel),
+        joint=True,
+    )
+    info = RunInfo(
+        kind="baseline",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(data.split),
+        classes=data.class_entries(len(data.split.novel)),
+        preprocessing=data.preprocessing(),
+        architecture=architecture.plain(),
+        chosen_head=0,
+        seed=config.seed,
+        provenance={},
+        notes=[*data.notes, NOTE],
+    )
+    run = begin_run(out, info, config, device, resume=resume)
+    with running(run):
+        info.seconds = round(training.train(run, resume=resume), 1)
+        answers = {
+            name: _divided(answer, data.num_known)
+            for name, answer in answer_parts(training.network, data, config, device).items()
+        }
+        info.model_sha256 = run.write_model(
+            training.network.state_dict(), {"classes": info.classes}
+        )
+        write_results(run, table(answers, data, len(data.split.novel), 0, {}))
+        info.finished, info.status = utc_now(), "complete"
+        run.write_info(info)
+    return run
+
+
+def _with_all_labels(config: Config, data: RunData) -> RunData:
+    if not data.split.novel:
+        raise InputError(
+            f"split {data.split.name!r} has no novel class with labels; the supervised upper bound "
+            "needs labels of all classes"
+        )
+    known = dataclasses.replace(data.split, known=data.split.order, novel=())
+    parts = partition(
+        data.dataset,
+        known,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+    )
+    return dataclasses.replace(data, split=known, parts=parts, _stores={})
+
+
+def _divided(answers: Answers, num_known: int) -> Answers:
+    """Return the logits of all classes as those of a known and of one novel head."""
+    logits = answers.known_logits
+    return Answers(answers.features, logits[:, :num_known], np.asarray(logits[None, :, num_known:]))

@@ -1,0 +1,200 @@
+"""How many classes a run's network sees among unlabelled images."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.clustering.class_count.estimate import ClassCount, count_classes
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.runs.load import OpenedRun, open_image_run
+from crkd.stages.discover.feature_replay import FILE as REPLAY
+from crkd.stages.discover.known_filter import Precheck, precheck, remembered
+from crkd.stages.forward import answer_part
+from crkd.stages.run_data import RunData, prepare, prepare_further
+
+FEWEST_DRAWN = 20
+MOST_DRAWN = 500
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The answer, and what stands behind it.
+
+    Attributes:
+        count: the number of novel classes as a range.
+        anchors: where the known classes came from: "images", "statistics" or "none".
+        num_unlabelled: images that were counted in.
+        notes: what has to be said beside the figures.
+        mixed: the check that set known-looking images aside; None if it was not asked for.
+    """
+
+    count: ClassCount
+    anchors: str
+    num_unlabelled: int
+    notes: list[str]
+    mixed: Precheck | None = None
+
+
+@dataclass(frozen=True)
+class Images:
+    """Which images to look at; None leaves a choice to the run.
+
+    Attributes:
+        novel: folder of unlabelled images.
+        known: folder of the known classes' images.
+        split: of the run's data set.
+        root: folder of the data sets.
+    """
+
+    novel: str | None = None
+    known: str | None = None
+    split: str | None = None
+    root: str | None = None
+
+
+def estimate_k(
+    parent: str | Path,
+    images: Images,
+    device: torch.device,
+    *,
+    max_classes: int | None = None,
+    seed: int = 0,
+    mixed: bool = False,
+) -> Estimate:
+    """Estimate the number of novel classes with the features of a finished run.
+
+    Args:
+        parent: the run.
+        images: what to look at.
+        device: where the network computes.
+        max_classes: the largest number to look at; None chooses it by the number of images.
+        seed: of everything drawn.
+        mixed: set images aside first that look like a known class.
+
+    Raises:
+        InputError: the run or the images are unusable, or there are too few images.
+    """
+    opened = open_image_run(parent, device)
+    config, data = images_for(opened, images, device)
+    return estimate_num_novel(
+        opened, data, config, device, max_classes=max_classes, seed=seed, mixed=mixed
+    )
+
+
+def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple[Config, RunData]:
+    """Return the images that a question to a run is about, and a configuration that says so."""
+    config, info = opened.config, opened.info
+    root = config.data.root if images.root is None else images.root
+    split = config.split if images.split is None else images.split
+    own = images.novel is not None
+    known = images.known
+    if own and known is None and config.data.known and Path(config.data.known).is_dir():
+        known = config.data.known
+    settings = dataclasses.replace(config.data, root=root)
+    if own:
+        settings = dataclasses.replace(settings, known=known, novel=images.novel)
+        config = dataclasses.replace(
+            config, dataset="folder", data=settings, split=None, class_order_seed=None
+        )
+    else:
+        config = dataclasses.replace(config, data=settings, split=split)
+    if not own and images.split is None and info.num_novel == 0 and "step" not in info.classes[-1]:
+        data = prepare(config, device)
+    else:
+        data = prepare_further(
+            config,
+            device,
+            classes=info.classes,
+            preprocessing=info.preprocessing,
+        )
+    if len(data.parts.novel_train) == 0:
+        raise InputError(
+            f"{opened.run.path} is of a split without unlabelled images; name a folder of them "
+            "with --novel DIR"
+        )
+    return config, data
+
+
+def estimate_num_novel(
+    opened: OpenedRun,
+    data: RunData,
+    config: Config,
+    device: torch.device,
+    *,
+    max_classes: int | None = None,
+    seed: int = 0,
+    mixed: bool = False,
+) -> Estimate:
+    """Estimate the number of novel classes among the unlabelled images of ``data``.
+
+    Labels of unlabelled images play no part. Known classes anchor the search: by their labelled
+    images, else by features drawn from the statistics that the run keeps, else not at all.
+
+    Args:
+        opened: the run whose network gives the features.
+        data: the images.
+        config: how images are read and batched.
+        device: where the network computes.
+        max_classes: the largest number to look at.
+        seed: of everything drawn.
+        mixed: set images aside first that look like a known class.
+    """
+    rows = answer_part(opened.network, data.parts.novel_train, data, config, device).features
+    checked = precheck(opened, data, config, device, unlabelled=rows) if mixed else None
+    if checked is not None:
+        rows = rows[~checked.check.looks_known]
+    known, labels, anchors = _anchors(opened, data, config, device, len(rows), seed)
+    count = count_classes(rows, known, labels, seed=seed, max_classes=max_classes)
+    return Estimate(count, anchors, len(rows), _notes(count, anchors, checked), checked)
+
+
+def _anchors(
+    opened: OpenedRun,
+    data: RunData,
+    config: Config,
+    device: torch.device,
+    num_unlabelled: int,
+    seed: int,
+) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None, str]:
+    part = data.parts.known_train
+    if len(part):
+        return (
+            answer_part(opened.network, part, data, config, device).features,
+            part.labels,
+            "images",
+        )
+    if (opened.run.path / REPLAY).is_file():
+        num_known = len(opened.info.classes)
+        each = min(MOST_DRAWN, max(FEWEST_DRAWN, num_unlabelled // num_known))
+        return *remembered(opened, each, seed), "statistics"
+    return None, None, "none"
+
+
+def _notes(count: ClassCount, anchors: str, checked: Precheck | None) -> list[str]:
+    notes = []
+    if checked is not None:
+        notes.append(checked.sentence)
+    if anchors == "statistics":
+        notes.append(
+            "the known images are gone: known classes were drawn from the run's statistics, as "
+            "many images of each as an even share of the unlabelled ones"
+        )
+    if count.evidence.votes is None:
+        notes.append(
+            "fewer than three known classes are at hand to anchor the search: the range rests on "
+            "stability and silhouette alone, which is weak evidence; give --known DIR"
+        )
+    else:
+        notes.append("the novel classes are taken to be about as large as the known ones")
+    if count.at_limit:
+        notes.append(
+            "the range ends at the largest number that was looked at; --max-k N looks further"
+        )
+    return notes

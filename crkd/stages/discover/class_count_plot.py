@@ -1,0 +1,40 @@
+"""The picture of an estimated number of classes."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from crkd.clustering.class_count.estimate import ClassCount
+from crkd.runs.atomic_files import write_bytes
+
+COLOURS = ("#4269d0", "#3ca951", "#ff725c")
+
+
+def write_count_plot(path: Path, count: ClassCount) -> None:
+    """Draw the evidence over the number of classes, one panel a witness, as a PNG."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    evidence = count.evidence
+    panels = {"stability\n(adjusted Rand)": evidence.stability, "silhouette": evidence.silhouette}
+    if evidence.votes is not None:
+        panels = {"held-out\nclasses (votes)": evidence.votes, **panels}
+    figure = Figure(figsize=(6.4, 1.7 * len(panels) + 0.6), dpi=120, layout="constrained")
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, scores), colour in zip(axes, panels.items(), COLOURS, strict=False):
+        if scores is evidence.votes:
+            axis.vlines(evidence.counts, 0, scores, color=colour, linewidth=3)
+            axis.set_ylim(bottom=0)
+        else:
+            axis.plot(evidence.counts, scores, "o-", color=colour, markersize=3.5)
+        axis.axvspan(count.low - 0.5, count.high + 0.5, color="0.92", zorder=0)
+        axis.axvline(count.estimate, color="0.3", linewidth=1, linestyle="--")
+        axis.set_ylabel(name)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].set_xlabel("number of novel classes")
+    axes[0].set_title(f"{count.estimate} novel classes (range {count.low} to {count.high})")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    write_bytes(path, picture.getvalue())

@@ -1,0 +1,98 @@
+"""What became of the novel clusters of a run: empty ones, pairs of one class, images in none."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.cluster_usage import merge_suggestions, unused_clusters
+from crkd.clustering.novelty.outliers import reject_bucket
+from crkd.core.errors import listed
+from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.csv_cells import guarded
+from crkd.runs.folder import RunFolder
+from crkd.stages.forward import Answers
+
+FOUND = "clusters.json"
+REJECTED = "rejected.csv"
+MOST_PAIRS = 20
+"""So many pairs are told, the surest first."""
+
+
+def clusters_found(
+    run: RunFolder,
+    answers: Answers,
+    ids: Sequence[str],
+    classes: Sequence[Mapping[str, Any]],
+    head: int,
+) -> dict[str, Any]:
+    """Return which novel clusters are unused or may be one class; also written to the run.
+
+    No label has a part in it. ``clusters.json`` holds what is returned; ``rejected.csv`` names the
+    unlabelled images that lie apart from all others, the strangest first.
+
+    Args:
+        run: the folder.
+        answers: the network's, on the N unlabelled training images.
+        ids: N names of these images.
+        classes: the run's label space, novel classes last.
+        head: that answers.
+    """
+    num_novel = answers.novel_logits.shape[-1]
+    names = [str(entry["name"]) for entry in classes[-num_novel:]]
+    apart = reject_bucket(answers.features)
+    _write_rejected(run, ids, apart.scores, apart.rejected)
+    pairs = merge_suggestions(answers.novel_logits, head)[:MOST_PAIRS]
+    found = {
+        "unused": [names[m] for m in unused_clusters(answers.novel[head], num_novel)],
+        "merge": [
+            {
+                "classes": [names[pair.first], names[pair.second]],
+                "overlap": round(pair.overlap, 4),
+                "agreement": None if np.isnan(pair.agreement) else round(pair.agreement, 4),
+            }
+            for pair in pairs
+        ],
+        "rejected": int(apart.rejected.sum()),
+    }
+    write_json(run.path / FOUND, found)
+    return found
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """Return what to tell a person of :func:`clusters_found`.
+
+    >>> sentences({"unused": ["novel-3"], "merge": [], "rejected": 0})
+    ['1 novel class has next to no image (novel-3): fewer may be enough']
+    """
+    told = []
+    if unused := found["unused"]:
+        noun = "class has" if len(unused) == 1 else "classes have"
+        named = listed(unused, limit=5)
+        told.append(f"{len(unused)} novel {noun} next to no image ({named}): fewer may be enough")
+    if pairs := found["merge"]:
+        named = listed((" and ".join(pair["classes"]) for pair in pairs), limit=5)
+        told.append(f"may be one class: {named}; review shows them, and merges them")
+    if found["rejected"]:
+        told.append(
+            f"{found['rejected']} unlabelled images lie apart from all others, see {REJECTED}"
+        )
+    return told
+
+
+def _write_rejected(
+    run: RunFolder,
+    ids: Sequence[str],
+    scores: NDArray[np.float32],
+    rejected: NDArray[np.bool_],
+) -> None:
+    order = np.argsort(-scores, kind="stable")
+    rows = [(guarded(ids[n]), f"{scores[n]:.4f}") for n in order if rejected[n]]
+    text = io.StringIO()
+    csv.writer(text).writerows([("image", "distance"), *rows])
+    write_bytes(run.path / REJECTED, text.getvalue().encode())

@@ -1,0 +1,51 @@
+"""Novel prototypes that begin at clusters of the earlier network's features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import kmeans
+from crkd.models.heads.prototype import NovelHeads
+from crkd.models.network import Network
+from crkd.training.distributed import as_the_first
+
+MOST_ROWS = 4096
+"""So many samples show a head where its clusters lie; k-means sees all of them."""
+RESTARTS = 3
+
+
+def prototypes_from_clusters(network: Network, features: NDArray[np.float32], *, seed: int) -> None:
+    """Turn the prototypes of every novel head, over-clustering ones too, towards k-means clusters.
+
+    Directions are clustered, as prototypes are compared with directions. Each head has a
+    clustering of its own, so that the heads begin apart.
+
+    Args:
+        network: with fresh novel heads.
+        features: ``(N, D)`` of the unlabelled samples, by the network's own backbone.
+        seed: of k-means; each head takes the next one.
+    """
+    shown = np.linspace(0, len(features) - 1, min(len(features), MOST_ROWS)).astype(np.int64)
+    for heads in (network.novel_heads, network.over_heads):
+        if heads is not None:
+            _point(heads, features, shown, seed)
+
+
+def _point(
+    heads: NovelHeads, features: NDArray[np.float32], shown: NDArray[np.int64], seed: int
+) -> None:
+    num_clusters = min(heads.prototypes.shape[1], len(features))
+    clusters = [
+        kmeans(
+            features, num_clusters, seed=seed + head, num_restarts=RESTARTS, spherical=True
+        ).assignment[shown]
+        for head in range(heads.num_heads)
+    ]
+    device = heads.prototypes.device
+    heads.point_at(
+        torch.from_numpy(features[shown]).to(device),
+        torch.from_numpy(np.stack(clusters)).to(device),
+    )
+    as_the_first(heads.prototypes.data)

@@ -1,0 +1,209 @@
+"""Stage 2: discovery of the novel classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.core.device import pick_device
+from crkd.data.loader import Feed
+from crkd.models.architecture import Architecture
+from crkd.models.network import Network, build_network
+from crkd.runs.console import console
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.stages.discover.feature_replay import FeatureReplay, replayed_samples
+from crkd.stages.discover.frost import FrostTask
+from crkd.stages.discover.parent import StartingPoint, starting_point
+from crkd.stages.discover.prototype_init import prototypes_from_clusters
+from crkd.stages.discover.task import DiscoveryTask
+from crkd.stages.forward import answer_part
+from crkd.stages.results import finish_run
+from crkd.stages.run_data import RunData, split_entry
+from crkd.stages.views import discovery_views
+from crkd.training.cached_teacher import store_teacher
+from crkd.training.loop import Loop
+from crkd.training.session import begin_run, running
+
+
+def discover(
+    config: Config,
+    out: str | Path,
+    parent: str | Path,
+    *,
+    resume: bool = False,
+    download: bool = False,
+) -> RunFolder:
+    """Run stage 2 from a stage-1 run and return its finished run folder.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder to write.
+        parent: the stage-1 run folder.
+        resume: go on with the run in ``out`` from its saved state.
+        download: fetch the data set if it is missing and can be fetched.
+
+    Raises:
+        InputError: the configuration, the data, the parent or the folder is unusable.
+        Interrupted: a signal came; the state is saved in ``out``.
+    """
+    device = pick_device(config.device)
+    start = starting_point(config, parent, device, download=download)
+    data, architecture = start.data, start.architecture
+    student = _student(start, config, device)
+    feed = discovery_feed(config, data, device)
+    _warn_small_batch(feed.counts[1], architecture.num_novel)
+    replay = replay_of(start, config, feed.counts[1])
+    run = begin_run(out, _info(start, config), config, device, resume=resume)
+    with running(run):
+        if start.aside is not None:
+            start.aside.write(run)
+        task = _task(student, start, config, device, replay)
+        loop = Loop(
+            task,
+            feed,
+            config=config,
+            optimiser=config.discover.optimiser,
+            epochs=config.discover.epochs,
+            run=run,
+            device=device,
+        )
+        if config.discover.stored_epochs and isinstance(task, DiscoveryTask):
+            task.teacher = store_teacher(
+                loop,
+                task.teacher,
+                task.teacher_network,
+                mode=config.discover.label_mode,
+                num_classes=architecture.num_known,
+                resume=resume,
+            )
+        seconds = loop.train(resume=resume)
+        finish_run(
+            run,
+            task.answering(),
+            data,
+            config,
+            device,
+            seconds=seconds,
+            chosen_head=task.chosen_head(),
+            stage1=task.teacher_network,
+            start=start,
+        )
+    return run
+
+
+def _student(start: StartingPoint, config: Config, device: torch.device) -> Network:
+    """Return the student as it begins: weights, prototypes, and what its batch norm does."""
+    student = student_of(config, start.architecture, start.teacher, device)
+    if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
+        seen = answer_part(student, start.data.parts.novel_train, start.data, config, device)
+        prototypes_from_clusters(student, seen.features, seed=config.seed)
+    wanted = config.discover.statistics
+    # Statistics of new images alone would move the features of old ones, which no loss sees.
+    student.backbone.keeps_statistics = wanted == "kept" or (
+        wanted == "auto" and start.statistics is not None
+    )
+    return student
+
+
+def _info(start: StartingPoint, config: Config) -> RunInfo:
+    return RunInfo(
+        kind="discovered",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(start.data.split),
+        classes=start.classes,
+        preprocessing=start.data.preprocessing(),
+        architecture=start.architecture.plain(),
+        chosen_head=None,
+        seed=config.seed,
+        provenance={},
+        parent=start.origin(),
+        notes=start.notes,
+    )
+
+
+def _task(
+    student: Network,
+    start: StartingPoint,
+    config: Config,
+    device: torch.device,
+    replay: FeatureReplay | None,
+) -> DiscoveryTask | FrostTask:
+    shape = start.architecture
+    if config.discover.method == "frost":
+        return FrostTask(
+            student, start.teacher, config, device, num_novel=shape.num_novel, replay=replay
+        )
+    return DiscoveryTask(
+        student, start.teacher, config, device, num_known=shape.num_known, replay=replay
+    )
+
+
+def student_of(
+    config: Config, architecture: Architecture, teacher: Network, device: torch.device
+) -> Network:
+    """Return a network with fresh novel heads on the teacher's backbone and known head."""
+    student = build_network(
+        architecture, seed=config.seed, trained_blocks=config.model.trained_blocks
+    )
+    student.backbone.load_state_dict(teacher.backbone.state_dict())
+    head = teacher.known_head.state_dict()
+    if architecture.joint:
+        # The rows of the known classes are the teacher's, those of the novel ones are fresh.
+        fresh = student.known_head.state_dict()
+        head = {name: torch.cat([head[name], fresh[name][len(head[name]) :]]) for name in fresh}
+    student.known_head.load_state_dict(head)
+    if config.discover.optimiser.backbone_factor == 0:
+        # Nothing moves it, so no gradient has to pass through it.
+        student.backbone.requires_grad_(False)
+    student = student.to(device)
+    if device.type == "cuda":
+        student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return student
+
+
+def replay_of(start: StartingPoint, config: Config, unlabelled: int) -> FeatureReplay | None:
+    """Return what draws features of the known classes; None where their images are at hand.
+
+    Args:
+        start: with the statistics of the known classes, where their images are gone.
+        config: the configuration of the run.
+        unlabelled: images of a step.
+    """
+    shape = start.architecture
+    count = replayed_samples(
+        config.discover.replay.samples,
+        unlabelled=unlabelled,
+        num_gone=len(start.gone),
+        num_novel=shape.num_novel,
+    )
+    if start.statistics is None or count == 0:
+        return None
+    return FeatureReplay(start.statistics, count, seed=config.seed, gone=start.gone)
+
+
+def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
+    """Return the batches of stage 2."""
+    return Feed(
+        data.store(data.parts.known_train),
+        data.parts.known_train.labels,
+        data.store(data.parts.novel_train),
+        batch_size=config.discover.batch_size,
+        labelled_share=config.discover.labelled_share,
+        views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+        view_epochs=config.discover.stored_epochs,
+        seed=config.seed,
+        device=device,
+    )
+
+
+def _warn_small_batch(unlabelled: int, num_novel: int) -> None:
+    if unlabelled < num_novel:
+        console.print(
+            f"[yellow]warning:[/] a batch holds {unlabelled} unlabelled images for {num_novel} "
+            "novel classes; balanced assignment must then split images between classes and "
+            "pseudo-labels stay blurred: raise discover.batch_size (2 to 4 images a class help)",
+            highlight=False,
+        )

@@ -1,0 +1,1 @@
+"""Distillation of a finished run into a small network."""

@@ -1,0 +1,236 @@
+"""Teacher to student: any trained run compressed into a small network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from crkd.config.schema import Config
+from crkd.core.device import pick_device
+from crkd.core.errors import InputError
+from crkd.models.network import freeze, with_one_head
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.load import OpenedRun, open_image_run
+from crkd.stages.class_memory import true_classes
+from crkd.stages.distill.student import distillation_feed, student_architecture, student_network
+from crkd.stages.distill.task import DistillTask, as_one_head
+from crkd.stages.results import answer_parts, finish_run
+from crkd.stages.run_data import RunData, prepare, prepare_further, split_entry
+from crkd.training.cached_teacher import StoredTeacher, store_teacher
+from crkd.training.loop import Interrupted, Loop
+from crkd.training.session import begin_run, running
+
+STUDENT_SEED = 7_000_003
+"""Keeps a student's initial weights apart from those of a teacher of the same seed."""
+
+
+def distill(
+    config: Config, out: str | Path, teacher: str | Path, *, resume: bool = False
+) -> RunFolder:
+    """Train ``config.distill.generations`` students in a row; return the last one's run folder.
+
+    Args:
+        config: that of the teacher's run, with the block ``distill`` of this one.
+        out: the run folder of the last student; those before it lie beside it.
+        teacher: run folder of the first teacher.
+        resume: go on with the students of ``out`` where they were interrupted.
+
+    Raises:
+        InputError: the teacher, the configuration, the data or the folder is unusable.
+        Interrupted: a signal came; the state is saved.
+    """
+    device = pick_device(config.device)
+    data = _data_of(RunFolder.open(teacher).read_info(), config, device)
+    last = config.distill.generations
+    run = RunFolder.open(teacher)
+    for number in range(1, last + 1):
+        folder = generation_folder(Path(out), number, last)
+        begun = (folder / "run.json").is_file()
+        if resume and number < last and begun and _is_complete(folder):
+            run = RunFolder.open(folder)
+            continue
+        go_on = resume and (begun or number == 1)
+        student = Student(config, data, open_image_run(run.path, device), device, generation=number)
+        try:
+            run = student.train(folder, resume=go_on)
+        except Interrupted as stop:
+            raise Interrupted(
+                f"student {number} of {last} {str(stop).split(';')[0]}; the state is saved, go on "
+                f"with the same command and --out {out} --resume"
+            ) from None
+    return run
+
+
+def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
+    """Return the images of the teacher's run; classes that earlier steps found have no labels."""
+    known = [entry for entry in info.classes if entry["kind"] == "known"]
+    if not any("step" in entry for entry in known):
+        return prepare(config, device)
+    return prepare_further(config, device, classes=known, preprocessing=info.preprocessing)
+
+
+def generation_folder(out: Path, number: int, last: int) -> Path:
+    """Return where the student of a generation lies.
+
+    >>> [generation_folder(Path("runs/s"), number, 2).name for number in (1, 2)]
+    ['s-generation1', 's']
+    """
+    return out if number == last else out.with_name(f"{out.name}-generation{number}")
+
+
+def _is_complete(folder: Path) -> bool:
+    return RunFolder(folder).read_info().status == "complete"
+
+
+class Student:
+    """A student, its teacher and its batches, made before any folder is touched.
+
+    Args:
+        config: the configuration of the run.
+        data: images of the teacher's data set and split.
+        opened: the teacher's run.
+        device: where it computes.
+        generation: of the student, counted from 1.
+
+    Raises:
+        InputError: the data is not the teacher's, or student, terms and teacher do not fit.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: RunData,
+        opened: OpenedRun,
+        device: torch.device,
+        *,
+        generation: int,
+    ) -> None:
+        self.config, self.data, self.opened, self.device = config, data, opened, device
+        self.num_novel = opened.info.num_novel
+        _check_same_data(opened, data)
+        self.teacher = freeze(with_one_head(opened.network, opened.info.chosen_head)).to(device)
+        self.architecture = student_architecture(config, opened)
+        seed = config.seed + STUDENT_SEED * generation
+        network = student_network(config, self.architecture, self.teacher, seed).to(device)
+        if device.type == "cuda":
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self.task = DistillTask(network, self.teacher, config, device)
+        self.feed = distillation_feed(config, data, device, num_novel=self.num_novel)
+
+    def train(self, out: Path, *, resume: bool) -> RunFolder:
+        """Train to the end and return the finished run folder. Raises as :func:`distill`."""
+        run = begin_run(out, self._info(), self.config, self.device, resume=resume)
+        with running(run):
+            loop = Loop(
+                self.task,
+                self.feed,
+                config=self.config,
+                optimiser=self.config.distill.optimiser,
+                epochs=self.config.distill.epochs,
+                run=run,
+                device=self.device,
+            )
+            if self.config.distill.stored_epochs:
+                self.task.teacher = self._stored(loop, resume=resume)
+            seconds = loop.train(resume=resume)
+            beside = {}
+            if self.num_novel:
+                answers = answer_parts(self.teacher, self.data, self.config, self.device)
+                beside["teacher"] = {part: answer.novel[0] for part, answer in answers.items()}
+            finish_run(
+                run,
+                self.network,
+                self.data,
+                self.config,
+                self.device,
+                seconds=seconds,
+                chosen_head=0 if self.num_novel else None,
+                beside=beside,
+                known=true_classes(self.opened.run, len(self.opened.info.classes))[
+                    : self.opened.info.num_known
+                ],
+            )
+        return run
+
+    def _stored(self, loop: Loop, *, resume: bool) -> StoredTeacher:
+        live = self.task.teacher
+        return store_teacher(
+            loop,
+            lambda batch, first: as_one_head(live(batch, first)),
+            self.teacher,
+            mode=self.config.distill.label_mode,
+            num_classes=len(self.opened.info.classes),
+            resume=resume,
+        )
+
+    def _info(self) -> RunInfo:
+        teacher = self.opened
+        notes = [*self.data.notes, *teacher.info.notes, self._comparison()]
+        return RunInfo(
+            kind="distilled",
+            status="running",
+            dataset=teacher.info.dataset,
+            split=teacher.info.split,
+            classes=teacher.info.classes,
+            preprocessing=teacher.info.preprocessing,
+            architecture=self.architecture.plain(),
+            chosen_head=None,
+            seed=self.config.seed,
+            provenance={},
+            parent={
+                "path": str(teacher.run.path),
+                "model_sha256": teacher.info.model_sha256 or "",
+            },
+            notes=list(dict.fromkeys(notes)),
+        )
+
+    def _comparison(self) -> str:
+        """Return a sentence on the sizes of both networks and on the teacher's accuracy."""
+        theirs, ours = num_parameters(self.teacher), num_parameters(self.network)
+        score = teacher_accuracy(self.opened)
+        known = "" if score is None else f", {100 * score[0]:.1f} % on {score[1]}"
+        return (
+            f"teacher {self.opened.run.path}: {self.opened.architecture.backbone}, {theirs:,} "
+            f"parameters{known}; this student: {self.architecture.backbone}, {ours:,} parameters "
+            f"(the teacher has {theirs / ours:.2f} times as many)"
+        )
+
+
+def _check_same_data(opened: OpenedRun, data: RunData) -> None:
+    info = opened.info
+    if (info.split, info.preprocessing) != (split_entry(data.split), data.preprocessing()):
+        raise InputError(
+            f"the data of --teacher {opened.run.path} is not what it was trained on: the split "
+            f"{info.split['name']!r} of {info.dataset} or its preprocessing has changed; restore "
+            "the files, or train the teacher again"
+        )
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Return how many numbers a network holds as parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def teacher_accuracy(opened: OpenedRun) -> tuple[float, str] | None:
+    """Return the accuracy in [0, 1] that a run's metrics tell of test images, and on what.
+
+    Known classes alone: of the known head. With novel ones: of the chosen head on all classes,
+    task-agnostic. None where no test image has a label.
+    """
+    if not (opened.run.path / "metrics.json").is_file():
+        return None
+    metrics: Any = opened.run.read_metrics()
+    try:
+        if opened.info.num_novel:
+            acc = metrics["chosen_head"]["task_agnostic"]["test"]["all"]["acc"]
+            what = "all test images, task-agnostic"
+        else:
+            acc = metrics["supervised"]["test"]["known"]["acc"]
+            what = "known test images"
+    except KeyError:
+        return None
+    return None if acc is None else (float(acc), what)

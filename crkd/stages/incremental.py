@@ -1,0 +1,216 @@
+"""A whole plan of discoveries: stage 1, then one step after the other without the old images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.config.blocks import TermConfig
+from crkd.config.schema import Config, ReplayConfig
+from crkd.core.errors import InputError
+from crkd.data.datasets.base import Dataset
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.splits.partition import partition
+from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.steps import draw_steps, forgetting, step_entry
+from crkd.runs.atomic_files import write_json
+from crkd.runs.folder import RunFolder
+from crkd.stages.class_memory import true_classes
+from crkd.stages.discover.run import discover
+from crkd.stages.pretrain.run import pretrain
+from crkd.stages.run_data import load_images
+
+REMEMBER = (TermConfig("class_relation", 0.1), TermConfig("features", 1.0))
+"""What keeps a further step close to what is known already."""
+
+BACKBONE_FACTOR = 0.0
+"""The heads of a further step learn, the backbone stays: the statistics of old classes are of its
+features, and a small drift already sends most old images to the new classes."""
+
+METHODS = ("remember", "finetune", "frost")
+
+
+def further(config: Config, method: str = "remember") -> Config:
+    """Return the configuration of a step whose old images are gone.
+
+    Args:
+        config: of the run before; its discovery block says how long a step trains.
+        method: ``remember`` (class relations, features and replay) or
+            ``finetune`` (nothing of it, the easy baseline) or ``frost`` (the published recipe).
+
+    Raises:
+        InputError: the method is unknown.
+    """
+    if method not in METHODS:
+        raise InputError(f"--method {method!r} is unknown; choose one of: {', '.join(METHODS)}")
+    slow = dataclasses.replace(config.discover.optimiser, backbone_factor=BACKBONE_FACTOR)
+    changes: dict[str, Any] = {
+        "labelled": False,
+        "num_novel": None,
+        "distillation": REMEMBER,
+        "optimiser": slow,
+    }
+    if method == "finetune":
+        changes |= {
+            "distillation": (),
+            "replay": ReplayConfig(samples=0),
+            "statistics": "batch",
+            "optimiser": config.discover.optimiser,
+        }
+    if method == "frost":
+        changes |= {
+            "method": "frost",
+            "distillation": (),
+            "statistics": "batch",
+            "optimiser": config.discover.optimiser,
+        }
+    return dataclasses.replace(config, discover=dataclasses.replace(config.discover, **changes))
+
+
+def extension(run: RunFolder) -> Config:
+    """Return the configuration with which own images extend a finished run.
+
+    Everything is as in that run, but for the images; with ``--known`` old images may join.
+    """
+    config, info = run.read_config(), run.read_info()
+    config = further(config)
+    data = dataclasses.replace(
+        config.data, known=None, novel=None, image_size=info.preprocessing["image_size"]
+    )
+    return dataclasses.replace(
+        config,
+        dataset="folder",
+        split=None,
+        class_order_seed=None,
+        data=data,
+        discover=dataclasses.replace(config.discover, labelled=None),
+    )
+
+
+def plan_splits(split: ClassSplit, sizes: Sequence[int]) -> list[ClassSplit]:
+    """Return the split of every stage: its known classes are all that came before.
+
+    Args:
+        split: gives the order of the classes.
+        sizes: classes of stage 1 and of every step.
+
+    Raises:
+        InputError: the plan takes more classes than there are.
+    """
+    order = split.order
+    if sum(sizes) > len(order):
+        raise InputError(
+            f"--plan {'-'.join(map(str, sizes))} takes {sum(sizes)} classes, but the split "
+            f"{split.name!r} of {split.dataset} has {len(order)}; lower it"
+        )
+    bounds = [0, *np.cumsum(sizes).tolist()]
+    plan = "-".join(map(str, sizes))
+    splits = []
+    for stage in range(len(sizes)):
+        low, high = (0, bounds[1]) if stage == 0 else (bounds[stage], bounds[stage + 1])
+        known, novel = (order[:high], ()) if stage == 0 else (order[:low], order[low:high])
+        splits.append(
+            dataclasses.replace(split, name=f"{plan}-step{stage}", known=known, novel=novel)
+        )
+    return splits
+
+
+def run_plan(
+    config: Config,
+    sizes: Sequence[int],
+    out: str | Path,
+    *,
+    method: str = "remember",
+    resume: bool = False,
+    download: bool = False,
+) -> dict[str, Any]:
+    """Run every stage of a plan, each in a folder of its own, and return the plan's figures.
+
+    Args:
+        config: of stage 1 and of the steps.
+        sizes: classes of stage 1 and of every step.
+        out: parent folder; gets ``step-0``, ``step-1``, ... , ``metrics.json`` and ``steps.png``.
+        method: see :func:`further`.
+        resume: leave finished stages as they are and go on with the one that was interrupted.
+        download: fetch the data set if it is missing and can be fetched.
+
+    Raises:
+        InputError: the plan, the configuration, the data or the folder is unusable.
+        Interrupted: a signal came; the state is saved.
+    """
+    if config.dataset == "folder":
+        raise InputError(
+            "a plan divides the classes of a labelled data set; for own images run discover "
+            "--from RUN --novel DIR once for every folder of new images"
+        )
+    later = further(config, method)
+    # Nothing is to be found out: the plan says that the images are of new classes.
+    later = dataclasses.replace(later, discover=dataclasses.replace(later.discover, precheck=False))
+    dataset, split = load_images(config, download=download)
+    split.check(dataset)
+    splits = plan_splits(split, sizes)
+    folder = Path(out)
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
+    stages: list[dict[str, Any]] = []
+    previous = folder
+    for number, stage in enumerate(splits):
+        file = folder / f"step-{number}.yaml"
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            stage.save(file)
+        place = folder / f"step-{number}"
+        settings = dataclasses.replace(
+            later if number else config, split=str(file), class_order_seed=None
+        )
+        run = _stage(settings, place, previous if number else None, resume=resume)
+        predicted, truth = answers_of(run, dataset, stage, config)
+        entry = step_entry(predicted, truth, sizes[: number + 1])
+        stages.append({"stage": "pretrain" if number == 0 else "discover", **entry})
+        previous = place
+        figures = {
+            "plan": list(sizes),
+            "method": method,
+            "seed": config.seed,
+            "steps": [{**s, "run": f"step-{n}"} for n, s in enumerate(stages)],
+            "forgetting": forgetting([s["groups"] for s in stages]),
+        }
+        write_json(folder / "metrics.json", figures)
+        draw_steps([s["groups"] for s in stages], folder / "steps.png")
+    return figures
+
+
+def _stage(config: Config, place: Path, previous: Path | None, *, resume: bool) -> RunFolder:
+    """Run one stage, or return it if it is finished."""
+    started = (place / "run.json").is_file()
+    if started and RunFolder(place).read_info().status == "complete":
+        return RunFolder(place)
+    if previous is None:
+        return pretrain(config, place, resume=started and resume)
+    return discover(config, place, previous, resume=started and resume)
+
+
+def answers_of(
+    run: RunFolder, dataset: Dataset, split: ClassSplit, config: Config
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return predicted and true classes of the test images, after training, for the evaluator.
+
+    Returns:
+        Two ``(N,)`` arrays of joint ids of ``split``; -1 for a cluster that stands for no class.
+    """
+    predictions = Predictions.load(run.path / "predictions.parquet")
+    info = run.read_info()
+    test = predictions.of("test")
+    outputs = predictions.known_head[test]
+    if predictions.chosen_head is not None:
+        outputs = predictions.joint_heads[predictions.chosen_head][test]
+    class_of = true_classes(run, len(info.classes))
+    parts = partition(
+        dataset, split, validation_fraction=config.data.validation_fraction, seed=config.seed
+    )
+    return class_of[outputs], parts.hidden.test()

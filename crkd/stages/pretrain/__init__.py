@@ -1,0 +1,1 @@
+"""Stage 1: supervised training on the known classes."""

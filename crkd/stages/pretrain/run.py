@@ -1,0 +1,137 @@
+"""Stage 1: supervised training on the known classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.core.device import pick_device
+from crkd.data.loader import Feed
+from crkd.models.architecture import Architecture
+from crkd.models.network import Network, build_network
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.stages.pretrain.task import SupervisedTask, wants_unlabelled
+from crkd.stages.results import finish_run
+from crkd.stages.run_data import RunData, prepare, split_entry
+from crkd.stages.views import pretraining_views
+from crkd.training.loop import Loop
+from crkd.training.session import begin_run, running
+
+SAW_ALL = "stage 1 saw the unlabelled images too, without labels"
+
+
+def architecture_of(
+    config: Config, data: RunData, *, num_known: int, num_novel: int
+) -> Architecture:
+    """Return the configured shape of a network."""
+    model = config.model
+    return Architecture(
+        backbone=model.backbone,
+        image_size=data.image_size,
+        num_known=num_known,
+        num_novel=num_novel,
+        num_heads=model.num_heads,
+        known_head=model.known_head,
+        hidden=model.hidden,
+        projection=model.projection,
+        overclustering=model.overclustering,
+        temperature=model.temperature,
+    )
+
+
+def network_for(config: Config, architecture: Architecture) -> Network:
+    """Return a fresh network, the same for the same seed."""
+    model = config.model
+    return build_network(
+        architecture,
+        seed=config.seed,
+        weights=None if model.weights is None else Path(model.weights),
+        trained_blocks=model.trained_blocks,
+    )
+
+
+class SupervisedTraining:
+    """A fresh network and the batches that train it, made before any folder is touched.
+
+    Args:
+        config: the configuration of the run.
+        data: its known training images are what the network learns; the unlabelled ones join where
+            the configuration says so.
+        device: where it computes.
+
+    Raises:
+        InputError: the configuration does not fit the images.
+    """
+
+    def __init__(self, config: Config, data: RunData, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.architecture = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+        network = network_for(config, self.architecture).to(device)
+        if device.type == "cuda":
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network
+        self._feed = Feed(
+            data.store(data.parts.known_train),
+            data.parts.known_train.labels,
+            data.store(data.parts.novel_train) if wants_unlabelled(config) else None,
+            batch_size=config.pretrain.batch_size,
+            views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+            seed=config.seed,
+            device=device,
+        )
+
+    def loop(self, run: RunFolder) -> Loop:
+        """Return the training loop that writes into ``run``."""
+        return Loop(
+            SupervisedTask(self.network, self.config, self.device),
+            self._feed,
+            config=self.config,
+            optimiser=self.config.pretrain.optimiser,
+            epochs=self.config.pretrain.epochs,
+            run=run,
+            device=self.device,
+        )
+
+    def train(self, run: RunFolder, *, resume: bool) -> float:
+        """Train to the end; return the seconds spent. Raises as :meth:`Loop.train`."""
+        return self.loop(run).train(resume=resume)
+
+
+def pretrain(
+    config: Config, out: str | Path, *, resume: bool = False, download: bool = False
+) -> RunFolder:
+    """Run stage 1 and return its finished run folder.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder.
+        resume: go on with the run in ``out`` from its saved state.
+        download: fetch the data set if it is missing and can be fetched.
+
+    Raises:
+        InputError: the configuration, the data or the folder is unusable.
+        Interrupted: a signal came; the state is saved in ``out``.
+    """
+    device = pick_device(config.device)
+    data = prepare(config, device, download=download)
+    training = SupervisedTraining(config, data, device)
+    info = RunInfo(
+        kind="supervised",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(data.split),
+        classes=data.class_entries(0),
+        preprocessing=data.preprocessing(),
+        architecture=training.architecture.plain(),
+        chosen_head=None,
+        seed=config.seed,
+        provenance={},
+        notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabelled else [])],
+    )
+    run = begin_run(out, info, config, device, resume=resume)
+    with running(run):
+        seconds = training.train(run, resume=resume)
+        finish_run(run, training.network, data, config, device, seconds=seconds, chosen_head=None)
+    return run

@@ -1,0 +1,191 @@
+"""A row of a results table run anew, seed by seed, and held against what is expected of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crkd.config.rows import Expectation, Row, load_row, row_config
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.report import evaluate
+from crkd.runs.atomic_files import write_json
+from crkd.runs.folder import RunFolder
+from crkd.runs.summary import record
+from crkd.stages.baselines.kmeans import kmeans_on_features
+from crkd.stages.baselines.supervised import supervised_upper_bound
+from crkd.stages.discover.run import discover
+from crkd.stages.pretrain.run import pretrain
+from crkd.training.checkpoint import differences, essence
+
+RESULT = "result.json"
+
+
+def reproduce(
+    file: Path,
+    seeds: int,
+    place: Path,
+    *,
+    device: str | None = None,
+    root: str | None = None,
+    settings: Sequence[str] = (),
+    download: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Run a row with the seeds 0 to ``seeds - 1`` and return its result, also written as JSON.
+
+    Finished seeds are kept, an interrupted one goes on. ``place`` holds
+    ``ROW/seedN/`` and ``ROW/result.json``; stages 1, ``stage1-DIGEST-seedN/``, serve all rows
+    that have the same one.
+
+    Args:
+        file: the row's configuration file.
+        seeds: how many, at least 1.
+        place: folder of the runs.
+        device: where it computes; None is the row's own choice.
+        root: folder of the data sets.
+        settings: ``key=value`` strings that change the row; the result names them.
+        download: fetch the data set if it is missing and can be fetched.
+        say: receives a line before each seed.
+
+    Returns:
+        :func:`crkd.runs.summary.record` of all seeds, with ``row``, ``title``, ``settings``,
+        ``recipe`` (:func:`recipe_digest`) and ``comparison`` (:func:`compared`).
+
+    Raises:
+        InputError: the row is wrong, or a folder holds runs of another configuration.
+        Interrupted: a signal came; the same call goes on.
+    """
+    row, folder = load_row(file), place / file.stem
+    runs: list[RunFolder] = []
+    result: dict[str, Any] = {}
+    for seed in range(seeds):
+        config = row_config(file, seed=seed, settings=settings, device=device, root=root)
+        say(f"{file.stem}: seed {seed} ({seed + 1} of {seeds})")
+        runs.append(_run(row, config, folder / f"seed{seed}", place, download=download))
+        metrics = [evaluate(Predictions.load(run.path / "predictions.parquet")) for run in runs]
+        found = record(runs, metrics)
+        result = {
+            "row": file.stem,
+            "title": row.title,
+            "settings": list(settings),
+            "recipe": recipe_digest(config),
+            "comparison": compared(row.expected, found),
+            **found,
+        }
+        write_json(folder / RESULT, result)
+    return result
+
+
+def _run(row: Row, config: Config, out: Path, place: Path, *, download: bool) -> RunFolder:
+    """Return the finished run of one seed, made or gone on with where it is not there yet."""
+    parent = stage1_folder(config, place)
+
+    def stage1(resume: bool) -> RunFolder:
+        return pretrain(config, parent, resume=resume, download=download)
+
+    def whole(resume: bool) -> RunFolder:
+        if row.method == "supervised":
+            return supervised_upper_bound(config, out, resume=resume)
+        _finished(parent, config, _stage1, stage1)
+        if row.method == "kmeans":
+            return kmeans_on_features(config, out, parent, resume=resume)
+        return discover(config, out, parent, resume=resume, download=download)
+
+    return _finished(out, config, essence, whole)
+
+
+def _finished(
+    folder: Path,
+    config: Config,
+    part: Callable[[Config], Any],
+    work: Callable[[bool], RunFolder],
+) -> RunFolder:
+    """Return the run in ``folder``: as it is if it is complete, else by ``work(resume)``.
+
+    Raises:
+        InputError: it is complete, but made with another configuration in the ``part`` that counts.
+    """
+    begun = (folder / "run.json").is_file()
+    run = RunFolder(folder)
+    if not begun or run.read_info().status != "complete":
+        return work(begun)
+    made, wanted = part(run.read_config()), part(config)
+    if made != wanted:
+        raise InputError(
+            f"the run in {folder} was made with another configuration: "
+            f"{differences(made, wanted)}; name another folder with --out, or delete this one"
+        )
+    return run
+
+
+def _stage1(config: Config) -> Any:
+    """Return what a stage 1 depends on."""
+    values = essence(config)
+    for key in ("discover", "distill", "features", "evaluation"):
+        values.pop(key)
+    return values
+
+
+def stage1_folder(config: Config, place: Path) -> Path:
+    """Return where the stage 1 of a configuration lies; equal stages 1 share it."""
+    return place / f"stage1-{_digest(_stage1(config))[:8]}-seed{config.seed}"
+
+
+def recipe_digest(config: Config) -> str:
+    """Return 16 hexadecimal digits of all settings that shape a result, the seed left out.
+
+    Results of equal digests were made by the same recipe.
+    """
+    return _digest(essence(config))[:16]
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    content = json.dumps({**settings, "seed": None}, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def compared(expected: Sequence[Expectation], found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Hold the means of a result against expected figures.
+
+    Returns:
+        One entry a figure, numbers in percent: ``figure``, ``expected``, ``tolerance``,
+        ``source``, ``origin``, ``mean``, ``std`` and ``verdict``: "within" the tolerance,
+        "outside" it, "reached" for more than somebody else had, or "not measured" where the runs
+        have no such figure.
+    """
+    entries = []
+    for expectation in expected:
+        for figure, wanted in expectation.figures.items():
+            mean, std = (_percent(found[of].get(figure)) for of in ("mean", "std"))
+            entries.append(
+                {
+                    "figure": figure,
+                    "expected": float(wanted),
+                    "tolerance": expectation.tolerance,
+                    "source": expectation.source,
+                    "origin": expectation.origin,
+                    "mean": mean,
+                    "std": std,
+                    "verdict": _verdict(mean, float(wanted), expectation),
+                }
+            )
+    return entries
+
+
+def _verdict(mean: float | None, wanted: float, expectation: Expectation) -> str:
+    if mean is None:
+        return "not measured"
+    # Figures are compared as they are printed.
+    if round(abs(mean - wanted), 1) <= expectation.tolerance:
+        return "within"
+    better_than_others = mean > wanted and expectation.source != "recorded"
+    return "reached" if better_than_others else "outside"
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share

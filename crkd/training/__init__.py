@@ -1,0 +1,1 @@
+"""The training loop that every stage uses: steps, states, teachers, loggers."""

@@ -1,0 +1,216 @@
+"""A teacher that ran once: its soft labels of views that come again, looked up while training.
+
+The idea of FKD (Shen and Xing, ECCV 2022). Views are a pure function of (seed, pass, image, view),
+so nothing of them has to be stored: the feed repeats the first passes, and the labels were made
+from the same pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crkd.core.errors import InputError
+from crkd.core.types import Batch, HeadOutputs
+from crkd.data.loader import Feed
+from crkd.data.storage.free_memory import free_bytes
+from crkd.losses.soft_labels import LabelMode, Record, label_mode, log_probabilities
+from crkd.runs.console import TrainingProgress, console
+from crkd.training.checkpoint import save_state
+from crkd.training.distributed import is_first, wait
+from crkd.training.loop import Interrupted, Loop, graceful_stop
+from crkd.training.precision import autocast
+from crkd.training.soft_label_files import FOLDER, LabelStore
+from crkd.training.teacher import Teacher
+
+SHARE_OF_FREE_MEMORY: Final = 0.25
+"""What labels may take of a GPU; more of them stay in the host's memory."""
+
+_SAMPLED_IMAGES: Final = 64
+
+
+class StoredTeacher:
+    """Looks the labels of a batch up by image and pass; a :class:`Teacher` without a network.
+
+    Args:
+        labels: tensors ``(E * N, V, ...)`` of E passes over N images, V large views each.
+        mode: how they were compressed.
+        num_images: N.
+    """
+
+    def __init__(self, labels: Record, mode: LabelMode, num_images: int) -> None:
+        self._labels, self._mode, self._num_images = labels, mode, num_images
+        self._device = next(iter(labels.values())).device
+
+    def __call__(self, batch: Batch, first: int) -> HeadOutputs:
+        """Return log-probabilities as known logits, and features of length 0.
+
+        Labels in the host's memory make a GPU wait for the look-up.
+        """
+        rows = batch.view_epoch[first:] * self._num_images + batch.sample_id[first:]
+        rows = rows.to(self._device)
+        record = {name: t.index_select(0, rows).transpose(0, 1) for name, t in self._labels.items()}
+        known = log_probabilities(self._mode.expand(record)).to(batch.sample_id.device)
+        return HeadOutputs(known.new_zeros(*known.shape[:2], 0), known)
+
+
+def store_teacher(
+    loop: Loop,
+    teacher: Teacher,
+    network: nn.Module,
+    *,
+    mode: str,
+    num_classes: int,
+    resume: bool,
+) -> StoredTeacher:
+    """Run the teacher over the large views of every pass that comes again, and keep its labels.
+
+    They lie in the run folder; passes that are there already are not made again.
+
+    Args:
+        loop: whose feed repeats the views of its first passes, and whose folder keeps the labels.
+        teacher: whose known logits they are made of.
+        network: of the teacher; its weights tell the labels of two teachers apart.
+        mode: name of a label mode.
+        num_classes: K, columns of the teacher's known logits.
+        resume: False saves the state before the first step, from which an interrupted run goes on.
+
+    Raises:
+        InputError: the mode is unknown or unfit, the labels need too much memory, or the folder
+            holds labels of another origin or damaged ones.
+        Interrupted: a signal came; whole passes are kept.
+    """
+    feed, epochs = loop.feed, loop.feed.view_epochs
+    compression = label_mode(mode, num_classes)
+    images = sum(len(store) for store in feed.stores if store is not None)
+    needed = epochs * images * feed.views.num_large * compression.bytes_per_label
+    place = _place(needed, loop.device, epochs, mode)
+    folder = loop.run.path / FOLDER
+    origin = {
+        "teacher": _digest(network),
+        "images": _sample_digest(feed),
+        "counts": [0 if store is None else len(store) for store in feed.stores],
+        "seed": feed.seed,
+        "views": _views(feed),
+        "precision": _precision(loop),
+        "label_mode": mode,
+        "classes": num_classes,
+    }
+    if not resume:
+        save_state(
+            loop.run.path,
+            stage=loop.task.stage,
+            step=0,
+            seconds=0.0,
+            modules=loop.task.modules,
+            optimiser=loop.optimiser,
+            config=loop.config,
+        )
+    if is_first():
+        _generate(LabelStore(folder, origin), teacher, feed, compression, epochs)
+    wait()
+    console.print(
+        f"teacher's labels: {epochs} x {images:,} images in {needed / 2**20:,.1f} MiB on {place}",
+        highlight=False,
+    )
+    return StoredTeacher(_load(LabelStore(folder, origin), epochs, place), compression, images)
+
+
+def _generate(
+    store: LabelStore, teacher: Teacher, feed: Feed, mode: LabelMode, epochs: int
+) -> None:
+    """Make the labels of every pass that the store lacks."""
+    missing = [epoch for epoch in range(epochs) if epoch not in store]
+    done = epochs - len(missing)
+    per_epoch = sum(-(-len(s) // sum(feed.counts)) for s in feed.stores if s is not None)
+
+    def stop_if_asked() -> None:
+        if signals:
+            raise Interrupted(f"stopped after {done} of {epochs} passes of the teacher")
+
+    with (
+        graceful_stop() as signals,
+        TrainingProgress("teacher", epochs * per_epoch, done * per_epoch, sum(feed.counts)) as bar,
+    ):
+        for epoch in missing:
+            parts = []
+            for number, batch in enumerate(feed.sweep(epoch), 1):
+                stop_if_asked()
+                logits = teacher(batch, 0).known_logits.float()
+                record = mode.compress(logits.softmax(dim=-1))
+                parts.append({name: t.transpose(0, 1).cpu() for name, t in record.items()})
+                bar.show(done * per_epoch + number, {})
+            store.write(epoch, {name: torch.cat([p[name] for p in parts]) for name in parts[0]})
+            done += 1
+            stop_if_asked()
+
+
+def _load(store: LabelStore, epochs: int, place: torch.device) -> Record:
+    """Return the labels of all passes, one after the other, without holding them twice."""
+    labels: Record = {}
+    for epoch in range(epochs):
+        for name, part in store.read(epoch).items():
+            if name not in labels:
+                shape = (epochs * len(part), *part.shape[1:])
+                labels[name] = torch.empty(shape, dtype=part.dtype, device=place)
+            labels[name][epoch * len(part) : (epoch + 1) * len(part)] = part
+    return labels
+
+
+def _place(needed: int, device: torch.device, epochs: int, mode: str) -> torch.device:
+    """Return the training device if so many bytes fit there, else the host."""
+    if device.type != "cpu" and needed <= SHARE_OF_FREE_MEMORY * free_bytes(device):
+        return device
+    host = torch.device("cpu")
+    free = free_bytes(host)
+    if needed > free:
+        raise InputError(
+            f"stored_epochs {epochs} with label_mode {mode!r} takes {needed / 2**30:,.1f} GiB, and "
+            f"{free / 2**30:,.1f} GiB of memory are free; lower stored_epochs, or keep less of "
+            "each label, as label_mode marginal_smoothing_k5 does"
+        )
+    return host
+
+
+def _digest(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's weights and buffers."""
+    total = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        total.update(name.encode())
+        total.update(_bytes(tensor))
+    return total.hexdigest()
+
+
+def _sample_digest(feed: Feed) -> str:
+    """Return the SHA-256 of some images of each kind: other data, another digest."""
+    total = hashlib.sha256()
+    for store in feed.stores:
+        if store is None:
+            continue
+        rows = np.linspace(0, len(store) - 1, min(len(store), _SAMPLED_IMAGES)).astype(np.int64)
+        total.update(_bytes(store.get(torch.from_numpy(rows).to(store.device))))
+    return total.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _views(feed: Feed) -> dict[str, Any]:
+    recipes = feed.views.recipes[: feed.views.num_large]
+    return {
+        "recipes": [dataclasses.asdict(recipe) for recipe in recipes],
+        "mean": feed.views.mean,
+        "std": feed.views.std,
+    }
+
+
+def _precision(loop: Loop) -> str:
+    """Return the arithmetic that "auto" means on this device."""
+    with autocast(loop.config.loop.precision, loop.device):
+        return "bfloat16" if torch.is_autocast_enabled(loop.device.type) else "float32"

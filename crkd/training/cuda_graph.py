@@ -1,0 +1,180 @@
+"""A step of fixed shape, recorded once as a CUDA graph and replayed from then on.
+
+An eager step costs the host thousands of launches; a replay costs one. What is recorded must not
+depend on the host: batches are copied into tensors that stay where they are, the learning rate
+and the step's number lie on the device (``step.py``), and what the host switches between epochs is
+named by :class:`HostState`. When shapes or switches change, the step is recorded anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils import _pytree as tree
+
+from crkd.core.errors import InputError
+from crkd.core.types import Batch
+from crkd.training.step import TrainingStep
+
+_log = logging.getLogger(__name__)
+
+StepMode = Literal["eager", "auto", "recorded"]
+
+WARM_UP = 3
+"""Eager steps before a recording: they make momentum buffers, choose algorithms, compile."""
+
+
+@runtime_checkable
+class HostState(Protocol):
+    """A module whose operations follow a switch on the host, such as a queue that starts late."""
+
+    @property
+    def host_state(self) -> Hashable:
+        """The switch; a recorded step is recorded anew when it changes."""
+
+
+class Recorder(Protocol):
+    """What can record operations on a device."""
+
+    def rehearse(self, work: Callable[[], None]) -> None:
+        """Do the work now, in the surroundings in which it will be recorded."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return what repeats the operations of ``work``; ``work`` itself has no effect."""
+
+
+class CudaRecorder:
+    """Records into a CUDA graph, on a stream of its own as capturing demands.
+
+    Args:
+        device: the GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._lane = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def rehearse(self, work: Callable[[], None]) -> None:
+        """Do the work on the recording stream, in order with the current one."""
+        current = torch.cuda.current_stream(self._device)
+        self._lane.wait_stream(current)
+        with torch.cuda.stream(self._lane):
+            work()
+        current.wait_stream(self._lane)
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """Return the replay of a graph of ``work``.
+
+        Raises:
+            RuntimeError: something in it cannot be captured, such as a look at a value.
+        """
+        graph = torch.cuda.CUDAGraph()
+        # Decoding threads may pin memory meanwhile, which concerns no capture but their own.
+        with torch.cuda.graph(graph, stream=self._lane, capture_error_mode="thread_local"):
+            work()
+        return graph.replay
+
+
+class RecordedStep:
+    """Calls a step's computation a few times, records it, and then replays it.
+
+    Args:
+        step: the step.
+        recorder: of the device.
+        strict: raise where recording fails; else go on eagerly and log the reason once.
+    """
+
+    def __init__(self, step: TrainingStep, recorder: Recorder, *, strict: bool) -> None:
+        self._step, self._recorder, self._strict = step, recorder, strict
+        self._switches = [m for m in step.modules.modules() if isinstance(m, HostState)]
+        for group in step.optimiser.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+        self._key: Hashable = None
+        self._rehearsed = 0
+        self._inputs: list[Tensor] = []
+        self._replay: Callable[[], None] | None = None
+        self._hopeless = False
+
+    def __call__(self, batch: Batch) -> None:
+        """Train on one batch, by replaying where there is a recording of its shape."""
+        if self._hopeless:
+            self._step.compute(batch)
+            return
+        key = (_shape(batch), tuple(m.host_state for m in self._switches))
+        if key != self._key:
+            # The recording of the former shape is dropped, and its memory with it.
+            self._key, self._rehearsed, self._replay, self._inputs = key, 0, None, []
+        if self._rehearsed < WARM_UP:
+            self._rehearsed += 1
+            self._recorder.rehearse(lambda: self._step.compute(batch))
+            return
+        if self._replay is None and not self._record(batch):
+            self._step.compute(batch)
+            return
+        for place, tensor in zip(self._inputs, _tensors(batch), strict=True):
+            place.copy_(tensor)
+        assert self._replay is not None
+        self._replay()
+
+    def _record(self, batch: Batch) -> bool:
+        """Record the step on tensors shaped like the batch; say whether it worked."""
+        leaves, layout = tree.tree_flatten(batch)
+        fixed = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        inputs = tree.tree_unflatten(fixed, layout)
+        try:
+            self._replay = self._recorder.record(lambda: self._step.compute(inputs))
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            if self._strict:
+                raise RuntimeError(
+                    f"the step cannot be recorded ({reason}); use --set loop.step=eager"
+                ) from error
+            _log.warning("steps run eagerly, recording one failed: %s", reason)
+            self._hopeless = True
+            return False
+        self._inputs = _tensors(inputs)
+        return True
+
+
+def runner(step: TrainingStep, mode: StepMode, device: torch.device) -> Callable[[Batch], None]:
+    """Return what computes a prepared step: eagerly, or by replaying a recording.
+
+    Args:
+        step: the step.
+        mode: ``loop.step``; "auto" records where it can.
+        device: where it computes.
+
+    Raises:
+        InputError: "recorded" was asked for where nothing can be recorded.
+    """
+    if mode == "eager":
+        return step.compute
+    reasons = []
+    if device.type != "cuda":
+        reasons.append(f"the device is {device.type}, and CUDA graphs need a CUDA device")
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        reasons.append(f"{dist.get_world_size()} processes exchange values within a step")
+    if reasons and mode == "recorded":
+        raise InputError(
+            f"loop.step=recorded cannot be used: {'; '.join(reasons)}; use auto or eager"
+        )
+    if reasons:
+        _log.info("steps run eagerly: %s", "; ".join(reasons))
+        return step.compute
+    return RecordedStep(step, CudaRecorder(device), strict=mode == "recorded")
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [leaf for leaf in tree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+
+
+def _shape(batch: Batch) -> Hashable:
+    """Return everything of a batch that decides which operations it meets."""
+    leaves: list[Any] = tree.tree_leaves(batch)
+    return tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves)

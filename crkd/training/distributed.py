@@ -1,0 +1,138 @@
+"""Several processes that train one network, started by ``torchrun``.
+
+The first one writes the run; all of them compute every step together (``crkd.core.batch_shard``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from crkd.core.batch_shard import processes
+from crkd.core.errors import InputError
+from crkd.models.backbones.base import Backbone
+from crkd.models.sync_batchnorm import synchronise
+from crkd.runs.console import console
+
+VERBS: Final = ("pretrain", "discover", "distill")
+PATIENCE: Final = timedelta(hours=1)
+"""How long a process waits for the others, as while the first one evaluates."""
+
+
+@contextlib.contextmanager
+def joined(verb: str) -> Iterator[None]:
+    """Let the processes that the launcher started find each other; all but the first are silent.
+
+    Args:
+        verb: the command that all of them run.
+
+    Raises:
+        InputError: the command runs in one process.
+    """
+    if verb not in VERBS:
+        raise InputError(
+            f"{verb} runs in one process; start it without torchrun (several processes serve: "
+            f"{', '.join(VERBS)})"
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE)
+    else:
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    silent = dist.get_rank() > 0
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as stack:
+            if silent:
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+                console.quiet = True
+            yield
+            # Nobody leaves while another still talks to it.
+            wait()
+    except InputError:
+        raise
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        who = f"process {dist.get_rank()} of {dist.get_world_size()}"
+        sys.stderr.write(f"crkd {verb}: {who} ended: {reason}\n")
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def is_first() -> bool:
+    """Return whether this process writes the run: the first one, or the only one."""
+    return processes()[0] == 0
+
+
+def wait() -> None:
+    """Go on when all processes have come here."""
+    if processes()[1] > 1:
+        agreed(False)
+
+
+def agreed(wish: bool) -> bool:
+    """Return whether some process wishes it; all must ask, and nothing waits for a GPU."""
+    if processes()[1] == 1:
+        return wish
+    flag = torch.tensor([wish], dtype=torch.int32)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag)
+
+
+def by_the_first(work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return ``work`` done by the first process alone, while the others wait and get nothing."""
+
+    @functools.wraps(work)
+    def alone(*arguments: Any, **options: Any) -> dict[str, Any]:
+        result = work(*arguments, **options) if is_first() else {}
+        wait()
+        return result
+
+    return alone
+
+
+def as_the_first(values: torch.Tensor) -> None:
+    """Overwrite a tensor with the first process's, where rounding may have made them differ."""
+    if processes()[1] > 1:
+        dist.broadcast(values, 0)
+
+
+def synchronise_backbones(modules: nn.Module, device: torch.device) -> None:
+    """Let batch norm see all processes' rows; heads and terms see the whole batch anyway."""
+    if processes()[1] == 1:
+        return
+    for module in list(modules.modules()):
+        if isinstance(module, Backbone) and not module.keeps_statistics:
+            synchronise(module, device)
+
+
+@torch.no_grad()
+def average_gradients(modules: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes, in one exchange a type of number."""
+    size = processes()[1]
+    if size == 1:
+        return
+    for group in _by_dtype(p.grad for p in modules.parameters()):
+        together = torch.cat([gradient.flatten() for gradient in group])
+        dist.all_reduce(together)
+        together /= size
+        parts = torch.split(together, [gradient.numel() for gradient in group])
+        for gradient, mean in zip(group, parts, strict=True):
+            gradient.copy_(mean.view(gradient.shape))
+
+
+def _by_dtype(gradients: Iterable[torch.Tensor | None]) -> list[list[torch.Tensor]]:
+    groups: dict[torch.dtype, list[torch.Tensor]] = {}
+    for gradient in gradients:
+        if gradient is not None:
+            groups.setdefault(gradient.dtype, []).append(gradient)
+    return list(groups.values())

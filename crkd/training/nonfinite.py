@@ -1,0 +1,66 @@
+"""What is kept of a step whose loss was not finite, to look into and to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from torch import Tensor
+
+from crkd.data.loader import Feed
+from crkd.runs.atomic_files import write_json
+from crkd.runs.folder import RunFolder
+from crkd.training.distributed import is_first
+
+FILE: Final = "failed-step.json"
+
+
+def write_failed_step(
+    run: RunFolder, feed: Feed, *, stage: str, step: int, terms: Sequence[str], rate: float
+) -> None:
+    """Write ``failed-step.json``.
+
+    A batch is a pure function of seed and step, so ``feed.batches(step, step + 1)`` shows the very
+    same images again; here stand their numbers and the ranges of their views.
+
+    Args:
+        run: the folder.
+        feed: of the run.
+        stage: of the run.
+        step: the first whose loss was not finite, counted from 0.
+        terms: names of what was not finite.
+        rate: learning rate at the last step before the loss was looked at.
+    """
+    if not is_first():
+        return
+    batch = next(feed.batches(step, step + 1))
+    write_json(
+        run.path / FILE,
+        {
+            "stage": stage,
+            "step": step,
+            "seed": feed.seed,
+            "terms": list(terms),
+            "lr": rate,
+            "num_labelled": batch.num_labelled,
+            "sample_id": batch.sample_id.tolist(),
+            "view_epoch": batch.view_epoch.tolist(),
+            "labels": batch.labels.tolist(),
+            "views": [ranges(view) for view in batch.views],
+        },
+    )
+
+
+def ranges(values: Tensor) -> Mapping[str, Any]:
+    """Return smallest and largest finite value, and how many values are not finite.
+
+    >>> import torch
+    >>> ranges(torch.tensor([0.5, -1.0, float("nan")]))
+    {'min': -1.0, 'max': 0.5, 'not_finite': 1}
+    """
+    finite = values[values.isfinite()]
+    return {
+        "min": float(finite.min()) if len(finite) else None,
+        "max": float(finite.max()) if len(finite) else None,
+        "not_finite": values.numel() - finite.numel(),
+    }

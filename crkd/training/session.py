@@ -1,0 +1,146 @@
+"""How a run begins and how it ends, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from crkd.config.schema import Config
+from crkd.core.device import device_name
+from crkd.core.errors import InputError
+from crkd.runs.atomic_files import clear_unfinished
+from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.runs.provenance import command_line, git_commit, versions
+from crkd.training.checkpoint import differences, essence, only_remedies, remove_states, states
+from crkd.training.distributed import is_first, wait
+from crkd.training.loggers.base import check_logs
+from crkd.training.loop import Interrupted
+from crkd.training.nonfinite import FILE as FAILED
+
+
+def begin_run(
+    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+) -> RunFolder:
+    """Make the run folder, or open it to go on.
+
+    Of several processes the first one writes; all of them have looked for runs before it does.
+
+    Raises:
+        InputError: the folder is taken, there is nothing to go on with, a log is unknown, or it
+            would not be the same run: another configuration, data set or teacher.
+    """
+    check_logs(config)
+    wait()
+    run = _begun(out, info, config, device, resume=resume) if is_first() else RunFolder(out)
+    wait()
+    return run
+
+
+def _begun(
+    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+) -> RunFolder:
+    if resume:
+        run = RunFolder.open(out)
+        clear_unfinished(run.path)
+        saved = run.read_info()
+        _check_same_run(run, saved, info)
+        remark = _changes(run, saved, config)
+        notes = [*info.notes, *saved.notes, *([remark] if remark else [])]
+        info.notes = list(dict.fromkeys(notes))
+        info.started = saved.started
+        info.provenance = {**saved.provenance, "resumed": utc_now()}
+    else:
+        run = RunFolder.create(out)
+        info.started = utc_now()
+        info.provenance = {
+            "command": command_line(),
+            "commit": git_commit(),
+            "device": device_name(device),
+            "versions": versions(),
+        }
+    info.status = "running"
+    # First of all files: a folder with a description can be resumed, whatever else it lacks.
+    run.write_info(info)
+    run.write_config(config)
+    return run
+
+
+def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
+    if (saved.kind, saved.split, saved.dataset) != (info.kind, info.split, info.dataset):
+        raise InputError(
+            f"--resume: {run.path} is a {saved.kind} run of {saved.dataset} "
+            f"{saved.split['name']}; use the command that started it"
+        )
+    if saved.status == "complete":
+        raise InputError(f"--resume: the run in {run.path} is complete; start another with --out")
+    teachers = [(parent or {}).get("model_sha256") for parent in (saved.parent, info.parent)]
+    if teachers[0] != teachers[1]:
+        places = [(parent or {}).get("path") for parent in (saved.parent, info.parent)]
+        raise InputError(
+            f"--resume: the run in {run.path} began with another teacher, {places[0]} "
+            f"({str(teachers[0])[:12]}), than {places[1]} ({str(teachers[1])[:12]}); name the one "
+            "that it began with"
+        )
+
+
+def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
+    """Return a note on the settings that were changed to get past a loss that was not finite.
+
+    Raises:
+        InputError: settings differ that have to stay as they were.
+    """
+    if not (run.path / "config.yaml").exists():
+        return None
+    before = run.read_config()
+    changed = differences(essence(before), essence(config))
+    if not changed:
+        return None
+    went_wrong = saved.status == "failed" and (run.path / FAILED).is_file()
+    if not (went_wrong and only_remedies(before, config)):
+        raise InputError(
+            f"--resume: the configuration differs from the saved one in {changed}; "
+            "leave these settings as they were"
+        )
+    return f"went on from the last good state after a loss that was not finite, with {changed}"
+
+
+@contextmanager
+def running(run: RunFolder) -> Iterator[None]:
+    """Record in ``run.json`` how the work inside ended.
+
+    Raises:
+        Interrupted: as raised inside, with the command that goes on; or a keyboard interrupt came
+            while the results of a trained network were computed.
+    """
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        _set_status(run, "interrupted")
+        if isinstance(stop, KeyboardInterrupt) and not states(run.path):
+            raise
+        reason = str(stop) or "stopped outside of the training loop"
+        raise Interrupted(
+            f"{reason}; the state is saved, go on with the same command and --out {run.path} "
+            "--resume"
+        ) from None
+    except BaseException:
+        _set_status(run, "failed")
+        raise
+    # The result is written; the optimiser's state would only take up room.
+    if is_first():
+        remove_states(run.path)
+
+
+def _set_status(run: RunFolder, status: str) -> None:
+    if not is_first():
+        return
+    try:
+        info = run.read_info()
+        info.status = status
+        run.write_info(info)
+    except InputError:
+        # A full disk is often why the run failed: the first error is the one to tell.
+        return

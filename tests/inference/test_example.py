@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from crkd.commands.main import run_verb
+from crkd.inference.example import RUN
+
+
+def digests() -> dict[str, str]:
+    return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in RUN.iterdir()}
+
+
+def test_the_example_run_is_small():
+    assert sum(file.stat().st_size for file in RUN.iterdir()) < 3_000_000
+
+
+def test_predict_example_knows_five_digits_and_found_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    before = digests()
+    assert run_verb("predict", ["--example", "--device", "cpu"]) == 0
+    assert "crkd review --example" in capsys.readouterr().out
+    with (tmp_path / "crkd-example" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    answers = defaultdict(Counter)
+    for row in rows:
+        answers[Path(row["path"]).name[0]][row["class_name"]] += 1
+    assert sum(counts.total() for counts in answers.values()) == 359
+    known = sum(answers[digit][digit] for digit in "01234")
+    assert known / sum(answers[digit].total() for digit in "01234") > 0.95
+    best = {digit: answers[digit].most_common(1)[0] for digit in "56789"}
+    assert len({name for name, _ in best.values()}) == 5, "one class a digit"
+    assert all(name.startswith("novel-") for name, _ in best.values())
+    found = sum(count for _, count in best.values())
+    assert found / sum(answers[digit].total() for digit in "56789") > 0.9
+    assert digests() == before, "the run in the package stays as it is"
+
+
+def test_review_example_writes_beside_the_reader_and_not_into_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    before = digests()
+    assert run_verb("review", ["--example", "--device", "cpu"]) == 0
+    assert (tmp_path / "crkd-example" / "review.html").stat().st_size > 50_000
+    assert digests() == before
+
+
+@pytest.mark.parametrize("verb", ["predict", "review"])
+def test_a_run_and_the_example_together_are_refused(verb: str, capsys: pytest.CaptureFixture[str]):
+    try:
+        code = run_verb(verb, ["runs/mine", "x.png", "--example"][: 2 + (verb == "predict")])
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    assert code == 2
+    assert "example" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "review"])
+def test_neither_a_run_nor_the_example_is_refused(verb: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        run_verb(verb, [])
+    assert stop.value.code == 2
+    assert "--example" in capsys.readouterr().err

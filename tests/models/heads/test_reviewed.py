@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
+from crkd.models.heads.reviewed import ReviewedHead, reviewed
+from crkd.models.network import absorbed, build_network, with_one_head
+
+SHAPE = Architecture("resnet8", 32, num_known=3, num_novel=4, num_heads=2, hidden=16, projection=8)
+ROWS = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def head():  # type: ignore[no-untyped-def]
+    return with_one_head(build_network(SHAPE, seed=1), 1).novel_heads.eval()
+
+
+def directions(seed: int = 0) -> torch.Tensor:
+    drawn = torch.randn(2, 8, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(drawn, dim=-1)
+
+
+def test_decisions_change_the_answers_they_are_about_alone(head):
+    before = head(ROWS)[0]
+    # 0 and 2 become one, 1 is split, 3 is rejected.
+    made = reviewed(head, [(0, 0), (1, 2), (0, 0), (-1, -1)], {1: directions()}).eval()
+    after = made(ROWS)[0]
+    torch.testing.assert_close(after[:, 0], before[:, [0, 2]].amax(-1))
+    torch.testing.assert_close(after[:, 1:].amax(-1), before[:, 1])
+    unit = torch.nn.functional.normalize(head.projections(ROWS)[0], dim=-1)
+    second = unit @ directions()[0] < unit @ directions()[1]
+    assert (after[:, 2] > after[:, 1]).tolist() == second.tolist()
+    assert 0 < second.sum() < len(ROWS)
+    expected = torch.where(second, 2, 1)
+    answered = before[:, :3].argmax(-1)
+    assert torch.equal(after.argmax(-1), torch.where(answered == 1, expected, 0))
+
+
+def test_a_review_of_a_review_is_one_review(head):
+    first = reviewed(head, [(0, 0), (1, 1), (0, 0), (2, 2)], {})
+    second = reviewed(first, [(0, 1), (-1, -1), (2, 2)], {0: directions()}).eval()
+    assert second.classes == (0, 1, -1, -1, 0, 1, 2, 2)
+    before, after = head(ROWS)[0], second(ROWS)[0]
+    torch.testing.assert_close(after[:, :2].amax(-1), before[:, [0, 2]].amax(-1))
+    torch.testing.assert_close(after[:, 2], before[:, 3])
+    with pytest.raises(InputError, match="halves stay whole"):
+        reviewed(second, [(0, 1), (2, 2), (3, 3)], {0: directions(1)})
+
+
+def test_a_reviewed_network_is_built_again_and_its_classes_become_known(head):
+    network = with_one_head(build_network(SHAPE, seed=1), 1).eval()
+    made = reviewed(network.novel_heads, [(0, 0), (1, 2), (0, 0), (-1, -1)], {1: directions()})
+    network.novel_heads = made.eval()
+    shape = dataclasses.replace(SHAPE, num_novel=3, num_heads=1, reviews=(made.classes,))
+    plain = json.loads(json.dumps(shape.plain()))
+    assert Architecture.from_plain(plain, "run.json") == shape
+    images = [torch.randn(5, 3, 32, 32)]
+    again = build_network(Architecture.from_plain(plain, "run.json"), seed=9).eval()
+    again.load_state_dict(network.state_dict())
+    torch.testing.assert_close(again(images).novel_logits, network(images).novel_logits)
+    # The shape of a step beyond: the reviewed classes are a group, new ones are not reviewed.
+    further = dataclasses.replace(shape.absorbed(), num_novel=2, num_heads=2)
+    assert further.groups == (3,)
+    student = build_network(further, seed=2).eval()
+    known = absorbed(network, 0)
+    student.known_head.load_state_dict(known.known_head.state_dict())
+    assert isinstance(student.known_head.found[0], ReviewedHead)
+    torch.testing.assert_close(student.known_head(ROWS), known.known_head(ROWS))
+    joint = torch.cat([network(images).known_logits[0], network(images).novel_logits[0, 0]], -1)
+    torch.testing.assert_close(known(images).known_logits[0], joint)
+
+
+def test_an_older_run_has_no_reviews():
+    plain = {name: value for name, value in SHAPE.plain().items() if name != "reviews"}
+    assert Architecture.from_plain(plain, "run.json") == SHAPE
+
+
+@pytest.mark.parametrize(
+    "reviews", ["x", [1], [["0", "0"]], [[0, 0, 1]], [[0, 0]], [[0, 0], [0, 0]]]
+)
+def test_reviews_that_do_not_fit_are_refused(reviews):
+    with pytest.raises(InputError):
+        build_network(Architecture.from_plain({**SHAPE.plain(), "reviews": reviews}, "run.json"))
+
+
+@pytest.mark.parametrize("classes", [(), (0,), (-1, -1), (0, 2), (-2, 0), (1, 1)])
+def test_classes_without_order_are_refused(classes):
+    with pytest.raises(InputError, match="two for every prototype"):
+        ReviewedHead(8, classes, hidden=4, projection=2, temperature=0.1)

@@ -1,0 +1,1 @@
+"""Straightforward versions of what the package does fast, to compare with."""

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from crkd.commands.main import run_verb
+from crkd.review.class_summaries import FoundClass, found_classes
+from crkd.review.contact_sheet import IMAGES, SIDE, caption, strip
+from crkd.review.run_outputs import gather
+
+CPU = torch.device("cpu")
+COLOURS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
+
+
+def test_a_strip_shows_the_images_of_its_class_and_white_where_there_are_none(discovered):
+    evidence = gather(discovered[0], CPU)
+    for colour, entry in zip(COLOURS, found_classes(evidence), strict=True):
+        pixels = strip(evidence.images, entry.members)
+        assert pixels.shape == (SIDE, SIDE * IMAGES, 3)
+        places = pixels.reshape(SIDE, IMAGES, SIDE, 3).swapaxes(0, 1)
+        shown = min(len(entry.members), IMAGES)
+        for place in places[:shown]:
+            # 18 pixels make 64 with a border of at most one on either side.
+            assert np.abs(place[2:-2, 2:-2].mean((0, 1)) - colour).max() < 20
+        assert (places[shown:] == 255).all()
+
+
+def test_an_image_that_is_gone_stays_white(discovered, monkeypatch: pytest.MonkeyPatch):
+    evidence = gather(discovered[0], CPU)
+    part = evidence.images
+    gone = dataclasses.replace(part, source=type(part.source).__new__(type(part.source)))
+    gone.source.__dict__.update(part.source.__dict__)
+    gone.source.paths = [Path("/nowhere") / "x.png"] * len(part.source.paths)
+    assert (strip(gone, np.arange(4)) == 255).all()
+
+
+def test_a_caption_says_how_many_and_like_what():
+    nothing = np.zeros(0, bool)
+    names = ["cat", "$dog$", "novel-0"]
+    entry = FoundClass(2, np.arange(1), [(1, 0.75), (0, 0.25)], None, None, nothing)
+    assert caption(entry, names) == ("novel-0: 1 image", "like $dog$ 75%, cat 25%")
+    empty = FoundClass(2, np.arange(0), [], None, None, nothing)
+    assert caption(empty, names) == ("novel-0: 0 images", "")
+
+
+def test_the_command_draws_a_picture(discovered, tmp_path: Path):
+    page, picture = tmp_path / "page.html", tmp_path / "classes.png"
+    wanted = [str(discovered[0]), "--out", str(page), "--picture", str(picture), "--device", "cpu"]
+    assert run_verb("review", wanted) == 0
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+    for colour in COLOURS:
+        near = (np.abs(pixels - colour).max(axis=1) < 30).mean()
+        assert near > 0.02, f"{colour} covers {near:.3f} of the picture"

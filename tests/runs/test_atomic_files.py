@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from crkd.core.errors import InputError
+from crkd.runs.atomic_files import load_tensors, read_json, save_tensors, write_bytes, write_json
+
+
+def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(6).view(2, 3), "b": torch.tensor(1.5, dtype=torch.float64)}
+    digest = save_tensors(tmp_path / "x.safetensors", tensors, {"step": 3})
+    loaded, metadata = load_tensors(tmp_path / "x.safetensors", digest)
+    assert metadata == {"step": 3}
+    assert all(torch.equal(loaded[n], t) and loaded[n].dtype == t.dtype for n, t in tensors.items())
+
+
+def test_a_write_that_fails_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "f.json"
+    write_json(file, {"old": 1})
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("crkd.runs.atomic_files.os.fsync", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_json(file, {"new": 2})
+    assert read_json(file) == {"old": 1}
+    assert [f.name for f in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    digest = save_tensors(file, {"a": torch.arange(4.0)}, {"step": 3})
+    content = file.read_bytes()
+    for position in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x40
+        file.write_bytes(damaged)
+        with pytest.raises(InputError, match="SHA-256"):
+            load_tensors(file, digest)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00" * 7, b"\xff" * 64, b"{}", b"\x02" + b"\0" * 7 + b"{}"]
+)
+def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="damaged or not of this program"):
+        load_tensors(file)
+
+
+def test_nan_is_not_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "f.json", {"x": float("nan")})
+
+
+def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_bytes(tmp_path / "file" / "below", b"x")

@@ -1,0 +1,72 @@
+"""What a person sees while a run works, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crkd.runs import console as progress
+from crkd.runs.console import TrainingProgress
+from crkd.training.loggers.base import open_logs
+from tests.support.steps import loop_of, tiny
+
+HEAVY = {"scipy.optimize", "matplotlib", "sklearn", "pyarrow", "torchvision", "timm", "faiss", "ot"}
+
+
+def test_a_line_names_speed_memory_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with TrainingProgress("discover", 100, 0, 512) as bar:
+        now += 40.0
+        bar.show(20, {"loss": 1.25, "kd_weighted": 3.0, "assign/entropy": 2.0})
+        now += 1.0
+        bar.show(21, {"loss": 1.0})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, "a line every half minute"
+    assert lines[0].startswith("discover: step 20/100, loss 1.250, 256 images/s, ")
+    assert lines[0].endswith("GiB, 2 min 40 s left") or lines[0].endswith(
+        "GiB on the GPU, 2 min 40 s left"
+    )
+
+
+def test_logging_costs_at_most_one_percent() -> None:
+    """Of 50 steps at the speed that is aimed at: 20,000 images/s in batches of 512."""
+    loop = loop_of(tiny())
+    (batch,) = loop.feed.batches(0, 1)
+    spent = []
+    with (
+        open_logs(loop.run, loop.config, 0) as logs,
+        TrainingProgress("discover", 10**6, 0, 512) as bar,
+    ):
+        for line in range(15):
+            loop.step(batch, 1)
+            start = time.process_time()
+            bar.show(line, loop.log(line, logs))
+            spent.append(time.process_time() - start)
+    assert statistics.median(spent) < 0.01 * 50 * 512 / 20_000
+
+
+def test_training_starts_without_heavy_imports() -> None:
+    """Each of them takes a second or more, and none is needed for the first step."""
+    program = (
+        "import json, sys, crkd.commands.discover;"
+        "import crkd.stages.discover.run, crkd.stages.pretrain.run;"
+        f"print(json.dumps(sorted(sys.modules.keys() & set({sorted(HEAVY)!r}))))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert json.loads(answer.stdout) == []
+
+
+def test_memory_is_told_in_gibibytes() -> None:
+    amount, unit = progress.memory_in_use().split(" ")[:2]
+    assert unit == "GiB"
+    assert 0.05 < float(amount) < 1000

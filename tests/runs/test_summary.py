@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.summary import FIGURES, record
+
+
+def tree(value: float | None) -> dict:
+    metrics: dict = {"baselines": {}}
+    for protocol, part, group in FIGURES:
+        metrics.setdefault(protocol, {}).setdefault(part, {})[group] = {"acc": value}
+    metrics["baselines"]["kmeans_pixels"] = {"task_aware": metrics["task_aware"]}
+    metrics["oracle"] = {protocol: metrics[protocol] for protocol, _, _ in FIGURES}
+    return metrics
+
+
+def test_mean_and_sample_deviation(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    runs = []
+    for seed in range(3):
+        run = RunFolder.create(tmp_path / f"seed{seed}")
+        run.write_info(
+            RunInfo(
+                kind="discovered",
+                status="complete",
+                dataset="digits",
+                split={"name": "5-5", "fingerprint": "x", "known": "y"},
+                classes=[{"id": 0, "name": "a", "kind": "known"}],
+                preprocessing={"image_size": 16, "mean": [0.0] * 3, "std": [1.0] * 3},
+                architecture=None,
+                chosen_head=0,
+                seed=seed,
+                provenance={"command": "discover", "commit": "abc"},
+            )
+        )
+        runs.append(run)
+    found = record(runs, [tree(0.5), tree(0.6), tree(0.7)])
+    assert found["mean"]["task_aware/train/novel"] == pytest.approx(0.6)
+    assert found["std"]["kmeans_pixels/task_aware/train/novel"] == pytest.approx(0.1)
+    assert found["mean"]["oracle/joint_hungarian/test/all"] == pytest.approx(0.6)
+    assert [entry["seed"] for entry in found["runs"]] == [0, 1, 2]
+    assert found["runs"][0]["commit"] == "abc"
+    unlabelled = record(runs[:1], [tree(None)])
+    assert unlabelled["mean"]["task_aware/train/novel"] is None

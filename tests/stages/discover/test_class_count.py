@@ -1,0 +1,120 @@
+"""Estimating the number of classes from a run: its images, its statistics, no hidden label."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
+from crkd.runs.load import open_run
+from crkd.stages.discover.class_count import Images, estimate_k, images_for
+from crkd.stages.discover.known_filter import precheck
+from tests.support.small_runs import scramble_hidden_labels
+
+CPU = torch.device("cpu")
+FAST = {"max_classes": 12, "seed": 0}
+
+
+def images_of(folder: Path, digits: set[int], count: int) -> Path:
+    pixels, labels = load_digits(return_X_y=True)
+    chosen = np.flatnonzero(np.isin(labels, list(digits)))[:count]
+    folder.mkdir()
+    for row in chosen:
+        picture = (pixels[row].reshape(8, 8) * 15).astype(np.uint8)
+        Image.fromarray(picture).resize((16, 16)).convert("RGB").save(folder / f"{row:04}.png")
+    return folder
+
+
+def test_the_runs_own_novel_images_anchored_by_its_known_ones(stage1: Path) -> None:
+    result = estimate_k(stage1, Images(), CPU, **FAST)
+    count = result.count
+    assert (result.anchors, result.num_unlabelled, count.num_probes) == ("images", 717, 5)
+    assert 1 <= count.low <= count.estimate <= count.high <= 12
+    assert count.low <= 5 <= count.high
+
+
+def test_scrambled_hidden_labels_change_no_score(
+    stage1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = estimate_k(stage1, Images(), CPU, **FAST).count
+    scramble_hidden_labels(monkeypatch)
+    changed = images_for(open_run(stage1, CPU), Images(), CPU)[1].parts.hidden.novel_train()
+    assert len(np.unique(changed)) == 5
+    scrambled = estimate_k(stage1, Images(), CPU, **FAST).count
+    assert (honest.estimate, honest.low, honest.high) == (
+        scrambled.estimate,
+        scrambled.low,
+        scrambled.high,
+    )
+    for name in ("counts", "votes", "stability", "silhouette"):
+        np.testing.assert_array_equal(
+            getattr(honest.evidence, name), getattr(scrambled.evidence, name)
+        )
+
+
+def test_a_folder_of_images_anchored_by_statistics(stage1: Path, tmp_path: Path) -> None:
+    novel = images_of(tmp_path / "novel", {5, 6, 7, 8, 9}, 200)
+    result = estimate_k(stage1, Images(novel=str(novel)), CPU, max_classes=10)
+    assert (result.anchors, result.num_unlabelled, result.count.num_probes) == (
+        "statistics",
+        200,
+        5,
+    )
+    assert any("statistics" in note for note in result.notes)
+    forgetful = tmp_path / "forgetful"
+    shutil.copytree(stage1, forgetful)
+    (forgetful / "replay.safetensors").unlink()
+    alone = estimate_k(forgetful, Images(novel=str(novel)), CPU, max_classes=10)
+    assert (alone.anchors, alone.count.evidence.votes) == ("none", None)
+    assert any("weak evidence" in note for note in alone.notes)
+
+
+def test_precheck_counts_known_images_in_an_unlabelled_folder(stage1: Path, tmp_path: Path) -> None:
+    opened = open_run(stage1, CPU)
+    looking_known = {}
+    for name, digits in {"known": {0, 1, 2, 3, 4}, "novel": {5, 6, 7, 8, 9}}.items():
+        folder = images_of(tmp_path / name, digits, 150)
+        config, data = images_for(opened, Images(novel=str(folder)), CPU)
+        result = precheck(opened, data, config, CPU)
+        assert len(result.check.scores) == 150
+        assert f"{result.check.count} of 150 unlabelled images" in result.sentence
+        looking_known[name] = result.check.count
+    assert looking_known["known"] > looking_known["novel"]
+
+
+def test_mixed_sets_known_looking_images_aside(stage1: Path) -> None:
+    result = estimate_k(stage1, Images(), CPU, mixed=True, **FAST)
+    assert result.mixed is not None
+    assert result.num_unlabelled == 717 - result.mixed.check.count
+
+
+def test_command_writes_figures_and_picture(
+    stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures, picture = tmp_path / "count.json", tmp_path / "count.png"
+    flags = [str(stage1), "--max-k", "12", "--json", str(figures), "--plot", str(picture)]
+    assert run_verb("estimate-k", flags) == 0
+    written = json.loads(figures.read_text())
+    assert (
+        f"novel classes: {written['estimate']} (range {written['low']} to {written['high']})"
+        in capsys.readouterr().out
+    )
+    evidence = written["evidence"]
+    assert {len(scores) for scores in evidence.values()} == {len(evidence["k"])}
+    assert Image.open(picture).size[0] > 500
+
+
+def test_nothing_to_count_in_is_named(stage1: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--novel"):
+        estimate_k(stage1, Images(novel=str(tmp_path / "absent")), CPU)
+    few = images_of(tmp_path / "few", {7}, 3)
+    with pytest.raises(InputError, match="for 3 unlabelled images"):
+        estimate_k(stage1, Images(novel=str(few)), CPU)

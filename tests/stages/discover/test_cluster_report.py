@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from crkd.runs.folder import RunFolder
+from crkd.stages.discover.cluster_report import REJECTED, clusters_found, sentences
+from crkd.stages.forward import Answers
+
+CLASSES = [{"id": n, "name": f"c{n}"} for n in range(5)]
+
+
+def test_empty_clusters_pairs_and_strangers_are_named(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    truth = np.arange(60) % 2
+    features = (5 * np.eye(8)[truth] + generator.normal(size=(60, 8)) * 0.1).astype(np.float32)
+    features[7] = -10 * np.eye(8)[5]
+    # The head that answers divides the first class in two and leaves cluster 3 empty; the others
+    # see one class there.
+    first = np.where(truth == 1, 2, np.arange(60) // 2 % 2)
+    others = np.where(truth == 1, 2, 0)
+    logits = 8 * np.eye(4, dtype=np.float32)[np.stack([first, others, others])]
+    answers = Answers(features, np.zeros((60, 1), np.float32), logits)
+    ids = [f"=image{n}" for n in range(60)]
+    found = clusters_found(RunFolder(tmp_path), answers, ids, CLASSES, 0)
+    assert found["unused"] == ["c4"]
+    assert [pair["classes"] for pair in found["merge"]] == [["c1", "c2"]]
+    assert found["merge"][0]["agreement"] == 1.0
+    rows = list(csv.DictReader((tmp_path / REJECTED).open()))
+    assert [row["image"] for row in rows] == ["'=image7"]
+    assert found["rejected"] == 1
+    told = " ".join(sentences(found))
+    assert "c4" in told
+    assert "c1 and c2" in told
+    assert REJECTED in told

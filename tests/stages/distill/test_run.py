@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crkd.config.schema import Config
+from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.report import evaluate
+from crkd.losses.term import TERMS, terms_for
+from crkd.models.network import with_one_head
+from crkd.runs.folder import RunFolder
+from crkd.runs.load import OpenedRun, open_run
+from crkd.stages.discover.run import discover
+from crkd.stages.distill.run import Student, distill
+from crkd.stages.distill.task import JointHead
+from crkd.stages.forward import answer_part
+from crkd.stages.run_data import RunData, prepare
+from crkd.training.loop import Interrupted
+from crkd.training.step import TrainingStep
+from tests.support.small_runs import (
+    interrupt_at,
+    same,
+    scramble_hidden_labels,
+    small_config,
+    with_term,
+)
+
+CPU = torch.device("cpu")
+ALL = terms_for("distill")
+STORED = [n for n in ALL if "stored_views" in TERMS.get(n).needs]
+LIVE = [n for n in ALL if n not in STORED]
+REUSING = "simkd"
+
+
+def config_for(*settings: str, **flags: object) -> Config:
+    return small_config("distill.epochs=1", "distill.batch_size=240", *settings, **flags)
+
+
+@pytest.fixture(scope="module")
+def found(stage1: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return discover(config_for(), tmp_path_factory.mktemp("teacher") / "found", stage1)
+
+
+@pytest.fixture(scope="module")
+def teacher(found: RunFolder) -> OpenedRun:
+    return open_run(found.path, CPU)
+
+
+@pytest.fixture(scope="module")
+def data() -> RunData:
+    return prepare(config_for(), CPU)
+
+
+@pytest.fixture(scope="module")
+def reused(found: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A student that ends in the teacher's heads."""
+    out = tmp_path_factory.mktemp("student") / "reused"
+    return distill(config_for(*with_term("distill", REUSING)), out, found.path)
+
+
+def trained(teacher: OpenedRun, data: RunData, *settings: str, steps: int) -> Student:
+    config = config_for("distill.batch_size=96", "distill.optimiser.lr=0.01", *settings)
+    student = Student(config, data, teacher, CPU, generation=1)
+    student.task.modules.train()
+    step = TrainingStep(
+        student.task, config.distill.optimiser, total=100, steps_per_epoch=20, device=CPU
+    )
+    for number, batch in enumerate(student.feed.batches(0, steps)):
+        step.prepare(number)
+        step.compute(batch)
+    return student
+
+
+def body(network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights of the backbone proper, without a projector."""
+    return getattr(network.backbone, "body", network.backbone).state_dict()
+
+
+def weights(run: RunFolder) -> dict[str, Tensor]:
+    return load_file(run.path / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_a_term_trains_what_it_should_and_nothing_else(
+    name: str, teacher: OpenedRun, data: RunData
+):
+    before = trained(teacher, data, *with_term("distill", name), steps=0)
+    after = trained(teacher, data, *with_term("distill", name), steps=1)
+    assert same(before.teacher.state_dict(), after.teacher.state_dict())
+    was = dict(before.task.modules.named_parameters())
+    for key, parameter in after.task.modules.named_parameters():
+        assert torch.equal(parameter, was[key]) == (not parameter.requires_grad), key
+
+
+@pytest.mark.parametrize("name", [n for n in LIVE if n != "kd"])
+def test_with_a_term_the_student_becomes_another_than_with_kd(
+    name: str, teacher: OpenedRun, data: RunData
+):
+    students = [trained(teacher, data, *with_term("distill", n), steps=3) for n in (name, "kd")]
+    states = [body(student.network) for student in students]
+    assert all(value.isfinite().all() for value in states[0].values())
+    assert states[0].keys() == states[1].keys()
+    assert not same(*states)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_stored_labels_train_another_student_than_kd(name: str, found: RunFolder, tmp_path: Path):
+    runs = [
+        distill(config_for(*with_term("distill", n)), tmp_path / n, found.path)
+        for n in (name, "kd")
+    ]
+    assert not same(*map(weights, runs))
+
+
+def test_frozen_heads_are_the_teachers_to_the_bit(
+    teacher: OpenedRun, data: RunData, reused: RunFolder
+):
+    student = Student(config_for(*with_term("distill", REUSING)), data, teacher, CPU, generation=1)
+    heads = {
+        key: value
+        for key, value in student.teacher.state_dict().items()
+        if key.startswith(("known_head.", "novel_heads."))
+    }
+    assert len(heads) > 5
+    stored = weights(reused)
+    assert all(torch.equal(stored[key], value) for key, value in heads.items())
+
+
+def test_a_student_with_the_teachers_heads_answers_all_classes(
+    reused: RunFolder, found: RunFolder, teacher: OpenedRun, data: RunData
+):
+    opened = open_run(reused.path, CPU)
+    info, of_teacher = opened.info, found.read_info()
+    assert (info.kind, info.status) == ("distilled", "complete")
+    assert info.classes == of_teacher.classes
+    assert info.parent is not None
+    assert info.parent["model_sha256"] == of_teacher.model_sha256
+    assert opened.architecture.projected == opened.network.backbone.num_features
+    answers = answer_part(opened.network, data.parts.test, data, opened.config, CPU)
+    table = Predictions.load(reused.path / "predictions.parquet")
+    np.testing.assert_array_equal(table.joint_heads[:, table.of("test")], answers.joint)
+    assert table.num_heads == 1
+    assert answers.joint_logits(0).shape == (len(data.parts.test), 10)
+    theirs = JointHead(with_one_head(teacher.network, of_teacher.chosen_head))
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(answers.features))
+    np.testing.assert_allclose(answers.joint_logits(0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_run_stands_beside_its_teacher(reused: RunFolder, found: RunFolder):
+    metrics = reused.read_metrics()
+    table = Predictions.load(reused.path / "predictions.parquet")
+    assert json.loads(json.dumps(evaluate(table))) == metrics
+    own = found.read_metrics()["chosen_head"]["task_aware"]["train"]["novel"]["acc"]
+    beside = metrics["baselines"]["teacher"]["task_aware"]["train"]["novel"]["acc"]
+    assert beside == pytest.approx(own)
+    joint = found.read_metrics()["chosen_head"]["task_agnostic"]["test"]["all"]["acc"]
+    (note,) = (n for n in reused.read_info().notes if n.startswith("teacher "))
+    assert f"{100 * joint:.1f} % on all test images" in note
+    student = open_run(reused.path, CPU).network
+    assert f"resnet8, {sum(p.numel() for p in student.parameters()):,} parameters" in note
+
+
+def test_one_plain_head_answers_all_classes(found: RunFolder, tmp_path: Path, data: RunData):
+    run = distill(config_for("distill.head=linear"), tmp_path / "run", found.path)
+    opened = open_run(run.path, CPU)
+    assert weights(run)["known_head.weight"].shape[0] == 10
+    assert opened.network.novel_heads is None
+    answers = answer_part(opened.network, data.parts.novel_train, data, opened.config, CPU)
+    table = Predictions.load(run.path / "predictions.parquet")
+    np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
+
+
+def test_a_supervised_teacher_has_no_novel_classes_to_teach(
+    stage1: Path, data: RunData, tmp_path: Path
+):
+    student = Student(config_for(), data, open_run(stage1, CPU), CPU, generation=1)
+    assert student.feed.counts == [240, 0], "unlabelled images do not join"
+    run = student.train(tmp_path / "run", resume=False)
+    assert weights(run)["known_head.weight"].shape[0] == 5
+    assert run.read_info().chosen_head is None
+    assert 0 <= run.read_metrics()["supervised"]["test"]["known"]["acc"] <= 1
+    joined = config_for("distill.unlabelled=true")
+    assert Student(joined, data, open_run(stage1, CPU), CPU, generation=1).feed.counts[1] > 0
+
+
+def test_without_terms_the_teacher_is_not_asked(
+    teacher: OpenedRun, data: RunData, monkeypatch: pytest.MonkeyPatch
+):
+    from crkd.training.teacher import LiveTeacher
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(LiveTeacher, "__call__", refuse)
+    plain = trained(teacher, data, "distill.method=[]", steps=1)
+    fresh = trained(teacher, data, "distill.method=[]", steps=0)
+    assert not same(body(plain.network), body(fresh.network))
+    with pytest.raises(AssertionError):
+        trained(teacher, data, *with_term("distill", "kd"), steps=1)
+
+
+@pytest.mark.parametrize("on", ["labelled", "pseudo"])
+def test_scrambled_hidden_labels_leave_the_student_as_it_is(
+    on: str, found: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name = next(n for n in LIVE if "labels" in TERMS.get(n).needs)
+    terms = [{"name": "kd"}, {"name": name, "options": {"on": on}}]
+    config = config_for(f"distill.method={json.dumps(terms)}")
+    honest = distill(config, tmp_path / "honest", found.path)
+    scramble_hidden_labels(monkeypatch)
+    scrambled = distill(config, tmp_path / "scrambled", found.path)
+    assert same(weights(honest), weights(scrambled))
+    figures = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
+    assert figures[0] != figures[1], "the evaluator alone must have seen the scrambled labels"
+
+
+def test_resumed_students_are_bit_identical(found: RunFolder, reused: RunFolder, tmp_path: Path):
+    config = config_for(*with_term("distill", REUSING))
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted, match=r"--resume"):
+            distill(config, tmp_path / "run", found.path)
+    resumed = distill(config, tmp_path / "run", found.path, resume=True)
+    assert same(weights(resumed), weights(reused))
+
+
+def test_generations_follow_each_other_and_resume(found: RunFolder, tmp_path: Path):
+    config = config_for("distill.generations=2", *with_term("distill", "tolerant"))
+    straight = distill(config, tmp_path / "run", found.path)
+    first = RunFolder.open(tmp_path / "run-generation1").read_info()
+    parent = straight.read_info().parent
+    assert parent is not None
+    assert parent["model_sha256"] == first.model_sha256
+    assert first.parent is not None
+    assert first.parent["model_sha256"] == found.read_info().model_sha256
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted, match=r"student 1 of 2 .* --out .*again --resume"):
+            distill(config, tmp_path / "again", found.path)
+        assert not (tmp_path / "again").exists()
+    resumed = distill(config, tmp_path / "again", found.path, resume=True)
+    assert same(weights(resumed), weights(straight))
+    assert not same(weights(resumed), weights(RunFolder.open(tmp_path / "again-generation1")))

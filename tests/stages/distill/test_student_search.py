@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
+from crkd.models.flops import cost_of
+from crkd.stages.distill.evolution import evolve
+from crkd.stages.distill.student_search import SPACE, SearchSettings, Trials, search_student
+from crkd.stages.run_data import prepare
+from tests.support.small_runs import small_config
+
+CPU = torch.device("cpu")
+QUICK = {"seeds": 1, "batch_size": 8}
+
+
+def toy_score(depths: tuple[int, int, int]) -> float:
+    """Highest at (7, 1, 5), and falling with every step away from it."""
+    return -sum(abs(a - b) for a, b in zip(depths, (7, 1, 5), strict=True))
+
+
+def test_evolution_climbs_to_the_best_with_fewer_looks_than_chance():
+    found = 0
+    for seed in range(20):
+        scores = evolve(SPACE, toy_score, population=6, sample=4, evaluations=24, seed=seed)
+        assert len(scores) == 24
+        assert all(scores[member] == toy_score(member) for member in scores)
+        found += max(scores, key=scores.__getitem__) == (7, 1, 5)
+    assert found >= 15, "24 random looks at 64 members find the best in 3 of 8 searches"
+
+
+def test_a_generous_search_covers_the_space_and_looks_once_at_each():
+    looked_at = []
+
+    def score(depths: tuple[int, int, int]) -> float:
+        looked_at.append(depths)
+        return toy_score(depths)
+
+    scores = evolve(SPACE, score, population=6, sample=3, evaluations=1000, seed=0)
+    assert sorted(looked_at) == sorted(SPACE)
+    assert set(scores) == set(SPACE)
+
+
+def test_parents_are_the_best_of_their_sample_and_children_differ_in_one_stage():
+    scores = evolve(SPACE, toy_score, population=5, sample=5, evaluations=12, seed=3)
+    order = list(scores)
+    alive = order[:5]
+    for child in order[5:]:
+        parent = max(alive, key=toy_score)
+        assert sum(a != b for a, b in zip(child, parent, strict=True)) == 1
+        alive = [*alive[1:], child]
+    assert len(order) == 12
+
+
+def test_the_search_keeps_to_the_budget_and_ranks_by_score(stage1: Path):
+    settings = SearchSettings(max_params=170_000, max_flops=11e6, **QUICK)
+    result = search_student(stage1, settings, CPU)
+    fitting = set()
+    for depths in SPACE:
+        name = "cifar_resnet_" + "-".join(map(str, depths))
+        cost = cost_of(name, image_size=16, num_classes=5)
+        if cost.params <= 170_000 and cost.flops <= 11e6:
+            fitting.add(name)
+    assert 3 < len(fitting) < len(SPACE)
+    assert {student.name for student in result.students} == fitting
+    scores = [student.similarity.score for student in result.students]
+    assert scores == sorted(scores, reverse=True)
+    assert "scored: the whole space" in result.notes[0]
+    settings = SearchSettings(max_params=170_000, max_flops=11e6, evaluations=3, **QUICK)
+    fewer = search_student(stage1, settings, CPU)
+    assert len(fewer.students) == 3
+    assert "3 of them, chosen by evolution" in fewer.notes[0]
+    assert set(fewer.students) < set(result.students), "a score does not depend on the search"
+
+
+def test_a_budget_too_small_names_the_smallest_network(stage1: Path):
+    for kind in ("params", "flops"):
+        settings = SearchSettings(**{f"max_{kind}": 1000}, **QUICK)
+        with pytest.raises(InputError, match=rf"--max-{kind} 1000 .*cifar_resnet_1-1-1, has \d+"):
+            search_student(stage1, settings, CPU)
+    with pytest.raises(InputError, match="--batch-size is 1; give 2 or more"):
+        SearchSettings(batch_size=1)
+
+
+def test_scores_are_means_over_draws_and_a_net_is_not_its_own_best_student():
+    data = prepare(small_config(), CPU)
+    settings = [SearchSettings(seeds=n, batch_size=16) for n in (1, 3)]
+    one, three = (Trials(data, "resnet8", s, CPU).similarity("resnet8") for s in settings)
+    assert one.score < -0.01, "teacher and student are drawn apart"
+    assert one != three
+    assert three == Trials(data, "resnet8", settings[1], CPU).similarity("resnet8")
+
+
+def test_a_wide_teacher_gets_wide_students():
+    data = prepare(small_config(), CPU)
+    trials = Trials(data, "resnet8x4", SearchSettings(**QUICK), CPU)
+    assert trials.similarity("cifar_resnet_1-1-1x4").semantic is not None
+    assert trials.similarity("cifar_resnet_1-1-1").semantic is None
+
+
+def test_the_command_prints_the_pick_and_writes_all(
+    stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    file = tmp_path / "students.json"
+    budget = ["--max-params", "0.17M", "--evaluations", "4"]
+    options = [*budget, "--seeds", "1", "--batch-size", "8", "--json", str(file)]
+    assert run_verb("search-student", ["--teacher", str(stage1), *options]) == 0
+    printed = capsys.readouterr().out
+    written = json.loads(file.read_text())
+    best = max(written["students"], key=lambda student: student["score"])
+    assert written["pick"] == best["name"]
+    assert len(written["students"]) == 4
+    assert f"pick: {best['name']}, score {best['score']:.4f}" in printed
+    assert f"--student {best['name']} --method kd" in printed
+    assert best["score"] == pytest.approx(best["semantic"] + best["relation"])
+
+
+def test_the_command_refuses_in_one_sentence(stage1: Path, capsys: pytest.CaptureFixture):
+    assert run_verb("search-student", ["--teacher", str(stage1), "--max-params", "1k"]) == 2
+    assert "--max-params 1000 leaves no student" in capsys.readouterr().err
+    assert run_verb("search-student", ["--teacher", "nowhere"]) == 2
+    assert "nowhere is not a run folder" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_verb("search-student", ["--teacher", str(stage1), "--max-params", "many"])
+    assert "'many' is no number" in capsys.readouterr().err

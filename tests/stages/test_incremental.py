@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from sklearn.datasets import load_digits
+
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.runs.folder import RunFolder
+from crkd.runs.load import open_run
+from crkd.stages.class_memory import as_outputs
+from crkd.stages.discover.feature_replay import load_replay
+from crkd.stages.discover.parent import starting_point
+from crkd.stages.discover.run import discover
+from crkd.stages.distill.run import distill
+from crkd.stages.incremental import extension, further, plan_splits, run_plan
+from crkd.stages.pretrain.run import pretrain
+from crkd.stages.run_data import load_images
+from crkd.training.loop import Interrupted
+from tests.support.small_runs import interrupt_at, scramble_hidden_labels, small_config
+
+SIZES = (4, 3, 3)
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    a, b = (load_file(path / "model.safetensors") for path in (first, second))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plan") / "out"
+    run_plan(small_config(), SIZES, out)
+    return out
+
+
+def test_a_plan_writes_the_matrix_and_a_picture(plan: Path):
+    figures = json.loads((plan / "metrics.json").read_text())
+    assert [len(step["groups"]) for step in figures["steps"]] == [1, 2, 3]
+    assert figures["steps"][0]["acc"]["old"] is None
+    assert all(set(step["acc"]) == {"all", "old", "new"} for step in figures["steps"])
+    assert len(figures["forgetting"]) == 2
+    assert (plan / "steps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_label_space_grows_and_keeps_its_ids(plan: Path):
+    spaces = [RunFolder(plan / f"step-{n}").read_info().classes for n in range(3)]
+    for earlier, later in itertools.pairwise(spaces):
+        assert [c["name"] for c in later[: len(earlier)]] == [c["name"] for c in earlier]
+        assert all(c["kind"] == "known" for c in later[: len(earlier)])
+    assert [c["name"] for c in spaces[2][4:]] == [f"novel-{n}" for n in range(6)]
+    assert [c.get("step") for c in spaces[2]] == [None] * 4 + [1] * 3 + [2] * 3
+    assert open_run(plan / "step-2", torch.device("cpu")).architecture.groups == (3,)
+
+
+def test_every_step_keeps_statistics_of_all_classes(plan: Path):
+    for number, classes in enumerate((4, 7, 10)):
+        statistics = load_replay(plan / f"step-{number}", classes)
+        assert statistics.num_bytes == classes * 4 * 64 * (16 + 2)
+
+
+def test_old_images_do_not_reach_a_step(plan: Path, tmp_path: Path):
+    """With other images in the old classes' place, the step trains the very same weights."""
+    config = further(small_config(split=str(plan / "step-1.yaml")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "crkd.stages.run_data.RunData.store",
+            _no_known_images(patch),
+        )
+        again = discover(config, tmp_path / "again", plan / "step-0")
+    assert same_weights(again.path, plan / "step-1")
+
+
+def _no_known_images(patch: pytest.MonkeyPatch):
+    from crkd.stages.run_data import RunData
+
+    original = RunData.store
+
+    def store(self: RunData, part: object) -> object:
+        if part is self.parts.known_train or part is self.parts.known_val:
+            assert len(part) == 0, "a step asked for labelled images"
+        return original(self, part)
+
+    return store
+
+
+def test_scrambled_hidden_labels_change_no_step(plan: Path, tmp_path: Path):
+    with pytest.MonkeyPatch.context() as patch:
+        scramble_hidden_labels(patch)
+        run_plan(small_config(), SIZES, tmp_path / "scrambled")
+    for number in range(3):
+        assert same_weights(plan / f"step-{number}", tmp_path / "scrambled" / f"step-{number}")
+
+
+@pytest.mark.parametrize("method", ["frost", "finetune"])
+def test_scrambled_hidden_labels_change_no_baseline_step(method: str, tmp_path: Path):
+    run_plan(small_config(), (6, 4), tmp_path / "honest", method=method)
+    with pytest.MonkeyPatch.context() as patch:
+        scramble_hidden_labels(patch)
+        run_plan(small_config(), (6, 4), tmp_path / "scrambled", method=method)
+    for number in range(2):
+        places = (tmp_path / name / f"step-{number}" for name in ("honest", "scrambled"))
+        assert same_weights(*places)
+
+
+def test_an_interrupted_plan_goes_on_to_the_same_end(plan: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    first = small_config()
+    run_plan(first, SIZES[:2], out)
+    shutil.rmtree(out / "step-1")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(1, patch)
+        with pytest.raises(Interrupted):
+            run_plan(first, SIZES, out, resume=True)
+    assert RunFolder(out / "step-0").read_info().status == "complete"
+    run_plan(first, SIZES, out, resume=True)
+    assert all(same_weights(plan / f"step-{n}", out / f"step-{n}") for n in range(3))
+
+
+def test_finetuning_is_another_training(plan: Path, tmp_path: Path):
+    config = further(small_config(split=str(plan / "step-1.yaml")), "finetune")
+    run = discover(config, tmp_path / "run", plan / "step-0")
+    assert not same_weights(run.path, plan / "step-1")
+    assert "replay" not in (run.path / "log.jsonl").read_text()
+
+
+def test_frost_grows_one_joint_head_step_by_step(plan: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    figures = run_plan(small_config(), SIZES, out, method="frost")
+    assert figures["method"] == "frost"
+    last = open_run(out / "step-2", torch.device("cpu"))
+    assert last.architecture.joint
+    assert last.network.known_head.prototypes.shape[0] == 10
+    assert {"ranks", "self_training", "replay"} <= json.loads(
+        (out / "step-1" / "log.jsonl").read_text().splitlines()[-1]
+    ).keys()
+
+
+def test_frost_does_not_go_on_from_grouped_heads(plan: Path, tmp_path: Path):
+    config = further(small_config(split=str(plan / "step-2.yaml")), "frost")
+    with pytest.raises(InputError, match="one joint head"):
+        discover(config, tmp_path / "run", plan / "step-1")
+
+
+def test_a_plan_divides_the_classes_in_their_order():
+    _, split = load_images(small_config())
+    stages = plan_splits(split, SIZES)
+    assert [(len(s.known), len(s.novel)) for s in stages] == [(4, 0), (4, 3), (7, 3)]
+    assert stages[2].order == split.order
+    with pytest.raises(InputError, match="has 10; lower it"):
+        plan_splits(split, (8, 3))
+
+
+def test_a_further_step_can_be_compressed(plan: Path, tmp_path: Path):
+    settings = ["distill.epochs=1", "distill.batch_size=64", "distill.student=resnet8"]
+    config = load_config(settings=settings, base=RunFolder(plan / "step-2").read_config())
+    run = distill(config, tmp_path / "student", plan / "step-2")
+    info = run.read_info()
+    assert [c["name"] for c in info.classes] == [
+        c["name"] for c in RunFolder(plan / "step-2").read_info().classes
+    ]
+    known = json.loads((plan / "step-1" / "matched.json").read_text())
+    assert json.loads((run.path / "matched.json").read_text())[:7] == known
+    last = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
+    assert last["supervised"] == 0.0, "no image of a found class has a label"
+
+
+def test_true_classes_become_the_outputs_that_answer_them():
+    known = np.array([0, 1, 3, 2, -1])  # class 4 was found by nobody, output 4 stands for none
+    labels = np.array([0, 2, 3, 4, 5, -1])
+    assert as_outputs(labels, known).tolist() == [0, 3, 2, 4, 5, -1]
+
+
+def save_digits(folder: Path, classes: list[int], *, named: bool) -> None:
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        if label not in classes or number > 700:
+            continue
+        place = folder / str(label) if named else folder
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = (image * 15.9).astype(np.uint8)
+        Image.fromarray(pixels).resize((16, 16)).save(place / f"{number}.png")
+
+
+def test_a_step_starts_in_a_fresh_process_with_the_old_folders_gone(tmp_path: Path):
+    save_digits(tmp_path / "known", [0, 1, 2], named=True)
+    save_digits(tmp_path / "week1", [3, 4], named=False)
+    save_digits(tmp_path / "week2", [5, 6], named=False)
+    config = small_config(
+        dataset="folder", data={"known": str(tmp_path / "known"), "image_size": 16}
+    )
+    pretrain(config, tmp_path / "run-0")
+    for gone, new, number in (("known", "week1", 1), ("week1", "week2", 2)):
+        (tmp_path / gone).rename(tmp_path / f"{gone}-away")
+        command = [
+            *(sys.executable, "-m", "crkd.commands.main", "discover"),
+            *("--from", str(tmp_path / f"run-{number - 1}"), "--novel", str(tmp_path / new)),
+            *("--num-novel", "2", "--out", str(tmp_path / f"run-{number}")),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    info = RunFolder(tmp_path / "run-2").read_info()
+    names = ["0", "1", "2", "novel-0", "novel-1", "novel-2", "novel-3"]
+    assert [c["name"] for c in info.classes] == names
+    assert info.num_novel == 2
+
+
+def test_old_images_join_a_step_and_the_others_are_replayed(plan: Path, tmp_path: Path):
+    save_digits(tmp_path / "old", [0, 1], named=True)
+    save_digits(tmp_path / "new", [8, 9], named=False)
+    config = extension(RunFolder(plan / "step-1"))
+    data = {"known": str(tmp_path / "old"), "novel": str(tmp_path / "new")}
+    config = small_config_on(config, data)
+    start = starting_point(config, plan / "step-1", torch.device("cpu"))
+    assert set(start.data.parts.known_train.labels.tolist()) == {0, 1}
+    assert start.gone == (2, 3, 4, 5, 6)
+    run = discover(config, tmp_path / "run", plan / "step-1")
+    before, after = load_replay(plan / "step-1", 7), load_replay(run.path, 9)
+    assert torch.equal(after.means[2:7], before.means[2:7])
+    assert not torch.equal(after.means[:2], before.means[:2])
+
+
+def test_labels_of_a_data_set_say_nothing_of_found_classes(plan: Path, tmp_path: Path):
+    config = small_config("discover.labelled=true", split=str(plan / "step-2.yaml"))
+    with pytest.raises(InputError, match=r"discover\.labelled is true"):
+        discover(config, tmp_path / "run", plan / "step-1")
+    free = small_config(split=str(plan / "step-2.yaml"))
+    start = starting_point(free, plan / "step-1", torch.device("cpu"))
+    assert len(start.data.parts.known_train) == 0
+
+
+def test_a_foreign_class_among_the_old_images_is_refused(plan: Path, tmp_path: Path):
+    save_digits(tmp_path / "old", [0, 9], named=True)
+    save_digits(tmp_path / "new", [8], named=False)
+    config = extension(RunFolder(plan / "step-1"))
+    data = {"known": str(tmp_path / "old"), "novel": str(tmp_path / "new")}
+    with pytest.raises(InputError, match="does not know: 9"):
+        discover(small_config_on(config, data), tmp_path / "run", plan / "step-1")
+    assert not (tmp_path / "run").exists()
+
+
+def small_config_on(config: Config, data: dict[str, str]) -> Config:
+    return load_config(flags={"data": data, "discover": {"num_novel": 2}}, base=config)
+
+
+def test_a_folder_of_known_classes_alone_adds_none(plan: Path, tmp_path: Path):
+    source = load_images(small_config())[0].train
+    (tmp_path / "same").mkdir()
+    for number in np.flatnonzero(source.labels < 4)[:300].tolist():
+        Image.fromarray(source.read(number)).save(tmp_path / "same" / f"{number}.png")
+    config = extension(RunFolder(plan / "step-0"))
+    config = small_config_on(config, {"novel": str(tmp_path / "same")})
+    with pytest.raises(InputError, match=r"look like classes that .* no class is added"):
+        discover(config, tmp_path / "run", plan / "step-0")
+    assert not (tmp_path / "run").exists()
+    forced = load_config(settings=["discover.precheck=false"], base=config)
+    start = starting_point(forced, plan / "step-0", torch.device("cpu"))
+    assert any("unlabelled images look like a known class" in note for note in start.notes)
+
+
+def test_a_step_with_fewer_images_than_classes_is_refused(plan: Path, tmp_path: Path):
+    save_digits(tmp_path / "new", [8], named=False)
+    config = extension(RunFolder(plan / "step-1"))
+    flags = {"data": {"novel": str(tmp_path / "new")}, "discover": {"num_novel": 5000}}
+    with pytest.raises(InputError, match="--num-novel 5000 exceeds"):
+        discover(load_config(flags=flags, base=config), tmp_path / "run", plan / "step-1")

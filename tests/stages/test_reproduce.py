@@ -1,0 +1,258 @@
+"""Rows of the results: kept with what they are expected to give, run anew, and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from crkd.commands.main import run_verb
+from crkd.commands.reproduce import comparison_table, rows_table, summary
+from crkd.config.rows import Expectation, find_row, load_row, row_config, row_names
+from crkd.core.errors import InputError
+from crkd.stages.reproduce import compared, recipe_digest, reproduce
+from crkd.training.loop import Interrupted, Loop
+from tests.support import ROOT
+from tests.support.small_runs import scramble_hidden_labels
+
+TINY = """\
+extends: digits
+model: {hidden: 16, projection: 8, num_heads: 2}
+pretrain: {epochs: 1, num_views: 1}
+discover: {epochs: 1}
+evaluation: {kmeans_restarts: 1}
+loop: {log_every: 5}
+row:
+  title: tiny
+  method: METHOD
+  expected:
+    - {source: recorded, origin: a.json, tolerance: 100, figures: {task_aware/train/novel: 50}}
+    - {source: published, origin: a paper, figures: {task_aware/test/novel: 0}}
+    - {source: recorded, origin: a.json, figures: {kmeans_x/task_aware/test/novel: 1}}
+"""
+
+
+def tiny(folder: Path, method: str = "discover", name: str = "tiny") -> Path:
+    file = folder / f"{name}.yaml"
+    file.write_text(TINY.replace("METHOD", method))
+    return file
+
+
+def shown(table: object) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+@pytest.mark.parametrize("name", row_names())
+def test_a_recorded_row_expects_what_its_record_holds(name: str) -> None:
+    file = find_row(name)
+    row = load_row(file)
+    assert row.title
+    assert row_config(file, seed=4).seed == 4
+    for expectation in row.expected:
+        assert expectation.figures
+        assert expectation.origin
+        if expectation.source == "recorded":
+            mean = json.loads((ROOT / expectation.origin).read_text())["mean"]
+            assert expectation.figures == {
+                key: round(100 * mean[key], 1) for key in expectation.figures
+            }
+
+
+def test_settings_change_a_row_and_its_digest(tmp_path: Path) -> None:
+    file = tiny(tmp_path)
+    result = reproduce(file, 1, tmp_path / "rows", settings=["discover.epochs=2"])
+    assert result["settings"] == ["discover.epochs=2"]
+    plain, seeded, changed = (
+        recipe_digest(row_config(file, seed=seed, settings=settings))
+        for seed, settings in ((0, ()), (1, ()), (0, ["discover.epochs=2"]))
+    )
+    assert plain == seeded != changed == result["recipe"]
+    with pytest.raises(
+        InputError, match=r"another configuration: discover.epochs \(2 then, 1 now\)"
+    ):
+        reproduce(file, 1, tmp_path / "rows")
+
+
+def test_rows_are_told_apart_by_distillation_alone() -> None:
+    for name in ("digits", "cifar100-10-10", "cifar100-50-50-100", "cifar100-80-20-100"):
+        ours, uno = (row_config(find_row(row), seed=0) for row in (name, f"{name}-uno"))
+        assert ours.discover.distillation
+        assert not uno.discover.distillation
+        assert ours.pretrain == uno.pretrain
+    full = row_config(find_row("cifar100-50-50-100"), seed=0)
+    assert (full.pretrain.epochs, full.discover.epochs, full.split) == (100, 100, "50-50")
+
+
+def test_a_row_is_run_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file, place = tiny(tmp_path), tmp_path / "rows"
+    command = ["--seeds", "2", "--out", str(place), "--json", str(tmp_path / "r.json")]
+    assert run_verb("reproduce", [str(file), *command]) == 0
+    said = capsys.readouterr()
+    assert "tiny: seed 1 (2 of 2)" in said.err
+    assert "tiny: 2 figures within tolerance or above, 1 not measured" in said.out
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result == json.loads((place / "tiny" / "result.json").read_text())
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    assert [entry["verdict"] for entry in result["comparison"]] == [
+        "within",
+        "reached",
+        "not measured",
+    ]
+    assert result["comparison"][0]["mean"] == 100 * result["mean"]["task_aware/train/novel"]
+
+    # Everything is there: nothing is trained again.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "step", lambda *arguments: pytest.fail("a finished seed was trained"))
+        again = reproduce(file, 2, place)
+    assert again["mean"] == result["mean"]
+    # The same stage 1 serves the baselines.
+    uno = tiny(tmp_path, name="uno")
+    uno.write_text(uno.read_text().replace("{epochs: 1}", "{epochs: 1, distillation: []}"))
+    for other in (uno, tiny(tmp_path, "kmeans", "kmeans")):
+        assert len(reproduce(other, 1, place)["runs"]) == 1
+    assert len(list(place.glob("stage1-*"))) == 2
+    parents = {
+        json.loads((place / row / "seed0" / "run.json").read_text())["parent"]["path"]
+        for row in ("tiny", "uno", "kmeans")
+    }
+    assert len(parents) == 1
+
+    # Figures of another configuration are never taken for the row's.
+    file.write_text(file.read_text().replace("hidden: 16", "hidden: 8"))
+    with pytest.raises(InputError, match=r"another configuration: model.hidden \(16 then, 8 now\)"):
+        reproduce(file, 2, place)
+
+
+def test_the_row_of_the_supervised_bound_trains_once_and_needs_no_stage_1(tmp_path: Path) -> None:
+    file, place = tiny(tmp_path, "supervised"), tmp_path / "rows"
+    result = reproduce(file, 1, place)
+    assert {folder.name for folder in place.iterdir()} == {"tiny"}
+    info = json.loads((place / "tiny" / "seed0" / "run.json").read_text())
+    assert any("trained WITH the labels of the novel images" in note for note in info["notes"])
+    assert [entry["verdict"] for entry in result["comparison"]] == [
+        "within",
+        "reached",
+        "not measured",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "step", lambda *arguments: pytest.fail("a finished seed was trained"))
+        assert reproduce(file, 1, place)["mean"] == result["mean"]
+
+
+def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:
+    file = tiny(tmp_path)
+    honest = Loop.step
+
+    def stopping(self: Loop, batch: Any, step: int) -> None:
+        if (self.task.stage, step) == ("discover", 2):
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+        honest(self, batch, step)
+
+    straight = reproduce(file, 1, tmp_path / "straight")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "step", stopping)
+        with pytest.raises(Interrupted):
+            reproduce(file, 1, tmp_path / "rows")
+        assert run_verb("reproduce", [str(file), "--out", str(tmp_path / "rows")]) == 130
+    resumed = reproduce(file, 1, tmp_path / "rows")
+    assert resumed["mean"] == straight["mean"]
+    a, b = (
+        load_file(tmp_path / place / "tiny" / "seed0" / "model.safetensors")
+        for place in ("straight", "rows")
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_scrambled_hidden_labels_change_figures_of_a_row_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tiny(tmp_path)
+    honest = reproduce(file, 1, tmp_path / "honest")
+    scramble_hidden_labels(monkeypatch)
+    scrambled = reproduce(file, 1, tmp_path / "scrambled")
+    assert honest["mean"] != scrambled["mean"]
+    runs = [tmp_path / place / "tiny" / "seed0" for place in ("honest", "scrambled")]
+    a, b = (load_file(run / "model.safetensors") for run in runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    chosen = [json.loads((run / "run.json").read_text())["chosen_head"] for run in runs]
+    assert chosen[0] == chosen[1]
+
+
+def test_verdicts() -> None:
+    found = {"mean": {"a": 0.60, "b": None}, "std": {"a": 0.01, "b": None}}
+
+    def verdict(figure: str, expected: float, source: Any = "recorded") -> str:
+        expectation = Expectation(source=source, tolerance=1.0, figures={figure: expected})
+        (entry,) = compared([expectation], found)
+        return str(entry["verdict"])
+
+    assert verdict("a", 61.0) == "within"
+    assert verdict("a", 61.1) == "outside"
+    assert verdict("a", 58.9) == "outside"
+    assert verdict("a", 58.9, "published") == "reached"
+    assert verdict("a", 61.1, "published") == "outside"
+    assert verdict("b", 61.0) == "not measured"
+    assert verdict("c", 61.0) == "not measured"
+    entries = compared([Expectation(tolerance=1.0, figures={"a": 70.0, "b": 1.0})], found)
+    result = {"row": "x", "title": "t", "runs": [1], "comparison": entries}
+    assert summary(result) == "x: 1 of 2 figures lie OUTSIDE their tolerance"
+    assert "70.0 ± 1 (recorded)" in shown(comparison_table(result))
+
+
+def test_a_row_outside_its_tolerance_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tiny(tmp_path, "kmeans")
+    file.write_text(file.read_text().replace("tolerance: 100", "tolerance: 0.01"))
+    assert run_verb("reproduce", [str(file), "--seeds=1", f"--out={tmp_path / 'rows'}"]) == 1
+    assert "1 of 3 figures lie OUTSIDE" in capsys.readouterr().out
+
+
+def test_the_list_says_what_is_not_measured() -> None:
+    text = shown(rows_table({name: load_row(find_row(name)) for name in row_names()}))
+    assert "60.7 (measured elsewhere)" in text
+    assert text.count("ours: not measured") == sum(
+        all(e.source != "recorded" for e in load_row(find_row(name)).expected)
+        for name in row_names()
+    )
+    assert run_verb("reproduce", ["--list"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no row is named"),
+        (["digits", "--seeds=0"], "--seeds 0 is below 1"),
+        (["nothing"], "is neither a file nor a shipped row"),
+        ([str(ROOT / "configs" / "digits.yaml")], "is no row"),
+    ],
+)
+def test_wrong_requests_are_told(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run_verb("reproduce", arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("method: METHOD", "method: magic", "row.method"),
+        ("novel: 50", "novel: 500", "row.expected.0..figures.task_aware/train/novel"),
+        ("tolerance: 100", "tolerance: 0", "row.expected.0..tolerance"),
+    ],
+)
+def test_a_wrong_row_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "row.yaml"
+    file.write_text(TINY.replace(old, new).replace("METHOD", "discover"))
+    with pytest.raises(InputError, match=message):
+        load_row(file)

@@ -1,0 +1,73 @@
+"""Every shipped configuration trains one step of both stages, on made-up images of its shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crkd.config.load import config_folder, load_config
+from crkd.data.datasets.base import Dataset
+from crkd.data.loader import Feed
+from crkd.data.sources.arrays import ArraySource
+from crkd.data.splits.class_split import ClassSplit, load_split
+from crkd.stages import run_data as setup
+from crkd.stages.discover.run import discover
+from crkd.stages.pretrain.run import pretrain
+
+# Features have a run of their own, see test_feature_discovery.py.
+NO_RECIPES = ("fine-grained", "features")
+FILES = [f for f in sorted(config_folder().glob("*.yaml")) if f.stem not in NO_RECIPES]
+HEAVY = {"cars", "aircraft"}  # the same recipe as cub, by "extends"
+SMALLER = (
+    "pretrain.epochs=1",
+    "pretrain.batch_size=8",
+    "discover.epochs=1",
+    "discover.batch_size=8",
+    "evaluation.kmeans_restarts=1",
+    "evaluation.batch_size=16",
+)
+
+
+def made_up(dataset: str, split: ClassSplit, size: int) -> Dataset:
+    """Return two images a class, each class with a colour of its own."""
+    generator = np.random.default_rng(0)
+    labels = np.tile(np.arange(len(split.class_names)), 2)
+    colours = generator.integers(0, 256, (len(split.class_names), 1, 1, 3))
+    noise = generator.integers(-20, 20, (len(labels), size, size, 3))
+    pixels = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
+    parts = [ArraySource(pixels, labels, split.class_names, part=p) for p in ("train", "test")]
+    grey = (0.5, 0.5, 0.5)
+    return Dataset(dataset, parts[0], parts[1], split.class_names, size, grey, grey)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", [f for f in FILES if f.stem not in HEAVY], ids=lambda f: f.stem)
+def test_one_step_of_both_stages(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_folder = file.stem == "folder"
+    flags = {"data": {"known": "x", "novel": "y"}} if is_folder else {}
+    given = {} if is_folder else {"dataset": load_config(str(file)).dataset}
+    name = file.stem if file.stem in ("cub", "folder") else given["dataset"]
+    # A ViT at 224 px would take minutes; four patches show the same wiring.
+    size = ["data.image_size=32"] if name == "cub" else []
+    config = load_config(str(file), [*SMALLER, *size], {**flags, "dataset": name})
+    split = load_split("digits") if is_folder else load_split(name, config.split)
+    dataset = made_up(name, split, 16 if name == "digits" else 32)
+    monkeypatch.setattr(setup, "load_images", lambda *a, **k: (dataset, split))
+    monkeypatch.setattr(ClassSplit, "check", lambda *a: None)
+    honest = Feed.__init__
+
+    def one_step(self, *arguments, **options):  # type: ignore[no-untyped-def]
+        honest(self, *arguments, **options)
+        self.steps_per_epoch = 1
+
+    monkeypatch.setattr(Feed, "__init__", one_step)
+    stage1 = pretrain(config, tmp_path / "pretrain")
+    run = discover(config, tmp_path / "discover", stage1.path)
+    line = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
+    assert np.isfinite(line["loss"])
+    assert run.read_metrics()["task_aware"]["train"]["novel"]["acc"] is not None

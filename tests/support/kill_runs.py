@@ -1,0 +1,193 @@
+"""Kills a short discovery at random moments, resumes it, and compares it with one left in peace.
+
+The processes are forked from one that has imported everything, so that a kill costs a second. A
+run in progress tells through a pipe when it begins and ends to write a state; the pipe outlives
+it, and its last words say where the kill fell.
+
+Arguments: folder to work in, number of kills, seed. Prints the counts so far, a line of JSON a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import matplotlib.pyplot
+import numpy as np
+import pyarrow.parquet
+import sklearn.cluster
+import torch
+from safetensors.torch import load_file
+
+from crkd.runs import atomic_files as files
+from crkd.runs.folder import RunFolder
+from crkd.stages.discover.run import discover
+from crkd.stages.pretrain.run import pretrain
+from tests.support.small_runs import small_config
+
+PRELOADED = (matplotlib.pyplot, pyarrow.parquet, sklearn.cluster)
+KILLS_A_RUN = 8
+CONFIG = small_config(
+    "pretrain.epochs=1",
+    "discover.assignment={queue: 64, queue_start_epoch: 0, prior: estimated}",
+    # Every step is followed by a saved state.
+    "loop.checkpoint_every=1.0e-9",
+)
+
+
+def main() -> None:
+    place, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    random = np.random.default_rng(seed)
+    parent, straight = place / "stage1", place / "straight"
+    in_peace(lambda: pretrain(CONFIG, parent))
+    began = time.monotonic()
+    in_peace(lambda: discover(CONFIG, straight, parent))
+    usual = time.monotonic() - began
+    fell: Counter[str] = Counter()
+    runs = identical = 0
+    while (done := sum(fell.values())) < kills:
+        folder = place / f"run{runs}"
+        fell += killed_often(folder, parent, usual, min(KILLS_A_RUN, kills - done), random)
+        in_peace(lambda folder=folder: go_on(folder, parent))
+        runs += 1
+        identical += same_run(straight, folder)
+        writing = sum(count for where, count in fell.items() if where.startswith("writing"))
+        counts = {
+            "kills": sum(fell.values()),
+            "inside_a_checkpoint_write": writing,
+            "fell": dict(sorted(fell.items())),
+            "runs": runs,
+            "bit_identical": identical,
+        }
+        sys.stdout.write(json.dumps(counts) + "\n")
+        sys.stdout.flush()
+
+
+def go_on(folder: Path, parent: Path) -> None:
+    """Do what a person does after a crash: the same command with ``--resume``."""
+    begun = (folder / "run.json").is_file()
+    if not (begun and RunFolder(folder).read_info().status == "complete"):
+        discover(CONFIG, folder, parent, resume=begun)
+
+
+def killed_often(
+    folder: Path, parent: Path, usual: float, kills: int, random: np.random.Generator
+) -> Counter[str]:
+    """Begin and kill a run several times; return where the kills fell."""
+    fell: Counter[str] = Counter()
+    for number in range(kills):
+        pid, words = fork(lambda: go_on(folder, parent))
+        # Half of the moments are drawn over the run, half after the beginning of some write.
+        if number % 2:
+            heard = listen_for(words, b"writing\n", int(random.integers(1, 4)))
+            time.sleep(float(random.uniform(0.0, 0.004)))
+        else:
+            heard = b""
+            time.sleep(float(random.uniform(0.0, usual)))
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        heard += drained(words)
+        if os.WIFSIGNALED(status):
+            last = heard.split(b"\n")[-2:-1]
+            fell[last[0].decode() if last else "before the first state"] += 1
+        elif b"failed" in heard:
+            raise RuntimeError(heard.decode())
+        else:
+            # It was quicker than the kill: it has ended and there is nothing left to kill.
+            break
+    return fell
+
+
+def fork(work: Callable[[], None]) -> tuple[int, int]:
+    """Return the process that does ``work``, and where its words can be read."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(write)
+        return pid, read
+    code = 0
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        tell_of_states(write)
+        work()
+    except BaseException:  # noqa: BLE001 whatever it is, the parent tells it
+        os.write(write, b"failed: " + traceback.format_exc().encode())
+        code = 1
+    finally:
+        os._exit(code)
+
+
+def tell_of_states(pipe: int) -> None:
+    honest_write, honest_replace = files.write_bytes, os.replace
+
+    def write_bytes(path: Path, content: bytes) -> None:
+        if not path.name.startswith("state-"):
+            return honest_write(path, content)
+        os.write(pipe, b"writing\n")
+        honest_write(path, content)
+        os.write(pipe, b"between two states\n")
+        return None
+
+    def replace(old: str, new: Path) -> None:
+        honest_replace(old, new)
+        if Path(new).name.startswith("state-"):
+            os.write(pipe, b"writing, after the rename\n")
+
+    files.write_bytes, files.os.replace = write_bytes, replace
+
+
+def listen_for(words: int, wanted: bytes, times: int) -> bytes:
+    """Wait until ``wanted`` came so often, or nobody speaks any more."""
+    heard = b""
+    while heard.count(wanted) < times:
+        select.select([words], [], [])
+        more = os.read(words, 1 << 16)
+        if not more:
+            break
+        heard += more
+    return heard
+
+
+def drained(words: int) -> bytes:
+    heard = b""
+    while more := os.read(words, 1 << 16):
+        heard += more
+    os.close(words)
+    return heard
+
+
+def in_peace(work: Callable[[], object]) -> None:
+    pid, words = fork(lambda: work() and None)
+    said = drained(words)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise RuntimeError(said.decode())
+
+
+def same_run(one: Path, other: Path) -> bool:
+    """Return whether two runs have the same weights, bit by bit, and the same figures."""
+    a, b = (load_file(path / "model.safetensors") for path in (one, other))
+    runs = RunFolder(one), RunFolder(other)
+    return (
+        a.keys() == b.keys()
+        and all(torch.equal(a[name], b[name]) for name in a)
+        and runs[0].read_metrics() == runs[1].read_metrics()
+        and runs[0].read_info().chosen_head == runs[1].read_info().chosen_head
+        and runs[1].read_info().status == "complete"
+        and not list(other.glob(f".*{files.UNFINISHED}"))
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""A few steps of every kind of training: by one process here, or by one of two that share them.
+
+As a script: rank, file for the rendezvous, folder for what the processes share, file for the
+results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.data.loader import Feed
+from crkd.data.views import Views
+from crkd.gpu_checks.fresh_loops import discovery_loop, pretraining_loop
+from crkd.losses.term import terms_for
+from crkd.models.network import freeze, with_one_head
+from crkd.runs.folder import RunFolder
+from crkd.stages.discover.run import student_of
+from crkd.stages.distill.student import distillation_feed, student_network
+from crkd.stages.distill.task import DistillTask
+from crkd.stages.pretrain.run import architecture_of, network_for
+from crkd.stages.run_data import RunData, prepare
+from crkd.training.cached_teacher import store_teacher
+from crkd.training.loop import Loop
+from tests.support.small_runs import with_term
+
+STEPS = 3
+CPU = torch.device("cpu")
+SMALL = (
+    "model.hidden=16",
+    "model.projection=8",
+    "model.num_heads=2",
+    # 15 labelled and 18 unlabelled rows or so: neither is divided evenly.
+    "pretrain.batch_size=33",
+    "discover.batch_size=33",
+    "distill.batch_size=33",
+    "discover.optimiser={warmup_epochs: 0, lr: 0.05}",
+    "pretrain.optimiser={warmup_epochs: 0, lr: 0.05}",
+)
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pretrain": ("pretrain", ()),
+    "pretrain tolerant": ("pretrain", with_term("pretrain", "tolerant")),
+    "discover": ("discover", ()),
+    "small views": ("discover", ("discover.num_small=2",)),
+    "queue and prior": (
+        "discover",
+        ("discover.assignment={queue: 64, queue_start_epoch: 0, prior: estimated}",),
+    ),
+    "overclustering": ("discover", ("model.overclustering=2",)),
+    "distill simkd": ("distill", with_term("distill", "simkd")),
+    **{
+        f"discover {name}": ("discover", with_term("discover", name))
+        for name in terms_for("discover")
+    },
+}
+
+
+def distillation_loop(config: Config, data: RunData, run: RunFolder) -> Loop:
+    known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+    both = dataclasses.replace(known, num_novel=len(data.split.novel))
+    stage1 = network_for(config, known)
+    teacher = freeze(with_one_head(student_of(config, both, stage1, CPU), 1))
+    shape = dataclasses.replace(both, num_heads=1, projected=teacher.backbone.num_features)
+    network = student_network(config, shape, teacher, 7)
+    task = DistillTask(network, teacher, config, CPU)
+    task.modules.train()
+    return Loop(
+        task,
+        distillation_feed(config, data, CPU, num_novel=len(data.split.novel)),
+        config=config,
+        optimiser=config.distill.optimiser,
+        epochs=1,
+        run=run,
+        device=CPU,
+    )
+
+
+class DoubleViews(Views):
+    """The same views in float64."""
+
+    def render(self, *images: Tensor, **numbers: Any) -> tuple[Tensor, ...]:
+        return tuple(view.double() for view in super().render(*images, **numbers))
+
+
+def loop_of(name: str, folder: Path, data: RunData) -> Loop:
+    """Return a loop in float64.
+
+    In float32 an untrained network of few rows turns another order of summing into differences of
+    a thousandth within three steps, among which a mistake could hide.
+    """
+    loop = _loop_of(name, folder, data)
+    loop.task.modules.network.double()
+    loop.task.modules.terms.double()
+    given = {f.name: getattr(loop.feed.views, f.name) for f in dataclasses.fields(Views) if f.init}
+    loop.feed.views = DoubleViews(**given)
+    if hasattr(loop.task, "teacher_network"):
+        loop.task.teacher_network.double()
+    config = loop.config
+    if config.discover.stored_epochs:
+        loop.task.teacher = store_teacher(
+            loop,
+            loop.task.teacher,
+            loop.task.teacher_network,
+            mode=config.discover.label_mode,
+            num_classes=data.num_known,
+            resume=False,
+        )
+    return loop
+
+
+def _loop_of(name: str, folder: Path, data: RunData) -> Loop:
+    stage, settings = CASES[name]
+    config = load_config("digits", [*SMALL, *settings])
+    run = RunFolder(folder / name.replace(" ", "-"))
+    if stage == "distill":
+        return distillation_loop(config, data, run)
+    if stage == "pretrain":
+        return pretraining_loop(config, data, CPU)
+    loop = discovery_loop(config, data, CPU)
+    loop.run = run
+    return loop
+
+
+def trained(name: str, folder: Path, data: RunData) -> dict[str, Tensor]:
+    """Return every figure of every step, and all weights and buffers after the last."""
+    loop = loop_of(name, folder, data)
+    found = {}
+    for step, batch in enumerate(loop.feed.batches(0, STEPS)):
+        if step == 0:
+            loop.task.start_epoch(0)
+        loop.step(batch, step)
+        figures = loop.training_step.totals.take()
+        found |= {f"figure {step} {key}": torch.tensor(v) for key, v in figures.items()}
+    state = loop.task.modules.state_dict()
+    return found | {f"state {key}": value.clone() for key, value in state.items()}
+
+
+def data_of_cases() -> RunData:
+    return prepare(load_config("digits", list(SMALL)), CPU)
+
+
+def first_views(feed: Feed) -> Tensor:
+    return torch.stack(next(iter(feed.batches(3, 4))).views)
+
+
+def main() -> None:
+    rank, meeting, folder, results = int(sys.argv[1]), *sys.argv[2:5]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+    data = data_of_cases()
+    found = {}
+    for name in CASES:
+        found[name] = trained(name, Path(folder), data)
+    found["views"] = {"views": first_views(loop_of("discover", Path(folder), data).feed)}
+    torch.save(found, results)
+    dist.barrier()
+    dist.destroy_process_group()
+    # Torch's threads may outlive the group, and there is nothing left to tidy up.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Small, fast runs on the embedded digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.losses.term import TERMS
+from crkd.stages import run_data as setup
+from crkd.training import loop
+
+SMALL = (
+    "model.hidden=16",
+    "model.projection=8",
+    "model.num_heads=2",
+    "pretrain.epochs=1",
+    "pretrain.num_views=1",
+    "discover.epochs=1",
+    "evaluation.kmeans_restarts=1",
+    "loop.log_every=2",
+)
+
+
+def small_config(*settings: str, **flags: object) -> Config:
+    return load_config("digits", [*SMALL, *settings], flags)
+
+
+def with_term(stage: str, name: str, **more: object) -> tuple[str, ...]:
+    """Return the settings by which a stage trains with one term alone."""
+    needs = TERMS.get(name).needs
+    entry = {"name": name, **more}
+    if stage == "discover" and "labels" in needs:
+        entry["options"] = {"on": "pseudo"}
+    key = "method" if stage == "distill" else "distillation"
+    settings = [f"{stage}.{key}={json.dumps([entry])}"]
+    if "stored_views" in needs:
+        settings.append(f"{stage}.stored_epochs=1")
+    return tuple(settings)
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a SIGTERM while it works on ``step``."""
+    honest = loop.Loop.step
+
+    def interrupted(self, batch, number):  # type: ignore[no-untyped-def]
+        if number == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        honest(self, batch, number)
+
+    monkeypatch.setattr(loop.Loop, "step", interrupted)
+
+
+def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permute the labels of the novel images, after the split was checked against the data."""
+    honest = setup.partition
+
+    def scrambled(dataset, split, **options):  # type: ignore[no-untyped-def]
+        sources = []
+        for source in (dataset.train, dataset.test):
+            labels = source.labels.copy()
+            novel = np.isin(labels, split.novel)
+            labels[novel] = np.random.default_rng(7).permutation(labels[novel])
+            changed = object.__new__(type(source))
+            changed.__dict__.update(source.__dict__)
+            changed.labels = labels
+            sources.append(changed)
+        return honest(
+            dataclasses.replace(dataset, train=sources[0], test=sources[1]), split, **options
+        )
+
+    monkeypatch.setattr(setup, "partition", scrambled)

@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from crkd.core.errors import InputError
+from crkd.core.types import Batch
+from crkd.runs.atomic_files import read_json
+from crkd.runs.folder import RunFolder
+from crkd.stages.discover.run import discover
+from crkd.stages.pretrain.run import SupervisedTraining, pretrain
+from crkd.stages.pretrain.task import SupervisedTask
+from crkd.stages.run_data import prepare
+from crkd.training.checkpoint import states
+from crkd.training.loop import Interrupted, Loop, NonFiniteLossError
+from crkd.training.step import TrainingStep
+from tests.support.small_runs import interrupt_at, small_config
+
+CPU = torch.device("cpu")
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "model.safetensors")
+
+
+def test_resume_identical_pretrain(tmp_path: Path, stage1: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(4, patch)
+        with pytest.raises(Interrupted, match=r"stopped after step 5 of 11.*--resume"):
+            pretrain(small_config(), tmp_path / "run")
+    assert RunFolder(tmp_path / "run").read_info().status == "interrupted"
+    resumed = pretrain(small_config(), tmp_path / "run", resume=True)
+    straight, again = weights(stage1), weights(resumed.path)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    assert resumed.read_info().status == "complete"
+    assert not states(resumed.path)
+
+
+def test_resume_identical_discover(tmp_path: Path, stage1: Path) -> None:
+    straight = discover(small_config(), tmp_path / "straight", stage1)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            discover(small_config(), tmp_path / "run", stage1)
+    resumed = discover(small_config(), tmp_path / "run", stage1, resume=True)
+    a, b = weights(straight.path), weights(resumed.path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert straight.read_info().chosen_head == resumed.read_info().chosen_head
+    assert straight.read_metrics() == resumed.read_metrics()
+
+
+def test_resume_identical_with_an_average_and_a_queue_that_starts_late(
+    tmp_path: Path, stage1: Path
+) -> None:
+    config = small_config(
+        "discover.epochs=2",
+        "discover.average=0.9",
+        "discover.assignment={queue: 64, queue_start_epoch: 1, prior: estimated}",
+    )
+    straight = discover(config, tmp_path / "straight", stage1)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(14, patch)
+        with pytest.raises(Interrupted):
+            discover(config, tmp_path / "run", stage1)
+    resumed = discover(config, tmp_path / "run", stage1, resume=True)
+    a, b = weights(straight.path), weights(resumed.path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resume_with_another_configuration_names_the_difference(
+    tmp_path: Path, stage1: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            discover(small_config(), tmp_path / "run", stage1)
+    changed = small_config("discover.optimiser.lr=0.05")
+    with pytest.raises(InputError, match=r"discover.optimiser.lr \(0.1 then, 0.05 now\)"):
+        discover(changed, tmp_path / "run", stage1, resume=True)
+
+
+def test_resume_with_another_configuration_before_the_first_state_too(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        spoil_losses(patch, at=0)
+        with pytest.raises(NonFiniteLossError):
+            pretrain(small_config(), tmp_path / "run")
+    assert not states(tmp_path / "run")
+    with pytest.raises(InputError, match=r"pretrain.batch_size \(64 then, 32 now\)"):
+        pretrain(small_config("pretrain.batch_size=32"), tmp_path / "run", resume=True)
+
+
+def test_resume_with_another_teacher_is_refused(tmp_path: Path, stage1: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            discover(small_config(), tmp_path / "run", stage1)
+    parent = RunFolder(tmp_path / "run").read_info().parent
+    assert parent == {
+        "path": str(stage1),
+        "model_sha256": hashlib.sha256((stage1 / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    other = pretrain(small_config(seed=1), tmp_path / "other")
+    with pytest.raises(InputError, match=r"began with another teacher, .* than .*other"):
+        discover(small_config(), tmp_path / "run", other.path, resume=True)
+
+
+def test_so_many_states_are_kept(tmp_path: Path) -> None:
+    config = small_config("loop.checkpoint_every=1.0e-9", "loop.keep_states=3")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(6, patch)
+        with pytest.raises(Interrupted):
+            pretrain(config, tmp_path / "run")
+    assert [path.name for path in states(tmp_path / "run")] == [
+        f"state-{step:09d}.safetensors" for step in (7, 6, 5)
+    ]
+
+
+def test_resume_identical_from_the_state_before_a_damaged_one(
+    tmp_path: Path, stage1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_config("loop.checkpoint_every=1.0e-9")
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(6, patch)
+        with pytest.raises(Interrupted):
+            pretrain(config, tmp_path / "run")
+    newest = states(tmp_path / "run")[0]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.MonkeyPatch.context() as patch:
+        begun = first_steps(patch)
+        resumed = pretrain(config, tmp_path / "run", resume=True)
+    assert begun[0] == 6
+    assert f"{newest} is damaged" in capsys.readouterr().err
+    straight, again = weights(stage1), weights(resumed.path)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+
+
+def test_resume_without_a_state_is_a_clear_error(tmp_path: Path, stage1: Path) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        pretrain(small_config(), tmp_path / "nothing", resume=True)
+    with pytest.raises(InputError, match="complete"):
+        pretrain(small_config(), stage1, resume=True)
+
+
+def test_a_taken_folder_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(InputError, match="holds files already"):
+        pretrain(small_config(), tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def first_steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that the numbers of trained steps go into."""
+    honest, seen = Loop.step, []
+
+    def noted(self: Loop, batch: Batch, step: int) -> None:
+        seen.append(step)
+        honest(self, batch, step)
+
+    monkeypatch.setattr(Loop, "step", noted)
+    return seen
+
+
+def spoil_losses(
+    monkeypatch: pytest.MonkeyPatch, *, at: int, above_rate: float = 0.0
+) -> list[torch.Tensor]:
+    """Make the loss of a step NaN where the learning rate is too high; return prototypes seen."""
+    honest, prepare_step = SupervisedTask.losses, TrainingStep.prepare
+    now: list[tuple[int, float]] = []
+    seen: list[torch.Tensor] = []
+
+    def prepared(self: TrainingStep, step: int) -> None:
+        prepare_step(self, step)
+        now.append((step, self.schedule.lr))
+
+    def spoiled(self, batch):  # type: ignore[no-untyped-def]
+        seen.append(self.modules.network.known_head.prototypes.detach().clone())
+        loss, terms = honest(self, batch)
+        step, rate = now[-1]
+        return (loss * float("nan") if step == at and rate > above_rate else loss), terms
+
+    monkeypatch.setattr(TrainingStep, "prepare", prepared)
+    monkeypatch.setattr(SupervisedTask, "losses", spoiled)
+    return seen
+
+
+def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spoil_losses(monkeypatch, at=1)
+    with pytest.raises(NonFiniteLossError, match=r"at step 1 \(terms: loss; .*failed-step"):
+        pretrain(small_config("loop.log_every=4"), tmp_path / "run")
+    torch.testing.assert_close(seen[2], seen[1], msg="the update of the bad step must not happen")
+    assert RunFolder(tmp_path / "run").read_info().status == "failed"
+    kept = read_json(tmp_path / "run" / "failed-step.json")
+    assert (kept["step"], kept["terms"], kept["stage"]) == (1, ["loss"], "pretrain")
+    # The batch that failed can be made again from what was kept.
+    config = small_config()
+    training = SupervisedTraining(config, prepare(config, CPU), CPU)
+    batch = next(training._feed.batches(kept["step"], kept["step"] + 1))
+    assert batch.sample_id.tolist() == kept["sample_id"]
+    assert [view["not_finite"] for view in kept["views"]] == [0] * len(batch.views)
+    assert kept["views"][0]["max"] == float(batch.views[0].max())
+
+
+def test_a_lower_rate_goes_on_from_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = ("loop.checkpoint_every=1.0e-9", "loop.log_every=1")
+    spoil_losses(monkeypatch, at=6, above_rate=0.05)
+    with pytest.raises(NonFiniteLossError, match=r"at step 6 .* last good state .*--resume"):
+        pretrain(small_config(*saved), tmp_path / "run")
+    good = states(tmp_path / "run")[0]
+    assert good.name == "state-000000006.safetensors"
+    assert all(tensor.isfinite().all() for tensor in load_file(good).values())
+    # Nothing but a remedy may change, and without one the same step fails again.
+    with pytest.raises(InputError, match=r"pretrain.batch_size \(64 then, 32 now\)"):
+        pretrain(small_config(*saved, "pretrain.batch_size=32"), tmp_path / "run", resume=True)
+    with pytest.raises(NonFiniteLossError, match="at step 6"):
+        pretrain(small_config(*saved), tmp_path / "run", resume=True)
+    lower = small_config(*saved, "pretrain.optimiser.lr=0.05")
+    with pytest.MonkeyPatch.context() as patch:
+        steps = first_steps(patch)
+        interrupt_at(8, patch)
+        with pytest.raises(Interrupted):
+            pretrain(lower, tmp_path / "run", resume=True)
+    assert steps[0] == 6
+    # From here on the lower rate is the run's own.
+    with pytest.raises(InputError, match=r"pretrain.optimiser.lr \(0.05 then, 0.1 now\)"):
+        pretrain(small_config(*saved), tmp_path / "run", resume=True)
+    run = pretrain(lower, tmp_path / "run", resume=True)
+    assert run.read_config().pretrain.optimiser.lr == 0.05
+    assert "with pretrain.optimiser.lr (0.1 then, 0.05 now)" in run.read_info().notes[-1]
+    assert not states(run.path)
+
+
+def test_a_state_is_not_saved_on_top_of_a_bad_loss_when_a_signal_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil_losses(monkeypatch, at=3)
+    interrupt_at(4, monkeypatch)
+    with pytest.raises(NonFiniteLossError, match="at step 3"):
+        pretrain(small_config("loop.log_every=100"), tmp_path / "run")
+    assert not states(tmp_path / "run")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_ends_in_its_evaluation_is_trained(
+    tmp_path: Path, stage1: Path, error: type[BaseException]
+) -> None:
+    """After the last step nothing is trained again: --resume computes the results alone."""
+    straight = discover(small_config(), tmp_path / "straight", stage1)
+    expected = Interrupted if error is KeyboardInterrupt else error
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("crkd.stages.results.answer_parts", lambda *_: (_ for _ in ()).throw(error()))
+        with pytest.raises(expected):
+            discover(small_config(), tmp_path / "run", stage1)
+    steps = Loop.step
+    with pytest.MonkeyPatch.context() as patch:
+        trained: list[int] = []
+        patch.setattr(
+            Loop, "step", lambda self, batch, step: trained.append(step) or steps(self, batch, step)
+        )
+        resumed = discover(small_config(), tmp_path / "run", stage1, resume=True)
+    assert trained == []
+    a, b = weights(straight.path), weights(resumed.path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert straight.read_metrics() == resumed.read_metrics()
+    assert straight.read_info().chosen_head == resumed.read_info().chosen_head
+
+
+def test_results_are_written_before_the_baselines(tmp_path: Path, stage1: Path) -> None:
+    straight = discover(small_config(), tmp_path / "straight", stage1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "crkd.stages.results.kmeans_columns",
+            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()),
+        )
+        with pytest.raises(Interrupted, match="--resume"):
+            discover(small_config(), tmp_path / "run", stage1)
+    run = RunFolder(tmp_path / "run")
+    ours, complete = run.read_metrics(), straight.read_metrics()
+    assert ours.pop("baselines") == {}
+    assert set(complete.pop("baselines")) == {"kmeans_pixels", "kmeans_features"}
+    assert ours == complete
+    resumed = discover(small_config(), run.path, stage1, resume=True)
+    assert resumed.read_metrics() == straight.read_metrics()
+    assert resumed.read_info().status == "complete"

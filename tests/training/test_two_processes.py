@@ -1,0 +1,91 @@
+"""Two gloo processes that divide every batch train as one process does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from crkd.core.batch_shard import Share, share_of
+from crkd.core.errors import InputError
+from crkd.stages.run_data import RunData
+from tests.support import ROOT
+from tests.support.processes import CASES, data_of_cases, first_views, loop_of, trained
+
+PROGRAM = "tests.support.processes"
+# Sums in another order, over some steps.
+RELATIVE, ABSOLUTE = 1e-5, 1e-6
+Results = dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def data() -> RunData:
+    return data_of_cases()
+
+
+@pytest.fixture(scope="module")
+def of_both(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    """What each of the two processes had in the end."""
+    folder = tmp_path_factory.mktemp("processes")
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                PROGRAM,
+                str(rank),
+                folder / "meeting",
+                folder,
+                folder / f"end{rank}",
+            ],
+            env=environment,
+        )
+        for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=600) for process in running] == [0, 0]
+    return [torch.load(folder / f"end{rank}", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_processes_train_as_one(
+    name: str, of_both: list[Results], data: RunData, tmp_path: Path
+) -> None:
+    """Losses, terms, accuracies, weights, statistics, queues and priors after a few steps."""
+    alone = trained(name, tmp_path, data)
+    first, second = (results[name] for results in of_both)
+    assert first.keys() == second.keys() == alone.keys()
+    for key, value in first.items():
+        assert torch.equal(value, second[key]), key
+        torch.testing.assert_close(
+            value,
+            alone[key],
+            rtol=RELATIVE,
+            atol=ABSOLUTE,
+            msg=lambda text, key=key: f"{key}: {text}",
+        )
+
+
+def test_two_processes_make_the_views_that_one_would(
+    of_both: list[Results], data: RunData, tmp_path: Path
+) -> None:
+    feed = loop_of("discover", tmp_path, data).feed
+    whole = first_views(feed)
+    for rank, results in enumerate(of_both):
+        share = Share(rank, 2, (feed.counts[0], feed.counts[1]))
+        assert torch.equal(results["views"]["views"], share.own(whole, 1))
+
+
+def test_a_share_is_refused_where_a_process_would_have_no_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("crkd.core.batch_shard.processes", lambda: (0, 4))
+    with pytest.raises(InputError, match=r"3 labelled and 9 unlabelled .* 4 processes"):
+        share_of((3, 9))
+    assert share_of((0, 9)) == Share(0, 4, (0, 9))
