@@ -113,6 +113,7 @@ def test_a_damaged_entry_is_compiled_again(
     assert entry.read_bytes() == whole
 
 
+@pytest.mark.usefixtures("_compiler")
 def test_the_kernel_that_a_sanitizer_must_find_compiles() -> None:
     code = compiler.compiled(gpu_launch_checks._INVALID_SOURCE, "sm_90")
     assert b"sinkhorn_invalid_write" in code
