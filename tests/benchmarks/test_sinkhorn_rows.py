@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -47,3 +49,10 @@ def test_each_measurement_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = benchmark.measurements("cpu", repeats=1)
     assert all(len(list(job.work())) == 1 for job in jobs)
     assert len(jobs) == 3 * len(benchmark.BASELINES) + 1 + 3 + 2
+
+
+def test_without_pot_its_column_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ot.batch", None)
+    row = benchmark._on_cpu(2, 16, 5, 3)
+    assert row["value"] > 0
+    assert row["baseline"] is row["ratio"] is None
