@@ -33,7 +33,7 @@ from crkd.data.loader import Feed
 from crkd.data.splits.partition import Part
 from crkd.data.views import Views
 from crkd.losses.distillation.kd import kd
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.cifar_resnet import free_depths_name
 from crkd.models.flops import cost_of
 from crkd.models.heads.prototype import LinearHead

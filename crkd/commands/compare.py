@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from crkd.commands.flags import Parser
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.evaluation.tables import compare_table
 from crkd.runs.atomic_files import write_json
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write a result file")
     given = parser.parse_args(arguments)
     runs = [RunFolder.open(run) for run in given.runs]
-    metrics = [evaluate(Predictions.load(run.path / "predictions.parquet")) for run in runs]
+    metrics = [evaluate(load_predictions(run.path / "predictions.parquet")) for run in runs]
     names = short_names([run.path for run in runs])
     Console().print(compare_table(dict(zip(names, metrics, strict=True))))
     found = record(runs, metrics)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from crkd.commands.flags import Parser
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.evaluation.tables import protocol_table
 from crkd.runs.folder import RunFolder
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     given = parser.parse_args(arguments)
     run = RunFolder.open(given.run)
-    metrics = evaluate(Predictions.load(run.path / "predictions.parquet"))
+    metrics = evaluate(load_predictions(run.path / "predictions.parquet"))
     if given.json:
         json.dump(metrics, sys.stdout, indent=2, allow_nan=False)
         print()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,27 +100,6 @@ class Predictions:
         if part not in PARTS:
             raise InputError(f"unknown part {part!r}; choose one of: {', '.join(PARTS)}")
         return np.asarray(self.part == part, dtype=np.bool_)
-
-    def save(self, path: str | Path) -> None:
-        """Write the table as a Parquet file; an older file is replaced in one move.
-
-        Raises:
-            InputError: ``path`` cannot be written.
-        """
-        from crkd.evaluation.predictions_file import write
-
-        write(self, Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Predictions:
-        """Read a table that :meth:`save` wrote, trusting nothing in it.
-
-        Raises:
-            InputError: there is no such file, or it is not a sound prediction table.
-        """
-        from crkd.evaluation.predictions_file import read
-
-        return read(Path(path))
 
     def _check_classes(self) -> None:
         names = tuple(self.class_names)

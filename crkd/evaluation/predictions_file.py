@@ -36,8 +36,8 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def write(predictions: Predictions, path: Path) -> None:
-    """Write ``predictions`` to ``path``, beside it first and then moved into place.
+def save_predictions(predictions: Predictions, path: str | Path) -> None:
+    """Write a prediction table as a Parquet file; an older file is replaced in one move.
 
     Raises:
         InputError: the folder is missing or cannot be written.
@@ -45,6 +45,7 @@ def write(predictions: Predictions, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = Path(path)
     header = {
         "schema_version": SCHEMA_VERSION,
         "class_names": list(predictions.class_names),
@@ -82,8 +83,8 @@ def write(predictions: Predictions, path: Path) -> None:
         ) from error
 
 
-def read(path: Path) -> Predictions:
-    """Read and check the table at ``path``.
+def load_predictions(path: str | Path) -> Predictions:
+    """Read a table that :func:`save_predictions` wrote, trusting nothing in it.
 
     Raises:
         InputError: there is no such file, or it is not a sound prediction table.
@@ -91,6 +92,7 @@ def read(path: Path) -> Predictions:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no prediction table {path}; give the file that a run wrote")
     try:

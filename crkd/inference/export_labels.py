@@ -13,7 +13,7 @@ import numpy as np
 
 from crkd.core.errors import InputError
 from crkd.data.sources.files import image_files, readable_id
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.image_files import readable
 from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
@@ -94,7 +94,7 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
             "discovery ran, or give --predictions FILE"
         )
     files = {f"novel/{readable_id(file, folder)}": file for file in image_files(folder)}
-    table = Predictions.load(run.path / "predictions.parquet")
+    table = load_predictions(run.path / "predictions.parquet")
     rows, names = [], class_labels(info.classes)
     for n in np.flatnonzero(table.of("train")):
         if table.id[n] not in files:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from crkd.clustering.novelty.mahalanobis import ClassDistance
 from crkd.evaluation.calibration import probabilities
 from crkd.evaluation.matching import contingency, match
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.image_files import readable
 from crkd.inference.table import PredictedImage
 from crkd.runs.calibration import read_calibration
@@ -119,7 +119,7 @@ class HeadAgreement:
         head, table = opened.info.chosen_head, opened.run.path / "predictions.parquet"
         if head is None or not table.is_file():
             return None
-        predictions = Predictions.load(table)
+        predictions = load_predictions(table)
         answers = predictions.novel_heads[:, predictions.of("train")]
         width = opened.architecture.num_novel
         if len(answers) < 2 or answers.shape[1] == 0 or predictions.num_novel != width:

@@ -16,7 +16,7 @@ class Architecture:
     """Everything from which a network of the same shape can be built again.
 
     Attributes:
-        backbone: name for :func:`crkd.models.backbones.base.build_backbone`.
+        backbone: name for :func:`crkd.models.backbones.build.build_backbone`.
         image_size: side of the large crops in pixels.
         num_known: K, at least 1.
         num_novel: M; 0 before discovery.

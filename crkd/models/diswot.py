@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crkd.core.seeding import seeded
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.heads.prototype import LinearHead
 
 
@@ -65,7 +65,7 @@ def untrained_activations(
     nothing.
 
     Args:
-        backbone: name for :func:`crkd.models.backbones.base.build_backbone`.
+        backbone: name for :func:`crkd.models.backbones.build.build_backbone`.
         images: ``(B, 3, h, w)``, normalised.
         num_classes: K.
         image_size: side for which the backbone is made.

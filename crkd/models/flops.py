@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 
 
 class Cost(NamedTuple):

@@ -15,7 +15,8 @@ from crkd.core.errors import InputError
 from crkd.core.seeding import seeded
 from crkd.core.types import HeadOutputs
 from crkd.models.architecture import Architecture
-from crkd.models.backbones.base import Backbone, build_backbone
+from crkd.models.backbones.base import Backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.simkd_projector import ProjectedBackbone
 from crkd.models.heads.incremental import GroupedHead
 from crkd.models.heads.prototype import (

@@ -7,7 +7,7 @@ from typing import Any, Final
 from crkd.config.load import dump_config
 from crkd.core.errors import InputError
 from crkd.evaluation.confusion import confusion
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import PROTOCOLS
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun
@@ -64,7 +64,7 @@ def _confusion(run: RunFolder) -> dict[str, Any] | None:
     path = run.path / "predictions.parquet"
     if not path.is_file():
         return None
-    predictions = Predictions.load(path)
+    predictions = load_predictions(path)
     for part in ("test", "train"):
         try:
             matrix = confusion(predictions, part)

@@ -16,7 +16,7 @@ from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import partition
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.steps import draw_steps, forgetting, step_entry
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
@@ -203,7 +203,7 @@ def answers_of(
     Returns:
         Two ``(N,)`` arrays of joint ids of ``split``; -1 for a cluster that stands for no class.
     """
-    predictions = Predictions.load(run.path / "predictions.parquet")
+    predictions = load_predictions(run.path / "predictions.parquet")
     info = run.read_info()
     test = predictions.of("test")
     outputs = predictions.known_head[test]

@@ -11,7 +11,7 @@ from typing import Any
 from crkd.config.rows import Expectation, Row, load_row, row_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
@@ -67,7 +67,7 @@ def reproduce(
         config = row_config(file, seed=seed, settings=settings, device=device, root=root)
         say(f"{file.stem}: seed {seed} ({seed + 1} of {seeds})")
         runs.append(_run(row, config, folder / f"seed{seed}", place, download=download))
-        metrics = [evaluate(Predictions.load(run.path / "predictions.parquet")) for run in runs]
+        metrics = [evaluate(load_predictions(run.path / "predictions.parquet")) for run in runs]
         found = record(runs, metrics)
         result = {
             "row": file.stem,

@@ -15,6 +15,7 @@ from crkd.config.schema import Config
 from crkd.evaluation.calibration import calibrate
 from crkd.evaluation.confusion import confusion, draw_confusion
 from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import save_predictions
 from crkd.evaluation.report import evaluate
 from crkd.models.network import Network
 from crkd.runs.calibration import write_calibration
@@ -126,7 +127,7 @@ def write_results(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
 
 
 def _write_predictions(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
-    predictions.save(run.path / "predictions.parquet")
+    save_predictions(predictions, run.path / "predictions.parquet")
     return evaluate(predictions)
 
 

@@ -11,6 +11,7 @@ import pytest
 from crkd.core.errors import InputError
 from crkd.evaluation import predictions_file
 from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions, save_predictions
 from crkd.evaluation.report import evaluate
 
 
@@ -41,8 +42,8 @@ def supervised_table():
 @pytest.mark.parametrize("make", [table, supervised_table])
 def test_round_trip(tmp_path, make):
     before = make()
-    before.save(tmp_path / "predictions.parquet")
-    after = Predictions.load(tmp_path / "predictions.parquet")
+    save_predictions(before, tmp_path / "predictions.parquet")
+    after = load_predictions(tmp_path / "predictions.parquet")
     for field in dataclasses.fields(Predictions):
         old, new = getattr(before, field.name), getattr(after, field.name)
         if field.name == "baselines":
@@ -60,7 +61,7 @@ def test_round_trip(tmp_path, make):
 
 
 def test_columns_and_metadata_are_the_documented_ones(tmp_path):
-    table().save(tmp_path / "p.parquet")
+    save_predictions(table(), tmp_path / "p.parquet")
     file = pq.ParquetFile(tmp_path / "p.parquet")
     schema = file.schema_arrow
     types = {name: str(schema.field(name).type) for name in schema.names}
@@ -127,7 +128,7 @@ def test_confidence_may_exceed_one_by_rounding():
 def rewritten(tmp_path, change):
     """Save a sound table, change it as a stranger would, and return its path."""
     path = tmp_path / "p.parquet"
-    table().save(path)
+    save_predictions(table(), path)
     pq.write_table(change(pq.read_table(path)), path)
     return path
 
@@ -183,7 +184,7 @@ def with_column(name, values):
 def test_hostile_table_is_refused_with_its_reason(tmp_path, change, word):
     path = rewritten(tmp_path, change)
     with pytest.raises(InputError) as caught:
-        Predictions.load(path)
+        load_predictions(path)
     assert word in str(caught.value)
     assert "p.parquet" in str(caught.value)
 
@@ -192,34 +193,34 @@ def test_text_that_is_not_utf8_is_refused(tmp_path):
     raw = pa.Array.from_buffers(pa.string(), 8, pa.array([b"\xff"] * 8).buffers())
     path = rewritten(tmp_path, with_column("id", raw))
     with pytest.raises(InputError, match=r"p\.parquet"):
-        Predictions.load(path)
+        load_predictions(path)
 
 
 def test_row_bomb_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(predictions_file, "MAX_ROWS", 7)
-    table().save(tmp_path / "p.parquet")
+    save_predictions(table(), tmp_path / "p.parquet")
     monkeypatch.setattr(pq.ParquetFile, "read", lambda _: pytest.fail("it was read"))
     with pytest.raises(InputError, match="claims 8 rows"):
-        Predictions.load(tmp_path / "p.parquet")
+        load_predictions(tmp_path / "p.parquet")
 
 
 def test_damaged_files_are_refused(tmp_path):
     path = tmp_path / "p.parquet"
     with pytest.raises(InputError, match="no prediction table"):
-        Predictions.load(path)
+        load_predictions(path)
     path.write_bytes(b"not parquet at all")
     with pytest.raises(InputError, match="cannot be read"):
-        Predictions.load(path)
-    table().save(path)
+        load_predictions(path)
+    save_predictions(table(), path)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be read"):
-        Predictions.load(path)
+        load_predictions(path)
 
 
 def test_saving_into_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="missing"):
-        table().save(tmp_path / "missing" / "p.parquet")
+        save_predictions(table(), tmp_path / "missing" / "p.parquet")
 
 
 def test_unknown_part_is_named():

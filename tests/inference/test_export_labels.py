@@ -12,6 +12,7 @@ import pytest
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import save_predictions
 from crkd.inference.export_labels import export_labels
 from crkd.inference.table import PredictedImage, writing
 from crkd.runs.folder import RunFolder
@@ -31,19 +32,22 @@ def run(tmp_path: Path) -> RunFolder:
         tmp_path / "run", "dataset=folder", "data.known=x", f"data.novel={folder}", novel=NOVEL
     )
     joint = np.array([2, 3, 2, 0, 4])
-    Predictions(
-        id=[*(f"novel/{name}" for name in FILES), "known/cat/1.png"],
-        part=["train"] * 4 + ["test"],
-        label=np.full(5, -1),
-        known_head=np.zeros(5, int),
-        novel_heads=np.zeros((2, 5), int),
-        joint_heads=np.stack([np.zeros(5, int), joint]),
-        confidence=np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32),
-        class_names=["cat", "dog"],
-        num_known=2,
-        num_novel=3,
-        chosen_head=1,
-    ).save(run.path / "predictions.parquet")
+    save_predictions(
+        Predictions(
+            id=[*(f"novel/{name}" for name in FILES), "known/cat/1.png"],
+            part=["train"] * 4 + ["test"],
+            label=np.full(5, -1),
+            known_head=np.zeros(5, int),
+            novel_heads=np.zeros((2, 5), int),
+            joint_heads=np.stack([np.zeros(5, int), joint]),
+            confidence=np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32),
+            class_names=["cat", "dog"],
+            num_known=2,
+            num_novel=3,
+            chosen_head=1,
+        ),
+        run.path / "predictions.parquet",
+    )
     return run
 
 

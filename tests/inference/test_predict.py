@@ -11,6 +11,7 @@ from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.evaluation.calibration import Calibration
 from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions, save_predictions
 from crkd.inference import predict as predicting
 from crkd.inference.example import RUN as EXAMPLE
 from crkd.inference.example import write_images
@@ -76,7 +77,7 @@ def test_it_says_what_the_run_said_of_the_same_images(
     discovered: tuple[RunFolder, Path], tmp_path: Path
 ) -> None:
     run, novel = discovered
-    table = Predictions.load(run.path / "predictions.parquet")
+    table = load_predictions(run.path / "predictions.parquet")
     train, head = table.of("train"), table.chosen_head
     for number, suffix in enumerate(FORMATS):
         out = tmp_path / f"rows{suffix}"
@@ -96,19 +97,22 @@ def test_heads_are_matched_on_training_images_and_their_agreement_counted(run: R
     # Forty test images that would turn the names round have no say in them.
     test = np.zeros(40, int)
     both = np.stack([np.append(first, test), np.append(second, test)])
-    Predictions(
-        id=[str(n) for n in range(50)],
-        part=["train"] * 10 + ["test"] * 40,
-        label=np.full(50, -1),
-        known_head=np.zeros(50, int),
-        novel_heads=both,
-        joint_heads=both + 2,
-        confidence=np.ones(50, np.float32),
-        class_names=["cat", "dog"],
-        num_known=2,
-        num_novel=3,
-        chosen_head=1,
-    ).save(run.path / "predictions.parquet")
+    save_predictions(
+        Predictions(
+            id=[str(n) for n in range(50)],
+            part=["train"] * 10 + ["test"] * 40,
+            label=np.full(50, -1),
+            known_head=np.zeros(50, int),
+            novel_heads=both,
+            joint_heads=both + 2,
+            confidence=np.ones(50, np.float32),
+            class_names=["cat", "dog"],
+            num_known=2,
+            num_novel=3,
+            chosen_head=1,
+        ),
+        run.path / "predictions.parquet",
+    )
     found = HeadAgreement.of(open_run(run.path, CPU))
     assert found is not None
     assert found.maps.tolist() == [[1, 2, 0], [0, 1, 2]]

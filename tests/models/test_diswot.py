@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.cifar_resnet import free_depths_name
 from crkd.models.diswot import (
     Activations,

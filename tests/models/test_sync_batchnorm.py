@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crkd.core.errors import InputError
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.sync_batchnorm import SyncedBatchNorm, synchronise
 
 CPU = torch.device("cpu")

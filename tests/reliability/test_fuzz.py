@@ -27,6 +27,7 @@ from crkd.data.sources.tar import tar_dataset
 from crkd.data.splits.class_split import load_split
 from crkd.data.vectors.table import read_features
 from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions, save_predictions
 from crkd.evaluation.report import evaluate
 from crkd.review.decisions import FORMAT, VERSION, read_decisions
 from crkd.runs.atomic_files import load_tensors, save_tensors
@@ -278,26 +279,29 @@ def test_tar_of_images(tmp_path: Path, tally: Tally) -> None:
 
 def test_predictions(tmp_path: Path, tally: Tally) -> None:
     file = tmp_path / "x.parquet"
-    Predictions(
-        id=list("vwxyz"),
-        part=["train", "train", "test", "test", "test"],
-        label=[1, 2, 0, 1, 2],
-        known_head=[0] * 5,
-        novel_heads=[[0, 1, 0, 0, 1]],
-        joint_heads=[[1, 2, 0, 1, 2]],
-        confidence=[0.5] * 5,
-        class_names=["a", "b", "c"],
-        num_known=1,
-        num_novel=2,
-        chosen_head=0,
-        baselines={"kmeans": [1, 0, 0, 0, 1]},
-    ).save(file)
+    save_predictions(
+        Predictions(
+            id=list("vwxyz"),
+            part=["train", "train", "test", "test", "test"],
+            label=[1, 2, 0, 1, 2],
+            known_head=[0] * 5,
+            novel_heads=[[0, 1, 0, 0, 1]],
+            joint_heads=[[1, 2, 0, 1, 2]],
+            confidence=[0.5] * 5,
+            class_names=["a", "b", "c"],
+            num_known=1,
+            num_novel=2,
+            chosen_head=0,
+            baselines={"kmeans": [1, 0, 0, 0, 1]},
+        ),
+        file,
+    )
 
     @FUZZ
     @given(bytes_of(file.read_bytes()))
     def check(content: bytes) -> None:
         file.write_bytes(content)
-        tally(lambda: evaluate(Predictions.load(file)))
+        tally(lambda: evaluate(load_predictions(file)))
 
     check()
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from crkd.commands.main import run_verb
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
@@ -108,7 +108,7 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
     seeds = [evidence.images.ids[row] for row in entry.seeds]
     choice = {"id": entry.id, "action": "split", "names": ["first", "second"], "seeds": seeds}
     named = applied(tmp_path, evidence, [choice], flags=("--images", "csv"))
-    table = Predictions.load(named / "predictions.parquet")
+    table = load_predictions(named / "predictions.parquet")
     train = table.of("train")
     told = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
     names = [c["name"] for c in RunFolder(named).read_info().classes]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crkd.core.errors import InputError
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.load import open_image_run, open_run
 from crkd.stages.discover.run import discover
 from crkd.stages.forward import answer_part
@@ -27,7 +27,7 @@ def test_an_opened_run_answers_as_its_predictions_say(tmp_path: Path):
     assert opened.architecture.num_novel == 5
     data = prepare(opened.config, CPU)
     answers = answer_part(opened.network, data.parts.test, data, opened.config, CPU)
-    stored = Predictions.load(run.path / "predictions.parquet")
+    stored = load_predictions(run.path / "predictions.parquet")
     np.testing.assert_array_equal(stored.joint_heads[:, stored.of("test")], answers.joint)
 
 

@@ -1,19 +1,16 @@
-"""What every backbone offers, and how one is made by name."""
+"""What every backbone offers, and the registry of backbones."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
 
 from crkd.core.errors import InputError
 from crkd.core.registry import Registry
-from crkd.core.seeding import seeded
-from crkd.models.weights import WeightsReport, load_backbone_weights
+from crkd.models.weights import WeightsReport
 
-TIMM_PREFIX = "timm:"
 FREE_DEPTHS_PREFIX = "cifar_resnet_"
 
 
@@ -95,64 +92,3 @@ class BackboneFactory(Protocol):
 
 
 BACKBONES: Registry[BackboneFactory] = Registry("backbone", "crkd.models.backbones")
-
-
-def _factory(name: str) -> BackboneFactory:
-    if not name.startswith(TIMM_PREFIX) and name in BACKBONES.names():
-        return BACKBONES.get(name)
-    if name.startswith(FREE_DEPTHS_PREFIX):
-        from crkd.models.backbones.cifar_resnet import free_depths_factory
-
-        return free_depths_factory(name)
-    # timm takes seconds to import, and only this branch needs it.
-    from crkd.models.backbones.timm_models import timm_factory
-
-    found = timm_factory(name.removeprefix(TIMM_PREFIX))
-    if found is not None:
-        return found
-    if name.startswith(TIMM_PREFIX):
-        raise InputError(
-            f"unknown timm model {name.removeprefix(TIMM_PREFIX)!r}; "
-            "`timm.list_models()` prints the names that this timm knows"
-        )
-    try:
-        return BACKBONES.get(name)
-    except InputError as error:
-        raise InputError(
-            f"{error}, {FREE_DEPTHS_PREFIX}A-B-C for other depths, or any timm model as "
-            f"{TIMM_PREFIX}NAME"
-        ) from None
-
-
-def build_backbone(
-    name: str,
-    *,
-    image_size: int,
-    weights: Path | None = None,
-    trained_blocks: int | None = None,
-    seed: int = 0,
-) -> Backbone:
-    """Make the backbone called ``name``.
-
-    Args:
-        name: a registered name, ``cifar_resnet_A-B-C`` for a CIFAR ResNet of any depths,
-            ``timm:NAME``, or any timm name that is not registered here.
-        image_size: side of the large crops in pixels; it chooses the stem, and every other side
-            still passes through.
-        weights: safetensors or torch file to start from; random weights without it.
-        trained_blocks: train the last so many blocks only (blocks of a ViT, stages of a ResNet);
-            None trains everything.
-        seed: of the random weights; the global random state is left alone.
-
-    Raises:
-        InputError: unknown name, unreadable or unfitting weights, too many blocks.
-    """
-    if image_size < 1:
-        raise InputError(f"image_size is {image_size}; give the side of the images in pixels")
-    with seeded(seed):
-        backbone = _factory(name)(image_size)
-    if weights is not None:
-        backbone.weights_report = load_backbone_weights(backbone.loadable, weights)
-    if trained_blocks is not None:
-        backbone.freeze_all_but(trained_blocks)
-    return backbone

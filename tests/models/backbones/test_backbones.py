@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.models.backbones.base import BACKBONES, build_backbone
+from crkd.models.backbones.base import BACKBONES
+from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.cifar_resnet import CifarResNet
 
 VIT = "timm:test_vit"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crkd.core.errors import InputError
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.features import FeatureBackbone
 
 

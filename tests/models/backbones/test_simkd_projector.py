@@ -5,7 +5,7 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
-from crkd.models.backbones.base import build_backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.simkd_projector import ProjectedBackbone
 from crkd.models.network import build_network, with_one_head
 

@@ -13,7 +13,7 @@ from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.load import open_run
 from crkd.stages.arrays.run import discover_features, prepare_features
 from crkd.stages.arrays.vectors import answer_vectors, lengthened
@@ -58,7 +58,7 @@ def test_clouds_far_apart_are_recovered_exactly(run: Path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["task_aware"]["train"]["novel"]["acc"] == 1.0
     assert metrics["task_agnostic"]["test"]["known"]["acc"] == 1.0
-    table = Predictions.load(run / "predictions.parquet")
+    table = load_predictions(run / "predictions.parquet")
     assert set(table.baselines) == {"kmeans_features"}
     assert table.of("train").sum() == NOVEL * EACH
     # A tenth of each known class is held out and stands in the place of a test set.
@@ -77,7 +77,7 @@ def test_an_opened_run_answers_as_its_predictions_say(run: Path):
     assert opened.architecture.backbone == "features"
     features = prepare_features(opened.config, CPU)
     answers = answer_vectors(opened.network, features.of(features.data.parts.novel_train))
-    table = Predictions.load(run / "predictions.parquet")
+    table = load_predictions(run / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
     assert opened.info.chosen_head == table.chosen_head
 

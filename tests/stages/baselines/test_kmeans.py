@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.stages.baselines.kmeans import kmeans_on_features
 from tests.support.small_runs import scramble_hidden_labels, small_config
 
@@ -22,7 +22,7 @@ def test_semi_supervised_kmeans_is_scored_and_sees_no_hidden_label(
     assert any("tied to their class" in note for note in run.read_info().notes)
     scramble_hidden_labels(monkeypatch)
     again = kmeans_on_features(config, tmp_path / "scrambled", stage1, method="semi-kmeans")
-    tables = [Predictions.load(r.path / "predictions.parquet") for r in (run, again, plain)]
+    tables = [load_predictions(r.path / "predictions.parquet") for r in (run, again, plain)]
     first, scrambled, free = (table.joint_heads[:, table.of("train")] for table in tables)
     np.testing.assert_array_equal(first, scrambled)
     assert not np.array_equal(first, free)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.folder import RunFolder
 from crkd.stages.arrays.run import discover_features
 from crkd.stages.discover.parent import starting_point
@@ -70,7 +70,7 @@ def test_the_known_share_of_a_mixture_is_found_and_no_image_is_lost(
     config, stage1 = mixture
     run = discover(config, tmp_path / "run", stage1.path)
     rows = rows_of(run)
-    table = Predictions.load(run.path / "predictions.parquet")
+    table = load_predictions(run.path / "predictions.parquet")
     kept, aside = list(table.id[table.of("train")]), [row["image"] for row in rows]
     every = {f"novel/{file.name}" for file in Path(config.data.novel or "").iterdir()}
     assert sorted([*kept, *aside]) == sorted(every)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from crkd.core.errors import InputError
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.losses.term import terms_for
 from crkd.runs.folder import RunFolder
@@ -67,7 +67,7 @@ def test_metrics_have_the_documented_places(finished: RunFolder) -> None:
 
 
 def test_metrics_follow_from_the_predictions_alone(finished: RunFolder) -> None:
-    table = Predictions.load(finished.path / "predictions.parquet")
+    table = load_predictions(finished.path / "predictions.parquet")
     again = evaluate(table)
     assert json.loads(json.dumps(again)) == finished.read_metrics()
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crkd.config.schema import Config
-from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.losses.term import TERMS, terms_for
 from crkd.models.network import with_one_head
@@ -143,7 +143,7 @@ def test_a_student_with_the_teachers_heads_answers_all_classes(
     assert info.parent["model_sha256"] == of_teacher.model_sha256
     assert opened.architecture.projected == opened.network.backbone.num_features
     answers = answer_part(opened.network, data.parts.test, data, opened.config, CPU)
-    table = Predictions.load(reused.path / "predictions.parquet")
+    table = load_predictions(reused.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("test")], answers.joint)
     assert table.num_heads == 1
     assert answers.joint_logits(0).shape == (len(data.parts.test), 10)
@@ -155,7 +155,7 @@ def test_a_student_with_the_teachers_heads_answers_all_classes(
 
 def test_the_run_stands_beside_its_teacher(reused: RunFolder, found: RunFolder):
     metrics = reused.read_metrics()
-    table = Predictions.load(reused.path / "predictions.parquet")
+    table = load_predictions(reused.path / "predictions.parquet")
     assert json.loads(json.dumps(evaluate(table))) == metrics
     own = found.read_metrics()["chosen_head"]["task_aware"]["train"]["novel"]["acc"]
     beside = metrics["baselines"]["teacher"]["task_aware"]["train"]["novel"]["acc"]
@@ -173,7 +173,7 @@ def test_one_plain_head_answers_all_classes(found: RunFolder, tmp_path: Path, da
     assert weights(run)["known_head.weight"].shape[0] == 10
     assert opened.network.novel_heads is None
     answers = answer_part(opened.network, data.parts.novel_train, data, opened.config, CPU)
-    table = Predictions.load(run.path / "predictions.parquet")
+    table = load_predictions(run.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
 
 
