@@ -149,11 +149,11 @@ def _singles() -> dict[str, ViewRecipe]:
     """Return recipes with one operation each, applied to every image where it can be."""
     none = ViewRecipe(size=32, flip=0.0)
     return {
-        "normalise alone": none,
+        "normalize alone": none,
         "pad and crop, flip": ViewRecipe(size=32, crop="pad"),
         "random resized crop to 32 px": replace(none, crop="resized"),
         "random resized crop to 18 px": replace(none, size=18, crop="resized", scale=(0.3, 0.8)),
-        "colour jitter": replace(
+        "color jitter": replace(
             none, jitter=1.0, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1
         ),
         "grayscale": replace(none, grayscale=1.0),

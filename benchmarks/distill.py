@@ -3,7 +3,7 @@
 The classes are the known ones of the split 10-10 (apple to bottle): 5,000 training images and
 1,000 test images, shrunk to 16 px so that a CPU finishes. The accuracy after the last epoch is
 told; no epoch is chosen by it. For every seed a ResNet-20 is trained on the labels and teaches a
-ResNet-8 by each method, with its published weights but for ``WEIGHTS``; views, optimiser and epochs
+ResNet-8 by each method, with its published weights but for ``WEIGHTS``; views, optimizer and epochs
 are the same for all. The plain student learns from labels alone. A method that shapes its teacher
 too has a teacher trained its own way.
 
@@ -135,9 +135,9 @@ def _config(run: Run) -> Config:
         f"data.image_size={IMAGE_SIZE}",
         f"model={{backbone: {TEACHER}, known_head: linear}}",
         f"pretrain={{epochs: {run.teacher_epochs}, batch_size: 64, view: {{recipe: plain}}}}",
-        f"pretrain.optimiser={RECIPE}",
+        f"pretrain.optimizer={RECIPE}",
         f"pretrain.distillation={json.dumps(shaped)}",
-        f"distill={{student: {STUDENT}, epochs: {run.epochs}, optimiser: {RECIPE}}}",
+        f"distill={{student: {STUDENT}, epochs: {run.epochs}, optimizer: {RECIPE}}}",
         f"distill.method={json.dumps([plain(term) for term in terms])}",
         f"distill.stored_epochs={STORED_EPOCHS if 'stored_views' in needs else 0}",
     ]

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.rows import row
-from crkd.config.blocks import OptimiserConfig
+from crkd.config.blocks import OptimizerConfig
 from crkd.config.load import load_config
 from crkd.core.device import device_name
 from crkd.core.seeding import seeded
@@ -40,14 +40,14 @@ from crkd.models.heads.prototype import LinearHead
 from crkd.runs.console import console
 from crkd.stages.distill.student_search import STAGE_DEPTHS, SearchSettings, Trials
 from crkd.stages.run_data import RunData, prepare
-from crkd.training.optim import build_optimiser, learning_rate
+from crkd.training.optim import build_optimizer, learning_rate
 
 TEACHER = "resnet32"
 IMAGE_SIZE = 16
 EPOCHS = 24
 BATCH = 64
 SEED = 0
-OPTIMISER = OptimiserConfig(lr=0.05, min_lr=0.0, weight_decay=5e-4, warmup_epochs=1)
+OPTIMIZER = OptimizerConfig(lr=0.05, min_lr=0.0, weight_decay=5e-4, warmup_epochs=1)
 LABEL_WEIGHT, TEACHER_WEIGHT, TEMPERATURE = 0.1, 0.9, 4.0
 STUDENTS = tuple(
     (STAGE_DEPTHS[a], STAGE_DEPTHS[b], STAGE_DEPTHS[(a + b) % 4])
@@ -137,18 +137,18 @@ class _Bench:
 
     def _train(self, network: nn.Module, answers: list[Tensor] | None = None) -> float:
         """Train on labels, and on a teacher's answers if given; return the test accuracy."""
-        optimiser = build_optimiser(network.train(), OPTIMISER)
+        optimizer = build_optimizer(network.train(), OPTIMIZER)
         for step, batch in enumerate(self.feed.batches(0, self.total)):
-            rate = learning_rate(OPTIMISER, step, self.total, self.feed.steps_per_epoch)
-            optimiser.param_groups[0]["lr"] = rate
+            rate = learning_rate(OPTIMIZER, step, self.total, self.feed.steps_per_epoch)
+            optimizer.param_groups[0]["lr"] = rate
             logits = network(batch.views[0])
             loss = F.cross_entropy(logits, batch.labels)
             if answers is not None:
                 distilled = kd(logits, answers[step], temperature=TEMPERATURE)
                 loss = LABEL_WEIGHT * loss + TEACHER_WEIGHT * distilled
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
         images, labels = self.test
         network.eval()
         with torch.no_grad():

@@ -41,7 +41,7 @@ PLANS = {
         [
             "data.image_size=16",
             "pretrain.epochs=15",
-            "discover={epochs: 6, optimiser: {warmup_epochs: 1}}",
+            "discover={epochs: 6, optimizer: {warmup_epochs: 1}}",
             "evaluation.baselines=[]",
         ],
     ),
@@ -169,6 +169,6 @@ def _named(line: dict[str, Any]) -> dict[str, float]:
         stage = "stage 1" if number == 0 else f"step {number}"
         named |= {f"{stage}, {group}": value for group, value in step.items()}
     for group, value in enumerate(line["forgetting"]):
-        origin = "labelled" if group == 0 else f"step {group}"
+        origin = "labeled" if group == 0 else f"step {group}"
         named[f"forgotten of the classes of {origin}"] = value
     return {**named, "seconds": line["seconds"]}

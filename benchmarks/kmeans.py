@@ -28,9 +28,9 @@ def rows(samples: int = 1_000_000, width: int = 768) -> list[dict[str, Any]]:
     """
     draw = np.random.default_rng(0)
     labels = draw.integers(CLUSTERS, size=samples)
-    centres = draw.normal(size=(CLUSTERS, width)).astype(np.float32)
+    centers = draw.normal(size=(CLUSTERS, width)).astype(np.float32)
     features = draw.standard_normal((samples, width), dtype=np.float32)
-    features += centres[labels] * np.float32(2.0)
+    features += centers[labels] * np.float32(2.0)
     before = _peak_gib()
     start = time.perf_counter()
     found = kmeans(features, CLUSTERS, seed=0, num_restarts=1, num_iters=10)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.rows import rate, row, synchronise
+from benchmarks.rows import rate, row, synchronize
 from benchmarks.train import FAST, setting
 from crkd.config.check import plain
 from crkd.config.schema import Config
@@ -148,7 +148,7 @@ def _decoding(config: Config, device: torch.device) -> float:
     data = prepare(config, device)
     start = time.perf_counter()
     ResidentImages(data.parts.known_train, data.image_size, device)
-    synchronise()
+    synchronize()
     # The first part that asks has the whole set decoded.
     return len(data.dataset.train) / (time.perf_counter() - start)
 

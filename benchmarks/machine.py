@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.rows import row, synchronise
+from benchmarks.rows import row, synchronize
 from crkd.core.watched import Job
 
 _row = partial(row, "machine")
@@ -73,9 +73,9 @@ def _seconds(work: Callable[[], object], repeats: int) -> float:
     work()
     times = []
     for _ in range(repeats):
-        synchronise()
+        synchronize()
         start = time.perf_counter()
         work()
-        synchronise()
+        synchronize()
         times.append(time.perf_counter() - start)
     return statistics.median(times)

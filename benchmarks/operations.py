@@ -124,7 +124,7 @@ def _phases(loop: Loop, counter: PhaseCounter) -> Iterator[None]:
             (task, "_forward", "student, forward"),
             (task, "teacher", "teacher, forward"),
             (Tensor, "backward", "backward"),
-            (step.optimiser, "step", "update"),
+            (step.optimizer, "step", "update"),
             (task, "after_step", "prototypes to unit length"),
             (step.totals, "add", "sums for the log"),
         ):

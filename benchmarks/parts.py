@@ -30,7 +30,7 @@ def _forward_backward(loop: Loop, batch: Batch) -> Iterator[int]:
 def _teacher(loop: Loop, batch: Batch) -> Iterator[int]:
     task: Any = loop.task
     while True:
-        task.teacher(batch, batch.num_labelled)
+        task.teacher(batch, batch.num_labeled)
         yield len(batch.labels)
 
 
@@ -38,7 +38,7 @@ def _assignment(loop: Loop, batch: Batch) -> Iterator[int]:
     task: Any = loop.task
     heads, assigner = task.modules.network.novel_heads, task.modules.assigner
     with torch.no_grad():
-        shown = _outputs(loop, batch).first_views(batch.num_large).rows(batch.num_labelled)
+        shown = _outputs(loop, batch).first_views(batch.num_large).rows(batch.num_labeled)
     while True:
         assigner(shown.novel_logits, heads.prototypes)
         yield len(batch.labels)

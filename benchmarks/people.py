@@ -110,18 +110,18 @@ def _predicted(run: RunFolder, folder: Path, count: int) -> float:
 
 
 def _picture(draw: np.random.Generator, coarse: int = 8) -> Pixels:
-    """Return ``(SIDE, SIDE, 3)`` random colours, smoothed from ``coarse`` by ``coarse`` pixels."""
-    colours = draw.integers(0, 256, (coarse, coarse, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(colours).resize((SIDE, SIDE)))
+    """Return ``(SIDE, SIDE, 3)`` random colors, smoothed from ``coarse`` by ``coarse`` pixels."""
+    colors = draw.integers(0, 256, (coarse, coarse, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(colors).resize((SIDE, SIDE)))
 
 
 def _page(run: RunFolder, count: int, kind: str) -> tuple[float, float]:
     """Return the seconds of one core and the megabytes of the page of made-up answers."""
     draw = np.random.default_rng(0)
     truth = draw.integers(0, NOVEL, count)
-    centres = draw.normal(size=(NOVEL, 64)).astype(np.float32)
-    features = centres[truth] + draw.normal(0, 0.3, (count, 64)).astype(np.float32)
-    novel = features @ centres.T / 8
+    centers = draw.normal(size=(NOVEL, 64)).astype(np.float32)
+    features = centers[truth] + draw.normal(0, 0.3, (count, 64)).astype(np.float32)
+    novel = features @ centers.T / 8
     answers = Answers(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
     coarse = SIDE if kind == "noise" else 8
     pixels = np.stack([_picture(draw, coarse) for _ in range(1000)])

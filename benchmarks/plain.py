@@ -74,39 +74,37 @@ class PlainDiscovery(nn.Module):
             PlainHead(network.novel_heads, h) for h in range(network.novel_heads.num_heads)
         )
         self.teacher = copy.deepcopy(teacher).eval()
-        optimiser = settings.optimiser
+        optimizer = settings.optimizer
         trained = [p for p in self.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             trained,
-            lr=optimiser.lr,
-            momentum=optimiser.momentum,
-            weight_decay=optimiser.weight_decay,
+            lr=optimizer.lr,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
             foreach=False,
         )
 
-    def losses(self, views: Sequence[Tensor], labels: Tensor, num_labelled: int) -> Tensor:
-        """Return the loss of a batch, labelled rows first."""
+    def losses(self, views: Sequence[Tensor], labels: Tensor, num_labeled: int) -> Tensor:
+        """Return the loss of a batch, labeled rows first."""
         known, novel = self._forward(views)
         num_known = known[0].shape[1]
         total = known[0].new_zeros(())
         for head in range(len(self.heads)):
             joint = [torch.cat([k, n], dim=1) for k, n in zip(known, novel[head], strict=True)]
-            total = total + self._swapped(joint, novel[head], labels, num_labelled, num_known)
+            total = total + self._swapped(joint, novel[head], labels, num_labeled, num_known)
         loss = total / len(self.heads)
         (term,) = self.settings.distillation
         assert term.weight is not None, "the plain step wants the weight as a number"
-        return loss + term.weight * self._class_relation(views, known, novel, num_labelled)
+        return loss + term.weight * self._class_relation(views, known, novel, num_labeled)
 
-    def step(
-        self, views: Sequence[Tensor], labels: Tensor, num_labelled: int, rate: float
-    ) -> float:
+    def step(self, views: Sequence[Tensor], labels: Tensor, num_labeled: int, rate: float) -> float:
         """Train on a batch and return its loss."""
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self.losses(views, labels, num_labelled)
-        self.optimiser.zero_grad()
+        loss = self.losses(views, labels, num_labeled)
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        self.optimizer.step()
         with torch.no_grad():
             for head in [self.known_head, *self.heads]:
                 head.prototypes.copy_(F.normalize(head.prototypes, dim=1))
@@ -127,17 +125,15 @@ class PlainDiscovery(nn.Module):
         return [self.known_head(rows) for rows in features], novel
 
     def _swapped(
-        self, joint: Rows, novel: Rows, labels: Tensor, num_labelled: int, num_known: int
+        self, joint: Rows, novel: Rows, labels: Tensor, num_labeled: int, num_known: int
     ) -> Tensor:
         """Every large view's target is predicted from every other view."""
         num_large = self.settings.num_large
         total = joint[0].new_zeros(())
         for a in range(num_large):
             target = torch.zeros_like(joint[a])
-            target[:num_labelled, :num_known] = F.one_hot(labels[:num_labelled], num_known).to(
-                target
-            )
-            target[num_labelled:, num_known:] = self._assign(novel[a][num_labelled:].detach())
+            target[:num_labeled, :num_known] = F.one_hot(labels[:num_labeled], num_known).to(target)
+            target[num_labeled:, num_known:] = self._assign(novel[a][num_labeled:].detach())
             for v in range(len(joint)):
                 if v != a:
                     total = total - (target * joint[v].log_softmax(dim=1)).sum(dim=1).mean()
@@ -155,19 +151,19 @@ class PlainDiscovery(nn.Module):
         return (plan * num_samples).T
 
     def _class_relation(
-        self, views: Sequence[Tensor], known: Rows, novel: list[Rows], num_labelled: int
+        self, views: Sequence[Tensor], known: Rows, novel: list[Rows], num_labeled: int
     ) -> Tensor:
         """Cross-entropy with the teacher's known classes, weighted by the known mass."""
         temperature = 4.0
         errors, masses = [], []
         for v in range(self.settings.num_large):
             with torch.no_grad():
-                taught = self.teacher([views[v][num_labelled:]]).known_logits[0]
+                taught = self.teacher([views[v][num_labeled:]]).known_logits[0]
             p = (taught / temperature).softmax(dim=1)
-            student = known[v][num_labelled:] / temperature
+            student = known[v][num_labeled:] / temperature
             error = -(p * student.log_softmax(dim=1)).sum(dim=1)
             for head in novel:
-                joint = torch.cat([student, head[v][num_labelled:] / temperature], dim=1)
+                joint = torch.cat([student, head[v][num_labeled:] / temperature], dim=1)
                 errors.append(error)
                 masses.append(joint.softmax(dim=1)[:, : student.shape[1]].sum(dim=1))
         error, mass = torch.cat(errors), torch.cat(masses)

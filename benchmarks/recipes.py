@@ -42,7 +42,7 @@ SIZES = {
             "split=50-50",
             "pretrain.epochs=100",
             "pretrain.batch_size=512",
-            "pretrain.optimiser.lr=0.4",
+            "pretrain.optimizer.lr=0.4",
             "discover.epochs=100",
             "loop.step=auto",
         ),
@@ -57,7 +57,7 @@ STAGE1 = {
     "strong views": ("pretrain.num_views=2", "pretrain.view={recipe: large}"),
     "self-supervised": (
         "pretrain.num_views=2",
-        "pretrain.unlabelled=true",
+        "pretrain.unlabeled=true",
         f"pretrain.distillation=[{CONTRAST}]",
     ),
 }

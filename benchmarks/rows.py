@@ -61,16 +61,16 @@ def rate(batches: Iterator[int], seconds: float, warm_up: int = 3) -> float:
     """
     for _ in islice(batches, warm_up):
         pass
-    synchronise()
+    synchronize()
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         done += next(batches)
     # The host may have run ahead: the work counts when it is done.
-    synchronise()
+    synchronize()
     return done / (time.perf_counter() - start)
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

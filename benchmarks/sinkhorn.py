@@ -75,7 +75,7 @@ def _title(p: int, n: int, m: int, t: int) -> str:
 
 
 def loop(scores: Tensor, num_iters: int) -> Tensor:
-    """Self-labelling as its released code writes it: exponentials, one problem at a time."""
+    """Self-labeling as its released code writes it: exponentials, one problem at a time."""
     results = []
     for one in scores:
         q = (one / EPSILON).exp().t()

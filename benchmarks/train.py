@@ -23,7 +23,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 from benchmarks.augment import ReleasedViews
 from benchmarks.parts import PARTS
 from benchmarks.plain import PlainDiscovery
-from benchmarks.rows import rate, row, synchronise
+from benchmarks.rows import rate, row, synchronize
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -163,7 +163,7 @@ def _first_step(config: Config, data: RunData, device: torch.device) -> tuple[Lo
     start = time.perf_counter()
     loop = discovery_loop(config, data, device)
     next(trained(loop))
-    synchronise()
+    synchronize()
     return loop, time.perf_counter() - start
 
 
@@ -179,7 +179,7 @@ def _check(config: Config, data: RunData, device: torch.device) -> None:
     loop = discovery_loop(config, data, device)
     batch = next(iter(loop.feed.batches(0, 1)))
     model = _plain_model(loop, joint_forward=True).to(device)
-    theirs = float(model.losses(batch.views, batch.labels, batch.num_labelled).detach())
+    theirs = float(model.losses(batch.views, batch.labels, batch.num_labeled).detach())
     mine = float(loop.task.losses(batch)[0].detach())
     if not abs(mine - theirs) < LOSS_TOLERANCE * abs(theirs):
         raise RuntimeError(f"the losses differ ({mine}, plain {theirs}): no speed counts")
@@ -199,7 +199,7 @@ def _plain_model(loop: Loop, *, joint_forward: bool = False) -> PlainDiscovery:
     return model
 
 
-class _Labelled(Dataset[tuple[list[Tensor], int]]):
+class _Labeled(Dataset[tuple[list[Tensor], int]]):
     """Views of one part by torchvision, with the label that training may see."""
 
     def __init__(self, loop: Loop, data: RunData, known: bool) -> None:
@@ -222,7 +222,7 @@ def _plain(config: Config, data: RunData, device: torch.device) -> Iterator[int]
     """Train plainly on shuffled batches of a DataLoader; yield the images of each step."""
     loop = discovery_loop(config, data, device)
     model = _plain_model(loop).to(device)
-    parts = [_Labelled(loop, data, known=True), _Labelled(loop, data, known=False)]
+    parts = [_Labeled(loop, data, known=True), _Labeled(loop, data, known=False)]
     loader: DataLoader[tuple[list[Tensor], int]] = DataLoader(
         ConcatDataset(parts),
         batch_size=config.discover.batch_size,
@@ -234,11 +234,11 @@ def _plain(config: Config, data: RunData, device: torch.device) -> Iterator[int]
     )
     while True:
         for views, labels in loader:
-            # Labelled rows first, as the step wants them.
+            # Labeled rows first, as the step wants them.
             order = (labels < 0).to(torch.uint8).argsort(stable=True)
-            num_labelled = int((labels >= 0).sum())
+            num_labeled = int((labels >= 0).sum())
             shown = [view[order].to(device) for view in views]
-            model.step(shown, labels[order].to(device), num_labelled, rate=0.01)
+            model.step(shown, labels[order].to(device), num_labeled, rate=0.01)
             yield len(labels)
 
 
@@ -287,7 +287,7 @@ def _logging(bench: _Bench, seconds: float, lines: int = 20) -> Iterator[dict[st
     ):
         for line in range(lines):
             loop.step(batch, 1)
-            synchronise()
+            synchronize()
             start = time.perf_counter()
             bar.show(line, loop.log(line, logs))
             spent += time.perf_counter() - start

@@ -33,7 +33,7 @@ from crkd.core.errors import InputError
 from crkd.core.seeding import seeded
 from crkd.models.architecture import Architecture
 from crkd.models.network import with_one_head
-from crkd.stages.arrays.labels import UNLABELLED, hidden_rows, novel_labels, with_marks
+from crkd.stages.arrays.labels import UNLABELED, hidden_rows, novel_labels, with_marks
 from crkd.stages.arrays.samples import Images, Samples, Vectors
 from crkd.stages.arrays.training import stage1, stage2
 from crkd.stages.forward import Answers
@@ -45,10 +45,10 @@ class NovelClassDiscovery(
     ClassifierMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """Learns known classes from labelled samples and finds novel ones among the unlabelled.
+    """Learns known classes from labeled samples and finds novel ones among the unlabeled.
 
-    Unlabelled samples are taken to belong to novel classes: this is discovery, not
-    semi-supervised learning of the known classes. Without unlabelled samples it is a classifier
+    Unlabeled samples are taken to belong to novel classes: this is discovery, not
+    semi-supervised learning of the known classes. Without unlabeled samples it is a classifier
     of the known classes.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
@@ -56,7 +56,7 @@ class NovelClassDiscovery(
     of several heads, swapped prediction and class-relation distillation.
 
     Args:
-        num_novel: number of novel classes; it must be given where samples are unlabelled.
+        num_novel: number of novel classes; it must be given where samples are unlabeled.
         num_heads: novel heads trained side by side; the one with the lowest loss answers.
         hidden: width of the hidden layer of a novel head.
         projection: width of the space in which the novel prototypes lie.
@@ -116,15 +116,15 @@ class NovelClassDiscovery(
         self.verbose = verbose
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from labelled and unlabelled samples.
+        """Learn from labeled and unlabeled samples.
 
         Args:
             X: ``(n, D)`` numbers, or images.
-            y: ``(n,)`` labels: whole numbers or text; -1 or None where a sample is unlabelled.
+            y: ``(n,)`` labels: whole numbers or text; -1 or None where a sample is unlabeled.
                 Text and -1 together need an array of dtype object.
 
         Raises:
-            InputError: no sample is labelled, ``num_novel`` is missing or exceeds the unlabelled
+            InputError: no sample is labeled, ``num_novel`` is missing or exceeds the unlabeled
                 samples, or a parameter is out of range.
             ValueError: ``X`` or ``y`` is not of a shape or type that scikit-learn admits.
         """
@@ -165,7 +165,7 @@ class NovelClassDiscovery(
         return self
 
     def fit_discover(self, X_known: ArrayLike, y_known: ArrayLike, X_novel: ArrayLike) -> Self:
-        """Learn from samples of known classes and from unlabelled ones, given apart.
+        """Learn from samples of known classes and from unlabeled ones, given apart.
 
         Args:
             X_known: ``(n, D)`` numbers, or images.
@@ -219,7 +219,7 @@ class NovelClassDiscovery(
     def _config(self, samples: Samples) -> Config:
         """Return the configuration that the parameters mean for these samples."""
         term = {"name": "class_relation", "weight": self.distillation}
-        stage = {"batch_size": self.batch_size, "optimiser": {"lr": self.learning_rate}}
+        stage = {"batch_size": self.batch_size, "optimizer": {"lr": self.learning_rate}}
         given: dict[str, Any] = {
             "seed": int(check_random_state(self.random_state).randint(2**31 - 1)),
             "model": {
@@ -255,7 +255,7 @@ class NovelClassDiscovery(
         else:
             X, y = validate_data(self, _as_numpy(X), y, dtype=np.float32, order="C")
             samples, self._statistics = Vectors(X), None
-        known = [label for label in y.tolist() if label != UNLABELLED]
+        known = [label for label in y.tolist() if label != UNLABELED]
         if known:
             check_classification_targets(known)
         return samples, y
@@ -266,7 +266,7 @@ class NovelClassDiscovery(
             return 0
         if self.num_novel is None or self.num_novel < 1 or self.num_novel > count:
             raise InputError(
-                f"num_novel is {self.num_novel} and {count} samples are unlabelled (-1); give a "
+                f"num_novel is {self.num_novel} and {count} samples are unlabeled (-1); give a "
                 f"number of novel classes from 1 to {count}"
             )
         return int(self.num_novel)

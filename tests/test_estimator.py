@@ -27,7 +27,7 @@ QUICK = NovelClassDiscovery(num_novel=2, epochs=40, hidden=32, random_state=0)
 
 def expected_failures(estimator: BaseEstimator) -> dict[str, str]:
     return {
-        "check_classifiers_classes": "it labels samples -1 and 1; here -1 marks unlabelled ones, "
+        "check_classifiers_classes": "it labels samples -1 and 1; here -1 marks unlabeled ones, "
         "as in scikit-learn's semi-supervised estimators"
     }
 
@@ -159,32 +159,32 @@ def test_embeddings_have_unit_length_and_keep_classes_apart():
     assert cosines[novel][:, novel][same].min() > cosines[novel][:, novel][~same].max()
 
 
-def test_without_unlabelled_samples_it_is_a_classifier():
+def test_without_unlabeled_samples_it_is_a_classifier():
     X, y = clouds()
     model = NovelClassDiscovery(epochs=30, random_state=0).fit(X, y)
     assert model.score(X, y) == 1.0
     assert model.transform(X).shape == X.shape
 
 
-def coloured(channels_first: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return images whose class is a colour: four, the last two to be found."""
+def colored(channels_first: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return images whose class is a color: four, the last two to be found."""
     generator = np.random.default_rng(0)
     y = np.arange(120) % 4
-    colours = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [230, 230, 30]])
+    colors = np.array([[220, 30, 30], [30, 220, 30], [30, 30, 220], [230, 230, 30]])
     noise = generator.integers(-25, 26, (len(y), 12, 12, 3))
-    X = np.clip(colours[y][:, None, None] + noise, 0, 255).astype(np.uint8)
+    X = np.clip(colors[y][:, None, None] + noise, 0, 255).astype(np.uint8)
     return (X.transpose(0, 3, 1, 2) if channels_first else X), y
 
 
 def test_images_and_image_tensors():
-    X, y = coloured(channels_first=False)
+    X, y = colored(channels_first=False)
     model = NovelClassDiscovery(
         num_novel=2, epochs=12, batch_size=60, num_heads=2, hidden=32, random_state=0
     )
     found = model.fit(X, np.where(y < 2, y, -1)).predict(X)
     np.testing.assert_array_equal(found[y < 2], y[y < 2])
     assert model.n_features_in_ == 12 * 12 * 3
-    first = torch.from_numpy(coloured(channels_first=True)[0])
+    first = torch.from_numpy(colored(channels_first=True)[0])
     np.testing.assert_array_equal(model.predict(first), found)
     assert model.transform(X).shape == (len(X), 64)
     with pytest.raises(InputError, match="images of the same size"):

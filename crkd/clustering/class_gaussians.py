@@ -130,13 +130,13 @@ def class_statistics(
         members = rows[classes == number]
         members = members if len(members) else rows
         mean = members.mean(dim=0)
-        centred = (members - mean) / len(members) ** 0.5
-        _, strengths, directions = torch.linalg.svd(centred, full_matrices=False)
+        centered = (members - mean) / len(members) ** 0.5
+        _, strengths, directions = torch.linalg.svd(centered, full_matrices=False)
         top = (strengths[:rank, None] * directions[:rank]).T
         factor = torch.nn.functional.pad(top, (0, rank - top.shape[1]))
         means.append(mean)
         factors.append(factor)
-        left = centred.square().sum(dim=0) - factor.square().sum(dim=1)
+        left = centered.square().sum(dim=0) - factor.square().sum(dim=1)
         residual.append(left.clamp(min=0.0))
     parts = (torch.stack(part).float() for part in (means, factors, residual))
     return ClassStatistics(*parts)

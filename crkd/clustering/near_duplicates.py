@@ -13,7 +13,7 @@ from crkd.core.errors import InputError
 
 EXACT_UP_TO = 20_000
 """So many known images are compared one by one; more are sorted into cells first."""
-NEIGHBOURS = 10
+NEIGHBORS = 10
 """The most partners that are reported for one image."""
 TRAINING_ROWS_PER_CELL = 64
 
@@ -66,7 +66,7 @@ def near_duplicates(
             f"known has shape {base.shape} and novel {rows.shape}; both need features of the "
             "same network"
         )
-    count = min(NEIGHBOURS, len(base))
+    count = min(NEIGHBORS, len(base))
     use_index = has_faiss() and len(base) > exact_up_to
     index = _inverted_file(base) if use_index else None
     parts = []

@@ -1,4 +1,4 @@
-"""Nearest neighbours within one set of features."""
+"""Nearest neighbors within one set of features."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from crkd.clustering.kmeans import CHUNK_ROWS, Floats, has_faiss
 from crkd.core.errors import InputError
 
 POOL_ROWS = 16_384
-"""Rows among which neighbours are looked for: all of a small set, a sample of a large one."""
+"""Rows among which neighbors are looked for: all of a small set, a sample of a large one."""
 
 
-def nearest_neighbours(
+def nearest_neighbors(
     features: Floats, count: int, *, seed: int, pool_rows: int = POOL_ROWS
 ) -> NDArray[np.int64]:
     """Return the rows nearest to each row (Euclidean), itself left out.
@@ -24,22 +24,22 @@ def nearest_neighbours(
 
     Args:
         features: ``(N, D)`` finite values.
-        count: neighbours of each row, at least 1.
+        count: neighbors of each row, at least 1.
         seed: of the pool, 0 or above.
         pool_rows: size of the pool, at least 1.
 
     Returns:
         ``(N, count)`` int64, the nearest first. Where fewer rows are in the pool, those that
-        there are come again; a row alone in its set is its own neighbour.
+        there are come again; a row alone in its set is its own neighbor.
 
     Raises:
         InputError: ``count`` is below 1.
 
-    >>> nearest_neighbours(np.array([[0.0], [1.0], [5.0]], np.float32), 1, seed=0).tolist()
+    >>> nearest_neighbors(np.array([[0.0], [1.0], [5.0]], np.float32), 1, seed=0).tolist()
     [[1], [0], [1]]
     """
     if count < 1:
-        raise InputError(f"count is {count}; ask for at least one neighbour")
+        raise InputError(f"count is {count}; ask for at least one neighbor")
     rows = np.ascontiguousarray(features, dtype=np.float32)
     pool = np.arange(len(rows))
     if len(rows) > pool_rows:
@@ -49,25 +49,25 @@ def nearest_neighbours(
     itself = found == np.arange(len(rows))[:, None]
     order = np.argsort(itself, axis=1, kind="stable")
     others = np.take_along_axis(found, order, axis=1)[:, : max(1, found.shape[1] - 1)]
-    neighbours: NDArray[np.int64] = np.take(others, np.arange(count) % others.shape[1], axis=1)
-    return neighbours
+    neighbors: NDArray[np.int64] = np.take(others, np.arange(count) % others.shape[1], axis=1)
+    return neighbors
 
 
-def neighbours_within(
+def neighbors_within(
     features: Floats, groups: NDArray[np.int64], count: int, *, seed: int
 ) -> NDArray[np.int64]:
-    """Return neighbours as :func:`nearest_neighbours`, each row's among those of its own group.
+    """Return neighbors as :func:`nearest_neighbors`, each row's among those of its own group.
 
     Args:
         features: ``(N, D)`` finite values.
         groups: ``(N,)`` group of each row.
-        count: neighbours of each row, at least 1.
+        count: neighbors of each row, at least 1.
         seed: of the pools.
     """
     found = np.empty((len(features), count), np.int64)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        found[members] = members[nearest_neighbours(features[members], count, seed=seed)]
+        found[members] = members[nearest_neighbors(features[members], count, seed=seed)]
     return found
 
 

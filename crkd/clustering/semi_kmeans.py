@@ -21,7 +21,7 @@ class SemiKMeansResult:
 
     Attributes:
         centroids: ``(K, D)`` float32, the A anchored classes first.
-        assignment: ``(N,)`` int64 in [0, K); a labelled row keeps its label.
+        assignment: ``(N,)`` int64 in [0, K); a labeled row keeps its label.
         inertia: sum over rows of the squared distance to the row's centroid, of the rows at unit
             length when spherical.
         num_iters: iterations of the winning run.
@@ -43,7 +43,7 @@ def semi_kmeans(
     num_iters: int = 100,
     spherical: bool = False,
 ) -> SemiKMeansResult:
-    """Cluster ``features`` while labelled rows stay in the cluster of their class.
+    """Cluster ``features`` while labeled rows stay in the cluster of their class.
 
     Rows of class a are tied to centroid a. The first A centroids begin at the class means, the
     others are drawn by greedy k-means++ from the free rows, given those means (Vaze et al.,
@@ -52,7 +52,7 @@ def semi_kmeans(
     Args:
         features: ``(N, D)`` finite values.
         labels: ``(N,)`` class of every row, [0, A) with no gap, or -1 for a free row.
-        num_clusters: K, at least A; K - A clusters have no labelled row.
+        num_clusters: K, at least A; K - A clusters have no labeled row.
         seed: of the k-means++ draws, 0 or above.
         num_restarts: independent runs.
         num_iters: the most iterations of one run; it stops before when no row moves.
@@ -69,11 +69,11 @@ def semi_kmeans(
     extra = num_clusters - len(anchors)
     if not 0 <= extra <= len(free):
         raise InputError(
-            f"num_clusters is {num_clusters}; {len(anchors)} labelled classes and {len(free)} "
-            f"unlabelled rows allow {len(anchors)} to {len(anchors) + len(free)}"
+            f"num_clusters is {num_clusters}; {len(anchors)} labeled classes and {len(free)} "
+            f"unlabeled rows allow {len(anchors)} to {len(anchors) + len(free)}"
         )
     if num_clusters == 0:
-        raise InputError("num_clusters is 0; without labelled rows it must be at least 1")
+        raise InputError("num_clusters is 0; without labeled rows it must be at least 1")
     runs = []
     for start in np.random.SeedSequence(seed).generate_state(num_restarts):
         seeds = _seeds(rows[free], anchors, extra, np.random.default_rng(start))
@@ -98,7 +98,7 @@ def _anchored_means(rows: Floats, labels: NDArray[np.int64]) -> Floats:
     counts = np.bincount(labels[labels >= 0])
     if (counts == 0).any():
         raise InputError(
-            f"labels skip class {int((counts == 0).argmax())}; number the labelled classes from 0 "
+            f"labels skip class {int((counts == 0).argmax())}; number the labeled classes from 0 "
             "without a gap"
         )
     kept = labels >= 0

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--images",
         choices=("csv", "folder"),
-        help="also write the labelled images: NEWRUN/labels.csv, or copies in NEWRUN/images/CLASS/",
+        help="also write the labeled images: NEWRUN/labels.csv, or copies in NEWRUN/images/CLASS/",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)

@@ -16,7 +16,7 @@ DESCRIPTION = """\
 Run a baseline and score it under every protocol.
 
   kmeans      k-means on stage-1 features; known classes by their feature means
-  semi-kmeans the same on all images, labelled ones tied to the cluster of their class
+  semi-kmeans the same on all images, labeled ones tied to the cluster of their class
   uno         discovery without any distillation term
   supervised  upper bound, trained with the labels of all classes
 """

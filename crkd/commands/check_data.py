@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         nargs="?",
         const=0.98,
-        help="also look for unlabelled images that repeat a known one, rescaled or saved again: "
+        help="also look for unlabeled images that repeat a known one, rescaled or saved again: "
         "pairs whose pixels have at least this cosine (default: 0.98)",
     )
     given = parser.parse_args(arguments)
@@ -52,4 +52,4 @@ def _show_pairs(config: Config, cosine: float, *, download: bool) -> None:
     pairs = repeated_images(prepare(config, torch.device("cpu"), download=download), cosine=cosine)
     images = len({pair.novel for pair in pairs})
     shown = listed((f"{p.novel} shows {p.known} ({p.cosine:.4f})" for p in pairs), limit=5)
-    print(f"{images} unlabelled images nearly repeat a known one{': ' if pairs else ''}{shown}")
+    print(f"{images} unlabeled images nearly repeat a known one{': ' if pairs else ''}{shown}")

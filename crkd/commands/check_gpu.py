@@ -18,7 +18,7 @@ from crkd.core.watched import Job, Report, done_here, watched
 
 DESCRIPTION = """\
 Check the GPU code on this machine: kernels against float64, properties, determinism, capture,
-views equal to those of the CPU, training steps without synchronisation, mixed precision, a run
+views equal to those of the CPU, training steps without synchronization, mixed precision, a run
 saved and resumed. Exit code 1 if one fails. The checks run in a process of their own: one that
 hangs or crashes fails, and the others still run.
 With --sanitize NVIDIA's compute-sanitizer then watches every kernel once, where it is installed.

@@ -15,7 +15,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
-Stage 2: find the novel classes among unlabelled images.
+Stage 2: find the novel classes among unlabeled images.
 
 Starts from the finished stage-1 run of the same data set and split; --from names another one,
 --pretrain makes one first if there is none. With --from RUN --novel DIR a finished run of any kind
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.resume and given.out is None:
         raise InputError("--resume needs --out RUN, the run to go on with")
     if config.dataset == "folder" and config.data.novel is None:
-        raise InputError("--novel is not given; name the folder of unlabelled images")
+        raise InputError("--novel is not given; name the folder of unlabeled images")
 
     from crkd.runs.search import free_folder
     from crkd.stages.arrays.run import discover_features

@@ -1,4 +1,4 @@
-"""``crkd estimate-k``: how many classes there are among unlabelled images."""
+"""``crkd estimate-k``: how many classes there are among unlabeled images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Estimate, print the evidence and the range; return the exit code."""
     parser = Parser(prog="crkd estimate-k", description=DESCRIPTION)
     parser.add_argument("run", metavar="RUN", help="a finished run with a network")
-    parser.add_argument("--novel", metavar="DIR", help="unlabelled images (default: the run's)")
+    parser.add_argument("--novel", metavar="DIR", help="unlabeled images (default: the run's)")
     parser.add_argument("--known", metavar="DIR", help="images of the known classes, if not there")
     parser.add_argument("--split", metavar="NAME|FILE", help="another split of the run's data set")
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
@@ -72,7 +72,7 @@ def _show(result: Estimate) -> None:
     from rich.table import Table
 
     count, evidence = result.count, result.count.evidence
-    table = Table(title=f"novel classes among {result.num_unlabelled:,} unlabelled images")
+    table = Table(title=f"novel classes among {result.num_unlabeled:,} unlabeled images")
     for column in ("K", "anchored votes", "stability", "silhouette", ""):
         table.add_column(column, justify="right" if column else "left")
     for row, number in enumerate(evidence.counts):
@@ -97,7 +97,7 @@ def _document(result: Estimate) -> dict[str, Any]:
         "high": count.high,
         "anchors": result.anchors,
         "num_probes": count.num_probes,
-        "num_unlabelled": result.num_unlabelled,
+        "num_unlabeled": result.num_unlabeled,
         "look_known": None if result.mixed is None else result.mixed.check.count,
         "evidence": {
             "k": evidence.counts.tolist(),

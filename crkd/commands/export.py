@@ -13,10 +13,10 @@ Write a finished run for other programs.
 
   onnx         backbone and joint classifier for onnxruntime, checked equal where it is installed
   torch        the same for torch.export.load
-  labelstudio  the images of discovered classes as tasks with predictions, and a labelling config
+  labelstudio  the images of discovered classes as tasks with predictions, and a labeling config
   fiftyone     the same as FiftyOneImageClassificationDataset labels
 
-The last two take the unlabelled training images of the run, or --predictions of 'crkd predict'.
+The last two take the unlabeled training images of the run, or --predictions of 'crkd predict'.
 """
 PROGRAMS = ("onnx", "torch")
 FORMATS = (*PROGRAMS, "labelstudio", "fiftyone")

@@ -36,7 +36,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--split", metavar="NAME|FILE", help="a split of its classes")
     what.add_argument("--class-order-seed", type=int, metavar="N", help="random class order")
     what.add_argument("--known", metavar="DIR", help="own images: a folder a known class")
-    what.add_argument("--novel", metavar="DIR", help="own images: unlabelled, flat or nested")
+    what.add_argument("--novel", metavar="DIR", help="own images: unlabeled, flat or nested")
     what.add_argument(
         "--num-novel", metavar="K|auto", help="number of novel classes, or estimate it"
     )
@@ -44,7 +44,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         "--mixed",
         action="store_true",
         default=None,
-        help="unlabelled images may be of known classes: set those aside first",
+        help="unlabeled images may be of known classes: set those aside first",
     )
     what.add_argument("--image-size", metavar="PX", type=int, help="side of the images in pixels")
     what.add_argument("--weights", metavar="FILE", help="a local pretrained backbone")

@@ -74,7 +74,7 @@ def show(figures: dict[str, Any]) -> None:
     for name in ("all", "old", "new"):
         table.add_column(name, justify="right", style="bold" if name == "all" else None)
     for number, size in enumerate(sizes):
-        origin = "labelled" if number == 0 else f"step {number}"
+        origin = "labeled" if number == 0 else f"step {number}"
         table.add_column(f"{size} {origin}", justify="right")
     for number, step in enumerate(steps):
         groups = [*step["groups"], *[None] * (len(sizes) - len(step["groups"]))]

@@ -10,7 +10,7 @@ from crkd.commands.flags import Parser, add_config_flags, add_run_flags, config_
 from crkd.commands.output import print_protocols, run_name
 from crkd.core.errors import InputError
 
-DESCRIPTION = "Stage 1: train a network on the known, labelled classes."
+DESCRIPTION = "Stage 1: train a network on the known, labeled classes."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The blocks that stages share: images, network, optimiser, loop, views and loss terms."""
+"""The blocks that stages share: images, network, optimizer, loop, views and loss terms."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DataConfig:
     known: str | None = None
     """Own images: a folder with one sub-folder a known class."""
     novel: str | None = None
-    """Own images: a folder of unlabelled images, flat or nested."""
+    """Own images: a folder of unlabeled images, flat or nested."""
     features: tuple[str, ...] = ()
     """Precomputed features in the place of images: a file of known and a file of novel vectors."""
     image_size: Count | None = None
@@ -47,7 +47,7 @@ class ModelConfig:
     backbone: str = "resnet18"
     """A registered backbone or the name of a timm model."""
     known_head: Literal["prototype", "linear"] = "prototype"
-    """Normalised prototypes with a temperature, or a plain linear layer."""
+    """Normalized prototypes with a temperature, or a plain linear layer."""
     temperature: Positive = 0.1
     """Temperature of cosine logits."""
     num_heads: Count = 4
@@ -69,20 +69,20 @@ class FeatureConfig:
     """Discovery on precomputed features: the views of a vector, and how long to train."""
 
     mix: Fraction = 0.9
-    """A view lies up to this share of the way from the vector to one of its neighbours."""
+    """A view lies up to this share of the way from the vector to one of its neighbors."""
     noise: NonNegative = 0.5
     """Gaussian noise of a view, in units of each dimension's standard deviation."""
     dropout: Annotated[float, Range(0.0, 0.99)] = 0.1
     """Share of a view's dimensions that are set to their mean."""
-    neighbours: Count = 5
-    """Neighbours of each vector that a view may move to."""
+    neighbors: Count = 5
+    """Neighbors of each vector that a view may move to."""
     min_steps: CountOrZero = 600
     """Least steps of stage 2, and a third of them of stage 1: small sets get more epochs."""
 
 
 @dataclass(frozen=True)
-class OptimiserConfig:
-    """The optimiser and its schedule: linear warm-up, then cosine to ``min_lr``."""
+class OptimizerConfig:
+    """The optimizer and its schedule: linear warm-up, then cosine to ``min_lr``."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.4

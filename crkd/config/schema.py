@@ -19,7 +19,7 @@ from crkd.config.blocks import (
     LoopConfig,
     ModelConfig,
     NonNegative,
-    OptimiserConfig,
+    OptimizerConfig,
     Positive,
     TermConfig,
     ViewConfig,
@@ -33,15 +33,15 @@ class PretrainConfig:
 
     epochs: Count = 200
     batch_size: Annotated[int, Range(2)] = 256
-    optimiser: OptimiserConfig = OptimiserConfig(lr=0.1, weight_decay=1e-4)
+    optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, weight_decay=1e-4)
     num_views: Count = 1
     """Augmented views of each image in a step."""
     view: ViewConfig = ViewConfig("pretraining")
     label_smoothing: Annotated[float, Range(0.0, 0.9)] = 0.0
     distillation: tuple[TermConfig, ...] = ()
     """Terms that need no teacher, beside the cross-entropy."""
-    unlabelled: bool = False
-    """Whether the unlabelled images join, for terms that need no label such as contrastive."""
+    unlabeled: bool = False
+    """Whether the unlabeled images join, for terms that need no label such as contrastive."""
     supervised_weight: NonNegative | None = None
     """Factor of the cross-entropy; None is the terms' own, 1 without terms."""
 
@@ -78,7 +78,7 @@ class ReplayConfig:
 
     samples: CountOrZero | None = None
     """Features in a step; None: as many a class as there are images of a novel class, at most four
-    times the images of a step, and none where labelled images join."""
+    times the images of a step, and none where labeled images join."""
     rank: CountOrZero = 16
     """Directions of the covariance kept of each class, which takes 4 D (rank + 2) bytes."""
 
@@ -92,14 +92,14 @@ class DiscoverConfig:
     steps, which takes nothing of assignment, heads, average and distillation from here."""
     epochs: Count = 500
     batch_size: Annotated[int, Range(2)] = 512
-    """Labelled and unlabelled images together."""
-    labelled_share: Fraction | None = None
-    """Share of labelled images in a batch; None follows the sizes of the two sets."""
+    """Labeled and unlabeled images together."""
+    labeled_share: Fraction | None = None
+    """Share of labeled images in a batch; None follows the sizes of the two sets."""
     num_novel: Literal["auto"] | Count | None = None
     """Number of novel classes; auto estimates it, None takes the split's own (and says so)."""
     prototypes: Literal["random", "kmeans"] = "random"
     """Where novel prototypes begin: at random, or at k-means clusters of the earlier features."""
-    optimiser: OptimiserConfig = OptimiserConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
     num_large: Annotated[int, Range(2)] = 2
     """Large views of each image; the pseudo-labels come from these."""
     num_small: CountOrZero = 2
@@ -117,14 +117,14 @@ class DiscoverConfig:
     in every step."""
     label_mode: str = "full_float16"
     """How stored labels are compressed; see docs/distillation.md."""
-    labelled: bool | None = None
-    """Whether labelled images of known classes join; None: where there are any. Without them the
+    labeled: bool | None = None
+    """Whether labeled images of known classes join; None: where there are any. Without them the
     classes are remembered by the statistics of their features."""
     replay: ReplayConfig = ReplayConfig()
     precheck: bool = True
     """Whether a further step ends before it begins if nearly all images look like known classes."""
     mixed: bool = False
-    """Unlabelled images may be of known classes: those that look so are set aside first."""
+    """Unlabeled images may be of known classes: those that look so are set aside first."""
     statistics: Literal["auto", "batch", "kept"] = "auto"
     """Batch norm of the backbone: of each batch, or kept as the earlier run left them; auto keeps
     them where the images of known classes are gone."""
@@ -149,14 +149,14 @@ class DistillConfig:
     """Factor of the labels' cross-entropy; None is the largest that a term asks for."""
     epochs: Count = 240
     batch_size: Annotated[int, Range(2)] = 64
-    """Labelled and unlabelled images together."""
-    optimiser: OptimiserConfig = OptimiserConfig(
+    """Labeled and unlabeled images together."""
+    optimizer: OptimizerConfig = OptimizerConfig(
         lr=0.05, min_lr=5e-5, weight_decay=5e-4, warmup_epochs=0.0
     )
     views: tuple[ViewConfig, ...] = ()
     """Views of each image, all of one size; an empty list takes those of stage 1."""
-    unlabelled: bool | None = None
-    """Whether the unlabelled images join; None: if the teacher knows novel classes."""
+    unlabeled: bool | None = None
+    """Whether the unlabeled images join; None: if the teacher knows novel classes."""
     generations: Count = 1
     """Students in a row, each the teacher of the next."""
 

@@ -17,12 +17,12 @@ from crkd.core.errors import InputError
 
 
 class Share(NamedTuple):
-    """Which rows of a batch, labelled ones first, each of several processes holds.
+    """Which rows of a batch, labeled ones first, each of several processes holds.
 
     Attributes:
         rank: this process, counted from 0.
         size: number of processes.
-        counts: labelled and unlabelled rows of the whole batch.
+        counts: labeled and unlabeled rows of the whole batch.
     """
 
     rank: int
@@ -30,7 +30,7 @@ class Share(NamedTuple):
     counts: tuple[int, int]
 
     def bounds(self, kind: int, rank: int | None = None) -> slice:
-        """Return a process's rows among those of one kind, 0 for labelled and 1 for unlabelled.
+        """Return a process's rows among those of one kind, 0 for labeled and 1 for unlabeled.
 
         >>> [Share(0, 2, (5, 8)).bounds(0, rank) for rank in range(2)]
         [slice(0, 2, None), slice(2, 5, None)]
@@ -104,7 +104,7 @@ def share_of(counts: tuple[int, int]) -> Share | None:
     """Return this process's share of batches; None if it is alone.
 
     Args:
-        counts: labelled and unlabelled rows of a batch.
+        counts: labeled and unlabeled rows of a batch.
 
     Raises:
         InputError: a process would have no row of one kind.
@@ -114,7 +114,7 @@ def share_of(counts: tuple[int, int]) -> Share | None:
         return None
     if any(0 < count < size for count in counts):
         raise InputError(
-            f"a batch of {counts[0]} labelled and {counts[1]} unlabelled images cannot be divided "
+            f"a batch of {counts[0]} labeled and {counts[1]} unlabeled images cannot be divided "
             f"among {size} processes; raise batch_size or start fewer"
         )
     return Share(rank, size, counts)

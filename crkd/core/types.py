@@ -20,11 +20,11 @@ class Batch(NamedTuple):
     Attributes:
         views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones; empty until
             they are rendered from ``images`` and ``drawn``.
-        labels: ``(B,)`` int64, class ids in ``[0, K)`` for labelled samples, -1 for the others.
-        sample_id: ``(B,)`` int64, number of each sample: labelled ones first, then the others.
+        labels: ``(B,)`` int64, class ids in ``[0, K)`` for labeled samples, -1 for the others.
+        sample_id: ``(B,)`` int64, number of each sample: labeled ones first, then the others.
         view_epoch: ``(B,)`` int64, the pass over the data from which each sample's views are drawn;
             equal ones show a sample equal pixels.
-        num_labelled: rows ``[0, num_labelled)`` are labelled, the rest are not. A host integer,
+        num_labeled: rows ``[0, num_labeled)`` are labeled, the rest are not. A host integer,
             so that slicing needs no look at device memory.
         num_large: how many of the views are large crops.
         share: where several processes divide the batch: which rows this one's views hold. Labels,
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     labels: Tensor
     sample_id: Tensor
     view_epoch: Tensor
-    num_labelled: int
+    num_labeled: int
     num_large: int
     share: Share | None = None
     images: Tensor | None = None
@@ -55,7 +55,7 @@ class HeadOutputs(NamedTuple):
     Logits are ready for a softmax: cosine scores are already divided by the temperature.
 
     Attributes:
-        features: ``(V, B, D)`` backbone features before any normalisation.
+        features: ``(V, B, D)`` backbone features before any normalization.
         known_logits: ``(V, B, K)``.
         novel_logits: ``(V, H, B, M)``; None before discovery.
         over_logits: ``(V, H, B, M')`` of the over-clustering heads, or None.

@@ -22,7 +22,7 @@ class PartCheck:
     Attributes:
         name: "train" or "test".
         images: number of images.
-        unlabelled: how many of them carry no label.
+        unlabeled: how many of them carry no label.
         smallest: fewest images of a class that has any.
         largest: most images of a class.
         missing_classes: names of the classes without an image.
@@ -32,7 +32,7 @@ class PartCheck:
 
     name: str
     images: int
-    unlabelled: int
+    unlabeled: int
     smallest: int
     largest: int
     missing_classes: tuple[str, ...]
@@ -107,7 +107,7 @@ def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], Par
     return hashes, PartCheck(
         name=name,
         images=len(source),
-        unlabelled=int((source.labels < 0).sum()),
+        unlabeled=int((source.labels < 0).sum()),
         smallest=int(filled.min()) if len(filled) else 0,
         largest=int(filled.max()) if len(filled) else 0,
         missing_classes=tuple(source.class_names[label] for label in np.flatnonzero(counts == 0)),
@@ -137,8 +137,8 @@ def _lines(dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...]) ->
         yield f"note: {dataset.note}"
     for part in parts:
         line = f"{part.name}: {part.images:,} images, {part.smallest} to {part.largest} a class"
-        if part.unlabelled:
-            line += f", {part.unlabelled:,} without a label"
+        if part.unlabeled:
+            line += f", {part.unlabeled:,} without a label"
         yield line
         yield f"{part.name}: {part.duplicates} images repeat the pixels of another one"
         if part.missing_classes:

@@ -88,17 +88,17 @@ def shares(total: int, weights: Sequence[float]) -> list[int]:
 
 
 class Feed:
-    """Batches of fixed shape, labelled samples first.
+    """Batches of fixed shape, labeled samples first.
 
     Where several processes train together, each makes the views of its own rows of every batch,
     the same views that one process would make.
 
     Args:
-        labelled: images with labels, or None.
-        labels: their class ids, ``(len(labelled),)`` int64.
-        unlabelled: images without labels, or None.
+        labeled: images with labels, or None.
+        labels: their class ids, ``(len(labeled),)`` int64.
+        unlabeled: images without labels, or None.
         batch_size: samples of a batch, both kinds together.
-        labelled_share: share of labelled samples; None follows the sizes of the two sets.
+        labeled_share: share of labeled samples; None follows the sizes of the two sets.
         views: the views of each image.
         view_epochs: after so many passes the views of an image come again, in a new order of
             images; 0 draws fresh ones for ever.
@@ -111,34 +111,34 @@ class Feed:
 
     def __init__(
         self,
-        labelled: ImageStore | None,
+        labeled: ImageStore | None,
         labels: np.ndarray,
-        unlabelled: ImageStore | None,
+        unlabeled: ImageStore | None,
         *,
         batch_size: int,
         views: Views,
         seed: int,
         device: torch.device,
-        labelled_share: float | None = None,
+        labeled_share: float | None = None,
         view_epochs: int = 0,
     ) -> None:
-        self.stores = [labelled, unlabelled]
+        self.stores = [labeled, unlabeled]
         sizes = [len(store) if store is not None else 0 for store in self.stores]
         if sum(sizes) == 0:
             raise InputError("there is no training image; check the split and the data folder")
         weights: list[float] = [float(s) for s in sizes]
-        if labelled_share is not None:
-            weights = [labelled_share, 1.0 - labelled_share]
-        batch_size = min(batch_size, sum(sizes)) if labelled_share is None else batch_size
+        if labeled_share is not None:
+            weights = [labeled_share, 1.0 - labeled_share]
+        batch_size = min(batch_size, sum(sizes)) if labeled_share is None else batch_size
         self.counts = shares(batch_size, weights)
-        for size, count, kind in zip(sizes, self.counts, ("labelled", "unlabelled"), strict=True):
-            if (size > 0) != (count > 0) and labelled_share is None:
+        for size, count, kind in zip(sizes, self.counts, ("labeled", "unlabeled"), strict=True):
+            if (size > 0) != (count > 0) and labeled_share is None:
                 raise InputError(
                     f"batch_size {batch_size} leaves no room for {kind} images "
-                    f"({sizes[0]} labelled, {sizes[1]} unlabelled in all); raise it"
+                    f"({sizes[0]} labeled, {sizes[1]} unlabeled in all); raise it"
                 )
             if size == 0 and count > 0:
-                raise InputError(f"labelled_share {labelled_share} needs {kind} images; none given")
+                raise InputError(f"labeled_share {labeled_share} needs {kind} images; none given")
         self.share = share_of((self.counts[0], self.counts[1]))
         self.streams = [Stream(s, seed=seed, key=key) for key, s in enumerate(sizes)]
         self.offsets = [0, sizes[0]]
@@ -218,19 +218,19 @@ class Feed:
             yield index, passes % self.view_epochs if self.view_epochs else passes
 
     def _batch(self, parts: list[_Rows]) -> Batch:
-        num_labelled = self.counts[0]
+        num_labeled = self.counts[0]
         kinds = [kind for kind in range(2) if self.counts[kind]]
         images, indices, passes, drawn = zip(*parts, strict=True)
         index = torch.cat([i + self.offsets[k] for k, i in zip(kinds, indices, strict=True)])
         labels = index.new_full((len(index),), -1)
-        if num_labelled:
-            labels[:num_labelled] = self._labels[indices[0]]
+        if num_labeled:
+            labels[:num_labeled] = self._labels[indices[0]]
         return Batch(
             views=(),
             labels=labels,
             sample_id=index,
             view_epoch=torch.cat(passes),
-            num_labelled=num_labelled,
+            num_labeled=num_labeled,
             num_large=self.views.num_large,
             share=self.share,
             images=torch.cat(images),

@@ -46,7 +46,7 @@ def probabilities(logits: Logits, temperature: float = 1.0) -> NDArray[np.float6
 
 
 def calibrate(logits: Logits, labels: NDArray[np.int64]) -> Calibration | None:
-    """Fit one temperature to the negative log-likelihood of labelled images.
+    """Fit one temperature to the negative log-likelihood of labeled images.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. The
     loss is convex in the inverse of the temperature, so a bounded search on one axis finds it.

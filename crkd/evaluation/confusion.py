@@ -18,16 +18,16 @@ from crkd.evaluation.report import cluster_map
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Numbers are written into the cells up to here; beyond, colour alone stays readable.
+# Numbers are written into the cells up to here; beyond, color alone stays readable.
 MAX_CLASSES_WITH_NUMBERS = 25
 MAX_NAME_LENGTH = 20
 MAX_UPRIGHT_LENGTH = 3
-# Vermilion: told apart from the blue scale under every common colour vision deficiency.
+# Vermilion: told apart from the blue scale under every common color vision deficiency.
 DIVIDER = "#d55e00"
 # Thousands of classes would make a picture that no viewer opens; names are thinned out instead.
 MAX_INCHES = 35.0
 MAX_LABELS = 200
-COLOUR_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
+COLOR_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Confusion:
 
     Attributes:
         counts: ``(R, P)`` int64 images of true class r predicted as p.
-        true_names: R names, known ones first; only classes that have a labelled image.
+        true_names: R names, known ones first; only classes that have a labeled image.
         predicted_names: P names: the R true ones in the same order, then what else is predicted:
             classes without an image here, and novel clusters that stand for no class.
         num_known: how many of the true names are known classes.
@@ -49,7 +49,7 @@ class Confusion:
 
 
 def confusion(predictions: Predictions, part: str) -> Confusion:
-    """Count what the chosen head says of the labelled images of ``part``.
+    """Count what the chosen head says of the labeled images of ``part``.
 
     Novel outputs become classes through the map of the task-agnostic protocol, fitted on the
     novel training images; without labels there, they stay clusters. A run without heads is
@@ -97,7 +97,7 @@ def confusion(predictions: Predictions, part: str) -> Confusion:
 def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> None:
     """Write ``matrix`` as a PNG picture.
 
-    Colour is the share of the true class; up to 25 classes the cells also hold it as percent.
+    Color is the share of the true class; up to 25 classes the cells also hold it as percent.
     A line divides known from novel classes.
 
     Args:
@@ -126,7 +126,7 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
     axes = figure.add_subplot()
     # The square root lifts rare confusions out of the white; a linear scale hides them.
     image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02, aspect=30, ticks=COLOUR_TICKS)
+    bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02, aspect=30, ticks=COLOR_TICKS)
     bar.set_label("% of the true class")
     if max(rows, columns) <= MAX_CLASSES_WITH_NUMBERS:
         _write_numbers(axes, percent)

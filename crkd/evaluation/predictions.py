@@ -21,13 +21,13 @@ _BASELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run says of every image of its unlabelled training part and of its test part.
+    """What a run says of every image of its unlabeled training part and of its test part.
 
     Arrays are converted and checked when the table is made, so a table that exists is sound.
 
     Attributes:
         id: ``(N,)`` strings, unique within a part.
-        part: ``(N,)`` "train" for unlabelled training images, or "test".
+        part: ``(N,)`` "train" for unlabeled training images, or "test".
         label: ``(N,)`` int32 joint class id, an index into ``class_names``; -1 where unknown.
         known_head: ``(N,)`` int32 in [0, K), largest of the known logits alone.
         novel_heads: ``(H, N)`` int32 in [0, M), largest of the novel logits of each head.

@@ -121,10 +121,10 @@ def task_agnostic(
     Returns:
         The groups "all", "known" and "novel".
     """
-    labelled = truth >= 0
+    labeled = truth >= 0
     if cluster_map is None:
-        labelled &= truth < num_known
-    outputs, true = joint_head[labelled], truth[labelled]
+        labeled &= truth < num_known
+    outputs, true = joint_head[labeled], truth[labeled]
     predicted = apply_cluster_map(outputs, cluster_map, num_known=num_known)
     return _joint_outcome(predicted, outputs, true, num_known, num_classes)
 
@@ -150,7 +150,7 @@ def joint_hungarian(
     """Score the joint head under one matching of all its outputs to all classes.
 
     The matching is fitted to the scored images themselves, and a known output may end up with
-    another class. The test figure of rKD's released code and of generalised category discovery
+    another class. The test figure of rKD's released code and of generalized category discovery
     (Vaze et al., CVPR 2022).
 
     Args:
@@ -163,8 +163,8 @@ def joint_hungarian(
     Returns:
         The groups "all", "known" and "novel".
     """
-    labelled = truth >= 0
-    outputs, true = joint_head[labelled], truth[labelled]
+    labeled = truth >= 0
+    outputs, true = joint_head[labeled], truth[labeled]
     class_of = match(contingency(outputs, true, num_known + num_novel, num_classes))
     return _joint_outcome(class_of[outputs], outputs, true, num_known, num_classes)
 

@@ -212,7 +212,7 @@ def _counts(predictions: Predictions) -> dict[str, Any]:
             "images": int(rows.sum()),
             "known": int(np.sum((label >= 0) & (label < known))),
             "novel": int(np.sum(label >= known)),
-            "unlabelled": int(np.sum(label < 0)),
+            "unlabeled": int(np.sum(label < 0)),
         }
     head = predictions.chosen_head
     counts["train"]["clusters_used"] = (

@@ -32,7 +32,7 @@ def score(
 
     Returns:
         ``acc`` (share of images right), ``macro_acc`` (mean over the classes present of the
-        share right), ``nmi`` (arithmetic mean normalisation), all in [0, 1]; ``ari``, at most 1,
+        share right), ``nmi`` (arithmetic mean normalization), all in [0, 1]; ``ari``, at most 1,
         about 0 for chance and slightly negative below it; ``num_images``. Every measure is None
         when the group has no image.
 

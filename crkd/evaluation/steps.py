@@ -20,7 +20,7 @@ def group_accuracy(predicted: Ids, truth: Ids, sizes: Sequence[int]) -> list[flo
     Args:
         predicted: ``(N,)`` class ids, -1 for a cluster without a class.
         truth: ``(N,)`` class ids; images of classes beyond the groups are left out.
-        sizes: number of classes of each group, in id order, the labelled ones first.
+        sizes: number of classes of each group, in id order, the labeled ones first.
 
     Returns:
         One accuracy in [0, 1] a group; None where it has no image.

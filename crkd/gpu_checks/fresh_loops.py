@@ -36,7 +36,7 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
         task,
         discovery_feed(config, data, device),
         config=config,
-        optimiser=config.discover.optimiser,
+        optimizer=config.discover.optimizer,
         epochs=config.discover.epochs,
         run=_folder(),
         device=device,

@@ -185,7 +185,7 @@ def nan_isolation() -> str:
 
 
 def determinism() -> str:
-    """Check that a problem's bits depend neither on its neighbours nor on the run."""
+    """Check that a problem's bits depend neither on its neighbors nor on the run."""
     for n, m in ((256, 50), (512, 250), (512, 1000), (4096, 300)):
         scores = randn(24, n, m)
         for run in (solve, stream, persist):

@@ -15,7 +15,7 @@ from crkd.stages.run_data import prepare
 from crkd.training.checkpoint import load_state, save_state
 from crkd.training.cuda_graph import WARM_UP
 from crkd.training.loop import Loop
-from crkd.training.optim import optimiser_tensors
+from crkd.training.optim import optimizer_tensors
 
 STEPS = 3
 LOSS_TOLERANCE = 2e-3
@@ -46,7 +46,7 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
 
 def _config(*settings: str) -> Config:
     return load_config(
-        "digits", ["loop.precision=float32", "discover.optimiser.lr=0.01", *settings]
+        "digits", ["loop.precision=float32", "discover.optimizer.lr=0.01", *settings]
     )
 
 
@@ -95,7 +95,7 @@ def half_stays_close() -> str:
 
 
 def nothing_waits() -> str:
-    """A training step makes no host synchronisation; torch raises on the first one."""
+    """A training step makes no host synchronization; torch raises on the first one."""
     return _watched(_loop(_config("loop.precision=bfloat16")), STEPS - 1)
 
 
@@ -117,7 +117,7 @@ def _watched(loop: Loop, free: int) -> str:
             loop.step(batch, step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    return f"{STEPS} steps without synchronisation"
+    return f"{STEPS} steps without synchronization"
 
 
 def recorded_agree() -> str:
@@ -165,8 +165,8 @@ def step_by_step(
 
 def _copy_state(source: Loop, target: Loop) -> None:
     """Copy weights, buffers and momenta in place: a recorded step reads them where they are."""
-    tensors = target.task.modules.state_dict() | optimiser_tensors(target.optimiser)
-    values = source.task.modules.state_dict() | optimiser_tensors(source.optimiser)
+    tensors = target.task.modules.state_dict() | optimizer_tensors(target.optimizer)
+    values = source.task.modules.state_dict() | optimizer_tensors(source.optimizer)
     for name, tensor in tensors.items():
         tensor.copy_(values[name])
 
@@ -235,14 +235,14 @@ def resumed_agree(device: str = "cuda") -> str:
                 step=half,
                 seconds=0.0,
                 modules=first.task.modules,
-                optimiser=first.optimiser,
+                optimizer=first.optimizer,
                 config=config,
             )
             step, _ = load_state(
                 first.run.path,
                 stage=second.task.stage,
                 modules=second.task.modules,
-                optimiser=second.optimiser,
+                optimizer=second.optimizer,
                 config=config,
             )
             assert step == half, f"the state says step {step}, not {half}"

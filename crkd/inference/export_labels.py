@@ -1,4 +1,4 @@
-"""What a run discovered, as files that labelling tools import."""
+"""What a run discovered, as files that labeling tools import."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def export_labels(
     prefix: str = "/data/local-files/?d=",
     root: Path = Path("/"),
 ) -> tuple[list[Path], int]:
-    """Write the images of discovered classes for a labelling tool.
+    """Write the images of discovered classes for a labeling tool.
 
     Args:
         path: the run folder.
         form: "labelstudio" or "fiftyone".
         out: the file; None is ``labelstudio.json`` or ``fiftyone.json`` in the run folder.
-        predictions: rows that ``predict`` wrote; None takes the run's own unlabelled images.
+        predictions: rows that ``predict`` wrote; None takes the run's own unlabeled images.
         known_too: also images that were given a known class.
         prefix: Label Studio: stands before the path of an image.
         root: Label Studio: the folder that ``prefix`` means.
@@ -75,7 +75,7 @@ def export_labels(
 
 
 def trained_images(run: RunFolder) -> list[PredictedImage]:
-    """Return what a run says of its own unlabelled training images, which must be files.
+    """Return what a run says of its own unlabeled training images, which must be files.
 
     Confidence is as the run recorded it, without a temperature.
 
@@ -90,7 +90,7 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
     folder = Path(config.data.novel)
     if not folder.is_dir():
         raise InputError(
-            f"{str(folder)!r}, the unlabelled images of {run.path}, is not here; run this where "
+            f"{str(folder)!r}, the unlabeled images of {run.path}, is not here; run this where "
             "discovery ran, or give --predictions FILE"
         )
     files = {f"novel/{readable_id(file, folder)}": file for file in image_files(folder)}
@@ -160,7 +160,7 @@ def label_studio_tasks(
 
 
 def label_studio_config(names: Sequence[str]) -> str:
-    """Return the labelling configuration that the tasks need, with every class as a choice."""
+    """Return the labeling configuration that the tasks need, with every class as a choice."""
     choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in names)
     return (
         '<View>\n  <Image name="image" value="$image"/>\n'

@@ -33,7 +33,7 @@ _CHECKED_BATCHES: Final = (1, 2, 5)
 
 
 class Deployed(nn.Module):
-    """Images to the logits, probabilities and features of one head, normalisation included.
+    """Images to the logits, probabilities and features of one head, normalization included.
 
     Args:
         opened: the run, on the CPU; the network is copied.
@@ -127,12 +127,12 @@ def description(opened: OpenedRun, deployed: Deployed, *, calibrated: bool) -> d
             "name": "images",
             "type": "uint8",
             "shape": ["batch", 3, side, side],
-            "colours": "RGB",
+            "colors": "RGB",
             "before": f"turn upright (EXIF), lay transparency on white, scale the shorter side to "
             f"{side} px (bicubic, antialiased), cut out the middle {side} x {side}",
         },
         "inside": {
-            "centre_crop": deployed.size,
+            "center_crop": deployed.size,
             "mean": info.preprocessing["mean"],
             "std": info.preprocessing["std"],
             "temperature": deployed.temperature,

@@ -115,7 +115,7 @@ class HeadAgreement:
 
     @classmethod
     def of(cls, opened: OpenedRun) -> HeadAgreement | None:
-        """Match the heads on the run's unlabelled training images; None where that is moot."""
+        """Match the heads on the run's unlabeled training images; None where that is moot."""
         head, table = opened.info.chosen_head, opened.run.path / "predictions.parquet"
         if head is None or not table.is_file():
             return None

@@ -1,4 +1,4 @@
-"""One target over all classes for labelled and unlabelled samples."""
+"""One target over all classes for labeled and unlabeled samples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 
 def joint_targets(labels: Tensor, pseudo: Tensor, num_known: int) -> Tensor:
-    """Return targets over ``C = K + M`` classes, labelled rows first.
+    """Return targets over ``C = K + M`` classes, labeled rows first.
 
-    A labelled sample has a one-hot target among the known classes; an unlabelled one carries its
+    A labeled sample has a one-hot target among the known classes; an unlabeled one carries its
     pseudo-label among the novel classes and nothing on the known ones (UNO, ICCV 2021,
     section 3).
 
@@ -28,6 +28,6 @@ def joint_targets(labels: Tensor, pseudo: Tensor, num_known: int) -> Tensor:
     views, heads, _, num_novel = pseudo.shape
     # one_hot of torch looks at the largest label on the host; this comparison does not.
     classes = torch.arange(num_known + num_novel, device=pseudo.device)
-    labelled = (labels.unsqueeze(1) == classes).to(pseudo.dtype)
-    unlabelled = F.pad(pseudo, (num_known, 0))
-    return torch.cat([labelled.expand(views, heads, -1, -1), unlabelled], dim=2)
+    labeled = (labels.unsqueeze(1) == classes).to(pseudo.dtype)
+    unlabeled = F.pad(pseudo, (num_known, 0))
+    return torch.cat([labeled.expand(views, heads, -1, -1), unlabeled], dim=2)

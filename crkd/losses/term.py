@@ -26,7 +26,7 @@ NEEDS = frozenset(
         "teacher_classifier",
     }
 )
-ROWS = frozenset({"labelled", "unlabelled"})
+ROWS = frozenset({"labeled", "unlabeled"})
 
 
 class DistillationInputs(NamedTuple):
@@ -37,8 +37,8 @@ class DistillationInputs(NamedTuple):
     Attributes:
         student: outputs on the large views, with gradients.
         teacher: outputs of the frozen teacher; None for terms that need none of it.
-        labels: ``(B,)`` int64 class ids, -1 where unlabelled; None if no term needs labels.
-        num_labelled: rows ``[0, num_labelled)`` are labelled; a host integer.
+        labels: ``(B,)`` int64 class ids, -1 where unlabeled; None if no term needs labels.
+        num_labeled: rows ``[0, num_labeled)`` are labeled; a host integer.
         pseudo_labels: ``(V, H, B)`` int64 ids in ``[0, C)`` of the joint classes, one for every
             row and head: labels where there are any, else the assignment's (in discovery) or the
             teacher's (teacher to student) first choice; None if no term needs them.
@@ -49,7 +49,7 @@ class DistillationInputs(NamedTuple):
     student: HeadOutputs
     teacher: HeadOutputs | None
     labels: Tensor | None = None
-    num_labelled: int = 0
+    num_labeled: int = 0
     pseudo_labels: Tensor | None = None
     mix: Tensor | None = None
 
@@ -90,7 +90,7 @@ class DistillationTerm(nn.Module, ABC):
     """One loss term: inputs of a step in, a raw (unweighted) scalar out.
 
     Modules and parameters that the term trains are ordinary attributes; whoever owns the terms
-    (an ``nn.ModuleDict``) hands them to the optimiser, the device and the checkpoint.
+    (an ``nn.ModuleDict``) hands them to the optimizer, the device and the checkpoint.
 
     Attributes:
         stages: where the term applies, a subset of ``STAGES``.
@@ -165,8 +165,8 @@ def build_term(
         )
     if stage == "discover" and "labels" in term.needs and "on" not in options:
         raise InputError(
-            f"distillation loss {name!r} needs labels, which unlabelled images do not have; add "
-            "options: {on: labelled} (labelled images alone) or {on: pseudo} (pseudo-labels)"
+            f"distillation loss {name!r} needs labels, which unlabeled images do not have; add "
+            "options: {on: labeled} (labeled images alone) or {on: pseudo} (pseudo-labels)"
         )
     return term.from_context(context._replace(stage=stage), **options)
 

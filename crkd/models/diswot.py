@@ -5,7 +5,7 @@ Dong, Li and Wei, "DisWOT: Student Architecture Search for Distillation WithOut 
 
 * The classifier keeps PyTorch's own initial scale. The release draws its weights from N(0, 1);
   then the softmax saturates, the gradients of absent classes fall below 1e-12, and the release's
-  normalisation wipes them out. All other weights of a convolution net with batch norm have no
+  normalization wipes them out. All other weights of a convolution net with batch norm have no
   scale of their own.
 * The per-class matrices are never built: the closed form of :func:`semantic_similarity`.
 * Several draws are averaged by the caller; the release looks at one.
@@ -66,7 +66,7 @@ def untrained_activations(
 
     Args:
         backbone: name for :func:`crkd.models.backbones.build.build_backbone`.
-        images: ``(B, 3, h, w)``, normalised.
+        images: ``(B, 3, h, w)``, normalized.
         num_classes: K.
         image_size: side for which the backbone is made.
         seed: of all its weights.
@@ -116,7 +116,7 @@ def classifier_gradient(features: Tensor, logits: Tensor, labels: Tensor) -> Ten
 
 
 def semantic_similarity(teacher_gradient: Tensor, student_gradient: Tensor) -> float:
-    """Return ``-1/(K D) sum_k ||A_k^t - A_k^s||^2``, with ``A_k = g_k g_k^T``, its rows normalised.
+    """Return ``-1/(K D) sum_k ||A_k^t - A_k^s||^2``, with ``A_k = g_k g_k^T``, its rows normalized.
 
     ``g_k`` is the gradient of class k's classifier weights. Row i of ``A_k`` is
     ``sign(g_ki) g_k / ||g_k||``, hence (n counts the rows that are not zero)
@@ -150,7 +150,7 @@ def semantic_similarity(teacher_gradient: Tensor, student_gradient: Tensor) -> f
 
 
 def relation_similarity(teacher_map: Tensor, student_map: Tensor) -> float:
-    """Return ``-1/B^2 ||G^t - G^s||^2``, with ``G = F F^T``, its rows normalised.
+    """Return ``-1/B^2 ||G^t - G^s||^2``, with ``G = F F^T``, its rows normalized.
 
     Args:
         teacher_map: ``(B, ...)``; row n of F is all of sample n.

@@ -120,14 +120,14 @@ class Network(nn.Module):
         features: Tensor = self.backbone(images)
         return features
 
-    def normalise_prototypes(self) -> None:
-        """Give every prototype length one, in place; call it after each optimiser step.
+    def normalize_prototypes(self) -> None:
+        """Give every prototype length one, in place; call it after each optimizer step.
 
-        Fresh networks are normalised already, and nothing here looks at a value on the host.
+        Fresh networks are normalized already, and nothing here looks at a value on the host.
         """
         for module in self.modules():
             if isinstance(module, PrototypeModule):
-                module.normalise_prototypes()
+                module.normalize_prototypes()
 
     def _features(
         self, views: Sequence[Tensor], *, maps: bool
@@ -291,5 +291,5 @@ def _joint_rows(known: Tensor, novel: Tensor | None, start: int) -> Tensor:
 
 
 def _part_seed(seed: int, part: int) -> int:
-    # A large odd step keeps the parts of neighbouring seeds apart.
+    # A large odd step keeps the parts of neighboring seeds apart.
     return (seed + part * 0x9E3779B97F4A7C15) % 2**63

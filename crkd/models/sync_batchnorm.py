@@ -1,6 +1,6 @@
 """Batch norm whose statistics are those of all processes' rows.
 
-torch's own synchronised batch norm needs GPUs; this one serves the processes of a CPU.
+torch's own synchronized batch norm needs GPUs; this one serves the processes of a CPU.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         return synced.train(norm.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return ``(B, channels, h, w)`` normalised images."""
+        """Return ``(B, channels, h, w)`` normalized images."""
         if not self.training:
             return super().forward(images)
-        normalised: Tensor
-        normalised, mean, variance, count = _Normalise.apply(  # type: ignore[no-untyped-call]
+        normalized: Tensor
+        normalized, mean, variance, count = _Normalize.apply(  # type: ignore[no-untyped-call]
             images, self.eps
         )
         assert self.running_mean is not None
@@ -45,12 +45,12 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             # The estimate of a population's variance from a sample, as torch's batch norm keeps.
             self.running_var.lerp_(variance * count / (count - 1), momentum)
         if not self.affine:
-            return normalised
-        scaled: Tensor = normalised * _by_channel(self.weight) + _by_channel(self.bias)
+            return normalized
+        scaled: Tensor = normalized * _by_channel(self.weight) + _by_channel(self.bias)
         return scaled
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """Mean 0 and variance 1 in every channel, over the rows of all processes."""
 
     @staticmethod
@@ -61,28 +61,28 @@ class _Normalise(torch.autograd.Function):
         dist.all_reduce(first)
         count = first[-1]
         mean = first[:-1] / count
-        centred = values - _by_channel(mean)
+        centered = values - _by_channel(mean)
         # In a second round: a mean of squares minus a square of the mean would lose digits.
-        variance = centred.square().sum((0, 2, 3))
+        variance = centered.square().sum((0, 2, 3))
         dist.all_reduce(variance)
         variance /= count
         scale = _by_channel((variance + eps).rsqrt())
-        normalised = (centred * scale).to(images.dtype)
-        ctx.save_for_backward(normalised, scale, count)
+        normalized = (centered * scale).to(images.dtype)
+        ctx.save_for_backward(normalized, scale, count)
         ctx.mark_non_differentiable(mean, variance, count)
-        return normalised, mean, variance, count
+        return normalized, mean, variance, count
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        normalised, scale, count = ctx.saved_tensors
+        normalized, scale, count = ctx.saved_tensors
         gradient = gradients[0].to(scale.dtype)
-        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * normalised).sum((0, 2, 3))])
+        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * normalized).sum((0, 2, 3))])
         dist.all_reduce(sums)
         mean, along = (_by_channel(row) for row in sums / count)
-        return ((gradient - mean - normalised * along) * scale).to(normalised.dtype), None
+        return ((gradient - mean - normalized * along) * scale).to(normalized.dtype), None
 
 
-def synchronise(backbone: nn.Module, device: torch.device) -> None:
+def synchronize(backbone: nn.Module, device: torch.device) -> None:
     """Make every batch norm of a backbone one over all processes, in place.
 
     Args:
@@ -90,7 +90,7 @@ def synchronise(backbone: nn.Module, device: torch.device) -> None:
         device: where it computes.
 
     Raises:
-        InputError: a batch norm is of a kind of its own, which has no synchronised form here.
+        InputError: a batch norm is of a kind of its own, which has no synchronized form here.
     """
     for parent in list(backbone.modules()):
         for name, child in parent.named_children():

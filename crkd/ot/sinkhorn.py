@@ -36,7 +36,7 @@ def sinkhorn(
 
     Solves entropic optimal transport between N samples and M classes, for all leading
     dimensions at once, by ``num_iters`` iterations of Sinkhorn's algorithm (Cuturi 2013): first
-    the class step, then the sample step, the order of self-labelling methods (Asano et al. 2020;
+    the class step, then the sample step, the order of self-labeling methods (Asano et al. 2020;
     Caron et al. 2020). No gradient flows through it. Any finite score is safe.
 
     - A sample whose scores are all -inf weighs nothing and is given the class marginal.
@@ -161,7 +161,7 @@ def _checked(
         None if class_marginal is None else _marginal("class_marginal", class_marginal, scores, m),
         None
         if sample_marginal is None
-        else _marginal("sample_marginal", sample_marginal, scores, n, normalise=group is None),
+        else _marginal("sample_marginal", sample_marginal, scores, n, normalize=group is None),
         relaxation,
         group,
         scores.dtype if out_dtype is None else out_dtype,
@@ -172,7 +172,7 @@ def _checked(
 
 
 def _marginal(
-    name: str, marginal: Tensor, scores: Tensor, size: int, *, normalise: bool = True
+    name: str, marginal: Tensor, scores: Tensor, size: int, *, normalize: bool = True
 ) -> Tensor:
     """Return ``marginal`` as ``(size,)`` or ``(P, size)`` of the compute type, sum one."""
     lead = scores.shape[:-2]
@@ -190,12 +190,12 @@ def _marginal(
     total = values.sum(-1, keepdim=True)
     if values.device.type == "cpu" and not torch.compiler.is_compiling():
         usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
-        if not usable and size and normalise:
+        if not usable and size and normalize:
             raise InputError(
                 f"{name} must be finite, non-negative and not zero throughout, got values from "
                 f"{float(values.min())} to {float(values.max())}"
             )
-    if normalise:
+    if normalize:
         values = values / total
     return values if values.ndim == 1 else values.expand(*lead, size).reshape(-1, size)
 

@@ -42,7 +42,7 @@ class Outcome:
         names: of the new classes.
         origins: for each of them the class ids of the reviewed run that went into it.
         sides: ``(2, P)`` directions of each class that is split, by its place among the M.
-        labels: ``(N,)`` new class of every unlabelled image as decided, or -1.
+        labels: ``(N,)`` new class of every unlabeled image as decided, or -1.
     """
 
     halves: list[tuple[int, int]]
@@ -64,7 +64,7 @@ def apply_review(
         file: decisions that its page saved.
         out: the new run folder.
         device: where the network computes.
-        images: also write the labelled images: "csv" or "folder"; None writes none.
+        images: also write the labeled images: "csv" or "folder"; None writes none.
 
     Returns:
         The new run, and how many images each new class got.

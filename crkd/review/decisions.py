@@ -192,7 +192,7 @@ def _class_id(value: Any, where: str, novel: range) -> int:
 
 def _image_id(value: Any, where: str, images: Collection[str]) -> str:
     if not isinstance(value, str) or value not in images:
-        raise InputError(f"{where} names {value!r:.120}, which is no unlabelled image of the run")
+        raise InputError(f"{where} names {value!r:.120}, which is no unlabeled image of the run")
     return value
 
 

@@ -33,7 +33,7 @@
     img.addEventListener("load", () => img.classList.toggle("small", img.naturalWidth <= 32));
     return img;
   };
-  const colour = (id, alpha = 1) =>
+  const color = (id, alpha = 1) =>
     `hsl(${(found.has(id) ? [...found.keys()].indexOf(id) : 0) * 137.508 % 360} ` +
     `${found.has(id) ? 62 : 0}% ${dark.matches ? 64 : 44}% / ${alpha})`;
 
@@ -166,7 +166,7 @@
 
   function swatch(id) {
     const dot = el("i", { class: "swatch" });
-    dot.style.background = colour(id);
+    dot.style.background = color(id);
     return dot;
   }
 
@@ -392,10 +392,10 @@
     };
     for (const point of points) {
       if (point.image.class === current) continue;
-      pen.fillStyle = colour(point.image.class, 0.45);
+      pen.fillStyle = color(point.image.class, 0.45);
       dot(point, 2.5);
     }
-    pen.fillStyle = colour(current);
+    pen.fillStyle = color(current);
     for (const point of points) if (point.image.class === current) dot(point, 4);
     if (lastPoint) {
       const [x, y] = to(lastPoint.image.at);
@@ -638,7 +638,7 @@
   }
 
   $("title").textContent = D.title;
-  $("summary").textContent = `${D.run} · ${D.num_images.toLocaleString("en")} unlabelled images` +
+  $("summary").textContent = `${D.run} · ${D.num_images.toLocaleString("en")} unlabeled images` +
     (D.answered_known ? `, ${D.answered_known.toLocaleString("en")} of them answered as one of ${D.known.length} known classes` : "");
   for (const tab of tabs) $(`tab-${tab}`).addEventListener("click", () => open(tab));
   $("save").addEventListener("click", save);

@@ -1,4 +1,4 @@
-"""What a finished discovery says of its unlabelled images, gathered for a review."""
+"""What a finished discovery says of its unlabeled images, gathered for a review."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCK: Final = 4096
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A run and its answers on its N unlabelled training images.
+    """A run and its answers on its N unlabeled training images.
 
     Attributes:
         opened: the run.
@@ -45,7 +45,7 @@ class Evidence:
 
     @property
     def images(self) -> Part:
-        """The N unlabelled training images."""
+        """The N unlabeled training images."""
         return self.data.parts.novel_train
 
     @property

@@ -48,26 +48,26 @@ def further(config: Config, method: str = "remember") -> Config:
     """
     if method not in METHODS:
         raise InputError(f"--method {method!r} is unknown; choose one of: {', '.join(METHODS)}")
-    slow = dataclasses.replace(config.discover.optimiser, backbone_factor=BACKBONE_FACTOR)
+    slow = dataclasses.replace(config.discover.optimizer, backbone_factor=BACKBONE_FACTOR)
     changes: dict[str, Any] = {
-        "labelled": False,
+        "labeled": False,
         "num_novel": None,
         "distillation": REMEMBER,
-        "optimiser": slow,
+        "optimizer": slow,
     }
     if method == "finetune":
         changes |= {
             "distillation": (),
             "replay": ReplayConfig(samples=0),
             "statistics": "batch",
-            "optimiser": config.discover.optimiser,
+            "optimizer": config.discover.optimizer,
         }
     if method == "frost":
         changes |= {
             "method": "frost",
             "distillation": (),
             "statistics": "batch",
-            "optimiser": config.discover.optimiser,
+            "optimizer": config.discover.optimizer,
         }
     return dataclasses.replace(config, discover=dataclasses.replace(config.discover, **changes))
 
@@ -88,7 +88,7 @@ def extension(run: RunFolder) -> Config:
         split=None,
         class_order_seed=None,
         data=data,
-        discover=dataclasses.replace(config.discover, labelled=None),
+        discover=dataclasses.replace(config.discover, labeled=None),
     )
 
 
@@ -145,7 +145,7 @@ def run_plan(
     """
     if config.dataset == "folder":
         raise InputError(
-            "a plan divides the classes of a labelled data set; for own images run discover "
+            "a plan divides the classes of a labeled data set; for own images run discover "
             "--from RUN --novel DIR once for every folder of new images"
         )
     later = further(config, method)

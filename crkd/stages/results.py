@@ -118,11 +118,9 @@ def write_results(run: RunFolder, predictions: Predictions) -> dict[str, Any]:
     """Write predictions, metrics and the confusion picture; return the metrics."""
     metrics = _write_predictions(run, predictions)
     run.write_metrics(metrics)
-    labelled = [
-        p for p in ("test", "train") if (predictions.of(p) & (predictions.label >= 0)).any()
-    ]
-    if labelled:
-        draw_confusion(confusion(predictions, labelled[0]), run.path / "confusion.png")
+    labeled = [p for p in ("test", "train") if (predictions.of(p) & (predictions.label >= 0)).any()]
+    if labeled:
+        draw_confusion(confusion(predictions, labeled[0]), run.path / "confusion.png")
     return metrics
 
 

@@ -172,13 +172,13 @@ def prepare_further(
     )
     # Labels of a data set name true classes; a found class is a cluster, under an id of its own.
     foreign = config.dataset != "folder" and any("step" in entry for entry in classes)
-    if foreign and config.discover.labelled:
+    if foreign and config.discover.labeled:
         raise InputError(
-            "discover.labelled is true, but the labels of a data set do not name the classes that "
+            "discover.labeled is true, but the labels of a data set do not name the classes that "
             "a run has found; leave it out"
         )
-    if foreign or config.discover.labelled is False:
-        parts = parts.without_labelled()
+    if foreign or config.discover.labeled is False:
+        parts = parts.without_labeled()
     notes = [dataset.note] if dataset.note else []
     stored = round(size * config.data.stored_share)
     return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)

@@ -108,7 +108,7 @@ def store_teacher(
             step=0,
             seconds=0.0,
             modules=loop.task.modules,
-            optimiser=loop.optimiser,
+            optimizer=loop.optimizer,
             config=loop.config,
         )
     if is_first():

@@ -17,7 +17,7 @@ from crkd.models.weights import load_strict
 from crkd.runs.atomic_files import load_tensors, save_tensors
 from crkd.runs.console import console
 from crkd.training.distributed import is_first
-from crkd.training.optim import optimiser_tensors, restore_optimiser
+from crkd.training.optim import optimizer_tensors, restore_optimizer
 
 REMEDIES: Final = ("lr", "min_lr", "precision")
 """Settings that may change when a run goes on after a loss that was not finite."""
@@ -41,10 +41,10 @@ def save_state(
     step: int,
     seconds: float,
     modules: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     config: Config,
 ) -> None:
-    """Write ``state-STEP.safetensors``: weights, buffers, optimiser, step.
+    """Write ``state-STEP.safetensors``: weights, buffers, optimizer, step.
 
     Batches, views and the schedule are pure functions of the seed and the step, so no random
     state and no data position has to be kept. Of the states before, the newest
@@ -53,8 +53,8 @@ def save_state(
     if not is_first():
         return
     tensors = {f"modules.{name}": t for name, t in modules.state_dict().items()}
-    for name, tensor in optimiser_tensors(optimiser).items():
-        tensors[f"optimiser.{name}"] = tensor
+    for name, tensor in optimizer_tensors(optimizer).items():
+        tensors[f"optimizer.{name}"] = tensor
     metadata = {"stage": stage, "step": step, "seconds": seconds, "config": _origin(config)}
     path = folder / f"state-{step:09d}.safetensors"
     save_tensors(path, tensors, metadata)
@@ -71,7 +71,7 @@ def load_state(
     *,
     stage: str,
     modules: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     config: Config,
 ) -> tuple[int, float]:
     """Load the newest intact state in place; return the next step and the seconds spent so far.
@@ -97,7 +97,7 @@ def load_state(
             "restore the state of this run"
         )
     load_strict(modules, _part(tensors, "modules."))
-    restore_optimiser(optimiser, _part(tensors, "optimiser."))
+    restore_optimizer(optimizer, _part(tensors, "optimizer."))
     return int(metadata["step"]), float(metadata["seconds"])
 
 

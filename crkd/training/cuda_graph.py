@@ -92,7 +92,7 @@ class RecordedStep:
     def __init__(self, step: TrainingStep, recorder: Recorder, *, strict: bool) -> None:
         self._step, self._recorder, self._strict = step, recorder, strict
         self._switches = [m for m in step.modules.modules() if isinstance(m, HostState)]
-        for group in step.optimiser.param_groups:
+        for group in step.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = True
         self._key: Hashable = None

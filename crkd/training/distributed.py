@@ -20,7 +20,7 @@ from torch import nn
 from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
 from crkd.models.backbones.base import Backbone
-from crkd.models.sync_batchnorm import synchronise
+from crkd.models.sync_batchnorm import synchronize
 from crkd.runs.console import console
 
 VERBS: Final = ("pretrain", "discover", "distill")
@@ -106,13 +106,13 @@ def as_the_first(values: torch.Tensor) -> None:
         dist.broadcast(values, 0)
 
 
-def synchronise_backbones(modules: nn.Module, device: torch.device) -> None:
+def synchronize_backbones(modules: nn.Module, device: torch.device) -> None:
     """Let batch norm see all processes' rows; heads and terms see the whole batch anyway."""
     if processes()[1] == 1:
         return
     for module in list(modules.modules()):
         if isinstance(module, Backbone) and not module.keeps_statistics:
-            synchronise(module, device)
+            synchronize(module, device)
 
 
 @torch.no_grad()

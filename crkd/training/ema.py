@@ -41,4 +41,4 @@ class AveragedNetwork(nn.Module):
         for old, new in pairs:
             if not old.is_floating_point():
                 old.copy_(new)
-        self.network.normalise_prototypes()
+        self.network.normalize_prototypes()

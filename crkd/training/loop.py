@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from crkd.config.blocks import OptimiserConfig
+from crkd.config.blocks import OptimizerConfig
 from crkd.config.schema import Config
 from crkd.core.types import Batch
 from crkd.data.loader import Feed
@@ -24,7 +24,7 @@ from crkd.runs.console import TrainingProgress, console
 from crkd.runs.folder import RunFolder
 from crkd.training.checkpoint import load_state, save_state
 from crkd.training.cuda_graph import runner
-from crkd.training.distributed import agreed, synchronise_backbones
+from crkd.training.distributed import agreed, synchronize_backbones
 from crkd.training.loggers.base import Logs, open_logs
 from crkd.training.nonfinite import FILE as FAILED
 from crkd.training.nonfinite import write_failed_step
@@ -73,7 +73,7 @@ class Loop:
         task: the stage.
         feed: its batches.
         config: the run's configuration.
-        optimiser: the stage's optimiser settings.
+        optimizer: the stage's optimizer settings.
         epochs: passes over the data.
         run: where log and state go.
         device: where the task computes.
@@ -85,24 +85,24 @@ class Loop:
         feed: Feed,
         *,
         config: Config,
-        optimiser: OptimiserConfig,
+        optimizer: OptimizerConfig,
         epochs: int,
         run: RunFolder,
         device: torch.device,
     ) -> None:
         self.task, self.feed, self.config, self.run, self.device = task, feed, config, run, device
         self.total = epochs * feed.steps_per_epoch
-        synchronise_backbones(task.modules, device)
+        synchronize_backbones(task.modules, device)
         self.training_step = TrainingStep(
             task,
-            optimiser,
+            optimizer,
             total=self.total,
             steps_per_epoch=feed.steps_per_epoch,
             device=device,
             # Looked up in each step: the feed may be given other views.
             render=lambda batch: feed.render(batch),
         )
-        self.optimiser = self.training_step.optimiser
+        self.optimizer = self.training_step.optimizer
         self._compute = runner(self.training_step, config.loop.step, device)
         self._remarks: set[str] = set()
 
@@ -119,7 +119,7 @@ class Loop:
                 self.run.path,
                 stage=self.task.stage,
                 modules=self.task.modules,
-                optimiser=self.optimiser,
+                optimizer=self.optimizer,
                 config=self.config,
             )
         began = saved = time.monotonic()
@@ -205,6 +205,6 @@ class Loop:
             step=step,
             seconds=seconds,
             modules=self.task.modules,
-            optimiser=self.optimiser,
+            optimizer=self.optimizer,
             config=self.config,
         )

@@ -37,7 +37,7 @@ BESIDE_LOGITS = frozenset({"feature_maps", "teacher_classifier"})
 FROM_TEACHER = BESIDE_LOGITS | {"teacher_logits"}
 
 TERM_SEED = 1_000_003
-"""Keeps the initial weights of the terms apart from each other and from neighbouring seeds."""
+"""Keeps the initial weights of the terms apart from each other and from neighboring seeds."""
 
 
 class Terms(nn.Module):

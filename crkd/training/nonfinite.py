@@ -42,7 +42,7 @@ def write_failed_step(
             "seed": feed.seed,
             "terms": list(terms),
             "lr": rate,
-            "num_labelled": batch.num_labelled,
+            "num_labeled": batch.num_labeled,
             "sample_id": batch.sample_id.tolist(),
             "view_epoch": batch.view_epoch.tolist(),
             "labels": batch.labels.tolist(),

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule."""
+"""Optimizer and learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from crkd.config.blocks import OptimiserConfig
+from crkd.config.blocks import OptimizerConfig
 
 
-def build_optimiser(modules: nn.Module, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """Return the optimiser over every trainable parameter of ``modules``.
+def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Return the optimizer over every trainable parameter of ``modules``.
 
-    The fused form is used on every device: it also honours ``found_inf``, by which a step with a
+    The fused form is used on every device: it also honors ``found_inf``, by which a step with a
     non-finite loss is skipped without asking the device. Each group's ``factor`` multiplies the
     learning rate of the schedule.
     """
@@ -40,13 +40,13 @@ def build_optimiser(modules: nn.Module, config: OptimiserConfig) -> torch.optim.
     )
 
 
-def learning_rate(config: OptimiserConfig, step: int, total: int, steps_per_epoch: int) -> float:
+def learning_rate(config: OptimizerConfig, step: int, total: int, steps_per_epoch: int) -> float:
     """Return the learning rate of ``step`` in ``[0, total)``: warm-up, then cosine.
 
     The warm-up rises from 0 and lasts at most a fifth of the run, so that a short trial run of a
     long recipe still trains at full speed.
 
-    >>> config = OptimiserConfig(lr=1.0, min_lr=0.0, warmup_epochs=1)
+    >>> config = OptimizerConfig(lr=1.0, min_lr=0.0, warmup_epochs=1)
     >>> [round(learning_rate(config, step, 100, 10), 2) for step in (0, 5, 10, 55, 100)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
@@ -57,25 +57,25 @@ def learning_rate(config: OptimiserConfig, step: int, total: int, steps_per_epoc
     return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress))
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return the optimiser's state as flat tensors, "PARAMETER NUMBER.KEY"."""
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimizer's state as flat tensors, "PARAMETER NUMBER.KEY"."""
     tensors = {}
-    for number, state in optimiser.state_dict()["state"].items():
+    for number, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
             if value is not None:
                 tensors[f"{number}.{key}"] = torch.as_tensor(value)
     return tensors
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what :func:`optimiser_tensors` returned into a fresh optimiser."""
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Load what :func:`optimizer_tensors` returned into a fresh optimizer."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         number, key = name.split(".", 1)
         state.setdefault(int(number), {})[key] = tensor
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": state, "param_groups": groups})
-    for parameter, loaded in optimiser.state.items():
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, loaded in optimizer.state.items():
         for key, value in loaded.items():
             if value is not None and value.shape == parameter.shape:
                 # Fused kernels walk through memory: state must have the layout of its weights.

@@ -129,7 +129,7 @@ def running(run: RunFolder) -> Iterator[None]:
     except BaseException:
         _set_status(run, "failed")
         raise
-    # The result is written; the optimiser's state would only take up room.
+    # The result is written; the optimizer's state would only take up room.
     if is_first():
         remove_states(run.path)
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from crkd.config.blocks import OptimiserConfig
+from crkd.config.blocks import OptimizerConfig
 from crkd.core.types import Batch
 from crkd.training.cpu_allocator import keep_freed_memory
 from crkd.training.distributed import average_gradients
-from crkd.training.optim import build_optimiser, learning_rate
+from crkd.training.optim import build_optimizer, learning_rate
 from crkd.training.task import Task
 
 
@@ -55,14 +55,14 @@ class TrainingStep:
 
     Args:
         task: the stage.
-        schedule: the stage's optimiser settings.
+        schedule: the stage's optimizer settings.
         total: steps of the whole stage, for the learning rate.
         steps_per_epoch: of the feed.
         device: where it computes.
         render: makes the views of a batch that has none; without it, batches come with views.
 
     Attributes:
-        optimiser: over every trainable parameter of the task.
+        optimizer: over every trainable parameter of the task.
         totals: the loss and the task's named terms since the last log line.
         rate: learning rate of the prepared step.
     """
@@ -70,7 +70,7 @@ class TrainingStep:
     def __init__(
         self,
         task: Task,
-        schedule: OptimiserConfig,
+        schedule: OptimizerConfig,
         *,
         total: int,
         steps_per_epoch: int,
@@ -84,20 +84,20 @@ class TrainingStep:
             # Shapes never change from step to step, so timing the algorithms once pays. The choice
             # may differ from run to run, and with it the last bits.
             torch.backends.cudnn.benchmark = True
-        # Before the optimiser is made: its state takes the layout of the weights.
+        # Before the optimizer is made: its state takes the layout of the weights.
         task.modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.total, self.steps_per_epoch = total, steps_per_epoch
-        self.optimiser = build_optimiser(task.modules, schedule)
+        self.optimizer = build_optimizer(task.modules, schedule)
         self.totals = Totals()
         self.rate = 0.0
         # On the host the kernels read it as a double, on a GPU as a float.
         dtype = torch.float32 if device.type == "cuda" else torch.float64
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = torch.zeros((), dtype=dtype, device=device)
-        # Fused optimisers skip the update where this is 1; the flag never leaves the device.
+        # Fused optimizers skip the update where this is 1; the flag never leaves the device.
         self._skip = torch.zeros((), device=device)
-        self.optimiser.found_inf = self._skip  # type: ignore[attr-defined]
-        self.optimiser.grad_scale = None  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self._skip  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self._number = torch.zeros((), dtype=torch.int64, device=device)
         self._first_bad = torch.full_like(self._number, -1)
 
@@ -109,19 +109,19 @@ class TrainingStep:
     def prepare(self, step: int) -> None:
         """Put what depends on the step's number where :meth:`compute` finds it."""
         self.rate = learning_rate(self.schedule, step, self.total, self.steps_per_epoch)
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"].fill_(self.rate * group["factor"])
         self._number.fill_(step)
 
     def compute(self, batch: Batch) -> None:
         """Train on one batch; nothing here looks at a value on the device."""
         loss, terms = self.task.losses(batch if self._render is None else self._render(batch))
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.task.modules)
         bad = ~torch.isfinite(loss.detach())
         self._skip.copy_(bad)
-        self.optimiser.step()
+        self.optimizer.step()
         self.task.after_step()
         first = bad & (self._first_bad < 0)
         self._first_bad.copy_(torch.where(first, self._number, self._first_bad))

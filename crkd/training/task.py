@@ -20,14 +20,14 @@ class Task(Protocol):
         """Everything that is trained or saved, the network among it."""
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss to minimise and the named terms to log, all scalars.
+        """Return the loss to minimize and the named terms to log, all scalars.
 
         Which operations run may depend on the batch's shape and, beside it, only on what some
         module of ``modules`` states as its ``host_state``: a recorded step repeats them blindly.
         """
 
     def after_step(self) -> None:
-        """Restore what the optimiser step may have broken, such as unit-length prototypes."""
+        """Restore what the optimizer step may have broken, such as unit-length prototypes."""
 
     def start_epoch(self, epoch: int) -> None:
         """Take note that an epoch begins."""

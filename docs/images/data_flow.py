@@ -1,6 +1,6 @@
 """Draws docs/images/data-flow.svg, the data flow of both stages.
 
-One SVG for light and dark pages: its colours follow the reader's setting.
+One SVG for light and dark pages: its colors follow the reader's setting.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ STYLE: Final = """
 
 # Name: kind, left, top, width, height, lines of text.
 BOXES: Final = {
-    "labelled": ("box", 30, 62, 150, 50, "labelled images", "known classes"),
+    "labeled": ("box", 30, 62, 150, 50, "labeled images", "known classes"),
     "first": ("net", 395, 62, 130, 50, "backbone"),
     "first head": ("net", 575, 62, 130, 50, "known head"),
     "first loss": ("loss", 796, 62, 176, 50, "cross-entropy", "with the labels"),
-    "unlabelled": ("box", 30, 362, 150, 50, "unlabelled images", "novel classes"),
+    "unlabeled": ("box", 30, 362, 150, 50, "unlabeled images", "novel classes"),
     "views": ("box", 222, 292, 126, 50, "random views"),
     "teacher": ("frozen", 395, 202, 130, 50, "teacher", "stage 1, frozen"),
     "teacher logits": ("frozen", 575, 202, 130, 50, "known logits"),
@@ -41,7 +41,7 @@ BOXES: Final = {
     "known": ("net", 575, 292, 130, 50, "known head"),
     "novel": ("net", 575, 382, 130, 50, "novel heads"),
     "sinkhorn": ("box", 575, 452, 130, 50, "Sinkhorn", "equal shares"),
-    "relation": ("loss", 796, 202, 176, 50, "class relation", "unlabelled alone"),
+    "relation": ("loss", 796, 202, 176, 50, "class relation", "unlabeled alone"),
     "swapped": ("loss", 796, 337, 176, 50, "swapped prediction", "of another view's label"),
 }
 

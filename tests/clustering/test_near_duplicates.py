@@ -14,9 +14,9 @@ from crkd.core.errors import InputError
 def images(known=6000, novel=1500, copies=400, seed=0, noise=0.08):
     """Clustered features, with some novel ones that are noisy copies of known ones."""
     draw = np.random.default_rng(seed)
-    centres = draw.standard_normal((40, 32))
-    base = centres[draw.integers(0, 40, known)] + 0.7 * draw.standard_normal((known, 32))
-    fresh = centres[draw.integers(0, 40, novel)] + 0.7 * draw.standard_normal((novel, 32))
+    centers = draw.standard_normal((40, 32))
+    base = centers[draw.integers(0, 40, known)] + 0.7 * draw.standard_normal((known, 32))
+    fresh = centers[draw.integers(0, 40, novel)] + 0.7 * draw.standard_normal((novel, 32))
     source = draw.choice(known, copies, replace=False)
     fresh[:copies] = base[source] + noise * draw.standard_normal((copies, 32))
     lengths = draw.uniform(0.5, 2.0, (novel, 1))
@@ -52,7 +52,7 @@ def test_index_finds_what_brute_force_finds():
     assert index.method == "ivf"
     assert got <= wanted
     assert len(got) > 0.99 * len(wanted)
-    # It is an index and no full scan in disguise: farther neighbours do get lost.
+    # It is an index and no full scan in disguise: farther neighbors do get lost.
     far_exact = near_duplicates(base, rows[400:], cosine=0.0)
     far_index = near_duplicates(base, rows[400:], cosine=0.0, exact_up_to=0)
     both = set(zip(far_exact.known, far_exact.novel, strict=True)) & set(

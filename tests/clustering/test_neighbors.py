@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd.clustering import neighbors as module
-from crkd.clustering.neighbors import nearest_neighbours, neighbours_within
+from crkd.clustering.neighbors import nearest_neighbors, neighbors_within
 from crkd.core.errors import InputError
 
 
@@ -24,20 +24,20 @@ def test_the_nearest_are_those_of_a_plain_search(seed: int, num: int, count: int
     with pytest.MonkeyPatch.context() as patch:
         if not faiss:
             patch.setattr(module, "has_faiss", lambda: False)
-        found = nearest_neighbours(features, count, seed=0)
+        found = nearest_neighbors(features, count, seed=0)
     np.testing.assert_array_equal(found, order[:, np.arange(count) % (num - 1)])
 
 
-def test_a_row_is_its_own_neighbour_only_where_it_is_alone():
+def test_a_row_is_its_own_neighbor_only_where_it_is_alone():
     same = np.ones((6, 3), np.float32)
-    found = nearest_neighbours(same, 3, seed=0)
+    found = nearest_neighbors(same, 3, seed=0)
     assert (found != np.arange(6)[:, None]).all()
-    assert nearest_neighbours(same[:1], 2, seed=0).tolist() == [[0, 0]]
+    assert nearest_neighbors(same[:1], 2, seed=0).tolist() == [[0, 0]]
 
 
 def test_a_pool_gives_the_nearest_of_its_rows():
     features = rows(3, 200)
-    found = nearest_neighbours(features, 2, seed=1, pool_rows=20)
+    found = nearest_neighbors(features, 2, seed=1, pool_rows=20)
     pool = np.unique(found)
     assert len(pool) <= 20
     for row in range(200):
@@ -47,16 +47,16 @@ def test_a_pool_gives_the_nearest_of_its_rows():
         assert first <= nearest + 1e-5
 
 
-def test_neighbours_stay_within_their_group():
+def test_neighbors_stay_within_their_group():
     features, groups = rows(0, 30), np.arange(30) % 3
-    found = neighbours_within(features, groups, 4, seed=0)
+    found = neighbors_within(features, groups, 4, seed=0)
     assert (groups[found] == groups[:, None]).all()
     np.testing.assert_array_equal(
         found[groups == 1],
-        np.flatnonzero(groups == 1)[nearest_neighbours(features[1::3], 4, seed=0)],
+        np.flatnonzero(groups == 1)[nearest_neighbors(features[1::3], 4, seed=0)],
     )
 
 
-def test_no_neighbour_cannot_be_asked_for():
+def test_no_neighbor_cannot_be_asked_for():
     with pytest.raises(InputError, match="count is 0"):
-        nearest_neighbours(rows(0, 3), 0, seed=0)
+        nearest_neighbors(rows(0, 3), 0, seed=0)

@@ -47,11 +47,11 @@ def test_agrees_with_the_plain_loop(spread):
     assert ours.inertia == pytest.approx(inertia, rel=1e-4)
 
 
-def test_labelled_rows_stay_even_where_they_lie_wrong():
+def test_labeled_rows_stay_even_where_they_lie_wrong():
     rows, truth = mixture()
     labels = np.full(len(rows), -1)
     labels[truth == 0] = 0
-    # A row of class 3 that someone labelled 0.
+    # A row of class 3 that someone labeled 0.
     stray = int(np.flatnonzero(truth == 3)[0])
     labels[stray] = 0
     result = semi_kmeans(rows, labels, 6, seed=0)

@@ -47,14 +47,14 @@ def test_shipped_configurations_state_only_differences(file: Path) -> None:
 
 
 def test_resolved_configuration_reads_back() -> None:
-    config = load_config(None, ["discover.optimiser.lr=1e-3", "model.num_heads=2"])
+    config = load_config(None, ["discover.optimizer.lr=1e-3", "model.num_heads=2"])
     assert build(Config, parse_yaml(dump_config(config), "dump")) == config
 
 
 def test_scientific_notation_is_a_number() -> None:
     # PyYAML reads 1e-4 as a string.
-    assert load_config(None, ["pretrain.optimiser.weight_decay=1e-4"]).pretrain.optimiser == (
-        dataclasses.replace(load_config(None).pretrain.optimiser, weight_decay=1e-4)
+    assert load_config(None, ["pretrain.optimizer.weight_decay=1e-4"]).pretrain.optimizer == (
+        dataclasses.replace(load_config(None).pretrain.optimizer, weight_decay=1e-4)
     )
 
 
@@ -65,14 +65,14 @@ def test_scientific_notation_is_a_number() -> None:
         ("discover.epochs=0", r"'discover.epochs' is 0; it must be a number at least 1"),
         ("discover.epochs=1.5", r"'discover.epochs' is 1.5; it must be a whole number"),
         ("discover.epochs=true", r"'discover.epochs' is True; it must be a whole number"),
-        ("discover.optimiser.lr=.nan", "it must be a number above 0"),
-        ("discover.optimiser.lr=1" + "0" * 400, "it must be a number"),
+        ("discover.optimizer.lr=.nan", "it must be a number above 0"),
+        ("discover.optimizer.lr=1" + "0" * 400, "it must be a number"),
         ("seed=9223372036854775808", "it must be a whole number"),
         ("seed=1.0e+30", "it must be a whole number"),
         ("seed='\u0663'", "it must be a whole number"),
         ("seed='" + "9" * 5000 + "'", "it must be a whole number"),
         ("seed=" + "9" * 5000, "not readable"),
-        ("discover.optimiser.name=adam", "it must be one of 'sgd', 'adamw'"),
+        ("discover.optimizer.name=adam", "it must be one of 'sgd', 'adamw'"),
         ("discover.large=3", "must hold a block of keys"),
         ("discover.distillation=class_relation", r"must be a list such as \[a, b\]"),
         ("discover.distillation=[{nme: x}]", r"unknown configuration key 'discover.distillation\["),
@@ -143,9 +143,9 @@ def test_any_text_gives_values_or_a_clear_error(text: str) -> None:
 
 
 def test_on_is_a_word_and_true_is_a_boolean():
-    text = "{on: labelled, a: true, b: off, c: yes, d: False}"
+    text = "{on: labeled, a: true, b: off, c: yes, d: False}"
     assert parse_yaml(text, "here") == {
-        "on": "labelled", "a": True, "b": "off", "c": "yes", "d": False
+        "on": "labeled", "a": True, "b": "off", "c": "yes", "d": False
     }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def test_every_flaw_is_found_and_told() -> None:
     split = ClassSplit("set", "x", ("a", "b", "z"), (0,), (1,))
     found = check_dataset(dataset(train, test), split)
     first, second = found.parts
-    assert (first.images, first.unlabelled, first.duplicates) == (5, 1, 1)
+    assert (first.images, first.unlabeled, first.duplicates) == (5, 1, 1)
     assert (first.smallest, first.largest) == (2, 2)
     assert first.missing_classes == ("c",)
     assert first.unreadable == ("img3.png: truncated",)

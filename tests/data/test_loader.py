@@ -67,10 +67,10 @@ def test_shares_add_up_and_stay_close(total: int, weights: list[int]) -> None:
         assert abs(part - total * weight / sum(weights)) < 1
 
 
-def test_labelled_samples_stand_first_with_their_labels() -> None:
+def test_labeled_samples_stand_first_with_their_labels() -> None:
     feed = feed_of(6, 12, 6)
     for batch in feed.batches(0, 5):
-        assert batch.num_labelled == 2
+        assert batch.num_labeled == 2
         pixels = (batch.views[0][:, 0, 0, 0] * 255).round().long()
         assert batch.labels[:2].tolist() == [int(p) % 3 for p in pixels[:2]]
         assert batch.labels[2:].tolist() == [-1] * 4
@@ -97,9 +97,9 @@ def test_batches_depend_on_the_step_alone() -> None:
 
 def test_one_kind_of_images_is_enough() -> None:
     (batch,) = feed_of(6, 0, 4).batches(0, 1)
-    assert batch.num_labelled == 4
+    assert batch.num_labeled == 4
     (batch,) = feed_of(0, 6, 4).batches(0, 1)
-    assert (batch.num_labelled, batch.labels.tolist()) == (0, [-1] * 4)
+    assert (batch.num_labeled, batch.labels.tolist()) == (0, [-1] * 4)
 
 
 def test_no_image_is_an_error() -> None:
@@ -108,10 +108,10 @@ def test_no_image_is_an_error() -> None:
 
 
 def test_a_batch_without_room_for_a_kind_is_an_error() -> None:
-    with pytest.raises(InputError, match="leaves no room for labelled images"):
+    with pytest.raises(InputError, match="leaves no room for labeled images"):
         feed_of(1, 200, 4)
 
 
 def test_a_share_without_such_images_is_an_error() -> None:
-    with pytest.raises(InputError, match="needs labelled images"):
-        feed_of(0, 6, 4, labelled_share=0.5)
+    with pytest.raises(InputError, match="needs labeled images"):
+        feed_of(0, 6, 4, labeled_share=0.5)

@@ -21,7 +21,7 @@ def best_by_permutations(predicted, truth, num_clusters, num_classes):
 
 
 @st.composite
-def labelled_clusters(draw):
+def labeled_clusters(draw):
     num_clusters = draw(st.integers(1, 6))
     num_classes = draw(st.integers(1, 6))
     size = draw(st.integers(1, 30))
@@ -30,14 +30,14 @@ def labelled_clusters(draw):
     return np.array(predicted), np.array(truth), num_clusters, num_classes
 
 
-@given(labelled_clusters())
+@given(labeled_clusters())
 def test_accuracy_equals_the_best_of_all_permutations(case):
     predicted, truth, num_clusters, num_classes = case
     expected = best_by_permutations(predicted, truth, num_clusters, num_classes)
     assert clustering_accuracy(predicted, truth) == pytest.approx(expected, abs=1e-12)
 
 
-@given(labelled_clusters())
+@given(labeled_clusters())
 def test_match_uses_no_class_twice_and_as_many_as_it_can(case):
     classes = match(contingency(*case))
     given_ones = classes[classes >= 0]
@@ -46,7 +46,7 @@ def test_match_uses_no_class_twice_and_as_many_as_it_can(case):
     assert classes.max() < case[3]
 
 
-@given(labelled_clusters(), st.randoms(use_true_random=False))
+@given(labeled_clusters(), st.randoms(use_true_random=False))
 def test_renumbering_changes_nothing(case, random):
     predicted, truth, num_clusters, num_classes = case
     clusters, classes = list(range(num_clusters)), list(range(num_classes))

@@ -125,7 +125,7 @@ def test_counts():
     table = predictions(label=np.where(np.arange(IMAGES) < 50, -1, predictions().label))
     counts = evaluate(table)["counts"]
     assert counts["train"]["images"] == 200
-    assert counts["train"]["unlabelled"] == 50
+    assert counts["train"]["unlabeled"] == 50
     assert counts["train"]["novel"] + counts["train"]["known"] == 150
     assert counts["train"]["clusters_used"] == NOVEL
     assert (counts["known_classes"], counts["novel_clusters"]) == (KNOWN, NOVEL)
@@ -215,8 +215,8 @@ def test_the_oracle_is_the_best_head_by_labels_and_bears_its_name():
 
 
 def test_without_a_label_there_is_no_oracle():
-    unlabelled = np.where(predictions().part == "train", -1, predictions().label)
-    oracle = evaluate(predictions(label=unlabelled))["oracle"]
+    unlabeled = np.where(predictions().part == "train", -1, predictions().label)
+    oracle = evaluate(predictions(label=unlabeled))["oracle"]
     assert oracle["head"] is None
     assert oracle["task_aware"]["test"]["novel"]["acc"] is None
     assert oracle["joint_hungarian"]["test"]["all"]["acc"] is None

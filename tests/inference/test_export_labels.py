@@ -56,7 +56,7 @@ def label_studio_reads(tasks: Any, config: str) -> list[tuple[str, str, float]]:
 
     Source: "Import pre-annotated data into Label Studio" and the tags Image and Choices in its
     documentation: a task has ``data`` and ``predictions``; a result names the tags of the
-    labelling configuration, has an id of its own, and chooses values that the configuration has.
+    labeling configuration, has an id of its own, and chooses values that the configuration has.
     """
     tree = ET.fromstring(config)
     assert tree.tag == "View"

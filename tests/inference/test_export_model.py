@@ -94,7 +94,7 @@ def test_onnx_program_gives_what_predict_gives(
     assert beside["difference"] <= 1e-4
     assert [entry["name"] for entry in beside["classes"]][:2] == ["cat", "dog"]
     assert beside["input"]["shape"] == ["batch", 3, STORED, STORED]
-    assert beside["inside"]["centre_crop"] == SIZE
+    assert beside["inside"]["center_crop"] == SIZE
     assert beside["inside"]["temperature"] == 1.5
     assert beside["calibrated"] == {"known": True, "novel": False}
     inside = {prop.key: prop.value for prop in model.metadata_props}

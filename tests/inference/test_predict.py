@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Path]:
-    """A run that discovery made of own images, and its unlabelled images."""
+    """A run that discovery made of own images, and its unlabeled images."""
     place = tmp_path_factory.mktemp("own images")
     for number in range(16):
         save_noise(place / "known" / "ab"[number % 2] / f"{number}.png", number)

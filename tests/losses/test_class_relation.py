@@ -15,7 +15,7 @@ from crkd.losses.term import DistillationInputs
 OPTIONS = [
     {"form": form, "weighting": weighting, "detach_weight": detach}
     for form, weighting, detach in itertools.product(
-        ("cross_entropy", "kl"), ("normalised", "none"), (False, True)
+        ("cross_entropy", "kl"), ("normalized", "none"), (False, True)
     )
 ]
 
@@ -49,7 +49,7 @@ def formula(
         joint = softmax(np.concatenate([known[v, n], novel[v, h, n]]) / temperature)
         mass[v, h, n] = joint[:num_known].sum()
     if weight is None:
-        weight = mass / mass.mean() if weighting == "normalised" else np.ones_like(mass)
+        weight = mass / mass.mean() if weighting == "normalized" else np.ones_like(mass)
     per_head = [temperature**2 * (weight * divergence)[:, h].mean() for h in range(heads)]
     return float(np.mean(per_head))
 
@@ -106,7 +106,7 @@ def test_gradient_against_finite_differences(options: dict):
     leaves = tensors(known, novel, teacher)
     class_relation(*leaves, temperature=4.0, **options).backward()
     weight = None
-    if options["detach_weight"] and options["weighting"] == "normalised":
+    if options["detach_weight"] and options["weighting"] == "normalized":
         mass = known_mass(known, novel, 4.0)
         weight = mass / mass.mean()
 
@@ -192,13 +192,13 @@ def test_the_squared_temperature_keeps_the_gradient_at_the_size_of_the_logits():
         temperature=1e4,
         weighting="none",
     ).backward()
-    centred = (known - known.mean(-1, keepdims=True)) - (teacher - teacher.mean(-1, keepdims=True))
+    centered = (known - known.mean(-1, keepdims=True)) - (teacher - teacher.mean(-1, keepdims=True))
     rows = known.shape[0] * known.shape[1]
-    np.testing.assert_allclose(leaf.grad.numpy(), centred / 4 / rows, rtol=2e-2, atol=1e-4)
+    np.testing.assert_allclose(leaf.grad.numpy(), centered / 4 / rows, rtol=2e-2, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_without_unlabelled_rows_it_is_a_differentiable_zero(options: dict):
+def test_without_unlabeled_rows_it_is_a_differentiable_zero(options: dict):
     leaves = tensors(np.zeros((2, 0, 4)), np.zeros((2, 2, 0, 3)), np.zeros((2, 0, 4)))
     loss = class_relation(*leaves, **options)
     loss.backward()
@@ -219,14 +219,14 @@ def outputs(known: torch.Tensor, novel: torch.Tensor | None) -> HeadOutputs:
     return HeadOutputs(torch.zeros(*known.shape[:2], 1), known, novel)
 
 
-def test_the_term_looks_at_unlabelled_rows_alone():
+def test_the_term_looks_at_unlabeled_rows_alone():
     known, novel, teacher = tensors(*random_case(samples=5))
     term = ClassRelation()
     inputs = DistillationInputs(
         outputs(known, novel),
         outputs(teacher, None),
         torch.tensor([0, 1, -1, -1, -1]),
-        num_labelled=2,
+        num_labeled=2,
     )
     loss = term(inputs)
     expected = class_relation(known[:, 2:], novel[:, :, 2:], teacher[:, 2:])
@@ -234,7 +234,7 @@ def test_the_term_looks_at_unlabelled_rows_alone():
     loss.backward()
     assert not known.grad[:, :2].any()
     assert teacher.grad is None
-    assert term(inputs._replace(num_labelled=5)).item() == 0
+    assert term(inputs._replace(num_labeled=5)).item() == 0
 
 
 def test_defaults_are_those_of_the_release():
@@ -242,7 +242,7 @@ def test_defaults_are_those_of_the_release():
     assert (term.temperature, term.form, term.weighting, term.detach_weight) == (
         4.0,
         "cross_entropy",
-        "normalised",
+        "normalized",
         False,
     )
     assert list(term.parameters()) == []

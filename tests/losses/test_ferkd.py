@@ -15,7 +15,7 @@ from crkd.losses.distillation.fkd import Fkd
 from crkd.losses.soft_labels import log_probabilities
 from crkd.losses.term import DistillationInputs, TermContext, build_term
 
-VIEWS, HEADS, ROWS, LABELLED, KNOWN, NOVEL = 2, 2, 8, 3, 5, 3
+VIEWS, HEADS, ROWS, LABELED, KNOWN, NOVEL = 2, 2, 8, 3, 5, 3
 VARIANTS = [
     {},
     {"without_label": "drop"},
@@ -43,9 +43,9 @@ def soft_labels(seed: int = 1, rows: int = ROWS) -> np.ndarray:
     return softmax(np.random.default_rng(seed).normal(size=(VIEWS, rows, KNOWN)) * 3)
 
 
-def some_labels(rows: int = ROWS, labelled: int = LABELLED) -> np.ndarray:
+def some_labels(rows: int = ROWS, labeled: int = LABELED) -> np.ndarray:
     labels = np.random.default_rng(2).integers(KNOWN, size=rows)
-    labels[labelled:] = -1
+    labels[labeled:] = -1
     return labels
 
 
@@ -57,7 +57,7 @@ def inputs_for(
     student: torch.Tensor,
     soft: np.ndarray,
     *,
-    labelled: int = LABELLED,
+    labeled: int = LABELED,
     mix: np.ndarray | None = None,
 ) -> DistillationInputs:
     rows = student.shape[1]
@@ -68,8 +68,8 @@ def inputs_for(
     return DistillationInputs(
         HeadOutputs(nothing, known, novel),
         theirs,
-        torch.tensor(some_labels(rows, labelled)),
-        labelled,
+        torch.tensor(some_labels(rows, labeled)),
+        labeled,
         torch.tensor(some_pseudo(rows)),
         None if mix is None else torch.tensor(mix),
     )
@@ -83,20 +83,20 @@ def formula(
     student: np.ndarray,
     soft: np.ndarray,
     *,
-    labelled: int = LABELLED,
+    labeled: int = LABELED,
     lowest: float = 0.1,
     hard: float = 0.2,
     highest: float = 0.1,
     smoothing: float = 0.1,
-    on: str = "labelled",
+    on: str = "labeled",
     without_label: str = "keep",
     mix: np.ndarray | None = None,
 ) -> float:
     """One view and row after the other, regions by sorting; scores all differ."""
     rows = student.shape[1]
-    labels, pseudo = some_labels(rows, labelled), some_pseudo(rows)
+    labels, pseudo = some_labels(rows, labeled), some_pseudo(rows)
     fate = {}
-    for kind in (range(labelled), range(labelled, rows)):
+    for kind in (range(labeled), range(labeled, rows)):
         order = sorted(((v, b) for v in range(VIEWS) for b in kind), key=lambda i: soft[i].max())
         n = len(order)
         below, under = math.floor(lowest * n + 1e-9), math.floor((lowest + hard) * n + 1e-9)
@@ -154,12 +154,12 @@ def test_value_and_gradient_against_the_formula(options: dict, mixed: bool, nume
     np.testing.assert_allclose(ours.grad.numpy(), numeric, atol=1e-7)
 
 
-@pytest.mark.parametrize("labelled", [0, 1, ROWS])
-def test_any_number_of_labelled_rows(labelled: int):
+@pytest.mark.parametrize("labeled", [0, 1, ROWS])
+def test_any_number_of_labeled_rows(labeled: int):
     student, soft = student_logits(5), soft_labels(6)
     options = {"lowest": 0.2, "hard": 0.3, "highest": 0.2}
-    ours = call(FerKd(**options), leaf(student), soft, labelled=labelled)
-    assert ours.item() == pytest.approx(formula(student, soft, labelled=labelled, **options))
+    ours = call(FerKd(**options), leaf(student), soft, labeled=labeled)
+    assert ours.item() == pytest.approx(formula(student, soft, labeled=labeled, **options))
 
 
 @settings(deadline=None)
@@ -203,8 +203,8 @@ def test_equal_scores_are_all_important():
 
 def test_the_order_of_rows_does_not_matter():
     student, soft = student_logits(7), soft_labels(8)
-    turn = np.roll(np.arange(LABELLED, ROWS), 2)
-    order = np.concatenate([np.arange(LABELLED), turn])
+    turn = np.roll(np.arange(LABELED, ROWS), 2)
+    order = np.concatenate([np.arange(LABELED), turn])
     term = FerKd(hard=0.0)
     one = call(term, leaf(student), soft)
     other = call(term, leaf(student[:, order]), soft[:, order])
@@ -225,8 +225,8 @@ def test_without_regions_it_is_fkd():
 def test_uninformative_views_get_no_gradient():
     soft, ours = soft_labels(11), leaf(student_logits(12))
     call(FerKd(lowest=0.25, highest=0.25), ours, soft).backward()
-    tops = soft.max(-1)[:, LABELLED:]
-    reached = ours.grad[:, LABELLED:].abs().sum(-1) > 0
+    tops = soft.max(-1)[:, LABELED:]
+    reached = ours.grad[:, LABELED:].abs().sum(-1) > 0
     assert not reached.numpy()[(tops == tops.min()) | (tops == tops.max())].any()
     assert reached.sum() == tops.size - 2 * math.floor(0.25 * tops.size)
 
@@ -238,13 +238,13 @@ def test_a_whole_share_of_itself_is_no_mixture():
 
 
 def test_hidden_labels_have_no_say():
-    """Labels of unlabelled rows are -1 in every batch, and pseudo-labels enter by option alone."""
+    """Labels of unlabeled rows are -1 in every batch, and pseudo-labels enter by option alone."""
     ours, soft = leaf(student_logits(15)), soft_labels(16)
     given = DistillationInputs(
         HeadOutputs(ours[..., :0], ours[..., :KNOWN]),
         HeadOutputs(ours[..., :0], log_probabilities(torch.tensor(soft))),
         torch.tensor(some_labels()),
-        LABELLED,
+        LABELED,
     )
     term = FerKd(hard=0.5)
     with_pseudo = given._replace(pseudo_labels=torch.tensor(some_pseudo()))
@@ -259,7 +259,7 @@ def test_no_gradient_reaches_the_labels():
             HeadOutputs(nothing, ours[..., :KNOWN]),
             HeadOutputs(nothing, theirs),
             torch.tensor(some_labels()),
-            LABELLED,
+            LABELED,
         )
     ).backward()
     assert theirs.grad is None
@@ -269,7 +269,7 @@ def test_no_gradient_reaches_the_labels():
 @pytest.mark.parametrize("options", VARIANTS)
 def test_without_rows_it_is_a_differentiable_zero(options: dict):
     ours = leaf(student_logits(rows=0))
-    loss = call(FerKd(**options), ours, soft_labels(rows=0), labelled=0)
+    loss = call(FerKd(**options), ours, soft_labels(rows=0), labeled=0)
     loss.backward()
     assert loss.item() == 0
     assert ours.grad.shape == ours.shape
@@ -307,7 +307,7 @@ def test_what_it_declares_must_be_there():
 
 def test_discovery_asks_whose_labels_hard_views_get():
     context = TermContext(KNOWN, 4, 4)
-    with pytest.raises(InputError, match=r"'ferkd' needs labels.*on: labelled.*on: pseudo"):
+    with pytest.raises(InputError, match=r"'ferkd' needs labels.*on: labeled.*on: pseudo"):
         build_term("ferkd", stage="discover", context=context)
     term = build_term("ferkd", stage="discover", context=context, options={"on": "pseudo"})
     assert term.needs == {"teacher_logits", "stored_views", "pseudo_labels"}

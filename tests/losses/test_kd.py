@@ -60,13 +60,13 @@ def test_zero_with_zero_gradient_where_the_student_is_the_teacher():
 
 
 def test_the_squared_temperature_keeps_the_gradient_at_the_size_of_the_logits():
-    """For a large T the gradient tends to the difference of the centred logits over K."""
+    """For a large T the gradient tends to the difference of the centered logits over K."""
     student, teacher = random_logits(1)
     ours = leaf(student)
     kd(ours, torch.tensor(teacher), temperature=1e4).backward()
     difference = student - teacher
-    centred = difference - difference.mean(-1, keepdims=True)
-    np.testing.assert_allclose(ours.grad.numpy(), centred / 4 / 6, rtol=2e-2, atol=1e-4)
+    centered = difference - difference.mean(-1, keepdims=True)
+    np.testing.assert_allclose(ours.grad.numpy(), centered / 4 / 6, rtol=2e-2, atol=1e-4)
 
 
 def test_the_temperature_multiplies_that_of_the_head():
@@ -79,7 +79,7 @@ def test_the_temperature_multiplies_that_of_the_head():
 
 def test_every_row_counts():
     student, teacher = (leaf(array) for array in random_logits())
-    loss = Kd(temperature=2.0)(of_logits(student, teacher, labelled=2))
+    loss = Kd(temperature=2.0)(of_logits(student, teacher, labeled=2))
     loss.backward()
     assert torch.equal(loss, kd(student, teacher, temperature=2.0))
     assert student.grad.abs().sum(dim=-1).min() > 0

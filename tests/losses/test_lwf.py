@@ -16,7 +16,7 @@ CONTEXT = TermContext(num_known=4, student_features=6, teacher_features=8)
 
 
 def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities to the power 1/T, renormalised: eq. 3 of the paper as it stands there."""
+    """Probabilities to the power 1/T, renormalized: eq. 3 of the paper as it stands there."""
     y = np.exp(logits - logits.max())
     y = (y / y.sum()) ** (1 / temperature)
     return y / y.sum()
@@ -65,7 +65,7 @@ def test_its_gradient_is_that_of_kd_over_the_squared_temperature(temperature: fl
 
 def test_every_row_counts():
     student, teacher = (leaf(array) for array in random_logits())
-    loss = Lwf(temperature=3.0)(of_logits(student, teacher, labelled=2))
+    loss = Lwf(temperature=3.0)(of_logits(student, teacher, labeled=2))
     loss.backward()
     assert torch.equal(loss, lwf(student, teacher, temperature=3.0))
     assert student.grad.abs().sum(dim=-1).min() > 0

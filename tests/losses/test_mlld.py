@@ -210,12 +210,12 @@ def test_descent_on_the_logits_reaches_the_teacher():
     assert list(term.parameters()) == []
     theirs = torch.tensor(random_logits(15))
     first = call(term, ours, theirs).item()
-    optimiser = torch.optim.Adam([ours], lr=0.3)
+    optimizer = torch.optim.Adam([ours], lr=0.3)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = call(term, ours, theirs)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss.item() < 0.1 * first
 
 

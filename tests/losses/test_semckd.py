@@ -219,7 +219,7 @@ def test_the_scale_of_a_map_does_not_reach_the_attention():
     torch.testing.assert_close(plain.sum(-1), torch.ones(1, 5, 2, dtype=torch.float64))
 
 
-# --- behaviour -----------------------------------------------------------------------------------
+# --- behavior -----------------------------------------------------------------------------------
 
 
 def identity_term(stages: int, **options: object) -> SemCKD:
@@ -242,12 +242,12 @@ def test_attention_turns_to_the_layer_that_is_easier_to_match():
     maps = random_maps(((2, 4), (2, 4)), views=1, rows=16)
     maps[0][1] = np.abs(maps[0][1] - 0.2)
     term = identity_term(2, temperature=0.1)
-    optimiser = torch.optim.Adam(term.parameters(), lr=0.03)
+    optimizer = torch.optim.Adam(term.parameters(), lr=0.03)
     for _ in range(20):
         loss = call(term, leaves(maps), leaves(maps))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     tensors = [torch.tensor(m) for m in maps[0]]
     attention = term.attention(tensors, tensors, 1).mean(dim=(0, 1))
     assert attention.diagonal().min() > 0.9

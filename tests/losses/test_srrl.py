@@ -178,10 +178,10 @@ def test_one_step_changes_every_parameter_it_trains_and_not_the_classifier():
     assert all(name.startswith("connector.") for name in trained)
     assert len(trained) == 3
     inputs = DistillationInputs(student_outputs(student_maps()), teacher_outputs(head))
-    optimiser = torch.optim.SGD(trained.values(), lr=0.05)
+    optimizer = torch.optim.SGD(trained.values(), lr=0.05)
     first = term(inputs)
     first.backward()
-    optimiser.step()
+    optimizer.step()
     for name, value in term.state_dict().items():
         if name in trained:
             assert (value != before[name]).any(), name

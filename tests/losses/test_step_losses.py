@@ -19,14 +19,14 @@ KNOWN, NOVEL, HEADS, LARGE = 4, 3, 2, 2
 
 def step(known: torch.Tensor, novel: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """All losses of a step on ``(V, B, K)``, ``(V, H, B, M)`` and ``(V_large, B, K)`` logits."""
-    num_labelled = len(LABELS)
+    num_labeled = len(LABELS)
     joint = torch.cat([known.unsqueeze(1).expand(-1, HEADS, -1, -1), novel], dim=-1)
-    pseudo = novel[:LARGE, :, num_labelled:].detach().softmax(-1)
+    pseudo = novel[:LARGE, :, num_labeled:].detach().softmax(-1)
     swapped = swapped_prediction(joint, joint_targets(LABELS, pseudo, KNOWN)).mean()
     student = HeadOutputs(known[:LARGE, :, :1], known[:LARGE], novel[:LARGE])
     old = HeadOutputs(teacher[:, :, :1], teacher)
-    relation = ClassRelation()(DistillationInputs(student, old, None, num_labelled))
-    supervised = cross_entropy(known[:, :num_labelled], LABELS, label_smoothing=0.1)
+    relation = ClassRelation()(DistillationInputs(student, old, None, num_labeled))
+    supervised = cross_entropy(known[:, :num_labeled], LABELS, label_smoothing=0.1)
     return swapped + 0.1 * relation + supervised
 
 

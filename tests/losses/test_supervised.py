@@ -40,13 +40,13 @@ def test_value_and_gradient_against_the_formula(smoothing: float):
     loss.backward()
     probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     target = (1 - smoothing) * np.eye(4)[labels] + smoothing / 4
-    labelled = (labels >= 0)[None, :, None]
-    expected = np.where(labelled, probability - target, 0.0) / (3 * 3)
+    labeled = (labels >= 0)[None, :, None]
+    expected = np.where(labeled, probability - target, 0.0) / (3 * 3)
     np.testing.assert_allclose(tensor.grad.numpy(), expected, atol=1e-14)
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([-1, -1]), torch.empty(0, dtype=torch.int64)])
-def test_without_labelled_rows_it_is_a_differentiable_zero(labels: torch.Tensor):
+def test_without_labeled_rows_it_is_a_differentiable_zero(labels: torch.Tensor):
     logits = torch.randn(2, len(labels), 3, requires_grad=True)
     loss = cross_entropy(logits, labels, label_smoothing=0.1)
     loss.backward()

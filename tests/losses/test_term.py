@@ -85,8 +85,8 @@ def test_modules_of_a_term_are_ordinary_submodules():
         HeadOutputs(torch.randn(2, 3, 6), torch.randn(2, 3, 4)),
         HeadOutputs(teacher_features, torch.randn(2, 3, 4)),
     )
-    optimiser = torch.optim.SGD(terms.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(terms.parameters(), lr=0.1)
     terms["hint"](inputs).backward()
-    optimiser.step()
+    optimizer.step()
     assert not torch.equal(terms["hint"].regressor.weight, before)
     assert teacher_features.grad is None

@@ -23,13 +23,13 @@ from crkd.losses.term import (
 )
 from crkd.models.heads.prototype import PrototypeHead
 
-VIEWS, HEADS, ROWS, LABELLED, FEATURES, KNOWN, NOVEL = 2, 2, 8, 3, 5, 6, 3
+VIEWS, HEADS, ROWS, LABELED, FEATURES, KNOWN, NOVEL = 2, 2, 8, 3, 5, 6, 3
 STUDENT, TEACHER = (2, 3, FEATURES), (3, 4, FEATURES)
 CASES = [
     (name, stage, on)
     for name in TERMS.names()
     for stage in sorted(TERMS.get(name).stages)
-    for on in (("labelled", "pseudo") if "labels" in TERMS.get(name).needs else (None,))
+    for on in (("labeled", "pseudo") if "labels" in TERMS.get(name).needs else (None,))
     if (stage, on) != ("pretrain", "pseudo")
 ]
 everywhere = pytest.mark.parametrize(("name", "stage", "on"), CASES)
@@ -83,15 +83,13 @@ def converted(given: HeadOutputs, dtype: torch.dtype) -> HeadOutputs:
     )
 
 
-def inputs_for(
-    rows: int = ROWS, labelled: int = LABELLED, scale: float = 4.0
-) -> DistillationInputs:
+def inputs_for(rows: int = ROWS, labeled: int = LABELED, scale: float = 4.0) -> DistillationInputs:
     make = torch.Generator().manual_seed(2)
     labels = torch.randint(KNOWN, (rows,), generator=make)
-    labels[labelled:] = -1
+    labels[labeled:] = -1
     pseudo = torch.randint(KNOWN + NOVEL, (VIEWS, HEADS, rows), generator=make)
     student, teacher = outputs(STUDENT, 0, rows, scale), outputs(TEACHER, 1, rows, scale)
-    return DistillationInputs(student, teacher, labels, labelled, pseudo)
+    return DistillationInputs(student, teacher, labels, labeled, pseudo)
 
 
 class Network(nn.Module):
@@ -168,7 +166,7 @@ def test_one_step_changes_every_parameter_that_it_trains(name: str, stage: str, 
 
 @everywhere
 def test_without_rows_it_is_a_differentiable_zero(name: str, stage: str, on: str | None):
-    inputs = inputs_for(rows=0, labelled=0)
+    inputs = inputs_for(rows=0, labeled=0)
     term = term_for(name, stage, on).double()
     before = copy.deepcopy(term.state_dict())
     loss = term(inputs)
@@ -263,6 +261,6 @@ def test_a_temperature_out_of_range_is_named(name: str, temperature: float):
     context = TermContext(KNOWN, FEATURES, FEATURES, STUDENT, TEACHER, PrototypeHead(5, 6))
     options: dict[str, object] = {"temperature": temperature}
     if "labels" in term.needs:
-        options["on"] = "labelled"
+        options["on"] = "labeled"
     with pytest.raises(InputError, match=f"^{name}: temperature is {temperature}; it must be"):
         build_term(name, stage=min(term.stages), context=context, options=options)

@@ -22,7 +22,7 @@ PSEUDO = np.array([[[2, 0, 6], [2, 0, 4]], [[2, 0, 5], [2, 0, 6]]])
 def formula(
     logits: np.ndarray, labels: np.ndarray, temperature: float = 20.0, correct: float = 0.99
 ) -> float:
-    """Mean divergence from the virtual teacher, over labelled samples and classes one by one."""
+    """Mean divergence from the virtual teacher, over labeled samples and classes one by one."""
     total, samples, classes = 0.0, 0, logits.shape[-1]
     for z, y in zip(logits.reshape(-1, classes), labels.reshape(-1), strict=True):
         if y < 0:
@@ -45,7 +45,7 @@ def random_logits(*shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 1.0, "correct": 0.9}])
-def test_on_labelled_images_against_the_formula(options: dict, numeric_gradient: Callable):
+def test_on_labeled_images_against_the_formula(options: dict, numeric_gradient: Callable):
     known = random_logits(2, 3, KNOWN)
     labels = np.broadcast_to(LABELS, (2, 3))
     ours = torch.tensor(known, requires_grad=True)
@@ -117,7 +117,7 @@ def test_without_any_label_it_is_a_differentiable_zero():
 
 def test_what_it_needs_depends_on_what_it_looks_at():
     for stage in ("pretrain", "discover", "distill"):
-        term = build_term("tfkd_reg", stage=stage, context=CONTEXT, options={"on": "labelled"})
+        term = build_term("tfkd_reg", stage=stage, context=CONTEXT, options={"on": "labeled"})
         assert isinstance(term, TfKdReg)
         assert (term.temperature, term.correct, term.needs) == (20.0, 0.99, {"labels"})
         assert list(term.parameters()) == []
@@ -128,9 +128,9 @@ def test_what_it_needs_depends_on_what_it_looks_at():
 
 
 def test_where_labels_may_be_missing_the_choice_must_be_made():
-    with pytest.raises(InputError, match=r"needs labels.*\{on: labelled\}.*\{on: pseudo\}"):
+    with pytest.raises(InputError, match=r"needs labels.*\{on: labeled\}.*\{on: pseudo\}"):
         build_term("tfkd_reg", stage="discover", context=CONTEXT)
-    with pytest.raises(InputError, match=r"no pseudo-labels; set options: \{on: labelled\}"):
+    with pytest.raises(InputError, match=r"no pseudo-labels; set options: \{on: labeled\}"):
         build_term("tfkd_reg", stage="pretrain", context=CONTEXT, options={"on": "pseudo"})
     assert build_term("tfkd_reg", stage="distill", context=CONTEXT).needs == {"labels"}
 
@@ -140,7 +140,7 @@ def test_where_labels_may_be_missing_the_choice_must_be_made():
     [
         *(("temperature", value) for value in (0.0, -1.0, math.nan, math.inf)),
         *(("correct", value) for value in (0.0, -0.1, 1.1, math.nan)),
-        ("on", "unlabelled"),
+        ("on", "unlabeled"),
     ],
 )
 def test_options_out_of_range_are_named(option: str, value: object):

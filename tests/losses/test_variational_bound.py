@@ -18,7 +18,7 @@ from crkd.losses.term import DistillationInputs
 
 DIMENSIONS, CHANNELS = 2, 8
 POSITIVE = 6.0  # a mean at which no Gaussian map drawn here is below 0
-NORMALISER = 0.5 * math.log(2 * math.pi)
+NORMALIZER = 0.5 * math.log(2 * math.pi)
 
 GENERATOR = np.random.default_rng(0)
 MIXING = GENERATOR.normal(size=(CHANNELS, DIMENSIONS)) * 0.7
@@ -82,7 +82,7 @@ def bound(term: Vid, noise_covariance: np.ndarray, offset: float = 0.0) -> float
             loss_of(term, student, teacher_maps(student, torch.tensor(sign, dtype=torch.float64)))
             for sign in (1.0, -1.0)
         ]
-    surprise = float(sum(losses)) / 2 + NORMALISER
+    surprise = float(sum(losses)) / 2 + NORMALIZER
     return teacher_entropy(noise_covariance) - CHANNELS * surprise
 
 
@@ -112,15 +112,15 @@ def test_a_trained_bound_stays_below_the_mutual_information_and_comes_close():
     information = mutual_information(INDEPENDENT)
     assert 0.5 < information < 2
     term, generator = new_term(), torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(term.parameters(), lr=0.02)
+    optimizer = torch.optim.Adam(term.parameters(), lr=0.02)
     bounds = [bound(term, INDEPENDENT)]
     for step in range(1, 301):
         student = student_maps(64, generator)
         noise = torch.randn(64, CHANNELS, 4, 4, generator=generator, dtype=torch.float64)
-        optimiser.param_groups[0]["lr"] = 0.02 * min(1.0, (301 - step) / 150)
-        optimiser.zero_grad()
+        optimizer.param_groups[0]["lr"] = 0.02 * min(1.0, (301 - step) / 150)
+        optimizer.zero_grad()
         loss_of(term, student, teacher_maps(student, noise)).backward()
-        optimiser.step()
+        optimizer.step()
         if step % 30 == 0:
             bounds.append(bound(term, INDEPENDENT))
     assert max(bounds) < information
@@ -155,7 +155,7 @@ def test_a_wrong_variance_costs_its_divergence():
     assert bound(term, INDEPENDENT, POSITIVE) == pytest.approx(expected, abs=1e-9)
 
 
-def test_dependence_between_channels_is_what_a_factorised_gaussian_misses():
+def test_dependence_between_channels_is_what_a_factorized_gaussian_misses():
     """With correlated noise the best gap is the total correlation of t given f."""
     correlation = 0.6 * np.ones((CHANNELS, CHANNELS)) + 0.4 * np.eye(CHANNELS)
     covariance = NOISE[:, None] * correlation * NOISE
@@ -172,6 +172,6 @@ def test_without_any_dependence_the_best_bound_is_zero():
         term.regressors[0].mean[4].weight.zero_()
         student = student_maps(50, torch.Generator().manual_seed(3))
         teacher = torch.tensor(NOISE).view(1, -1, 1, 1).expand(50, CHANNELS, 4, 4)
-        surprise = float(loss_of(term, student, teacher)) + NORMALISER
+        surprise = float(loss_of(term, student, teacher)) + NORMALIZER
     entropy = 0.5 * np.log(2 * math.pi * math.e * NOISE**2).sum()
     assert entropy - CHANNELS * surprise == pytest.approx(0, abs=1e-9)

@@ -103,17 +103,17 @@ def test_trained_variances_become_the_mean_squared_residuals():
     student = random_maps(STUDENT, 4, rows=20)[0][0].detach()
     spread = torch.tensor([0.1, 0.5, 1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     teacher = random_maps(TEACHER, 4, 1, rows=20)[0][0].detach() * spread.view(6, 1, 1)
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         [regressor.raw_variance], max_iter=100, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = regressor(student, teacher)
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     residual = (regressor.mean(student) - teacher).square().mean(dim=(0, 2, 3))
     torch.testing.assert_close(regressor.variance(), residual, rtol=1e-3, atol=1e-6)
 
@@ -131,17 +131,17 @@ def test_the_trained_bound_stays_below_the_mutual_information_and_comes_close(co
     with torch.no_grad():
         for weight in weights_of(regressor):
             weight.abs_()
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         regressor.parameters(), max_iter=60, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = regressor(student[:1], teacher[:1])
         loss.backward()
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     entropy_without_constant = 0.5  # (1 + log 2 pi) / 2 less the constant that the loss leaves out
     bound = entropy_without_constant - regressor(student[1:], teacher[1:]).item()
     information = -0.5 * math.log(1 - correlation**2)
@@ -176,10 +176,10 @@ def test_one_step_changes_every_parameter_also_the_variances():
     )
     term = term_for()
     before = copy.deepcopy(term.state_dict())
-    optimiser = torch.optim.SGD(term.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(term.parameters(), lr=0.05)
     first = term(inputs)
     first.backward()
-    optimiser.step()
+    optimizer.step()
     names = [name for name, _ in term.named_parameters()]
     assert len(names) == 8
     assert sum("raw_variance" in name for name in names) == 2

@@ -91,13 +91,13 @@ def test_predict_features_are_the_features_of_forward():
     torch.testing.assert_close(network.predict_features(view), network([view]).features[0])
 
 
-def test_normalise_prototypes_reaches_every_head():
+def test_normalize_prototypes_reaches_every_head():
     network = small(overclustering=2)
     heads = (network.known_head, network.novel_heads, network.over_heads)
     with torch.no_grad():
         for head in heads:
             head.prototypes.mul_(2.5)
-    network.normalise_prototypes()
+    network.normalize_prototypes()
     for head in heads:
         norms = head.prototypes.norm(dim=-1)
         torch.testing.assert_close(norms, torch.ones_like(norms))
@@ -221,7 +221,7 @@ def test_a_training_step_looks_at_nothing_on_the_host():
     with NoHostLook():
         outputs = network(views(16, 16, 12))
         outputs.joint_logits().sum().backward()
-        network.normalise_prototypes()
+        network.normalize_prototypes()
     with pytest.raises(AssertionError, match="local_scalar"), NoHostLook():
         outputs.features.sum().item()
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from crkd.core.errors import InputError
 from crkd.models.backbones.build import build_backbone
-from crkd.models.sync_batchnorm import SyncedBatchNorm, synchronise
+from crkd.models.sync_batchnorm import SyncedBatchNorm, synchronize
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ def test_names_parameters_and_answers_stay() -> None:
     backbone(images)
     before, parameters = backbone.state_dict(), list(backbone.parameters())
     wanted = backbone.eval()(images)
-    synchronise(backbone.train(), CPU)
+    synchronize(backbone.train(), CPU)
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms
     assert all(isinstance(m, SyncedBatchNorm) and m.training for m in norms)
@@ -29,7 +29,7 @@ def test_names_parameters_and_answers_stay() -> None:
     assert all(a is b for a, b in zip(backbone.parameters(), parameters, strict=True))
     assert torch.equal(backbone.eval()(images), wanted)
     # A projector around a backbone makes that be visited twice.
-    synchronise(backbone, CPU)
+    synchronize(backbone, CPU)
 
 
 def test_a_batch_norm_of_another_kind_is_refused() -> None:
@@ -37,4 +37,4 @@ def test_a_batch_norm_of_another_kind_is_refused() -> None:
         pass
 
     with pytest.raises(InputError, match=r"'1' is a Special.* use one process"):
-        synchronise(nn.Sequential(nn.Conv2d(3, 4, 1), Special(4)), CPU)
+        synchronize(nn.Sequential(nn.Conv2d(3, 4, 1), Special(4)), CPU)

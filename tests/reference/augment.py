@@ -151,18 +151,18 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Return the grey level of each pixel, ``(B, h, w)`` (Pillow ``convert("L")``)."""
+    """Return the gray level of each pixel, ``(B, h, w)`` (Pillow ``convert("L")``)."""
     red, green, blue = images.unbind(1)
     total = red * _RED + green * _GREEN + blue * _BLUE + 32768.0
     return torch.floor(total * 2.0**-16)
 
 
-def mean_level(grey: Tensor) -> Tensor:
+def mean_level(gray: Tensor) -> Tensor:
     """Return the rounded mean of ``(B, h, w)`` levels, ``(B, 1, 1, 1)`` (Pillow's contrast)."""
-    count = grey.shape[1] * grey.shape[2]
+    count = gray.shape[1] * gray.shape[2]
     # Whole numbers: exact in float64 in whatever order the device adds them.
-    total = grey.sum(dim=(1, 2), dtype=torch.float64)
-    return per_image(torch.floor((total + 0.5 * count) / count).to(grey.dtype))
+    total = gray.sum(dim=(1, 2), dtype=torch.float64)
+    return per_image(torch.floor((total + 0.5 * count) / count).to(gray.dtype))
 
 
 def blend(degenerate: Tensor, images: Tensor, factor: Tensor) -> Tensor:
@@ -248,11 +248,11 @@ def _jitter_blend(
     factors = torch.stack((parameters.brightness, parameters.contrast, parameters.saturation), 1)
     factor = factors.gather(1, operation.clamp(max=2).unsqueeze(1)).squeeze(1)
     factor = torch.where(active, factor, 1.0)
-    grey = luma(images)
+    gray = luma(images)
     degenerate = torch.where(
         per_image(operation == 1),
-        mean_level(grey),
-        torch.where(per_image(operation == 2), grey.unsqueeze(1), 0.0),
+        mean_level(gray),
+        torch.where(per_image(operation == 2), gray.unsqueeze(1), 0.0),
     )
     return blend(degenerate, images, per_image(factor))
 

@@ -107,7 +107,7 @@ def test_a_damaged_checkpoint_is_never_loaded(
 
     def load() -> int:
         return load_state(
-            tmp_path, stage="pretrain", modules=modules, optimiser=loop.optimiser, config=config
+            tmp_path, stage="pretrain", modules=modules, optimizer=loop.optimizer, config=config
         )[0]
 
     for _ in range(PLACES):

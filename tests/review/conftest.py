@@ -22,32 +22,32 @@ from crkd.stages.run_data import RunData, prepare, split_entry
 from crkd.training.session import begin_run
 
 HOSTILE = '<img src=x onerror="document.title=1">.png'
-COLOURS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
+COLORS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
 CPU = torch.device("cpu")
 
 
-def save_colour(path: Path, colour: tuple[int, int, int], seed: int) -> None:
+def save_color(path: Path, color: tuple[int, int, int], seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(-25, 26, (18, 18, 3))
-    Image.fromarray(np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)).save(path)
+    Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)).save(path)
 
 
 @pytest.fixture(scope="session")
 def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A finished discovery of four colours in own images, and the folder of its images.
+    """A finished discovery of four colors in own images, and the folder of its images.
 
-    Nothing is trained: prototypes stand at the mean of each colour, so that the answers are known.
+    Nothing is trained: prototypes stand at the mean of each color, so that the answers are known.
     """
     place = tmp_path_factory.mktemp("own images")
     known, novel = place / "known", place / "new photos"
     for number in range(16):
-        grey = (250, 250, 250) if number % 2 else (10, 10, 10)
-        save_colour(known / "ab"[number % 2] / f"{number}.png", grey, number)
+        gray = (250, 250, 250) if number % 2 else (10, 10, 10)
+        save_color(known / "ab"[number % 2] / f"{number}.png", gray, number)
     for number in range(48):
         name = HOSTILE if number == 7 else f"=photo {number}.png"
-        # As many images of colour n as 18, 14, 10, 6.
-        colour = int(np.searchsorted([18, 32, 42], number, side="right"))
-        save_colour(novel / name, COLOURS[colour], 1000 * colour + number)
+        # As many images of color n as 18, 14, 10, 6.
+        color = int(np.searchsorted([18, 32, 42], number, side="right"))
+        save_color(novel / name, COLORS[color], 1000 * color + number)
     settings = [
         "model.backbone=resnet8",
         "model.hidden=32",
@@ -64,7 +64,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "resnet8", 16, num_known=2, num_novel=4, num_heads=3, hidden=32, projection=8
     )
     network = build_network(shape, seed=1).eval()
-    stand_at_colours(network, data, config)
+    stand_at_colors(network, data, config)
     classes = [{"id": n, "name": name, "kind": "known"} for n, name in enumerate("ab")]
     info = RunInfo(
         kind="discovered",
@@ -85,20 +85,20 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return run.path, novel
 
 
-def stand_at_colours(network: Network, data: RunData, config: Config) -> None:
-    """Move prototypes onto the colours, less what all images share; known ones lie opposite."""
+def stand_at_colors(network: Network, data: RunData, config: Config) -> None:
+    """Move prototypes onto the colors, less what all images share; known ones lie opposite."""
     heads, part = network.novel_heads, data.parts.novel_train
     assert heads is not None
     features = torch.from_numpy(answer_part(network, part, data, config, CPU).features)
     pixels = np.stack([part.source.read(int(i)).mean((0, 1)) for i in part.indices])
-    colours = np.linalg.norm(pixels[:, None] - np.array(COLOURS), axis=-1).argmin(1)
+    colors = np.linalg.norm(pixels[:, None] - np.array(COLORS), axis=-1).argmin(1)
     with torch.no_grad():
         mean = heads.projections(features).mean(dim=1)
         heads.projection_bias -= mean
         projected = heads.projections(features)
-        for colour in range(4):
-            heads.prototypes[:, colour] = projected[:, colours == colour].mean(dim=1)
-        heads.normalise_prototypes()
+        for color in range(4):
+            heads.prototypes[:, color] = projected[:, colors == color].mean(dim=1)
+        heads.normalize_prototypes()
         known = network.known_head
         assert isinstance(known, PrototypeHead)
         spread = torch.randn(known.prototypes.shape, generator=torch.Generator().manual_seed(0))

@@ -157,7 +157,7 @@ def test_moved_images_get_the_labels_that_a_person_gave(evidence: Evidence, tmp_
 def test_the_new_run_is_a_run_like_any_other(evidence: Evidence, tmp_path: Path) -> None:
     target, merged, *_ = by_size(evidence)
     others = [c for c in range(2, 6) if c not in (target, merged)]
-    kept = [{"id": c, "action": "accept", "name": f"colour {c}"} for c in [*others, target]]
+    kept = [{"id": c, "action": "accept", "name": f"color {c}"} for c in [*others, target]]
     merge = {"id": merged, "action": "merge", "into": target}
     named = applied(tmp_path, evidence, [*kept, merge])
     assert evidence.opened.run.read_info().model_sha256 == evidence.opened.info.model_sha256
@@ -218,11 +218,11 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
         ),
         (
             {"classes": [{"id": 2, "action": "split", "names": ["x", "y"], "seeds": ["a", "b"]}]},
-            "no unlabelled image",
+            "no unlabeled image",
         ),
-        ({"images": [{"id": "../../etc/passwd", "to": 2}]}, "no unlabelled image"),
+        ({"images": [{"id": "../../etc/passwd", "to": 2}]}, "no unlabeled image"),
         ({"images": [{"id": "x"}]}, "is not an image's 'id'"),
-        ({"images": [{"id": ["x"], "to": 2}]}, "no unlabelled image"),
+        ({"images": [{"id": ["x"], "to": 2}]}, "no unlabeled image"),
     ],
 )
 def test_a_hostile_file_is_refused_in_one_sentence(

@@ -14,19 +14,19 @@ from crkd.review.contact_sheet import IMAGES, SIDE, caption, strip
 from crkd.review.run_outputs import gather
 
 CPU = torch.device("cpu")
-COLOURS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
+COLORS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
 
 
 def test_a_strip_shows_the_images_of_its_class_and_white_where_there_are_none(discovered):
     evidence = gather(discovered[0], CPU)
-    for colour, entry in zip(COLOURS, found_classes(evidence), strict=True):
+    for color, entry in zip(COLORS, found_classes(evidence), strict=True):
         pixels = strip(evidence.images, entry.members)
         assert pixels.shape == (SIDE, SIDE * IMAGES, 3)
         places = pixels.reshape(SIDE, IMAGES, SIDE, 3).swapaxes(0, 1)
         shown = min(len(entry.members), IMAGES)
         for place in places[:shown]:
             # 18 pixels make 64 with a border of at most one on either side.
-            assert np.abs(place[2:-2, 2:-2].mean((0, 1)) - colour).max() < 20
+            assert np.abs(place[2:-2, 2:-2].mean((0, 1)) - color).max() < 20
         assert (places[shown:] == 255).all()
 
 
@@ -54,6 +54,6 @@ def test_the_command_draws_a_picture(discovered, tmp_path: Path):
     assert run_verb("review", wanted) == 0
     with Image.open(picture) as image:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
-    for colour in COLOURS:
-        near = (np.abs(pixels - colour).max(axis=1) < 30).mean()
-        assert near > 0.02, f"{colour} covers {near:.3f} of the picture"
+    for color in COLORS:
+        near = (np.abs(pixels - color).max(axis=1) < 30).mean()
+        assert near > 0.02, f"{color} covers {near:.3f} of the picture"

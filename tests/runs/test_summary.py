@@ -40,5 +40,5 @@ def test_mean_and_sample_deviation(tmp_path) -> None:  # type: ignore[no-untyped
     assert found["mean"]["oracle/joint_hungarian/test/all"] == pytest.approx(0.6)
     assert [entry["seed"] for entry in found["runs"]] == [0, 1, 2]
     assert found["runs"][0]["commit"] == "abc"
-    unlabelled = record(runs[:1], [tree(None)])
-    assert unlabelled["mean"]["task_aware/train/novel"] is None
+    unlabeled = record(runs[:1], [tree(None)])
+    assert unlabeled["mean"]["task_aware/train/novel"] is None

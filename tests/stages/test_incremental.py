@@ -89,7 +89,7 @@ def _no_known_images(patch: pytest.MonkeyPatch):
 
     def store(self: RunData, part: object) -> object:
         if part is self.parts.known_train or part is self.parts.known_val:
-            assert len(part) == 0, "a step asked for labelled images"
+            assert len(part) == 0, "a step asked for labeled images"
         return original(self, part)
 
     return store
@@ -232,8 +232,8 @@ def test_old_images_join_a_step_and_the_others_are_replayed(plan: Path, tmp_path
 
 
 def test_labels_of_a_data_set_say_nothing_of_found_classes(plan: Path, tmp_path: Path):
-    config = small_config("discover.labelled=true", split=str(plan / "step-2.yaml"))
-    with pytest.raises(InputError, match=r"discover\.labelled is true"):
+    config = small_config("discover.labeled=true", split=str(plan / "step-2.yaml"))
+    with pytest.raises(InputError, match=r"discover\.labeled is true"):
         discover(config, tmp_path / "run", plan / "step-1")
     free = small_config(split=str(plan / "step-2.yaml"))
     start = starting_point(free, plan / "step-1", torch.device("cpu"))
@@ -266,7 +266,7 @@ def test_a_folder_of_known_classes_alone_adds_none(plan: Path, tmp_path: Path):
     assert not (tmp_path / "run").exists()
     forced = load_config(settings=["discover.precheck=false"], base=config)
     start = starting_point(forced, plan / "step-0", torch.device("cpu"))
-    assert any("unlabelled images look like a known class" in note for note in start.notes)
+    assert any("unlabeled images look like a known class" in note for note in start.notes)
 
 
 def test_a_step_with_fewer_images_than_classes_is_refused(plan: Path, tmp_path: Path):

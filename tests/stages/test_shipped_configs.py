@@ -32,15 +32,15 @@ SMALLER = (
 
 
 def made_up(dataset: str, split: ClassSplit, size: int) -> Dataset:
-    """Return two images a class, each class with a colour of its own."""
+    """Return two images a class, each class with a color of its own."""
     generator = np.random.default_rng(0)
     labels = np.tile(np.arange(len(split.class_names)), 2)
-    colours = generator.integers(0, 256, (len(split.class_names), 1, 1, 3))
+    colors = generator.integers(0, 256, (len(split.class_names), 1, 1, 3))
     noise = generator.integers(-20, 20, (len(labels), size, size, 3))
-    pixels = np.clip(colours[labels] + noise, 0, 255).astype(np.uint8)
+    pixels = np.clip(colors[labels] + noise, 0, 255).astype(np.uint8)
     parts = [ArraySource(pixels, labels, split.class_names, part=p) for p in ("train", "test")]
-    grey = (0.5, 0.5, 0.5)
-    return Dataset(dataset, parts[0], parts[1], split.class_names, size, grey, grey)
+    gray = (0.5, 0.5, 0.5)
+    return Dataset(dataset, parts[0], parts[1], split.class_names, size, gray, gray)
 
 
 @pytest.mark.slow

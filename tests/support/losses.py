@@ -22,12 +22,10 @@ def leaf(array: np.ndarray) -> torch.Tensor:
     return torch.tensor(array, requires_grad=True)
 
 
-def of_logits(
-    student: torch.Tensor, teacher: torch.Tensor, labelled: int = 0
-) -> DistillationInputs:
+def of_logits(student: torch.Tensor, teacher: torch.Tensor, labeled: int = 0) -> DistillationInputs:
     empty = torch.zeros(*student.shape[:2], 1)
     return DistillationInputs(
-        HeadOutputs(empty, student), HeadOutputs(empty, teacher), None, labelled
+        HeadOutputs(empty, student), HeadOutputs(empty, teacher), None, labeled
     )
 
 

@@ -39,12 +39,12 @@ SMALL = (
     "model.hidden=16",
     "model.projection=8",
     "model.num_heads=2",
-    # 15 labelled and 18 unlabelled rows or so: neither is divided evenly.
+    # 15 labeled and 18 unlabeled rows or so: neither is divided evenly.
     "pretrain.batch_size=33",
     "discover.batch_size=33",
     "distill.batch_size=33",
-    "discover.optimiser={warmup_epochs: 0, lr: 0.05}",
-    "pretrain.optimiser={warmup_epochs: 0, lr: 0.05}",
+    "discover.optimizer={warmup_epochs: 0, lr: 0.05}",
+    "pretrain.optimizer={warmup_epochs: 0, lr: 0.05}",
 )
 CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "pretrain": ("pretrain", ()),
@@ -77,7 +77,7 @@ def distillation_loop(config: Config, data: RunData, run: RunFolder) -> Loop:
         task,
         distillation_feed(config, data, CPU, num_novel=len(data.split.novel)),
         config=config,
-        optimiser=config.distill.optimiser,
+        optimizer=config.distill.optimizer,
         epochs=1,
         run=run,
         device=CPU,

@@ -104,7 +104,7 @@ class TapeRecorder:
 
     def _everything(self) -> list[Tensor]:
         step = self.loop.training_step
-        momentum = tensors(list(step.optimiser.state.values()))
+        momentum = tensors(list(step.optimizer.state.values()))
         return [
             *self.loop.task.modules.state_dict().values(),
             *momentum,

@@ -122,7 +122,7 @@ def test_known_logits_are_the_stored_distribution(plain: Loop):
     loop = loop_of(config_of(mode="marginal_smoothing_k2"))
     kept = stored(loop, mode="marginal_smoothing_k2")
     (batch,) = plain.feed.batches(15, 16)
-    for first in (0, batch.num_labelled):
+    for first in (0, batch.num_labeled):
         live = plain.task.teacher(batch, first).known_logits.softmax(dim=-1)
         found = kept(batch, first)
         assert found.features.shape == (*live.shape[:2], 0)
@@ -269,7 +269,7 @@ def test_hidden_labels_never_enter(stage1: Path, tmp_path: Path, monkeypatch: py
         ("[{name: srrl}]", 2, r"'srrl' needs feature_maps"),
         ("[]", 2, r"discover\.stored_epochs keeps a teacher's labels, and no distillation loss"),
         (
-            '[{name: kd}, {name: ferkd, options: {"on": labelled, self_mix: 0.5}}]',
+            '[{name: kd}, {name: ferkd, options: {"on": labeled, self_mix: 0.5}}]',
             2,
             r"different values \(kd 0, ferkd 0\.5\); set self_mix to 0",
         ),
@@ -282,7 +282,7 @@ def test_what_does_not_go_together_is_said_at_start_up(terms: str, epochs: int, 
 
 def test_self_mix_changes_the_student_alone(monkeypatch: pytest.MonkeyPatch):
     """The student sees mixed large views, the teacher unmixed ones, the term their shares."""
-    terms = '[{name: ferkd, options: {"on": labelled, self_mix: 1.0}}]'
+    terms = '[{name: ferkd, options: {"on": labeled, self_mix: 1.0}}]'
     loop = loop_of(config_of(f"discover.distillation={terms}", "discover.num_small=1"))
     task, seen = loop.task, {}
     (batch,) = loop.feed.batches(0, 1)

@@ -41,12 +41,12 @@ def recorded(loop: Loop) -> TapeRecorder:
     return recorder
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_recorded_and_eager_steps_agree(optimiser: str) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_recorded_and_eager_steps_agree(optimizer: str) -> None:
     """Bit for bit, while the learning rate rises and falls, the queue fills and then takes part."""
     config = tiny(
         QUEUE,
-        f"discover.optimiser={{name: {optimiser}, lr: 0.02, warmup_epochs: 1}}",
+        f"discover.optimizer={{name: {optimizer}, lr: 0.02, warmup_epochs: 1}}",
         "discover.batch_size=240",
         "model.overclustering=2",
         "discover.average=0.9",
@@ -62,14 +62,14 @@ def test_recorded_and_eager_steps_agree(optimiser: str) -> None:
 
 
 def test_the_stand_in_notices_a_learning_rate_that_stays_on_the_host() -> None:
-    config = tiny("discover.optimiser={lr: 0.02, warmup_epochs: 1}")
+    config = tiny("discover.optimizer={lr: 0.02, warmup_epochs: 1}")
     eager, replayed = loop_of(config), loop_of(config)
     recorded(replayed)
     step = replayed.training_step
 
     def host_rate(number: int) -> None:
         rate = learning_rate(step.schedule, number, step.total, step.steps_per_epoch)
-        for group in replayed.optimiser.param_groups:
+        for group in replayed.optimizer.param_groups:
             group["lr"] = rate
 
     replayed.training_step.prepare = host_rate  # type: ignore[method-assign]

@@ -172,7 +172,7 @@ def digits() -> RunData:
 
 
 def trained(data: RunData, *settings: str, steps: int = 2) -> Loop:
-    config = small_config("discover.batch_size=96", "discover.optimiser.lr=0.01", *settings)
+    config = small_config("discover.batch_size=96", "discover.optimizer.lr=0.01", *settings)
     loop = discovery_loop(config, data, CPU)
     # Past the warm-up, whose first step moves nothing.
     for number, batch in enumerate(loop.feed.batches(5, 5 + steps), 5):
@@ -210,10 +210,10 @@ def test_pseudo_labels_are_labels_or_the_assignments_choice(
     name = next(n for n in LIVE if "labels" in TERMS.get(n).needs)
     trained(digits, *with_term("discover", name), steps=1)
     (given,) = seen
-    pseudo, labelled = given.pseudo_labels, given.num_labelled
+    pseudo, labeled = given.pseudo_labels, given.num_labeled
     assert pseudo.shape == (2, 2, len(given.labels))
-    assert torch.equal(pseudo[..., :labelled], given.labels[:labelled].expand(2, 2, -1))
-    novel = pseudo[..., labelled:]
+    assert torch.equal(pseudo[..., :labeled], given.labels[:labeled].expand(2, 2, -1))
+    novel = pseudo[..., labeled:]
     assert novel.min() >= 5
     assert novel.max() <= 9
     assert len(novel.unique()) == 5, "the assignment is balanced"

@@ -105,7 +105,7 @@ def test_a_discovery_step_looks_at_nothing(assignment: str) -> None:
 @pytest.mark.parametrize("name", terms_for("discover"))
 def test_no_distillation_term_looks_at_anything(name: str) -> None:
     needs = TERMS.get(name).needs
-    options = "{'on': labelled}" if "labels" in needs else "{}"
+    options = "{'on': labeled}" if "labels" in needs else "{}"
     config = tiny(
         f"discover.distillation=[{{name: {name}, options: {options}}}]",
         f"discover.stored_epochs={int('stored_views' in needs)}",
@@ -124,9 +124,9 @@ def test_no_distillation_term_looks_at_anything(name: str) -> None:
     watched(loop)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
-def test_a_pretraining_step_looks_at_nothing(optimiser: str) -> None:
-    wanted = [f"pretrain.optimiser={{name: {optimiser}}}", "pretrain.batch_size=32"]
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_pretraining_step_looks_at_nothing(optimizer: str) -> None:
+    wanted = [f"pretrain.optimizer={{name: {optimizer}}}", "pretrain.batch_size=32"]
     config = load_config("digits", wanted)
     watched(pretraining_loop(config, prepare(config, CPU), CPU))
 

@@ -1,4 +1,4 @@
-"""Optimiser state that was saved and restored goes on as if nothing had happened."""
+"""Optimizer state that was saved and restored goes on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import pytest
 import torch
 from torch import nn
 
-from crkd.config.blocks import OptimiserConfig
-from crkd.training.optim import build_optimiser, optimiser_tensors, restore_optimiser
+from crkd.config.blocks import OptimizerConfig
+from crkd.training.optim import build_optimizer, optimizer_tensors, restore_optimizer
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_restored_state_has_the_layout_of_its_weights(name: str) -> None:
-    config = OptimiserConfig(name=name, lr=0.1, weight_decay=0.01)  # type: ignore[arg-type]
+    config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.01)  # type: ignore[arg-type]
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
     images = torch.randn(5, 4, 8, 8)
 
-    def train(optimiser: torch.optim.Optimizer) -> None:
-        optimiser.zero_grad()
+    def train(optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
         layer(images).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
 
-    optimiser = build_optimiser(layer, config)
-    train(optimiser)
+    optimizer = build_optimizer(layer, config)
+    train(optimizer)
     weights = {key: value.clone() for key, value in layer.state_dict().items()}
-    saved = {k: t.clone().contiguous() for k, t in optimiser_tensors(optimiser).items()}
-    train(optimiser)
+    saved = {k: t.clone().contiguous() for k, t in optimizer_tensors(optimizer).items()}
+    train(optimizer)
     straight = layer.weight.detach().clone()
 
     layer.load_state_dict(weights)
-    again = build_optimiser(layer, config)
-    restore_optimiser(again, saved)
+    again = build_optimizer(layer, config)
+    restore_optimizer(again, saved)
     train(again)
     assert torch.equal(layer.weight, straight)

@@ -40,7 +40,7 @@ SHAPE = [
     "model.num_heads=3",
     "discover.batch_size=40",
     "discover.epochs=1",
-    "discover.optimiser={lr: 0.01, warmup_epochs: 0.5}",
+    "discover.optimizer={lr: 0.01, warmup_epochs: 0.5}",
     "discover.distillation=[{name: class_relation, weight: 0.1}]",
 ]
 
@@ -96,7 +96,7 @@ def plain(real: Dataset) -> list[float]:
         loop.training_step.prepare(step)
         views = [view.double() for view in batch.views]
         rate = loop.training_step.rate
-        found.append(model.step(views, batch.labels, batch.num_labelled, rate))
+        found.append(model.step(views, batch.labels, batch.num_labeled, rate))
     return found
 
 
@@ -117,7 +117,7 @@ def test_heads_views_and_problems_at_once(real: Dataset, plain: list[float]) -> 
     assert worst(ours, plain) < TOLERANCE
 
 
-@pytest.mark.parametrize("wrong", ["assignment.num_iters=2", "optimiser.momentum=0.8"])
+@pytest.mark.parametrize("wrong", ["assignment.num_iters=2", "optimizer.momentum=0.8"])
 def test_a_wrong_step_is_noticed(real: Dataset, plain: list[float], wrong: str) -> None:
     assert worst(curve(loop_on(real, f"discover.{wrong}")), plain, FIRST) > 10 * FIRST_TOLERANCE
 

@@ -78,8 +78,8 @@ def test_resume_with_another_configuration_names_the_difference(
         interrupt_at(2, patch)
         with pytest.raises(Interrupted):
             discover(small_config(), tmp_path / "run", stage1)
-    changed = small_config("discover.optimiser.lr=0.05")
-    with pytest.raises(InputError, match=r"discover.optimiser.lr \(0.1 then, 0.05 now\)"):
+    changed = small_config("discover.optimizer.lr=0.05")
+    with pytest.raises(InputError, match=r"discover.optimizer.lr \(0.1 then, 0.05 now\)"):
         discover(changed, tmp_path / "run", stage1, resume=True)
 
 
@@ -221,7 +221,7 @@ def test_a_lower_rate_goes_on_from_the_last_good_state(
         pretrain(small_config(*saved, "pretrain.batch_size=32"), tmp_path / "run", resume=True)
     with pytest.raises(NonFiniteLossError, match="at step 6"):
         pretrain(small_config(*saved), tmp_path / "run", resume=True)
-    lower = small_config(*saved, "pretrain.optimiser.lr=0.05")
+    lower = small_config(*saved, "pretrain.optimizer.lr=0.05")
     with pytest.MonkeyPatch.context() as patch:
         steps = first_steps(patch)
         interrupt_at(8, patch)
@@ -229,11 +229,11 @@ def test_a_lower_rate_goes_on_from_the_last_good_state(
             pretrain(lower, tmp_path / "run", resume=True)
     assert steps[0] == 6
     # From here on the lower rate is the run's own.
-    with pytest.raises(InputError, match=r"pretrain.optimiser.lr \(0.05 then, 0.1 now\)"):
+    with pytest.raises(InputError, match=r"pretrain.optimizer.lr \(0.05 then, 0.1 now\)"):
         pretrain(small_config(*saved), tmp_path / "run", resume=True)
     run = pretrain(lower, tmp_path / "run", resume=True)
-    assert run.read_config().pretrain.optimiser.lr == 0.05
-    assert "with pretrain.optimiser.lr (0.1 then, 0.05 now)" in run.read_info().notes[-1]
+    assert run.read_config().pretrain.optimizer.lr == 0.05
+    assert "with pretrain.optimizer.lr (0.1 then, 0.05 now)" in run.read_info().notes[-1]
     assert not states(run.path)
 
 

@@ -86,6 +86,6 @@ def test_a_share_is_refused_where_a_process_would_have_no_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("crkd.core.batch_shard.processes", lambda: (0, 4))
-    with pytest.raises(InputError, match=r"3 labelled and 9 unlabelled .* 4 processes"):
+    with pytest.raises(InputError, match=r"3 labeled and 9 unlabeled .* 4 processes"):
         share_of((3, 9))
     assert share_of((0, 9)) == Share(0, 4, (0, 9))

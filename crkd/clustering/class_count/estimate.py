@@ -106,7 +106,7 @@ def count_classes(
     limit = max_classes or min(150, max(10, len(novel) // 20))
     if limit < 2 or len(novel) < max(4, 2 * limit):
         raise InputError(
-            f"--max-k is {limit} for {len(novel)} unlabelled images; a search needs at least 2 "
+            f"--max-k is {limit} for {len(novel)} unlabeled images; a search needs at least 2 "
             "classes and two images for each"
         )
     draw = np.random.default_rng(seed)

@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.semi_kmeans import class_sums
 
-NEIGHBOUR = 20
+NEIGHBOR = 20
 BISECTIONS = 12
 SPREADS = (0.1, 12.0)
 """Bounds of the factor by which images are moved away from their class mean."""
 
 
 def crowding(rows: Floats) -> float:
-    """Return the squared distance to the 20th neighbour (median), over the total variance.
+    """Return the squared distance to the 20th neighbor (median), over the total variance.
 
     Near 0 for tight clusters far from each other, near 1 for a cloud without clusters.
     """
     from sklearn.neighbors import NearestNeighbors
 
     # A row finds itself first.
-    search = NearestNeighbors(n_neighbors=min(NEIGHBOUR + 1, len(rows)), algorithm="brute")
+    search = NearestNeighbors(n_neighbors=min(NEIGHBOR + 1, len(rows)), algorithm="brute")
     distances = search.fit(rows).kneighbors(rows)[0][:, -1]
     return float(np.median(distances) ** 2 / max(total_variance(rows), np.finfo(np.float32).tiny))
 

@@ -67,11 +67,11 @@ def stabilities(rows: Floats, counts: NDArray[np.int64], *, seed: int) -> NDArra
 
 
 def bumps(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each score stands out from the line between its two neighbours.
+    """Return how far each score stands out from the line between its two neighbors.
 
     Silhouette and stability both drift with the number of clusters, so that their largest value
     says little; at the number of classes they stand out. The first and the last have one
-    neighbour and count as 0; the rest is divided by its root mean square.
+    neighbor and count as 0; the rest is divided by its root mean square.
 
     Args:
         counts: ``(G,)`` ascending.

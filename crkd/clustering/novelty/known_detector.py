@@ -1,4 +1,4 @@
-"""Which unlabelled images look like a known class."""
+"""Which unlabeled images look like a known class."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class KnownClasses:
     Attributes:
         means: ``(K, D)`` float64.
         whitening: ``(D, D)`` float64; makes the covariance within the classes the identity.
-        centre: ``(D,)`` float64, the mean of everything.
+        center: ``(D,)`` float64, the mean of everything.
         background: ``(D, D)`` float64; makes the covariance of everything the identity.
     """
 
     means: NDArray[np.float64]
     whitening: NDArray[np.float64]
-    centre: NDArray[np.float64]
+    center: NDArray[np.float64]
     background: NDArray[np.float64]
 
     def strangeness(self, features: Floats) -> NDArray[np.float64]:
@@ -43,21 +43,21 @@ class KnownClasses:
         """
         rows = np.asarray(features, np.float64)
         nearest = nearest_square(rows @ self.whitening, self.means @ self.whitening)
-        away = np.square((rows - self.centre) @ self.background).sum(axis=1)
+        away = np.square((rows - self.center) @ self.background).sum(axis=1)
         scores: NDArray[np.float64] = nearest - away
         return scores
 
 
 @dataclass(frozen=True, eq=False)
 class KnownCheck:
-    """The decision over each unlabelled image.
+    """The decision over each unlabeled image.
 
     Attributes:
         looks_known: ``(N,)`` bool.
         scores: ``(N,)``, see :meth:`KnownClasses.strangeness`.
         threshold: an image looks known up to this score.
         false_positive_rate: share of known images that the threshold calls novel.
-        stranger: how often an unlabelled image is stranger than a known one, over all pairs of
+        stranger: how often an unlabeled image is stranger than a known one, over all pairs of
             them, in [0, 1]; 0.5 where all of them are known.
         noise: standard deviation of ``stranger`` where all of them are known.
     """
@@ -79,7 +79,7 @@ def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClasses:
     """Fit the known classes' Gaussians.
 
     Args:
-        features: ``(n, D)`` of labelled images.
+        features: ``(n, D)`` of labeled images.
         labels: ``(n,)`` in [0, K), every class present.
 
     Raises:
@@ -92,24 +92,24 @@ def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClasses:
     if len(counts) == 0 or not counts.all():
         raise InputError("a known class has no image; number the classes without a gap")
     means = class_sums(rows, labels, len(counts)) / counts[:, None]
-    centre = rows.mean(axis=0)
-    return KnownClasses(means, _whitening(rows - means[labels]), centre, _whitening(rows - centre))
+    center = rows.mean(axis=0)
+    return KnownClasses(means, _whitening(rows - means[labels]), center, _whitening(rows - center))
 
 
 def known_check(
-    unlabelled: Floats,
+    unlabeled: Floats,
     classes: KnownClasses,
     calibration: Floats,
     *,
     false_positive_rate: float = 0.05,
 ) -> KnownCheck:
-    """Decide for each unlabelled image whether it looks like a known class.
+    """Decide for each unlabeled image whether it looks like a known class.
 
     The threshold is the score that a share ``false_positive_rate`` of ``calibration`` exceeds, so
     that so many known images are taken for novel ones.
 
     Args:
-        unlabelled: ``(N, D)``.
+        unlabeled: ``(N, D)``.
         classes: of :func:`known_classes`.
         calibration: ``(n, D)`` of known images that ``classes`` was not fitted to, or drawn from
             statistics of known classes.
@@ -127,7 +127,7 @@ def known_check(
         )
     reference = classes.strangeness(calibration)
     threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))
-    scores = classes.strangeness(unlabelled)
+    scores = classes.strangeness(unlabeled)
     known, new = len(reference), len(scores)
     above = np.searchsorted(np.sort(reference), scores).sum() / max(1, known * new)
     noise = ((known + new + 1) / (12 * known * max(1, new))) ** 0.5
@@ -136,5 +136,5 @@ def known_check(
     )
 
 
-def _whitening(centred: NDArray[np.float64]) -> NDArray[np.float64]:
-    return whitening_of(centred.T @ centred / len(centred))
+def _whitening(centered: NDArray[np.float64]) -> NDArray[np.float64]:
+    return whitening_of(centered.T @ centered / len(centered))

@@ -22,12 +22,12 @@ class ClassDistance:
     """The distance to the nearest class, and how far a member of a class may lie.
 
     Attributes:
-        centres: ``(C, D)`` float64, whitened means of the classes.
+        centers: ``(C, D)`` float64, whitened means of the classes.
         whitening: ``(D, D)`` float64; makes the covariance within the classes the identity.
         threshold: an image fits nowhere above this distance.
     """
 
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     whitening: NDArray[np.float64]
     threshold: float
 
@@ -46,12 +46,12 @@ class ClassDistance:
         within = spread @ spread.T / statistics.num_classes
         within += torch.diag(statistics.residual.double().mean(dim=0))
         whitening = whitening_of(within.numpy())
-        centres = statistics.means.double().numpy() @ whitening
+        centers = statistics.means.double().numpy() @ whitening
         classes = torch.arange(DRAWN) % statistics.num_classes
         generator = torch.Generator().manual_seed(seed)
         normals = torch.randn(DRAWN, statistics.num_draws, generator=generator)
-        drawn = cls(centres, whitening, 0.0).scores(statistics.sample(classes, normals).numpy())
-        return cls(centres, whitening, outer_fence(drawn))
+        drawn = cls(centers, whitening, 0.0).scores(statistics.sample(classes, normals).numpy())
+        return cls(centers, whitening, outer_fence(drawn))
 
     def scores(self, features: Floats) -> NDArray[np.float64]:
         """Return the distance of each row to its nearest class.
@@ -65,7 +65,7 @@ class ClassDistance:
             ``(N,)``, 0 or above; about the square root of D for members of a class.
         """
         rows = np.asarray(features, np.float64) @ self.whitening
-        return np.sqrt(np.maximum(nearest_square(rows, self.centres), 0.0))
+        return np.sqrt(np.maximum(nearest_square(rows, self.centers), 0.0))
 
     def fits_nowhere(self, features: Floats) -> NDArray[np.bool_]:
         """Return which rows of ``features`` ``(N, D)`` lie beyond the threshold, ``(N,)``."""
@@ -73,10 +73,10 @@ class ClassDistance:
         return beyond
 
 
-def nearest_square(rows: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.float64]:
+def nearest_square(rows: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the squared distance of each of ``(N, D)`` rows to the nearest of ``(C, D)``."""
-    squares = np.square(rows).sum(1)[:, None] - 2 * rows @ centres.T
-    nearest: NDArray[np.float64] = (squares + np.square(centres).sum(1)).min(axis=1)
+    squares = np.square(rows).sum(1)[:, None] - 2 * rows @ centers.T
+    nearest: NDArray[np.float64] = (squares + np.square(centers).sum(1)).min(axis=1)
     return nearest
 
 

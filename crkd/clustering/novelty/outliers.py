@@ -20,7 +20,7 @@ class Outliers:
     """The reject bucket.
 
     Attributes:
-        scores: ``(N,)`` distance to the k-th neighbour, in [0, 2].
+        scores: ``(N,)`` distance to the k-th neighbor, in [0, 2].
         rejected: ``(N,)`` bool.
         threshold: the largest score that is kept.
     """
@@ -31,38 +31,38 @@ class Outliers:
 
 
 def outliers(
-    features: Floats, reference: Floats, *, quantile: float = 0.99, neighbours: int = 5
+    features: Floats, reference: Floats, *, quantile: float = 0.99, neighbors: int = 5
 ) -> Outliers:
     """Reject images that lie farther from ``reference`` than the reference lies from itself.
 
-    The score is the distance to the k-th neighbour among features of unit length (Sun et al.,
+    The score is the distance to the k-th neighbor among features of unit length (Sun et al.,
     Out-of-Distribution Detection with Deep Nearest Neighbors, 2022). A row that is part of the
-    reference does not count as its own neighbour.
+    reference does not count as its own neighbor.
 
     Args:
         features: ``(N, D)``.
-        reference: ``(n, D)`` rows that belong: known images, or the unlabelled ones themselves.
+        reference: ``(n, D)`` rows that belong: known images, or the unlabeled ones themselves.
         quantile: of the reference's own scores that is the threshold, in (0, 1).
-        neighbours: k, below n.
+        neighbors: k, below n.
 
     Raises:
         InputError: a number is out of range.
     """
     if not 0 < quantile < 1:
         raise InputError(f"quantile is {quantile}; it lies between 0 and 1")
-    if not 1 <= neighbours < len(reference):
+    if not 1 <= neighbors < len(reference):
         raise InputError(
-            f"neighbours is {neighbours} for {len(reference)} reference rows; it must be at least "
+            f"neighbors is {neighbors} for {len(reference)} reference rows; it must be at least "
             "1 and below that number"
         )
     rows, base = (unit_rows(np.asarray(x, np.float32)) for x in (features, reference))
-    own = _neighbour_distances(base, base, neighbours + 1)[:, -1]
+    own = _neighbor_distances(base, base, neighbors + 1)[:, -1]
     threshold = float(np.quantile(own, quantile))
-    scores = _scores(rows, base, neighbours)
+    scores = _scores(rows, base, neighbors)
     return Outliers(scores, scores > threshold, threshold)
 
 
-def reject_bucket(features: Floats, *, fence: float = 3.0, neighbours: int = 5) -> Outliers:
+def reject_bucket(features: Floats, *, fence: float = 3.0, neighbors: int = 5) -> Outliers:
     """Reject images that lie apart from all others of a set, of which none need be.
 
     The score is that of :func:`outliers`, among at most 20,000 rows of the set itself, the
@@ -71,7 +71,7 @@ def reject_bucket(features: Floats, *, fence: float = 3.0, neighbours: int = 5) 
     Args:
         features: ``(N, D)``.
         fence: above 0; lower rejects more.
-        neighbours: k; a set of k rows or fewer has no outlier.
+        neighbors: k; a set of k rows or fewer has no outlier.
 
     Raises:
         InputError: the fence is not above 0.
@@ -79,10 +79,10 @@ def reject_bucket(features: Floats, *, fence: float = 3.0, neighbours: int = 5) 
     if not fence > 0:
         raise InputError(f"fence is {fence}; it must be above 0")
     rows = unit_rows(np.asarray(features, np.float32))
-    if len(rows) <= neighbours:
+    if len(rows) <= neighbors:
         return Outliers(np.zeros(len(rows), np.float32), np.zeros(len(rows), bool), 0.0)
     shown = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.int64)
-    scores = _scores(rows, rows[shown], neighbours)
+    scores = _scores(rows, rows[shown], neighbors)
     threshold = outer_fence(scores, fence)
     return Outliers(scores, scores > threshold, threshold)
 
@@ -98,15 +98,15 @@ def outer_fence(scores: NDArray[Any], fence: float = 3.0) -> float:
     return float(high + fence * (high - low))
 
 
-def _scores(rows: Floats, base: Floats, neighbours: int) -> Floats:
-    """Return the distance of every row to its k-th neighbour in ``base``, itself left out."""
-    found = _neighbour_distances(rows, base, neighbours + 1)
+def _scores(rows: Floats, base: Floats, neighbors: int) -> Floats:
+    """Return the distance of every row to its k-th neighbor in ``base``, itself left out."""
+    found = _neighbor_distances(rows, base, neighbors + 1)
     # A row at no distance stands in the reference itself.
     itself = found[:, 0] < 1e-3
     return np.where(itself, found[:, -1], found[:, -2]).astype(np.float32)
 
 
-def _neighbour_distances(rows: Floats, base: Floats, count: int) -> Floats:
+def _neighbor_distances(rows: Floats, base: Floats, count: int) -> Floats:
     """Return the distances of the ``count`` nearest rows of ``base``, ascending."""
     parts = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
     if has_faiss():

@@ -69,7 +69,7 @@ def luma(images: Tensor, constants: Coefficients) -> Tensor:
 
 
 def jitter_inputs(parameters: ViewParameters, with_hue: bool) -> Tensor:
-    """Return what :func:`colour_jitter` reads of each view, ``(18 or 20, B)`` float32.
+    """Return what :func:`color_jitter` reads of each view, ``(18 or 20, B)`` float32.
 
     Every image is hue-shifted once: the blends before it and the blends after it are two passes,
     in which a blend that is not an image's turn has the factor 1 and changes nothing.
@@ -99,7 +99,7 @@ def jitter_inputs(parameters: ViewParameters, with_hue: bool) -> Tensor:
 
 
 def rounding(pixels: int, device: torch.device) -> Tensor:
-    """Return what :func:`colour_jitter` adds to mean levels of images before it rounds them down.
+    """Return what :func:`color_jitter` adds to mean levels of images before it rounds them down.
 
     Half a level, and half the distance to the next mean, so that inexact products round right.
 
@@ -114,7 +114,7 @@ def rounding(pixels: int, device: torch.device) -> Tensor:
     return torch.full((), 0.5 + 0.25 / pixels, dtype=dtype, device=device)
 
 
-def colour_jitter(
+def color_jitter(
     images: Tensor, inputs: Tensor, half_level: Tensor, constants: Coefficients
 ) -> Tensor:
     """Apply brightness, contrast, saturation and hue in each image's own order.

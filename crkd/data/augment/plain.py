@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.data.augment import color as colour
+from crkd.data.augment import color
 from crkd.data.augment import geometry
 from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.recipe import ViewRecipe
@@ -27,13 +27,13 @@ class Constants(NamedTuple):
         weights: table of resampling weights, None where they are computed.
         taps: of the blur, None without one.
         half_level: rounds mean levels.
-        color: shared by all recipes.
+        coefficients: of color operations, shared by all recipes.
     """
 
     weights: Tensor | None
     taps: Tensor | None
     half_level: Tensor
-    color: colour.Coefficients
+    coefficients: color.Coefficients
 
 
 class PlainView:
@@ -70,7 +70,7 @@ class PlainView:
         if recipe.has_affine:
             parts.append(geometry.affine_maps(p, recipe.size).t())
         if recipe.has_jitter:
-            parts.append(colour.jitter_inputs(p, recipe.hue > 0))
+            parts.append(color.jitter_inputs(p, recipe.hue > 0))
         if recipe.grayscale:
             parts.append(p.grayscale.to(torch.float32).unsqueeze(0))
         if recipe.blur:
@@ -84,14 +84,14 @@ class PlainView:
             parts.append(p.equalize.to(torch.float32).mul(recipe.size**2).unsqueeze(0))
         return torch.cat(parts)
 
-    def constants(self, color: colour.Coefficients) -> Constants:
-        """Return the constants on the device of ``color``."""
-        recipe, device = self.recipe, color.luma.device
+    def constants(self, coefficients: color.Coefficients) -> Constants:
+        """Return the constants on the device of ``coefficients``."""
+        recipe, device = self.recipe, coefficients.luma.device
         return Constants(
             self.windows.table(device) if self.windows.tabulated else None,
             geometry.blur_taps(recipe.blur_radius, recipe.size, device) if recipe.blur else None,
-            colour.rounding(recipe.size**2, device),
-            color,
+            color.rounding(recipe.size**2, device),
+            coefficients,
         )
 
     def unequalized(
@@ -117,15 +117,15 @@ class PlainView:
         if recipe.has_affine:
             levels = geometry.affine(levels, given["affine"].flatten(1).t())
         if recipe.has_jitter:
-            levels = colour.colour_jitter(
-                levels, given["jitter"], constants.half_level, constants.color
+            levels = color.color_jitter(
+                levels, given["jitter"], constants.half_level, constants.coefficients
             )
         if recipe.grayscale:
-            gray = colour.grayscale(levels, constants.color)
+            gray = color.grayscale(levels, constants.coefficients)
             levels = torch.where(given["grayscale"][0] > 0, gray, levels)
         if constants.taps is not None:
             kernels = given["blur"].flatten(1).t().contiguous()
             levels = geometry.gaussian_blur(levels, kernels, constants.taps)
         if recipe.solarize:
-            levels = colour.solarize(levels, given["solarize"][0])
+            levels = color.solarize(levels, given["solarize"][0])
         return levels, given["equalize"][0] if recipe.equalize else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.data.augment import color as colour
+from crkd.data.augment import color
 from crkd.data.augment.plain import Constants, PlainView
 
 
@@ -78,7 +78,7 @@ class PlainPath:
                     pixels[number] = count
             if pixels:
                 batches = [levels[number] for number in pixels]
-                changed = colour.equalize(batches, list(pixels.values()), constants[0].color)
+                changed = color.equalize(batches, list(pixels.values()), constants[0].coefficients)
                 for number, batch in zip(pixels, changed, strict=True):
                     levels[number] = batch
         return levels
@@ -108,9 +108,9 @@ class PlainPath:
         return kept
 
     def _made(self, device: torch.device) -> _Kept:
-        color = colour.coefficients(device)
+        coefficients = color.coefficients(device)
         scale, shift = (
             torch.cat([torch.full((1,), value, device=device) for value in values]).view(3, 1, 1)
             for values in (self.scale, self.shift)
         )
-        return _Kept([view.constants(color) for view in self.views], scale, shift)
+        return _Kept([view.constants(coefficients) for view in self.views], scale, shift)

@@ -70,7 +70,7 @@ def plain_view(size: int = 32) -> ViewRecipe:
 
 
 def evaluation_view(size: int = 32) -> ViewRecipe:
-    """No randomness: the whole image, centre-cropped where the stored one is larger."""
+    """No randomness: the whole image, center-cropped where the stored one is larger."""
     return ViewRecipe(size=size, crop="none", flip=0.0)
 
 

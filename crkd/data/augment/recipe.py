@@ -15,12 +15,12 @@ Crop = Literal["none", "pad", "resized", "either"]
 class ViewRecipe:
     """The random operations behind one view, in the order in which they are applied.
 
-    Crop, flip, affine map, colour jitter, grayscale, blur, solarize, equalize: a recipe without
+    Crop, flip, affine map, color jitter, grayscale, blur, solarize, equalize: a recipe without
     one of them simply leaves it at its neutral default. Levels are those of 8-bit images.
 
     Attributes:
         size: side of the square output in pixels.
-        crop: ``"none"`` shows the whole image (centre crop where the stored image is larger,
+        crop: ``"none"`` shows the whole image (center crop where the stored image is larger,
             bilinear enlargement where it is smaller); ``"pad"`` cuts a random window out of the
             zero-padded image; ``"resized"`` is the random resized crop; ``"either"`` is one of
             the last two with equal chance.
@@ -30,19 +30,19 @@ class ViewRecipe:
         flip: probability of a horizontal mirror image.
         rotation: largest angle in degrees, drawn from ``[-rotation, rotation]``.
         shift: largest translation along each axis as a fraction of ``size``, in [0, 1].
-        zoom: range of the enlargement about the centre.
+        zoom: range of the enlargement about the center.
         shear: largest shear along the x axis in degrees, in [0, 90).
-        jitter: probability of the colour jitter.
+        jitter: probability of the color jitter.
         brightness: factor drawn from ``[max(0, 1 - brightness), 1 + brightness]``.
         contrast: as ``brightness``.
         saturation: as ``brightness``.
-        hue: shift drawn from ``[-hue, hue]`` turns of the colour circle, in [0, 0.5].
-        grayscale: probability of a grey image.
+        hue: shift drawn from ``[-hue, hue]`` turns of the color circle, in [0, 0.5].
+        grayscale: probability of a gray image.
         blur: probability of a Gaussian blur.
         blur_sigma: range of the blur's standard deviation in output pixels.
         solarize: probability of inverting every level at or above a threshold.
         solarize_threshold: range of that threshold in levels, in [0, 256].
-        equalize: probability of a histogram equalisation of each channel.
+        equalize: probability of a histogram equalization of each channel.
     """
 
     size: int
@@ -102,7 +102,7 @@ class ViewRecipe:
 
     @property
     def has_jitter(self) -> bool:
-        """Whether any view of this recipe changes its colours by jitter."""
+        """Whether any view of this recipe changes its colors by jitter."""
         strengths = (self.brightness, self.contrast, self.saturation, self.hue)
         return self.jitter > 0 and any(strengths)
 

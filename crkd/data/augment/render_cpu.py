@@ -3,7 +3,7 @@
 On a CPU the plain path spends most of its time on memory that it touches once. Here a batch is
 worked off in pieces that stay in the cache, every step writes into memory that is kept from
 piece to piece, the weights of the resampling come from a table, and a color operation sees only
-the images whose turn it is. The arithmetic is that of :mod:`geometry` and :mod:`colour`, and so
+the images whose turn it is. The arithmetic is that of :mod:`geometry` and :mod:`color`, and so
 are the results, bit for bit.
 """
 
@@ -15,12 +15,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crkd.data.augment import color as colour
+from crkd.data.augment import color
 from crkd.data.augment import geometry
 from crkd.data.augment.chunks import for_each_piece
 from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.recipe import ViewRecipe
-from crkd.data.augment.render_cpu_jitter import colour_jitter
+from crkd.data.augment.render_cpu_jitter import color_jitter
 from crkd.data.augment.scratch import memory
 from crkd.data.augment.windows import Windows, window_weights
 
@@ -64,7 +64,7 @@ def _render(
     planes = _cropped_planes(images, parameters, recipe, order)
     drawn = parameters.rows(order)
     if recipe.has_jitter:
-        colour_jitter(planes.flatten(2), drawn, later, recipe.hue > 0)
+        color_jitter(planes.flatten(2), drawn, later, recipe.hue > 0)
     _change_some(planes, drawn, recipe)
     planes.mul_(scale.unsqueeze(1)).add_(shift.unsqueeze(1))
     ordered = memory.take("levels", *planes.shape)
@@ -76,7 +76,7 @@ def _change_some(planes: Tensor, drawn: ViewParameters, recipe: ViewRecipe) -> N
     """Apply the operations after the jitter to the images that are drawn for them."""
     size, constants = recipe.size, _coefficients()
     if recipe.grayscale:
-        _change(planes, drawn.grayscale, lambda x, _: colour.grayscale(x, constants))
+        _change(planes, drawn.grayscale, lambda x, _: color.grayscale(x, constants))
     if recipe.blur:
         radius, taps = recipe.blur_radius, _blur_taps(recipe.blur_radius, size)
         _change(
@@ -87,20 +87,20 @@ def _change_some(planes: Tensor, drawn: ViewParameters, recipe: ViewRecipe) -> N
             ),
         )
     if recipe.solarize:
-        threshold = colour.per_image(drawn.threshold)
-        _change(planes, drawn.solarize, lambda x, i: colour.solarize(x, threshold[i]))
+        threshold = color.per_image(drawn.threshold)
+        _change(planes, drawn.solarize, lambda x, i: color.solarize(x, threshold[i]))
     if recipe.equalize:
         pixels = torch.full((planes.shape[1], 1, 1, 1), float(size**2))
         _change(
             planes,
             drawn.equalize,
-            lambda x, i: colour.equalize((x,), (pixels[: len(i)],), constants)[0],
+            lambda x, i: color.equalize((x,), (pixels[: len(i)],), constants)[0],
         )
 
 
 @functools.lru_cache(maxsize=1)
-def _coefficients() -> colour.Coefficients:
-    return colour.coefficients(torch.device("cpu"))
+def _coefficients() -> color.Coefficients:
+    return color.coefficients(torch.device("cpu"))
 
 
 @functools.lru_cache(maxsize=8)

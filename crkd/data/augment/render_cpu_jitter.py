@@ -10,10 +10,10 @@ from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.scratch import memory
 
 
-def colour_jitter(
+def color_jitter(
     planes: Tensor, parameters: ViewParameters, later: list[int], with_hue: bool
 ) -> None:
-    """Do as :func:`colour.colour_jitter` to the images that are drawn for it, in place.
+    """Do as :func:`color.color_jitter` to the images that are drawn for it, in place.
 
     Args:
         planes: ``(3, B, pixels)`` levels, overwritten.
@@ -45,19 +45,19 @@ def _blend_steps(parameters: ViewParameters, count: int) -> Tensor:
 
 
 def _blend(planes: Tensor, step: Tensor) -> None:
-    """Blend each image of ``(3, B, pixels)`` with black, its mean level or its grey image."""
+    """Blend each image of ``(3, B, pixels)`` with black, its mean level or its gray image."""
     count, pixels = planes.shape[1:]
     if not count:
         return
     factor, is_contrast, is_saturation = step
     red, green, blue = planes
-    grey = torch.mul(red, 19595.0, out=memory.take("grey", count, pixels))
-    grey.add_(green, alpha=38470.0).add_(blue, alpha=7471.0)
-    grey.add_(32768.0).mul_(2.0**-16).floor_()
+    gray = torch.mul(red, 19595.0, out=memory.take("gray", count, pixels))
+    gray.add_(green, alpha=38470.0).add_(blue, alpha=7471.0)
+    gray.add_(32768.0).mul_(2.0**-16).floor_()
     # In float32 the sum of up to 2**14 levels is exact, and so is its rounded mean.
-    mean = grey.sum(dim=1, keepdim=True, dtype=torch.float64 if pixels > 2**14 else None)
+    mean = gray.sum(dim=1, keepdim=True, dtype=torch.float64 if pixels > 2**14 else None)
     mean = mean.add_(0.5 * pixels).div_(pixels).floor_().to(torch.float32).mul_(is_contrast)
-    degenerate = grey.mul_(is_saturation).add_(mean)
+    degenerate = gray.mul_(is_saturation).add_(mean)
     planes.sub_(degenerate).mul_(factor).add_(degenerate).clamp_(0.0, 255.0).floor_()
 
 

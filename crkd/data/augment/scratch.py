@@ -15,7 +15,7 @@ class Workspace(threading.local):
         self._flat: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Return uninitialised memory of ``shape``; the last taker of ``name`` loses it."""
+        """Return uninitialized memory of ``shape``; the last taker of ``name`` loses it."""
         count = 1
         for extent in shape:
             count *= extent

@@ -16,8 +16,8 @@ class ArraySource(ImageSource):
 
     Args:
         images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` uint8, RGB; a last axis of 3 is taken for the
-            colours where both readings are possible.
-        labels: ``(N,)`` integers, -1 for unlabelled images.
+            colors where both readings are possible.
+        labels: ``(N,)`` integers, -1 for unlabeled images.
         class_names: the classes in label order.
         part: what the ids begin with ("train/00012"); not used where ``ids`` are given.
         ids: N unique names.
@@ -38,7 +38,7 @@ class ArraySource(ImageSource):
         if images.ndim != 4 or 3 not in (images.shape[1], images.shape[3]):
             raise InputError(
                 f"images of shape {images.shape} are not (N, H, W, 3) or (N, 3, H, W); "
-                "bring the colours to the second or last axis"
+                "bring the colors to the second or last axis"
             )
         super().__init__(labels, class_names, RowIds(part, len(images)) if ids is None else ids)
         if len(images) != len(self):

@@ -60,7 +60,7 @@ class ImageSource(ABC):
         if values.size and not (values.min() >= -1 and values.max() < len(class_names)):
             raise InputError(
                 f"labels span {values.min()} to {values.max()}, but {len(class_names)} class names "
-                f"allow -1 (unlabelled) to {len(class_names) - 1}; name every class"
+                f"allow -1 (unlabeled) to {len(class_names) - 1}; name every class"
             )
         if len(set(class_names)) != len(class_names):
             raise InputError(

@@ -22,7 +22,7 @@ class FileSource(ImageSource):
 
     Args:
         paths: the files.
-        labels: ``(N,)`` integers, -1 for unlabelled images.
+        labels: ``(N,)`` integers, -1 for unlabeled images.
         class_names: the classes in label order.
         ids: N unique names, usually the paths below the data folder.
 

@@ -53,7 +53,7 @@ def folder_dataset(
     Args:
         known: a folder a class, two or more; folders deeper down belong to their class. None, and
             fewer folders, only beside ``classes_so_far``.
-        novel: unlabelled images, flat or nested.
+        novel: unlabeled images, flat or nested.
         classes_so_far: names of the classes that an earlier run knows; they are the known classes
             then, and folders of ``known`` must bear their names.
         skip_unreadable: leave unreadable images out, and say how many, instead of raising.
@@ -119,7 +119,7 @@ def _check_folders(known: Path | None, novel: Path | None) -> None:
         if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
             raise InputError(
                 f"--known {str(known)!r} and --novel {str(novel)!r} lie within each other; keep "
-                "them apart, since an image is either labelled or not"
+                "them apart, since an image is either labeled or not"
             )
 
 
@@ -151,7 +151,7 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
 
 
 def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> list[_File]:
-    """Return the unlabelled images, with hidden classes where the folders give them."""
+    """Return the unlabeled images, with hidden classes where the folders give them."""
     paths = list(image_files(novel))
     if not paths:
         raise InputError(
@@ -169,7 +169,7 @@ def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> li
 def hidden_classes(
     folders: Sequence[str | None], known: Collection[str], log: Callable[[str], None]
 ) -> list[str | None]:
-    """Return the hidden class of each unlabelled image, by the folder that it lies in.
+    """Return the hidden class of each unlabeled image, by the folder that it lies in.
 
     Args:
         folders: of each image the outermost folder inside ``--novel``, None for a loose one.
@@ -178,7 +178,7 @@ def hidden_classes(
     """
     names = set(folders)
     if None in names or len(names) < 2:
-        log(f"{len(folders)} unlabelled images without folders of classes: no accuracy for them")
+        log(f"{len(folders)} unlabeled images without folders of classes: no accuracy for them")
         return [None] * len(folders)
     clashes = sorted(name for name in names if name is not None and name in known)
     if clashes:

@@ -167,7 +167,7 @@ def _label_column(column: Any, file: Path) -> Labels:
     if not pyarrow.types.is_integer(column.type) or column.null_count:
         raise InputError(
             f"the labels in the Parquet file {str(file)!r} are of type {column.type} with "
-            f"{column.null_count} empty rows; give an integer a row, -1 for unlabelled"
+            f"{column.null_count} empty rows; give an integer a row, -1 for unlabeled"
         )
     labels: Labels = column.to_numpy().astype(np.int64)
     return labels

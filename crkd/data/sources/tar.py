@@ -42,7 +42,7 @@ class TarSource(ImageSource):
 
     Args:
         members: the images.
-        labels: ``(N,)`` integers, -1 for unlabelled images.
+        labels: ``(N,)`` integers, -1 for unlabeled images.
         class_names: the classes in label order.
         ids: N unique names.
 
@@ -100,13 +100,13 @@ def tar_dataset(
 ) -> tuple[Dataset, ClassSplit]:
     """Return own images in tar files as a data set called "folder", and its split.
 
-    The class of an image is what its neighbour ``NAME.cls`` says, as in WebDataset, else the
+    The class of an image is what its neighbor ``NAME.cls`` says, as in WebDataset, else the
     outermost folder of its path. Those of ``novel`` are hidden labels, under the rules of
     :func:`crkd.data.sources.folder.folder_dataset`.
 
     Args:
         known: a tar file, or a folder of them; None only beside ``classes_so_far``.
-        novel: the same, of unlabelled images.
+        novel: the same, of unlabeled images.
         classes_so_far: names of the classes that an earlier run knows.
         image_size: side in pixels for training; None goes by some of the images.
         log: receives what the person should know.
@@ -115,14 +115,14 @@ def tar_dataset(
         InputError: an archive is missing, damaged or compressed, holds no image or one without a
             class, or there are fewer than two known classes.
     """
-    labelled = [] if known is None else list(_members(known, "--known"))
-    loose = next((member for member in labelled if member.class_name is None), None)
+    labeled = [] if known is None else list(_members(known, "--known"))
+    loose = next((member for member in labeled if member.class_name is None), None)
     if loose is not None:
         raise InputError(
             f"the image {loose.name!r} in --known {loose.archive} has no class; put it into the "
             "folder of its class, or a file NAME.cls with the class beside it"
         )
-    present = sorted({member.class_name for member in labelled if member.class_name is not None})
+    present = sorted({member.class_name for member in labeled if member.class_name is not None})
     foreign = sorted(set(present) - set(classes_so_far))
     if classes_so_far and foreign:
         raise InputError(
@@ -135,17 +135,17 @@ def tar_dataset(
             f"--known {known} holds {len(known_names)} classes; at least two are needed to tell "
             "classes apart"
         )
-    unlabelled = [] if novel is None else list(_members(novel, "--novel"))
-    hidden = hidden_classes([m.class_name for m in unlabelled], known_names, log) if novel else []
+    unlabeled = [] if novel is None else list(_members(novel, "--novel"))
+    hidden = hidden_classes([m.class_name for m in unlabeled], known_names, log) if novel else []
     classes = (*known_names, *sorted({name for name in hidden if name is not None}))
     number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
-    members = labelled + unlabelled
-    names = [member.class_name for member in labelled] + hidden
+    members = labeled + unlabeled
+    names = [member.class_name for member in labeled] + hidden
     source = TarSource(
         members,
         [number.get(name, -1) for name in names],
         classes,
-        [f"known/{m.name}" for m in labelled] + [f"novel/{m.name}" for m in unlabelled],
+        [f"known/{m.name}" for m in labeled] + [f"novel/{m.name}" for m in unlabeled],
     )
     size = image_size or training_size(_sides(source), log)
     dataset = Dataset("folder", source, None, classes, size, IMAGENET_MEAN, IMAGENET_STD)

@@ -1,4 +1,4 @@
-"""Unlabelled classes of uneven sizes, for research: a long tail made from even ones."""
+"""Unlabeled classes of uneven sizes, for research: a long tail made from even ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def long_tailed(classes: Labels, ratio: float, seed: int) -> npt.NDArray[np.bool
     """
     if (classes < 0).any():
         raise InputError(
-            f"data.imbalance is {ratio}, but {int((classes < 0).sum())} unlabelled images have no "
+            f"data.imbalance is {ratio}, but {int((classes < 0).sum())} unlabeled images have no "
             "class that the data set tells; leave it at 1"
         )
     names, sizes = np.unique(classes, return_counts=True)

@@ -42,7 +42,7 @@ class HiddenLabels:
     """The true classes of the novel training images and of the test images.
 
     Only the evaluator may call these methods. Nothing that trains, selects a head, an epoch or a
-    setting may: the images are unlabelled there.
+    setting may: the images are unlabeled there.
     """
 
     def __init__(self, novel_train: Labels, test: Labels) -> None:
@@ -64,9 +64,9 @@ class Partition:
 
     Attributes:
         split: the classes behind the joint ids.
-        known_train: labelled training images.
-        known_val: labelled images held out of the training images; may be empty.
-        novel_train: unlabelled training images.
+        known_train: labeled training images.
+        known_val: labeled images held out of the training images; may be empty.
+        novel_train: unlabeled training images.
         test: test images of known and novel classes; empty where the set has none.
         hidden: the labels that the evaluator alone may see.
     """
@@ -78,8 +78,8 @@ class Partition:
     test: Part
     hidden: HiddenLabels
 
-    def without_labelled(self) -> Partition:
-        """Return the same without the labelled training images, as if they were gone."""
+    def without_labeled(self) -> Partition:
+        """Return the same without the labeled training images, as if they were gone."""
         none = slice(0, 0)
         gone = dataclasses.replace(
             self.known_train,
@@ -89,8 +89,8 @@ class Partition:
         )
         return dataclasses.replace(self, known_train=gone, known_val=gone)
 
-    def without_unlabelled(self, left_out: npt.NDArray[np.bool_]) -> Partition:
-        """Return the same without some of the unlabelled training images.
+    def without_unlabeled(self, left_out: npt.NDArray[np.bool_]) -> Partition:
+        """Return the same without some of the unlabeled training images.
 
         Args:
             left_out: ``(n,)`` in the order of ``novel_train``.
@@ -115,10 +115,10 @@ def partition(
     images_gone: bool = False,
     imbalance: float = 1.0,
 ) -> Partition:
-    """Divide a data set into what is labelled, what is not, and what is only evaluated on.
+    """Divide a data set into what is labeled, what is not, and what is only evaluated on.
 
     Images of classes that the split leaves out are dropped. Training images without a label (-1)
-    join the unlabelled ones, test images without a label are kept with the hidden label -1.
+    join the unlabeled ones, test images without a label are kept with the hidden label -1.
 
     Args:
         dataset: images and labels.

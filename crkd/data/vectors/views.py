@@ -44,7 +44,7 @@ class VectorRecipe:
     """What a view of a feature vector goes through.
 
     Attributes:
-        mix: the vector moves towards one of its neighbours by a share drawn from [0, mix].
+        mix: the vector moves towards one of its neighbors by a share drawn from [0, mix].
         noise: standard deviation of Gaussian noise, in units of each dimension's own.
         dropout: share of the dimensions that are set to their mean.
 
@@ -68,25 +68,25 @@ class FeatureViews:
     """Makes views of feature vectors; a batch's are a pure function of the seed and the batch.
 
     A frozen vector cannot be cropped or turned. What stands in for that is its surroundings:
-    a step towards a near neighbour (of the same class where labels are known), and noise.
+    a step towards a near neighbor (of the same class where labels are known), and noise.
 
     Args:
         vectors: ``(N, D)`` all training vectors, by sample number.
-        neighbours: ``(N, n)`` int64, sample numbers of each one's neighbours.
+        neighbors: ``(N, n)`` int64, sample numbers of each one's neighbors.
         recipe: how much of what.
         num_views: views of each vector.
     """
 
     def __init__(
-        self, vectors: Tensor, neighbours: Tensor, recipe: VectorRecipe, num_views: int
+        self, vectors: Tensor, neighbors: Tensor, recipe: VectorRecipe, num_views: int
     ) -> None:
         self.num_large = num_views
-        self._vectors, self._neighbours, self._recipe = vectors, neighbours, recipe
+        self._vectors, self._neighbors, self._recipe = vectors, neighbors, recipe
         self._mean = vectors.mean(dim=0)
         overall = vectors.std(dim=0, correction=0)
         # Where a dimension tells classes apart and little else, noise of its spread would blur
-        # them: neighbours lie much closer than that.
-        near = vectors[neighbours].sub(vectors[:, None]).square().mean(dim=(0, 1)).sqrt()
+        # them: neighbors lie much closer than that.
+        near = vectors[neighbors].sub(vectors[:, None]).square().mean(dim=(0, 1)).sqrt()
         self._deviation = torch.minimum(overall, 3.0 * near)
 
     def draw(self, stored_size: int, *, seed: int, epoch: Tensor, image_id: Tensor) -> None:
@@ -110,7 +110,7 @@ class FeatureViews:
 
     def _view(self, vectors: Tensor, image_id: Tensor, generator: torch.Generator) -> Tensor:
         recipe, device = self._recipe, vectors.device
-        choices = self._neighbours[image_id]
+        choices = self._neighbors[image_id]
         place = torch.randint(
             choices.shape[1], (len(vectors), 1), generator=generator, device=device
         )

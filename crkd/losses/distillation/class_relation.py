@@ -1,4 +1,4 @@
-"""Class-relation distillation: what the teacher's known classes say of an unlabelled image.
+"""Class-relation distillation: what the teacher's known classes say of an unlabeled image.
 
 Gu et al., "Class-relation Knowledge Distillation for Novel Class Discovery", ICCV 2023. The
 default is what the authors' released code computes; where the paper differs, an option says so.
@@ -21,7 +21,7 @@ from crkd.losses.term import (
 )
 
 FORMS = ("cross_entropy", "kl")
-WEIGHTINGS = ("normalised", "none")
+WEIGHTINGS = ("normalized", "none")
 
 
 def class_relation(
@@ -31,12 +31,12 @@ def class_relation(
     *,
     temperature: float = 4.0,
     form: str = "cross_entropy",
-    weighting: str = "normalised",
+    weighting: str = "normalized",
     detach_weight: bool = False,
 ) -> Tensor:
     """Return the class-relation loss, a scalar that already holds the factor ``temperature**2``.
 
-    For view v, head h and unlabelled sample n, with p the teacher's and q the student's softmax
+    For view v, head h and unlabeled sample n, with p the teacher's and q the student's softmax
     over the K known classes, both at the temperature T::
 
         loss = T^2 mean_{v,h,n} w_vhn sum_k -p_vnk log q_vnk
@@ -48,7 +48,7 @@ def class_relation(
         teacher_known: ``(V, N, K)`` logits; no gradient reaches them.
         temperature: T, on top of the heads' own temperature that the logits already hold.
         form: ``cross_entropy``, or ``kl``: the teacher's entropy is subtracted.
-        weighting: ``normalised`` as above, or ``none``: w is 1.
+        weighting: ``normalized`` as above, or ``none``: w is 1.
         detach_weight: whether w is a constant to the gradient.
 
     Returns:
@@ -61,7 +61,7 @@ def class_relation(
     if form == "kl":
         per_sample = per_sample + (p * log_p).sum(dim=-1)
     per_sample = per_sample.unsqueeze(1).expand(student_novel.shape[:3])
-    if weighting == "normalised":
+    if weighting == "normalized":
         weight = _known_mass_weight(student_known, student_novel, temperature)
         per_sample = per_sample * (weight.detach() if detach_weight else weight)
     return temperature**2 * per_sample.sum() / max(per_sample.numel(), 1)
@@ -81,12 +81,12 @@ def _known_mass_weight(known: Tensor, novel: Tensor, temperature: float) -> Tens
 
 @TERMS.register("class_relation")
 class ClassRelation(DistillationTerm):
-    """The class-relation term over the unlabelled rows of a batch.
+    """The class-relation term over the unlabeled rows of a batch.
 
     Args:
         temperature: T, above 0; 4 in the release, on cosines already divided by 0.1.
         form: ``cross_entropy`` (release) or ``kl`` (paper).
-        weighting: ``normalised`` or ``none``.
+        weighting: ``normalized`` or ``none``.
         detach_weight: True keeps the gradient out of the weights; the release lets it through.
 
     Raises:
@@ -96,14 +96,14 @@ class ClassRelation(DistillationTerm):
     stages: ClassVar[frozenset[str]] = frozenset({"discover"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
     weight: ClassVar[float] = 0.1
-    rows: ClassVar[frozenset[str]] = frozenset({"unlabelled"})
+    rows: ClassVar[frozenset[str]] = frozenset({"unlabeled"})
 
     def __init__(
         self,
         *,
         temperature: float = 4.0,
         form: str = "cross_entropy",
-        weighting: str = "normalised",
+        weighting: str = "normalized",
         detach_weight: bool = False,
     ) -> None:
         super().__init__()
@@ -121,15 +121,15 @@ class ClassRelation(DistillationTerm):
         self.detach_weight = detach_weight
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
-        """Return the raw loss of the unlabelled rows.
+        """Return the raw loss of the unlabeled rows.
 
         Raises:
             RuntimeError: the student has no novel heads, or the teacher's outputs are absent.
         """
-        student = inputs.student.rows(inputs.num_labelled)
+        student = inputs.student.rows(inputs.num_labeled)
         if student.novel_logits is None:
             raise RuntimeError("class_relation was given a student without novel heads")
-        teacher = inputs.of_teacher().rows(inputs.num_labelled)
+        teacher = inputs.of_teacher().rows(inputs.num_labeled)
         return class_relation(
             student.known_logits,
             student.novel_logits,

@@ -53,7 +53,7 @@ def contrast(directions: Tensor, temperature: float) -> Tensor:
 class Contrastive(DistillationTerm):
     """SimCLR on the features, through a projector of its own; needs neither label nor teacher.
 
-    In stage 1 it may see the unlabelled images too (``pretrain.unlabelled``). The published
+    In stage 1 it may see the unlabeled images too (``pretrain.unlabeled``). The published
     projector is followed: one hidden layer as wide as the features, 128 outputs, cosine.
 
     Args:

@@ -17,7 +17,7 @@ from crkd.losses.distillation.fkd import soft_cross_entropy
 from crkd.losses.precision import log_softmax
 from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
 
-ON = ("labelled", "pseudo")
+ON = ("labeled", "pseudo")
 WITHOUT_LABEL = ("keep", "drop")
 
 
@@ -67,7 +67,7 @@ class FerKd(DistillationTerm):
     """Cross-entropy with stored soft labels, some of them left out and some replaced.
 
     The teacher's largest probability s of a view is compared with that of all views of the batch,
-    labelled and unlabelled rows apart: a teacher is less sure of novel images, and one threshold
+    labeled and unlabeled rows apart: a teacher is less sure of novel images, and one threshold
     for both would leave most of them out. From the lowest s up::
 
         lowest               uninformative: left out
@@ -85,7 +85,7 @@ class FerKd(DistillationTerm):
         hard: share of views next to them that get the smoothed label.
         highest: share of views left out as too certain.
         smoothing: eps, in [0, 1).
-        on: whose labels hard views get. ``labelled``: those of labelled rows, over the known
+        on: whose labels hard views get. ``labeled``: those of labeled rows, over the known
             classes; ``pseudo``: pseudo-labels of every row, over the joint classes of each head.
         without_label: what happens to a hard view whose row has no label: ``keep`` its soft label
             or ``drop`` it.
@@ -106,7 +106,7 @@ class FerKd(DistillationTerm):
         hard: float = 0.2,
         highest: float = 0.1,
         smoothing: float = 0.1,
-        on: str = "labelled",
+        on: str = "labeled",
         without_label: str = "keep",
         self_mix: float = 0.0,
     ) -> None:
@@ -143,16 +143,16 @@ class FerKd(DistillationTerm):
         """
         soft = log_softmax(inputs.of_teacher().known_logits.detach()).exp()
         logits, labels = self._logits_and_labels(inputs)
-        found = self._regions(soft.amax(dim=-1), inputs.num_labelled)
-        relabelled = found.hard & (labels >= 0).all(dim=1)
+        found = self._regions(soft.amax(dim=-1), inputs.num_labeled)
+        relabeled = found.hard & (labels >= 0).all(dim=1)
         weight = found.informative
         if self.without_label == "drop":
-            weight = weight & (relabelled | ~found.hard)
+            weight = weight & (relabeled | ~found.hard)
         student, weight = inputs.student.known_logits, weight.to(soft.dtype)
 
         def weighted(turn: int) -> tuple[Tensor, Tensor]:
             """Return loss and weight of every view under the label of the ``turn``-th next one."""
-            target, y, is_hard, w = (t.roll(-turn, 0) for t in (soft, labels, relabelled, weight))
+            target, y, is_hard, w = (t.roll(-turn, 0) for t in (soft, labels, relabeled, weight))
             on_label = _smoothed_cross_entropy(logits, y, self.smoothing).mean(dim=1)
             return w * torch.where(is_hard, on_label, soft_cross_entropy(student, target)), w
 
@@ -174,9 +174,9 @@ class FerKd(DistillationTerm):
             raise RuntimeError(f"ferkd declares {', '.join(sorted(self.needs))}; labels are absent")
         return logits, labels.expand(logits.shape[:-1])
 
-    def _regions(self, scores: Tensor, num_labelled: int) -> Regions:
-        """Return the regions of labelled and unlabelled rows, each among themselves."""
-        kinds = (scores[:, :num_labelled], scores[:, num_labelled:])
+    def _regions(self, scores: Tensor, num_labeled: int) -> Regions:
+        """Return the regions of labeled and unlabeled rows, each among themselves."""
+        kinds = (scores[:, :num_labeled], scores[:, num_labeled:])
         found = [regions(kind, **self.shares) for kind in kinds]
         return Regions(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
 

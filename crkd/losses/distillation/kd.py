@@ -40,7 +40,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
 
 @TERMS.register("kd")
 class Kd(DistillationTerm):
-    """KL divergence of the known-class distributions, on labelled and unlabelled rows.
+    """KL divergence of the known-class distributions, on labeled and unlabeled rows.
 
     The logits of cosine heads are divided by 0.1 before they come here, so that with ``T = 4``
     the cosines are divided by 0.4 in all. The factor ``T^2`` is that of T alone: it keeps the

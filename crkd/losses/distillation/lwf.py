@@ -1,6 +1,6 @@
 """Learning without forgetting: cross-entropy with the teacher's softened known-class outputs.
 
-Li and Hoiem, "Learning without Forgetting", ECCV 2016, eq. 2 and 3. Renormalised powers 1/T of
+Li and Hoiem, "Learning without Forgetting", ECCV 2016, eq. 2 and 3. Renormalized powers 1/T of
 probabilities, as the paper writes them, are the softmax of the logits over T.
 """
 
@@ -40,7 +40,7 @@ def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 
 
 @TERMS.register("lwf")
 class Lwf(DistillationTerm):
-    """Cross-entropy of the known-class distributions, on labelled and unlabelled rows.
+    """Cross-entropy of the known-class distributions, on labeled and unlabeled rows.
 
     Neither the paper nor the class-iNCD release (Roy et al., ECCV 2022, which weights the term
     by 10) multiplies by ``T^2``, and neither does this: its gradient is that of ``kd`` at the

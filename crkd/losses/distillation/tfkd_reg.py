@@ -21,13 +21,13 @@ from crkd.losses.term import (
     checked_temperature,
 )
 
-ON = ("labelled", "pseudo")
+ON = ("labeled", "pseudo")
 
 
 def virtual_teacher(
     logits: Tensor, labels: Tensor, *, temperature: float = 20.0, correct: float = 0.99
 ) -> Tensor:
-    """Return ``mean_n KL(p_n || q_n)`` over the labelled samples.
+    """Return ``mean_n KL(p_n || q_n)`` over the labeled samples.
 
     With y a sample's label, a the teacher's probability of it, and C classes::
 
@@ -36,12 +36,12 @@ def virtual_teacher(
 
     Args:
         logits: ``(..., C)``.
-        labels: ``(...)`` int64 in ``[0, C)``; samples labelled -1 are left out.
+        labels: ``(...)`` int64 in ``[0, C)``; samples labeled -1 are left out.
         temperature: T. It divides probabilities, so that p is nearly even from T = 10 on.
         correct: a, in (0, 1].
 
     Returns:
-        Scalar in nats, at least 0; 0, and differentiable, without labelled samples.
+        Scalar in nats, at least 0; 0, and differentiable, without labeled samples.
     """
     num_classes = logits.shape[-1]
     log_q = log_softmax(logits)
@@ -50,9 +50,9 @@ def virtual_teacher(
     u = others + (correct - others) * right.to(log_q.dtype)
     log_p = (u / temperature).log_softmax(dim=-1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-    labelled = labels >= 0
+    labeled = labels >= 0
     # The count stays on the device: a look at it from the host would stall the step.
-    return (divergence * labelled).sum() / labelled.sum().clamp(min=1)
+    return (divergence * labeled).sum() / labeled.sum().clamp(min=1)
 
 
 @TERMS.register("tfkd_reg")
@@ -68,7 +68,7 @@ class TfKdReg(DistillationTerm):
     Args:
         temperature: T, above 0; 20 in the release for ResNet-18 (10 to 40 for others).
         correct: a, the teacher's probability of the label, in (0, 1]; 0.99 in the release.
-        on: ``labelled``: known logits and labels, over rows that have one; ``pseudo``: joint
+        on: ``labeled``: known logits and labels, over rows that have one; ``pseudo``: joint
             logits and pseudo-labels of every view, head and row.
 
     Raises:
@@ -82,7 +82,7 @@ class TfKdReg(DistillationTerm):
     supervised: ClassVar[float] = 0.9
 
     def __init__(
-        self, *, temperature: float = 20.0, correct: float = 0.99, on: str = "labelled"
+        self, *, temperature: float = 20.0, correct: float = 0.99, on: str = "labeled"
     ) -> None:
         super().__init__()
         if not 0 < correct <= 1:
@@ -100,7 +100,7 @@ class TfKdReg(DistillationTerm):
         if context.stage == "pretrain" and options.get("on") == "pseudo":
             raise InputError(
                 "tfkd_reg: on is 'pseudo', but stage 'pretrain' has labels and no pseudo-labels; "
-                "set options: {on: labelled}"
+                "set options: {on: labeled}"
             )
         return cls(**options)
 

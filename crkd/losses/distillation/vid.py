@@ -75,7 +75,7 @@ class Vid(DistillationTerm):
 
     Up to the entropy of t and ``log(2 pi) / 2`` this is minus the bound on their mutual
     information, per entry; it is negative once the variances are small. mu and v are trained
-    with the student: the optimiser's weight decay pulls v towards ``softplus(0) = 0.69``.
+    with the student: the optimizer's weight decay pulls v towards ``softplus(0) = 0.69``.
 
     Paper and release (RepDistiller, credited there to the authors) agree on the Gaussian and on
     ``v = softplus + constant``. The paper sums over the entries of a map, the release takes the

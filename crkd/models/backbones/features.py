@@ -14,7 +14,7 @@ from crkd.models.backbones.base import BACKBONES, Backbone
 
 
 class FeatureBackbone(Backbone):
-    """Centres feature vectors and divides them by their overall spread.
+    """Centers feature vectors and divides them by their overall spread.
 
     One factor for all dimensions keeps the shape of the cloud, so that distances mean what they
     meant to the network that made the features.
@@ -23,7 +23,7 @@ class FeatureBackbone(Backbone):
         num_features: length D of the vectors.
     """
 
-    centre: Tensor
+    center: Tensor
     """Mean of the training vectors, ``(D,)``; 0 until :meth:`fit`."""
     spread: Tensor
     """Root mean square of their deviations over all dimensions, scalar; 1 until :meth:`fit`."""
@@ -32,13 +32,13 @@ class FeatureBackbone(Backbone):
         super().__init__()
         self.num_features = num_features
         self.map_channels = ()
-        self.register_buffer("centre", torch.zeros(num_features))
+        self.register_buffer("center", torch.zeros(num_features))
         self.register_buffer("spread", torch.ones(()))
 
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
-        """Take centre and spread from ``(N, D)`` training vectors; labels have no part in it."""
-        self.centre.copy_(features.mean(dim=0))
+        """Take center and spread from ``(N, D)`` training vectors; labels have no part in it."""
+        self.center.copy_(features.mean(dim=0))
         spread = features.var(dim=0, correction=0).mean().sqrt()
         # Equal vectors have no spread; they stay where they are.
         self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
@@ -49,13 +49,13 @@ class FeatureBackbone(Backbone):
         Raises:
             InputError: images were given, or vectors of another length.
         """
-        if images.shape[1:] != self.centre.shape:
+        if images.shape[1:] != self.center.shape:
             raise InputError(
                 f"samples of shape {tuple(images.shape[1:])} were given to a network of feature "
                 f"vectors of length {self.num_features}; give vectors made as those it was "
                 "trained on"
             )
-        scaled: Tensor = (images - self.centre) / self.spread
+        scaled: Tensor = (images - self.center) / self.spread
         return scaled
 
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

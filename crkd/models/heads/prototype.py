@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 class PrototypeModule(nn.Module):
     """A head whose ``prototypes`` ``(..., classes, D)`` are kept at length one.
 
-    They are renormalised in place around each step (:meth:`normalise_prototypes`), as in the
+    They are renormalized in place around each step (:meth:`normalize_prototypes`), as in the
     released UNO and Cr-KD-NCD code, and not in the forward pass: there, weight decay would
     shrink the free length and so raise the effective learning rate of the published recipes.
     Saved prototypes are unit vectors that any matrix product can use.
@@ -29,7 +29,7 @@ class PrototypeModule(nn.Module):
         self.temperature = temperature
 
     @torch.no_grad()
-    def normalise_prototypes(self) -> None:
+    def normalize_prototypes(self) -> None:
         """Give every prototype length one, in place."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=-1))
 
@@ -66,7 +66,7 @@ class PrototypeHead(PrototypeModule):
         _check_counts(num_features=num_features, num_classes=num_classes)
         drawn = nn.Linear(num_features, num_classes, bias=False).weight
         self.prototypes = nn.Parameter(drawn.detach())
-        self.normalise_prototypes()
+        self.normalize_prototypes()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return ``(B, K)`` logits of ``(B, D)`` features."""
@@ -87,12 +87,12 @@ class LinearHead(nn.Linear):
 
 
 class NovelHeads(PrototypeModule):
-    """H clustering heads, computed together: MLP with batch norm, normalised, prototypes.
+    """H clustering heads, computed together: MLP with batch norm, normalized, prototypes.
 
     The stacked weights are drawn as H separate ``nn.Linear`` stacks would be, and the heads give
     what those stacks give: the H hidden layers are one wide layer, whose batch norm is per
     channel and hence per head. Logits times ``temperature`` are the cosines on which the release
-    runs Sinkhorn. A plain ``nn.BatchNorm1d`` also lets synchronised batch norm find
+    runs Sinkhorn. A plain ``nn.BatchNorm1d`` also lets synchronized batch norm find
     it. Source: Fini et al., "A Unified Objective for Novel Class Discovery", ICCV 2021.
 
     Args:
@@ -136,7 +136,7 @@ class NovelHeads(PrototypeModule):
         self.projection_weight = _stacked([layer.weight for layer in second])
         self.projection_bias = _stacked([layer.bias for layer in second])
         self.prototypes = _stacked([layer.weight for layer in last])
-        self.normalise_prototypes()
+        self.normalize_prototypes()
 
     @torch.no_grad()
     def single(self, head: int) -> NovelHeads:
@@ -164,7 +164,7 @@ class NovelHeads(PrototypeModule):
         return alone.train(self.training)
 
     def projections(self, features: Tensor) -> Tensor:
-        """Return ``(H, B, P)`` projected features, not normalised, of ``(B, D)`` features."""
+        """Return ``(H, B, P)`` projected features, not normalized, of ``(B, D)`` features."""
         return self._projected(self.norm(self.hidden(features)))
 
     def _projected(self, hidden: Tensor) -> Tensor:
@@ -188,10 +188,10 @@ class NovelHeads(PrototypeModule):
         )
         unit = F.normalize(self._projected(hidden), dim=-1)
         members = F.one_hot(clusters, self.prototypes.shape[1]).to(unit.dtype)
-        centres = members.mT @ (unit - unit.mean(dim=1, keepdim=True))
+        centers = members.mT @ (unit - unit.mean(dim=1, keepdim=True))
         filled = members.sum(dim=1).unsqueeze(-1) > 0
-        self.prototypes.copy_(torch.where(filled, centres, self.prototypes))
-        self.normalise_prototypes()
+        self.prototypes.copy_(torch.where(filled, centers, self.prototypes))
+        self.normalize_prototypes()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return ``(H, B, M)`` logits of ``(B, D)`` features."""

@@ -136,7 +136,7 @@ sinkhorn_streaming(const void* scores, void* out, const float* class_marginal,
     int parity = 0;
 #endif
 
-    // All teams make the same number of rounds, since teams of several warps synchronise.
+    // All teams make the same number of rounds, since teams of several warps synchronize.
     for (int round = first_row; round < end_row; round += TEAMS * BATCH) {
         float x[BATCH][TC];
 #pragma unroll

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
 
-UNLABELLED: Final = -1
+UNLABELED: Final = -1
 
 
 def with_marks(y: Any) -> Any:
@@ -25,27 +25,27 @@ def with_marks(y: Any) -> Any:
     if labels.dtype.kind != "O":
         return labels
     marked = np.array(labels, dtype=object)
-    marked[[value is None for value in marked.ravel()]] = UNLABELLED
+    marked[[value is None for value in marked.ravel()]] = UNLABELED
     return marked
 
 
 def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which of ``(n,)`` labels are marked as unlabelled.
+    """Return which of ``(n,)`` labels are marked as unlabeled.
 
     Raises:
         InputError: the marks have become text, or no label is left.
     """
     if labels.dtype.kind in "US":
-        if (labels == str(UNLABELLED)).any():
+        if (labels == str(UNLABELED)).any():
             raise InputError(
-                f"y is text and holds {str(UNLABELLED)!r}; to mark unlabelled samples beside text "
+                f"y is text and holds {str(UNLABELED)!r}; to mark unlabeled samples beside text "
                 "labels, give y the dtype object, and -1 or None there"
             )
         return np.zeros(len(labels), bool)
-    hidden = np.array([label == UNLABELLED for label in labels.tolist()], bool)
+    hidden = np.array([label == UNLABELED for label in labels.tolist()], bool)
     if hidden.all():
         raise InputError(
-            "y labels no sample; give samples of known classes beside the unlabelled ones"
+            "y labels no sample; give samples of known classes beside the unlabeled ones"
         )
     return hidden
 

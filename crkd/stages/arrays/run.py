@@ -59,7 +59,7 @@ def prepare_features(config: Config, device: torch.device) -> FeatureRun:
     if len(config.data.features) != 2:
         raise InputError(
             f"data.features names {len(config.data.features)} files; give two: --features KNOWN "
-            "NOVEL, a file of labelled and one of unlabelled vectors"
+            "NOVEL, a file of labeled and one of unlabeled vectors"
         )
     if config.split is not None or config.class_order_seed is not None:
         raise InputError(
@@ -112,7 +112,7 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
     num_novel, origin = num_novel_classes(config, data)
     if num_novel > len(data.parts.novel_train):
         raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
+            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabeled "
             "vectors; lower it"
         )
     config = lengthened(config, len(data.parts.known_train), len(data.parts.novel_train))
@@ -149,7 +149,7 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
             task,
             material.discovery_feed(config),
             config=config,
-            optimiser=config.discover.optimiser,
+            optimizer=config.discover.optimizer,
             epochs=config.discover.epochs,
             run=run,
             device=device,

@@ -34,9 +34,9 @@ class Samples(Protocol):
 
     def material(
         self,
-        labelled: Rows,
+        labeled: Rows,
         labels: NDArray[np.int64],
-        unlabelled: Rows | None,
+        unlabeled: Rows | None,
         config: Config,
         device: torch.device,
     ) -> tuple[Material, Config]:
@@ -60,19 +60,19 @@ class Vectors:
 
     def material(
         self,
-        labelled: Rows,
+        labeled: Rows,
         labels: NDArray[np.int64],
-        unlabelled: Rows | None,
+        unlabeled: Rows | None,
         config: Config,
         device: torch.device,
     ) -> tuple[Material, Config]:
         """Return what is trained on, small sets for more epochs."""
         parts = [
             None if rows is None else torch.from_numpy(self._values[rows]).to(device)
-            for rows in (labelled, unlabelled)
+            for rows in (labeled, unlabeled)
         ]
         assert parts[0] is not None
-        config = lengthened(config, len(labelled), 0 if unlabelled is None else len(unlabelled))
+        config = lengthened(config, len(labeled), 0 if unlabeled is None else len(unlabeled))
         return material_of_vectors(parts[0], labels, parts[1], config), config
 
     def answers(self, network: Network, device: torch.device) -> Answers:
@@ -98,8 +98,8 @@ class Images:
         self.recipe: dict[str, Any] = {
             "dataset": "images",
             "model": {"backbone": "resnet8"},
-            "pretrain": {"epochs": 40, "optimiser": {"warmup_epochs": 2, "weight_decay": 5e-4}},
-            "discover": {"epochs": 40, "num_small": 0, "optimiser": {"warmup_epochs": 3}},
+            "pretrain": {"epochs": 40, "optimizer": {"warmup_epochs": 2, "weight_decay": 5e-4}},
+            "discover": {"epochs": 40, "num_small": 0, "optimizer": {"warmup_epochs": 3}},
         }
         self._source = ArraySource(pixels, np.full(len(pixels), -1), ())
         height, width, _ = self._source.read(0).shape
@@ -120,17 +120,17 @@ class Images:
 
     def material(
         self,
-        labelled: Rows,
+        labeled: Rows,
         labels: NDArray[np.int64],
-        unlabelled: Rows | None,
+        unlabeled: Rows | None,
         config: Config,
         device: torch.device,
     ) -> tuple[Material, Config]:
         """Return what is trained on."""
         made = Material(
-            self._store(labelled, device),
+            self._store(labeled, device),
             labels,
-            None if unlabelled is None else self._store(unlabelled, device),
+            None if unlabeled is None else self._store(unlabeled, device),
             pretraining_views(config, self.extent, *self.statistics),
             discovery_views(config, self.extent, *self.statistics),
         )

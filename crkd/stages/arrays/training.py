@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.config.blocks import OptimiserConfig
+from crkd.config.blocks import OptimizerConfig
 from crkd.config.schema import Config
 from crkd.data.loader import Feed
 from crkd.data.storage.base import ImageStore
@@ -21,7 +21,7 @@ from crkd.models.network import Network
 from crkd.stages.discover.run import student_of
 from crkd.stages.discover.task import DiscoveryTask
 from crkd.stages.pretrain.run import network_for
-from crkd.stages.pretrain.task import SupervisedTask, wants_unlabelled
+from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
 from crkd.training.step import TrainingStep
 from crkd.training.task import Task
 
@@ -33,17 +33,17 @@ class Material:
     """What both stages train on.
 
     Attributes:
-        labelled: samples of known classes.
-        labels: ``(len(labelled),)`` int64 class ids in ``[0, K)``.
-        unlabelled: samples of novel classes, or None.
+        labeled: samples of known classes.
+        labels: ``(len(labeled),)`` int64 class ids in ``[0, K)``.
+        unlabeled: samples of novel classes, or None.
         pretraining: views of stage 1.
         discovery: views of stage 2.
         vectors: ``(N, D)`` all samples if they are feature vectors, else None.
     """
 
-    labelled: ImageStore
+    labeled: ImageStore
     labels: NDArray[np.int64]
-    unlabelled: ImageStore | None
+    unlabeled: ImageStore | None
     pretraining: Views
     discovery: Views
     vectors: Tensor | None = None
@@ -51,40 +51,40 @@ class Material:
     def supervised_feed(self, config: Config) -> Feed:
         """Return the batches of stage 1."""
         return Feed(
-            self.labelled,
+            self.labeled,
             self.labels,
-            self.unlabelled if wants_unlabelled(config) else None,
+            self.unlabeled if wants_unlabeled(config) else None,
             batch_size=config.pretrain.batch_size,
             views=self.pretraining,
             seed=config.seed,
-            device=self.labelled.device,
+            device=self.labeled.device,
         )
 
     def discovery_feed(self, config: Config) -> Feed:
         """Return the batches of stage 2."""
         return Feed(
-            self.labelled,
+            self.labeled,
             self.labels,
-            self.unlabelled,
+            self.unlabeled,
             batch_size=config.discover.batch_size,
-            labelled_share=config.discover.labelled_share,
+            labeled_share=config.discover.labeled_share,
             views=self.discovery,
             seed=config.seed,
-            device=self.labelled.device,
+            device=self.labeled.device,
         )
 
 
 def stage1(
     material: Material, architecture: Architecture, config: Config, device: torch.device, say: Say
 ) -> Network:
-    """Return a network trained on the labelled samples."""
+    """Return a network trained on the labeled samples."""
     network = network_for(config, architecture).to(device)
     if material.vectors is not None:
         assert isinstance(network.backbone, FeatureBackbone)
         network.backbone.fit(material.vectors)
     task = SupervisedTask(network, config, device)
     feed = material.supervised_feed(config)
-    train(task, feed, config.pretrain.optimiser, config.pretrain.epochs, device, say)
+    train(task, feed, config.pretrain.optimizer, config.pretrain.epochs, device, say)
     return network.eval()
 
 
@@ -100,14 +100,14 @@ def stage2(
     student = student_of(config, architecture, teacher, device)
     task = DiscoveryTask(student, teacher, config, device, num_known=architecture.num_known)
     feed = material.discovery_feed(config)
-    train(task, feed, config.discover.optimiser, config.discover.epochs, device, say)
+    train(task, feed, config.discover.optimizer, config.discover.epochs, device, say)
     return task.answering().eval(), task.chosen_head()
 
 
 def train(
     task: Task,
     feed: Feed,
-    optimiser: OptimiserConfig,
+    optimizer: OptimizerConfig,
     epochs: int,
     device: torch.device,
     say: Say = lambda line: None,
@@ -117,7 +117,7 @@ def train(
     Args:
         task: the stage.
         feed: its batches.
-        optimiser: the stage's settings.
+        optimizer: the stage's settings.
         epochs: passes over the data.
         device: where it computes.
         say: told the loss about ten times.
@@ -127,7 +127,7 @@ def train(
     """
     per_epoch = feed.steps_per_epoch
     total = epochs * per_epoch
-    step = TrainingStep(task, optimiser, total=total, steps_per_epoch=per_epoch, device=device)
+    step = TrainingStep(task, optimizer, total=total, steps_per_epoch=per_epoch, device=device)
     task.modules.train()
     for number, batch in enumerate(feed.batches(0, total)):
         if number % per_epoch == 0:

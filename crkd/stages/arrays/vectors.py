@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.clustering.neighbors import nearest_neighbours, neighbours_within
+from crkd.clustering.neighbors import nearest_neighbors, neighbors_within
 from crkd.config.schema import Config
 from crkd.data.vectors.views import FeatureStore, FeatureViews, VectorRecipe
 from crkd.data.views import Views
@@ -21,25 +21,25 @@ from crkd.stages.forward import Answers
 
 
 def material_of_vectors(
-    labelled: Tensor, labels: NDArray[np.int64], unlabelled: Tensor | None, config: Config
+    labeled: Tensor, labels: NDArray[np.int64], unlabeled: Tensor | None, config: Config
 ) -> Material:
-    """Return feature vectors ready for training, with the neighbours of each.
+    """Return feature vectors ready for training, with the neighbors of each.
 
     Args:
-        labelled: ``(n, D)`` float32 on the device.
+        labeled: ``(n, D)`` float32 on the device.
         labels: ``(n,)`` class ids in ``[0, K)``.
-        unlabelled: ``(m, D)`` float32 on the device, or None.
+        unlabeled: ``(m, D)`` float32 on the device, or None.
         config: its block ``features`` says how views are made.
     """
     settings, seed = config.features, config.seed
-    vectors = labelled if unlabelled is None else torch.cat([labelled, unlabelled])
-    count = len(labelled)
+    vectors = labeled if unlabeled is None else torch.cat([labeled, unlabeled])
+    count = len(labeled)
     host = vectors.cpu().numpy()
-    neighbours = neighbours_within(host[:count], labels, settings.neighbours, seed=seed)
-    if unlabelled is not None:
-        found = nearest_neighbours(host[count:], settings.neighbours, seed=seed)
-        neighbours = np.concatenate([neighbours, found + count])
-    table = torch.from_numpy(neighbours).to(vectors.device)
+    neighbors = neighbors_within(host[:count], labels, settings.neighbors, seed=seed)
+    if unlabeled is not None:
+        found = nearest_neighbors(host[count:], settings.neighbors, seed=seed)
+        neighbors = np.concatenate([neighbors, found + count])
+    table = torch.from_numpy(neighbors).to(vectors.device)
     recipe = VectorRecipe(settings.mix, settings.noise, settings.dropout)
 
     def views(number: int) -> Views:
@@ -49,22 +49,22 @@ def material_of_vectors(
     return Material(
         FeatureStore(vectors[:count]),
         labels,
-        None if unlabelled is None else FeatureStore(vectors[count:]),
+        None if unlabeled is None else FeatureStore(vectors[count:]),
         views(config.pretrain.num_views),
         views(config.discover.num_large),
         vectors,
     )
 
 
-def lengthened(config: Config, num_labelled: int, num_unlabelled: int) -> Config:
+def lengthened(config: Config, num_labeled: int, num_unlabeled: int) -> Config:
     """Return the configuration with as many epochs as ``features.min_steps`` asks for.
 
     Applied twice it changes nothing more, so a resumed run finds its own configuration.
 
     Args:
         config: of discovery on features.
-        num_labelled: vectors of known classes.
-        num_unlabelled: vectors of novel classes.
+        num_labeled: vectors of known classes.
+        num_unlabeled: vectors of novel classes.
     """
 
     def epochs(given: int, size: int, batch_size: int, least: float) -> int:
@@ -72,11 +72,11 @@ def lengthened(config: Config, num_labelled: int, num_unlabelled: int) -> Config
         return max(given, math.ceil(least / per_epoch))
 
     first, second, least = config.pretrain, config.discover, config.features.min_steps
-    total = num_labelled + num_unlabelled
+    total = num_labeled + num_unlabeled
     return dataclasses.replace(
         config,
         pretrain=dataclasses.replace(
-            first, epochs=epochs(first.epochs, num_labelled, first.batch_size, least / 3)
+            first, epochs=epochs(first.epochs, num_labeled, first.batch_size, least / 3)
         ),
         discover=dataclasses.replace(
             second, epochs=epochs(second.epochs, total, second.batch_size, least)

@@ -35,18 +35,18 @@ def kmeans_on_features(
 ) -> RunFolder:
     """Cluster the novel training images by k-means on stage-1 features.
 
-    Joint answers come from the nearest of all centres, those of the known classes and those of the
+    Joint answers come from the nearest of all centers, those of the known classes and those of the
     clusters, all features at unit length.
 
     Args:
         config: the configuration of the run.
         out: the run folder to write.
         parent: the stage-1 run.
-        method: ``kmeans`` clusters the unlabelled images alone; ``semi-kmeans`` clusters all
-            images, and labelled ones stay in the cluster of their class.
+        method: ``kmeans`` clusters the unlabeled images alone; ``semi-kmeans`` clusters all
+            images, and labeled ones stay in the cluster of their class.
         resume: start anew in a folder where that was interrupted.
     """
-    note, centres_of = METHODS[method]
+    note, centers_of = METHODS[method]
     device = pick_device(config.device)
     data = prepare(config, device)
     num_novel, origin = num_novel_classes(config, data)
@@ -72,8 +72,8 @@ def kmeans_on_features(
         known = unit(answer_part(stage1, data.parts.known_train, data, config, device).features)
         labels = data.parts.known_train.labels
         answers = answer_parts(stage1, data, config, device)
-        centres = centres_of(known, labels, unit(answers["train"].features), num_novel, config)
-        scored = {n: _scored(a, *np.split(centres, [data.num_known])) for n, a in answers.items()}
+        centers = centers_of(known, labels, unit(answers["train"].features), num_novel, config)
+        scored = {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in answers.items()}
         write_results(run, table(scored, data, num_novel, 0, {}))
         info.seconds = round(time.monotonic() - began, 1)
         info.finished, info.status = utc_now(), "complete"
@@ -81,7 +81,7 @@ def kmeans_on_features(
     return run
 
 
-def _free_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+def _free_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
     """Return the means of the known classes and the centroids of the other rows' clusters."""
     means = np.stack([known[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
     clusters = kmeans(
@@ -90,7 +90,7 @@ def _free_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
     return np.concatenate([unit(means), clusters.centroids])
 
 
-def _tied_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+def _tied_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
     """Return the centroids of all rows' clusters; known classes, to which rows are tied, first."""
     return semi_kmeans(
         np.concatenate([known, rows]),
@@ -105,14 +105,14 @@ def _tied_centres(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
 METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], Rows]]]] = {
     "kmeans": (
         "baseline: k-means on stage-1 features, joint answers by the nearest class mean",
-        _free_centres,
+        _free_centers,
     ),
     "semi-kmeans": (
-        "baseline: semi-supervised k-means on stage-1 features, labelled ones tied to their class",
-        _tied_centres,
+        "baseline: semi-supervised k-means on stage-1 features, labeled ones tied to their class",
+        _tied_centers,
     ),
 }
-"""What a run says of itself, and the centres ``(K + M, D)`` that answer, known classes first."""
+"""What a run says of itself, and the centers ``(K + M, D)`` that answer, known classes first."""
 
 
 def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,11 +125,11 @@ def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
 def _scored(
     answers: Answers, means: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> Answers:
-    """Return negative squared distances to every centre in the place of logits."""
+    """Return negative squared distances to every center in the place of logits."""
     rows = unit(answers.features)
 
-    def closeness(centres: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = 2 * rows @ centres.T - (centres**2).sum(axis=1)
+    def closeness(centers: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = 2 * rows @ centers.T - (centers**2).sum(axis=1)
         return logits
 
     return Answers(answers.features, closeness(means), closeness(centroids)[None])

@@ -1,4 +1,4 @@
-"""How many classes a run's network sees among unlabelled images."""
+"""How many classes a run's network sees among unlabeled images."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Estimate:
     Attributes:
         count: the number of novel classes as a range.
         anchors: where the known classes came from: "images", "statistics" or "none".
-        num_unlabelled: images that were counted in.
+        num_unlabeled: images that were counted in.
         notes: what has to be said beside the figures.
         mixed: the check that set known-looking images aside; None if it was not asked for.
     """
 
     count: ClassCount
     anchors: str
-    num_unlabelled: int
+    num_unlabeled: int
     notes: list[str]
     mixed: Precheck | None = None
 
@@ -47,7 +47,7 @@ class Images:
     """Which images to look at; None leaves a choice to the run.
 
     Attributes:
-        novel: folder of unlabelled images.
+        novel: folder of unlabeled images.
         known: folder of the known classes' images.
         split: of the run's data set.
         root: folder of the data sets.
@@ -116,7 +116,7 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple
         )
     if len(data.parts.novel_train) == 0:
         raise InputError(
-            f"{opened.run.path} is of a split without unlabelled images; name a folder of them "
+            f"{opened.run.path} is of a split without unlabeled images; name a folder of them "
             "with --novel DIR"
         )
     return config, data
@@ -132,9 +132,9 @@ def estimate_num_novel(
     seed: int = 0,
     mixed: bool = False,
 ) -> Estimate:
-    """Estimate the number of novel classes among the unlabelled images of ``data``.
+    """Estimate the number of novel classes among the unlabeled images of ``data``.
 
-    Labels of unlabelled images play no part. Known classes anchor the search: by their labelled
+    Labels of unlabeled images play no part. Known classes anchor the search: by their labeled
     images, else by features drawn from the statistics that the run keeps, else not at all.
 
     Args:
@@ -147,7 +147,7 @@ def estimate_num_novel(
         mixed: set images aside first that look like a known class.
     """
     rows = answer_part(opened.network, data.parts.novel_train, data, config, device).features
-    checked = precheck(opened, data, config, device, unlabelled=rows) if mixed else None
+    checked = precheck(opened, data, config, device, unlabeled=rows) if mixed else None
     if checked is not None:
         rows = rows[~checked.check.looks_known]
     known, labels, anchors = _anchors(opened, data, config, device, len(rows), seed)
@@ -160,7 +160,7 @@ def _anchors(
     data: RunData,
     config: Config,
     device: torch.device,
-    num_unlabelled: int,
+    num_unlabeled: int,
     seed: int,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None, str]:
     part = data.parts.known_train
@@ -172,7 +172,7 @@ def _anchors(
         )
     if (opened.run.path / REPLAY).is_file():
         num_known = len(opened.info.classes)
-        each = min(MOST_DRAWN, max(FEWEST_DRAWN, num_unlabelled // num_known))
+        each = min(MOST_DRAWN, max(FEWEST_DRAWN, num_unlabeled // num_known))
         return *remembered(opened, each, seed), "statistics"
     return None, None, "none"
 
@@ -184,7 +184,7 @@ def _notes(count: ClassCount, anchors: str, checked: Precheck | None) -> list[st
     if anchors == "statistics":
         notes.append(
             "the known images are gone: known classes were drawn from the run's statistics, as "
-            "many images of each as an even share of the unlabelled ones"
+            "many images of each as an even share of the unlabeled ones"
         )
     if count.evidence.votes is None:
         notes.append(

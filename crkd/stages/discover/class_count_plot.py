@@ -8,7 +8,7 @@ from pathlib import Path
 from crkd.clustering.class_count.estimate import ClassCount
 from crkd.runs.atomic_files import write_bytes
 
-COLOURS = ("#4269d0", "#3ca951", "#ff725c")
+COLORS = ("#4269d0", "#3ca951", "#ff725c")
 
 
 def write_count_plot(path: Path, count: ClassCount) -> None:
@@ -22,12 +22,12 @@ def write_count_plot(path: Path, count: ClassCount) -> None:
         panels = {"held-out\nclasses (votes)": evidence.votes, **panels}
     figure = Figure(figsize=(6.4, 1.7 * len(panels) + 0.6), dpi=120, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (name, scores), colour in zip(axes, panels.items(), COLOURS, strict=False):
+    for axis, (name, scores), color in zip(axes, panels.items(), COLORS, strict=False):
         if scores is evidence.votes:
-            axis.vlines(evidence.counts, 0, scores, color=colour, linewidth=3)
+            axis.vlines(evidence.counts, 0, scores, color=color, linewidth=3)
             axis.set_ylim(bottom=0)
         else:
-            axis.plot(evidence.counts, scores, "o-", color=colour, markersize=3.5)
+            axis.plot(evidence.counts, scores, "o-", color=color, markersize=3.5)
         axis.axvspan(count.low - 0.5, count.high + 0.5, color="0.92", zorder=0)
         axis.axvline(count.estimate, color="0.3", linewidth=1, linestyle="--")
         axis.set_ylabel(name)

@@ -34,11 +34,11 @@ def clusters_found(
     """Return which novel clusters are unused or may be one class; also written to the run.
 
     No label has a part in it. ``clusters.json`` holds what is returned; ``rejected.csv`` names the
-    unlabelled images that lie apart from all others, the strangest first.
+    unlabeled images that lie apart from all others, the strangest first.
 
     Args:
         run: the folder.
-        answers: the network's, on the N unlabelled training images.
+        answers: the network's, on the N unlabeled training images.
         ids: N names of these images.
         classes: the run's label space, novel classes last.
         head: that answers.
@@ -80,7 +80,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         told.append(f"may be one class: {named}; review shows them, and merges them")
     if found["rejected"]:
         told.append(
-            f"{found['rejected']} unlabelled images lie apart from all others, see {REJECTED}"
+            f"{found['rejected']} unlabeled images lie apart from all others, see {REJECTED}"
         )
     return told
 

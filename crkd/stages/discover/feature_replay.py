@@ -89,19 +89,19 @@ def classified(joint_logits: Tensor, classes: Tensor) -> Tensor:
     return -joint_logits.float().log_softmax(dim=-1).gather(-1, wanted).mean(dim=(1, 2))
 
 
-def replayed_samples(wanted: int | None, *, unlabelled: int, num_gone: int, num_novel: int) -> int:
+def replayed_samples(wanted: int | None, *, unlabeled: int, num_gone: int, num_novel: int) -> int:
     """Return how many features a step draws.
 
     Args:
         wanted: the configured number; None takes as many a class as a novel class has images in a
             step, but at most four times the images: the heads alone see them, yet they cost.
-        unlabelled: images of a step.
+        unlabeled: images of a step.
         num_gone: known classes without images.
         num_novel: M.
     """
     if wanted is not None:
         return wanted
-    return min(max(1, round(unlabelled * num_gone / num_novel)), 4 * unlabelled)
+    return min(max(1, round(unlabeled * num_gone / num_novel)), 4 * unlabeled)
 
 
 def save_replay(folder: Path, statistics: ClassStatistics) -> None:

@@ -96,7 +96,7 @@ class FrostTask:
             )
             with torch.no_grad():
                 teacher = self.teacher_network(views, share=batch.share)
-        new = student.features[:2, batch.num_labelled :]
+        new = student.features[:2, batch.num_labeled :]
         first, second = modules.clusters(new).float()
         named = {
             "ranks": pairwise_agreement(first, second, same_ranks(new[0], TOP_FEATURES)),
@@ -115,12 +115,12 @@ class FrostTask:
         """Return the joint head's cross-entropy to labels, and to the clusters of new images."""
         joint = student.joint_logits()[:, 0].float()
         found = student.known_logits.shape[-1] + clusters.detach().argmax(dim=-1)
-        targets = torch.cat([batch.labels[: batch.num_labelled], found])
+        targets = torch.cat([batch.labels[: batch.num_labeled], found])
         return F.cross_entropy(joint.flatten(0, 1), targets.repeat(len(joint)))
 
     def after_step(self) -> None:
         """Bring the prototypes back to unit length."""
-        self.modules.network.normalise_prototypes()
+        self.modules.network.normalize_prototypes()
 
     def answering(self) -> Network:
         """Return the network that answers once training is over."""

@@ -1,4 +1,4 @@
-"""Before a discovery: how many of the unlabelled images look like a known class."""
+"""Before a discovery: how many of the unlabeled images look like a known class."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DRAWN = 200
 
 @dataclass(frozen=True)
 class Precheck:
-    """The decision over the unlabelled images.
+    """The decision over the unlabeled images.
 
     Attributes:
-        check: one decision an image, in the order of the unlabelled images.
+        check: one decision an image, in the order of the unlabeled images.
         calibrated_on: "held-out images", "training images" or "statistics".
     """
 
@@ -39,7 +39,7 @@ class Precheck:
         """What to tell a person."""
         share = 100 * self.check.false_positive_rate
         text = (
-            f"{self.check.count} of {len(self.check.scores)} unlabelled images look like a known "
+            f"{self.check.count} of {len(self.check.scores)} unlabeled images look like a known "
             f"class (threshold: {share:.0f} % of known {self.calibrated_on} lie beyond it)"
         )
         if self.calibrated_on != "held-out images":
@@ -54,10 +54,10 @@ def precheck(
     config: Config,
     device: torch.device,
     *,
-    unlabelled: NDArray[np.float32] | None = None,
+    unlabeled: NDArray[np.float32] | None = None,
     false_positive_rate: float = 0.05,
 ) -> Precheck:
-    """Decide which unlabelled images look like a class that the run knows.
+    """Decide which unlabeled images look like a class that the run knows.
 
     The threshold comes from known images that were held out of training, else from half of the
     training images, else from features drawn from the run's statistics.
@@ -67,7 +67,7 @@ def precheck(
         data: the images.
         config: how images are read and batched.
         device: where the network computes.
-        unlabelled: ``(N, D)`` features of the unlabelled images, if they are at hand.
+        unlabeled: ``(N, D)`` features of the unlabeled images, if they are at hand.
         false_positive_rate: share of known images that are taken for novel ones.
 
     Raises:
@@ -78,8 +78,8 @@ def precheck(
         part = getattr(data.parts, part_name)
         return answer_part(opened.network, part, data, config, device).features
 
-    if unlabelled is None:
-        unlabelled = features("novel_train")
+    if unlabeled is None:
+        unlabeled = features("novel_train")
     if len(data.parts.known_train):
         rows, labels = features("known_train"), data.parts.known_train.labels
         origin = "held-out images" if len(data.parts.known_val) else "training images"
@@ -99,7 +99,7 @@ def precheck(
         rows, labels = rows[kept], labels[kept]
     numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     check = known_check(
-        unlabelled, known_classes(rows, numbered), held, false_positive_rate=false_positive_rate
+        unlabeled, known_classes(rows, numbered), held, false_positive_rate=false_positive_rate
     )
     return Precheck(check, origin)
 

@@ -1,4 +1,4 @@
-"""Known images that stand among the unlabelled ones in another file."""
+"""Known images that stand among the unlabeled ones in another file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Pair(NamedTuple):
 
     Attributes:
         known: name of the known image.
-        novel: name of the unlabelled image.
+        novel: name of the unlabeled image.
         cosine: of their pixels, each less its mean, in [-1, 1].
     """
 
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 
 
 def repeated_images(data: RunData, *, cosine: float) -> list[Pair]:
-    """Return pairs of a known and an unlabelled training image with nearly the same pixels.
+    """Return pairs of a known and an unlabeled training image with nearly the same pixels.
 
     Pixels are compared at 32 px or less, whatever the brightness and contrast: a picture that was
     saved again, scaled or compressed is found; one that was cropped or turned is not.
@@ -52,5 +52,5 @@ def repeated_images(data: RunData, *, cosine: float) -> list[Pair]:
 
 
 def _contrast(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    centred: NDArray[np.float32] = pixels - pixels.mean(axis=1, keepdims=True)
-    return centred
+    centered: NDArray[np.float32] = pixels - pixels.mean(axis=1, keepdims=True)
+    return centered

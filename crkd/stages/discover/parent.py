@@ -30,7 +30,7 @@ from crkd.stages.run_data import RunData, num_novel_classes, prepare, prepare_fu
 ONLY_KNOWN = 0.9
 """Share of known-looking images from which on a folder may hold no new class."""
 STRANGER = 0.55
-"""Share of pairs of an unlabelled and a known image, up to which the unlabelled one is the
+"""Share of pairs of an unlabeled and a known image, up to which the unlabeled one is the
 stranger, where a folder holds known classes alone. Novel images of a weak network look known one
 by one, and yet stranger as a whole."""
 
@@ -47,7 +47,7 @@ class StartingPoint:
         classes: the new label space; known classes keep their ids and names.
         statistics: of the K classes' features, where images of some are gone; else None.
         gone: ids of the known classes without images.
-        aside: unlabelled images that look like known classes and are no part of ``data``; None
+        aside: unlabeled images that look like known classes and are no part of ``data``; None
             where none were looked for.
         notes: what has to be said beside every figure.
     """
@@ -79,7 +79,7 @@ def starting_point(
 ) -> StartingPoint:
     """Open the run that a discovery goes on from, and the images that it is about.
 
-    A stage-1 run with its labelled images at hand is the published setting. Everything else is a
+    A stage-1 run with its labeled images at hand is the published setting. Everything else is a
     further step: a run that has found classes already, or one whose old images are gone.
 
     Raises:
@@ -89,7 +89,7 @@ def starting_point(
     run = RunFolder.open(parent)
     info = run.read_info()
     own_without_known = config.dataset == "folder" and config.data.known is None
-    further = own_without_known or config.discover.labelled is False or info.num_novel > 0
+    further = own_without_known or config.discover.labeled is False or info.num_novel > 0
     if further or "step" in info.classes[-1]:
         opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
@@ -106,7 +106,7 @@ def starting_point(
         opened = stage1_of(run, config, data, device)
     if len(data.parts.novel_train) == 0:
         raise InputError(
-            f"split {data.split.name!r} leaves no unlabelled image to discover in; "
+            f"split {data.split.name!r} leaves no unlabeled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
         )
     mixed = config.discover.mixed
@@ -121,7 +121,7 @@ def starting_point(
     num_novel, origin = _counted(opened, data, config, device)
     if num_novel > len(data.parts.novel_train):
         raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabelled "
+            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabeled "
             "images; lower it"
         )
     known = opened.architecture.absorbed()
@@ -162,7 +162,7 @@ def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
     alike = found >= ONLY_KNOWN * total and check.stranger < STRANGER + 2 * check.noise
     if config.discover.precheck and alike:
         raise InputError(
-            f"{found} of {total} unlabelled images look like classes that {opened.run.path} knows, "
+            f"{found} of {total} unlabeled images look like classes that {opened.run.path} knows, "
             "so that no class is added; sort them with predict, or go on with "
             "--set discover.precheck=false"
         )

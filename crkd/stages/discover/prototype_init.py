@@ -24,7 +24,7 @@ def prototypes_from_clusters(network: Network, features: NDArray[np.float32], *,
 
     Args:
         network: with fresh novel heads.
-        features: ``(N, D)`` of the unlabelled samples, by the network's own backbone.
+        features: ``(N, D)`` of the unlabeled samples, by the network's own backbone.
         seed: of k-means; each head takes the next one.
     """
     shown = np.linspace(0, len(features) - 1, min(len(features), MOST_ROWS)).astype(np.int64)

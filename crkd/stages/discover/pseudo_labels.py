@@ -62,7 +62,7 @@ class Assigner(nn.Module):
     def forward(
         self, logits: Tensor, prototypes: Tensor, projections: Tensor | None = None
     ) -> Tensor:
-        """Return pseudo-labels ``(V, H, N, M)`` of unlabelled rows, rows sum to one.
+        """Return pseudo-labels ``(V, H, N, M)`` of unlabeled rows, rows sum to one.
 
         Args:
             logits: ``(V, H, N, M)`` novel logits, that is cosine scores over the temperature.

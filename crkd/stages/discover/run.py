@@ -64,7 +64,7 @@ def discover(
             task,
             feed,
             config=config,
-            optimiser=config.discover.optimiser,
+            optimizer=config.discover.optimizer,
             epochs=config.discover.epochs,
             run=run,
             device=device,
@@ -155,7 +155,7 @@ def student_of(
         fresh = student.known_head.state_dict()
         head = {name: torch.cat([head[name], fresh[name][len(head[name]) :]]) for name in fresh}
     student.known_head.load_state_dict(head)
-    if config.discover.optimiser.backbone_factor == 0:
+    if config.discover.optimizer.backbone_factor == 0:
         # Nothing moves it, so no gradient has to pass through it.
         student.backbone.requires_grad_(False)
     student = student.to(device)
@@ -164,18 +164,18 @@ def student_of(
     return student
 
 
-def replay_of(start: StartingPoint, config: Config, unlabelled: int) -> FeatureReplay | None:
+def replay_of(start: StartingPoint, config: Config, unlabeled: int) -> FeatureReplay | None:
     """Return what draws features of the known classes; None where their images are at hand.
 
     Args:
         start: with the statistics of the known classes, where their images are gone.
         config: the configuration of the run.
-        unlabelled: images of a step.
+        unlabeled: images of a step.
     """
     shape = start.architecture
     count = replayed_samples(
         config.discover.replay.samples,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         num_gone=len(start.gone),
         num_novel=shape.num_novel,
     )
@@ -191,7 +191,7 @@ def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
         data.parts.known_train.labels,
         data.store(data.parts.novel_train),
         batch_size=config.discover.batch_size,
-        labelled_share=config.discover.labelled_share,
+        labeled_share=config.discover.labeled_share,
         views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),
         view_epochs=config.discover.stored_epochs,
         seed=config.seed,
@@ -199,10 +199,10 @@ def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
     )
 
 
-def _warn_small_batch(unlabelled: int, num_novel: int) -> None:
-    if unlabelled < num_novel:
+def _warn_small_batch(unlabeled: int, num_novel: int) -> None:
+    if unlabeled < num_novel:
         console.print(
-            f"[yellow]warning:[/] a batch holds {unlabelled} unlabelled images for {num_novel} "
+            f"[yellow]warning:[/] a batch holds {unlabeled} unlabeled images for {num_novel} "
             "novel classes; balanced assignment must then split images between classes and "
             "pseudo-labels stay blurred: raise discover.batch_size (2 to 4 images a class help)",
             highlight=False,

@@ -1,4 +1,4 @@
-"""Unlabelled images that look like known classes, set aside before a discovery begins."""
+"""Unlabeled images that look like known classes, set aside before a discovery begins."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SetAside:
     def sentence(self) -> str:
         """What to tell a person."""
         return (
-            f"{len(self.ids)} unlabelled images that look like known classes were set aside before "
+            f"{len(self.ids)} unlabeled images that look like known classes were set aside before "
             f"the training, see {FILE}"
         )
 
@@ -70,13 +70,13 @@ def set_aside(
     config: Config,
     device: torch.device,
 ) -> tuple[RunData, SetAside]:
-    """Divide the unlabelled images into those that look known and those to discover in.
+    """Divide the unlabeled images into those that look known and those to discover in.
 
     No label has a part in it: the decision is that of the check, the class that of the teacher.
 
     Args:
         data: the images.
-        checked: the decision over each unlabelled image.
+        checked: the decision over each unlabeled image.
         teacher: its known head answers all known classes.
         classes: the known classes, in the order of these answers.
         config: how images are read and batched.
@@ -91,7 +91,7 @@ def set_aside(
     aside, part = checked.check.looks_known, data.parts.novel_train
     if aside.all():
         raise InputError(
-            f"all {len(part)} unlabelled images look like known classes, so that nothing is left "
+            f"all {len(part)} unlabeled images look like known classes, so that nothing is left "
             "to discover in; sort them with predict, or leave out --mixed"
         )
     answers = answer_part(teacher, part, data, config, device).known
@@ -101,5 +101,5 @@ def set_aside(
         [str(classes[answers[row]]["name"]) for row in rows],
         checked.check.scores[rows],
     )
-    kept = dataclasses.replace(data, parts=data.parts.without_unlabelled(aside), _stores={})
+    kept = dataclasses.replace(data, parts=data.parts.without_unlabeled(aside), _stores={})
     return kept, found

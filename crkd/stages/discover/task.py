@@ -62,7 +62,7 @@ class DiscoveryModules(nn.Module):
 class DiscoveryTask:
     """Pseudo-labels by optimal transport, swapped prediction, and the distillation terms.
 
-    Known labels of labelled rows and the images are all it sees: labels of unlabelled rows are
+    Known labels of labeled rows and the images are all it sees: labels of unlabeled rows are
     -1 in every batch.
 
     Args:
@@ -109,8 +109,8 @@ class DiscoveryTask:
         averaged = AveragedNetwork(network, decay) if decay else None
         self.modules = DiscoveryModules(network, terms, assigner, over, replay, averaged).to(device)
         self._maps = "feature_maps" in terms.needs
-        # A teacher whose output is used on unlabelled rows alone need not see the others.
-        self._unlabelled_only = all(term.rows == {"unlabelled"} for term in terms)
+        # A teacher whose output is used on unlabeled rows alone need not see the others.
+        self._unlabeled_only = all(term.rows == {"unlabeled"} for term in terms)
         self._forward = compiled(network, config.loop)
         self.teacher: Teacher = LiveTeacher(
             self.teacher_network, config.loop, maps=self._maps, device=device
@@ -166,10 +166,10 @@ class DiscoveryTask:
         return loss, named
 
     def _assign(self, student: HeadOutputs, batch: Batch) -> Tensor:
-        """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabelled rows."""
+        """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabeled rows."""
         heads = self.modules.network.novel_heads
         assert heads is not None
-        shown = student.first_views(batch.num_large).rows(batch.num_labelled)
+        shown = student.first_views(batch.num_large).rows(batch.num_labeled)
         assert shown.novel_logits is not None
         labels: Tensor = self.modules.assigner(
             shown.novel_logits, heads.prototypes, shown.projections
@@ -184,7 +184,7 @@ class DiscoveryTask:
         return {f"assign/{name}": value.float().mean() for name, value in found._asdict().items()}
 
     def _swapped(self, joint: Tensor, pseudo: Tensor, batch: Batch, num_known: int) -> Tensor:
-        targets = joint_targets(batch.labels[: batch.num_labelled], pseudo, num_known)
+        targets = joint_targets(batch.labels[: batch.num_labeled], pseudo, num_known)
         return swapped_prediction(joint, targets)
 
     def _over_clustering(self, student: HeadOutputs, batch: Batch, num_known: int) -> Tensor:
@@ -193,7 +193,7 @@ class DiscoveryTask:
         assert over_logits is not None
         assert self.modules.over_assigner is not None
         joint = student._replace(novel_logits=over_logits).joint_logits()
-        shown = over_logits[: batch.num_large, :, batch.num_labelled :]
+        shown = over_logits[: batch.num_large, :, batch.num_labeled :]
         pseudo = self.modules.over_assigner(shown, heads.prototypes)
         return self._swapped(joint, pseudo, batch, num_known).mean()
 
@@ -202,24 +202,24 @@ class DiscoveryTask:
     ) -> DistillationInputs:
         """Run the teacher on the large views, unmixed, of the rows that some term looks at."""
         terms = self.modules.terms
-        first = batch.num_labelled if self._unlabelled_only else 0
+        first = batch.num_labeled if self._unlabeled_only else 0
         pseudo = None
         if "pseudo_labels" in terms.needs:
             num_known = student.known_logits.shape[-1]
-            pseudo = first_choices(batch.labels[: batch.num_labelled], assigned, num_known)
+            pseudo = first_choices(batch.labels[: batch.num_labeled], assigned, num_known)
             pseudo = pseudo[..., first:]
         return DistillationInputs(
             student=student.first_views(batch.num_large).rows(first),
             teacher=self.teacher(batch, first) if terms.needs_teacher else None,
             labels=batch.labels[first:],
-            num_labelled=batch.num_labelled - first,
+            num_labeled=batch.num_labeled - first,
             pseudo_labels=pseudo,
             mix=None if mix is None else mix[first:],
         )
 
     def after_step(self) -> None:
         """Bring the prototypes back to unit length, and the average up to date."""
-        self.modules.network.normalise_prototypes()
+        self.modules.network.normalize_prototypes()
         if self.modules.averaged is not None:
             self.modules.averaged.update(self.modules.network)
 
@@ -243,14 +243,14 @@ class DiscoveryTask:
         if means.get("assign/stuck", 0.0) >= 0.5:
             return (
                 "the assignment is stuck: samples are spread evenly over all novel classes; lower "
-                "discover.assignment.epsilon, raise discover.optimiser.lr, or check that the "
+                "discover.assignment.epsilon, raise discover.optimizer.lr, or check that the "
                 "images differ"
             )
         if means.get("assign/collapsed", 0.0) >= 0.5:
             return (
                 "the assignment has collapsed: most samples fall into one novel class; take "
                 "discover.assignment.prior=uniform without a relaxation, or lower "
-                "discover.optimiser.lr"
+                "discover.optimizer.lr"
             )
         return None
 
@@ -260,11 +260,11 @@ class DiscoveryTask:
 
 
 def first_choices(labels: Tensor, assigned: Tensor, num_known: int) -> Tensor:
-    """Return one class id for every view, head and row, labelled rows first.
+    """Return one class id for every view, head and row, labeled rows first.
 
     Args:
         labels: ``(L,)`` int64 in ``[0, K)``.
-        assigned: ``(V, H, N, M)`` pseudo-labels of the unlabelled rows.
+        assigned: ``(V, H, N, M)`` pseudo-labels of the unlabeled rows.
         num_known: K.
 
     Returns:

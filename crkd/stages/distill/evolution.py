@@ -1,4 +1,4 @@
-"""Regularised evolution over a finite space of networks.
+"""Regularized evolution over a finite space of networks.
 
 Real, Aggarwal, Huang and Le, "Regularized Evolution for Image Classifier Architecture Search",
 AAAI 2019, algorithm 1: the best of a random sample has a child, and the oldest member dies.

@@ -129,7 +129,7 @@ class Student:
                 self.task,
                 self.feed,
                 config=self.config,
-                optimiser=self.config.distill.optimiser,
+                optimizer=self.config.distill.optimizer,
                 epochs=self.config.distill.epochs,
                 run=run,
                 device=self.device,

@@ -60,15 +60,15 @@ def _takes_the_classifier(config: Config) -> bool:
 def distillation_feed(
     config: Config, data: RunData, device: torch.device, *, num_novel: int
 ) -> Feed:
-    """Return the batches: labelled known images and, if wanted, the unlabelled ones.
+    """Return the batches: labeled known images and, if wanted, the unlabeled ones.
 
     Args:
         config: the configuration of the run.
-        data: its images; labels of the unlabelled ones are hidden.
+        data: its images; labels of the unlabeled ones are hidden.
         device: where batches are made.
-        num_novel: M, by which the default of ``distill.unlabelled`` is decided.
+        num_novel: M, by which the default of ``distill.unlabeled`` is decided.
     """
-    joins = config.distill.unlabelled
+    joins = config.distill.unlabeled
     if joins is None:
         joins = num_novel > 0
     return Feed(

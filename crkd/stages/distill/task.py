@@ -140,12 +140,12 @@ class DistillTask:
             assert teacher is not None
             choices = teacher.known_logits.argmax(dim=-1)
             pseudo = torch.where(batch.labels >= 0, batch.labels, choices).unsqueeze(1)
-        return DistillationInputs(student, teacher, batch.labels, batch.num_labelled, pseudo, mix)
+        return DistillationInputs(student, teacher, batch.labels, batch.num_labeled, pseudo, mix)
 
     def after_step(self) -> None:
         """Bring trained prototypes back to unit length; the teacher's stay bit by bit."""
         if not self._frozen_heads:
-            self.modules.network.normalise_prototypes()
+            self.modules.network.normalize_prototypes()
 
     def start_epoch(self, epoch: int) -> None:
         """Let the terms know the epoch."""

@@ -12,14 +12,14 @@ from crkd.data.loader import Feed
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
 from crkd.runs.folder import RunFolder, RunInfo
-from crkd.stages.pretrain.task import SupervisedTask, wants_unlabelled
+from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare, split_entry
 from crkd.stages.views import pretraining_views
 from crkd.training.loop import Loop
 from crkd.training.session import begin_run, running
 
-SAW_ALL = "stage 1 saw the unlabelled images too, without labels"
+SAW_ALL = "stage 1 saw the unlabeled images too, without labels"
 
 
 def architecture_of(
@@ -57,7 +57,7 @@ class SupervisedTraining:
 
     Args:
         config: the configuration of the run.
-        data: its known training images are what the network learns; the unlabelled ones join where
+        data: its known training images are what the network learns; the unlabeled ones join where
             the configuration says so.
         device: where it computes.
 
@@ -75,7 +75,7 @@ class SupervisedTraining:
         self._feed = Feed(
             data.store(data.parts.known_train),
             data.parts.known_train.labels,
-            data.store(data.parts.novel_train) if wants_unlabelled(config) else None,
+            data.store(data.parts.novel_train) if wants_unlabeled(config) else None,
             batch_size=config.pretrain.batch_size,
             views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
             seed=config.seed,
@@ -88,7 +88,7 @@ class SupervisedTraining:
             SupervisedTask(self.network, self.config, self.device),
             self._feed,
             config=self.config,
-            optimiser=self.config.pretrain.optimiser,
+            optimizer=self.config.pretrain.optimizer,
             epochs=self.config.pretrain.epochs,
             run=run,
             device=self.device,
@@ -128,7 +128,7 @@ def pretrain(
         chosen_head=None,
         seed=config.seed,
         provenance={},
-        notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabelled else [])],
+        notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabeled else [])],
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):

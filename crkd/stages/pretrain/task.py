@@ -66,14 +66,14 @@ class SupervisedTask:
         """Return the weighted sum, and the training accuracy and each term for the log."""
         with autocast(self.config.loop.precision, self.device):
             outputs = self._forward(batch.views, share=batch.share)
-        logits = outputs.known_logits[:, : batch.num_labelled]
-        labels = batch.labels[: batch.num_labelled]
+        logits = outputs.known_logits[:, : batch.num_labeled]
+        labels = batch.labels[: batch.num_labeled]
         supervised = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)
         loss = self._weight * supervised
         right = (logits.detach().argmax(-1) == labels).float().mean()
         named = {"train_acc": right}
         if len(self.modules.terms):
-            inputs = DistillationInputs(outputs, None, batch.labels, batch.num_labelled)
+            inputs = DistillationInputs(outputs, None, batch.labels, batch.num_labeled)
             distilled, terms = self.modules.terms(inputs)
             loss = loss + distilled
             named |= {"supervised": supervised, **terms}
@@ -81,7 +81,7 @@ class SupervisedTask:
 
     def after_step(self) -> None:
         """Bring the prototypes back to unit length."""
-        self.modules.network.normalise_prototypes()
+        self.modules.network.normalize_prototypes()
 
     def start_epoch(self, epoch: int) -> None:
         """Let the terms know the epoch."""
@@ -96,16 +96,16 @@ class SupervisedTask:
         return None
 
 
-def wants_unlabelled(config: Config) -> bool:
-    """Return whether the unlabelled samples join stage 1.
+def wants_unlabeled(config: Config) -> bool:
+    """Return whether the unlabeled samples join stage 1.
 
     Raises:
         InputError: they should, but no term looks at them.
     """
     settings = config.pretrain
-    if settings.unlabelled and all(TERMS.get(term.name).needs for term in settings.distillation):
+    if settings.unlabeled and all(TERMS.get(term.name).needs for term in settings.distillation):
         raise InputError(
-            "pretrain.unlabelled is true, but no loss of stage 1 looks at unlabelled images; add "
+            "pretrain.unlabeled is true, but no loss of stage 1 looks at unlabeled images; add "
             "pretrain.distillation: [{name: contrastive}], or set it to false"
         )
-    return settings.unlabelled
+    return settings.unlabeled

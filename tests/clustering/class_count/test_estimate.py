@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_answer():
 @pytest.mark.parametrize(("rows", "limit"), [(3, None), (30, 16), (30, 1)])
 def test_too_few_images_are_named(rows, limit):
     novel = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
-    with pytest.raises(InputError, match=f"for {rows} unlabelled images"):
+    with pytest.raises(InputError, match=f"for {rows} unlabeled images"):
         count_classes(novel, seed=0, max_classes=limit)
 
 

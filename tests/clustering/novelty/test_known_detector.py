@@ -58,17 +58,17 @@ def test_the_same_distribution_is_not_told_apart(rate):
 def test_strangeness_against_the_definition():
     rows, labels = gaussians(means(3, 0), 40, 1)
     classes = known_classes(rows, labels)
-    centres = np.stack([rows[labels == k].mean(0) for k in range(3)]).astype(np.float64)
+    centers = np.stack([rows[labels == k].mean(0) for k in range(3)]).astype(np.float64)
 
-    def shrunk(centred):
-        covariance = centred.T @ centred / len(centred)
+    def shrunk(centered):
+        covariance = centered.T @ centered / len(centered)
         level = np.trace(covariance) / DIMENSIONS
         return np.linalg.inv(0.9 * covariance + 0.1 * level * np.eye(DIMENSIONS))
 
-    within, whole = shrunk(rows - centres[labels]), shrunk(rows - rows.mean(0, dtype=np.float64))
+    within, whole = shrunk(rows - centers[labels]), shrunk(rows - rows.mean(0, dtype=np.float64))
     new, _ = gaussians(means(2, 5), 3, 6)
     for row, score in zip(new, classes.strangeness(new), strict=True):
-        gaps, away = row - centres, row - rows.mean(0, dtype=np.float64)
+        gaps, away = row - centers, row - rows.mean(0, dtype=np.float64)
         nearest = min(gap @ within @ gap for gap in gaps)
         assert score == pytest.approx(nearest - away @ whole @ away, rel=1e-4, abs=1e-3)
 
@@ -105,9 +105,9 @@ def outliers_own(reference):
     return outliers(reference, reference).scores
 
 
-def test_a_row_of_the_reference_is_not_its_own_neighbour():
+def test_a_row_of_the_reference_is_not_its_own_neighbor():
     reference, _ = gaussians(means(5, 0), 100, 1)
-    found = outliers(reference, reference, quantile=0.9, neighbours=1)
+    found = outliers(reference, reference, quantile=0.9, neighbors=1)
     unit = reference / np.linalg.norm(reference, axis=1, keepdims=True)
     distances = np.linalg.norm(unit[:, None] - unit[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
@@ -119,7 +119,7 @@ def test_outlier_mistakes_are_named():
     rows = np.eye(4, dtype=np.float32)
     with pytest.raises(InputError, match="quantile is 1"):
         outliers(rows, rows, quantile=1.0)
-    with pytest.raises(InputError, match="neighbours is 5 for 4"):
+    with pytest.raises(InputError, match="neighbors is 5 for 4"):
         outliers(rows, rows)
 
 

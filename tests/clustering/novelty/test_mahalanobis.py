@@ -11,14 +11,14 @@ from crkd.clustering.novelty.mahalanobis import ClassDistance
 
 DIMENSIONS, CLASSES = 12, 4
 # Features are averages of rectified maps: far enough above 0 that none is clamped.
-CENTRES = 30.0 + 6.0 * np.random.default_rng(0).standard_normal((CLASSES, DIMENSIONS))
+CENTERS = 30.0 + 6.0 * np.random.default_rng(0).standard_normal((CLASSES, DIMENSIONS))
 SPREADS = np.linspace(0.4, 1.6, DIMENSIONS)
 
 
 def members(each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     labels = np.repeat(np.arange(CLASSES), each)
     noise = np.random.default_rng(seed).standard_normal((len(labels), DIMENSIONS)) * SPREADS
-    return (CENTRES[labels] + noise).astype(np.float32), labels
+    return (CENTERS[labels] + noise).astype(np.float32), labels
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_members_fit_and_what_lies_apart_does_not(statistics: ClassStatistics) -
     distance = ClassDistance.of(statistics)
     rows, _ = members(500, 2)
     assert distance.fits_nowhere(rows).mean() < 0.002
-    between = CENTRES.mean(axis=0) + SPREADS * np.random.default_rng(3).standard_normal((50, 12))
+    between = CENTERS.mean(axis=0) + SPREADS * np.random.default_rng(3).standard_normal((50, 12))
     elsewhere = np.random.default_rng(4).uniform(0, 60, (50, DIMENSIONS))
     assert distance.fits_nowhere(between.astype(np.float32)).all()
     assert distance.fits_nowhere(elsewhere.astype(np.float32)).all()

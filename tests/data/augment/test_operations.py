@@ -13,17 +13,17 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
 from crkd.data.augment import ViewRecipe, draw, geometry
-from crkd.data.augment import color as colour
+from crkd.data.augment import color as color
 from crkd.data.augment.hue import hue_turn, shift_hue
 from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.windows import window_weights
 
 CPU = torch.device("cpu")
-CONSTANTS = colour.coefficients(CPU)
+CONSTANTS = color.coefficients(CPU)
 
 
 def natural(count: int, side: int, seed: int = 0) -> Tensor:
-    """Smooth colourful images with flat patches, black and white corners: (count, 3, s, s)."""
+    """Smooth colorful images with flat patches, black and white corners: (count, 3, s, s)."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(-60, 315, (count, 3, 5, 5))).float()
     images = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
@@ -57,9 +57,9 @@ def cropped(images: Tensor, drawn: ViewParameters, size: int) -> Tensor:
 
 
 def color_jitter(images: Tensor, drawn: ViewParameters, with_hue: bool = True) -> Tensor:
-    inputs = colour.jitter_inputs(drawn, with_hue).view(-1, len(images), 1, 1, 1)
-    half_level = colour.rounding(images.shape[-1] ** 2, CPU)
-    return colour.colour_jitter(images.float(), inputs, half_level, CONSTANTS)
+    inputs = color.jitter_inputs(drawn, with_hue).view(-1, len(images), 1, 1, 1)
+    half_level = color.rounding(images.shape[-1] ** 2, CPU)
+    return color.color_jitter(images.float(), inputs, half_level, CONSTANTS)
 
 
 def largest_difference_and_share(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
@@ -70,9 +70,9 @@ def largest_difference_and_share(ours: Tensor, theirs: Tensor) -> tuple[float, f
 def test_every_color_has_pillows_luma():
     for part in range(0, 256, 16):
         cube = colors(part, part + 16)
-        grey = np.asarray(Image.fromarray(cube).convert("L"))
-        ours = colour.luma(channels_first(cube), CONSTANTS)[0, 0]
-        assert np.array_equal(ours.numpy(), grey)
+        gray = np.asarray(Image.fromarray(cube).convert("L"))
+        ours = color.luma(channels_first(cube), CONSTANTS)[0, 0]
+        assert np.array_equal(ours.numpy(), gray)
 
 
 def test_every_color_shifts_its_hue_as_in_pillow():
@@ -152,7 +152,7 @@ def test_random_resized_crop_is_pillows(stored: int, size: int, scale: tuple[flo
 
 
 @pytest.mark.parametrize(("stored", "size"), [(40, 32), (33, 32), (32, 32), (64, 18)])
-def test_centre_crop_is_torchvisions(stored: int, size: int):
+def test_center_crop_is_torchvisions(stored: int, size: int):
     images = natural(4, stored)
     drawn, _ = parameters_for(4, stored, size=size, flip=0.0)
     ours = cropped(images, drawn, size)
@@ -217,7 +217,7 @@ def test_blur_is_torchvisions():
     ("operation", "name"),
     [(0, "brightness"), (1, "contrast"), (2, "saturation"), (3, "hue")],
 )
-def test_single_colour_operations_are_pillows(operation: int, name: str, side: int):
+def test_single_color_operations_are_pillows(operation: int, name: str, side: int):
     images = natural(48, side)
     drawn, _ = parameters_for(
         48, side, jitter=1.0, brightness=0.9, contrast=0.9, saturation=0.9, hue=0.5
@@ -231,7 +231,7 @@ def test_single_colour_operations_are_pillows(operation: int, name: str, side: i
         }
     )
     if name == "hue":
-        ours = shift_hue(images.float(), colour.per_image(hue_turn(drawn.hue)), CONSTANTS.hue)
+        ours = shift_hue(images.float(), color.per_image(hue_turn(drawn.hue)), CONSTANTS.hue)
     else:
         ours = color_jitter(images, only, with_hue=False)
     apply = getattr(reference, f"adjust_{name}")
@@ -265,13 +265,13 @@ def jittered(image: Image.Image, drawn: ViewParameters, row: int) -> Image.Image
 def test_grayscale_is_pillows():
     images = natural(8, 32)
     theirs = [levels(reference.to_grayscale(pil(i), num_output_channels=3)) for i in images]
-    assert torch.equal(colour.grayscale(images.float(), CONSTANTS), torch.stack(theirs))
+    assert torch.equal(color.grayscale(images.float(), CONSTANTS), torch.stack(theirs))
 
 
 def test_solarize_is_pillows():
     images = natural(32, 16)
     threshold = torch.linspace(0, 256, 32)
-    ours = colour.solarize(images.float(), colour.per_image(threshold))
+    ours = color.solarize(images.float(), color.per_image(threshold))
     for row, image in enumerate(images):
         assert torch.equal(ours[row], levels(ImageOps.solarize(pil(image), threshold[row].item())))
 
@@ -283,7 +283,7 @@ def test_equalize_is_pillows(side: int):
     images[3] = images[3] // 128 * 200
     theirs = torch.stack([levels(ImageOps.equalize(pil(image))) for image in images])
     every = torch.full((32, 1, 1, 1), float(side**2))
-    ours, kept = colour.equalize(
+    ours, kept = color.equalize(
         (images.float(), images.float()), (every, torch.zeros_like(every)), CONSTANTS
     )
     assert torch.equal(ours, theirs)

@@ -106,7 +106,7 @@ def test_every_part_of_the_key_matters(change: dict[str, object]):
         assert abs(np.corrcoef(pair)[0, 1]) < 4 / len(MANY) ** 0.5
 
 
-def test_neighbouring_ids_views_and_epochs_are_independent():
+def test_neighboring_ids_views_and_epochs_are_independent():
     angle = drawn().angle.numpy()
     assert abs(np.corrcoef(angle[:-1], angle[1:])[0, 1]) < 4 / len(MANY) ** 0.5
     one_id = torch.full((20_000,), 5)
@@ -209,7 +209,7 @@ def test_random_resized_crop_has_torchvisions_distribution(
         assert stats.chi2_contingency(counts).pvalue > 1e-4
 
 
-def test_without_a_fitting_attempt_the_centre_is_taken():
+def test_without_a_fitting_attempt_the_center_is_taken():
     wide = drawn(ViewRecipe(size=8, crop="resized", scale=(1.0, 1.0), ratio=(2.0, 2.5)))
     assert (wide.width == 32).all()
     assert (wide.height == 16).all()

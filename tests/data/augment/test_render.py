@@ -29,7 +29,7 @@ from crkd.data.augment.render import render_levels
 
 MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-NORMALISED = {"mean": MEAN, "std": STD}
+NORMALIZED = {"mean": MEAN, "std": STD}
 ALL = ViewRecipe(
     size=24,
     crop="either",
@@ -63,7 +63,7 @@ RECIPES = {
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    """Smooth coloured blobs over noise: 96 images of 32 px."""
+    """Smooth colored blobs over noise: 96 images of 32 px."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(96, 3, 6, 6, generator=generator) * 300 - 20
     smooth = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
@@ -109,7 +109,7 @@ def pillow_view(image: Tensor, p: ViewParameters, row: int, recipe: ViewRecipe) 
 def test_released_views_are_pillows_to_the_last_level(images: Tensor, name: str, size: int):
     recipe = named_recipe(name, size)
     p = drawn(images, recipe)
-    ours = render(images, p, recipe, **NORMALISED)
+    ours = render(images, p, recipe, **NORMALIZED)
     theirs = torch.stack([pillow_view(image, p, r, recipe) for r, image in enumerate(images)])
     # One level is 1 / (255 * 0.256) = 0.015; what is left is float32 rounding of the scaling.
     assert (ours - theirs).abs().max() < 2e-6
@@ -188,11 +188,11 @@ def test_every_image_may_be_in_a_pass_of_its_own(images: Tensor) -> None:
     ids = torch.arange(len(images))
     passes = ids % 3
     recipes = [RECIPES["everything"]] * 2
-    views = make_views(images, recipes, seed=4, epoch=passes, image_id=ids, **NORMALISED)
+    views = make_views(images, recipes, seed=4, epoch=passes, image_id=ids, **NORMALIZED)
     for number, view in enumerate(views):
         for one in range(3):
             alone = make_view(
-                images, ALL, seed=4, epoch=one, image_id=ids, view=number, **NORMALISED
+                images, ALL, seed=4, epoch=one, image_id=ids, view=number, **NORMALIZED
             )
             assert torch.equal(view[passes == one], alone[passes == one])
 
@@ -200,16 +200,16 @@ def test_every_image_may_be_in_a_pass_of_its_own(images: Tensor) -> None:
 def test_several_views_are_the_single_ones(images: Tensor):
     recipes = [RECIPES["large"], RECIPES["large"], RECIPES["small"], RECIPES["small"]]
     ids = torch.arange(96) + 1000
-    views = make_views(images, recipes, seed=4, epoch=torch.tensor(3), image_id=ids, **NORMALISED)
+    views = make_views(images, recipes, seed=4, epoch=torch.tensor(3), image_id=ids, **NORMALIZED)
     assert len(views) == 4
     for number, (recipe, view) in enumerate(zip(recipes, views, strict=True)):
-        single = view_of(images, recipe, seed=4, epoch=3, image_id=ids, view=number, **NORMALISED)
+        single = view_of(images, recipe, seed=4, epoch=3, image_id=ids, view=number, **NORMALIZED)
         assert torch.equal(view, single)
 
 
 def test_output_has_the_asked_dtype_and_layout(images: Tensor):
-    full = view_of(images, ALL, **NORMALISED)
-    half = view_of(images, ALL, **NORMALISED, dtype=torch.bfloat16, channels_last=True)
+    full = view_of(images, ALL, **NORMALIZED)
+    half = view_of(images, ALL, **NORMALIZED, dtype=torch.bfloat16, channels_last=True)
     assert half.dtype == torch.bfloat16
     assert half.is_contiguous(memory_format=torch.channels_last)
     assert full.is_contiguous()
@@ -223,13 +223,13 @@ def test_traces_whole_and_gives_the_same(images: Tensor, name: str, backend: str
     recipe = RECIPES[name]
 
     def step(batch: Tensor, epoch: Tensor, ids: Tensor) -> Tensor:
-        return make_view(batch, recipe, seed=1, epoch=epoch, image_id=ids, view=0, **NORMALISED)
+        return make_view(batch, recipe, seed=1, epoch=epoch, image_id=ids, view=0, **NORMALIZED)
 
     traced = torch.compile(step, fullgraph=True, backend=backend)
     ids = torch.arange(96)
     for epoch in (2, 3):
         view = traced(images, torch.tensor(epoch), ids)
-        assert torch.equal(view, view_of(images, recipe, epoch=epoch, **NORMALISED))
+        assert torch.equal(view, view_of(images, recipe, epoch=epoch, **NORMALIZED))
 
 
 def test_several_views_trace_whole(images: Tensor):
@@ -237,7 +237,7 @@ def test_several_views_trace_whole(images: Tensor):
     recipes = (RECIPES["large"], RECIPES["large"], RECIPES["small"], RECIPES["small"])
 
     def step(batch: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
-        return make_views(batch, recipes, seed=1, epoch=0, image_id=ids, **NORMALISED)
+        return make_views(batch, recipes, seed=1, epoch=0, image_id=ids, **NORMALIZED)
 
     ids = torch.arange(96)
     traced = torch.compile(step, fullgraph=True, backend="eager")(images, ids)
@@ -263,8 +263,8 @@ def test_an_empty_batch_gives_an_empty_view(images: Tensor):
     assert view_of(images[:0], ALL).shape == (0, 3, 24, 24)
 
 
-def test_the_evaluation_view_only_normalises(images: Tensor):
-    view = view_of(images, named_recipe("evaluation", 32), **NORMALISED)
+def test_the_evaluation_view_only_normalizes(images: Tensor):
+    view = view_of(images, named_recipe("evaluation", 32), **NORMALIZED)
     theirs = reference.normalize(images.float() / 255, MEAN, STD)
     assert (view - theirs).abs().max() < 2e-6
 
@@ -294,5 +294,5 @@ def test_picture_shows_every_view_of_every_image(images: Tensor, tmp_path: Path)
     view_sheet(images[:3], {"large": RECIPES["large"], "small": RECIPES["small"]}, path, epochs=2)
     picture = np.asarray(Image.open(path).convert("RGB"))
     assert picture.shape[0] > 300
-    # Five columns of pictures: far more colours than a sheet with missing panels would have.
+    # Five columns of pictures: far more colors than a sheet with missing panels would have.
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 2000

@@ -12,9 +12,9 @@ from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.splits.class_split import load_split
 
 
-def picture(path: Path, colour: int) -> None:
+def picture(path: Path, color: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (6, 5), (colour, 0, 0)).save(path, "PNG")
+    Image.new("RGB", (6, 5), (color, 0, 0)).save(path, "PNG")
 
 
 def reds(dataset: Dataset, part: str) -> list[int]:
@@ -135,8 +135,8 @@ def test_cars(tmp_path: Path) -> None:
     assert dataset.train.labels.tolist() == [1, 0]
     assert reds(dataset, "train") == [1, 2]
     assert dataset.test.labels.tolist() == [1]
-    unlabelled = np.array([[(1, "00001.jpg")]], dtype=[("bbox_x1", object), ("fname", object)])
-    savemat(folder / "cars_test_annos_withlabels.mat", {"annotations": unlabelled})
+    unlabeled = np.array([[(1, "00001.jpg")]], dtype=[("bbox_x1", object), ("fname", object)])
+    savemat(folder / "cars_test_annos_withlabels.mat", {"annotations": unlabeled})
     with pytest.raises(InputError, match="with labels"):
         load_dataset("cars", tmp_path)
 

@@ -45,7 +45,7 @@ def test_damaged_exif_does_not_cost_the_image() -> None:
     assert decode_image(data, "x").shape == (4, 4, 3)
 
 
-def test_gray_is_repeated_over_the_colours() -> None:
+def test_gray_is_repeated_over_the_colors() -> None:
     gray = noise(4, 5, 1)[..., 0]
     decoded = decode_image(encoded(Image.fromarray(gray), "PNG"), "x")
     np.testing.assert_array_equal(decoded, np.repeat(gray[..., None], 3, axis=2))
@@ -99,7 +99,7 @@ def test_images_without_a_range_are_refused(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
 def test_first_frame_of_an_animation(kind: str) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
     assert decode_image(data, "x")[4, 4].tolist() == [255, 0, 0]

@@ -12,9 +12,9 @@ from crkd.data.sources.folder import folder_dataset
 from crkd.data.splits.partition import partition
 
 
-def picture(path: Path, colour: int = 0, size: tuple[int, int] = (40, 40)) -> Path:
+def picture(path: Path, color: int = 0, size: tuple[int, int] = (40, 40)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (colour, 0, 0)).save(path, "PNG")
+    Image.new("RGB", size, (color, 0, 0)).save(path, "PNG")
     return path
 
 
@@ -62,7 +62,7 @@ def test_no_hidden_labels_without_folders_for_all(
     assert set(parts.hidden.novel_train().tolist()) == {-1}
 
 
-def test_novel_folder_with_a_known_name_never_becomes_labelled(known: Path, tmp_path: Path) -> None:
+def test_novel_folder_with_a_known_name_never_becomes_labeled(known: Path, tmp_path: Path) -> None:
     picture(tmp_path / "novel/cat/1.png")
     picture(tmp_path / "novel/bee/1.png")
     dataset, split = folder_dataset(known, tmp_path / "novel")
@@ -133,7 +133,7 @@ def test_odd_names(tmp_path: Path) -> None:
         picture(tmp_path / "known" / name / "x y.PNG")
     raw = os.fsencode(tmp_path / "known") + b"/bytes\xff"
     os.mkdir(raw)
-    picture(Path(os.fsdecode(raw)) / "1.png", colour=9)
+    picture(Path(os.fsdecode(raw)) / "1.png", color=9)
     dataset, _ = folder_dataset(tmp_path / "known")
     assert set(dataset.class_names) == {*names, r"bytes\xff"}
     for name in (*dataset.class_names, *dataset.train.ids):

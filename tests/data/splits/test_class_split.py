@@ -188,7 +188,7 @@ GOOD = "dataset: set\nname: x\nclass_names: [a, b]\nknown: [0]\nnovel: [1]\n"
     ("text", "message"),
     [
         (GOOD + "known: [1]\n", "'?known'? stands there twice|known"),
-        (GOOD + "colour: red\n", "unknown fields .colour."),
+        (GOOD + "color: red\n", "unknown fields .color."),
         (GOOD.replace("novel: [1]\n", ""), "lacks .novel."),
         (GOOD.replace("[0]", "[zero]"), "'known'.*whole numbers"),
         (GOOD.replace("[0]", "[true]"), "'known'.*whole numbers"),

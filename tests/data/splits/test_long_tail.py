@@ -28,7 +28,7 @@ def test_the_seed_chooses_the_images_alone():
 
 
 def test_an_image_without_a_class_is_refused():
-    with pytest.raises(InputError, match=r"data\.imbalance is 10.* 1 unlabelled"):
+    with pytest.raises(InputError, match=r"data\.imbalance is 10.* 1 unlabeled"):
         long_tailed(np.array([0, -1]), 10.0, seed=0)
 
 

@@ -71,7 +71,7 @@ def test_views_come_again_bit_by_bit_in_a_new_order():
     shown = pixels(batches)
     assert {epoch for _, epoch in shown} == {0, 1}
     assert len(shown) == 2 * (KNOWN + NOVEL)
-    order = torch.cat([batch.sample_id[batch.num_labelled :] for batch in batches])
+    order = torch.cat([batch.sample_id[batch.num_labeled :] for batch in batches])
     first, third = order[:NOVEL], order[2 * NOVEL : 3 * NOVEL]
     assert sorted(first.tolist()) == sorted(third.tolist())
     assert not torch.equal(first, third), "the order of images goes on changing"
@@ -113,8 +113,8 @@ def test_slices_of_a_batch_show_the_same_in_every_process(processes: int):
     (batch,) = feed.batches(3, 4)
     images = torch.cat(
         [
-            Pictures(KNOWN, 0).get(batch.sample_id[: batch.num_labelled]),
-            Pictures(NOVEL, 1).get(batch.sample_id[batch.num_labelled :] - KNOWN),
+            Pictures(KNOWN, 0).get(batch.sample_id[: batch.num_labeled]),
+            Pictures(NOVEL, 1).get(batch.sample_id[batch.num_labeled :] - KNOWN),
         ]
     )
     for rows in torch.arange(len(images)).chunk(processes):

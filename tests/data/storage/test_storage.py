@@ -80,9 +80,9 @@ def test_fitting_agrees_with_torchvision(shape: tuple[int, int]) -> None:
 def test_extreme_shapes_stay_small() -> None:
     for image in (noise(1, 1, 60_000)[0], noise(1, 60_000, 1)[0]):
         assert fit_square(image, 224).shape == (3, 224, 224)
-    centre = np.zeros((20, 100, 3), np.uint8)
-    centre[:, 36:64] = 200
-    assert (fit_square(centre, 20) == 200).all()
+    center = np.zeros((20, 100, 3), np.uint8)
+    center[:, 36:64] = 200
+    assert (fit_square(center, 20) == 200).all()
 
 
 @pytest.mark.parametrize("kind", STORES)

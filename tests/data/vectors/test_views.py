@@ -18,8 +18,8 @@ def made(recipe: VectorRecipe) -> tuple[Tensor, FeatureViews]:
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor([1.0, 10.0, 0.1])
     vectors = torch.randn(4000, 3, generator=generator) * scale + 5.0
-    neighbours = torch.stack([(IDS + 1) % 4000, (IDS + 2) % 4000], dim=1)
-    return vectors, FeatureViews(vectors, neighbours, recipe, 2)
+    neighbors = torch.stack([(IDS + 1) % 4000, (IDS + 2) % 4000], dim=1)
+    return vectors, FeatureViews(vectors, neighbors, recipe, 2)
 
 
 def render(views: FeatureViews, vectors: Tensor, seed: int = 0, epoch: int = 0) -> list[Tensor]:
@@ -47,7 +47,7 @@ def test_dropped_dimensions_are_set_to_their_mean():
     torch.testing.assert_close(view[dropped], vectors.mean(dim=0).expand_as(view)[dropped])
 
 
-def test_mixing_goes_towards_either_neighbour_by_a_uniform_share():
+def test_mixing_goes_towards_either_neighbor_by_a_uniform_share():
     vectors, views = made(dataclasses.replace(STILL, mix=0.8))
     view = render(views, vectors)[0]
     shares = []
@@ -58,7 +58,7 @@ def test_mixing_goes_towards_either_neighbour_by_a_uniform_share():
         shares.append(share[on_line])
         assert 0.4 < on_line.float().mean() < 0.6
     drawn = torch.cat(shares)
-    # Where two neighbours lie close together, the share is read off with less precision.
+    # Where two neighbors lie close together, the share is read off with less precision.
     assert -0.05 < drawn.min() < 0.05
     assert 0.75 < drawn.max() < 0.85
     assert drawn.mean().item() == pytest.approx(0.4, abs=0.02)

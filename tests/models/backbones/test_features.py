@@ -15,7 +15,7 @@ def fitted(vectors: torch.Tensor) -> FeatureBackbone:
     return backbone
 
 
-def test_it_centres_and_keeps_the_shape_of_the_cloud():
+def test_it_centers_and_keeps_the_shape_of_the_cloud():
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(500, 4, generator=generator) * torch.tensor([1.0, 2.0, 3.0, 4.0]) + 7.0
     scaled = fitted(vectors)(vectors)
@@ -29,7 +29,7 @@ def test_equal_vectors_stay_finite_and_nothing_is_trained():
     backbone = fitted(torch.ones(3, 2))
     assert backbone(torch.ones(1, 2)).tolist() == [[0.0, 0.0]]
     assert not list(backbone.parameters())
-    assert set(backbone.state_dict()) == {"centre", "spread"}
+    assert set(backbone.state_dict()) == {"center", "spread"}
 
 
 def test_images_are_refused():

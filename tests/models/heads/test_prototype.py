@@ -37,7 +37,7 @@ def test_prototypes_start_and_end_at_length_one():
         before = head.prototypes.detach().clone()
         with torch.no_grad():
             head.prototypes.mul_(3.7)
-        head.normalise_prototypes()
+        head.normalize_prototypes()
         torch.testing.assert_close(head.prototypes.detach(), before)
 
 
@@ -173,9 +173,9 @@ def test_counts_out_of_range_are_named(make, named: str):
 
 def test_prototypes_point_at_clusters():
     generator = torch.Generator().manual_seed(0)
-    centres = 3 * torch.randn(3, 12, generator=generator)
+    centers = 3 * torch.randn(3, 12, generator=generator)
     truth = torch.arange(90) % 3
-    features = 5 + centres[truth] + 0.1 * torch.randn(90, 12, generator=generator)
+    features = 5 + centers[truth] + 0.1 * torch.randn(90, 12, generator=generator)
     with seeded(0):
         heads = NovelHeads(12, 4, 2, hidden=32, projection=16)
     running, last = heads.norm.running_mean.clone(), heads.prototypes.detach()[:, 3].clone()

@@ -28,9 +28,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Five clouds far apart, as Parquet files; the novel ones with their hidden labels."""
     folder = tmp_path_factory.mktemp("features")
     generator = np.random.default_rng(0)
-    centres = generator.normal(size=(KNOWN + NOVEL, WIDTH)) * 4
+    centers = generator.normal(size=(KNOWN + NOVEL, WIDTH)) * 4
     classes = np.arange(KNOWN + NOVEL).repeat(EACH)
-    rows = (centres[classes] + generator.normal(size=(len(classes), WIDTH))).astype(np.float32)
+    rows = (centers[classes] + generator.normal(size=(len(classes), WIDTH))).astype(np.float32)
     for name, part in (("known", classes < KNOWN), ("novel", classes >= KNOWN)):
         save(folder / f"{name}.parquet", rows[part], [f"c{c}" for c in classes[part]])
     return [str(folder / "known.parquet"), str(folder / "novel.parquet")]
@@ -67,7 +67,7 @@ def test_clouds_far_apart_are_recovered_exactly(run: Path):
 
 def test_prototypes_of_clusters_know_far_clouds_before_training(files: list[str], tmp_path: Path):
     settings = ("discover.prototypes=kmeans", "features.min_steps=1", "discover.epochs=1")
-    short = config_of(files, *settings, "discover.optimiser.lr=1e-6")
+    short = config_of(files, *settings, "discover.optimizer.lr=1e-6")
     run = discover_features(short, tmp_path / "out")
     assert run.read_metrics()["task_aware"]["train"]["novel"]["acc"] == 1.0
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_run_is_refused_before_a_folder_is_made(files: list[str],
     np.save(bare, np.ones((4, WIDTH)))
     for config, message in (
         (config_of([files[0], bare]), "--num-novel"),
-        (config_of([files[0], bare], discover={"num_novel": 5}), "exceeds the 4 unlabelled"),
+        (config_of([files[0], bare], discover={"num_novel": 5}), "exceeds the 4 unlabeled"),
         (config_of(files[:1]), "names 1 files"),
         (config_of(files, split="5-5"), "do not apply to feature files"),
     ):

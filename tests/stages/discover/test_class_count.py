@@ -36,7 +36,7 @@ def images_of(folder: Path, digits: set[int], count: int) -> Path:
 def test_the_runs_own_novel_images_anchored_by_its_known_ones(stage1: Path) -> None:
     result = estimate_k(stage1, Images(), CPU, **FAST)
     count = result.count
-    assert (result.anchors, result.num_unlabelled, count.num_probes) == ("images", 717, 5)
+    assert (result.anchors, result.num_unlabeled, count.num_probes) == ("images", 717, 5)
     assert 1 <= count.low <= count.estimate <= count.high <= 12
     assert count.low <= 5 <= count.high
 
@@ -63,7 +63,7 @@ def test_scrambled_hidden_labels_change_no_score(
 def test_a_folder_of_images_anchored_by_statistics(stage1: Path, tmp_path: Path) -> None:
     novel = images_of(tmp_path / "novel", {5, 6, 7, 8, 9}, 200)
     result = estimate_k(stage1, Images(novel=str(novel)), CPU, max_classes=10)
-    assert (result.anchors, result.num_unlabelled, result.count.num_probes) == (
+    assert (result.anchors, result.num_unlabeled, result.count.num_probes) == (
         "statistics",
         200,
         5,
@@ -77,7 +77,7 @@ def test_a_folder_of_images_anchored_by_statistics(stage1: Path, tmp_path: Path)
     assert any("weak evidence" in note for note in alone.notes)
 
 
-def test_precheck_counts_known_images_in_an_unlabelled_folder(stage1: Path, tmp_path: Path) -> None:
+def test_precheck_counts_known_images_in_an_unlabeled_folder(stage1: Path, tmp_path: Path) -> None:
     opened = open_run(stage1, CPU)
     looking_known = {}
     for name, digits in {"known": {0, 1, 2, 3, 4}, "novel": {5, 6, 7, 8, 9}}.items():
@@ -85,7 +85,7 @@ def test_precheck_counts_known_images_in_an_unlabelled_folder(stage1: Path, tmp_
         config, data = images_for(opened, Images(novel=str(folder)), CPU)
         result = precheck(opened, data, config, CPU)
         assert len(result.check.scores) == 150
-        assert f"{result.check.count} of 150 unlabelled images" in result.sentence
+        assert f"{result.check.count} of 150 unlabeled images" in result.sentence
         looking_known[name] = result.check.count
     assert looking_known["known"] > looking_known["novel"]
 
@@ -93,7 +93,7 @@ def test_precheck_counts_known_images_in_an_unlabelled_folder(stage1: Path, tmp_
 def test_mixed_sets_known_looking_images_aside(stage1: Path) -> None:
     result = estimate_k(stage1, Images(), CPU, mixed=True, **FAST)
     assert result.mixed is not None
-    assert result.num_unlabelled == 717 - result.mixed.check.count
+    assert result.num_unlabeled == 717 - result.mixed.check.count
 
 
 def test_command_writes_figures_and_picture(
@@ -116,5 +116,5 @@ def test_nothing_to_count_in_is_named(stage1: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--novel"):
         estimate_k(stage1, Images(novel=str(tmp_path / "absent")), CPU)
     few = images_of(tmp_path / "few", {7}, 3)
-    with pytest.raises(InputError, match="for 3 unlabelled images"):
+    with pytest.raises(InputError, match="for 3 unlabeled images"):
         estimate_k(stage1, Images(novel=str(few)), CPU)

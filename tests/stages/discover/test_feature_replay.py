@@ -25,9 +25,9 @@ def test_every_class_comes_equally_often():
 
 
 def test_draws_are_normal_and_never_repeat():
-    centred = statistics()
+    centered = statistics()
     plain = ClassStatistics(
-        centred.means * 0 + 100.0, centred.factors * 0, torch.ones_like(centred.residual)
+        centered.means * 0 + 100.0, centered.factors * 0, torch.ones_like(centered.residual)
     )
     replay = FeatureReplay(plain, 2000, seed=1)
     first, second = replay()[0] - 100.0, replay()[0] - 100.0

@@ -1,4 +1,4 @@
-"""Known digits among the unlabelled images: found, named, left out of the training, never lost."""
+"""Known digits among the unlabeled images: found, named, left out of the training, never lost."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KNOWN = range(5)
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder]:
-    """A stage-1 run on 0 to 4, and unlabelled digits of which three in eight are such."""
+    """A stage-1 run on 0 to 4, and unlabeled digits of which three in eight are such."""
     place = tmp_path_factory.mktemp("mixture")
     digits = load_digits()
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
@@ -44,7 +44,7 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder
     config = small_config(
         "pretrain.epochs=6",
         "pretrain.batch_size=64",
-        "pretrain.optimiser.warmup_epochs=1",
+        "pretrain.optimizer.warmup_epochs=1",
         "data.validation_fraction=0.2",
         "discover.mixed=true",
         "discover.num_novel=5",
@@ -83,7 +83,7 @@ def test_the_known_share_of_a_mixture_is_found_and_no_image_is_lost(
     scores = [float(row["strangeness"]) for row in rows]
     assert scores == sorted(scores)
     notes = run.read_info().notes
-    assert any(f"{len(rows)} unlabelled images that look like known" in note for note in notes)
+    assert any(f"{len(rows)} unlabeled images that look like known" in note for note in notes)
 
 
 def test_scrambled_hidden_labels_set_the_same_images_aside(
@@ -131,6 +131,6 @@ def test_features_and_folders_of_known_images_alone_are_refused(
     only = load_config(
         flags={"data": {"novel": str(tmp_path / "few")}, "discover": {"num_novel": 1}}, base=config
     )
-    with pytest.raises(InputError, match="all 1 unlabelled images look like known classes"):
+    with pytest.raises(InputError, match="all 1 unlabeled images look like known classes"):
         discover(only, tmp_path / "run", stage1.path)
     assert not (tmp_path / "run").exists()

@@ -38,7 +38,7 @@ def test_a_picture_saved_again_is_found(
     flags = ["check-data", "--known", str(folders[0]), "--novel", str(folders[1])]
     assert main([*flags, "--near-duplicates"]) == 0
     told = next(line for line in capsys.readouterr().out.splitlines() if "nearly repeat" in line)
-    assert told.startswith("2 unlabelled images")
+    assert told.startswith("2 unlabeled images")
     assert "again0.jpg shows" in told
     assert "again1.jpg shows" in told
     assert "new" not in told.split(": ", 1)[1]

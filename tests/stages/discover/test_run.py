@@ -107,7 +107,7 @@ def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path:
         ("data.validation_fraction=0.1", "discover.num_small=1"),
         ("discover.assignment.prior=estimated", "discover.assignment.queue=64"),
         ("discover.prototypes=kmeans", "model.overclustering=2"),
-        ("discover.method=frost", "discover.optimiser.lr=0.01"),
+        ("discover.method=frost", "discover.optimizer.lr=0.01"),
         ("discover.num_novel=auto", "discover.average=0.9"),
         ("discover.assignment={relaxation: 0.1, prior: given, prior_weights: [1, 2, 3, 4, 5]}",),
     ],
@@ -148,20 +148,20 @@ ALL_IMAGES = ("pretrain.num_views=2", *with_term("pretrain", "contrastive"))
 def test_scrambled_hidden_labels_change_no_stage1_that_sees_all_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small_config("pretrain.unlabelled=true", *ALL_IMAGES)
+    config = small_config("pretrain.unlabeled=true", *ALL_IMAGES)
     honest = pretrain(config, tmp_path / "honest")
     known_alone = pretrain(small_config(*ALL_IMAGES), tmp_path / "known")
     scramble_hidden_labels(monkeypatch)
     scrambled = pretrain(config, tmp_path / "scrambled")
     assert same(weights(honest), weights(scrambled))
     assert not same(weights(honest), weights(known_alone))
-    assert any("stage 1 saw the unlabelled images" in n for n in honest.read_info().notes)
+    assert any("stage 1 saw the unlabeled images" in n for n in honest.read_info().notes)
     assert known_alone.read_info().notes == []
 
 
-def test_unlabelled_images_in_stage_1_need_a_loss_that_looks_at_them(tmp_path: Path) -> None:
+def test_unlabeled_images_in_stage_1_need_a_loss_that_looks_at_them(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"add pretrain\.distillation"):
-        pretrain(small_config("pretrain.unlabelled=true"), tmp_path / "run")
+        pretrain(small_config("pretrain.unlabeled=true"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -211,7 +211,7 @@ def test_changed_stage1_weights_are_noticed(stage1: Path, tmp_path: Path) -> Non
         "discover.assignment={queue: 64, queue_start_epoch: 5}",
         "discover.assignment.num_iters=20",
         "discover.assignment.epsilon=0.2",
-        "discover.labelled_share=0.25",
+        "discover.labeled_share=0.25",
         "discover.average=0.5",
         "discover.distillation=[]",
         "discover.distillation=[{weight: 0.1, options: {form: kl}}]",
@@ -284,7 +284,7 @@ def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureF
         patch.setattr(loop.Loop, "step", stop)
         with pytest.raises(Stop):
             discover(small_config(*settings), tmp_path / "out", stage1)
-    assert "a batch holds 4 unlabelled images for 6 novel classes" in " ".join(
+    assert "a batch holds 4 unlabeled images for 6 novel classes" in " ".join(
         capsys.readouterr().err.split()
     )
     assert RunFolder(tmp_path / "out").read_info().status == "failed"

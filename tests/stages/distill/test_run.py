@@ -65,11 +65,11 @@ def reused(found: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFol
 
 
 def trained(teacher: OpenedRun, data: RunData, *settings: str, steps: int) -> Student:
-    config = config_for("distill.batch_size=96", "distill.optimiser.lr=0.01", *settings)
+    config = config_for("distill.batch_size=96", "distill.optimizer.lr=0.01", *settings)
     student = Student(config, data, teacher, CPU, generation=1)
     student.task.modules.train()
     step = TrainingStep(
-        student.task, config.distill.optimiser, total=100, steps_per_epoch=20, device=CPU
+        student.task, config.distill.optimizer, total=100, steps_per_epoch=20, device=CPU
     )
     for number, batch in enumerate(student.feed.batches(0, steps)):
         step.prepare(number)
@@ -181,12 +181,12 @@ def test_a_supervised_teacher_has_no_novel_classes_to_teach(
     stage1: Path, data: RunData, tmp_path: Path
 ):
     student = Student(config_for(), data, open_run(stage1, CPU), CPU, generation=1)
-    assert student.feed.counts == [240, 0], "unlabelled images do not join"
+    assert student.feed.counts == [240, 0], "unlabeled images do not join"
     run = student.train(tmp_path / "run", resume=False)
     assert weights(run)["known_head.weight"].shape[0] == 5
     assert run.read_info().chosen_head is None
     assert 0 <= run.read_metrics()["supervised"]["test"]["known"]["acc"] <= 1
-    joined = config_for("distill.unlabelled=true")
+    joined = config_for("distill.unlabeled=true")
     assert Student(joined, data, open_run(stage1, CPU), CPU, generation=1).feed.counts[1] > 0
 
 
@@ -206,7 +206,7 @@ def test_without_terms_the_teacher_is_not_asked(
         trained(teacher, data, *with_term("distill", "kd"), steps=1)
 
 
-@pytest.mark.parametrize("on", ["labelled", "pseudo"])
+@pytest.mark.parametrize("on", ["labeled", "pseudo"])
 def test_scrambled_hidden_labels_leave_the_student_as_it_is(
     on: str, found: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
