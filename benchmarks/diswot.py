@@ -29,8 +29,8 @@ from crkd.config.load import load_config
 from crkd.core.device import device_name
 from crkd.core.seeding import seeded
 from crkd.data.augment.presets import evaluation_view, plain_view
-from crkd.data.loader import Feed
-from crkd.data.splits.partition import Part
+from crkd.data.loader import BatchLoader
+from crkd.data.splits.partition import Subset
 from crkd.data.views import Views
 from crkd.losses.distillation.kd import kd
 from crkd.models.backbones.build import build_backbone
@@ -101,9 +101,9 @@ class _Bench:
     def __init__(self, epochs: int) -> None:
         config = load_config("cifar100-10-10", [f"data.image_size={IMAGE_SIZE}"], {})
         self.data = prepare(config, CPU)
-        part = self.data.parts.known_train
+        part = self.data.subsets.known_train
         statistics = self.data.dataset.mean, self.data.dataset.std
-        self.feed = Feed(
+        self.loader = BatchLoader(
             self.data.store(part),
             part.labels,
             None,
@@ -113,13 +113,13 @@ class _Bench:
             device=CPU,
         )
         self.test = _known_test_images(self.data)
-        self.total = epochs * self.feed.steps_per_epoch
+        self.total = epochs * self.loader.steps_per_epoch
         self.trials = Trials(self.data, TEACHER, SearchSettings(seed=SEED), CPU)
         teacher = _network(TEACHER, self.data.num_known, SEED + 1)
         _say(f"{TEACHER}, the teacher: accuracy {self._train(teacher):.3f}")
         # Batches follow from seed and step alone, so one pass answers for every student.
         with torch.no_grad():
-            self.answers = [teacher(views[0]) for views, *_ in self.feed.batches(0, self.total)]
+            self.answers = [teacher(views[0]) for views, *_ in self.loader.batches(0, self.total)]
 
     def student(self, name: str) -> dict[str, float | None]:
         """Return a student's cost, its score and its accuracy after distillation."""
@@ -138,8 +138,8 @@ class _Bench:
     def _train(self, network: nn.Module, answers: list[Tensor] | None = None) -> float:
         """Train on labels, and on a teacher's answers if given; return the test accuracy."""
         optimizer = build_optimizer(network.train(), OPTIMIZER)
-        for step, batch in enumerate(self.feed.batches(0, self.total)):
-            rate = learning_rate(OPTIMIZER, step, self.total, self.feed.steps_per_epoch)
+        for step, batch in enumerate(self.loader.batches(0, self.total)):
+            rate = learning_rate(OPTIMIZER, step, self.total, self.loader.steps_per_epoch)
             optimizer.param_groups[0]["lr"] = rate
             logits = network(batch.views[0])
             loss = F.cross_entropy(logits, batch.labels)
@@ -164,9 +164,9 @@ def _network(backbone: str, num_classes: int, seed: int) -> nn.Module:
 
 def _known_test_images(data: RunData) -> tuple[Tensor, Tensor]:
     """Return the test images of the ten classes as a network sees them, and their labels."""
-    test, labels = data.parts.test, data.parts.hidden.test()
+    test, labels = data.subsets.test, data.subsets.hidden.test()
     known = np.flatnonzero(labels < data.num_known)
-    part = Part(test.source, test.indices[known], labels[known], [test.ids[i] for i in known])
+    part = Subset(test.source, test.indices[known], labels[known], [test.ids[i] for i in known])
     store = data.store(part)
     assert store is not None
     index = torch.arange(len(part))

@@ -131,7 +131,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 def _kmeans(plan: Plan) -> float:
     """Return the clustering accuracy on training and test pixels of all classes together."""
     data = prepare(plan.config(), torch.device("cpu"))
-    parts = data.parts
+    parts = data.subsets
     images = [data.pixels(part) for part in (parts.known_train, parts.novel_train, parts.test)]
     labels = [parts.known_train.labels, parts.hidden.novel_train(), parts.hidden.test()]
     found = kmeans(np.concatenate(images), sum(plan.sizes), seed=plan.seed)

@@ -24,9 +24,9 @@ from benchmarks.train import FAST, setting
 from crkd.config.check import plain
 from crkd.config.schema import Config
 from crkd.core.watched import Job
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.base import ImageStore
-from crkd.data.storage.choose import ResidentImages, StreamedImages
+from crkd.data.storage.choose import InMemoryImages, StreamingImages
 from crkd.data.storage.workers import cpu_count
 from crkd.stages.run_data import prepare
 
@@ -48,8 +48,8 @@ note("imports")
 device = torch.device(sys.argv[2])
 config = load_config(None, json.loads(sys.argv[3]))
 data = prepare(config, device)
-data.store(data.parts.known_train)
-data.store(data.parts.novel_train)
+data.store(data.subsets.known_train)
+data.store(data.subsets.novel_train)
 note("images on the device")
 loop = discovery_loop(config, data, device)
 note("networks")
@@ -75,12 +75,12 @@ def measurements(device: str = "cpu", seconds: float = 20.0) -> list[Job]:
     """
     place = torch.device(device)
     config, data, _ = setting(place)
-    part, size = data.parts.known_train, data.image_size
+    part, size = data.subsets.known_train, data.image_size
     workers, images = cpu_count(), f"{config.dataset} {size} px"
     rates: dict[str, Callable[[], float]] = {
         "decoding once, resident": lambda: _decoding(config, place),
         "decoding ahead, streamed": lambda: rate(
-            _batches(StreamedImages(part, size, place)), seconds
+            _batches(StreamingImages(part, size, place)), seconds
         ),
         f"DataLoader with {workers} workers and Pillow": lambda: rate(
             _with_data_loader(part, place), seconds, warm_up=2 * workers
@@ -147,7 +147,7 @@ def _decoding(config: Config, device: torch.device) -> float:
     """Return the images a second from files to the device, decoding every image once."""
     data = prepare(config, device)
     start = time.perf_counter()
-    ResidentImages(data.parts.known_train, data.image_size, device)
+    InMemoryImages(data.subsets.known_train, data.image_size, device)
     synchronize()
     # The first part that asks has the whole set decoded.
     return len(data.dataset.train) / (time.perf_counter() - start)
@@ -164,12 +164,12 @@ def _batches(store: ImageStore) -> Iterator[int]:
         yield len(images)
 
 
-def _resident(part: Part, device: torch.device) -> Iterator[int]:
-    return _batches(ResidentImages(part, part.source.read(0).shape[0], device))
+def _resident(part: Subset, device: torch.device) -> Iterator[int]:
+    return _batches(InMemoryImages(part, part.source.read(0).shape[0], device))
 
 
 class _Encoded(Dataset[Tensor]):
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Subset) -> None:
         self.part = part
 
     def __len__(self) -> int:
@@ -180,7 +180,7 @@ class _Encoded(Dataset[Tensor]):
         return torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
 
 
-def _with_data_loader(part: Part, device: torch.device) -> Iterator[int]:
+def _with_data_loader(part: Subset, device: torch.device) -> Iterator[int]:
     loader = DataLoader(
         _Encoded(part),
         batch_size=BATCH,

@@ -24,7 +24,7 @@ from crkd.config.load import load_config
 from crkd.evaluation.matching import contingency, match
 from crkd.models.backbones.features import FeatureBackbone
 from crkd.stages.arrays.training import stage1, stage2
-from crkd.stages.arrays.vectors import answer_vectors, lengthened, material_of_vectors
+from crkd.stages.arrays.vectors import forward_vectors, lengthened, material_of_vectors
 from crkd.stages.pretrain.run import architecture_of
 from crkd.stages.run_data import prepare
 
@@ -73,7 +73,7 @@ def measure(run: Run) -> dict[str, Any]:
     device = torch.device("cpu")
     images = load_config("digits", [f"data.imbalance={RATIO}"], {"seed": run.seed})
     data = prepare(images, device)
-    parts = data.parts
+    parts = data.subsets
     known, novel, test = (
         torch.from_numpy(data.pixels(part))
         for part in (parts.known_train, parts.novel_train, parts.test)
@@ -93,7 +93,7 @@ def measure(run: Run) -> dict[str, Any]:
     assert isinstance(teacher.backbone, FeatureBackbone)
     network, head = stage2(material, shape, teacher, config, device, lambda line: None)
     truth = parts.hidden.test() - data.num_known
-    answers = answer_vectors(network, test).novel[head]
+    answers = forward_vectors(network, test).novel[head]
     kept = truth >= 0
     counts = contingency(answers[kept], truth[kept], len(sizes), len(sizes))
     class_of = match(counts)

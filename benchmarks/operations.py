@@ -99,15 +99,15 @@ def count_step(loop: Loop, steps: int = 32) -> dict[str, float]:
         loop: of a discovery.
         steps: how many batches are made; the feed draws the views of so many at once.
     """
-    views = loop.feed.views
-    batches = list(loop.feed.batches(0, steps, rendered=False))
+    views = loop.loader.views
+    batches = list(loop.loader.batches(0, steps, rendered=False))
     assert batches[0].images is not None
     views.prepare(batches[0].images.shape[-1], loop.device)
     loop.step(batches[0], 0)
     making, counter = PhaseCounter("batches without views"), PhaseCounter("losses")
     drawing = making.within("drawing the views", Views.draw)
     with mock.patch.object(Views, "draw", drawing), making:
-        list(loop.feed.batches(0, steps, rendered=False))
+        list(loop.loader.batches(0, steps, rendered=False))
     with _phases(loop, counter), counter:
         loop.step(batches[1], 1)
     return {phase: count / steps for phase, count in making.counts.items()} | counter.counts
@@ -140,7 +140,7 @@ def _phases(loop: Loop, counter: PhaseCounter) -> Iterator[None]:
 
 def step_flops(loop: Loop) -> float:
     """Return the floating-point operations of both networks in a step of ``BATCH`` images."""
-    batch: Batch = loop.feed.render(next(iter(loop.feed.batches(0, 1, rendered=False))))
+    batch: Batch = loop.loader.render(next(iter(loop.loader.batches(0, 1, rendered=False))))
     with FlopCounterMode(display=False) as counter:
         loss, _ = loop.task.losses(batch)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -13,8 +13,8 @@ from crkd.training.precision import autocast
 
 
 def _views(loop: Loop, batch: Batch) -> Iterator[int]:
-    for _ in loop.feed.batches(0, 10**9):
-        yield sum(loop.feed.counts)
+    for _ in loop.loader.batches(0, 10**9):
+        yield sum(loop.loader.counts)
 
 
 def _forward_backward(loop: Loop, batch: Batch) -> Iterator[int]:

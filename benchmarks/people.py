@@ -22,7 +22,7 @@ from crkd.config.load import load_config
 from crkd.core.watched import Job
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import Pixels
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.inference.predict import predict
 from crkd.models.architecture import Architecture
 from crkd.models.network import build_network
@@ -31,7 +31,7 @@ from crkd.review.run_outputs import Evidence
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import open_run
 from crkd.stages.discover.parent import next_classes
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData
 
 SIDE = 32
@@ -122,12 +122,12 @@ def _page(run: RunFolder, count: int, kind: str) -> tuple[float, float]:
     centers = draw.normal(size=(NOVEL, 64)).astype(np.float32)
     features = centers[truth] + draw.normal(0, 0.3, (count, 64)).astype(np.float32)
     novel = features @ centers.T / 8
-    answers = Answers(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
+    answers = Outputs(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
     coarse = SIDE if kind == "noise" else 8
     pixels = np.stack([_picture(draw, coarse) for _ in range(1000)])
     source = ArraySource(pixels, np.full(len(pixels), -1), [])
     ids = [f"new photos/{number:06d}.png" for number in range(count)]
-    part = Part(source, np.arange(count) % len(pixels), np.full(count, -1), ids)
+    part = Subset(source, np.arange(count) % len(pixels), np.full(count, -1), ids)
     evidence = Evidence(
         open_run(run.path, CPU),
         cast(RunData, SimpleNamespace(parts=SimpleNamespace(novel_train=part))),

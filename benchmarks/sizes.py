@@ -20,7 +20,7 @@ from crkd.config.check import plain
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.watched import Job
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.gpu_checks.fresh_loops import discovery_loop
 from crkd.stages.run_data import RunData
 
@@ -104,16 +104,16 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
 def _smaller(data: RunData, percent: int) -> RunData:
     """Return the same run on an even share of the training images."""
     parts = dataclasses.replace(
-        data.parts,
-        known_train=_thinned(data.parts.known_train, percent),
-        novel_train=_thinned(data.parts.novel_train, percent),
+        data.subsets,
+        known_train=_thinned(data.subsets.known_train, percent),
+        novel_train=_thinned(data.subsets.novel_train, percent),
     )
     return dataclasses.replace(data, parts=parts, _stores={})
 
 
-def _thinned(part: Part, percent: int) -> Part:
+def _thinned(part: Subset, percent: int) -> Subset:
     rows = slice(None, None, 100 // percent)
-    return Part(part.source, part.indices[rows], part.labels[rows], part.ids[rows])
+    return Subset(part.source, part.indices[rows], part.labels[rows], part.ids[rows])
 
 
 def _changed(config: Config, setting: str) -> Config:

@@ -105,7 +105,7 @@ class _Bench:
     @cached_property
     def batch(self) -> Batch:
         """One of its batches."""
-        return next(iter(self.loop.feed.batches(0, 1)))
+        return next(iter(self.loop.loader.batches(0, 1)))
 
 
 def _complete(name: str, bench: _Bench, seconds: float) -> Iterator[dict[str, Any]]:
@@ -156,7 +156,7 @@ def _settings(config: Config, more: list[str]) -> list[str]:
 
 def _first_step(config: Config, data: RunData, device: torch.device) -> tuple[Loop, float]:
     """Return a loop and the seconds until its first step was done, images being decoded."""
-    for part in (data.parts.known_train, data.parts.novel_train):
+    for part in (data.subsets.known_train, data.subsets.novel_train):
         data.store(part)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -169,15 +169,15 @@ def _first_step(config: Config, data: RunData, device: torch.device) -> tuple[Lo
 
 def trained(loop: Loop) -> Iterator[int]:
     """Train as :meth:`Loop.train` does between two log lines; yield the images of each step."""
-    for step, batch in zip(count(), loop.feed.batches(0, 10**9, rendered=False), strict=False):
+    for step, batch in zip(count(), loop.loader.batches(0, 10**9, rendered=False), strict=False):
         loop.step(batch, step % loop.total)
-        yield sum(loop.feed.counts)
+        yield sum(loop.loader.counts)
 
 
 def _check(config: Config, data: RunData, device: torch.device) -> None:
     """Both sides must give one loss on one batch; batch norm sees the same views together."""
     loop = discovery_loop(config, data, device)
-    batch = next(iter(loop.feed.batches(0, 1)))
+    batch = next(iter(loop.loader.batches(0, 1)))
     model = _plain_model(loop, joint_forward=True).to(device)
     theirs = float(model.losses(batch.views, batch.labels, batch.num_labeled).detach())
     mine = float(loop.task.losses(batch)[0].detach())
@@ -203,11 +203,11 @@ class _Labeled(Dataset[tuple[list[Tensor], int]]):
     """Views of one part by torchvision, with the label that training may see."""
 
     def __init__(self, loop: Loop, data: RunData, known: bool) -> None:
-        part = data.parts.known_train if known else data.parts.novel_train
+        part = data.subsets.known_train if known else data.subsets.novel_train
         store = data.store(part)
         assert store is not None
         images = store.get(torch.arange(len(part), device=data.device)).cpu()
-        views = loop.feed.views
+        views = loop.loader.views
         self.views = ReleasedViews(images, views.recipes, views.mean, views.std)
         self.labels = [int(label) for label in part.labels]
 
@@ -279,7 +279,7 @@ def _peak_memory(device: torch.device) -> float:
 def _logging(bench: _Bench, seconds: float, lines: int = 20) -> Iterator[dict[str, Any]]:
     """Yield the share of a run that log lines and progress take."""
     loop, batch = bench.loop, bench.batch
-    seconds_per_step = sum(loop.feed.counts) / rate(trained(loop), seconds)
+    seconds_per_step = sum(loop.loader.counts) / rate(trained(loop), seconds)
     spent = 0.0
     with (
         open_logs(loop.run, loop.config, 0) as logs,

@@ -36,7 +36,7 @@ from crkd.models.network import with_one_head
 from crkd.stages.arrays.labels import UNLABELED, hidden_rows, novel_labels, with_marks
 from crkd.stages.arrays.samples import Images, Samples, Vectors
 from crkd.stages.arrays.training import stage1, stage2
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 
 
 class NovelClassDiscovery(
@@ -271,7 +271,7 @@ class NovelClassDiscovery(
             )
         return int(self.num_novel)
 
-    def _answers(self, X: Any) -> Answers:
+    def _answers(self, X: Any) -> Outputs:
         check_is_fitted(self)
         device = pick_device(self.device)
         if self._statistics is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from crkd.commands.flags import Parser
 from crkd.core.errors import InputError
+from crkd.core.paths import CHECKOUT
 from crkd.core.watched import Job, Report, done_here, watched
 
 DESCRIPTION = """\
@@ -178,12 +179,11 @@ def _failed(part: str, report: Report) -> dict[str, Any]:
 
 def _benchmark(part: str) -> Any:
     """Return the measuring module of a part, which only a checkout has."""
-    root = Path(__file__).resolve().parents[2]
     name = part.replace("-", "_")
-    if not (root / "benchmarks" / f"{name}.py").is_file():
+    if not (CHECKOUT / "benchmarks" / f"{name}.py").is_file():
         raise InputError(f"benchmarks/{name}.py is not here; run bench from a checkout")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+    if str(CHECKOUT) not in sys.path:
+        sys.path.insert(0, str(CHECKOUT))
     return importlib.import_module(f"benchmarks.{name}")
 
 

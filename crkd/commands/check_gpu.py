@@ -88,7 +88,7 @@ def all_checks() -> list[tuple[str, Callable[[], str]]]:
     """Return the name and the function of every check; it returns a line or raises."""
     from crkd.gpu_checks import augment as views
     from crkd.gpu_checks import sinkhorn as assignment
-    from crkd.gpu_checks import training as training
+    from crkd.gpu_checks import training
 
     return [*assignment.checks(), *views.checks(), *training.checks()]
 

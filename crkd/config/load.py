@@ -12,6 +12,7 @@ import yaml
 from crkd.config.check import build, plain
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import shipped
 
 MAX_BYTES = 1 << 20
 
@@ -98,12 +99,8 @@ def read_layers(path: Path) -> dict[str, Any]:
 
 
 def config_folder() -> Path:
-    """Return the folder of the shipped configurations: the checkout's, else the wheel's."""
-    package = Path(__file__).resolve().parents[1]
-    checkout = package.parent / "configs"
-    # Beside an installed package, "configs" may be anybody's.
-    in_checkout = checkout.is_dir() and (package.parent / "pyproject.toml").is_file()
-    return checkout if in_checkout else package / "bundled" / "configs"
+    """Return the folder of the shipped configurations."""
+    return shipped("configs")
 
 
 def find_config(name: str) -> Path:

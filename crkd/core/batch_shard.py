@@ -16,7 +16,7 @@ from torch import Tensor
 from crkd.core.errors import InputError
 
 
-class Share(NamedTuple):
+class BatchShard(NamedTuple):
     """Which rows of a batch, labeled ones first, each of several processes holds.
 
     Attributes:
@@ -84,13 +84,13 @@ class Share(NamedTuple):
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, values: Tensor, share: Share, dim: int) -> Tensor:
-        ctx.share, ctx.dim = share, dim
-        return share._collect(values, dim)
+    def forward(ctx: Any, values: Tensor, shard: BatchShard, dim: int) -> Tensor:
+        ctx.shard, ctx.dim = shard, dim
+        return shard._collect(values, dim)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.share.own(gradients[0], ctx.dim) * ctx.share.size, None, None
+        return ctx.shard.own(gradients[0], ctx.dim) * ctx.shard.size, None, None
 
 
 def processes() -> tuple[int, int]:
@@ -100,7 +100,7 @@ def processes() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
-def share_of(counts: tuple[int, int]) -> Share | None:
+def shard_of(counts: tuple[int, int]) -> BatchShard | None:
     """Return this process's share of batches; None if it is alone.
 
     Args:
@@ -117,4 +117,4 @@ def share_of(counts: tuple[int, int]) -> Share | None:
             f"a batch of {counts[0]} labeled and {counts[1]} unlabeled images cannot be divided "
             f"among {size} processes; raise batch_size or start fewer"
         )
-    return Share(rank, size, counts)
+    return BatchShard(rank, size, counts)

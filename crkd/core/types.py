@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.core.batch_shard import Share
+from crkd.core.batch_shard import BatchShard
 
 
 class Batch(NamedTuple):
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
         num_labeled: rows ``[0, num_labeled)`` are labeled, the rest are not. A host integer,
             so that slicing needs no look at device memory.
         num_large: how many of the views are large crops.
-        share: where several processes divide the batch: which rows this one's views hold. Labels,
+        shard: where several processes divide the batch: which rows this one's views hold. Labels,
             numbers and counts are those of the whole batch all the same. None: the views hold all.
         images: ``(B, 3, S, S)`` uint8 of the rows that the views show; None once they are rendered.
         drawn: ``(B, F)`` float32, the random parameters of these rows' views, None where they are
@@ -40,13 +40,13 @@ class Batch(NamedTuple):
     view_epoch: Tensor
     num_labeled: int
     num_large: int
-    share: Share | None = None
+    shard: BatchShard | None = None
     images: Tensor | None = None
     drawn: Tensor | None = None
 
     def shown(self, values: Tensor) -> Tensor:
         """Return the rows of values ``(B, ...)`` whose images the views hold."""
-        return values if self.share is None else self.share.own(values)
+        return values if self.shard is None else self.shard.own(values)
 
 
 class HeadOutputs(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crkd.core.batch_shard import share_of
+from crkd.core.batch_shard import shard_of
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.data.storage.choose import ImageStore
@@ -87,7 +87,7 @@ def shares(total: int, weights: Sequence[float]) -> list[int]:
     return parts
 
 
-class Feed:
+class BatchLoader:
     """Batches of fixed shape, labeled samples first.
 
     Where several processes train together, each makes the views of its own rows of every batch,
@@ -139,7 +139,7 @@ class Feed:
                 )
             if size == 0 and count > 0:
                 raise InputError(f"labeled_share {labeled_share} needs {kind} images; none given")
-        self.share = share_of((self.counts[0], self.counts[1]))
+        self.shard = shard_of((self.counts[0], self.counts[1]))
         self.streams = [Stream(s, seed=seed, key=key) for key, s in enumerate(sizes)]
         self.offsets = [0, sizes[0]]
         self.views = views
@@ -185,7 +185,7 @@ class Feed:
         if store is None:
             return
         for_store, for_batch = itertools.tee(self._rows(kind, start, stop))
-        own = slice(None) if self.share is None else self.share.bounds(kind)
+        own = slice(None) if self.shard is None else self.shard.bounds(kind)
         images = store.batches(index[own] for index, _ in for_store)
         while ahead := list(itertools.islice(for_batch, _UPLOAD_STEPS)):
             # One upload for a stretch of steps instead of one a step.
@@ -232,7 +232,7 @@ class Feed:
             view_epoch=torch.cat(passes),
             num_labeled=num_labeled,
             num_large=self.views.num_large,
-            share=self.share,
+            shard=self.shard,
             images=torch.cat(images),
             drawn=None if drawn[0] is None else torch.cat(drawn),
         )

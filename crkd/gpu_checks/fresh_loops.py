@@ -11,7 +11,7 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.runs.folder import RunFolder
-from crkd.stages.discover.run import discovery_feed, student_of
+from crkd.stages.discover.run import discovery_loader, student_of
 from crkd.stages.discover.task import DiscoveryTask
 from crkd.stages.pretrain.run import SupervisedTraining, architecture_of, network_for
 from crkd.stages.run_data import RunData, num_novel_classes
@@ -34,7 +34,7 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
     task.modules.train()
     return Loop(
         task,
-        discovery_feed(config, data, device),
+        discovery_loader(config, data, device),
         config=config,
         optimizer=config.discover.optimizer,
         epochs=config.discover.epochs,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from crkd.gpu_checks import sinkhorn_launches as gpu_launch_checks
+from crkd.gpu_checks import sinkhorn_launches
 from crkd.gpu_checks.sinkhorn_cases import (
     EPSILON,
     CheckFailed,
@@ -58,7 +58,7 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
         ("sinkhorn: invariances", properties),
         ("sinkhorn: NaN stays within its problem", nan_isolation),
         ("sinkhorn: same bits alone and in company", determinism),
-        *gpu_launch_checks.checks(),
+        *sinkhorn_launches.checks(),
         ("sinkhorn: each kernel once", each_kernel),
     ]
 

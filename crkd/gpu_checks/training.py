@@ -63,9 +63,9 @@ def _losses(loop: Loop, steps: int = STEPS) -> list[float]:
 def _trained(loop: Loop, start: int, stop: int) -> list[float]:
     """Train the steps ``[start, stop)`` and return the loss of each."""
     found = []
-    for step, batch in enumerate(loop.feed.batches(start, stop, rendered=False), start):
-        if step % loop.feed.steps_per_epoch == 0:
-            loop.task.start_epoch(step // loop.feed.steps_per_epoch)
+    for step, batch in enumerate(loop.loader.batches(start, stop, rendered=False), start):
+        if step % loop.loader.steps_per_epoch == 0:
+            loop.task.start_epoch(step // loop.loader.steps_per_epoch)
         loop.step(batch, step)
         found.append(loop.training_step.totals.take()["loss"])
     return found
@@ -107,7 +107,7 @@ def replay_waits_for_nothing() -> str:
 
 def _watched(loop: Loop, free: int) -> str:
     """Train ``free`` steps and then some that, batches and all, must not wait."""
-    batches = enumerate(loop.feed.batches(0, free + STEPS, rendered=False))
+    batches = enumerate(loop.loader.batches(0, free + STEPS, rendered=False))
     for step, batch in itertools.islice(batches, free):
         loop.step(batch, step)
     torch.cuda.synchronize()
@@ -123,7 +123,7 @@ def _watched(loop: Loop, free: int) -> str:
 def recorded_agree() -> str:
     """A recording follows the learning rate and is renewed when the queue takes part."""
     eager, recorded = (_loop(_config(QUEUE, f"loop.step={m}")) for m in ("eager", "recorded"))
-    return step_by_step(eager, recorded, 2 * eager.feed.steps_per_epoch)
+    return step_by_step(eager, recorded, 2 * eager.loader.steps_per_epoch)
 
 
 def step_by_step(
@@ -144,10 +144,10 @@ def step_by_step(
         AssertionError: a loss or an update differs by more than rounding.
     """
     worst = 0.0
-    for step, batch in enumerate(reference.feed.batches(0, steps, rendered=False)):
+    for step, batch in enumerate(reference.loader.batches(0, steps, rendered=False)):
         for loop in (reference, other):
-            if step % loop.feed.steps_per_epoch == 0:
-                loop.task.start_epoch(step // loop.feed.steps_per_epoch)
+            if step % loop.loader.steps_per_epoch == 0:
+                loop.task.start_epoch(step // loop.loader.steps_per_epoch)
         _copy_state(reference, other)
         disturb(other)
         before = _weights(reference).clone()
@@ -181,7 +181,7 @@ def recorded_skips() -> str:
     """A replayed step whose loss is NaN changes no weight, and its number is kept."""
     loop = _loop(_config("loop.step=recorded"))
     bad = WARM_UP + 2
-    for step, batch in enumerate(loop.feed.batches(0, bad + 1)):
+    for step, batch in enumerate(loop.loader.batches(0, bad + 1)):
         before = [p.detach().clone() for p in loop.task.modules.parameters()]
         if step == bad:
             batch = batch._replace(views=tuple(view * float("nan") for view in batch.views))

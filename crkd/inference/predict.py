@@ -19,8 +19,8 @@ from crkd.core.errors import InputError, listed
 from crkd.data.augment.presets import evaluation_view
 from crkd.data.augment.render import make_view
 from crkd.data.sources.decode import FORMATS
-from crkd.data.splits.partition import Part
-from crkd.data.storage.streaming import StreamedImages
+from crkd.data.splits.partition import Subset
+from crkd.data.storage.streaming import StreamingImages
 from crkd.inference.image_files import TolerantSource, find_images, readable
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage, check_format, writing
@@ -28,7 +28,7 @@ from crkd.runs.atomic_files import write_bytes
 from crkd.runs.console import TrainingProgress
 from crkd.runs.csv_cells import guarded
 from crkd.runs.load import OpenedRun, open_image_run
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 from crkd.training.precision import autocast
 
 BATCH_SIZE: Final = 128
@@ -142,12 +142,12 @@ def skipped_file(out: Path) -> Path:
 
 def _answers(
     opened: OpenedRun, source: TolerantSource, device: torch.device, batch_size: int
-) -> Iterator[tuple[NDArray[np.int64], Answers]]:
+) -> Iterator[tuple[NDArray[np.int64], Outputs]]:
     """Yield the positions of every batch and what the network says of it."""
     shape, config = opened.info.preprocessing, opened.config
     size = int(shape["image_size"])
-    part = Part(source, np.arange(len(source)), source.labels, list(source.ids))
-    store = StreamedImages(part, round(size * config.data.stored_share), device)
+    part = Subset(source, np.arange(len(source)), source.labels, list(source.ids))
+    store = StreamingImages(part, round(size * config.data.stored_share), device)
     rows = np.arange(len(source))
     blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     for block, pixels in zip(blocks, store.batches(blocks), strict=True):
@@ -168,7 +168,7 @@ def _answers(
         if out.novel_logits is not None:
             novel = out.novel_logits[0].float().cpu().numpy()
         features, known = (x[0].float().cpu().numpy() for x in (out.features, out.known_logits))
-        yield block, Answers(features, known, novel)
+        yield block, Outputs(features, known, novel)
 
 
 def _list_skipped(path: Path, skipped: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ from crkd.runs.calibration import read_calibration
 from crkd.runs.load import OpenedRun
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 
 TOP: Final = 5
 NEAREST: Final = 3
@@ -51,7 +51,7 @@ class RowMaker:
         calibration = read_calibration(opened.run)
         self.temperature = None if calibration is None else calibration.temperature
 
-    def rows(self, paths: Sequence[Path], answers: Answers) -> list[PredictedImage]:
+    def rows(self, paths: Sequence[Path], answers: Outputs) -> list[PredictedImage]:
         """Return one row for each of N images and their answers."""
         known = answers.known_logits
         logits = known if self._head is None else answers.joint_logits(self._head)
@@ -127,7 +127,7 @@ class HeadAgreement:
         maps = [match(contingency(other, answers[head], width, width)) for other in answers]
         return cls(head, opened.architecture.num_known, np.stack(maps))
 
-    def shares(self, answers: Answers) -> NDArray[np.float64]:
+    def shares(self, answers: Outputs) -> NDArray[np.float64]:
         """Return the share of the other heads that agree on each image, ``(N,)`` in [0, 1]."""
         joint = answers.joint
         novel = np.maximum(joint - self.num_known, 0)

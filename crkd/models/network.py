@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crkd.core.batch_shard import Share
+from crkd.core.batch_shard import BatchShard
 from crkd.core.errors import InputError
 from crkd.core.seeding import seeded
 from crkd.core.types import HeadOutputs
@@ -18,7 +18,7 @@ from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
 from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.simkd_projector import ProjectedBackbone
-from crkd.models.heads.incremental import GroupedHead
+from crkd.models.heads.incremental import IncrementalHead
 from crkd.models.heads.prototype import (
     LinearHead,
     NovelHeads,
@@ -63,7 +63,7 @@ class Network(nn.Module):
         maps: bool = False,
         projections: bool = False,
         replayed: Tensor | None = None,
-        share: Share | None = None,
+        shard: BatchShard | None = None,
     ) -> HeadOutputs:
         """Return what the network says of every view.
 
@@ -76,7 +76,7 @@ class Network(nn.Module):
             maps: also return the feature maps of every view.
             projections: also return what the novel prototypes are compared with.
             replayed: ``(R, D)`` features of other images, for the heads alone.
-            share: where several processes divide the batch: the views hold this one's rows, and
+            shard: where several processes divide the batch: the views hold this one's rows, and
                 features of all are gathered, so that heads and outputs are of the whole batch.
 
         Raises:
@@ -85,9 +85,9 @@ class Network(nn.Module):
         if not views:
             raise InputError("the network was given 0 views; give at least one")
         features, feature_maps = self._features(views, maps=maps)
-        if share is not None:
-            features = share.gather(features, 1)
-            feature_maps = tuple(tuple(map(share.gather, stages)) for stages in feature_maps)
+        if shard is not None:
+            features = shard.gather(features, 1)
+            feature_maps = tuple(tuple(map(shard.gather, stages)) for stages in feature_maps)
         rows = features.flatten(0, 1)
         seen = len(rows)
         if replayed is not None:
@@ -220,7 +220,7 @@ def build_network(
             clustering_heads(size, 5, 1, shape.review_of(group))
             for group, size in enumerate(shape.groups)
         ]
-        head = GroupedHead(head, found)
+        head = IncrementalHead(head, found)
     clusters = shape.num_novel if shape.has_novel_heads else 0
     finer = clusters * shape.overclustering
     review = shape.review_of(len(shape.groups))
@@ -261,10 +261,10 @@ def absorbed(network: Network, head: int | None) -> Network:
     novel = alone.novel_heads
     if novel is not None:
         known = alone.known_head
-        if isinstance(known, GroupedHead):
+        if isinstance(known, IncrementalHead):
             known.found.append(novel)
         else:
-            alone.known_head = GroupedHead(known, [novel])
+            alone.known_head = IncrementalHead(known, [novel])
         alone.novel_heads = None
     return alone
 

@@ -27,8 +27,8 @@ from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.stages.class_memory import true_classes, write_true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay, save_replay
-from crkd.stages.forward import answer_part
-from crkd.stages.results import answer_parts, table, write_results
+from crkd.stages.forward import forward_subset
+from crkd.stages.results import forward_subsets, table, write_results
 from crkd.training.session import begin_run, running
 
 
@@ -205,16 +205,16 @@ def _write_results(
     metadata = {"architecture": info.architecture, "classes": info.classes}
     info.model_sha256 = run.write_model(network.state_dict(), metadata)
     known = true_classes(old, len(evidence.names))[: evidence.num_known]
-    answers = answer_parts(network, data, config, device)
+    answers = forward_subsets(network, data, config, device)
     predictions = table(answers, data, info.num_novel, 0, {}, known=known)
     write_results(run, predictions)
     write_true_classes(run, predictions, known, 0)
     if (old.path / REPLAY).is_file():
         remembered = load_replay(old.path, len(evidence.names))
         save_replay(run.path, _statistics(remembered, evidence, outcome))
-    if len(data.parts.known_val):
-        validation = answer_part(network, data.parts.known_val, data, config, device)
-        found = calibrate(validation.joint_logits(0), data.parts.known_val.labels)
+    if len(data.subsets.known_val):
+        validation = forward_subset(network, data.subsets.known_val, data, config, device)
+        found = calibrate(validation.joint_logits(0), data.subsets.known_val.labels)
         if found is not None:
             write_calibration(run, found)
     info.finished, info.status = utc_now(), "complete"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crkd.data.sources.base import UnreadableImageError
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.review.class_summaries import FoundClass, found_classes
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.atomic_files import write_bytes
@@ -47,7 +47,7 @@ def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
     return len(found)
 
 
-def strip(images: Part, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return images side by side, each a square of ``SIDE`` pixels on white.
 
     Args:

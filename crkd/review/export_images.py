@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crkd.data.sources.files import FileSource
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import readable
 from crkd.runs.atomic_files import write_bytes
 from crkd.runs.csv_cells import guarded
@@ -30,7 +30,7 @@ _LONGEST: Final = 120
 def write_images(
     folder: Path,
     form: str,
-    images: Part,
+    images: Subset,
     labels: NDArray[np.int64],
     names: Sequence[str],
     by_person: Collection[str],
@@ -97,7 +97,7 @@ def fit_for_folders(names: Sequence[str]) -> list[str]:
     return places
 
 
-def _path(images: Part, row: int) -> Path | None:
+def _path(images: Subset, row: int) -> Path | None:
     """Return the file of an image, or None where it is no file of its own."""
     source = images.source
     return source.paths[int(images.indices[row])] if isinstance(source, FileSource) else None

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.runs.load import OpenedRun, open_run
-from crkd.stages.forward import Answers, answer_part
-from crkd.stages.run_data import RunData, prepare_further
+from crkd.stages.forward import Outputs, forward_subset
+from crkd.stages.run_data import RunData, prepare_incremental
 
 BLOCK: Final = 4096
 
@@ -39,14 +39,14 @@ class Evidence:
     opened: OpenedRun
     data: RunData
     head: int
-    answers: Answers
+    answers: Outputs
     projected: NDArray[np.float32]
     agreement: NDArray[np.float64] | None
 
     @property
-    def images(self) -> Part:
+    def images(self) -> Subset:
         """The N unlabeled training images."""
-        return self.data.parts.novel_train
+        return self.data.subsets.novel_train
 
     @property
     def num_known(self) -> int:
@@ -82,13 +82,13 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
             f"{path} is a discovery on precomputed features, which have no images to look at; "
             "name a run on images"
         )
-    data = prepare_further(
+    data = prepare_incremental(
         opened.config,
         device,
         classes=info.classes[: info.num_known],
         preprocessing=info.preprocessing,
     )
-    answers = answer_part(opened.network, data.parts.novel_train, data, opened.config, device)
+    answers = forward_subset(opened.network, data.subsets.novel_train, data, opened.config, device)
     with torch.inference_mode():
         features = torch.from_numpy(answers.features).to(device)
         chosen = heads.single(info.chosen_head)

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from crkd.data.sources.base import UnreadableImageError
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.workers import parallel
 
 SIDE: Final = 96
@@ -22,7 +22,7 @@ files of the size that method 4 does, in a fifth of the time."""
 BLOCK: Final = 256
 
 
-def thumbnails(images: Part, rows: Sequence[int], budget: int) -> dict[int, str]:
+def thumbnails(images: Subset, rows: Sequence[int], budget: int) -> dict[int, str]:
     """Return data URIs of images, in the order of the rows, until the budget is spent.
 
     Args:

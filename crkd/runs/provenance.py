@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import crkd
+from crkd.core.paths import CHECKOUT
 
 
 def versions() -> dict[str, str]:
@@ -32,13 +33,12 @@ def git_commit() -> str | None:
     named = os.environ.get("CRKD_COMMIT")
     if named:
         return named
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
+    if not (CHECKOUT / ".git").exists():
         return None
     try:
         answers = [
             subprocess.run(
-                ["git", "-C", str(folder), *command],
+                ["git", "-C", str(CHECKOUT), *command],
                 capture_output=True,
                 text=True,
                 timeout=10,

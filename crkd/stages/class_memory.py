@@ -17,7 +17,7 @@ from crkd.models.network import Network
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.feature_replay import save_replay
-from crkd.stages.forward import Answers, answer_part
+from crkd.stages.forward import Outputs, forward_subset
 from crkd.stages.run_data import RunData
 
 MATCHED = "matched.json"
@@ -32,7 +32,7 @@ def remember_classes(
     config: Config,
     device: torch.device,
     *,
-    novel: Answers | None,
+    novel: Outputs | None,
     chosen_head: int | None,
     inherited: ClassStatistics | None,
     gone: Sequence[int],
@@ -52,9 +52,9 @@ def remember_classes(
     """
     rank = min(config.discover.replay.rank, network.backbone.num_features)
     known = inherited
-    if len(data.parts.known_train):
-        answers = answer_part(network, data.parts.known_train, data, config, device)
-        labels = torch.from_numpy(data.parts.known_train.labels.copy())
+    if len(data.subsets.known_train):
+        answers = forward_subset(network, data.subsets.known_train, data, config, device)
+        labels = torch.from_numpy(data.subsets.known_train.labels.copy())
         known = class_statistics(
             torch.from_numpy(answers.features), labels, answers.known_logits.shape[1], rank=rank
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crkd.config.schema import Config
 from crkd.data.augment.presets import evaluation_view
 from crkd.data.augment.render import make_view
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.choose import ImageStore
 from crkd.models.network import Network
 from crkd.stages.run_data import RunData
@@ -19,7 +19,7 @@ from crkd.training.precision import autocast
 
 
 @dataclass(frozen=True)
-class Answers:
+class Outputs:
     """A network's answers on N images, in the store's order.
 
     Attributes:
@@ -76,7 +76,7 @@ def answer(
     device: torch.device,
     batch_size: int = 500,
     precision: str = "float32",
-) -> Answers:
+) -> Outputs:
     """Run ``network`` in evaluation mode over every image of ``store``.
 
     Images pass without augmentation. The network's mode is restored afterwards.
@@ -99,18 +99,18 @@ def answer(
     return _joined(parts)
 
 
-def _joined(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]) -> Answers:
+def _joined(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]) -> Outputs:
     features = torch.cat([p[0] for p in parts]).numpy()
     known = torch.cat([p[1] for p in parts]).numpy()
     if parts[0][2] is None:
-        return Answers(features, known, np.zeros((0, len(features), 0), np.float32))
+        return Outputs(features, known, np.zeros((0, len(features), 0), np.float32))
     novel = torch.cat([p[2] for p in parts if p[2] is not None], dim=1).numpy()
-    return Answers(features, known, novel)
+    return Outputs(features, known, novel)
 
 
-def answer_part(
-    network: Network, part: Part, data: RunData, config: Config, device: torch.device
-) -> Answers:
+def forward_subset(
+    network: Network, part: Subset, data: RunData, config: Config, device: torch.device
+) -> Outputs:
     """Run ``network`` over a part of the run's data, which must not be empty."""
     store = data.store(part)
     assert store is not None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import assign, kmeans
 from crkd.config.schema import Config
 from crkd.models.network import Network
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.run_data import RunData
 
 Column = dict[str, NDArray[np.int64]]
@@ -31,7 +31,7 @@ def kmeans_columns(
         rows = {
             key: data.pixels(part)
             if name == "kmeans_pixels"
-            else answer_part(stage1, part, data, config, device).features
+            else forward_subset(stage1, part, data, config, device).features
             for key, part in data.evaluated().items()
         }
         result = kmeans(

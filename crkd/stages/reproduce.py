@@ -20,7 +20,7 @@ from crkd.stages.baselines.kmeans import kmeans_on_features
 from crkd.stages.baselines.supervised import supervised_upper_bound
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
-from crkd.training.checkpoint import differences, essence
+from crkd.training.checkpoint import differences, resumable_settings
 
 RESULT = "result.json"
 
@@ -96,7 +96,7 @@ def _run(row: Row, config: Config, out: Path, place: Path, *, download: bool) ->
             return kmeans_on_features(config, out, parent, resume=resume)
         return discover(config, out, parent, resume=resume, download=download)
 
-    return _finished(out, config, essence, whole)
+    return _finished(out, config, resumable_settings, whole)
 
 
 def _finished(
@@ -125,7 +125,7 @@ def _finished(
 
 def _stage1(config: Config) -> Any:
     """Return what a stage 1 depends on."""
-    values = essence(config)
+    values = resumable_settings(config)
     for key in ("discover", "distill", "features", "evaluation"):
         values.pop(key)
     return values
@@ -141,7 +141,7 @@ def recipe_digest(config: Config) -> str:
 
     Results of equal digests were made by the same recipe.
     """
-    return _digest(essence(config))[:16]
+    return _digest(resumable_settings(config))[:16]
 
 
 def _digest(settings: Mapping[str, Any]) -> str:

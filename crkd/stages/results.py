@@ -22,14 +22,14 @@ from crkd.runs.calibration import write_calibration
 from crkd.runs.folder import RunFolder, utc_now
 from crkd.stages.class_memory import as_outputs, remember_classes, write_true_classes
 from crkd.stages.discover.cluster_report import clusters_found, sentences
-from crkd.stages.discover.parent import StartingPoint
-from crkd.stages.forward import Answers, answer_part
+from crkd.stages.discover.parent import ParentRun
+from crkd.stages.forward import Outputs, forward_subset
 from crkd.stages.kmeans_columns import Column, kmeans_columns
 from crkd.stages.run_data import RunData
-from crkd.training.distributed import by_the_first
+from crkd.training.distributed import broadcast_from_rank_zero
 
 
-@by_the_first
+@broadcast_from_rank_zero
 def finish_run(
     run: RunFolder,
     network: Network,
@@ -41,7 +41,7 @@ def finish_run(
     chosen_head: int | None,
     stage1: Network | None = None,
     beside: Mapping[str, Column] = MappingProxyType({}),
-    start: StartingPoint | None = None,
+    start: ParentRun | None = None,
     known: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Write everything that a finished run holds and return its metrics.
@@ -62,7 +62,7 @@ def finish_run(
         known: ``(K,)`` true class of every known output, where earlier steps found some of them;
             a start knows it by itself.
     """
-    answers = answer_parts(network, data, config, device)
+    answers = forward_subsets(network, data, config, device)
     info = run.read_info()
     metadata = {"architecture": info.architecture, "classes": info.classes}
     info.model_sha256 = run.write_model(network.state_dict(), metadata)
@@ -76,7 +76,7 @@ def finish_run(
             write_true_classes(run, predictions, known, chosen_head)
     if chosen_head is not None and "train" in answers:
         found = clusters_found(
-            run, answers["train"], data.parts.novel_train.ids, info.classes, chosen_head
+            run, answers["train"], data.subsets.novel_train.ids, info.classes, chosen_head
         )
         info.notes = [*info.notes, *sentences(found)]
     remember_classes(
@@ -91,9 +91,9 @@ def finish_run(
         gone=() if start is None else start.gone,
     )
     validation: dict[str, Any] = {}
-    if len(data.parts.known_val):
-        answered = answer_part(network, data.parts.known_val, data, config, device)
-        labels = data.parts.known_val.labels
+    if len(data.subsets.known_val):
+        answered = forward_subset(network, data.subsets.known_val, data, config, device)
+        labels = data.subsets.known_val.labels
         validation = {"validation": _validate(run, answered, labels, chosen_head)}
         run.write_metrics(metrics | validation)
     # Clustering may take longer than the evaluation; the results above are complete without it.
@@ -129,18 +129,18 @@ def _write_predictions(run: RunFolder, predictions: Predictions) -> dict[str, An
     return evaluate(predictions)
 
 
-def answer_parts(
+def forward_subsets(
     network: Network, data: RunData, config: Config, device: torch.device
-) -> dict[str, Answers]:
+) -> dict[str, Outputs]:
     """Return the network's answers on the parts that are evaluated, by part."""
     return {
-        name: answer_part(network, part, data, config, device)
+        name: forward_subset(network, part, data, config, device)
         for name, part in data.evaluated().items()
     }
 
 
 def _validate(
-    run: RunFolder, answers: Answers, labels: NDArray[np.int64], chosen_head: int | None
+    run: RunFolder, answers: Outputs, labels: NDArray[np.int64], chosen_head: int | None
 ) -> dict[str, Any]:
     """Fit the temperature of the answering classifier and return the figures of validation."""
     logits = answers.known_logits if chosen_head is None else answers.joint_logits(chosen_head)
@@ -153,7 +153,7 @@ def _validate(
 
 
 def table(
-    answers: dict[str, Answers],
+    answers: dict[str, Outputs],
     data: RunData,
     num_novel: int,
     chosen_head: int | None,
@@ -166,9 +166,9 @@ def table(
 
     This is where the hidden labels come out: after training, for the evaluator.
     """
-    hidden = {"train": data.parts.hidden.novel_train(), "test": data.parts.hidden.test()}
-    if len(data.parts.test) == 0:
-        hidden["test"] = data.parts.known_val.labels
+    hidden = {"train": data.subsets.hidden.novel_train(), "test": data.subsets.hidden.test()}
+    if len(data.subsets.test) == 0:
+        hidden["test"] = data.subsets.known_val.labels
     elif known is not None:
         hidden["test"] = as_outputs(hidden["test"], known)
     ids = {name: part.ids for name, part in data.evaluated().items()}

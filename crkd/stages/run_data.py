@@ -18,7 +18,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.splits.class_split import ClassSplit, load_split
-from crkd.data.splits.partition import Part, Partition, partition
+from crkd.data.splits.partition import Subset, Subsets, partition
 from crkd.data.storage.choose import ImageStore, StorageMode, choose_storage
 from crkd.runs.console import console
 
@@ -32,7 +32,7 @@ class RunData:
     Attributes:
         dataset: the images' origin.
         split: known and novel classes.
-        parts: the partition; its hidden labels are for the evaluator alone.
+        subsets: the partition; its hidden labels are for the evaluator alone.
         image_size: side in pixels at which a network sees whole images.
         stored_size: side in pixels at which images are held; larger leaves room to crop from.
         device: where the stores hand out images.
@@ -42,7 +42,7 @@ class RunData:
 
     dataset: Dataset
     split: ClassSplit
-    parts: Partition
+    subsets: Subsets
     image_size: int
     device: torch.device
     stored_size: int
@@ -55,7 +55,7 @@ class RunData:
         """K."""
         return len(self.split.known)
 
-    def store(self, part: Part) -> ImageStore | None:
+    def store(self, part: Subset) -> ImageStore | None:
         """Return the images of a part on the device; None where the part is empty."""
         if len(part) == 0:
             return None
@@ -65,13 +65,13 @@ class RunData:
             )
         return self._stores[id(part)]
 
-    def evaluated(self) -> dict[str, Part]:
+    def evaluated(self) -> dict[str, Subset]:
         """Return the parts that the prediction table covers; empty ones are left out.
 
         Without a test set (own images) the held-out known images stand in its place.
         """
-        test = self.parts.test if len(self.parts.test) else self.parts.known_val
-        parts = {"train": self.parts.novel_train, "test": test}
+        test = self.subsets.test if len(self.subsets.test) else self.subsets.known_val
+        parts = {"train": self.subsets.novel_train, "test": test}
         return {name: part for name, part in parts.items() if len(part)}
 
     def class_entries(self, num_novel: int) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ class RunData:
             "std": list(self.dataset.std),
         }
 
-    def pixels(self, part: Part) -> NDArray[np.float32]:
+    def pixels(self, part: Subset) -> NDArray[np.float32]:
         """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""
         small = min(self.image_size, 32)
         store = choose_storage(part, small, torch.device("cpu"), mode="resident")
@@ -128,7 +128,7 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
 
 
-def prepare_further(
+def prepare_incremental(
     config: Config,
     device: torch.device,
     *,

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from crkd.core.errors import InputError
 from crkd.core.types import Batch, HeadOutputs
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.data.storage.free_memory import free_bytes
 from crkd.losses.soft_labels import LabelMode, Record, label_mode, log_probabilities
 from crkd.runs.console import TrainingProgress, console
 from crkd.training.checkpoint import save_state
-from crkd.training.distributed import is_first, wait
+from crkd.training.distributed import barrier, is_rank_zero
 from crkd.training.loop import Interrupted, Loop, graceful_stop
 from crkd.training.precision import autocast
 from crkd.training.soft_label_files import FOLDER, LabelStore
@@ -85,18 +85,18 @@ def store_teacher(
             holds labels of another origin or damaged ones.
         Interrupted: a signal came; whole passes are kept.
     """
-    feed, epochs = loop.feed, loop.feed.view_epochs
+    loader, epochs = loop.loader, loop.loader.view_epochs
     compression = label_mode(mode, num_classes)
-    images = sum(len(store) for store in feed.stores if store is not None)
-    needed = epochs * images * feed.views.num_large * compression.bytes_per_label
+    images = sum(len(store) for store in loader.stores if store is not None)
+    needed = epochs * images * loader.views.num_large * compression.bytes_per_label
     place = _place(needed, loop.device, epochs, mode)
     folder = loop.run.path / FOLDER
     origin = {
         "teacher": _digest(network),
-        "images": _sample_digest(feed),
-        "counts": [0 if store is None else len(store) for store in feed.stores],
-        "seed": feed.seed,
-        "views": _views(feed),
+        "images": _sample_digest(loader),
+        "counts": [0 if store is None else len(store) for store in loader.stores],
+        "seed": loader.seed,
+        "views": _views(loader),
         "precision": _precision(loop),
         "label_mode": mode,
         "classes": num_classes,
@@ -111,9 +111,9 @@ def store_teacher(
             optimizer=loop.optimizer,
             config=loop.config,
         )
-    if is_first():
-        _generate(LabelStore(folder, origin), teacher, feed, compression, epochs)
-    wait()
+    if is_rank_zero():
+        _generate(LabelStore(folder, origin), teacher, loader, compression, epochs)
+    barrier()
     console.print(
         f"teacher's labels: {epochs} x {images:,} images in {needed / 2**20:,.1f} MiB on {place}",
         highlight=False,
@@ -122,12 +122,12 @@ def store_teacher(
 
 
 def _generate(
-    store: LabelStore, teacher: Teacher, feed: Feed, mode: LabelMode, epochs: int
+    store: LabelStore, teacher: Teacher, loader: BatchLoader, mode: LabelMode, epochs: int
 ) -> None:
     """Make the labels of every pass that the store lacks."""
     missing = [epoch for epoch in range(epochs) if epoch not in store]
     done = epochs - len(missing)
-    per_epoch = sum(-(-len(s) // sum(feed.counts)) for s in feed.stores if s is not None)
+    per_epoch = sum(-(-len(s) // sum(loader.counts)) for s in loader.stores if s is not None)
 
     def stop_if_asked() -> None:
         if signals:
@@ -135,11 +135,13 @@ def _generate(
 
     with (
         graceful_stop() as signals,
-        TrainingProgress("teacher", epochs * per_epoch, done * per_epoch, sum(feed.counts)) as bar,
+        TrainingProgress(
+            "teacher", epochs * per_epoch, done * per_epoch, sum(loader.counts)
+        ) as bar,
     ):
         for epoch in missing:
             parts = []
-            for number, batch in enumerate(feed.sweep(epoch), 1):
+            for number, batch in enumerate(loader.sweep(epoch), 1):
                 stop_if_asked()
                 logits = teacher(batch, 0).known_logits.float()
                 record = mode.compress(logits.softmax(dim=-1))
@@ -186,10 +188,10 @@ def _digest(network: nn.Module) -> str:
     return total.hexdigest()
 
 
-def _sample_digest(feed: Feed) -> str:
+def _sample_digest(loader: BatchLoader) -> str:
     """Return the SHA-256 of some images of each kind: other data, another digest."""
     total = hashlib.sha256()
-    for store in feed.stores:
+    for store in loader.stores:
         if store is None:
             continue
         rows = np.linspace(0, len(store) - 1, min(len(store), _SAMPLED_IMAGES)).astype(np.int64)
@@ -201,12 +203,12 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _views(feed: Feed) -> dict[str, Any]:
-    recipes = feed.views.recipes[: feed.views.num_large]
+def _views(loader: BatchLoader) -> dict[str, Any]:
+    recipes = loader.views.recipes[: loader.views.num_large]
     return {
         "recipes": [dataclasses.asdict(recipe) for recipe in recipes],
-        "mean": feed.views.mean,
-        "std": feed.views.std,
+        "mean": loader.views.mean,
+        "std": loader.views.std,
     }
 
 

@@ -16,10 +16,10 @@ from crkd.core.errors import InputError
 from crkd.models.weights import load_strict
 from crkd.runs.atomic_files import load_tensors, save_tensors
 from crkd.runs.console import console
-from crkd.training.distributed import is_first
+from crkd.training.distributed import is_rank_zero
 from crkd.training.optim import optimizer_tensors, restore_optimizer
 
-REMEDIES: Final = ("lr", "min_lr", "precision")
+RECOVERY_SETTINGS: Final = ("lr", "min_lr", "precision")
 """Settings that may change when a run goes on after a loss that was not finite."""
 
 
@@ -50,7 +50,7 @@ def save_state(
     state and no data position has to be kept. Of the states before, the newest
     ``loop.keep_states - 1`` stay; those of later steps were left behind by a return to this one.
     """
-    if not is_first():
+    if not is_rank_zero():
         return
     tensors = {f"modules.{name}": t for name, t in modules.state_dict().items()}
     for name, tensor in optimizer_tensors(optimizer).items():
@@ -119,7 +119,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
-def essence(config: Config) -> Any:
+def resumable_settings(config: Config) -> Any:
     """Return what must agree for a run to go on: everything but where and how often to write."""
     values = json.loads(json.dumps(plain(config)))
     for key in ("log_every", "checkpoint_every", "keep_states", "loggers"):
@@ -132,17 +132,17 @@ def essence(config: Config) -> Any:
 
 def _origin(config: Config) -> Any:
     """Return what tells the states of two runs apart, whatever remedies one of them took."""
-    return _without_remedies(essence(config))
+    return _without_recovery(resumable_settings(config))
 
 
-def _without_remedies(values: Any) -> Any:
+def _without_recovery(values: Any) -> Any:
     if not isinstance(values, dict):
         return values
-    return {k: _without_remedies(v) for k, v in values.items() if k not in REMEDIES}
+    return {k: _without_recovery(v) for k, v in values.items() if k not in RECOVERY_SETTINGS}
 
 
-def only_remedies(saved: Config, now: Config) -> bool:
-    """Return whether two configurations differ in nothing but :data:`REMEDIES`."""
+def differ_only_in_recovery(saved: Config, now: Config) -> bool:
+    """Return whether two configurations differ in nothing but :data:`RECOVERY_SETTINGS`."""
     return bool(_origin(saved) == _origin(now))
 
 

@@ -48,7 +48,7 @@ class Recorder(Protocol):
         """Return what repeats the operations of ``work``; ``work`` itself has no effect."""
 
 
-class CudaRecorder:
+class CudaGraphRecorder:
     """Records into a CUDA graph, on a stream of its own as capturing demands.
 
     Args:
@@ -80,7 +80,7 @@ class CudaRecorder:
         return graph.replay
 
 
-class RecordedStep:
+class CudaGraphStep:
     """Calls a step's computation a few times, records it, and then replays it.
 
     Args:
@@ -167,7 +167,7 @@ def runner(step: TrainingStep, mode: StepMode, device: torch.device) -> Callable
     if reasons:
         _log.info("steps run eagerly: %s", "; ".join(reasons))
         return step.compute
-    return RecordedStep(step, CudaRecorder(device), strict=mode == "recorded")
+    return CudaGraphStep(step, CudaGraphRecorder(device), strict=mode == "recorded")
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -56,7 +56,7 @@ def joined(verb: str) -> Iterator[None]:
                 console.quiet = True
             yield
             # Nobody leaves while another still talks to it.
-            wait()
+            barrier()
     except InputError:
         raise
     except Exception as error:
@@ -68,18 +68,18 @@ def joined(verb: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Return whether this process writes the run: the first one, or the only one."""
     return processes()[0] == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all processes have come here."""
     if processes()[1] > 1:
-        agreed(False)
+        any_rank(False)
 
 
-def agreed(wish: bool) -> bool:
+def any_rank(wish: bool) -> bool:
     """Return whether some process wishes it; all must ask, and nothing waits for a GPU."""
     if processes()[1] == 1:
         return wish
@@ -88,13 +88,13 @@ def agreed(wish: bool) -> bool:
     return bool(flag)
 
 
-def by_the_first(work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def broadcast_from_rank_zero(work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Return ``work`` done by the first process alone, while the others wait and get nothing."""
 
     @functools.wraps(work)
     def alone(*arguments: Any, **options: Any) -> dict[str, Any]:
-        result = work(*arguments, **options) if is_first() else {}
-        wait()
+        result = work(*arguments, **options) if is_rank_zero() else {}
+        barrier()
         return result
 
     return alone

@@ -19,12 +19,12 @@ import torch
 from crkd.config.blocks import OptimizerConfig
 from crkd.config.schema import Config
 from crkd.core.types import Batch
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.runs.console import TrainingProgress, console
 from crkd.runs.folder import RunFolder
 from crkd.training.checkpoint import load_state, save_state
 from crkd.training.cuda_graph import runner
-from crkd.training.distributed import agreed, synchronize_backbones
+from crkd.training.distributed import any_rank, synchronize_backbones
 from crkd.training.loggers.base import Logs, open_logs
 from crkd.training.nonfinite import FILE as FAILED
 from crkd.training.nonfinite import write_failed_step
@@ -71,7 +71,7 @@ class Loop:
 
     Args:
         task: the stage.
-        feed: its batches.
+        loader: its batches.
         config: the run's configuration.
         optimizer: the stage's optimizer settings.
         epochs: passes over the data.
@@ -82,7 +82,7 @@ class Loop:
     def __init__(
         self,
         task: Task,
-        feed: Feed,
+        loader: BatchLoader,
         *,
         config: Config,
         optimizer: OptimizerConfig,
@@ -90,17 +90,23 @@ class Loop:
         run: RunFolder,
         device: torch.device,
     ) -> None:
-        self.task, self.feed, self.config, self.run, self.device = task, feed, config, run, device
-        self.total = epochs * feed.steps_per_epoch
+        self.task, self.loader, self.config, self.run, self.device = (
+            task,
+            loader,
+            config,
+            run,
+            device,
+        )
+        self.total = epochs * loader.steps_per_epoch
         synchronize_backbones(task.modules, device)
         self.training_step = TrainingStep(
             task,
             optimizer,
             total=self.total,
-            steps_per_epoch=feed.steps_per_epoch,
+            steps_per_epoch=loader.steps_per_epoch,
             device=device,
             # Looked up in each step: the feed may be given other views.
-            render=lambda batch: feed.render(batch),
+            render=lambda batch: loader.render(batch),
         )
         self.optimizer = self.training_step.optimizer
         self._compute = runner(self.training_step, config.loop.step, device)
@@ -123,15 +129,15 @@ class Loop:
                 config=self.config,
             )
         began = saved = time.monotonic()
-        per_epoch = self.feed.steps_per_epoch
+        per_epoch = self.loader.steps_per_epoch
         self.task.modules.train()
         self.task.resume_epoch(start // per_epoch)
         with (
             graceful_stop() as signals,
             open_logs(self.run, self.config, start) as logs,
-            TrainingProgress(self.task.stage, self.total, start, sum(self.feed.counts)) as bar,
+            TrainingProgress(self.task.stage, self.total, start, sum(self.loader.counts)) as bar,
         ):
-            batches = self.feed.batches(start, self.total, rendered=False)
+            batches = self.loader.batches(start, self.total, rendered=False)
             for step, batch in enumerate(batches, start):
                 if step % per_epoch == 0:
                     self.task.start_epoch(step // per_epoch)
@@ -140,7 +146,7 @@ class Loop:
                 if done % self.config.loop.log_every == 0 or done == self.total:
                     bar.show(done, self.log(step, logs))
                 seconds = before + time.monotonic() - began
-                if agreed(bool(signals)) and done < self.total:
+                if any_rank(bool(signals)) and done < self.total:
                     self.log(step, logs)
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
@@ -168,7 +174,7 @@ class Loop:
             wrong = [name for name, value in means.items() if not math.isfinite(value)]
             write_failed_step(
                 self.run,
-                self.feed,
+                self.loader,
                 stage=self.task.stage,
                 step=first_bad,
                 terms=wrong,
@@ -191,7 +197,7 @@ class Loop:
                 "time": round(time.time(), 3),
                 "stage": self.task.stage,
                 "step": step + 1,
-                "epoch": round((step + 1) / self.feed.steps_per_epoch, 3),
+                "epoch": round((step + 1) / self.loader.steps_per_epoch, 3),
                 "lr": self.training_step.rate,
             }
             logs.write(row | means)

@@ -7,39 +7,39 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
-from crkd.training.distributed import is_first
+from crkd.training.distributed import is_rank_zero
 
 FILE: Final = "failed-step.json"
 
 
 def write_failed_step(
-    run: RunFolder, feed: Feed, *, stage: str, step: int, terms: Sequence[str], rate: float
+    run: RunFolder, loader: BatchLoader, *, stage: str, step: int, terms: Sequence[str], rate: float
 ) -> None:
     """Write ``failed-step.json``.
 
-    A batch is a pure function of seed and step, so ``feed.batches(step, step + 1)`` shows the very
-    same images again; here stand their numbers and the ranges of their views.
+    A batch is a pure function of seed and step, so ``loader.batches(step, step + 1)`` returns the
+    same images again; the file holds their numbers and the ranges of their views.
 
     Args:
         run: the folder.
-        feed: of the run.
+        loader: of the run.
         stage: of the run.
         step: the first whose loss was not finite, counted from 0.
         terms: names of what was not finite.
         rate: learning rate at the last step before the loss was looked at.
     """
-    if not is_first():
+    if not is_rank_zero():
         return
-    batch = next(feed.batches(step, step + 1))
+    batch = next(loader.batches(step, step + 1))
     write_json(
         run.path / FILE,
         {
             "stage": stage,
             "step": step,
-            "seed": feed.seed,
+            "seed": loader.seed,
             "terms": list(terms),
             "lr": rate,
             "num_labeled": batch.num_labeled,

@@ -14,8 +14,14 @@ from crkd.core.errors import InputError
 from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.runs.provenance import command_line, git_commit, versions
-from crkd.training.checkpoint import differences, essence, only_remedies, remove_states, states
-from crkd.training.distributed import is_first, wait
+from crkd.training.checkpoint import (
+    differ_only_in_recovery,
+    differences,
+    remove_states,
+    resumable_settings,
+    states,
+)
+from crkd.training.distributed import barrier, is_rank_zero
 from crkd.training.loggers.base import check_logs
 from crkd.training.loop import Interrupted
 from crkd.training.nonfinite import FILE as FAILED
@@ -33,9 +39,9 @@ def begin_run(
             would not be the same run: another configuration, data set or teacher.
     """
     check_logs(config)
-    wait()
-    run = _begun(out, info, config, device, resume=resume) if is_first() else RunFolder(out)
-    wait()
+    barrier()
+    run = _begun(out, info, config, device, resume=resume) if is_rank_zero() else RunFolder(out)
+    barrier()
     return run
 
 
@@ -95,11 +101,11 @@ def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
     if not (run.path / "config.yaml").exists():
         return None
     before = run.read_config()
-    changed = differences(essence(before), essence(config))
+    changed = differences(resumable_settings(before), resumable_settings(config))
     if not changed:
         return None
     went_wrong = saved.status == "failed" and (run.path / FAILED).is_file()
-    if not (went_wrong and only_remedies(before, config)):
+    if not (went_wrong and differ_only_in_recovery(before, config)):
         raise InputError(
             f"--resume: the configuration differs from the saved one in {changed}; "
             "leave these settings as they were"
@@ -130,12 +136,12 @@ def running(run: RunFolder) -> Iterator[None]:
         _set_status(run, "failed")
         raise
     # The result is written; the optimizer's state would only take up room.
-    if is_first():
+    if is_rank_zero():
         remove_states(run.path)
 
 
 def _set_status(run: RunFolder, status: str) -> None:
-    if not is_first():
+    if not is_rank_zero():
         return
     try:
         info = run.read_info()

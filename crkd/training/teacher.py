@@ -44,10 +44,10 @@ class LiveTeacher:
         """Return the outputs on the rows ``[first, B)``, without gradients."""
         views = batch.views[: batch.num_large]
         # Rows of a batch that several processes divide can be left out after gathering alone.
-        skipped = first if batch.share is None else 0
+        skipped = first if batch.shard is None else 0
         with torch.no_grad(), autocast(self._precision, self.device):
             outputs: HeadOutputs = self._forward(
-                [view[skipped:] for view in views], maps=self._maps, share=batch.share
+                [view[skipped:] for view in views], maps=self._maps, shard=batch.shard
             )
         return outputs.rows(first - skipped)
 

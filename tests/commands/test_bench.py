@@ -12,7 +12,7 @@ import torch
 
 from crkd.commands import bench
 from crkd.commands.main import run_verb
-from crkd.runs import atomic_files as files
+from crkd.runs import atomic_files
 
 PART = """
 import os, time
@@ -54,13 +54,13 @@ def _part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def written(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The names of the rows that were written, each time."""
     names: list[list[str]] = []
-    honest = files.write_json
+    honest = atomic_files.write_json
 
     def write(path: Path, rows: list[dict[str, Any]]) -> None:
         names.append([row["name"] for row in rows])
         honest(path, rows)
 
-    monkeypatch.setattr(files, "write_json", write)
+    monkeypatch.setattr(atomic_files, "write_json", write)
     return names
 
 

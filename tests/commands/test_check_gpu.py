@@ -14,10 +14,10 @@ import torch
 
 from crkd.commands import check_gpu
 from crkd.commands.main import run_verb
-from crkd.gpu_checks import training as training
+from crkd.gpu_checks import training
 from crkd.gpu_checks.sinkhorn_launches import INVALID
 from crkd.ot import kernels
-from crkd.runs import atomic_files as files
+from crkd.runs import atomic_files
 
 CHECKS = """
 import os, signal, time
@@ -67,13 +67,13 @@ def test_each_check_ends_as_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = []
-    honest = files.write_json
+    honest = atomic_files.write_json
 
     def write(path: Path, told: list[dict[str, Any]]) -> None:
         written.append(len(told))
         honest(path, told)
 
-    monkeypatch.setattr(files, "write_json", write)
+    monkeypatch.setattr(atomic_files, "write_json", write)
     file = tmp_path / "checks.json"
     assert run_verb("check-gpu", ["--check-seconds", "3", "--json", str(file)]) == 1
     told = json.loads(file.read_text())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crkd.core.errors import InputError
 from crkd.data.augment.presets import evaluation_view, plain_view
-from crkd.data.loader import Feed, Stream, shares
+from crkd.data.loader import BatchLoader, Stream, shares
 from crkd.data.storage.base import ImageStore
 from crkd.data.views import Views
 
@@ -34,9 +34,9 @@ class Numbered(ImageStore):
 PLAIN = Views((evaluation_view(4), evaluation_view(4)), 2, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def feed_of(known: int, novel: int, batch_size: int, **options: object) -> Feed:
+def loader_of(known: int, novel: int, batch_size: int, **options: object) -> BatchLoader:
     settings = {"batch_size": batch_size, "views": PLAIN, "seed": 0, "device": torch.device("cpu")}
-    return Feed(
+    return BatchLoader(
         Numbered(known) if known else None,
         np.arange(known) % 3,
         Numbered(novel, first=100) if novel else None,
@@ -68,8 +68,8 @@ def test_shares_add_up_and_stay_close(total: int, weights: list[int]) -> None:
 
 
 def test_labeled_samples_stand_first_with_their_labels() -> None:
-    feed = feed_of(6, 12, 6)
-    for batch in feed.batches(0, 5):
+    loader = loader_of(6, 12, 6)
+    for batch in loader.batches(0, 5):
         assert batch.num_labeled == 2
         pixels = (batch.views[0][:, 0, 0, 0] * 255).round().long()
         assert batch.labels[:2].tolist() == [int(p) % 3 for p in pixels[:2]]
@@ -79,8 +79,8 @@ def test_labeled_samples_stand_first_with_their_labels() -> None:
 
 
 def test_every_image_comes_equally_often_over_epoch_boundaries() -> None:
-    feed = feed_of(5, 7, 4)
-    seen = torch.cat([batch.sample_id for batch in feed.batches(0, 35 * 3)])
+    loader = loader_of(5, 7, 4)
+    seen = torch.cat([batch.sample_id for batch in loader.batches(0, 35 * 3)])
     counts = torch.bincount(seen, minlength=12)
     assert counts[:5].max() - counts[:5].min() <= 1
     assert counts[5:].max() - counts[5:].min() <= 1
@@ -88,30 +88,30 @@ def test_every_image_comes_equally_often_over_epoch_boundaries() -> None:
 
 def test_batches_depend_on_the_step_alone() -> None:
     moving = Views((plain_view(4),) * 2, 2, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    straight = list(feed_of(5, 7, 4, views=moving).batches(0, 9))
-    later = list(feed_of(5, 7, 4, views=moving).batches(6, 9))
+    straight = list(loader_of(5, 7, 4, views=moving).batches(0, 9))
+    later = list(loader_of(5, 7, 4, views=moving).batches(6, 9))
     for a, b in zip(straight[6:], later, strict=True):
         assert torch.equal(a.sample_id, b.sample_id)
         assert all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))
 
 
 def test_one_kind_of_images_is_enough() -> None:
-    (batch,) = feed_of(6, 0, 4).batches(0, 1)
+    (batch,) = loader_of(6, 0, 4).batches(0, 1)
     assert batch.num_labeled == 4
-    (batch,) = feed_of(0, 6, 4).batches(0, 1)
+    (batch,) = loader_of(0, 6, 4).batches(0, 1)
     assert (batch.num_labeled, batch.labels.tolist()) == (0, [-1] * 4)
 
 
 def test_no_image_is_an_error() -> None:
     with pytest.raises(InputError, match="no training image"):
-        feed_of(0, 0, 4)
+        loader_of(0, 0, 4)
 
 
 def test_a_batch_without_room_for_a_kind_is_an_error() -> None:
     with pytest.raises(InputError, match="leaves no room for labeled images"):
-        feed_of(1, 200, 4)
+        loader_of(1, 200, 4)
 
 
 def test_a_share_without_such_images_is_an_error() -> None:
     with pytest.raises(InputError, match="needs labeled images"):
-        feed_of(0, 6, 4, labeled_share=0.5)
+        loader_of(0, 6, 4, labeled_share=0.5)

@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 from crkd.data.sources.decode import decode_image
 from crkd.data.storage.resize import fit_square
 from crkd.evaluation.calibration import Calibration
-from crkd.inference import export_model as exporting
+from crkd.inference import export_model
 from crkd.inference.export_model import export
 from crkd.inference.predict import predict
 from crkd.inference.table import read
@@ -104,10 +104,10 @@ def test_onnx_program_gives_what_predict_gives(
 def test_a_program_that_differs_is_not_written(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "traced", lambda deployed: deployed)
-    monkeypatch.setattr(exporting, "_torch", lambda program: b"")
+    monkeypatch.setattr(export_model, "traced", lambda deployed: deployed)
+    monkeypatch.setattr(export_model, "_torch", lambda program: b"")
     for difference in (2e-4, float("nan")):
-        monkeypatch.setattr(exporting, "_compare", lambda *_, d=difference: d)
+        monkeypatch.setattr(export_model, "_compare", lambda *_, d=difference: d)
         with pytest.raises(InputError, match="nothing was written"):
             export(run.path, "torch", tmp_path / "x.pt2")
     assert not list(tmp_path.iterdir())
@@ -116,7 +116,7 @@ def test_a_program_that_differs_is_not_written(
 def test_a_missing_package_is_named(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "traced", lambda deployed: deployed)
+    monkeypatch.setattr(export_model, "traced", lambda deployed: deployed)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match="pip install onnx"):
         export(run.path, "onnx", tmp_path / "x.onnx")
@@ -128,8 +128,8 @@ def test_without_onnxruntime_the_file_is_written_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(exporting, "traced", lambda deployed: deployed)
-    monkeypatch.setattr(exporting, "_onnx", lambda program, described: b"program")
+    monkeypatch.setattr(export_model, "traced", lambda deployed: deployed)
+    monkeypatch.setattr(export_model, "_onnx", lambda program, described: b"program")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     file = tmp_path / "x.onnx"
     assert run_verb("export", [str(run.path), "--format", "onnx", "--out", str(file)]) == 0

@@ -22,7 +22,7 @@ from crkd.inference.table import FORMATS, PredictedImage, read
 from crkd.runs.calibration import write_calibration
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 from tests.support.untrained_runs import save_noise, untrained_run
 
 CPU = torch.device("cpu")
@@ -119,7 +119,7 @@ def test_heads_are_matched_on_training_images_and_their_agreement_counted(run: R
     known = np.zeros((3, 2), np.float32)
     known[2, 1] = 9.0  # both heads call the last image known
     novel = np.eye(3, dtype=np.float32)[[[2, 2, 0], [0, 1, 0]]] * 5
-    answers = Answers(np.zeros((3, 1), np.float32), known, novel)
+    answers = Outputs(np.zeros((3, 1), np.float32), known, novel)
     assert found.shares(answers).tolist() == [1.0, 0.0, 1.0]
 
 

@@ -16,7 +16,7 @@ from crkd.models.heads.prototype import PrototypeHead
 from crkd.models.network import Network, build_network
 from crkd.runs.folder import RunInfo
 from crkd.stages.discover.parent import next_classes
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare, split_entry
 from crkd.training.session import begin_run
@@ -87,9 +87,9 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def stand_at_colors(network: Network, data: RunData, config: Config) -> None:
     """Move prototypes onto the colors, less what all images share; known ones lie opposite."""
-    heads, part = network.novel_heads, data.parts.novel_train
+    heads, part = network.novel_heads, data.subsets.novel_train
     assert heads is not None
-    features = torch.from_numpy(answer_part(network, part, data, config, CPU).features)
+    features = torch.from_numpy(forward_subset(network, part, data, config, CPU).features)
     pixels = np.stack([part.source.read(int(i)).mean((0, 1)) for i in part.indices])
     colors = np.linalg.norm(pixels[:, None] - np.array(COLORS), axis=-1).argmin(1)
     with torch.no_grad():

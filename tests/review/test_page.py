@@ -23,7 +23,7 @@ from crkd.review.run_summary import curves
 from crkd.review.split_class import divide, find_seeds
 from crkd.review.thumbnails import data_uri
 from crkd.runs.folder import RunFolder
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 
 CPU = torch.device("cpu")
 HOSTILE = '<img src=x onerror="document.title=1">.png'
@@ -138,7 +138,7 @@ def test_a_file_name_never_becomes_markup(discovered: tuple[Path, Path], tmp_pat
     out = tmp_path / "page.html"
     assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
     tags = Tags()
-    tags.feed(out.read_text())
+    tags.loader(out.read_text())
     assert "img" not in tags.tags
     assert tags.tags.count("script") == 2
     assert any(image["id"] == f"novel/{HOSTILE}" for image in json.loads(tags.data)["images"])
@@ -149,7 +149,7 @@ def test_text_from_a_run_closes_no_element_and_fills_no_field(evidence: Evidence
     data["classes"][0]["name"] = "</script><script>alert(1)</script>{{script}}<!--\u2028"
     data["title"] = "<b>{{data}}"
     tags = Tags()
-    tags.feed(page.render(data))
+    tags.loader(page.render(data))
     assert tags.tags.count("script") == 2
     assert "b" not in tags.tags
     assert json.loads(tags.data)["classes"][0]["name"] == data["classes"][0]["name"]
@@ -158,7 +158,7 @@ def test_text_from_a_run_closes_no_element_and_fills_no_field(evidence: Evidence
 def test_the_page_loads_nothing_and_allows_its_own_script_alone(evidence: Evidence) -> None:
     text = page.render(page.page_data(evidence))
     tags = Tags()
-    tags.feed(text)
+    tags.loader(text)
     assert tags.addresses == []
     assert "{{" not in text.split("</style>")[0]
     assert re.search(r"default-src 'none'; img-src data:; style-src 'sha256-", text)
@@ -182,9 +182,9 @@ def test_the_work_for_an_image_does_not_grow_with_the_number_of_images(
 ) -> None:
     # All logits may be looked at for the whole page, never for one image of it.
     calls = []
-    honest = Answers.joint_logits
+    honest = Outputs.joint_logits
     monkeypatch.setattr(
-        Answers, "joint_logits", lambda *given: calls.append(given) or honest(*given)
+        Outputs, "joint_logits", lambda *given: calls.append(given) or honest(*given)
     )
     page.page_data(dataclasses.replace(evidence))
     assert 0 < len(calls) <= 4

@@ -18,7 +18,7 @@ from crkd.evaluation.calibration import (
 )
 from crkd.runs.calibration import read_calibration, write_calibration
 from crkd.runs.load import open_run
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
 from tests.support.small_runs import small_config
@@ -114,10 +114,10 @@ def test_a_finished_run_holds_the_temperature_of_its_validation_images(tmp_path:
     assert found is not None
     data = prepare(config, torch.device("cpu"))
     network = open_run(run.path, torch.device("cpu")).network
-    answers = answer_part(network, data.parts.known_val, data, config, torch.device("cpu"))
+    answers = forward_subset(network, data.subsets.known_val, data, config, torch.device("cpu"))
     grid = np.geomspace(0.05, 20.0, 4000)
     scores = torch.tensor(answers.known_logits, dtype=torch.float64)
-    truth = torch.tensor(data.parts.known_val.labels)
+    truth = torch.tensor(data.subsets.known_val.labels)
     losses = [torch.nn.functional.cross_entropy(scores / t, truth).item() for t in grid]
     assert found.temperature == pytest.approx(grid[int(np.argmin(losses))], rel=0.003)
     assert found.num_images == len(truth)

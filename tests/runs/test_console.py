@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from crkd.runs import console as progress
+from crkd.runs import console
 from crkd.runs.console import TrainingProgress
 from crkd.training.loggers.base import open_logs
 from tests.support.steps import loop_of, tiny
@@ -39,7 +39,7 @@ def test_a_line_names_speed_memory_and_time_left(
 def test_logging_costs_at_most_one_percent() -> None:
     """Of 50 steps at the speed that is aimed at: 20,000 images/s in batches of 512."""
     loop = loop_of(tiny())
-    (batch,) = loop.feed.batches(0, 1)
+    (batch,) = loop.loader.batches(0, 1)
     spent = []
     with (
         open_logs(loop.run, loop.config, 0) as logs,
@@ -67,6 +67,6 @@ def test_training_starts_without_heavy_imports() -> None:
 
 
 def test_memory_is_told_in_gibibytes() -> None:
-    amount, unit = progress.memory_in_use().split(" ")[:2]
+    amount, unit = console.memory_in_use().split(" ")[:2]
     assert unit == "GiB"
     assert 0.05 < float(amount) < 1000

@@ -21,7 +21,7 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.class_memory import as_outputs
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.discover.parent import starting_point
+from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
 from crkd.stages.distill.run import distill
 from crkd.stages.incremental import extension, further, plan_splits, run_plan
@@ -88,7 +88,7 @@ def _no_known_images(patch: pytest.MonkeyPatch):
     original = RunData.store
 
     def store(self: RunData, part: object) -> object:
-        if part is self.parts.known_train or part is self.parts.known_val:
+        if part is self.subsets.known_train or part is self.subsets.known_val:
             assert len(part) == 0, "a step asked for labeled images"
         return original(self, part)
 
@@ -222,8 +222,8 @@ def test_old_images_join_a_step_and_the_others_are_replayed(plan: Path, tmp_path
     config = extension(RunFolder(plan / "step-1"))
     data = {"known": str(tmp_path / "old"), "novel": str(tmp_path / "new")}
     config = small_config_on(config, data)
-    start = starting_point(config, plan / "step-1", torch.device("cpu"))
-    assert set(start.data.parts.known_train.labels.tolist()) == {0, 1}
+    start = open_parent(config, plan / "step-1", torch.device("cpu"))
+    assert set(start.data.subsets.known_train.labels.tolist()) == {0, 1}
     assert start.gone == (2, 3, 4, 5, 6)
     run = discover(config, tmp_path / "run", plan / "step-1")
     before, after = load_replay(plan / "step-1", 7), load_replay(run.path, 9)
@@ -236,8 +236,8 @@ def test_labels_of_a_data_set_say_nothing_of_found_classes(plan: Path, tmp_path:
     with pytest.raises(InputError, match=r"discover\.labeled is true"):
         discover(config, tmp_path / "run", plan / "step-1")
     free = small_config(split=str(plan / "step-2.yaml"))
-    start = starting_point(free, plan / "step-1", torch.device("cpu"))
-    assert len(start.data.parts.known_train) == 0
+    start = open_parent(free, plan / "step-1", torch.device("cpu"))
+    assert len(start.data.subsets.known_train) == 0
 
 
 def test_a_foreign_class_among_the_old_images_is_refused(plan: Path, tmp_path: Path):
@@ -265,7 +265,7 @@ def test_a_folder_of_known_classes_alone_adds_none(plan: Path, tmp_path: Path):
         discover(config, tmp_path / "run", plan / "step-0")
     assert not (tmp_path / "run").exists()
     forced = load_config(settings=["discover.precheck=false"], base=config)
-    start = starting_point(forced, plan / "step-0", torch.device("cpu"))
+    start = open_parent(forced, plan / "step-0", torch.device("cpu"))
     assert any("unlabeled images look like a known class" in note for note in start.notes)
 
 

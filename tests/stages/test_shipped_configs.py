@@ -10,10 +10,10 @@ import pytest
 
 from crkd.config.load import config_folder, load_config
 from crkd.data.datasets.base import Dataset
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.splits.class_split import ClassSplit, load_split
-from crkd.stages import run_data as setup
+from crkd.stages import run_data
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 
@@ -57,15 +57,15 @@ def test_one_step_of_both_stages(
     config = load_config(str(file), [*SMALLER, *size], {**flags, "dataset": name})
     split = load_split("digits") if is_folder else load_split(name, config.split)
     dataset = made_up(name, split, 16 if name == "digits" else 32)
-    monkeypatch.setattr(setup, "load_images", lambda *a, **k: (dataset, split))
+    monkeypatch.setattr(run_data, "load_images", lambda *a, **k: (dataset, split))
     monkeypatch.setattr(ClassSplit, "check", lambda *a: None)
-    honest = Feed.__init__
+    honest = BatchLoader.__init__
 
     def one_step(self, *arguments, **options):  # type: ignore[no-untyped-def]
         honest(self, *arguments, **options)
         self.steps_per_epoch = 1
 
-    monkeypatch.setattr(Feed, "__init__", one_step)
+    monkeypatch.setattr(BatchLoader, "__init__", one_step)
     stage1 = pretrain(config, tmp_path / "pretrain")
     run = discover(config, tmp_path / "discover", stage1.path)
     line = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])

@@ -29,7 +29,7 @@ import sklearn.cluster
 import torch
 from safetensors.torch import load_file
 
-from crkd.runs import atomic_files as files
+from crkd.runs import atomic_files
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
@@ -129,7 +129,7 @@ def fork(work: Callable[[], None]) -> tuple[int, int]:
 
 
 def tell_of_states(pipe: int) -> None:
-    honest_write, honest_replace = files.write_bytes, os.replace
+    honest_write, honest_replace = atomic_files.write_bytes, os.replace
 
     def write_bytes(path: Path, content: bytes) -> None:
         if not path.name.startswith("state-"):
@@ -144,7 +144,7 @@ def tell_of_states(pipe: int) -> None:
         if Path(new).name.startswith("state-"):
             os.write(pipe, b"writing, after the rename\n")
 
-    files.write_bytes, files.os.replace = write_bytes, replace
+    atomic_files.write_bytes, atomic_files.os.replace = write_bytes, replace
 
 
 def listen_for(words: int, wanted: bytes, times: int) -> bytes:
@@ -185,7 +185,7 @@ def same_run(one: Path, other: Path) -> bool:
         and runs[0].read_metrics() == runs[1].read_metrics()
         and runs[0].read_info().chosen_head == runs[1].read_info().chosen_head
         and runs[1].read_info().status == "complete"
-        and not list(other.glob(f".*{files.UNFINISHED}"))
+        and not list(other.glob(f".*{atomic_files.UNFINISHED}"))
     )
 
 

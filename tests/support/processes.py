@@ -18,14 +18,14 @@ from torch import Tensor
 
 from crkd.config.load import load_config
 from crkd.config.schema import Config
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.data.views import Views
 from crkd.gpu_checks.fresh_loops import discovery_loop, pretraining_loop
 from crkd.losses.term import terms_for
 from crkd.models.network import freeze, with_one_head
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import student_of
-from crkd.stages.distill.student import distillation_feed, student_network
+from crkd.stages.distill.student import distillation_loader, student_network
 from crkd.stages.distill.task import DistillTask
 from crkd.stages.pretrain.run import architecture_of, network_for
 from crkd.stages.run_data import RunData, prepare
@@ -75,7 +75,7 @@ def distillation_loop(config: Config, data: RunData, run: RunFolder) -> Loop:
     task.modules.train()
     return Loop(
         task,
-        distillation_feed(config, data, CPU, num_novel=len(data.split.novel)),
+        distillation_loader(config, data, CPU, num_novel=len(data.split.novel)),
         config=config,
         optimizer=config.distill.optimizer,
         epochs=1,
@@ -100,8 +100,10 @@ def loop_of(name: str, folder: Path, data: RunData) -> Loop:
     loop = _loop_of(name, folder, data)
     loop.task.modules.network.double()
     loop.task.modules.terms.double()
-    given = {f.name: getattr(loop.feed.views, f.name) for f in dataclasses.fields(Views) if f.init}
-    loop.feed.views = DoubleViews(**given)
+    given = {
+        f.name: getattr(loop.loader.views, f.name) for f in dataclasses.fields(Views) if f.init
+    }
+    loop.loader.views = DoubleViews(**given)
     if hasattr(loop.task, "teacher_network"):
         loop.task.teacher_network.double()
     config = loop.config
@@ -134,7 +136,7 @@ def trained(name: str, folder: Path, data: RunData) -> dict[str, Tensor]:
     """Return every figure of every step, and all weights and buffers after the last."""
     loop = loop_of(name, folder, data)
     found = {}
-    for step, batch in enumerate(loop.feed.batches(0, STEPS)):
+    for step, batch in enumerate(loop.loader.batches(0, STEPS)):
         if step == 0:
             loop.task.start_epoch(0)
         loop.step(batch, step)
@@ -148,8 +150,8 @@ def data_of_cases() -> RunData:
     return prepare(load_config("digits", list(SMALL)), CPU)
 
 
-def first_views(feed: Feed) -> Tensor:
-    return torch.stack(next(iter(feed.batches(3, 4))).views)
+def first_views(loader: BatchLoader) -> Tensor:
+    return torch.stack(next(iter(loader.batches(3, 4))).views)
 
 
 def main() -> None:
@@ -160,7 +162,7 @@ def main() -> None:
     found = {}
     for name in CASES:
         found[name] = trained(name, Path(folder), data)
-    found["views"] = {"views": first_views(loop_of("discover", Path(folder), data).feed)}
+    found["views"] = {"views": first_views(loop_of("discover", Path(folder), data).loader)}
     torch.save(found, results)
     dist.barrier()
     dist.destroy_process_group()

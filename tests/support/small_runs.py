@@ -14,7 +14,7 @@ import torch
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.losses.term import TERMS
-from crkd.stages import run_data as setup
+from crkd.stages import run_data
 from crkd.training import loop
 
 SMALL = (
@@ -64,7 +64,7 @@ def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Permute the labels of the novel images, after the split was checked against the data."""
-    honest = setup.partition
+    honest = run_data.partition
 
     def scrambled(dataset, split, **options):  # type: ignore[no-untyped-def]
         sources = []
@@ -80,4 +80,4 @@ def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
             dataclasses.replace(dataset, train=sources[0], test=sources[1]), split, **options
         )
 
-    monkeypatch.setattr(setup, "partition", scrambled)
+    monkeypatch.setattr(run_data, "partition", scrambled)

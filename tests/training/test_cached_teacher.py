@@ -15,7 +15,7 @@ from crkd.stages.discover.run import discover
 from crkd.stages.distill import run as distillation
 from crkd.stages.distill.run import distill
 from crkd.stages.run_data import prepare
-from crkd.training import cached_teacher as stored_teacher
+from crkd.training import cached_teacher
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.checkpoint import states
 from crkd.training.loop import Interrupted, Loop
@@ -75,7 +75,7 @@ def plain() -> Loop:
 def test_the_losses_are_those_of_the_teacher_at_hand(plain: Loop, mode: str, tolerance: float):
     """Every batch of all passes, stored ones and those that come again."""
     live, kept = plain.task.teacher, stored(loop_of(config_of(mode=mode)), mode=mode)
-    for batch in list(plain.feed.batches(0, 3 * plain.feed.steps_per_epoch))[::6]:
+    for batch in list(plain.loader.batches(0, 3 * plain.loader.steps_per_epoch))[::6]:
         found = []
         for teacher in (live, kept):
             plain.task.teacher = teacher
@@ -93,7 +93,7 @@ def test_training_is_that_with_the_teacher_at_hand():
         if mode is not None:
             loop.task.teacher = stored(loop, mode=mode)
         losses = []
-        for step, batch in enumerate(loop.feed.batches(0, 8)):
+        for step, batch in enumerate(loop.loader.batches(0, 8)):
             loop.step(batch, step)
             losses.append(loop.training_step.totals.take()["loss"])
         return losses
@@ -113,7 +113,7 @@ def test_the_network_runs_no_more_once_the_labels_are_there(monkeypatch: pytest.
         raise AssertionError("the teacher's network ran")
 
     monkeypatch.setattr(task.teacher_network, "forward", gone)
-    (batch,) = loop.feed.batches(30, 31)
+    (batch,) = loop.loader.batches(30, 31)
     assert task.losses(batch)[1]["kd"].isfinite()
 
 
@@ -121,7 +121,7 @@ def test_known_logits_are_the_stored_distribution(plain: Loop):
     """And only those: no features, no maps."""
     loop = loop_of(config_of(mode="marginal_smoothing_k2"))
     kept = stored(loop, mode="marginal_smoothing_k2")
-    (batch,) = plain.feed.batches(15, 16)
+    (batch,) = plain.loader.batches(15, 16)
     for first in (0, batch.num_labeled):
         live = plain.task.teacher(batch, first).known_logits.softmax(dim=-1)
         found = kept(batch, first)
@@ -165,7 +165,7 @@ def test_an_interrupted_generation_goes_on(straight: Path, stage1: Path, tmp_pat
 
 
 def test_a_signal_within_a_pass_ends_the_run_before_its_file(stage1: Path, tmp_path: Path):
-    honest = stored_teacher.TrainingProgress.show
+    honest = cached_teacher.TrainingProgress.show
 
     def show(self, step, figures):  # type: ignore[no-untyped-def]
         if self.title == "teacher" and step == 2:
@@ -173,7 +173,7 @@ def test_a_signal_within_a_pass_ends_the_run_before_its_file(stage1: Path, tmp_p
         honest(self, step, figures)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored_teacher.TrainingProgress, "show", show)
+        patch.setattr(cached_teacher.TrainingProgress, "show", show)
         with pytest.raises(Interrupted, match="after 0 of 2 passes"):
             discover(config_of(), tmp_path / "run", stage1)
     assert not (tmp_path / "run" / FOLDER).exists()
@@ -230,13 +230,13 @@ def test_more_stored_epochs_keep_those_at_hand():
     stored(loop)
     with pytest.MonkeyPatch.context() as patch:
         written = interrupt_after(9, patch)
-        loop.feed.view_epochs = 3
+        loop.loader.view_epochs = 3
         stored(loop, resume=True)
     assert written == [2]
 
 
 def test_labels_that_do_not_fit_into_memory_are_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stored_teacher, "free_bytes", lambda device: 1000)
+    monkeypatch.setattr(cached_teacher, "free_bytes", lambda device: 1000)
     with pytest.raises(
         InputError, match=r"stored_epochs 2 with label_mode 'full_float32' takes.*lower stored_epo"
     ):
@@ -285,7 +285,7 @@ def test_self_mix_changes_the_student_alone(monkeypatch: pytest.MonkeyPatch):
     terms = '[{name: ferkd, options: {"on": labeled, self_mix: 1.0}}]'
     loop = loop_of(config_of(f"discover.distillation={terms}", "discover.num_small=1"))
     task, seen = loop.task, {}
-    (batch,) = loop.feed.batches(0, 1)
+    (batch,) = loop.loader.batches(0, 1)
     honest, live = task._forward, task.teacher
 
     def forward(views, **options):  # type: ignore[no-untyped-def]
@@ -320,7 +320,7 @@ def test_a_student_learns_from_stored_labels_of_known_and_novel_classes(
 
     def noting(loop, teacher, *rest, **options):  # type: ignore[no-untyped-def]
         kept = store_teacher(loop, teacher, *rest, **options)
-        (batch,) = loop.feed.batches(5, 6)
+        (batch,) = loop.loader.batches(5, 6)
         seen["live"] = teacher(batch, 0).known_logits.log_softmax(dim=-1)
         seen["kept"] = kept(batch, 0).known_logits
         return kept

@@ -10,7 +10,7 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
-from crkd.training.cuda_graph import WARM_UP, RecordedStep, runner
+from crkd.training.cuda_graph import WARM_UP, CudaGraphStep, runner
 from crkd.training.loop import Loop
 from crkd.training.optim import learning_rate
 from tests.support.steps import CPU, TapeRecorder, device_branches, loop_of, tiny
@@ -27,9 +27,9 @@ def like_a_gpu() -> Iterator[None]:
 def train(loop: Loop, steps: int) -> list[dict[str, float]]:
     """Return the log's figures of each step."""
     lines = []
-    for step, batch in enumerate(loop.feed.batches(0, steps)):
-        if step % loop.feed.steps_per_epoch == 0:
-            loop.task.start_epoch(step // loop.feed.steps_per_epoch)
+    for step, batch in enumerate(loop.loader.batches(0, steps)):
+        if step % loop.loader.steps_per_epoch == 0:
+            loop.task.start_epoch(step // loop.loader.steps_per_epoch)
         loop.step(batch, step)
         lines.append({"rate": loop.training_step.rate, **loop.training_step.totals.take()})
     return lines
@@ -37,7 +37,7 @@ def train(loop: Loop, steps: int) -> list[dict[str, float]]:
 
 def recorded(loop: Loop) -> TapeRecorder:
     recorder = TapeRecorder(loop)
-    loop._compute = RecordedStep(loop.training_step, recorder, strict=True)
+    loop._compute = CudaGraphStep(loop.training_step, recorder, strict=True)
     return recorder
 
 
@@ -53,7 +53,7 @@ def test_recorded_and_eager_steps_agree(optimizer: str) -> None:
     )
     eager, replayed = loop_of(config), loop_of(config)
     recorder = recorded(replayed)
-    steps = 2 * eager.feed.steps_per_epoch
+    steps = 2 * eager.loader.steps_per_epoch
     assert train(eager, steps) == train(replayed, steps)
     assert recorder.recordings == 2, "once without the queue and once with it"
     assert recorder.rehearsals == 2 * WARM_UP
@@ -83,7 +83,7 @@ def test_a_replayed_step_whose_loss_is_not_finite_is_skipped_and_named() -> None
     loop = loop_of(tiny())
     recorded(loop)
     bad = WARM_UP + 2
-    for step, batch in enumerate(loop.feed.batches(0, bad + 2)):
+    for step, batch in enumerate(loop.loader.batches(0, bad + 2)):
         if step == bad:
             before = loop.task.modules.network.novel_heads.prototypes.detach().clone()
             spoiled = tuple(view * float("nan") for view in batch.views)
@@ -99,7 +99,7 @@ def test_a_replayed_step_whose_loss_is_not_finite_is_skipped_and_named() -> None
 def test_another_shape_is_recorded_anew() -> None:
     loop = loop_of(tiny())
     recorder = recorded(loop)
-    batches = list(loop.feed.batches(0, 2 * (WARM_UP + 1)))
+    batches = list(loop.loader.batches(0, 2 * (WARM_UP + 1)))
     for step, batch in enumerate(batches):
         loop.step(batch if step <= WARM_UP else _shorter(batch), step)
     assert recorder.recordings == 2
@@ -125,7 +125,7 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_so_once(
     config = tiny()
     eager, stubborn = loop_of(config), loop_of(config)
     recorder = Refusing(stubborn)
-    stubborn._compute = RecordedStep(stubborn.training_step, recorder, strict=False)
+    stubborn._compute = CudaGraphStep(stubborn.training_step, recorder, strict=False)
     with caplog.at_level(logging.WARNING):
         assert train(eager, WARM_UP + 3) == train(stubborn, WARM_UP + 3)
     assert recorder.recordings == 1
@@ -139,6 +139,6 @@ def test_a_step_that_must_be_recorded_but_cannot_is_an_error() -> None:
     with pytest.raises(InputError, match=r"loop.step=recorded cannot be used: the device is cpu"):
         runner(loop.training_step, "recorded", CPU)
     assert runner(loop.training_step, "auto", CPU) == loop.training_step.compute
-    loop._compute = RecordedStep(loop.training_step, Refusing(loop), strict=True)
+    loop._compute = CudaGraphStep(loop.training_step, Refusing(loop), strict=True)
     with pytest.raises(RuntimeError, match=r"loop\.step=eager"):
         train(loop, WARM_UP + 1)

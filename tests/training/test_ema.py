@@ -43,9 +43,9 @@ def test_weights_and_statistics_follow_the_formula_and_prototypes_stay_of_length
 
 def test_the_average_lags_behind_and_answers(stage1: Path, tmp_path: Path):
     loop = loop_of(tiny("discover.average=0.5"))
-    for step, batch in enumerate(loop.feed.batches(0, 4)):
+    for step, batch in enumerate(loop.loader.batches(0, 4)):
         loop.step(batch, step)
-    averaged, last = loop.task.answering(), loop.task.modules.network
+    averaged, last = loop.task.final_network(), loop.task.modules.network
     assert averaged is not last
     assert not same(dict(averaged.named_parameters()), dict(last.named_parameters()))
 
@@ -63,8 +63,8 @@ def test_the_average_lags_behind_and_answers(stage1: Path, tmp_path: Path):
 def test_without_decay_nothing_is_kept():
     loop = loop_of(tiny())
     assert loop.task.modules.averaged is None
-    assert loop.task.answering() is loop.task.modules.network
-    assert next(loop.task.answering().parameters()).device == CPU
+    assert loop.task.final_network() is loop.task.modules.network
+    assert next(loop.task.final_network().parameters()).device == CPU
 
 
 @pytest.mark.parametrize("value", ["1.0", "-0.1"])

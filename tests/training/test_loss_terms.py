@@ -175,7 +175,7 @@ def trained(data: RunData, *settings: str, steps: int = 2) -> Loop:
     config = small_config("discover.batch_size=96", "discover.optimizer.lr=0.01", *settings)
     loop = discovery_loop(config, data, CPU)
     # Past the warm-up, whose first step moves nothing.
-    for number, batch in enumerate(loop.feed.batches(5, 5 + steps), 5):
+    for number, batch in enumerate(loop.loader.batches(5, 5 + steps), 5):
         loop.step(batch, number)
     return loop
 

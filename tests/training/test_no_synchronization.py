@@ -73,7 +73,7 @@ def no_looking() -> Iterator[None]:
 
 def steps(loop: Loop, first: int, count: int) -> None:
     """Train with batch-making, as :meth:`Loop.train` does between two log lines."""
-    batches = loop.feed.batches(first, first + count, rendered=False)
+    batches = loop.loader.batches(first, first + count, rendered=False)
     for step, batch in enumerate(batches, first):
         loop.step(batch, step)
 

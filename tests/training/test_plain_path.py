@@ -21,7 +21,7 @@ from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import partition
 from crkd.gpu_checks.fresh_loops import discovery_loop
 from crkd.stages.run_data import RunData
-from crkd.training.cuda_graph import RecordedStep
+from crkd.training.cuda_graph import CudaGraphStep
 from crkd.training.loop import Loop
 from tests.support.steps import CPU, TapeRecorder
 
@@ -75,7 +75,7 @@ def loop_on(dataset: Dataset, *settings: str, storage: str = "resident") -> Loop
 
 def curve(loop: Loop) -> list[float]:
     found = []
-    for step, batch in enumerate(loop.feed.batches(0, STEPS)):
+    for step, batch in enumerate(loop.loader.batches(0, STEPS)):
         loop.step(batch, step)
         found.append(loop.training_step.totals.take()["loss"])
     return found
@@ -92,7 +92,7 @@ def plain(real: Dataset) -> list[float]:
     model.train()
     model.teacher.eval()
     found = []
-    for step, batch in enumerate(loop.feed.batches(0, STEPS)):
+    for step, batch in enumerate(loop.loader.batches(0, STEPS)):
         loop.training_step.prepare(step)
         views = [view.double() for view in batch.views]
         rate = loop.training_step.rate
@@ -133,7 +133,7 @@ def test_streamed_images_change_nothing(real: Dataset) -> None:
 def test_a_replayed_step_changes_nothing(real: Dataset) -> None:
     eager, replayed = loop_on(real), loop_on(real)
     recorder = TapeRecorder(replayed)
-    replayed._compute = RecordedStep(replayed.training_step, recorder, strict=True)
+    replayed._compute = CudaGraphStep(replayed.training_step, recorder, strict=True)
     assert curve(replayed) == curve(eager)
     assert recorder.recordings == 1
 

@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
     # The batch that failed can be made again from what was kept.
     config = small_config()
     training = SupervisedTraining(config, prepare(config, CPU), CPU)
-    batch = next(training._feed.batches(kept["step"], kept["step"] + 1))
+    batch = next(training._loader.batches(kept["step"], kept["step"] + 1))
     assert batch.sample_id.tolist() == kept["sample_id"]
     assert [view["not_finite"] for view in kept["views"]] == [0] * len(batch.views)
     assert kept["views"][0]["max"] == float(batch.views[0].max())
@@ -255,7 +255,9 @@ def test_a_run_that_ends_in_its_evaluation_is_trained(
     straight = discover(small_config(), tmp_path / "straight", stage1)
     expected = Interrupted if error is KeyboardInterrupt else error
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("crkd.stages.results.answer_parts", lambda *_: (_ for _ in ()).throw(error()))
+        patch.setattr(
+            "crkd.stages.results.forward_subsets", lambda *_: (_ for _ in ()).throw(error())
+        )
         with pytest.raises(expected):
             discover(small_config(), tmp_path / "run", stage1)
     steps = Loop.step

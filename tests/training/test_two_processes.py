@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crkd.core.batch_shard import Share, share_of
+from crkd.core.batch_shard import BatchShard, shard_of
 from crkd.core.errors import InputError
 from crkd.stages.run_data import RunData
 from tests.support import ROOT
@@ -75,10 +75,10 @@ def test_two_processes_train_as_one(
 def test_two_processes_make_the_views_that_one_would(
     of_both: list[Results], data: RunData, tmp_path: Path
 ) -> None:
-    feed = loop_of("discover", tmp_path, data).feed
-    whole = first_views(feed)
+    loader = loop_of("discover", tmp_path, data).loader
+    whole = first_views(loader)
     for rank, results in enumerate(of_both):
-        share = Share(rank, 2, (feed.counts[0], feed.counts[1]))
+        share = BatchShard(rank, 2, (loader.counts[0], loader.counts[1]))
         assert torch.equal(results["views"]["views"], share.own(whole, 1))
 
 
@@ -87,5 +87,5 @@ def test_a_share_is_refused_where_a_process_would_have_no_row(
 ) -> None:
     monkeypatch.setattr("crkd.core.batch_shard.processes", lambda: (0, 4))
     with pytest.raises(InputError, match=r"3 labeled and 9 unlabeled .* 4 processes"):
-        share_of((3, 9))
-    assert share_of((0, 9)) == Share(0, 4, (0, 9))
+        shard_of((3, 9))
+    assert shard_of((0, 9)) == BatchShard(0, 4, (0, 9))

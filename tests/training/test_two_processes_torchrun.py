@@ -87,7 +87,7 @@ def test_two_processes_end_when_one_dies_and_are_resumed(tmp_path: Path) -> None
 
     config = load_config("digits", SETTINGS)
     loop = pretraining_loop(config, prepare(config, torch.device("cpu")), torch.device("cpu"))
-    loop.step(next(loop.feed.batches(0, 1)), 0)
+    loop.step(next(loop.loader.batches(0, 1)), 0)
     first = loop.training_step.totals.take()
     assert lines[0]["loss"] == pytest.approx(first["loss"], rel=1e-5)
 

@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class KnownClasses:
+class KnownClassDetector:
     """One Gaussian for each known class, all with one covariance, and one for all of them.
 
     Attributes:
@@ -29,7 +29,7 @@ class KnownClasses:
     center: NDArray[np.float64]
     background: NDArray[np.float64]
 
-    def strangeness(self, features: Floats) -> NDArray[np.float64]:
+    def novelty_score(self, features: Floats) -> NDArray[np.float64]:
         """Return how much nearer each row is to the mean of everything than to any class.
 
         The relative Mahalanobis distance (Ren et al., 2021): the squared distance to the nearest
@@ -54,7 +54,7 @@ class KnownCheck:
 
     Attributes:
         looks_known: ``(N,)`` bool.
-        scores: ``(N,)``, see :meth:`KnownClasses.strangeness`.
+        scores: ``(N,)``, see :meth:`KnownClassDetector.novelty_score`.
         threshold: an image looks known up to this score.
         false_positive_rate: share of known images that the threshold calls novel.
         stranger: how often an unlabeled image is stranger than a known one, over all pairs of
@@ -75,7 +75,7 @@ class KnownCheck:
         return int(self.looks_known.sum())
 
 
-def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClasses:
+def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClassDetector:
     """Fit the known classes' Gaussians.
 
     Args:
@@ -93,12 +93,14 @@ def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClasses:
         raise InputError("a known class has no image; number the classes without a gap")
     means = class_sums(rows, labels, len(counts)) / counts[:, None]
     center = rows.mean(axis=0)
-    return KnownClasses(means, _whitening(rows - means[labels]), center, _whitening(rows - center))
+    return KnownClassDetector(
+        means, _whitening(rows - means[labels]), center, _whitening(rows - center)
+    )
 
 
 def known_check(
     unlabeled: Floats,
-    classes: KnownClasses,
+    classes: KnownClassDetector,
     calibration: Floats,
     *,
     false_positive_rate: float = 0.05,
@@ -125,9 +127,9 @@ def known_check(
             f"{len(calibration)} known images cannot say where {false_positive_rate} of them lie; "
             "hold out more, or allow a higher rate"
         )
-    reference = classes.strangeness(calibration)
+    reference = classes.novelty_score(calibration)
     threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))
-    scores = classes.strangeness(unlabeled)
+    scores = classes.novelty_score(unlabeled)
     known, new = len(reference), len(scores)
     above = np.searchsorted(np.sort(reference), scores).sum() / max(1, known * new)
     noise = ((known + new + 1) / (12 * known * max(1, new))) ** 0.5

@@ -13,8 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.data.augment import color
-from crkd.data.augment import geometry
+from crkd.data.augment import color, geometry
 from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.windows import Windows

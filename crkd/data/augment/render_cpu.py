@@ -15,8 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from crkd.data.augment import color
-from crkd.data.augment import geometry
+from crkd.data.augment import color, geometry
 from crkd.data.augment.chunks import for_each_piece
 from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.recipe import ViewRecipe

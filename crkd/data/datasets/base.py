@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from crkd.core.errors import InputError
+from crkd.core.paths import CHECKOUT, in_checkout
 from crkd.core.registry import Registry
 from crkd.data.sources.base import ImageSource
 
@@ -135,10 +136,9 @@ def _candidate_roots(data_root: str | Path | None) -> Iterator[Path]:
             )
         yield Path(data_root)
         return
-    repository = Path(__file__).resolve().parents[2]
     places = [Path("data"), Path("../shared/data")]
-    if (repository / "pyproject.toml").is_file():
-        places += [repository / "data", repository.parent / "shared" / "data"]
+    if in_checkout():
+        places += [CHECKOUT / "data", CHECKOUT.parent / "shared" / "data"]
     if os.environ.get("CRKD_DATA"):
         places.insert(0, Path(os.environ["CRKD_DATA"]))
     seen = set()

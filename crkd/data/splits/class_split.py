@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import shipped
 from crkd.core.shuffle import stable_shuffle
 from crkd.data.sources.base import Labels
 from crkd.data.splits.yaml_file import read_fields, write_fields
@@ -177,7 +178,9 @@ def label_hash(labels: Labels) -> str:
 def available_splits(dataset: str) -> list[str]:
     """Return the names of the splits that come with the package, sorted."""
     prefix = f"{dataset}_"
-    return sorted(file.stem.removeprefix(prefix) for file in _folder().glob(f"{prefix}*.yaml"))
+    return sorted(
+        file.stem.removeprefix(prefix) for file in shipped("data_splits").glob(f"{prefix}*.yaml")
+    )
 
 
 def load_split(dataset: str, name_or_file: str | None = None) -> ClassSplit:
@@ -194,7 +197,7 @@ def load_split(dataset: str, name_or_file: str | None = None) -> ClassSplit:
     names = available_splits(dataset)
     name = name_or_file if name_or_file is not None else DEFAULT_SPLITS.get(dataset)
     if name in names:
-        path = _folder() / f"{dataset}_{name}.yaml"
+        path = shipped("data_splits") / f"{dataset}_{name}.yaml"
     elif name is not None and Path(name).suffix in (".yaml", ".yml"):
         path = Path(name)
     else:
@@ -210,15 +213,6 @@ def load_split(dataset: str, name_or_file: str | None = None) -> ClassSplit:
             "a split of that data set"
         )
     return split
-
-
-def _folder() -> Path:
-    """Return the folder of the splits: the repository's where there is one, else the wheel's."""
-    package = Path(__file__).resolve().parents[1]
-    in_repository = package.parent / "data_splits"
-    if in_repository.is_dir() and (package.parent / "pyproject.toml").is_file():
-        return in_repository
-    return package / "bundled" / "data_splits"
 
 
 def _first_difference(expected: Sequence[str], found: Sequence[str]) -> str:

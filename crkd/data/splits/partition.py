@@ -18,7 +18,7 @@ from crkd.data.splits.long_tail import long_tailed
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """Some images of a source, in the source's order.
 
     Attributes:
@@ -50,16 +50,16 @@ class HiddenLabels:
         self._test = test
 
     def novel_train(self) -> Labels:
-        """Return ``(n,)`` int64 in ``[K, C)`` in the order of ``Partition.novel_train``, or -1."""
+        """Return ``(n,)`` int64 in ``[K, C)`` in the order of ``Subsets.novel_train``, or -1."""
         return self._novel_train.copy()
 
     def test(self) -> Labels:
-        """Return ``(n,)`` int64 in ``[0, C)`` in the order of ``Partition.test``, or -1."""
+        """Return ``(n,)`` int64 in ``[0, C)`` in the order of ``Subsets.test``, or -1."""
         return self._test.copy()
 
 
 @dataclass(frozen=True)
-class Partition:
+class Subsets:
     """The four parts of a run.
 
     Attributes:
@@ -72,13 +72,13 @@ class Partition:
     """
 
     split: ClassSplit
-    known_train: Part
-    known_val: Part
-    novel_train: Part
-    test: Part
+    known_train: Subset
+    known_val: Subset
+    novel_train: Subset
+    test: Subset
     hidden: HiddenLabels
 
-    def without_labeled(self) -> Partition:
+    def without_labeled(self) -> Subsets:
         """Return the same without the labeled training images, as if they were gone."""
         none = slice(0, 0)
         gone = dataclasses.replace(
@@ -89,7 +89,7 @@ class Partition:
         )
         return dataclasses.replace(self, known_train=gone, known_val=gone)
 
-    def without_unlabeled(self, left_out: npt.NDArray[np.bool_]) -> Partition:
+    def without_unlabeled(self, left_out: npt.NDArray[np.bool_]) -> Subsets:
         """Return the same without some of the unlabeled training images.
 
         Args:
@@ -114,7 +114,7 @@ def partition(
     seed: int,
     images_gone: bool = False,
     imbalance: float = 1.0,
-) -> Partition:
+) -> Subsets:
     """Divide a data set into what is labeled, what is not, and what is only evaluated on.
 
     Images of classes that the split leaves out are dropped. Training images without a label (-1)
@@ -158,7 +158,7 @@ def partition(
     if test is not None:
         test_rows = np.flatnonzero((split.joint_ids(test.labels) >= 0) | (test.labels < 0))
     test_source = dataset.train if test is None else test
-    return Partition(
+    return Subsets(
         split=split,
         known_train=_part(dataset.train, np.flatnonzero(is_known & ~held_out), joint),
         known_val=_part(dataset.train, np.flatnonzero(held_out), joint),
@@ -168,7 +168,7 @@ def partition(
     )
 
 
-def joined(parts: Sequence[Part]) -> Part:
+def joined(parts: Sequence[Subset]) -> Subset:
     """Return several parts of one source as one, one after the other.
 
     Raises:
@@ -176,7 +176,7 @@ def joined(parts: Sequence[Part]) -> Part:
     """
     if any(part.source is not parts[0].source for part in parts):
         raise ValueError("parts of different sources cannot be joined")
-    return Part(
+    return Subset(
         parts[0].source,
         np.concatenate([part.indices for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -184,10 +184,10 @@ def joined(parts: Sequence[Part]) -> Part:
     )
 
 
-def _part(source: ImageSource, rows: npt.NDArray[np.int64], joint: Labels | None) -> Part:
+def _part(source: ImageSource, rows: npt.NDArray[np.int64], joint: Labels | None) -> Subset:
     labels = np.full(len(rows), -1, dtype=np.int64) if joint is None else joint[rows]
     labels.flags.writeable = False
-    return Part(source, rows, labels, [source.ids[row] for row in rows])
+    return Subset(source, rows, labels, [source.ids[row] for row in rows])
 
 
 def _held_out(joint: Labels, num_known: int, fraction: float, seed: int) -> npt.NDArray[np.bool_]:

@@ -8,13 +8,13 @@ from typing import Final, Literal
 import torch
 
 from crkd.core.errors import InputError
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.base import ImageStore
 from crkd.data.storage.free_memory import free_bytes
-from crkd.data.storage.in_memory import Progress, ResidentImages
-from crkd.data.storage.streaming import StreamedImages
+from crkd.data.storage.in_memory import InMemoryImages, Progress
+from crkd.data.storage.streaming import StreamingImages
 
-__all__ = ["ImageStore", "ResidentImages", "StorageMode", "StreamedImages", "choose_storage"]
+__all__ = ["ImageStore", "InMemoryImages", "StorageMode", "StreamingImages", "choose_storage"]
 
 StorageMode = Literal["auto", "resident", "streamed"]
 
@@ -23,7 +23,7 @@ SHARE_OF_FREE_MEMORY: Final = 0.4
 
 
 def choose_storage(
-    part: Part,
+    part: Subset,
     size: int,
     device: torch.device | str,
     memory_budget_bytes: int | None = None,
@@ -64,9 +64,9 @@ def choose_storage(
         reason = f"{sizes}, chosen by setting"
     if mode == "resident":
         log(f"images stay on {device}: {reason}")
-        return ResidentImages(part, size, device, progress)
+        return InMemoryImages(part, size, device, progress)
     log(f"images are decoded ahead of use for {device}: {reason}")
-    return StreamedImages(part, size, device)
+    return StreamingImages(part, size, device)
 
 
 def _mebibytes(count: int) -> str:

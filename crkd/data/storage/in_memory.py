@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.base import ImageStore, Rows
 from crkd.data.storage.resize import read_squares
 from crkd.data.storage.workers import parallel
@@ -22,7 +22,7 @@ _BLOCK_IMAGES: Final = 128
 _UPLOAD_BATCHES: Final = 256
 
 
-class ResidentImages(ImageStore):
+class InMemoryImages(ImageStore):
     """A part that was decoded once and stays on the device.
 
     Args:
@@ -38,7 +38,7 @@ class ResidentImages(ImageStore):
 
     def __init__(
         self,
-        part: Part,
+        part: Subset,
         size: int,
         device: torch.device | str = "cpu",
         progress: Progress | None = None,
@@ -77,7 +77,7 @@ class ResidentImages(ImageStore):
                 yield self.get(rows)
 
 
-def _decode(part: Part, size: int, device: torch.device, report: Progress) -> Tensor:
+def _decode(part: Subset, size: int, device: torch.device, report: Progress) -> Tensor:
     """Decode a part block by block, so that the host never holds all of a GPU's images."""
     images = torch.empty((len(part), 3, size, size), dtype=torch.uint8, device=device)
     blocks = [

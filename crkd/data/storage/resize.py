@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from crkd.data.sources.base import Pixels
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 
 
 def fit_square(image: Pixels, size: int) -> Pixels:
@@ -34,7 +34,7 @@ def fit_square(image: Pixels, size: int) -> Pixels:
     return np.asarray(scaled).transpose(2, 0, 1)
 
 
-def read_squares(part: Part, rows: npt.NDArray[np.int64], size: int) -> Pixels:
+def read_squares(part: Subset, rows: npt.NDArray[np.int64], size: int) -> Pixels:
     """Decode the images at some positions of a part, one after the other.
 
     Args:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.base import ImageStore, Rows
 from crkd.data.storage.resize import read_squares
 from crkd.data.storage.workers import cpu_count
 
 
-class StreamedImages(ImageStore):
+class StreamingImages(ImageStore):
     """A part that is decoded on demand, ahead of use.
 
     Codecs and resizing release Python's lock, so threads use every processor, and no image has
@@ -33,7 +33,7 @@ class StreamedImages(ImageStore):
 
     def __init__(
         self,
-        part: Part,
+        part: Subset,
         size: int,
         device: torch.device | str = "cpu",
         *,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from crkd.models.heads.prototype import NovelHeads
 
 
-class GroupedHead(nn.Module):
+class IncrementalHead(nn.Module):
     """Classifiers side by side, in the order in which their classes were learnt.
 
     The first answers the classes that had labels; every further one is the novel head that an
@@ -31,7 +31,7 @@ class GroupedHead(nn.Module):
         """Return the ``(B, K + M_1 + M_2 + ...)`` logits of ``(B, D)`` features."""
         return torch.cat([self.first(features), *(head(features)[0] for head in self.found)], -1)
 
-    def train(self, mode: bool = True) -> GroupedHead:
+    def train(self, mode: bool = True) -> IncrementalHead:
         """Switch to training mode, except for the batch norm of the found heads.
 
         A later step sees images of other classes; their statistics are not those on which the

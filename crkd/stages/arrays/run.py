@@ -16,12 +16,12 @@ from crkd.core.batch_shard import processes
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.data.datasets.features import feature_dataset
-from crkd.data.splits.partition import Part, partition
+from crkd.data.splits.partition import Subset, partition
 from crkd.data.vectors.table import read_features
 from crkd.models.network import Network
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.stages.arrays.training import stage1
-from crkd.stages.arrays.vectors import answer_vectors, lengthened, material_of_vectors
+from crkd.stages.arrays.vectors import forward_vectors, lengthened, material_of_vectors
 from crkd.stages.discover.cluster_report import clusters_found, sentences
 from crkd.stages.discover.prototype_init import prototypes_from_clusters
 from crkd.stages.discover.run import student_of
@@ -45,7 +45,7 @@ class FeatureRun:
     data: RunData
     vectors: Tensor
 
-    def of(self, part: Part) -> Tensor:
+    def of(self, part: Subset) -> Tensor:
         """Return the vectors of a part, ``(n, D)``."""
         return self.vectors[torch.from_numpy(part.indices).to(self.vectors.device)]
 
@@ -110,12 +110,12 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
     features = prepare_features(config, device)
     data = features.data
     num_novel, origin = num_novel_classes(config, data)
-    if num_novel > len(data.parts.novel_train):
+    if num_novel > len(data.subsets.novel_train):
         raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabeled "
+            f"--num-novel {num_novel} exceeds the {len(data.subsets.novel_train)} unlabeled "
             "vectors; lower it"
         )
-    config = lengthened(config, len(data.parts.known_train), len(data.parts.novel_train))
+    config = lengthened(config, len(data.subsets.known_train), len(data.subsets.novel_train))
     architecture = architecture_of(config, data, num_known=data.num_known, num_novel=num_novel)
     info = RunInfo(
         kind="discovered",
@@ -133,21 +133,21 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         material = material_of_vectors(
-            features.of(data.parts.known_train),
-            data.parts.known_train.labels,
-            features.of(data.parts.novel_train),
+            features.of(data.subsets.known_train),
+            data.subsets.known_train.labels,
+            features.of(data.subsets.novel_train),
             config,
         )
         known = dataclasses.replace(architecture, num_novel=0)
         teacher = stage1(material, known, config, device, lambda line: None)
         student = student_of(config, architecture, teacher, device)
         if config.discover.prototypes == "kmeans":
-            seen = answer_vectors(teacher, features.of(data.parts.novel_train)).features
+            seen = forward_vectors(teacher, features.of(data.subsets.novel_train)).features
             prototypes_from_clusters(student, seen, seed=config.seed)
         task = DiscoveryTask(student, teacher, config, device, num_known=data.num_known)
         loop = Loop(
             task,
-            material.discovery_feed(config),
+            material.discovery_loader(config),
             config=config,
             optimizer=config.discover.optimizer,
             epochs=config.discover.epochs,
@@ -157,7 +157,7 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
         seconds = loop.train(resume=resume)
         info.chosen_head = task.chosen_head()
         info.seconds = round(seconds, 1)
-        _finish(run, info, task.answering(), features, config)
+        _finish(run, info, task.final_network(), features, config)
     return run
 
 
@@ -167,7 +167,7 @@ def _finish(
     """Write model, predictions and figures, k-means on the same features beside them."""
     network.eval()
     parts = {name: features.of(part) for name, part in features.data.evaluated().items()}
-    answers = {name: answer_vectors(network, vectors) for name, vectors in parts.items()}
+    answers = {name: forward_vectors(network, vectors) for name, vectors in parts.items()}
     metadata = {"backbone": config.model.backbone, "classes": info.classes}
     info.model_sha256 = run.write_model(network.state_dict(), metadata)
     host = {name: vectors.cpu().numpy() for name, vectors in parts.items()}
@@ -184,7 +184,7 @@ def _finish(
     baselines = {"kmeans_features": nearest}
     write_results(run, table(answers, features.data, info.num_novel, info.chosen_head, baselines))
     assert info.chosen_head is not None
-    ids = features.data.parts.novel_train.ids
+    ids = features.data.subsets.novel_train.ids
     found = clusters_found(run, answers["train"], ids, info.classes, info.chosen_head)
     info.notes = [*info.notes, *sentences(found)]
     info.finished, info.status = utc_now(), "complete"

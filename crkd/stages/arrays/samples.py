@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.data.sources.arrays import ArraySource
-from crkd.data.splits.partition import Part
-from crkd.data.storage.in_memory import ResidentImages
+from crkd.data.splits.partition import Subset
+from crkd.data.storage.in_memory import InMemoryImages
 from crkd.models.network import Network
 from crkd.stages.arrays.training import Material
-from crkd.stages.arrays.vectors import answer_vectors, lengthened, material_of_vectors
-from crkd.stages.forward import Answers, answer
+from crkd.stages.arrays.vectors import forward_vectors, lengthened, material_of_vectors
+from crkd.stages.forward import Outputs, answer
 from crkd.stages.views import discovery_views, pretraining_views
 
 Rows = NDArray[np.int64]
@@ -42,7 +42,7 @@ class Samples(Protocol):
     ) -> tuple[Material, Config]:
         """Return what is trained on, and the configuration fitted to its size."""
 
-    def answers(self, network: Network, device: torch.device) -> Answers:
+    def answers(self, network: Network, device: torch.device) -> Outputs:
         """Return the network's answers on all samples."""
 
 
@@ -75,9 +75,9 @@ class Vectors:
         config = lengthened(config, len(labeled), 0 if unlabeled is None else len(unlabeled))
         return material_of_vectors(parts[0], labels, parts[1], config), config
 
-    def answers(self, network: Network, device: torch.device) -> Answers:
+    def answers(self, network: Network, device: torch.device) -> Outputs:
         """Return the network's answers on all samples."""
-        return answer_vectors(network, torch.from_numpy(self._values).to(device))
+        return forward_vectors(network, torch.from_numpy(self._values).to(device))
 
 
 class Images:
@@ -114,9 +114,9 @@ class Images:
         mean = tuple((levels.mean(axis=0, dtype=np.float64) / 255).tolist())
         return mean, tuple((spread / 255).tolist())
 
-    def _store(self, rows: Rows, device: torch.device) -> ResidentImages:
-        part = Part(self._source, rows, np.full(len(rows), -1), [])
-        return ResidentImages(part, self.extent, device)
+    def _store(self, rows: Rows, device: torch.device) -> InMemoryImages:
+        part = Subset(self._source, rows, np.full(len(rows), -1), [])
+        return InMemoryImages(part, self.extent, device)
 
     def material(
         self,
@@ -136,7 +136,7 @@ class Images:
         )
         return made, config
 
-    def answers(self, network: Network, device: torch.device) -> Answers:
+    def answers(self, network: Network, device: torch.device) -> Outputs:
         """Return the network's answers on all samples."""
         mean, std = self.statistics
         everything = np.arange(len(self._source))

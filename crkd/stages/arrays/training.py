@@ -12,7 +12,7 @@ from torch import Tensor
 
 from crkd.config.blocks import OptimizerConfig
 from crkd.config.schema import Config
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.data.storage.base import ImageStore
 from crkd.data.views import Views
 from crkd.models.architecture import Architecture
@@ -48,9 +48,9 @@ class Material:
     discovery: Views
     vectors: Tensor | None = None
 
-    def supervised_feed(self, config: Config) -> Feed:
+    def supervised_feed(self, config: Config) -> BatchLoader:
         """Return the batches of stage 1."""
-        return Feed(
+        return BatchLoader(
             self.labeled,
             self.labels,
             self.unlabeled if wants_unlabeled(config) else None,
@@ -60,9 +60,9 @@ class Material:
             device=self.labeled.device,
         )
 
-    def discovery_feed(self, config: Config) -> Feed:
+    def discovery_loader(self, config: Config) -> BatchLoader:
         """Return the batches of stage 2."""
-        return Feed(
+        return BatchLoader(
             self.labeled,
             self.labels,
             self.unlabeled,
@@ -83,8 +83,8 @@ def stage1(
         assert isinstance(network.backbone, FeatureBackbone)
         network.backbone.fit(material.vectors)
     task = SupervisedTask(network, config, device)
-    feed = material.supervised_feed(config)
-    train(task, feed, config.pretrain.optimizer, config.pretrain.epochs, device, say)
+    loader = material.supervised_feed(config)
+    train(task, loader, config.pretrain.optimizer, config.pretrain.epochs, device, say)
     return network.eval()
 
 
@@ -99,14 +99,14 @@ def stage2(
     """Return the network that found the novel classes, and its chosen head."""
     student = student_of(config, architecture, teacher, device)
     task = DiscoveryTask(student, teacher, config, device, num_known=architecture.num_known)
-    feed = material.discovery_feed(config)
-    train(task, feed, config.discover.optimizer, config.discover.epochs, device, say)
-    return task.answering().eval(), task.chosen_head()
+    loader = material.discovery_loader(config)
+    train(task, loader, config.discover.optimizer, config.discover.epochs, device, say)
+    return task.final_network().eval(), task.chosen_head()
 
 
 def train(
     task: Task,
-    feed: Feed,
+    loader: BatchLoader,
     optimizer: OptimizerConfig,
     epochs: int,
     device: torch.device,
@@ -116,7 +116,7 @@ def train(
 
     Args:
         task: the stage.
-        feed: its batches.
+        loader: its batches.
         optimizer: the stage's settings.
         epochs: passes over the data.
         device: where it computes.
@@ -125,11 +125,11 @@ def train(
     Raises:
         RuntimeError: a loss was NaN or infinite.
     """
-    per_epoch = feed.steps_per_epoch
+    per_epoch = loader.steps_per_epoch
     total = epochs * per_epoch
     step = TrainingStep(task, optimizer, total=total, steps_per_epoch=per_epoch, device=device)
     task.modules.train()
-    for number, batch in enumerate(feed.batches(0, total)):
+    for number, batch in enumerate(loader.batches(0, total)):
         if number % per_epoch == 0:
             task.start_epoch(number // per_epoch)
         step.prepare(number)

@@ -16,8 +16,8 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.stages.discover.parent import stage1_of
-from crkd.stages.forward import Answers, answer_part
-from crkd.stages.results import answer_parts, table, write_results
+from crkd.stages.forward import Outputs, forward_subset
+from crkd.stages.results import forward_subsets, table, write_results
 from crkd.stages.run_data import num_novel_classes, prepare, split_entry
 from crkd.training.session import begin_run, running
 
@@ -69,9 +69,11 @@ def kmeans_on_features(
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         began = time.monotonic()
-        known = unit(answer_part(stage1, data.parts.known_train, data, config, device).features)
-        labels = data.parts.known_train.labels
-        answers = answer_parts(stage1, data, config, device)
+        known = unit(
+            forward_subset(stage1, data.subsets.known_train, data, config, device).features
+        )
+        labels = data.subsets.known_train.labels
+        answers = forward_subsets(stage1, data, config, device)
         centers = centers_of(known, labels, unit(answers["train"].features), num_novel, config)
         scored = {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in answers.items()}
         write_results(run, table(scored, data, num_novel, 0, {}))
@@ -123,8 +125,8 @@ def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _scored(
-    answers: Answers, means: NDArray[np.float32], centroids: NDArray[np.float32]
-) -> Answers:
+    answers: Outputs, means: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> Outputs:
     """Return negative squared distances to every center in the place of logits."""
     rows = unit(answers.features)
 
@@ -132,4 +134,4 @@ def _scored(
         logits: NDArray[np.float32] = 2 * rows @ centers.T - (centers**2).sum(axis=1)
         return logits
 
-    return Answers(answers.features, closeness(means), closeness(centroids)[None])
+    return Outputs(answers.features, closeness(means), closeness(centroids)[None])

@@ -12,9 +12,9 @@ from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import partition
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 from crkd.stages.pretrain.run import SupervisedTraining
-from crkd.stages.results import answer_parts, table, write_results
+from crkd.stages.results import forward_subsets, table, write_results
 from crkd.stages.run_data import RunData, prepare, split_entry
 from crkd.training.session import begin_run, running
 
@@ -62,7 +62,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
         info.seconds = round(training.train(run, resume=resume), 1)
         answers = {
             name: _divided(answer, data.num_known)
-            for name, answer in answer_parts(training.network, data, config, device).items()
+            for name, answer in forward_subsets(training.network, data, config, device).items()
         }
         info.model_sha256 = run.write_model(
             training.network.state_dict(), {"classes": info.classes}
@@ -86,10 +86,10 @@ def _with_all_labels(config: Config, data: RunData) -> RunData:
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
     )
-    return dataclasses.replace(data, split=known, parts=parts, _stores={})
+    return dataclasses.replace(data, split=known, subsets=parts, _stores={})
 
 
-def _divided(answers: Answers, num_known: int) -> Answers:
+def _divided(answers: Outputs, num_known: int) -> Outputs:
     """Return the logits of all classes as those of a known and of one novel head."""
     logits = answers.known_logits
-    return Answers(answers.features, logits[:, :num_known], np.asarray(logits[None, :, num_known:]))
+    return Outputs(answers.features, logits[:, :num_known], np.asarray(logits[None, :, num_known:]))

@@ -16,8 +16,8 @@ from crkd.core.errors import InputError
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.known_filter import Precheck, precheck, remembered
-from crkd.stages.forward import answer_part
-from crkd.stages.run_data import RunData, prepare, prepare_further
+from crkd.stages.forward import forward_subset
+from crkd.stages.run_data import RunData, prepare, prepare_incremental
 
 FEWEST_DRAWN = 20
 MOST_DRAWN = 500
@@ -108,13 +108,13 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple
     if not own and images.split is None and info.num_novel == 0 and "step" not in info.classes[-1]:
         data = prepare(config, device)
     else:
-        data = prepare_further(
+        data = prepare_incremental(
             config,
             device,
             classes=info.classes,
             preprocessing=info.preprocessing,
         )
-    if len(data.parts.novel_train) == 0:
+    if len(data.subsets.novel_train) == 0:
         raise InputError(
             f"{opened.run.path} is of a split without unlabeled images; name a folder of them "
             "with --novel DIR"
@@ -146,7 +146,7 @@ def estimate_num_novel(
         seed: of everything drawn.
         mixed: set images aside first that look like a known class.
     """
-    rows = answer_part(opened.network, data.parts.novel_train, data, config, device).features
+    rows = forward_subset(opened.network, data.subsets.novel_train, data, config, device).features
     checked = precheck(opened, data, config, device, unlabeled=rows) if mixed else None
     if checked is not None:
         rows = rows[~checked.check.looks_known]
@@ -163,10 +163,10 @@ def _anchors(
     num_unlabeled: int,
     seed: int,
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None, str]:
-    part = data.parts.known_train
+    part = data.subsets.known_train
     if len(part):
         return (
-            answer_part(opened.network, part, data, config, device).features,
+            forward_subset(opened.network, part, data, config, device).features,
             part.labels,
             "images",
         )

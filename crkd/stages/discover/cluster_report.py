@@ -16,7 +16,7 @@ from crkd.core.errors import listed
 from crkd.runs.atomic_files import write_bytes, write_json
 from crkd.runs.csv_cells import guarded
 from crkd.runs.folder import RunFolder
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 
 FOUND = "clusters.json"
 REJECTED = "rejected.csv"
@@ -26,7 +26,7 @@ MOST_PAIRS = 20
 
 def clusters_found(
     run: RunFolder,
-    answers: Answers,
+    answers: Outputs,
     ids: Sequence[str],
     classes: Sequence[Mapping[str, Any]],
     head: int,

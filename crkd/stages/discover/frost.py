@@ -92,10 +92,10 @@ class FrostTask:
         drawn = None if modules.replay is None else modules.replay()
         with autocast(self.config.loop.precision, self.device):
             student = modules.network(
-                views, replayed=None if drawn is None else drawn[0], share=batch.share
+                views, replayed=None if drawn is None else drawn[0], shard=batch.shard
             )
             with torch.no_grad():
-                teacher = self.teacher_network(views, share=batch.share)
+                teacher = self.teacher_network(views, shard=batch.shard)
         new = student.features[:2, batch.num_labeled :]
         first, second = modules.clusters(new).float()
         named = {
@@ -122,7 +122,7 @@ class FrostTask:
         """Bring the prototypes back to unit length."""
         self.modules.network.normalize_prototypes()
 
-    def answering(self) -> Network:
+    def final_network(self) -> Network:
         """Return the network that answers once training is over."""
         return self.modules.network
 

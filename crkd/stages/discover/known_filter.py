@@ -15,7 +15,7 @@ from crkd.core.shuffle import stable_shuffle
 from crkd.runs.load import OpenedRun
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.run_data import RunData
 
 DRAWN = 200
@@ -75,15 +75,15 @@ def precheck(
     """
 
     def features(part_name: str) -> NDArray[np.float32]:
-        part = getattr(data.parts, part_name)
-        return answer_part(opened.network, part, data, config, device).features
+        part = getattr(data.subsets, part_name)
+        return forward_subset(opened.network, part, data, config, device).features
 
     if unlabeled is None:
         unlabeled = features("novel_train")
-    if len(data.parts.known_train):
-        rows, labels = features("known_train"), data.parts.known_train.labels
-        origin = "held-out images" if len(data.parts.known_val) else "training images"
-        held = features("known_val") if len(data.parts.known_val) else None
+    if len(data.subsets.known_train):
+        rows, labels = features("known_train"), data.subsets.known_train.labels
+        origin = "held-out images" if len(data.subsets.known_val) else "training images"
+        held = features("known_val") if len(data.subsets.known_val) else None
     elif (opened.run.path / REPLAY).is_file():
         rows, labels = remembered(opened, DRAWN, seed=0)
         origin, held = "statistics", None

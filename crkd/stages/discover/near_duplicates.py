@@ -39,8 +39,8 @@ def repeated_images(data: RunData, *, cosine: float) -> list[Pair]:
     Raises:
         InputError: the similarity is out of range.
     """
-    known = joined([data.parts.known_train, data.parts.known_val])
-    novel = data.parts.novel_train
+    known = joined([data.subsets.known_train, data.subsets.known_val])
+    novel = data.subsets.novel_train
     if not len(known) or not len(novel):
         return []
     left, right = (_contrast(data.pixels(part)) for part in (known, novel))

@@ -25,7 +25,13 @@ from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.discover.known_filter import Precheck, precheck
 from crkd.stages.discover.set_aside import SetAside, set_aside
-from crkd.stages.run_data import RunData, num_novel_classes, prepare, prepare_further, split_entry
+from crkd.stages.run_data import (
+    RunData,
+    num_novel_classes,
+    prepare,
+    prepare_incremental,
+    split_entry,
+)
 
 ONLY_KNOWN = 0.9
 """Share of known-looking images from which on a folder may hold no new class."""
@@ -36,7 +42,7 @@ by one, and yet stranger as a whole."""
 
 
 @dataclass(frozen=True)
-class StartingPoint:
+class ParentRun:
     """An earlier run, seen as the teacher of the next.
 
     Attributes:
@@ -74,9 +80,9 @@ class StartingPoint:
         }
 
 
-def starting_point(
+def open_parent(
     config: Config, parent: str | Path, device: torch.device, *, download: bool = False
-) -> StartingPoint:
+) -> ParentRun:
     """Open the run that a discovery goes on from, and the images that it is about.
 
     A stage-1 run with its labeled images at hand is the published setting. Everything else is a
@@ -94,7 +100,7 @@ def starting_point(
         opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
         _check_model(opened, config, ("known_head", "temperature", *inner))
-        data = prepare_further(
+        data = prepare_incremental(
             config,
             device,
             classes=info.classes,
@@ -104,7 +110,7 @@ def starting_point(
     else:
         data = prepare(config, device, download=download)
         opened = stage1_of(run, config, data, device)
-    if len(data.parts.novel_train) == 0:
+    if len(data.subsets.novel_train) == 0:
         raise InputError(
             f"split {data.split.name!r} leaves no unlabeled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
@@ -119,15 +125,15 @@ def starting_point(
         data, aside = set_aside(data, checked, teacher, info.classes, config, device)
         notes.append(aside.sentence)
     num_novel, origin = _counted(opened, data, config, device)
-    if num_novel > len(data.parts.novel_train):
+    if num_novel > len(data.subsets.novel_train):
         raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.parts.novel_train)} unlabeled "
+            f"--num-novel {num_novel} exceeds the {len(data.subsets.novel_train)} unlabeled "
             "images; lower it"
         )
     known = opened.architecture.absorbed()
-    counts = np.bincount(data.parts.known_train.labels, minlength=len(info.classes))
+    counts = np.bincount(data.subsets.known_train.labels, minlength=len(info.classes))
     gone = tuple(np.flatnonzero(counts == 0).tolist())
-    return StartingPoint(
+    return ParentRun(
         opened,
         data,
         teacher,

@@ -8,17 +8,17 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
 from crkd.runs.console import console
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.feature_replay import FeatureReplay, replayed_samples
 from crkd.stages.discover.frost import FrostTask
-from crkd.stages.discover.parent import StartingPoint, starting_point
+from crkd.stages.discover.parent import ParentRun, open_parent
 from crkd.stages.discover.prototype_init import prototypes_from_clusters
 from crkd.stages.discover.task import DiscoveryTask
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, split_entry
 from crkd.stages.views import discovery_views
@@ -49,12 +49,12 @@ def discover(
         Interrupted: a signal came; the state is saved in ``out``.
     """
     device = pick_device(config.device)
-    start = starting_point(config, parent, device, download=download)
+    start = open_parent(config, parent, device, download=download)
     data, architecture = start.data, start.architecture
     student = _student(start, config, device)
-    feed = discovery_feed(config, data, device)
-    _warn_small_batch(feed.counts[1], architecture.num_novel)
-    replay = replay_of(start, config, feed.counts[1])
+    loader = discovery_loader(config, data, device)
+    _warn_small_batch(loader.counts[1], architecture.num_novel)
+    replay = replay_of(start, config, loader.counts[1])
     run = begin_run(out, _info(start, config), config, device, resume=resume)
     with running(run):
         if start.aside is not None:
@@ -62,7 +62,7 @@ def discover(
         task = _task(student, start, config, device, replay)
         loop = Loop(
             task,
-            feed,
+            loader,
             config=config,
             optimizer=config.discover.optimizer,
             epochs=config.discover.epochs,
@@ -81,7 +81,7 @@ def discover(
         seconds = loop.train(resume=resume)
         finish_run(
             run,
-            task.answering(),
+            task.final_network(),
             data,
             config,
             device,
@@ -93,11 +93,11 @@ def discover(
     return run
 
 
-def _student(start: StartingPoint, config: Config, device: torch.device) -> Network:
+def _student(start: ParentRun, config: Config, device: torch.device) -> Network:
     """Return the student as it begins: weights, prototypes, and what its batch norm does."""
     student = student_of(config, start.architecture, start.teacher, device)
     if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
-        seen = answer_part(student, start.data.parts.novel_train, start.data, config, device)
+        seen = forward_subset(student, start.data.subsets.novel_train, start.data, config, device)
         prototypes_from_clusters(student, seen.features, seed=config.seed)
     wanted = config.discover.statistics
     # Statistics of new images alone would move the features of old ones, which no loss sees.
@@ -107,7 +107,7 @@ def _student(start: StartingPoint, config: Config, device: torch.device) -> Netw
     return student
 
 
-def _info(start: StartingPoint, config: Config) -> RunInfo:
+def _info(start: ParentRun, config: Config) -> RunInfo:
     return RunInfo(
         kind="discovered",
         status="running",
@@ -126,7 +126,7 @@ def _info(start: StartingPoint, config: Config) -> RunInfo:
 
 def _task(
     student: Network,
-    start: StartingPoint,
+    start: ParentRun,
     config: Config,
     device: torch.device,
     replay: FeatureReplay | None,
@@ -164,7 +164,7 @@ def student_of(
     return student
 
 
-def replay_of(start: StartingPoint, config: Config, unlabeled: int) -> FeatureReplay | None:
+def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay | None:
     """Return what draws features of the known classes; None where their images are at hand.
 
     Args:
@@ -184,12 +184,12 @@ def replay_of(start: StartingPoint, config: Config, unlabeled: int) -> FeatureRe
     return FeatureReplay(start.statistics, count, seed=config.seed, gone=start.gone)
 
 
-def discovery_feed(config: Config, data: RunData, device: torch.device) -> Feed:
+def discovery_loader(config: Config, data: RunData, device: torch.device) -> BatchLoader:
     """Return the batches of stage 2."""
-    return Feed(
-        data.store(data.parts.known_train),
-        data.parts.known_train.labels,
-        data.store(data.parts.novel_train),
+    return BatchLoader(
+        data.store(data.subsets.known_train),
+        data.subsets.known_train.labels,
+        data.store(data.subsets.novel_train),
         batch_size=config.discover.batch_size,
         labeled_share=config.discover.labeled_share,
         views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),

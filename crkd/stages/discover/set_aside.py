@@ -20,9 +20,9 @@ from crkd.runs.atomic_files import write_bytes
 from crkd.runs.csv_cells import guarded
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.known_filter import Precheck
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.run_data import RunData
-from crkd.training.distributed import is_first
+from crkd.training.distributed import is_rank_zero
 
 FILE: Final = "looks-known.csv"
 
@@ -34,7 +34,7 @@ class SetAside:
     Attributes:
         ids: n names of images.
         classes: the known class that each resembles most, by name.
-        scores: ``(n,)``, see :meth:`.known_detector.KnownClasses.strangeness`.
+        scores: ``(n,)``, see :meth:`.known_detector.KnownClassDetector.novelty_score`.
     """
 
     ids: list[str]
@@ -51,7 +51,7 @@ class SetAside:
 
     def write(self, run: RunFolder) -> None:
         """Write ``looks-known.csv``: every image, its known class and score, surest first."""
-        if not is_first():
+        if not is_rank_zero():
             return
         order = np.argsort(self.scores, kind="stable")
         rows = [
@@ -88,18 +88,18 @@ def set_aside(
     Raises:
         InputError: all images look known.
     """
-    aside, part = checked.check.looks_known, data.parts.novel_train
+    aside, part = checked.check.looks_known, data.subsets.novel_train
     if aside.all():
         raise InputError(
             f"all {len(part)} unlabeled images look like known classes, so that nothing is left "
             "to discover in; sort them with predict, or leave out --mixed"
         )
-    answers = answer_part(teacher, part, data, config, device).known
+    answers = forward_subset(teacher, part, data, config, device).known
     rows = np.flatnonzero(aside)
     found = SetAside(
         [part.ids[row] for row in rows],
         [str(classes[answers[row]]["name"]) for row in rows],
         checked.check.scores[rows],
     )
-    kept = dataclasses.replace(data, parts=data.parts.without_unlabeled(aside), _stores={})
+    kept = dataclasses.replace(data, subsets=data.subsets.without_unlabeled(aside), _stores={})
     return kept, found

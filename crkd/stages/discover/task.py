@@ -139,7 +139,7 @@ class DiscoveryTask:
                 maps=self._maps,
                 projections=self.settings.assignment.queue > 0,
                 replayed=None if drawn is None else drawn[0],
-                share=batch.share,
+                shard=batch.shard,
             )
         joint = student.joint_logits()
         num_known = student.known_logits.shape[-1]
@@ -223,7 +223,7 @@ class DiscoveryTask:
         if self.modules.averaged is not None:
             self.modules.averaged.update(self.modules.network)
 
-    def answering(self) -> Network:
+    def final_network(self) -> Network:
         """Return the network that answers once training is over."""
         averaged = self.modules.averaged
         return self.modules.network if averaged is None else averaged.network

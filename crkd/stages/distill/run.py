@@ -15,10 +15,10 @@ from crkd.models.network import freeze, with_one_head
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.stages.class_memory import true_classes
-from crkd.stages.distill.student import distillation_feed, student_architecture, student_network
+from crkd.stages.distill.student import distillation_loader, student_architecture, student_network
 from crkd.stages.distill.task import DistillTask, as_one_head
-from crkd.stages.results import answer_parts, finish_run
-from crkd.stages.run_data import RunData, prepare, prepare_further, split_entry
+from crkd.stages.results import finish_run, forward_subsets
+from crkd.stages.run_data import RunData, prepare, prepare_incremental, split_entry
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.loop import Interrupted, Loop
 from crkd.training.session import begin_run, running
@@ -69,7 +69,7 @@ def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
     known = [entry for entry in info.classes if entry["kind"] == "known"]
     if not any("step" in entry for entry in known):
         return prepare(config, device)
-    return prepare_further(config, device, classes=known, preprocessing=info.preprocessing)
+    return prepare_incremental(config, device, classes=known, preprocessing=info.preprocessing)
 
 
 def generation_folder(out: Path, number: int, last: int) -> Path:
@@ -119,7 +119,7 @@ class Student:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
         self.task = DistillTask(network, self.teacher, config, device)
-        self.feed = distillation_feed(config, data, device, num_novel=self.num_novel)
+        self.loader = distillation_loader(config, data, device, num_novel=self.num_novel)
 
     def train(self, out: Path, *, resume: bool) -> RunFolder:
         """Train to the end and return the finished run folder. Raises as :func:`distill`."""
@@ -127,7 +127,7 @@ class Student:
         with running(run):
             loop = Loop(
                 self.task,
-                self.feed,
+                self.loader,
                 config=self.config,
                 optimizer=self.config.distill.optimizer,
                 epochs=self.config.distill.epochs,
@@ -139,7 +139,7 @@ class Student:
             seconds = loop.train(resume=resume)
             beside = {}
             if self.num_novel:
-                answers = answer_parts(self.teacher, self.data, self.config, self.device)
+                answers = forward_subsets(self.teacher, self.data, self.config, self.device)
                 beside["teacher"] = {part: answer.novel[0] for part, answer in answers.items()}
             finish_run(
                 run,

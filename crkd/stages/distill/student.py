@@ -8,7 +8,7 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.data.views import Views
 from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
@@ -57,9 +57,9 @@ def _takes_the_classifier(config: Config) -> bool:
     return any("teacher_classifier" in TERMS.get(term.name).needs for term in config.distill.method)
 
 
-def distillation_feed(
+def distillation_loader(
     config: Config, data: RunData, device: torch.device, *, num_novel: int
-) -> Feed:
+) -> BatchLoader:
     """Return the batches: labeled known images and, if wanted, the unlabeled ones.
 
     Args:
@@ -71,10 +71,10 @@ def distillation_feed(
     joins = config.distill.unlabeled
     if joins is None:
         joins = num_novel > 0
-    return Feed(
-        data.store(data.parts.known_train),
-        data.parts.known_train.labels,
-        data.store(data.parts.novel_train) if joins else None,
+    return BatchLoader(
+        data.store(data.subsets.known_train),
+        data.subsets.known_train.labels,
+        data.store(data.subsets.novel_train) if joins else None,
         batch_size=config.distill.batch_size,
         views=distillation_views(config, data),
         view_epochs=config.distill.stored_epochs,

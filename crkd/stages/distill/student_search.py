@@ -119,7 +119,7 @@ class Trials:
         self, data: RunData, teacher: str, settings: SearchSettings, device: torch.device
     ) -> None:
         self.data = data
-        part = data.parts.known_train
+        part = data.subsets.known_train
         store = data.store(part)
         assert store is not None
         self._batches = []

@@ -121,7 +121,7 @@ class DistillTask:
         if self.modules.terms.self_mix:
             shown, mix = self_mix(batch, self.modules.terms.self_mix, seed=self.config.seed)
         with autocast(self.config.loop.precision, self.device):
-            outputs = self._forward(shown.views, maps=self._maps, share=batch.share)
+            outputs = self._forward(shown.views, maps=self._maps, shard=batch.shard)
             student = as_one_head(outputs)
         supervised = cross_entropy(student.known_logits, batch.labels)
         loss = self._weight * supervised

@@ -8,7 +8,7 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
 from crkd.runs.folder import RunFolder, RunInfo
@@ -72,10 +72,10 @@ class SupervisedTraining:
         if device.type == "cuda":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
-        self._feed = Feed(
-            data.store(data.parts.known_train),
-            data.parts.known_train.labels,
-            data.store(data.parts.novel_train) if wants_unlabeled(config) else None,
+        self._loader = BatchLoader(
+            data.store(data.subsets.known_train),
+            data.subsets.known_train.labels,
+            data.store(data.subsets.novel_train) if wants_unlabeled(config) else None,
             batch_size=config.pretrain.batch_size,
             views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
             seed=config.seed,
@@ -86,7 +86,7 @@ class SupervisedTraining:
         """Return the training loop that writes into ``run``."""
         return Loop(
             SupervisedTask(self.network, self.config, self.device),
-            self._feed,
+            self._loader,
             config=self.config,
             optimizer=self.config.pretrain.optimizer,
             epochs=self.config.pretrain.epochs,

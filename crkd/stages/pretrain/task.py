@@ -65,7 +65,7 @@ class SupervisedTask:
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and the training accuracy and each term for the log."""
         with autocast(self.config.loop.precision, self.device):
-            outputs = self._forward(batch.views, share=batch.share)
+            outputs = self._forward(batch.views, shard=batch.shard)
         logits = outputs.known_logits[:, : batch.num_labeled]
         labels = batch.labels[: batch.num_labeled]
         supervised = cross_entropy(logits, labels, label_smoothing=self.settings.label_smoothing)

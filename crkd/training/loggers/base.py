@@ -12,7 +12,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.core.registry import Registry
 from crkd.runs.folder import RunFolder
-from crkd.training.distributed import is_first
+from crkd.training.distributed import is_rank_zero
 
 Row = dict[str, Any]
 """One line of figures: "time" (seconds since 1970), "stage", "step", "epoch", and one a series."""
@@ -98,7 +98,7 @@ class Logs:
 @contextmanager
 def open_logs(run: RunFolder, config: Config, start: int) -> Iterator[Logs | None]:
     """Yield the logs of a run; of several processes the first one alone gets them."""
-    if not is_first():
+    if not is_rank_zero():
         yield None
         return
     logs = Logs(run, config, start)

@@ -37,7 +37,7 @@ def test_separable_classes_are_told_apart():
     assert check.looks_known[~is_novel].mean() == pytest.approx(0.95, abs=0.04)
     assert check.looks_known[is_novel].mean() < 0.1
     assert check.count == check.looks_known.sum()
-    pairs = np.mean(check.scores[:, None] > known_classes(train, labels).strangeness(held))
+    pairs = np.mean(check.scores[:, None] > known_classes(train, labels).novelty_score(held))
     assert check.stranger == pytest.approx(pairs)
 
 
@@ -67,7 +67,7 @@ def test_strangeness_against_the_definition():
 
     within, whole = shrunk(rows - centers[labels]), shrunk(rows - rows.mean(0, dtype=np.float64))
     new, _ = gaussians(means(2, 5), 3, 6)
-    for row, score in zip(new, classes.strangeness(new), strict=True):
+    for row, score in zip(new, classes.novelty_score(new), strict=True):
         gaps, away = row - centers, row - rows.mean(0, dtype=np.float64)
         nearest = min(gap @ within @ gap for gap in gaps)
         assert score == pytest.approx(nearest - away @ whole @ away, rel=1e-4, abs=1e-3)

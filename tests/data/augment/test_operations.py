@@ -12,8 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from crkd.data.augment import ViewRecipe, draw, geometry
-from crkd.data.augment import color as color
+from crkd.data.augment import ViewRecipe, color, draw, geometry
 from crkd.data.augment.hue import hue_turn, shift_hue
 from crkd.data.augment.parameters import ViewParameters
 from crkd.data.augment.windows import window_weights

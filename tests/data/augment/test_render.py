@@ -17,13 +17,13 @@ from crkd.core.errors import InputError
 from crkd.data.augment import (
     ViewParameters,
     ViewRecipe,
+    chunks,
     draw,
     make_view,
     make_views,
     named_recipe,
     render,
 )
-from crkd.data.augment import chunks as pieces
 from crkd.data.augment.preview import view_sheet
 from crkd.data.augment.render import render_levels
 
@@ -129,7 +129,7 @@ def test_fast_path_is_the_plain_path_bit_for_bit(images: Tensor, name: str):
 def test_pieces_and_threads_change_nothing(images: Tensor, monkeypatch: pytest.MonkeyPatch):
     whole = view_of(images, ALL)
     threads = torch.get_num_threads()
-    monkeypatch.setattr(pieces, "_PIXELS", 7 * 24 * 24)
+    monkeypatch.setattr(chunks, "_PIXELS", 7 * 24 * 24)
     try:
         torch.set_num_threads(1)
         assert torch.equal(view_of(images, ALL), whole)
@@ -153,7 +153,7 @@ def test_an_error_in_a_thread_reaches_the_caller(images: Tensor, monkeypatch: py
     try:
         torch.set_num_threads(2)
         with pytest.raises(RuntimeError, match="broken piece"):
-            pieces.for_each_piece(1000, 1024, fail)
+            chunks.for_each_piece(1000, 1024, fail)
     finally:
         torch.set_num_threads(threads)
 

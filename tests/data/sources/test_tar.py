@@ -20,7 +20,7 @@ from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.folder import folder_dataset
 from crkd.data.sources.tar import tar_dataset
 from crkd.data.splits.partition import partition
-from crkd.data.storage.streaming import StreamedImages
+from crkd.data.storage.streaming import StreamingImages
 from crkd.stages.run_data import prepare
 
 
@@ -88,7 +88,7 @@ def test_a_run_takes_archives_in_the_place_of_folders(tmp_path: Path) -> None:
     config = load_config(None, ["data.storage=streamed"], {"dataset": "folder", "data": places})
     data = prepare(config, torch.device("cpu"))
     assert data.split.joint_names == ("ant", "cat", "bee", "yak")
-    assert isinstance(data.store(data.parts.novel_train), StreamedImages)
+    assert isinstance(data.store(data.subsets.novel_train), StreamingImages)
 
 
 def test_a_further_step_knows_its_classes(tmp_path: Path) -> None:

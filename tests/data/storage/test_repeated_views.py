@@ -8,7 +8,7 @@ import torch
 
 from crkd.core.types import Batch
 from crkd.data.augment.presets import large_view, small_view
-from crkd.data.loader import Feed
+from crkd.data.loader import BatchLoader
 from crkd.data.storage.base import ImageStore
 from crkd.data.views import Views
 
@@ -39,8 +39,8 @@ VIEWS = Views(
 )
 
 
-def feed_of(batch_size: int, view_epochs: int = 2, seed: int = 0) -> Feed:
-    return Feed(
+def loader_of(batch_size: int, view_epochs: int = 2, seed: int = 0) -> BatchLoader:
+    return BatchLoader(
         Pictures(KNOWN, 0),
         np.arange(KNOWN) % 3,
         Pictures(NOVEL, 1),
@@ -65,9 +65,9 @@ def pixels(batches: list[Batch], num_views: int = 3) -> dict[tuple[int, int], to
 
 
 def test_views_come_again_bit_by_bit_in_a_new_order():
-    feed = feed_of(8, view_epochs=2)
-    steps = 4 * feed.steps_per_epoch + 4
-    batches = list(feed.batches(0, steps))
+    loader = loader_of(8, view_epochs=2)
+    steps = 4 * loader.steps_per_epoch + 4
+    batches = list(loader.batches(0, steps))
     shown = pixels(batches)
     assert {epoch for _, epoch in shown} == {0, 1}
     assert len(shown) == 2 * (KNOWN + NOVEL)
@@ -78,8 +78,8 @@ def test_views_come_again_bit_by_bit_in_a_new_order():
 
 
 def test_without_stored_epochs_no_view_comes_again():
-    feed = feed_of(8, view_epochs=0)
-    shown = pixels(list(feed.batches(0, 4 * feed.steps_per_epoch)))
+    loader = loader_of(8, view_epochs=0)
+    shown = pixels(list(loader.batches(0, 4 * loader.steps_per_epoch)))
     assert {epoch for _, epoch in shown} >= {0, 1, 2, 3}
     per_image = [shown[0, epoch] for epoch in range(3)]
     assert not torch.equal(per_image[0], per_image[1])
@@ -88,7 +88,7 @@ def test_without_stored_epochs_no_view_comes_again():
 
 @pytest.mark.parametrize("batch_size", [5, 12, 33])
 def test_two_feeds_of_other_batch_sizes_show_the_same(batch_size: int):
-    one, other = feed_of(8), feed_of(batch_size)
+    one, other = loader_of(8), loader_of(batch_size)
     ours = pixels(list(one.batches(0, 5 * one.steps_per_epoch)))
     theirs = pixels(list(other.batches(0, 5 * other.steps_per_epoch)))
     assert ours.keys() == theirs.keys()
@@ -97,10 +97,10 @@ def test_two_feeds_of_other_batch_sizes_show_the_same(batch_size: int):
 
 def test_a_sweep_shows_what_training_will_see():
     """The teacher's pass: large views alone, every image once, in order, without a label."""
-    feed = feed_of(8)
-    trained = pixels(list(feed.batches(0, 5 * feed.steps_per_epoch)), num_views=2)
+    loader = loader_of(8)
+    trained = pixels(list(loader.batches(0, 5 * loader.steps_per_epoch)), num_views=2)
     for epoch in range(2):
-        swept = list(feed.sweep(epoch))
+        swept = list(loader.sweep(epoch))
         assert torch.cat([b.sample_id for b in swept]).tolist() == list(range(KNOWN + NOVEL))
         assert all(len(b.views) == 2 and (b.labels == -1).all() for b in swept)
         for key, shown in pixels(swept, num_views=2).items():
@@ -109,8 +109,8 @@ def test_a_sweep_shows_what_training_will_see():
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_slices_of_a_batch_show_the_same_in_every_process(processes: int):
-    feed = feed_of(12)
-    (batch,) = feed.batches(3, 4)
+    loader = loader_of(12)
+    (batch,) = loader.batches(3, 4)
     images = torch.cat(
         [
             Pictures(KNOWN, 0).get(batch.sample_id[: batch.num_labeled]),
@@ -128,14 +128,14 @@ def test_slices_of_a_batch_show_the_same_in_every_process(processes: int):
 
 
 def test_another_seed_shows_something_else():
-    ours = pixels(list(feed_of(8, seed=0).sweep(0)), num_views=2)
-    theirs = pixels(list(feed_of(8, seed=1).sweep(0)), num_views=2)
+    ours = pixels(list(loader_of(8, seed=0).sweep(0)), num_views=2)
+    theirs = pixels(list(loader_of(8, seed=1).sweep(0)), num_views=2)
     assert not any(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_a_resumed_feed_goes_on_with_the_same_passes():
-    straight = list(feed_of(8).batches(0, 20))
-    later = list(feed_of(8).batches(13, 20))
+    straight = list(loader_of(8).batches(0, 20))
+    later = list(loader_of(8).batches(13, 20))
     for a, b in zip(straight[13:], later, strict=True):
         assert torch.equal(a.view_epoch, b.view_epoch)
         assert all(torch.equal(x, y) for x, y in zip(a.views, b.views, strict=True))

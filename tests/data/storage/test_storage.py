@@ -12,20 +12,20 @@ from torchvision.transforms import v2
 from crkd.core.errors import InputError
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
-from crkd.data.splits.partition import Part
+from crkd.data.splits.partition import Subset
 from crkd.data.storage.choose import (
     ImageStore,
-    ResidentImages,
-    StreamedImages,
+    InMemoryImages,
+    StreamingImages,
     choose_storage,
 )
 from crkd.data.storage.resize import fit_square
 
 
-def part_of(images: np.ndarray, indices: list[int] | None = None) -> Part:
+def part_of(images: np.ndarray, indices: list[int] | None = None) -> Subset:
     source = ArraySource(images, [0] * len(images), ["x"])
     rows = np.arange(len(images)) if indices is None else np.array(indices)
-    return Part(source, rows, np.full(len(rows), -1), [source.ids[row] for row in rows])
+    return Subset(source, rows, np.full(len(rows), -1), [source.ids[row] for row in rows])
 
 
 def noise(count: int, height: int, width: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def noise(count: int, height: int, width: int) -> np.ndarray:
     return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-STORES = [ResidentImages, StreamedImages]
+STORES = [InMemoryImages, StreamingImages]
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -60,7 +60,7 @@ def test_batches_follow_the_order(kind: type[ImageStore]) -> None:
 @pytest.mark.parametrize("shape", [(20, 30), (31, 17), (8, 8), (300, 40)])
 def test_both_stores_hold_the_same_fitted_images(shape: tuple[int, int]) -> None:
     part = part_of(noise(5, *shape))
-    resident, streamed = ResidentImages(part, 12), StreamedImages(part, 12)
+    resident, streamed = InMemoryImages(part, 12), StreamingImages(part, 12)
     index = torch.tensor([4, 1])
     assert torch.equal(resident.get(index), streamed.get(index))
     expected = np.stack([fit_square(part.source.read(row), 12) for row in (4, 1)])
@@ -96,7 +96,7 @@ def test_unreadable_image_ends_the_work_with_its_name(
             return np.zeros((4, 4, 3), np.uint8)
 
     source = Broken([0] * 12, ["x"], [str(i) for i in range(12)])
-    part = Part(source, np.arange(12), np.zeros(12, np.int64), list(source.ids))
+    part = Subset(source, np.arange(12), np.zeros(12, np.int64), list(source.ids))
     threads = threading.active_count()
     with pytest.raises(UnreadableImageError, match=r"img11\.png"):
         list(kind(part, 4).batches([np.array([0, 1]), np.array([11])]))
@@ -116,10 +116,10 @@ class Counting(ImageSource):
         return np.full((4, 4, 3), index % 256, np.uint8)
 
 
-def counted(count: int) -> tuple[Counting, Part]:
+def counted(count: int) -> tuple[Counting, Subset]:
     source = Counting(count)
     rows = np.arange(count)
-    return source, Part(source, rows, np.zeros(count, np.int64), list(source.ids))
+    return source, Subset(source, rows, np.zeros(count, np.int64), list(source.ids))
 
 
 def test_streaming_is_ahead_of_use_but_bounded() -> None:
@@ -131,7 +131,7 @@ def test_streaming_is_ahead_of_use_but_bounded() -> None:
             drawn.append(start)
             yield np.arange(start, start + 2)
 
-    batches = StreamedImages(part, 4, ahead=3, workers=2).batches(order())
+    batches = StreamingImages(part, 4, ahead=3, workers=2).batches(order())
     assert next(batches)[:, 0, 0, 0].tolist() == [0, 1]
     # Two batches are being uploaded, three are being decoded.
     assert drawn == [0, 2, 4, 6, 8]
@@ -145,7 +145,7 @@ def test_streaming_is_ahead_of_use_but_bounded() -> None:
 def test_resident_images_are_decoded_once_with_progress() -> None:
     source, part = counted(300)
     seen: list[tuple[int, int]] = []
-    store = ResidentImages(part, 4, progress=lambda done, total: seen.append((done, total)))
+    store = InMemoryImages(part, 4, progress=lambda done, total: seen.append((done, total)))
     for _ in range(3):
         store.get(torch.arange(300))
     assert sorted(source.read_rows) == list(range(300))
@@ -159,13 +159,13 @@ def test_choice_follows_the_sizes_and_is_stated() -> None:
     lines: list[str] = []
     fits = choose_storage(part, 8, "cpu", needed, log=lines.append)
     spills = choose_storage(part, 8, "cpu", needed - 1, log=lines.append)
-    assert isinstance(fits, ResidentImages)
-    assert isinstance(spills, StreamedImages)
+    assert isinstance(fits, InMemoryImages)
+    assert isinstance(spills, StreamingImages)
     assert "stay on cpu" in lines[0]
     assert "ahead of use" in lines[1]
-    assert isinstance(choose_storage(part, 8, "cpu", 0, "resident"), ResidentImages)
-    assert isinstance(choose_storage(part, 8, "cpu", mode="streamed"), StreamedImages)
-    assert isinstance(choose_storage(part, 8, "cpu"), ResidentImages)
+    assert isinstance(choose_storage(part, 8, "cpu", 0, "resident"), InMemoryImages)
+    assert isinstance(choose_storage(part, 8, "cpu", mode="streamed"), StreamingImages)
+    assert isinstance(choose_storage(part, 8, "cpu"), InMemoryImages)
 
 
 def test_bad_settings() -> None:
@@ -189,7 +189,7 @@ def test_empty_part(kind: type[ImageStore]) -> None:
 def test_batches_on_the_gpu(kind: type[ImageStore]) -> None:
     images = noise(64, 20, 24)
     order = [np.random.default_rng(i).integers(0, 64, 16) for i in range(50)]
-    on_cpu = ResidentImages(part_of(images), 16)
+    on_cpu = InMemoryImages(part_of(images), 16)
     store = kind(part_of(images), 16, "cuda")
     for expected, batch in zip(on_cpu.batches(order), store.batches(order), strict=True):
         assert batch.is_cuda

@@ -16,7 +16,7 @@ from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.load import open_run
 from crkd.stages.arrays.run import discover_features, prepare_features
-from crkd.stages.arrays.vectors import answer_vectors, lengthened
+from crkd.stages.arrays.vectors import forward_vectors, lengthened
 
 CPU = torch.device("cpu")
 KNOWN, NOVEL, EACH, WIDTH = 3, 2, 40, 12
@@ -76,7 +76,7 @@ def test_an_opened_run_answers_as_its_predictions_say(run: Path):
     opened = open_run(run, CPU)
     assert opened.architecture.backbone == "features"
     features = prepare_features(opened.config, CPU)
-    answers = answer_vectors(opened.network, features.of(features.data.parts.novel_train))
+    answers = forward_vectors(opened.network, features.of(features.data.subsets.novel_train))
     table = load_predictions(run / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
     assert opened.info.chosen_head == table.chosen_head

@@ -7,7 +7,7 @@ import numpy as np
 
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.cluster_report import REJECTED, clusters_found, sentences
-from crkd.stages.forward import Answers
+from crkd.stages.forward import Outputs
 
 CLASSES = [{"id": n, "name": f"c{n}"} for n in range(5)]
 
@@ -22,7 +22,7 @@ def test_empty_clusters_pairs_and_strangers_are_named(tmp_path: Path):
     first = np.where(truth == 1, 2, np.arange(60) // 2 % 2)
     others = np.where(truth == 1, 2, 0)
     logits = 8 * np.eye(4, dtype=np.float32)[np.stack([first, others, others])]
-    answers = Answers(features, np.zeros((60, 1), np.float32), logits)
+    answers = Outputs(features, np.zeros((60, 1), np.float32), logits)
     ids = [f"=image{n}" for n in range(60)]
     found = clusters_found(RunFolder(tmp_path), answers, ids, CLASSES, 0)
     assert found["unused"] == ["c4"]

@@ -17,7 +17,7 @@ from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.folder import RunFolder
 from crkd.stages.arrays.run import discover_features
-from crkd.stages.discover.parent import starting_point
+from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 from tests.support.small_runs import same, scramble_hidden_labels, small_config
@@ -100,13 +100,13 @@ def test_scrambled_hidden_labels_set_the_same_images_aside(
 
 def test_hidden_labels_stay_with_their_images(stage1: Path) -> None:
     config = small_config("discover.mixed=true")
-    plain = starting_point(small_config(), stage1, torch.device("cpu"))
-    mixed = starting_point(config, stage1, torch.device("cpu"))
+    plain = open_parent(small_config(), stage1, torch.device("cpu"))
+    mixed = open_parent(config, stage1, torch.device("cpu"))
     assert plain.aside is None
     assert mixed.aside is not None
-    parts = plain.data.parts
+    parts = plain.data.subsets
     label_of = dict(zip(parts.novel_train.ids, parts.hidden.novel_train(), strict=True))
-    kept = mixed.data.parts
+    kept = mixed.data.subsets
     assert len(kept.novel_train) + len(mixed.aside.ids) == len(parts.novel_train)
     expected = [label_of[name] for name in kept.novel_train.ids]
     assert kept.hidden.novel_train().tolist() == expected
@@ -123,7 +123,7 @@ def test_features_and_folders_of_known_images_alone_are_refused(
     config, stage1 = mixture
     (tmp_path / "few").mkdir()
     # The image that looks most like a known class.
-    aside = starting_point(config, stage1.path, torch.device("cpu")).aside
+    aside = open_parent(config, stage1.path, torch.device("cpu")).aside
     assert aside is not None
     surest = Path(aside.ids[int(np.argmin(aside.scores))]).name
     source = Path(config.data.novel or "") / surest

@@ -113,7 +113,7 @@ def test_a_student_without_feature_maps_trains_or_is_refused_at_the_start(
         assert "map" in refusal
         assert "feature_maps" in TERMS.get(name).needs
         return
-    loss, _ = student.task.losses(next(student.feed.batches(0, 1)))
+    loss, _ = student.task.losses(next(student.loader.batches(0, 1)))
     assert loss.isfinite()
 
 

@@ -19,7 +19,7 @@ from crkd.runs.load import OpenedRun, open_run
 from crkd.stages.discover.run import discover
 from crkd.stages.distill.run import Student, distill
 from crkd.stages.distill.task import JointHead
-from crkd.stages.forward import answer_part
+from crkd.stages.forward import forward_subset
 from crkd.stages.run_data import RunData, prepare
 from crkd.training.loop import Interrupted
 from crkd.training.step import TrainingStep
@@ -71,7 +71,7 @@ def trained(teacher: OpenedRun, data: RunData, *settings: str, steps: int) -> St
     step = TrainingStep(
         student.task, config.distill.optimizer, total=100, steps_per_epoch=20, device=CPU
     )
-    for number, batch in enumerate(student.feed.batches(0, steps)):
+    for number, batch in enumerate(student.loader.batches(0, steps)):
         step.prepare(number)
         step.compute(batch)
     return student
@@ -142,11 +142,11 @@ def test_a_student_with_the_teachers_heads_answers_all_classes(
     assert info.parent is not None
     assert info.parent["model_sha256"] == of_teacher.model_sha256
     assert opened.architecture.projected == opened.network.backbone.num_features
-    answers = answer_part(opened.network, data.parts.test, data, opened.config, CPU)
+    answers = forward_subset(opened.network, data.subsets.test, data, opened.config, CPU)
     table = load_predictions(reused.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("test")], answers.joint)
     assert table.num_heads == 1
-    assert answers.joint_logits(0).shape == (len(data.parts.test), 10)
+    assert answers.joint_logits(0).shape == (len(data.subsets.test), 10)
     theirs = JointHead(with_one_head(teacher.network, of_teacher.chosen_head))
     with torch.no_grad():
         expected = theirs(torch.from_numpy(answers.features))
@@ -172,7 +172,7 @@ def test_one_plain_head_answers_all_classes(found: RunFolder, tmp_path: Path, da
     opened = open_run(run.path, CPU)
     assert weights(run)["known_head.weight"].shape[0] == 10
     assert opened.network.novel_heads is None
-    answers = answer_part(opened.network, data.parts.novel_train, data, opened.config, CPU)
+    answers = forward_subset(opened.network, data.subsets.novel_train, data, opened.config, CPU)
     table = load_predictions(run.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
 
@@ -181,13 +181,13 @@ def test_a_supervised_teacher_has_no_novel_classes_to_teach(
     stage1: Path, data: RunData, tmp_path: Path
 ):
     student = Student(config_for(), data, open_run(stage1, CPU), CPU, generation=1)
-    assert student.feed.counts == [240, 0], "unlabeled images do not join"
+    assert student.loader.counts == [240, 0], "unlabeled images do not join"
     run = student.train(tmp_path / "run", resume=False)
     assert weights(run)["known_head.weight"].shape[0] == 5
     assert run.read_info().chosen_head is None
     assert 0 <= run.read_metrics()["supervised"]["test"]["known"]["acc"] <= 1
     joined = config_for("distill.unlabeled=true")
-    assert Student(joined, data, open_run(stage1, CPU), CPU, generation=1).feed.counts[1] > 0
+    assert Student(joined, data, open_run(stage1, CPU), CPU, generation=1).loader.counts[1] > 0
 
 
 def test_without_terms_the_teacher_is_not_asked(
