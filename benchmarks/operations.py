@@ -1,6 +1,6 @@
 """Operations of a training step by phase, counted on a processor, and the roofline of an H100.
 
-On a GPU an eager operation is a launch, whose cost does not depend on its size; a recorded step has
+On a GPU an eager operation is a launch, whose cost does not depend on its size; a captured step has
 none. What is counted is every operation that PyTorch dispatches, views of tensors among them. The
 count depends on neither batch size nor device, except that views take the plain path of a GPU.
 """

@@ -59,7 +59,7 @@ _row = partial(row, "train")
 def measurements(device: str = "cpu", seconds: float = 80.0) -> list[Job]:
     """Return the measurements of the benchmark file.
 
-    On a GPU the published CIFAR-100 50/50 setting, recorded and compiled; on a CPU a small
+    On a GPU the published CIFAR-100 50/50 setting, captured and compiled; on a CPU a small
     network and batch. Without an H100 its rows are there with the value None.
 
     Args:
@@ -257,10 +257,10 @@ def _other_steps(bench: _Bench) -> dict[str, Callable[[], Loop]]:
         "pretraining step": partial(pretraining_loop, config, data, device)
     }
     if device.type == "cuda":
-        recorded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, step="auto"))
+        captured = dataclasses.replace(config, loop=dataclasses.replace(config.loop, step="auto"))
         loops["whole step, eager"] = partial(discovery_loop, config, data, device)
-        loops["whole step, recorded, not compiled"] = partial(
-            discovery_loop, recorded, data, device
+        loops["whole step, captured, not compiled"] = partial(
+            discovery_loop, captured, data, device
         )
     return loops
 

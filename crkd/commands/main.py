@@ -101,7 +101,7 @@ def _runtime_failure(verb: str, error: Exception) -> int:
         reason = text.splitlines()[0][:200] if text else "host memory"
         print(
             f"crkd {verb}: out of memory; lower --set {stage}.batch_size=N (or "
-            "evaluation.batch_size, or --image-size), or use --set data.storage=streamed "
+            "evaluation.batch_size, or --image-size), or use --set data.storage=streaming "
             f"({reason})",
             file=sys.stderr,
         )

@@ -34,7 +34,7 @@ class DataConfig:
     """Share of the known training images held out for validation, in both stages."""
     imbalance: Annotated[float, Range(1.0)] = 1.0
     """Research: thins novel training images to a long tail, largest class over smallest."""
-    storage: Literal["auto", "resident", "streamed"] = "auto"
+    storage: Literal["auto", "in_memory", "streaming"] = "auto"
     """Images kept on the training device, or decoded ahead of use; auto decides by size."""
     skip_unreadable: bool = False
     """Leave unreadable images out (they are listed) instead of stopping."""
@@ -105,9 +105,9 @@ class LoopConfig:
     """Arithmetic of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
     compile: bool = False
     """Compile the training step with torch.compile; pays in runs of many minutes on a GPU."""
-    step: Literal["eager", "auto", "recorded"] = "auto"
-    """Launch every operation of a step, or record a step once as a CUDA graph and replay it; auto
-    records on a GPU, and runs eagerly on a CPU and where recording fails."""
+    step: Literal["eager", "auto", "cuda_graph"] = "auto"
+    """Launch every operation of a step, or capture a step once as a CUDA graph and replay it; auto
+    captures on a GPU, and runs eagerly on a CPU and where that fails."""
     log_every: Count = 50
     """Steps between two rows of the logs."""
     loggers: tuple[str, ...] = ("tensorboard",)

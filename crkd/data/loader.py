@@ -156,7 +156,7 @@ class BatchLoader:
             start: first step.
             stop: step after the last one.
             rendered: False leaves the views to :meth:`render`, which may then be part of a
-                recorded or compiled step.
+                captured or compiled step.
         """
         sources = [
             iter(self._images(kind, start, stop)) if self.counts[kind] else None

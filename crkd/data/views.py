@@ -35,7 +35,7 @@ class Views:
     _renders: dict[int, Render] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def prepare(self, stored_size: int, device: torch.device) -> None:
-        """Make what rendering keeps on a device, before a step is recorded, compiled or counted."""
+        """Make what rendering keeps on a device, before a step is captured, compiled or counted."""
         self._plan(stored_size).prepare(device)
 
     def draw(self, stored_size: int, *, seed: int, epoch: Tensor, image_id: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class Views:
         return self._renders[size](images, drawn, channels_last=True)
 
     def _plan(self, stored_size: int) -> ViewPlan:
-        # Kept here and not in a cache that forgets: a recorded step reads the plan's constants.
+        # Kept here and not in a cache that forgets: a captured step reads the plan's constants.
         if stored_size not in self._plans:
             self._plans[stored_size] = ViewPlan(
                 self.recipes, stored_size=stored_size, mean=self.mean, std=self.std

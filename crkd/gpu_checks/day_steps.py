@@ -134,7 +134,7 @@ def avoided(failed_checks: Iterable[str]) -> list[str]:
     found = []
     if any(name.startswith("sinkhorn:") for name in failed):
         found.append("discover.assignment.backend=torch")
-    if any(name.startswith("training:") and "record" in name for name in failed):
+    if any(name.startswith("training:") and "CUDA graph" in name for name in failed):
         found.append("loop.step=eager")
     return found
 

@@ -35,10 +35,10 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
         ("training: losses equal those of the CPU", losses_agree),
         ("training: bfloat16 stays close to float32", half_stays_close),
         ("training: a step waits for nothing", nothing_waits),
-        ("training: recorded steps equal eager ones", recorded_agree),
-        ("training: a recorded step with a bad loss is skipped", recorded_skips),
+        ("training: steps of a CUDA graph equal eager ones", cuda_graph_agrees),
+        ("training: a step of a CUDA graph with a bad loss is skipped", cuda_graph_skips),
         ("training: a replayed step waits for nothing", replay_waits_for_nothing),
-        ("training: compiled steps, recorded and not, equal eager ones", compiled_agree),
+        ("training: compiled steps, in a CUDA graph and not, equal eager ones", compiled_agree),
         ("reliability: the determinism flags make a run repeatable", repeated_agree),
         ("reliability: a resumed run equals one left in peace", resumed_agree),
     ]
@@ -101,7 +101,7 @@ def nothing_waits() -> str:
 
 def replay_waits_for_nothing() -> str:
     """Neither does a replay, nor what surrounds it."""
-    loop = _loop(_config("loop.precision=bfloat16", "loop.step=recorded"))
+    loop = _loop(_config("loop.precision=bfloat16", "loop.step=cuda_graph"))
     return _watched(loop, WARM_UP + 1)
 
 
@@ -120,10 +120,10 @@ def _watched(loop: Loop, free: int) -> str:
     return f"{STEPS} steps without synchronization"
 
 
-def recorded_agree() -> str:
-    """A recording follows the learning rate and is renewed when the queue takes part."""
-    eager, recorded = (_loop(_config(QUEUE, f"loop.step={m}")) for m in ("eager", "recorded"))
-    return step_by_step(eager, recorded, 2 * eager.loader.steps_per_epoch)
+def cuda_graph_agrees() -> str:
+    """A capture follows the learning rate and is renewed when the queue takes part."""
+    eager, captured = (_loop(_config(QUEUE, f"loop.step={m}")) for m in ("eager", "cuda_graph"))
+    return step_by_step(eager, captured, 2 * eager.loader.steps_per_epoch)
 
 
 def step_by_step(
@@ -164,7 +164,7 @@ def step_by_step(
 
 
 def _copy_state(source: Loop, target: Loop) -> None:
-    """Copy weights, buffers and momenta in place: a recorded step reads them where they are."""
+    """Copy weights, buffers and momenta in place: a captured step reads them where they are."""
     tensors = target.task.modules.state_dict() | optimizer_tensors(target.optimizer)
     values = source.task.modules.state_dict() | optimizer_tensors(source.optimizer)
     for name, tensor in tensors.items():
@@ -177,9 +177,9 @@ def _weights(loop: Loop) -> torch.Tensor:
         return torch.cat([p.float().flatten() for p in loop.task.modules.parameters()])
 
 
-def recorded_skips() -> str:
+def cuda_graph_skips() -> str:
     """A replayed step whose loss is NaN changes no weight, and its number is kept."""
-    loop = _loop(_config("loop.step=recorded"))
+    loop = _loop(_config("loop.step=cuda_graph"))
     bad = WARM_UP + 2
     for step, batch in enumerate(loop.loader.batches(0, bad + 1)):
         before = [p.detach().clone() for p in loop.task.modules.parameters()]
@@ -196,9 +196,9 @@ def recorded_skips() -> str:
 
 
 def compiled_agree() -> str:
-    """torch.compile changes roundings alone, and its code can be recorded."""
+    """torch.compile changes roundings alone, and its code can be captured."""
     plain = _losses(_loop(_config()), WARM_UP + STEPS)
-    for mode in ("eager", "recorded"):
+    for mode in ("eager", "cuda_graph"):
         loop = _loop(_config("loop.compile=true", f"loop.step={mode}"))
         text = _compare(_losses(loop, WARM_UP + STEPS), plain, LOSS_TOLERANCE)
     return text
@@ -221,7 +221,7 @@ def repeated_agree(device: str = "cuda") -> str:
 
 def resumed_agree(device: str = "cuda") -> str:
     """What is saved and loaded half-way goes on to the same weights, bit by bit."""
-    modes = ("eager", "recorded") if device == "cuda" else ("eager",)
+    modes = ("eager", "cuda_graph") if device == "cuda" else ("eager",)
     with _deterministic():
         for precision, mode in itertools.product(_precisions(device), modes):
             config = _config(*SMALL, f"loop.precision={precision}", f"loop.step={mode}")

@@ -36,7 +36,7 @@ class RunData:
         image_size: side in pixels at which a network sees whole images.
         stored_size: side in pixels at which images are held; larger leaves room to crop from.
         device: where the stores hand out images.
-        storage: "auto", "resident" or "streamed".
+        storage: "auto", "in_memory" or "streaming".
         notes: what has to be said beside every figure.
     """
 
@@ -100,7 +100,7 @@ class RunData:
     def pixels(self, part: Subset) -> NDArray[np.float32]:
         """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""
         small = min(self.image_size, 32)
-        store = choose_storage(part, small, torch.device("cpu"), mode="resident")
+        store = choose_storage(part, small, torch.device("cpu"), mode="in_memory")
         rows = np.array_split(np.arange(len(part)), -(-len(part) // 4096))
         blocks = [block.flatten(1).numpy() for block in store.batches(rows)]
         return np.concatenate(blocks).astype(np.float32) / np.float32(255.0)

@@ -1,9 +1,9 @@
-"""A step of fixed shape, recorded once as a CUDA graph and replayed from then on.
+"""A step of fixed shape, captured once as a CUDA graph and replayed from then on.
 
-An eager step costs the host thousands of launches; a replay costs one. What is recorded must not
+An eager step costs the host thousands of launches; a replay costs one. What is captured must not
 depend on the host: batches are copied into tensors that stay where they are, the learning rate
 and the step's number lie on the device (``step.py``), and what the host switches between epochs is
-named by :class:`HostState`. When shapes or switches change, the step is recorded anew.
+named by :class:`HostState`. When shapes or switches change, the step is captured again.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from crkd.training.step import TrainingStep
 
 _log = logging.getLogger(__name__)
 
-StepMode = Literal["eager", "auto", "recorded"]
+StepMode = Literal["eager", "auto", "cuda_graph"]
 
 WARM_UP = 3
-"""Eager steps before a recording: they make momentum buffers, choose algorithms, compile."""
+"""Eager steps before a capture: they make momentum buffers, choose algorithms, compile."""
 
 
 @runtime_checkable
@@ -35,20 +35,20 @@ class HostState(Protocol):
 
     @property
     def host_state(self) -> Hashable:
-        """The switch; a recorded step is recorded anew when it changes."""
+        """The switch; a captured step is captured again when it changes."""
 
 
-class Recorder(Protocol):
-    """What can record operations on a device."""
+class GraphCapture(Protocol):
+    """What can capture operations on a device."""
 
-    def rehearse(self, work: Callable[[], None]) -> None:
-        """Do the work now, in the surroundings in which it will be recorded."""
+    def warm_up(self, work: Callable[[], None]) -> None:
+        """Do the work now, in the surroundings in which it will be captured."""
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return what repeats the operations of ``work``; ``work`` itself has no effect."""
 
 
-class CudaGraphRecorder:
+class CudaGraphCapture:
     """Records into a CUDA graph, on a stream of its own as capturing demands.
 
     Args:
@@ -59,15 +59,15 @@ class CudaGraphRecorder:
         self._device = device
         self._lane = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def rehearse(self, work: Callable[[], None]) -> None:
-        """Do the work on the recording stream, in order with the current one."""
+    def warm_up(self, work: Callable[[], None]) -> None:
+        """Do the work on the capture stream, in order with the current one."""
         current = torch.cuda.current_stream(self._device)
         self._lane.wait_stream(current)
         with torch.cuda.stream(self._lane):
             work()
         current.wait_stream(self._lane)
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return the replay of a graph of ``work``.
 
         Raises:
@@ -81,40 +81,40 @@ class CudaGraphRecorder:
 
 
 class CudaGraphStep:
-    """Calls a step's computation a few times, records it, and then replays it.
+    """Calls a step's computation a few times, captures it, and then replays it.
 
     Args:
         step: the step.
-        recorder: of the device.
-        strict: raise where recording fails; else go on eagerly and log the reason once.
+        capture: of the device.
+        strict: raise where capture fails; else go on eagerly and log the reason once.
     """
 
-    def __init__(self, step: TrainingStep, recorder: Recorder, *, strict: bool) -> None:
-        self._step, self._recorder, self._strict = step, recorder, strict
+    def __init__(self, step: TrainingStep, capture: GraphCapture, *, strict: bool) -> None:
+        self._step, self._graph, self._strict = step, capture, strict
         self._switches = [m for m in step.modules.modules() if isinstance(m, HostState)]
         for group in step.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = True
         self._key: Hashable = None
-        self._rehearsed = 0
+        self._warmed_up = 0
         self._inputs: list[Tensor] = []
         self._replay: Callable[[], None] | None = None
         self._hopeless = False
 
     def __call__(self, batch: Batch) -> None:
-        """Train on one batch, by replaying where there is a recording of its shape."""
+        """Train on one batch, by replaying where there is a capture of its shape."""
         if self._hopeless:
             self._step.compute(batch)
             return
         key = (_shape(batch), tuple(m.host_state for m in self._switches))
         if key != self._key:
-            # The recording of the former shape is dropped, and its memory with it.
-            self._key, self._rehearsed, self._replay, self._inputs = key, 0, None, []
-        if self._rehearsed < WARM_UP:
-            self._rehearsed += 1
-            self._recorder.rehearse(lambda: self._step.compute(batch))
+            # The capture of the former shape is dropped, and its memory with it.
+            self._key, self._warmed_up, self._replay, self._inputs = key, 0, None, []
+        if self._warmed_up < WARM_UP:
+            self._warmed_up += 1
+            self._graph.warm_up(lambda: self._step.compute(batch))
             return
-        if self._replay is None and not self._record(batch):
+        if self._replay is None and not self._capture_step(batch):
             self._step.compute(batch)
             return
         for place, tensor in zip(self._inputs, _tensors(batch), strict=True):
@@ -122,20 +122,20 @@ class CudaGraphStep:
         assert self._replay is not None
         self._replay()
 
-    def _record(self, batch: Batch) -> bool:
+    def _capture_step(self, batch: Batch) -> bool:
         """Record the step on tensors shaped like the batch; say whether it worked."""
         leaves, layout = tree.tree_flatten(batch)
         fixed = [leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         inputs = tree.tree_unflatten(fixed, layout)
         try:
-            self._replay = self._recorder.record(lambda: self._step.compute(inputs))
+            self._replay = self._graph.capture(lambda: self._step.compute(inputs))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             if self._strict:
                 raise RuntimeError(
-                    f"the step cannot be recorded ({reason}); use --set loop.step=eager"
+                    f"the step cannot be captured ({reason}); use --set loop.step=eager"
                 ) from error
-            _log.warning("steps run eagerly, recording one failed: %s", reason)
+            _log.warning("steps run eagerly, capturing one failed: %s", reason)
             self._hopeless = True
             return False
         self._inputs = _tensors(inputs)
@@ -143,15 +143,15 @@ class CudaGraphStep:
 
 
 def runner(step: TrainingStep, mode: StepMode, device: torch.device) -> Callable[[Batch], None]:
-    """Return what computes a prepared step: eagerly, or by replaying a recording.
+    """Return what computes a prepared step: eagerly, or by replaying a capture.
 
     Args:
         step: the step.
-        mode: ``loop.step``; "auto" records where it can.
+        mode: ``loop.step``; "auto" captures where it can.
         device: where it computes.
 
     Raises:
-        InputError: "recorded" was asked for where nothing can be recorded.
+        InputError: "cuda_graph" was asked for where nothing can be captured.
     """
     if mode == "eager":
         return step.compute
@@ -160,14 +160,14 @@ def runner(step: TrainingStep, mode: StepMode, device: torch.device) -> Callable
         reasons.append(f"the device is {device.type}, and CUDA graphs need a CUDA device")
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         reasons.append(f"{dist.get_world_size()} processes exchange values within a step")
-    if reasons and mode == "recorded":
+    if reasons and mode == "cuda_graph":
         raise InputError(
-            f"loop.step=recorded cannot be used: {'; '.join(reasons)}; use auto or eager"
+            f"loop.step=cuda_graph cannot be used: {'; '.join(reasons)}; use auto or eager"
         )
     if reasons:
         _log.info("steps run eagerly: %s", "; ".join(reasons))
         return step.compute
-    return CudaGraphStep(step, CudaGraphRecorder(device), strict=mode == "recorded")
+    return CudaGraphStep(step, CudaGraphCapture(device), strict=mode == "cuda_graph")
 
 
 def _tensors(batch: Batch) -> list[Tensor]:

@@ -44,7 +44,7 @@ class Terms(nn.Module):
     """The terms of one stage, with the weights of the current epoch.
 
     The weights lie in one buffer on the device, changed in place between epochs, so that a
-    recorded step goes on reading the right ones. They follow from the epoch alone and are not
+    captured step goes on reading the right ones. They follow from the epoch alone and are not
     part of a saved state.
 
     Args:

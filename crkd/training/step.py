@@ -2,7 +2,7 @@
 
 :meth:`TrainingStep.prepare` puts learning rate and step number into device memory;
 :meth:`TrainingStep.compute` reads them there and looks at nothing on the host, so that it can be
-recorded once and replayed (``recorded.py``). Both run on every device.
+captured once and replayed (``cuda_graph.py``). Both run on every device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Totals:
         row = torch.stack([value.detach().float() for value in values.values()])
         if names not in self._sums:
             self._sums[names] = row.new_zeros(len(names) + 1)
-        # The last place counts the steps; in place, so that a recorded step adds to it too.
+        # The last place counts the steps; in place, so that a captured step adds to it too.
         self._sums[names][:-1].add_(row)
         self._sums[names][-1].add_(1)
 

@@ -23,7 +23,7 @@ class Task(Protocol):
         """Return the loss to minimize and the named terms to log, all scalars.
 
         Which operations run may depend on the batch's shape and, beside it, only on what some
-        module of ``modules`` states as its ``host_state``: a recorded step repeats them blindly.
+        module of ``modules`` states as its ``host_state``: a captured step repeats them blindly.
         """
 
     def after_step(self) -> None:

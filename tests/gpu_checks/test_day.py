@@ -181,7 +181,7 @@ def test_no_more_than_eight_result_files() -> None:
         ([], []),
         (["training: losses equal those of the CPU"], []),
         (["sinkhorn: invariances"], ["discover.assignment.backend=torch"]),
-        (["training: recorded steps equal eager ones"], ["loop.step=eager"]),
+        (["training: steps of a CUDA graph equal eager ones"], ["loop.step=eager"]),
     ],
 )
 def test_training_avoids_what_failed_its_check(failed: list[str], settings: list[str]) -> None:

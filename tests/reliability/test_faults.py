@@ -137,7 +137,7 @@ def test_an_image_that_vanished_is_named_and_the_state_stays(
             Image.fromarray(pixels).save(tmp_path / "known" / kind / f"{number}.png")
     config = load_config(
         "digits",
-        ["pretrain.epochs=2", "pretrain.batch_size=4", "data.storage=streamed"],
+        ["pretrain.epochs=2", "pretrain.batch_size=4", "data.storage=streaming"],
         {"dataset": "folder", "data": {"known": str(tmp_path / "known")}},
     )
     out = tmp_path / "run"

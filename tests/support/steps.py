@@ -52,7 +52,7 @@ class Tape(TorchDispatchMode):
     """Notes every operation with the very tensors it read and wrote, as a CUDA graph does.
 
     A replay repeats the operations on the same memory; whatever was a host value when it was
-    recorded stays as it was.
+    captured stays as it was.
     """
 
     def __init__(self) -> None:
@@ -80,19 +80,19 @@ def tensors(values: Any) -> list[Tensor]:
     return [leaf for leaf in tree.tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
-class TapeRecorder:
-    """Records on the CPU; the recording itself is undone, as capturing executes nothing."""
+class TapeCapture:
+    """Records on the CPU; the capture itself is undone, as capturing executes nothing."""
 
     def __init__(self, loop: Loop) -> None:
         self.state = [*loop.task.modules.state_dict().values()]
-        self.loop, self.recordings, self.rehearsals = loop, 0, 0
+        self.loop, self.captures, self.warm_ups = loop, 0, 0
 
-    def rehearse(self, work: Callable[[], None]) -> None:
-        self.rehearsals += 1
+    def warm_up(self, work: Callable[[], None]) -> None:
+        self.warm_ups += 1
         work()
 
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        self.recordings += 1
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.captures += 1
         kept = self._everything()
         values = [t.detach().clone() for t in kept]
         with Tape() as tape:

@@ -13,7 +13,7 @@ from crkd.core.types import Batch
 from crkd.training.cuda_graph import WARM_UP, CudaGraphStep, runner
 from crkd.training.loop import Loop
 from crkd.training.optim import learning_rate
-from tests.support.steps import CPU, TapeRecorder, device_branches, loop_of, tiny
+from tests.support.steps import CPU, TapeCapture, device_branches, loop_of, tiny
 
 QUEUE = "discover.assignment={queue: 32, queue_start_epoch: 1, prior: estimated}"
 
@@ -35,10 +35,10 @@ def train(loop: Loop, steps: int) -> list[dict[str, float]]:
     return lines
 
 
-def recorded(loop: Loop) -> TapeRecorder:
-    recorder = TapeRecorder(loop)
-    loop._compute = CudaGraphStep(loop.training_step, recorder, strict=True)
-    return recorder
+def captured(loop: Loop) -> TapeCapture:
+    capture = TapeCapture(loop)
+    loop._compute = CudaGraphStep(loop.training_step, capture, strict=True)
+    return capture
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -52,11 +52,11 @@ def test_recorded_and_eager_steps_agree(optimizer: str) -> None:
         "discover.average=0.9",
     )
     eager, replayed = loop_of(config), loop_of(config)
-    recorder = recorded(replayed)
+    capture = captured(replayed)
     steps = 2 * eager.loader.steps_per_epoch
     assert train(eager, steps) == train(replayed, steps)
-    assert recorder.recordings == 2, "once without the queue and once with it"
-    assert recorder.rehearsals == 2 * WARM_UP
+    assert capture.captures == 2, "once without the queue and once with it"
+    assert capture.warm_ups == 2 * WARM_UP
     a, b = eager.task.modules.state_dict(), replayed.task.modules.state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -64,7 +64,7 @@ def test_recorded_and_eager_steps_agree(optimizer: str) -> None:
 def test_the_stand_in_notices_a_learning_rate_that_stays_on_the_host() -> None:
     config = tiny("discover.optimizer={lr: 0.02, warmup_epochs: 1}")
     eager, replayed = loop_of(config), loop_of(config)
-    recorded(replayed)
+    captured(replayed)
     step = replayed.training_step
 
     def host_rate(number: int) -> None:
@@ -81,7 +81,7 @@ def test_the_stand_in_notices_a_learning_rate_that_stays_on_the_host() -> None:
 
 def test_a_replayed_step_whose_loss_is_not_finite_is_skipped_and_named() -> None:
     loop = loop_of(tiny())
-    recorded(loop)
+    captured(loop)
     bad = WARM_UP + 2
     for step, batch in enumerate(loop.loader.batches(0, bad + 2)):
         if step == bad:
@@ -98,11 +98,11 @@ def test_a_replayed_step_whose_loss_is_not_finite_is_skipped_and_named() -> None
 
 def test_another_shape_is_recorded_anew() -> None:
     loop = loop_of(tiny())
-    recorder = recorded(loop)
+    capture = captured(loop)
     batches = list(loop.loader.batches(0, 2 * (WARM_UP + 1)))
     for step, batch in enumerate(batches):
         loop.step(batch if step <= WARM_UP else _shorter(batch), step)
-    assert recorder.recordings == 2
+    assert capture.captures == 2
 
 
 def _shorter(batch: Batch) -> Batch:
@@ -113,9 +113,9 @@ def _shorter(batch: Batch) -> Batch:
     )
 
 
-class Refusing(TapeRecorder):
-    def record(self, work):  # type: ignore[no-untyped-def]
-        self.recordings += 1
+class Refusing(TapeCapture):
+    def capture(self, work):  # type: ignore[no-untyped-def]
+        self.captures += 1
         raise RuntimeError("operation not permitted when stream is capturing")
 
 
@@ -124,20 +124,20 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_so_once(
 ) -> None:
     config = tiny()
     eager, stubborn = loop_of(config), loop_of(config)
-    recorder = Refusing(stubborn)
-    stubborn._compute = CudaGraphStep(stubborn.training_step, recorder, strict=False)
+    capture = Refusing(stubborn)
+    stubborn._compute = CudaGraphStep(stubborn.training_step, capture, strict=False)
     with caplog.at_level(logging.WARNING):
         assert train(eager, WARM_UP + 3) == train(stubborn, WARM_UP + 3)
-    assert recorder.recordings == 1
+    assert capture.captures == 1
     assert [r.getMessage() for r in caplog.records] == [
-        "steps run eagerly, recording one failed: operation not permitted when stream is capturing"
+        "steps run eagerly, capturing one failed: operation not permitted when stream is capturing"
     ]
 
 
 def test_a_step_that_must_be_recorded_but_cannot_is_an_error() -> None:
     loop = loop_of(tiny())
-    with pytest.raises(InputError, match=r"loop.step=recorded cannot be used: the device is cpu"):
-        runner(loop.training_step, "recorded", CPU)
+    with pytest.raises(InputError, match=r"loop.step=cuda_graph cannot be used: the device is cpu"):
+        runner(loop.training_step, "cuda_graph", CPU)
     assert runner(loop.training_step, "auto", CPU) == loop.training_step.compute
     loop._compute = CudaGraphStep(loop.training_step, Refusing(loop), strict=True)
     with pytest.raises(RuntimeError, match=r"loop\.step=eager"):

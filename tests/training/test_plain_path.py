@@ -62,7 +62,7 @@ def real(request: pytest.FixtureRequest) -> Dataset:
         pytest.skip(f"{request.param} is not here: {error}")
 
 
-def loop_on(dataset: Dataset, *settings: str, storage: str = "resident") -> Loop:
+def loop_on(dataset: Dataset, *settings: str, storage: str = "in_memory") -> Loop:
     config: Config = load_config(None, [*SHAPE, *settings])
     split = ClassSplit(
         dataset.name, "5-5", dataset.class_names, tuple(range(5)), tuple(range(5, 10))
@@ -127,7 +127,7 @@ def test_half_precision_stays_close(real: Dataset, plain: list[float]) -> None:
 
 
 def test_streamed_images_change_nothing(real: Dataset) -> None:
-    assert curve(loop_on(real, storage="streamed")) == curve(loop_on(real))
+    assert curve(loop_on(real, storage="streaming")) == curve(loop_on(real))
 
 
 def test_a_replayed_step_changes_nothing(real: Dataset) -> None:

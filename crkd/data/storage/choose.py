@@ -16,7 +16,7 @@ from crkd.data.storage.streaming import StreamingImages
 
 __all__ = ["ImageStore", "InMemoryImages", "StorageMode", "StreamingImages", "choose_storage"]
 
-StorageMode = Literal["auto", "resident", "streamed"]
+StorageMode = Literal["auto", "in_memory", "streaming"]
 
 SHARE_OF_FREE_MEMORY: Final = 0.4
 """What "auto" gives to the images of one part; the network and its activations need the rest."""
@@ -47,8 +47,8 @@ def choose_storage(
         InputError: the mode is unknown or the size is below 1.
         UnreadableImageError: an image cannot be decoded (images that stay).
     """
-    if mode not in ("auto", "resident", "streamed"):
-        raise InputError(f"storage {mode!r} is unknown; choose auto, resident or streamed")
+    if mode not in ("auto", "in_memory", "streaming"):
+        raise InputError(f"storage {mode!r} is unknown; choose auto, in_memory or streaming")
     if size < 1:
         raise InputError(f"image size {size} is below 1; give the side of the images in pixels")
     device = torch.device(device)
@@ -58,11 +58,11 @@ def choose_storage(
         budget = memory_budget_bytes
         if budget is None:
             budget = int(SHARE_OF_FREE_MEMORY * free_bytes(device))
-        mode = "resident" if needed <= budget else "streamed"
+        mode = "in_memory" if needed <= budget else "streaming"
         reason = f"{sizes}, {_mebibytes(budget)} are allowed"
     else:
         reason = f"{sizes}, chosen by setting"
-    if mode == "resident":
+    if mode == "in_memory":
         log(f"images stay on {device}: {reason}")
         return InMemoryImages(part, size, device, progress)
     log(f"images are decoded ahead of use for {device}: {reason}")

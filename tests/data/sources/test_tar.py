@@ -85,7 +85,7 @@ def test_classes_beside_the_images(tmp_path: Path) -> None:
 def test_a_run_takes_archives_in_the_place_of_folders(tmp_path: Path) -> None:
     known, novel = pack(tmp_path / "k.tar", KNOWN), pack(tmp_path / "n.tar", NOVEL)
     places = {"known": str(known), "novel": str(novel)}
-    config = load_config(None, ["data.storage=streamed"], {"dataset": "folder", "data": places})
+    config = load_config(None, ["data.storage=streaming"], {"dataset": "folder", "data": places})
     data = prepare(config, torch.device("cpu"))
     assert data.split.joint_names == ("ant", "cat", "bee", "yak")
     assert isinstance(data.store(data.subsets.novel_train), StreamingImages)

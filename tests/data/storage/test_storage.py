@@ -163,8 +163,8 @@ def test_choice_follows_the_sizes_and_is_stated() -> None:
     assert isinstance(spills, StreamingImages)
     assert "stay on cpu" in lines[0]
     assert "ahead of use" in lines[1]
-    assert isinstance(choose_storage(part, 8, "cpu", 0, "resident"), InMemoryImages)
-    assert isinstance(choose_storage(part, 8, "cpu", mode="streamed"), StreamingImages)
+    assert isinstance(choose_storage(part, 8, "cpu", 0, "in_memory"), InMemoryImages)
+    assert isinstance(choose_storage(part, 8, "cpu", mode="streaming"), StreamingImages)
     assert isinstance(choose_storage(part, 8, "cpu"), InMemoryImages)
 
 
