@@ -1,4 +1,4 @@
-"""``crkd reproduce``: a row of the results, run anew and compared with what is committed."""
+"""``crkd reproduce``: run an experiment and compare it with the committed results."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from rich.console import Console
 
 from crkd.commands.flags import Parser
 from crkd.commands.output import RUNS
-from crkd.config.rows import Row, find_row, load_row, row_names
+from crkd.config.experiments import Experiment, experiment_names, find_experiment, load_experiment
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 DESCRIPTION = """\
-Run a row of the results with several seeds and compare mean and spread with what is committed.
+Run an experiment with several seeds and compare mean and spread with the committed results.
 
 Finished seeds are kept and an interrupted one goes on: start the same command again. The result is
-written to runs/rows/ROW/result.json. Exit code 1 if a figure lies outside its tolerance.
+written to runs/experiments/EXPERIMENT/result.json. Exit code 1 if a result is outside its
+tolerance.
 
   crkd reproduce --list
   crkd reproduce digits --seeds 3
@@ -29,13 +30,13 @@ written to runs/rows/ROW/result.json. Exit code 1 if a figure lies outside its t
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a row; return the exit code."""
+    """Run an experiment; return the exit code."""
     parser = Parser(prog="crkd reproduce", description=DESCRIPTION)
-    parser.add_argument("row", nargs="?", metavar="ROW", help="a row's name, or its YAML file")
-    parser.add_argument("--list", action="store_true", help="print the rows and run nothing")
+    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="its name or YAML file")
+    parser.add_argument("--list", action="store_true", help="print the experiments and run nothing")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (3)")
     parser.add_argument(
-        "--out", metavar="DIR", default=str(RUNS / "rows"), help="folder of the runs of all rows"
+        "--out", metavar="DIR", default=str(RUNS / "experiments"), help="folder of all runs"
     )
     parser.add_argument("--json", metavar="FILE", help="write the result there too")
     parser.add_argument(
@@ -44,20 +45,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change one configuration key of the row; may be repeated",
+        help="change one configuration key of the experiment; may be repeated",
     )
     parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
     parser.add_argument("--download", action="store_true", help="fetch the data set if it can be")
     parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
     given = parser.parse_args(arguments)
     if given.list:
-        Console().print(rows_table({name: load_row(find_row(name)) for name in row_names()}))
+        found = {name: load_experiment(find_experiment(name)) for name in experiment_names()}
+        Console().print(experiments_table(found))
         return 0
-    if given.row is None:
-        raise InputError("no row is named; --list prints them")
+    if given.experiment is None:
+        raise InputError("no experiment is named; --list prints them")
     if given.seeds < 1:
         raise InputError(f"--seeds {given.seeds} is below 1; give how many to run")
-    file = find_row(given.row)
+    file = find_experiment(given.experiment)
 
     from crkd.runs.atomic_files import write_json
     from crkd.stages.reproduce import RESULT, reproduce
@@ -86,26 +88,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(entry["verdict"] == "outside" for entry in result["comparison"]))
 
 
-def rows_table(rows: Mapping[str, Row]) -> Table:
-    """Lay out all rows, with the novel accuracy expected of each."""
-    table = _table("row", "what it is", "novel, training images")
-    for name, row in rows.items():
+def experiments_table(experiments: Mapping[str, Experiment]) -> Table:
+    """Lay out all experiments, with the novel accuracy expected of each."""
+    table = _table("experiment", "what it is", "novel, training images")
+    for name, experiment in experiments.items():
         expected = [
             f"{expectation.figures['task_aware/train/novel']:.1f} ({expectation.source})"
-            for expectation in row.expected
+            for expectation in experiment.expected
             if "task_aware/train/novel" in expectation.figures
         ]
-        if not any(expectation.source == "recorded" for expectation in row.expected):
+        if not any(expectation.source == "recorded" for expectation in experiment.expected):
             expected.append("ours: not measured")
-        table.add_row(name, row.title, "\n".join(expected))
+        table.add_row(name, experiment.title, "\n".join(expected))
     return table
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
-    """Lay out what was expected of a row and what was found."""
+    """Lay out what was expected of an experiment and what was found."""
     seeds = len(result["runs"])
     table = _table("figure, percent", "expected", f"here, {seeds} seed{'s' * (seeds > 1)}", "")
-    table.title = f"{result['row']}: {result['title']}"
+    table.title = f"{result['experiment']}: {result['title']}"
     for entry in result["comparison"]:
         mean = "not measured" if entry["mean"] is None else f"{entry['mean']:.1f}"
         spread = "" if entry["std"] is None else f" ± {entry['std']:.1f}"
@@ -124,18 +126,18 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
 def summary(result: Mapping[str, Any]) -> str:
     """Return the sentence that a person looks for.
 
-    >>> summary({"row": "digits", "comparison": []})
+    >>> summary({"experiment": "digits", "comparison": []})
     'digits: nothing to compare with is committed'
     """
-    verdicts = [entry["verdict"] for entry in result["comparison"]]
+    name, verdicts = result["experiment"], [entry["verdict"] for entry in result["comparison"]]
     if not verdicts:
-        return f"{result['row']}: nothing to compare with is committed"
+        return f"{name}: nothing to compare with is committed"
     outside = verdicts.count("outside")
     if outside:
-        return f"{result['row']}: {outside} of {len(verdicts)} figures lie OUTSIDE their tolerance"
+        return f"{name}: {outside} of {len(verdicts)} results are OUTSIDE their tolerance"
     missing = verdicts.count("not measured")
     rest = f", {missing} not measured" if missing else ""
-    return f"{result['row']}: {len(verdicts) - missing} figures within tolerance or above{rest}"
+    return f"{name}: {len(verdicts) - missing} results within tolerance or above{rest}"
 
 
 def _table(*columns: str) -> Table:

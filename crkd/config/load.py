@@ -15,6 +15,8 @@ from crkd.core.errors import InputError, listed
 from crkd.core.paths import shipped
 
 MAX_BYTES = 1 << 20
+FOLDERS = ("presets", "datasets", "experiments")
+"""Folders of the shipped configurations, in the order in which a name is looked up."""
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -103,15 +105,21 @@ def config_folder() -> Path:
     return shipped("configs")
 
 
+def shipped_configs(folder: str) -> list[Path]:
+    """Return the shipped configuration files of one of :data:`FOLDERS`, sorted."""
+    return sorted((config_folder() / folder).glob("*.yaml"))
+
+
 def find_config(name: str) -> Path:
     """Return the file for ``--config NAME``: a path, or the stem of a shipped configuration."""
     path = Path(name)
     if path.is_file():
         return path
-    shipped = config_folder() / f"{name.removesuffix('.yaml')}.yaml"
-    if os.sep not in name and shipped.is_file():
-        return shipped
-    names = sorted(p.stem for p in config_folder().glob("*.yaml"))
+    for folder in FOLDERS if os.sep not in name else ():
+        file = config_folder() / folder / f"{name.removesuffix('.yaml')}.yaml"
+        if file.is_file():
+            return file
+    names = sorted({p.stem for folder in FOLDERS for p in shipped_configs(folder)})
     raise InputError(
         f"--config {name!r} is neither a file nor a shipped configuration; "
         f"shipped: {listed(names, 40)}"
@@ -151,8 +159,8 @@ def load_config(
 ) -> Config:
     """Build the configuration of a run.
 
-    Layers, later ones win: schema defaults, the shipped ``configs/DATASET.yaml``, ``file``,
-    ``settings``, ``flags``. A ``base`` takes the place of the first two.
+    Layers, later ones win: schema defaults, the shipped ``configs/datasets/DATASET.yaml``,
+    ``file``, ``settings``, ``flags``. A ``base`` takes the place of the first two.
 
     Args:
         file: ``--config``, a path or the stem of a shipped file.
@@ -164,15 +172,15 @@ def load_config(
         InputError: see :func:`crkd.config.check.build`.
     """
     given = read_layers(find_config(file)) if file else {}
-    # What a results table expects of a configuration (rows.py) is no part of the run.
-    given.pop("row", None)
+    # What is expected of an experiment (experiments.py) is no part of the run.
+    given.pop("experiment", None)
     for setting in settings:
         given = merge(given, parse_setting(setting))
     given = merge(given, _without_none(flags or {}))
     if base is not None:
         return build(Config, merge(plain(base), given))
     dataset = given.get("dataset", Config().dataset)
-    base_file = config_folder() / f"{dataset}.yaml"
+    base_file = config_folder() / "datasets" / f"{dataset}.yaml"
     is_name = isinstance(dataset, str) and dataset.replace("-", "").isalnum()
     shipped = read_layers(base_file) if is_name and base_file.is_file() else {}
     # Lists of blocks are replaced as a whole; blocks merge, so that a file states differences.

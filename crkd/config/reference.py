@@ -18,8 +18,9 @@ INTRODUCTION = """\
 
 Written by `python -m crkd.config.reference > docs/configuration.md` from `crkd/config/`.
 
-A run's configuration is the schema's defaults, under `configs/DATASET.yaml` if there is one, under
-`--config FILE`, under `--set key=value`, under the other flags. A file states only what differs;
+A run's configuration is the schema's defaults, under `configs/datasets/DATASET.yaml` if that file
+exists, under `--config FILE`, under `--set key=value`, under the other flags. A file states only
+what differs;
 its key `extends: NAME` puts another shipped file underneath. Unknown keys, duplicate keys, wrong
 types and values out of range are errors. The resolved configuration lies in every run folder.
 """

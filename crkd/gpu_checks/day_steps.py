@@ -11,13 +11,13 @@ from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import load_dataset
 
-ROWS: Final = (
+EXPERIMENTS: Final = (
     "cifar100-50-50-100",
     "cifar100-50-50-100-selfsup",
     "cifar100-50-50-100-uno",
     "cifar100-80-20-100",
 )
-"""Rows of the results, in the order in which they are run; first seed 0 of all of them."""
+"""Experiments of the results, in the order in which they are run; first seed 0 of all of them."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Place:
         out: folder of the small result files.
         device: "cuda", or "cpu" for a rehearsal.
         data_root: folder of the data sets, or None for the usual places.
-        settings: ``key=value`` strings that change every row.
+        settings: ``key=value`` strings that change every experiment.
     """
 
     state: Path
@@ -75,7 +75,7 @@ def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
     measured = [
         replace(_bench(place, "machine", 60), copied_as=""),
         Step("checks", ("check-gpu", *_json(place, "checks")), 300, "checks.json", ""),
-        _row(place, ROWS[0], 1, failed_checks, smoke=True),
+        _experiment(place, EXPERIMENTS[0], 1, failed_checks, smoke=True),
         _bench(place, "sinkhorn", 240),
         replace(_bench(place, "train", 300), needs_data=True),
         Step(
@@ -86,8 +86,11 @@ def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
             "",
         ),
     ]
-    rows = [_row(place, row, seeds, failed_checks) for seeds in (1, 2, 3) for row in ROWS]
-    return measured + rows
+    return measured + [
+        _experiment(place, experiment, seeds, failed_checks)
+        for seeds in (1, 2, 3)
+        for experiment in EXPERIMENTS
+    ]
 
 
 def _json(place: Place, name: str) -> tuple[str, str]:
@@ -99,26 +102,26 @@ def _bench(place: Place, part: str, seconds: float) -> Step:
     return Step(part, arguments, seconds, f"{part}.json", f"{part}.json")
 
 
-def _row(
-    place: Place, row: str, seeds: int, failed_checks: Sequence[str], *, smoke: bool = False
+def _experiment(
+    place: Place, experiment: str, seeds: int, failed_checks: Sequence[str], *, smoke: bool = False
 ) -> Step:
-    folder = "smoke" if smoke else "rows"
+    folder = "smoke" if smoke else "experiments"
     settings = ["loop.checkpoint_every=1", "loop.loggers=[]", *avoided(failed_checks)]
     settings += place.settings
     if smoke:
         # One epoch each and the whole evaluation: an error in it must not come after ten minutes.
         settings += ["pretrain.epochs=1", "discover.epochs=1"]
-    arguments = ["reproduce", row, "--seeds", str(seeds), "--out", str(place.state / folder)]
+    arguments = ["reproduce", experiment, "--seeds", str(seeds), "--out", str(place.state / folder)]
     arguments += ["--device", place.device]
     arguments += ["--data-root", place.data_root] if place.data_root else []
     for setting in settings:
         arguments += ["--set", setting]
     return Step(
-        "smoke" if smoke else f"{row}, seed {seeds - 1}",
+        "smoke" if smoke else f"{experiment}, seed {seeds - 1}",
         tuple(arguments),
         180 if smoke else 3600,
-        f"{folder}/{row}/result.json",
-        "" if smoke else f"{row}.json",
+        f"{folder}/{experiment}/result.json",
+        "" if smoke else f"{experiment}.json",
         resumable=True,
         needs_data=True,
     )

@@ -1,4 +1,4 @@
-"""A row of a results table run anew, seed by seed, and held against what is expected of it."""
+"""An experiment of the results run anew, seed by seed, and held against what is expected of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd.config.rows import Expectation, Row, load_row, row_config
+from crkd.config.experiments import Expectation, Experiment, experiment_config, load_experiment
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
@@ -36,52 +36,54 @@ def reproduce(
     download: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Run a row with the seeds 0 to ``seeds - 1`` and return its result, also written as JSON.
+    """Run an experiment with the seeds 0 to ``seeds - 1``; return its result and write it as JSON.
 
     Finished seeds are kept, an interrupted one goes on. ``place`` holds
-    ``ROW/seedN/`` and ``ROW/result.json``; stages 1, ``stage1-DIGEST-seedN/``, serve all rows
-    that have the same one.
+    ``EXPERIMENT/seedN/`` and ``EXPERIMENT/result.json``; stages 1, ``stage1-DIGEST-seedN/``, serve
+    all experiments that have the same one.
 
     Args:
-        file: the row's configuration file.
+        file: the experiment's configuration file.
         seeds: how many, at least 1.
         place: folder of the runs.
-        device: where it computes; None is the row's own choice.
+        device: where it computes; None is the experiment's own choice.
         root: folder of the data sets.
-        settings: ``key=value`` strings that change the row; the result names them.
+        settings: ``key=value`` strings that change the experiment; the result names them.
         download: fetch the data set if it is missing and can be fetched.
         say: receives a line before each seed.
 
     Returns:
-        :func:`crkd.runs.summary.record` of all seeds, with ``row``, ``title``, ``settings``,
+        :func:`crkd.runs.summary.record` of all seeds, with ``experiment``, ``title``, ``settings``,
         ``recipe`` (:func:`recipe_digest`) and ``comparison`` (:func:`compared`).
 
     Raises:
-        InputError: the row is wrong, or a folder holds runs of another configuration.
+        InputError: the experiment is wrong, or a folder holds runs of another configuration.
         Interrupted: a signal came; the same call goes on.
     """
-    row, folder = load_row(file), place / file.stem
+    experiment, folder = load_experiment(file), place / file.stem
     runs: list[RunFolder] = []
     result: dict[str, Any] = {}
     for seed in range(seeds):
-        config = row_config(file, seed=seed, settings=settings, device=device, root=root)
+        config = experiment_config(file, seed=seed, settings=settings, device=device, root=root)
         say(f"{file.stem}: seed {seed} ({seed + 1} of {seeds})")
-        runs.append(_run(row, config, folder / f"seed{seed}", place, download=download))
+        runs.append(_run(experiment, config, folder / f"seed{seed}", place, download=download))
         metrics = [evaluate(load_predictions(run.path / "predictions.parquet")) for run in runs]
         found = record(runs, metrics)
         result = {
-            "row": file.stem,
-            "title": row.title,
+            "experiment": file.stem,
+            "title": experiment.title,
             "settings": list(settings),
             "recipe": recipe_digest(config),
-            "comparison": compared(row.expected, found),
+            "comparison": compared(experiment.expected, found),
             **found,
         }
         write_json(folder / RESULT, result)
     return result
 
 
-def _run(row: Row, config: Config, out: Path, place: Path, *, download: bool) -> RunFolder:
+def _run(
+    experiment: Experiment, config: Config, out: Path, place: Path, *, download: bool
+) -> RunFolder:
     """Return the finished run of one seed, made or gone on with where it is not there yet."""
     parent = stage1_folder(config, place)
 
@@ -89,10 +91,10 @@ def _run(row: Row, config: Config, out: Path, place: Path, *, download: bool) ->
         return pretrain(config, parent, resume=resume, download=download)
 
     def whole(resume: bool) -> RunFolder:
-        if row.method == "supervised":
+        if experiment.method == "supervised":
             return supervised_upper_bound(config, out, resume=resume)
         _finished(parent, config, _stage1, stage1)
-        if row.method == "kmeans":
+        if experiment.method == "kmeans":
             return kmeans_on_features(config, out, parent, resume=resume)
         return discover(config, out, parent, resume=resume, download=download)
 

@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 
 from crkd.config.check import build, plain
 from crkd.config.load import (
-    config_folder,
+    FOLDERS,
     dump_config,
     load_config,
     merge,
     parse_setting,
     parse_yaml,
+    shipped_configs,
 )
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
-SHIPPED = sorted(config_folder().glob("*.yaml"))
+SHIPPED = [file for folder in FOLDERS[:2] for file in shipped_configs(folder)]
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda f: f.stem)

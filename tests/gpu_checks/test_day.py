@@ -18,7 +18,7 @@ from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.gpu_checks import day as gpu_day
 from crkd.gpu_checks.day import ATTEMPTS, Day
-from crkd.gpu_checks.day_steps import ROWS, Place, Step, avoided, steps
+from crkd.gpu_checks.day_steps import EXPERIMENTS, Place, Step, avoided, steps
 from crkd.stages.reproduce import reproduce
 
 SCRIPT = """\
@@ -145,7 +145,7 @@ def test_what_needs_data_waits_for_them(place: Place, tmp_path: Path) -> None:
     assert "steps that need CIFAR-100 wait: data set 'cifar100' was not found" in said[0]
     waiting = [step.name for step in steps(place) if step.needs_data]
     assert waiting[:2] == ["smoke", "train"]
-    assert len(waiting) == 2 + 3 * len(ROWS)
+    assert len(waiting) == 2 + 3 * len(EXPERIMENTS)
 
 
 def test_a_state_that_is_damaged_is_named(place: Place) -> None:
@@ -166,7 +166,7 @@ def test_no_process_outlives_its_step(place: Place, monkeypatch: pytest.MonkeyPa
 def test_the_list_is_the_one_of_the_documents() -> None:
     names = [step.name for step in steps(Place(Path("s"), Path("o")))]
     assert names[:6] == ["machine", "checks", "smoke", "sinkhorn", "train", "sanitizer"]
-    assert names[6:] == [f"{row}, seed {seed}" for seed in range(3) for row in ROWS]
+    assert names[6:] == [f"{row}, seed {seed}" for seed in range(3) for row in EXPERIMENTS]
 
 
 def test_no_more_than_eight_result_files() -> None:
@@ -209,7 +209,7 @@ def test_the_list_can_be_printed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run_verb("gpu-day", out) == 0
     shown = capsys.readouterr().out
     assert "sanitizer" in shown
-    assert f"{ROWS[0]}, seed 2" in shown
+    assert f"{EXPERIMENTS[0]}, seed 2" in shown
 
 
 def test_time_is_kept(place: Place) -> None:
@@ -224,7 +224,7 @@ model: {hidden: 16, projection: 8, num_heads: 2}
 pretrain: {epochs: 2, num_views: 1}
 discover: {epochs: 2}
 evaluation: {kmeans_restarts: 1}
-row: {title: tiny}
+experiment: {title: tiny}
 """
 
 
@@ -244,8 +244,8 @@ def test_real_commands_in_short_slices_end_in_the_same_result(
         whole = steps(place, failed)
         first = [step for step in whole if step.name in ("machine", "checks")]
         assert len(first) == 2
-        arguments = [str(row) if word == ROWS[0] else word for word in whole[6].arguments]
-        result = "rows/tiny/result.json"
+        arguments = [str(row) if word == EXPERIMENTS[0] else word for word in whole[6].arguments]
+        result = "experiments/tiny/result.json"
         return [*first, replace(whole[6], arguments=tuple(arguments), result=result)]
 
     place = Place(tmp_path / "state", tmp_path / "out", "cpu")
@@ -257,7 +257,7 @@ def test_real_commands_in_short_slices_end_in_the_same_result(
     assert outcomes["machine"].status == "done"
     assert outcomes["checks"].status == "failed"
     assert "no CUDA device" in outcomes["checks"].text
-    found = json.loads((place.out / f"{ROWS[0]}.json").read_text())
+    found = json.loads((place.out / f"{EXPERIMENTS[0]}.json").read_text())
     straight = reproduce(row, 1, tmp_path / "straight", device="cpu")
     assert found["mean"] == straight["mean"]
     assert found["recipe"] == straight["recipe"]

@@ -12,8 +12,14 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from crkd.commands.main import run_verb
-from crkd.commands.reproduce import comparison_table, rows_table, summary
-from crkd.config.rows import Expectation, find_row, load_row, row_config, row_names
+from crkd.commands.reproduce import comparison_table, experiments_table, summary
+from crkd.config.experiments import (
+    Expectation,
+    experiment_config,
+    experiment_names,
+    find_experiment,
+    load_experiment,
+)
 from crkd.core.errors import InputError
 from crkd.stages.reproduce import compared, recipe_digest, reproduce
 from crkd.training.loop import Interrupted, Loop
@@ -27,7 +33,7 @@ pretrain: {epochs: 1, num_views: 1}
 discover: {epochs: 1}
 evaluation: {kmeans_restarts: 1}
 loop: {log_every: 5}
-row:
+experiment:
   title: tiny
   method: METHOD
   expected:
@@ -50,13 +56,13 @@ def shown(table: object) -> str:
     return capture.get()
 
 
-@pytest.mark.parametrize("name", row_names())
-def test_a_recorded_row_expects_what_its_record_holds(name: str) -> None:
-    file = find_row(name)
-    row = load_row(file)
-    assert row.title
-    assert row_config(file, seed=4).seed == 4
-    for expectation in row.expected:
+@pytest.mark.parametrize("name", experiment_names())
+def test_a_recorded_experiment_expects_what_its_record_holds(name: str) -> None:
+    file = find_experiment(name)
+    experiment = load_experiment(file)
+    assert experiment.title
+    assert experiment_config(file, seed=4).seed == 4
+    for expectation in experiment.expected:
         assert expectation.figures
         assert expectation.origin
         if expectation.source == "recorded":
@@ -71,7 +77,7 @@ def test_settings_change_a_row_and_its_digest(tmp_path: Path) -> None:
     result = reproduce(file, 1, tmp_path / "rows", settings=["discover.epochs=2"])
     assert result["settings"] == ["discover.epochs=2"]
     plain, seeded, changed = (
-        recipe_digest(row_config(file, seed=seed, settings=settings))
+        recipe_digest(experiment_config(file, seed=seed, settings=settings))
         for seed, settings in ((0, ()), (1, ()), (0, ["discover.epochs=2"]))
     )
     assert plain == seeded != changed == result["recipe"]
@@ -81,23 +87,27 @@ def test_settings_change_a_row_and_its_digest(tmp_path: Path) -> None:
         reproduce(file, 1, tmp_path / "rows")
 
 
-def test_rows_are_told_apart_by_distillation_alone() -> None:
+def test_experiments_are_told_apart_by_distillation_alone() -> None:
     for name in ("digits", "cifar100-10-10", "cifar100-50-50-100", "cifar100-80-20-100"):
-        ours, uno = (row_config(find_row(row), seed=0) for row in (name, f"{name}-uno"))
+        ours, uno = (
+            experiment_config(find_experiment(row), seed=0) for row in (name, f"{name}-uno")
+        )
         assert ours.discover.distillation
         assert not uno.discover.distillation
         assert ours.pretrain == uno.pretrain
-    full = row_config(find_row("cifar100-50-50-100"), seed=0)
+    full = experiment_config(find_experiment("cifar100-50-50-100"), seed=0)
     assert (full.pretrain.epochs, full.discover.epochs, full.split) == (100, 100, "50-50")
 
 
-def test_a_row_is_run_kept_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_experiment_is_run_kept_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     file, place = tiny(tmp_path), tmp_path / "rows"
     command = ["--seeds", "2", "--out", str(place), "--json", str(tmp_path / "r.json")]
     assert run_verb("reproduce", [str(file), *command]) == 0
     said = capsys.readouterr()
     assert "tiny: seed 1 (2 of 2)" in said.err
-    assert "tiny: 2 figures within tolerance or above, 1 not measured" in said.out
+    assert "tiny: 2 results within tolerance or above, 1 not measured" in said.out
     result = json.loads((tmp_path / "r.json").read_text())
     assert result == json.loads((place / "tiny" / "result.json").read_text())
     assert [run["seed"] for run in result["runs"]] == [0, 1]
@@ -205,24 +215,30 @@ def test_verdicts() -> None:
     assert verdict("b", 61.0) == "not measured"
     assert verdict("c", 61.0) == "not measured"
     entries = compared([Expectation(tolerance=1.0, figures={"a": 70.0, "b": 1.0})], found)
-    result = {"row": "x", "title": "t", "runs": [1], "comparison": entries}
-    assert summary(result) == "x: 1 of 2 figures lie OUTSIDE their tolerance"
+    result = {"experiment": "x", "title": "t", "runs": [1], "comparison": entries}
+    assert summary(result) == "x: 1 of 2 results are OUTSIDE their tolerance"
     assert "70.0 ± 1 (recorded)" in shown(comparison_table(result))
 
 
-def test_a_row_outside_its_tolerance_fails(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_experiment_outside_its_tolerance_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     file = tiny(tmp_path, "kmeans")
     file.write_text(file.read_text().replace("tolerance: 100", "tolerance: 0.01"))
     assert run_verb("reproduce", [str(file), "--seeds=1", f"--out={tmp_path / 'rows'}"]) == 1
-    assert "1 of 3 figures lie OUTSIDE" in capsys.readouterr().out
+    assert "1 of 3 results are OUTSIDE" in capsys.readouterr().out
 
 
 def test_the_list_says_what_is_not_measured() -> None:
-    text = shown(rows_table({name: load_row(find_row(name)) for name in row_names()}))
+    text = shown(
+        experiments_table(
+            {name: load_experiment(find_experiment(name)) for name in experiment_names()}
+        )
+    )
     assert "60.7 (measured elsewhere)" in text
     assert text.count("ours: not measured") == sum(
-        all(e.source != "recorded" for e in load_row(find_row(name)).expected)
-        for name in row_names()
+        all(e.source != "recorded" for e in load_experiment(find_experiment(name)).expected)
+        for name in experiment_names()
     )
     assert run_verb("reproduce", ["--list"]) == 0
 
@@ -230,10 +246,10 @@ def test_the_list_says_what_is_not_measured() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no row is named"),
+        ([], "no experiment is named"),
         (["digits", "--seeds=0"], "--seeds 0 is below 1"),
-        (["nothing"], "is neither a file nor a shipped row"),
-        ([str(ROOT / "configs" / "digits.yaml")], "is no row"),
+        (["nothing"], "is neither a file nor a shipped experiment"),
+        ([str(ROOT / "configs" / "datasets" / "digits.yaml")], "lacks the block 'experiment'"),
     ],
 )
 def test_wrong_requests_are_told(
@@ -246,13 +262,13 @@ def test_wrong_requests_are_told(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("method: METHOD", "method: magic", "row.method"),
-        ("novel: 50", "novel: 500", "row.expected.0..figures.task_aware/train/novel"),
-        ("tolerance: 100", "tolerance: 0", "row.expected.0..tolerance"),
+        ("method: METHOD", "method: magic", "experiment.method"),
+        ("novel: 50", "novel: 500", "experiment.expected.0..figures.task_aware/train/novel"),
+        ("tolerance: 100", "tolerance: 0", "experiment.expected.0..tolerance"),
     ],
 )
-def test_a_wrong_row_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+def test_a_wrong_experiment_is_named(old: str, new: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "row.yaml"
     file.write_text(TINY.replace(old, new).replace("METHOD", "discover"))
     with pytest.raises(InputError, match=message):
-        load_row(file)
+        load_experiment(file)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crkd.config.load import config_folder, load_config
+from crkd.config.load import FOLDERS, load_config, shipped_configs
 from crkd.data.datasets.base import Dataset
 from crkd.data.loader import BatchLoader
 from crkd.data.sources.arrays import ArraySource
@@ -19,7 +19,12 @@ from crkd.stages.pretrain.run import pretrain
 
 # Features have a run of their own, see test_feature_discovery.py.
 NO_RECIPES = ("fine-grained", "features")
-FILES = [f for f in sorted(config_folder().glob("*.yaml")) if f.stem not in NO_RECIPES]
+FILES = [
+    file
+    for folder in FOLDERS[:2]
+    for file in shipped_configs(folder)
+    if file.stem not in NO_RECIPES
+]
 HEAVY = {"cars", "aircraft"}  # the same recipe as cub, by "extends"
 SMALLER = (
     "pretrain.epochs=1",

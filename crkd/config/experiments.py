@@ -1,4 +1,4 @@
-"""Rows of a results table: a configuration file with a block ``row`` that says what to expect."""
+"""Experiments: configuration files with a block ``experiment`` that says what to expect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from crkd.config.check import Range, build, convert
-from crkd.config.load import config_folder, load_config, read_layers
+from crkd.config.load import config_folder, load_config, read_layers, shipped_configs
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 
@@ -19,7 +19,7 @@ Percent = Annotated[float, Range(0.0, 100.0)]
 
 @dataclass(frozen=True)
 class Expectation:
-    """Figures that a row is held against, in percent."""
+    """Figures that an experiment is held against, in percent."""
 
     source: Literal["recorded", "measured elsewhere", "published"] = "recorded"
     """By this program, by another one on the same data, or in a paper."""
@@ -32,8 +32,8 @@ class Expectation:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The block ``row``: what a person calls the row, how it is made, what is expected of it."""
+class Experiment:
+    """The block ``experiment``: its title, its method and the expected results."""
 
     title: str = ""
     method: Method = "discover"
@@ -41,54 +41,57 @@ class Row:
     expected: tuple[Expectation, ...] = ()
 
 
-def row_names() -> list[str]:
-    """Return the names of the shipped rows."""
-    return sorted(path.stem for path in (config_folder() / "rows").glob("*.yaml"))
+def experiment_names() -> list[str]:
+    """Return the names of the shipped experiments."""
+    return [path.stem for path in shipped_configs("experiments")]
 
 
-def find_row(name: str) -> Path:
-    """Return the file of a row: a path, or the name of a shipped one.
+def find_experiment(name: str) -> Path:
+    """Return the file of an experiment: a path, or the name of a shipped one.
 
     Raises:
-        InputError: there is no such row.
+        InputError: there is no such experiment.
     """
     path = Path(name)
     if path.is_file():
         return path
-    shipped = config_folder() / "rows" / f"{name.removesuffix('.yaml')}.yaml"
+    shipped = config_folder() / "experiments" / f"{name.removesuffix('.yaml')}.yaml"
     if os.sep not in name and shipped.is_file():
         return shipped
     raise InputError(
-        f"row {name!r} is neither a file nor a shipped row; shipped: {listed(row_names(), 40)}"
+        f"experiment {name!r} is neither a file nor a shipped experiment; shipped: "
+        f"{listed(experiment_names(), 40)}"
     )
 
 
-def load_row(path: Path) -> Row:
-    """Return the checked block ``row`` of a configuration file.
+def load_experiment(path: Path) -> Experiment:
+    """Return the checked block ``experiment`` of a configuration file.
 
     Raises:
         InputError: the file has no such block, or something in it is wrong.
     """
-    values = read_layers(path).get("row")
+    values = read_layers(path).get("experiment")
     if values is None:
-        raise InputError(f"{path} is no row: it lacks the block 'row'; see configs/rows")
-    row = build(Row, values, "row")
-    for number, expectation in enumerate(row.expected):
+        raise InputError(
+            f"{path} lacks the block 'experiment'; see configs/experiments for examples"
+        )
+    experiment = build(Experiment, values, "experiment")
+    for number, expectation in enumerate(experiment.expected):
         for key, value in expectation.figures.items():
-            convert(Percent, value, f"row.expected[{number}].figures.{key}")
-    return row
+            convert(Percent, value, f"experiment.expected[{number}].figures.{key}")
+    return experiment
 
 
-def row_config(
+def experiment_config(
     path: Path, *, seed: int, settings: Sequence[str] = (), **where: str | None
 ) -> Config:
-    """Return the configuration of a row's run with one seed.
+    """Return the configuration of an experiment's run with one seed.
 
     Args:
-        path: the row's file.
+        path: the experiment's file.
         seed: of weights, batches and views.
-        settings: ``key=value`` strings that change the row.
-        where: ``device`` and ``root``, which are no part of a row.
+        settings: ``key=value`` strings that change the experiment.
+        where: ``device`` and ``root``, which are no part of an experiment.
     """
     flags = {"seed": seed, "device": where.get("device"), "data": {"root": where.get("root")}}
     return load_config(str(path), settings, flags)
