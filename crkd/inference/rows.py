@@ -66,7 +66,9 @@ class RowMaker:
             entry = self._classes[best[n]]
             confidence = float(shares[n, best[n]])
             novel = entry["kind"] == "novel"
-            agreed = None if agreement is None or not novel else round(float(agreement[n]), DIGITS)
+            head_agreement = (
+                None if agreement is None or not novel else round(float(agreement[n]), DIGITS)
+            )
             rows.append(
                 PredictedImage(
                     path=readable(path),
@@ -76,7 +78,7 @@ class RowMaker:
                     confidence=confidence,
                     calibrated=self.temperature is not None and not novel,
                     unsure=confidence < self._unsure,
-                    head_agreement=agreed,
+                    head_agreement=head_agreement,
                     top=self._largest(logits[n], shares[n], TOP),
                     nearest_known=self._largest(known[n], relation[n], NEAREST),
                     outlier=None if strays is None else bool(strays[n]),

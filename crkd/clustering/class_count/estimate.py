@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.class_count.inertia import InertiaCurve, cluster_counts, inertia_curve
-from crkd.clustering.class_count.probe_classes import crowding, look_alike, total_variance
+from crkd.clustering.class_count.probe_classes import crowding, probe_classes, total_variance
 from crkd.clustering.class_count.validity import bumps, silhouettes, stabilities
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
 from crkd.core.errors import InputError
@@ -66,7 +66,7 @@ class ClassCount:
     at_limit: bool
 
 
-def count_classes(
+def estimate_class_count(
     novel: Floats,
     known: Floats | None = None,
     labels: NDArray[np.int64] | None = None,
@@ -152,7 +152,7 @@ def _votes(
         chosen = draw.permutation(num_known)[:num_probes]
         members = np.flatnonzero(np.isin(labels, chosen))
         truth = np.unique(labels[members], return_inverse=True)[1]
-        probes = look_alike(anchors[members], truth, **wanted)
+        probes = probe_classes(anchors[members], truth, **wanted)
         counts = cluster_counts(min(2 * num_probes + 1, len(probes)))
         tried = inertia_curve(probes, counts, seed=seed + number)
         scores = np.array([adjusted_rand_score(truth, a) for a in tried.assignments])

@@ -34,7 +34,7 @@ def total_variance(rows: NDArray[np.floating[Any]]) -> float:
     return float(np.square(rows - rows.mean(axis=0)).sum(axis=1).mean())
 
 
-def look_alike(
+def probe_classes(
     rows: Floats, labels: NDArray[np.int64], *, crowding_wanted: float, variance_wanted: float
 ) -> Floats:
     """Return the rows of known classes, as blurred and as wide as a set of novel images.

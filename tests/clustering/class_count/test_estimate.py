@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
-from crkd.clustering.class_count.estimate import count_classes
+from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.clustering.class_count.inertia import cluster_counts, inertia_curve
-from crkd.clustering.class_count.probe_classes import crowding, look_alike, total_variance
+from crkd.clustering.class_count.probe_classes import crowding, probe_classes, total_variance
 from crkd.clustering.class_count.validity import bumps, silhouettes, stabilities
 from crkd.clustering.kmeans import kmeans
 from crkd.core.errors import InputError
@@ -32,7 +32,7 @@ def mixture(num_known, num_novel, *, seed=0, each=60, evenness=1000.0, spread=0.
 )
 def test_the_number_of_a_mixture(num_known, num_novel, evenness):
     known, labels, novel = mixture(num_known, num_novel, evenness=evenness)
-    count = count_classes(novel, known, labels, seed=0, max_classes=2 * num_novel + 6)
+    count = estimate_class_count(novel, known, labels, seed=0, max_classes=2 * num_novel + 6)
     assert abs(count.estimate - num_novel) <= 0.1 * num_novel
     assert count.low <= num_novel <= count.high
     assert count.num_probes == num_known
@@ -41,7 +41,7 @@ def test_the_number_of_a_mixture(num_known, num_novel, evenness):
 
 def test_witnesses_alone_find_clear_clusters():
     _, _, novel = mixture(3, 6, spread=0.3)
-    count = count_classes(novel, seed=0)
+    count = estimate_class_count(novel, seed=0)
     assert count.estimate == 6
     assert count.low <= 6 <= count.high
     assert (count.evidence.votes, count.num_probes) == (None, 0)
@@ -49,18 +49,18 @@ def test_witnesses_alone_find_clear_clusters():
 
 def test_too_few_known_classes_do_not_anchor():
     known, labels, novel = mixture(2, 5)
-    assert count_classes(novel, known, labels, seed=0).evidence.votes is None
+    assert estimate_class_count(novel, known, labels, seed=0).evidence.votes is None
 
 
 def test_a_range_that_ends_at_the_limit_says_so():
     known, labels, novel = mixture(6, 5)
-    assert count_classes(novel, known, labels, seed=0, max_classes=5).at_limit
-    assert not count_classes(novel, known, labels, seed=0, max_classes=30).at_limit
+    assert estimate_class_count(novel, known, labels, seed=0, max_classes=5).at_limit
+    assert not estimate_class_count(novel, known, labels, seed=0, max_classes=30).at_limit
 
 
 def test_the_same_seed_gives_the_same_answer():
     known, labels, novel = mixture(6, 5, spread=1.0)
-    first, again = (count_classes(novel, known, labels, seed=3) for _ in range(2))
+    first, again = (estimate_class_count(novel, known, labels, seed=3) for _ in range(2))
     assert (first.estimate, first.low, first.high) == (again.estimate, again.low, again.high)
     np.testing.assert_array_equal(first.evidence.votes, again.evidence.votes)
 
@@ -69,14 +69,14 @@ def test_the_same_seed_gives_the_same_answer():
 def test_too_few_images_are_named(rows, limit):
     novel = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
     with pytest.raises(InputError, match=f"for {rows} unlabeled images"):
-        count_classes(novel, seed=0, max_classes=limit)
+        estimate_class_count(novel, seed=0, max_classes=limit)
 
 
 def test_known_classes_become_as_blurred_and_as_wide():
     known, labels, novel = mixture(8, 8, spread=0.8)
     wanted = {"crowding_wanted": crowding(novel), "variance_wanted": total_variance(novel)}
     assert crowding(known) < 0.3 * wanted["crowding_wanted"]
-    made = look_alike(known, labels, **wanted)
+    made = probe_classes(known, labels, **wanted)
     assert crowding(made) == pytest.approx(wanted["crowding_wanted"], rel=0.05)
     assert total_variance(made) == pytest.approx(wanted["variance_wanted"], rel=1e-4)
     # The factor between 0.2 and 0.8 is 4, and what a class looks like stays.

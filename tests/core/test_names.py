@@ -1,0 +1,78 @@
+"""Names of the field alone: what earlier versions called otherwise is refused."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT
+
+OLD_NAMES = {
+    "Answers": "Outputs",
+    "Feed": "BatchLoader",
+    "Part": "Subset",
+    "Share": "BatchShard",
+    "StartingPoint": "ParentRun",
+    "GroupedHead": "IncrementalHead",
+    "KnownClasses": "KnownClassDetector",
+    "ResidentImages": "InMemoryImages",
+    "StreamedImages": "StreamingImages",
+    "RecordedStep": "CudaGraphStep",
+    "essence": "resumable_settings",
+    "REMEDIES": "RECOVERY_SETTINGS",
+    "agreed": "any_rank",
+    "by_the_first": "broadcast_from_rank_zero",
+    "strangeness": "novelty_score",
+    "witnesses": "validity",
+    "look_alike": "probe_classes",
+    "precheck_run": "known_filter",
+    "answer_part": "forward_subset",
+    "row_config": "experiment_config",
+}
+BRITISH = re.compile(
+    r"\w*(?:optimis|normalis|synchronis|regularis|initialis|generalis|recognis|minimis[ei]|maximis"
+    r"|colour|labelled|labelling|neighbour|behaviour|\bcentres?\b|centred|\bgrey\b|licence)\w*",
+    re.IGNORECASE,
+)
+ALLOWED = {"labelledby"}
+"""An attribute of HTML."""
+
+FILES = [
+    path
+    for folder in ("crkd", "tests", "tools", "benchmarks", "examples")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if path != Path(__file__)
+]
+TEXTS = [
+    *FILES,
+    # The page of changes names what is gone.
+    *(p for p in sorted((ROOT / "docs").rglob("*.md")) if p.name != "changes-since-0.1.md"),
+    *sorted((ROOT / "configs").rglob("*.yaml")),
+    *sorted((ROOT / "crkd").rglob("*.cu*")),
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+]
+
+
+def names_of(text: str) -> set[str]:
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return {token.string for token in tokens if token.type == tokenize.NAME}
+
+
+def test_no_file_uses_an_old_name() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {name} is called {OLD_NAMES[name]}"
+        for path in FILES
+        for name in names_of(path.read_text()) & OLD_NAMES.keys()
+    }
+    assert not found
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_spelling_is_american(path: Path) -> None:
+    words = {match[0] for match in BRITISH.finditer(path.read_text())}
+    assert not words - ALLOWED
