@@ -23,7 +23,7 @@ from crkd.runs.atomic_files import (
     write_json,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 KINDS = ("supervised", "discovered", "distilled", "baseline")
 STATUSES = ("running", "interrupted", "failed", "complete")
 
@@ -45,7 +45,7 @@ class RunInfo:
         parent: ``{"path", "model_sha256"}`` of the run this one started from, or None.
         model_sha256: digest of ``model.safetensors`` once written.
         seed: seed of the run.
-        provenance: command, commit, device and versions.
+        provenance: command, commit, device, versions and, where there are any, plug-ins.
         notes: what has to be said beside every figure of this run.
         started, finished: UTC times, ISO 8601.
         seconds: wall time of the training, over all resumed parts.
