@@ -128,8 +128,14 @@ def _list() -> None:
 
     names = TERMS.names()
     width = max(map(len, names))
+    terms = TERMS.loaded()
     for name in names:
-        term = TERMS.get(name)
+        plugin = TERMS.plugin(name)
+        if plugin is not None:
+            # A list asks for no plug-in, so none is imported to say more of itself.
+            print(f"{name:<{width}}  of the plug-in {plugin.distribution} {plugin.version}")
+            continue
+        term = terms[name]
         stages = ", ".join(stage for stage in STAGES if stage in term.stages)
         needs = ", ".join(sorted(term.needs)) or "nothing"
         print(f"{name:<{width}}  needs {needs}; applies to {stages}")

@@ -4,30 +4,57 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 import pkgutil
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from importlib.metadata import EntryPoint
+from typing import Generic, NamedTuple, TypeVar
 
 from crkd.core.errors import InputError
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
-    """Named entries of one kind, found by importing every module of one package.
+class Plugin(NamedTuple):
+    """An entry that another installed distribution brings.
 
-    A new entry is a new file in ``package`` that calls :meth:`register`; no list elsewhere has
-    to be edited. The modules are imported at the first look-up, not at ``import crkd``.
+    Attributes:
+        group: group of its entry point ("crkd.backbones").
+        name: the registered name.
+        distribution: who brings it.
+        version: version of that distribution.
+    """
+
+    group: str
+    name: str
+    distribution: str
+    version: str
+
+
+class Registry(Generic[T]):
+    """Named entries of one kind: those of one package, and those of installed plug-ins.
+
+    A new entry of crkd is a new file in ``package`` that calls :meth:`register`; no list elsewhere
+    has to be edited. The modules are imported at the first look-up, not at ``import crkd``.
+
+    An entry from outside is an entry point of another distribution in ``group``. Its code is
+    imported when its name is looked up and at no other time, so a plug-in that nobody asks for
+    neither runs nor breaks anything.
 
     Args:
         kind: what the entries are, for messages ("backbone", "data set").
         package: dotted name of the package whose modules register the entries.
+        group: group of the entry points of plug-ins; None takes no plug-ins.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, group: str | None = None) -> None:
         self.kind = kind
         self.package = package
+        self.group = group
         self._entries: dict[str, T] = {}
+        self._from_plugins: dict[str, T] = {}
+        # Two entry points of one name are a conflict, told to whoever asks for that name.
+        self._points: dict[str, list[EntryPoint]] = {}
         self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -46,14 +73,17 @@ class Registry(Generic[T]):
         return store
 
     def get(self, name: str) -> T:
-        """Return the entry called ``name``.
+        """Return the entry called ``name``; one of a plug-in is imported now.
 
         Raises:
-            InputError: there is none; the message lists the valid names and the nearest one.
+            InputError: there is none, and the message lists the valid names and the nearest one;
+                or a plug-in claims a name that is taken, or cannot be imported.
         """
         self._load()
+        if name in self._points:
+            return self._plugged_in(name)
         if name not in self._entries:
-            near = difflib.get_close_matches(name, self._entries, n=1)
+            near = difflib.get_close_matches(name, self.names(), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise InputError(
                 f"unknown {self.kind} {name!r}{hint}; choose one of: {', '.join(self.names())}"
@@ -61,9 +91,59 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def names(self) -> list[str]:
-        """Return every registered name, sorted."""
+        """Return every name, sorted; plug-ins are listed without being imported."""
         self._load()
-        return sorted(self._entries)
+        return sorted({*self._entries, *self._points})
+
+    def loaded(self) -> dict[str, T]:
+        """Return by name, sorted, what can be looked at without importing a plug-in.
+
+        These are the package's own entries and those of plug-ins that were asked for before.
+        """
+        self._load()
+        return dict(sorted({**self._from_plugins, **self._entries}.items()))
+
+    def plugin(self, name: str) -> Plugin | None:
+        """Return who brings ``name`` from outside, without importing it; None for own names."""
+        self._load()
+        if name in self._entries or name not in self._points:
+            return None
+        return self._describe(self._points[name][0])
+
+    def _plugged_in(self, name: str) -> T:
+        if name in self._from_plugins:
+            return self._from_plugins[name]
+        point, *others = self._points[name]
+        owner = self._describe(point)
+        source = f"{owner.distribution} {owner.version}"
+        if name in self._entries:
+            raise InputError(
+                f"the installed distribution {source} claims the {self.kind} {name!r}, which "
+                "belongs to crkd and cannot be replaced; uninstall it, or have it choose another "
+                "name"
+            )
+        if others:
+            owners = [self._describe(other).distribution for other in (point, *others)]
+            raise InputError(
+                f"the {self.kind} {name!r} is offered more than once, by the installed "
+                f"distributions {' and '.join(owners)}; uninstall all but one"
+            )
+        try:
+            entry: T = point.load()
+        # Foreign code may fail in any way, and whoever asked for it is told in one sentence.
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(
+                f"the {self.kind} {name!r} of the installed distribution {source} cannot be "
+                f"imported from {point.value!r} ({reason}); mend or update that distribution"
+            ) from error
+        self._from_plugins[name] = entry
+        return entry
+
+    def _describe(self, point: EntryPoint) -> Plugin:
+        # An entry point that was not read from an installed distribution has none.
+        name, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
+        return Plugin(point.group, point.name, name, version)
 
     def _load(self) -> None:
         if self._loaded:
@@ -71,4 +151,7 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
+        if self.group is not None:
+            for point in importlib.metadata.entry_points(group=self.group):
+                self._points.setdefault(point.name, []).append(point)
         self._loaded = True

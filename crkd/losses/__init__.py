@@ -1,1 +1,88 @@
 """Training losses: pure functions, and thin modules where something is trained."""
+
+from typing import TYPE_CHECKING
+
+from crkd.core.lazy import lazy_exports
+from crkd.losses.swapped_prediction import swapped_prediction
+
+if TYPE_CHECKING:
+    from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
+    from crkd.losses.soft_labels import LabelMode, label_mode
+    from crkd.losses.supervised import cross_entropy
+    from crkd.losses.targets import joint_targets
+    from crkd.losses.tensor_losses import (
+        ClassRelationLoss,
+        ContrastiveLoss,
+        FeatureLoss,
+        FerKDLoss,
+        FitNetLoss,
+        FKDLoss,
+        KDLoss,
+        LwFLoss,
+        MLLDLoss,
+        SelfTeacherLoss,
+        SemCKDLoss,
+        SimKDLoss,
+        SRRLLoss,
+        TensorLoss,
+        TopScoreLoss,
+        VIDLoss,
+        VirtualTeacherLoss,
+    )
+    from crkd.losses.term import (
+        TERMS,
+        DistillationInputs,
+        DistillationTerm,
+        TermContext,
+        build_term,
+        terms_for,
+    )
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "rank_statistics": "pairwise_agreement same_ranks",
+            "soft_labels": "LabelMode label_mode",
+            "supervised": "cross_entropy",
+            "targets": "joint_targets",
+            "tensor_losses": (
+                "ClassRelationLoss ContrastiveLoss FKDLoss FeatureLoss FerKDLoss FitNetLoss "
+                "KDLoss LwFLoss MLLDLoss SRRLLoss SelfTeacherLoss SemCKDLoss SimKDLoss "
+                "TensorLoss TopScoreLoss VIDLoss VirtualTeacherLoss"
+            ),
+            "term": "TERMS DistillationInputs DistillationTerm TermContext build_term terms_for",
+        },
+    )
+
+__all__ = [
+    "TERMS",
+    "ClassRelationLoss",
+    "ContrastiveLoss",
+    "DistillationInputs",
+    "DistillationTerm",
+    "FKDLoss",
+    "FeatureLoss",
+    "FerKDLoss",
+    "FitNetLoss",
+    "KDLoss",
+    "LabelMode",
+    "LwFLoss",
+    "MLLDLoss",
+    "SRRLLoss",
+    "SelfTeacherLoss",
+    "SemCKDLoss",
+    "SimKDLoss",
+    "TensorLoss",
+    "TermContext",
+    "TopScoreLoss",
+    "VIDLoss",
+    "VirtualTeacherLoss",
+    "build_term",
+    "cross_entropy",
+    "joint_targets",
+    "label_mode",
+    "pairwise_agreement",
+    "same_ranks",
+    "swapped_prediction",
+    "terms_for",
+]

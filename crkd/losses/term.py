@@ -126,12 +126,14 @@ class DistillationTerm(nn.Module, ABC):
         """Return the raw scalar loss: finite and differentiable also without any row."""
 
 
-TERMS: Registry[type[DistillationTerm]] = Registry("distillation loss", "crkd.losses.distillation")
+TERMS: Registry[type[DistillationTerm]] = Registry(
+    "distillation loss", "crkd.losses.distillation", "crkd.losses"
+)
 
 
 def terms_for(stage: str) -> list[str]:
-    """Return the names of the terms that apply in ``stage``."""
-    return [name for name in TERMS.names() if stage in TERMS.get(name).stages]
+    """Return the names of the terms that apply in ``stage``; plug-ins only once asked for."""
+    return [name for name, term in TERMS.loaded().items() if stage in term.stages]
 
 
 def build_term(

@@ -75,7 +75,7 @@ class Backend(NamedTuple):
     bind: Callable[[Problem], Callable[[Tensor], Tensor] | None] = lambda problem: None
 
 
-BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends")
+BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends", "crkd.ot")
 
 
 def torch_instead(reasons: list[str]) -> Backend:

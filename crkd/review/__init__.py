@@ -1,1 +1,30 @@
 """The review of discovered classes: a page to decide on, and the run that the decisions make."""
+
+from typing import TYPE_CHECKING
+
+from crkd.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from crkd.review.apply import apply_review
+    from crkd.review.decisions import ClassDecision, Decisions, read_decisions
+    from crkd.review.export_images import write_images
+    from crkd.review.page import page_data
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "apply": "apply_review",
+            "decisions": "ClassDecision Decisions read_decisions",
+            "export_images": "write_images",
+            "page": "page_data",
+        },
+    )
+
+__all__ = [
+    "ClassDecision",
+    "Decisions",
+    "apply_review",
+    "page_data",
+    "read_decisions",
+    "write_images",
+]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.inference.rows import HeadAgreement, class_labels
-from crkd.runs.load import OpenedRun, open_run
+from crkd.runs.load import OpenedRun, check_dataset, open_run
 from crkd.stages.forward import Outputs, forward_subset
 from crkd.stages.run_data import RunData, prepare_incremental
 
@@ -82,6 +82,7 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
             f"{path} is a discovery on precomputed features, which have no images to look at; "
             "name a run on images"
         )
+    check_dataset(opened)
     data = prepare_incremental(
         opened.config,
         device,

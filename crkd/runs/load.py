@@ -9,10 +9,13 @@ import torch
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.data.datasets.base import DATASETS
 from crkd.models.architecture import Architecture
+from crkd.models.backbones.base import BACKBONES
 from crkd.models.network import Network, build_network
 from crkd.models.weights import load_strict
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.plugins import check_plugin
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
     """Open a finished run of any kind that has a network.
 
     Raises:
-        InputError: there is no run, it is not finished, has no network, or is damaged.
+        InputError: there is no run, it is not finished, has no network, is damaged, or its
+            backbone is of a plug-in that is not installed.
     """
     run = RunFolder.open(path)
     info = run.read_info()
@@ -49,9 +53,21 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
         )
     architecture = Architecture.from_plain(info.architecture, str(run.path / "run.json"))
     tensors = run.read_model(info)[0]
+    check_plugin(run.path, info, BACKBONES, architecture.backbone)
     network = build_network(architecture)
     load_strict(network, tensors)
     return OpenedRun(run, info, run.read_config(), architecture, network.to(device).eval())
+
+
+def check_dataset(opened: OpenedRun) -> None:
+    """Find out, before the images of a run are read again, whether their data set is here.
+
+    Opening a run does not ask for it: new images need no data set.
+
+    Raises:
+        InputError: it is of a plug-in that is not installed, or another one brings its name.
+    """
+    check_plugin(opened.run.path, opened.info, DATASETS, opened.config.dataset)
 
 
 def open_image_run(path: str | Path, device: torch.device) -> OpenedRun:

@@ -202,7 +202,8 @@ def _check_needs(name: str, term: DistillationTerm, stage: str, stored: bool) ->
     lacking = term.needs - offers
     if not lacking:
         return
-    fitting = [n for n in terms_for(stage) if TERMS.get(n).needs <= offers]
+    terms = TERMS.loaded()
+    fitting = [n for n in terms_for(stage) if terms[n].needs <= offers]
     remedy = f"choose one of: {', '.join(fitting)}"
     if "stored_views" in lacking:
         remedy = f"set {stage}.stored_epochs to a number of passes to store, or {remedy}"

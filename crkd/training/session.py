@@ -13,6 +13,7 @@ from crkd.core.device import device_name
 from crkd.core.errors import InputError
 from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.runs.plugins import in_words, recorded_plugins
 from crkd.runs.provenance import command_line, git_commit, versions
 from crkd.training.checkpoint import (
     differ_only_in_recovery,
@@ -25,6 +26,7 @@ from crkd.training.distributed import barrier, is_rank_zero
 from crkd.training.loggers.base import check_logs
 from crkd.training.loop import Interrupted
 from crkd.training.nonfinite import FILE as FAILED
+from crkd.training.plugins import plugins_of
 
 
 def begin_run(
@@ -48,6 +50,7 @@ def begin_run(
 def _begun(
     out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
 ) -> RunFolder:
+    plugins = plugins_of(config, info)
     if resume:
         run = RunFolder.open(out)
         clear_unfinished(run.path)
@@ -55,9 +58,13 @@ def _begun(
         _check_same_run(run, saved, info)
         remark = _changes(run, saved, config)
         notes = [*info.notes, *saved.notes, *([remark] if remark else [])]
-        info.notes = list(dict.fromkeys(notes))
         info.started = saved.started
         info.provenance = {**saved.provenance, "resumed": utc_now()}
+        if plugins != recorded_plugins(saved):
+            notes.append(
+                f"went on with {in_words(plugins)} after {in_words(recorded_plugins(saved))}"
+            )
+        info.notes = list(dict.fromkeys(notes))
     else:
         run = RunFolder.create(out)
         info.started = utc_now()
@@ -67,6 +74,8 @@ def _begun(
             "device": device_name(device),
             "versions": versions(),
         }
+    if plugins:
+        info.provenance["plugins"] = [plugin._asdict() for plugin in plugins]
     info.status = "running"
     # First of all files: a folder with a description can be resumed, whatever else it lacks.
     run.write_info(info)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from crkd.core.errors import InputError
 from crkd.evaluation.calibration import Calibration
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.predictions_file import load_predictions, save_predictions
-from crkd.inference import predict as predicting
 from crkd.inference.example import RUN as EXAMPLE
 from crkd.inference.example import write_images
 from crkd.inference.image_files import TolerantSource, find_images
@@ -24,6 +24,9 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.forward import Outputs
 from tests.support.untrained_runs import save_noise, untrained_run
+
+# The package gives the function under this name.
+predicting = importlib.import_module("crkd.inference.predict")
 
 CPU = torch.device("cpu")
 

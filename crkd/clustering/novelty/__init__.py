@@ -1,1 +1,35 @@
 """How far features are from the known classes."""
+
+from typing import TYPE_CHECKING
+
+from crkd.core.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from crkd.clustering.novelty.known_detector import (
+        KnownCheck,
+        KnownClassDetector,
+        known_check,
+        known_classes,
+    )
+    from crkd.clustering.novelty.mahalanobis import ClassDistance
+    from crkd.clustering.novelty.outliers import Outliers, outer_fence, reject_bucket
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "known_detector": "KnownCheck KnownClassDetector known_check known_classes",
+            "mahalanobis": "ClassDistance",
+            "outliers": "Outliers outer_fence reject_bucket",
+        },
+    )
+
+__all__ = [
+    "ClassDistance",
+    "KnownCheck",
+    "KnownClassDetector",
+    "Outliers",
+    "known_check",
+    "known_classes",
+    "outer_fence",
+    "reject_bucket",
+]

@@ -83,7 +83,7 @@ def find_folder(name: str, layouts: str, root: Path | None, *folders: str) -> Pa
     raise DatasetNotFoundError(name, layouts, root)
 
 
-DATASETS: Registry[DatasetBuilder] = Registry("data set", "crkd.data.datasets")
+DATASETS: Registry[DatasetBuilder] = Registry("data set", "crkd.data.datasets", "crkd.datasets")
 
 
 def load_dataset(

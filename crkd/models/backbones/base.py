@@ -91,4 +91,6 @@ class BackboneFactory(Protocol):
         ...
 
 
-BACKBONES: Registry[BackboneFactory] = Registry("backbone", "crkd.models.backbones")
+BACKBONES: Registry[BackboneFactory] = Registry(
+    "backbone", "crkd.models.backbones", "crkd.backbones"
+)

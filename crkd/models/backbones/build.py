@@ -13,12 +13,13 @@ TIMM_PREFIX = "timm:"
 
 
 def _factory(name: str) -> BackboneFactory:
-    if not name.startswith(TIMM_PREFIX) and name in BACKBONES.names():
-        return BACKBONES.get(name)
+    # The two prefixes come first: no plug-in can take over the names behind them.
     if name.startswith(FREE_DEPTHS_PREFIX):
         from crkd.models.backbones.cifar_resnet import free_depths_factory
 
         return free_depths_factory(name)
+    if not name.startswith(TIMM_PREFIX) and name in BACKBONES.names():
+        return BACKBONES.get(name)
     # timm takes seconds to import, and only this branch needs it.
     from crkd.models.backbones.timm_models import timm_factory
 

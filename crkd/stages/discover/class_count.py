@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crkd.clustering.class_count.estimate import ClassCount, count_classes
+from crkd.clustering.class_count.estimate import ClassCount, estimate_class_count
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.load import OpenedRun, check_dataset, open_image_run
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.known_filter import Precheck, precheck, remembered
 from crkd.stages.forward import forward_subset
@@ -104,6 +104,7 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple
             config, dataset="folder", data=settings, split=None, class_order_seed=None
         )
     else:
+        check_dataset(opened)
         config = dataclasses.replace(config, data=settings, split=split)
     if not own and images.split is None and info.num_novel == 0 and "step" not in info.classes[-1]:
         data = prepare(config, device)
@@ -151,7 +152,7 @@ def estimate_num_novel(
     if checked is not None:
         rows = rows[~checked.check.looks_known]
     known, labels, anchors = _anchors(opened, data, config, device, len(rows), seed)
-    count = count_classes(rows, known, labels, seed=seed, max_classes=max_classes)
+    count = estimate_class_count(rows, known, labels, seed=seed, max_classes=max_classes)
     return Estimate(count, anchors, len(rows), _notes(count, anchors, checked), checked)
 
 

@@ -18,7 +18,7 @@ from crkd.data.augment.render import make_view
 from crkd.models.backbones.cifar_resnet import WIDE_WIDTHS, free_depths_name
 from crkd.models.diswot import Activations, Similarity, diswot, untrained_activations
 from crkd.models.flops import Cost, cost_of
-from crkd.runs.load import open_image_run
+from crkd.runs.load import check_dataset, open_image_run
 from crkd.stages.distill.evolution import Depths, evolve
 from crkd.stages.run_data import RunData, prepare
 
@@ -188,6 +188,7 @@ def search_student(
         InputError: the run or its data are unusable, or no student is within the budget.
     """
     opened = open_image_run(teacher, device)
+    check_dataset(opened)
     data = prepare(opened.config, device)
     backbone = opened.architecture.backbone
     trials = Trials(data, backbone, settings, device)

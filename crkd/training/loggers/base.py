@@ -46,7 +46,7 @@ class LogWriter(ABC):
         """Raise InputError where this machine lacks what the log needs."""
 
 
-LOGS: Registry[type[LogWriter]] = Registry("log", "crkd.training.loggers")
+LOGS: Registry[type[LogWriter]] = Registry("log", "crkd.training.loggers", "crkd.loggers")
 
 
 def check_logs(config: Config) -> None:

@@ -1,0 +1,241 @@
+"""Every distillation loss as a module on plain tensors, for a training loop of one's own.
+
+Each wraps the term that crkd trains with; arguments and options of its constructor are those of
+the term. Parameters that a loss trains itself are its own: hand them to the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from crkd.core.types import HeadOutputs
+from crkd.losses.distillation.class_relation import ClassRelation
+from crkd.losses.distillation.contrastive import Contrastive
+from crkd.losses.distillation.features import Features
+from crkd.losses.distillation.ferkd import FerKd
+from crkd.losses.distillation.fitnet import FitNet
+from crkd.losses.distillation.fkd import Fkd
+from crkd.losses.distillation.kd import Kd
+from crkd.losses.distillation.lwf import Lwf
+from crkd.losses.distillation.mlld import MLLD
+from crkd.losses.distillation.semckd import SemCKD
+from crkd.losses.distillation.simkd import SimKd
+from crkd.losses.distillation.srrl import Srrl
+from crkd.losses.distillation.tfkd_reg import TfKdReg
+from crkd.losses.distillation.tfkd_self import TfKdSelf
+from crkd.losses.distillation.tolerant import Tolerant
+from crkd.losses.distillation.vid import Vid
+from crkd.losses.term import DistillationInputs, DistillationTerm
+
+
+class TensorLoss(nn.Module):
+    """A distillation term that is given plain tensors of one batch.
+
+    Args:
+        arguments: what the term's constructor takes by position, such as channel counts.
+        options: of the term.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+
+    kind: ClassVar[type[DistillationTerm]]
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__()
+        self.term = self.kind(*arguments, **options)
+
+    def _of(
+        self,
+        student: HeadOutputs,
+        teacher: HeadOutputs | None = None,
+        labels: Tensor | None = None,
+        num_labeled: int = 0,
+    ) -> Tensor:
+        loss: Tensor = self.term(DistillationInputs(student, teacher, labels, num_labeled))
+        return loss
+
+
+class _LogitLoss(TensorLoss):
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the loss of two tensors of logits ``(B, K)``; no gradient reaches the teacher."""
+        return self._of(_outputs(logits=student_logits), _outputs(logits=teacher_logits))
+
+
+class _MapLoss(TensorLoss):
+    def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
+        """Return the loss of two lists of feature maps ``(B, channels, h, w)``, one a stage."""
+        return self._of(_outputs(maps=student_maps), _outputs(maps=teacher_maps))
+
+
+class KDLoss(_LogitLoss):
+    """Knowledge distillation at a temperature: :class:`~crkd.losses.distillation.kd.Kd`."""
+
+    kind = Kd
+
+
+class LwFLoss(_LogitLoss):
+    """Learning without forgetting: :class:`~crkd.losses.distillation.lwf.Lwf`."""
+
+    kind = Lwf
+
+
+class FKDLoss(_LogitLoss):
+    """Cross-entropy with soft labels: :class:`~crkd.losses.distillation.fkd.Fkd`."""
+
+    kind = Fkd
+
+
+class MLLDLoss(_LogitLoss):
+    """Multi-level logit distillation: :class:`~crkd.losses.distillation.mlld.MLLD`."""
+
+    kind = MLLD
+
+
+class SelfTeacherLoss(_LogitLoss):
+    """Tf-KD with an earlier self: :class:`~crkd.losses.distillation.tfkd_self.TfKdSelf`."""
+
+    kind = TfKdSelf
+
+
+class FitNetLoss(_MapLoss):
+    """Hints from one feature map: :class:`~crkd.losses.distillation.fitnet.FitNet`."""
+
+    kind = FitNet
+
+
+class SemCKDLoss(_MapLoss):
+    """Cross-layer distillation: :class:`~crkd.losses.distillation.semckd.SemCKD`."""
+
+    kind = SemCKD
+
+
+class SimKDLoss(_MapLoss):
+    """Distance of the last feature maps: :class:`~crkd.losses.distillation.simkd.SimKd`."""
+
+    kind = SimKd
+
+
+class VIDLoss(_MapLoss):
+    """Variational information distillation: :class:`~crkd.losses.distillation.vid.Vid`."""
+
+    kind = Vid
+
+
+class ClassRelationLoss(TensorLoss):
+    """Class-relation distillation: :class:`~crkd.losses.distillation.class_relation.ClassRelation`.
+
+    >>> import torch
+    >>> known, novel = torch.eye(3), torch.zeros(3, 2)
+    >>> loss = ClassRelationLoss(temperature=4.0)
+    >>> round(float(loss(known, novel, known)), 2)
+    17.46
+    """
+
+    kind = ClassRelation
+
+    def forward(
+        self, student_known: Tensor, student_novel: Tensor, teacher_known: Tensor
+    ) -> Tensor:
+        """Return the loss of unlabeled images.
+
+        Args:
+            student_known: ``(N, K)`` logits of the known classes.
+            student_novel: ``(N, M)`` logits of the novel ones, or ``(H, N, M)`` of several heads.
+            teacher_known: ``(N, K)`` logits; no gradient reaches them.
+        """
+        novel = student_novel if student_novel.ndim == 3 else student_novel.unsqueeze(0)
+        return self._of(_outputs(logits=student_known, novel=novel), _outputs(logits=teacher_known))
+
+
+class FeatureLoss(TensorLoss):
+    """Distance of feature vectors: :class:`~crkd.losses.distillation.features.Features`."""
+
+    kind = Features
+
+    def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
+        """Return the loss of two tensors of features ``(B, D)``."""
+        return self._of(_outputs(features=student_features), _outputs(features=teacher_features))
+
+
+class SRRLLoss(TensorLoss):
+    """Features under the teacher's classifier: :class:`~crkd.losses.distillation.srrl.Srrl`."""
+
+    kind = Srrl
+
+    def forward(
+        self, student_map: Tensor, teacher_features: Tensor, teacher_logits: Tensor
+    ) -> Tensor:
+        """Return the loss of the last map ``(B, C, h, w)``, features and logits of the teacher."""
+        teacher = _outputs(logits=teacher_logits, features=teacher_features)
+        return self._of(_outputs(maps=[student_map]), teacher)
+
+
+class ContrastiveLoss(TensorLoss):
+    """Contrast of two views: :class:`~crkd.losses.distillation.contrastive.Contrastive`."""
+
+    kind = Contrastive
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the loss of the features ``(V, B, D)`` of V views, two or more."""
+        return self._of(HeadOutputs(features, features[..., :0]))
+
+
+class FerKDLoss(TensorLoss):
+    """Soft labels by how hard a crop is: :class:`~crkd.losses.distillation.ferkd.FerKd`."""
+
+    kind = FerKd
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 where there is none."""
+        student, teacher = _outputs(logits=student_logits), _outputs(logits=teacher_logits)
+        return self._of(student, teacher, labels, len(labels))
+
+
+class VirtualTeacherLoss(TensorLoss):
+    """Tf-KD with a designed teacher: :class:`~crkd.losses.distillation.tfkd_reg.TfKdReg`."""
+
+    kind = TfKdReg
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 where there is none."""
+        return self._of(_outputs(logits=logits), labels=labels, num_labeled=len(labels))
+
+
+class TopScoreLoss(TensorLoss):
+    """Tolerance for second classes: :class:`~crkd.losses.distillation.tolerant.Tolerant`.
+
+    Args:
+        num_known: K.
+        options: of the term.
+    """
+
+    kind = Tolerant
+
+    def __init__(self, num_known: int, **options: Any) -> None:
+        super().__init__("pretrain", num_known, **options)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Return the loss of a teacher's own logits ``(B, K)`` while it is trained."""
+        return self._of(_outputs(logits=logits))
+
+
+def _outputs(
+    *,
+    logits: Tensor | None = None,
+    novel: Tensor | None = None,
+    features: Tensor | None = None,
+    maps: Sequence[Tensor] = (),
+) -> HeadOutputs:
+    """Return tensors of one batch as outputs on one view; what is not given is of width 0."""
+    given = next(t for t in (logits, features, *maps) if t is not None)
+    nothing: Tensor = given.new_empty(len(given), 0)
+    return HeadOutputs(
+        (nothing if features is None else features).unsqueeze(0),
+        (nothing if logits is None else logits).unsqueeze(0),
+        None if novel is None else novel.unsqueeze(0),
+        maps=(tuple(maps),) if maps else (),
+    )

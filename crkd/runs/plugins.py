@@ -1,0 +1,67 @@
+"""Which plug-ins a run was made with, and whether they are here to open it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crkd.core.errors import InputError
+from crkd.core.registry import Plugin, Registry
+from crkd.runs.folder import RunInfo
+
+
+def recorded_plugins(info: RunInfo) -> list[Plugin]:
+    """Return the plug-ins that ``run.json`` names; what is no record of one is passed over."""
+    listed = info.provenance.get("plugins") if isinstance(info.provenance, dict) else None
+    return [
+        Plugin(**entry)
+        for entry in (listed if isinstance(listed, list) else [])
+        if isinstance(entry, dict)
+        and entry.keys() == set(Plugin._fields)
+        and all(isinstance(value, str) for value in entry.values())
+    ]
+
+
+def in_words(plugins: Sequence[Plugin]) -> str:
+    """Return distributions and versions for a message.
+
+    >>> in_words([Plugin("crkd.ot", "exact", "crkd-exact", "1.2")])
+    'crkd-exact 1.2'
+    >>> in_words([])
+    'no plug-in'
+    """
+    named = dict.fromkeys(f"{plugin.distribution} {plugin.version}" for plugin in plugins)
+    return ", ".join(named) or "no plug-in"
+
+
+def check_plugin(path: Path, info: RunInfo, registry: Registry[Any], name: str) -> None:
+    """Find out before any foreign code runs whether a name means what it meant to a run.
+
+    Nothing but the same distribution will do: where the name has gone to another one, or to one
+    that the run does not mention, opening a stranger's folder would run code that it never used.
+
+    Args:
+        path: the run folder, for messages.
+        info: its description.
+        registry: where the name is about to be looked up.
+        name: which the run's files hold.
+
+    Raises:
+        InputError: the distribution that brought the entry is missing, or another one brings it.
+    """
+    recorded = [p for p in recorded_plugins(info) if (p.group, p.name) == (registry.group, name)]
+    wanted = recorded[0].distribution if recorded else None
+    here = registry.plugin(name)
+    if wanted == (here.distribution if here else None):
+        return
+    made = f"of the plug-in {in_words(recorded)}" if recorded else "without a plug-in"
+    if here is None:
+        raise InputError(
+            f"{path} was made with the {registry.kind} {name!r} {made}, which is not installed; "
+            "install it to open the run"
+        )
+    raise InputError(
+        f"{path} was made with the {registry.kind} {name!r} {made}, but here the plug-in "
+        f"{in_words([here])} brings that name; open the run where that plug-in is not installed"
+    )

@@ -1,0 +1,50 @@
+"""Which plug-ins a run asks for, so that its description can name them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from crkd.config.blocks import TermConfig
+from crkd.config.schema import Config
+from crkd.core.registry import Plugin, Registry
+from crkd.data.datasets.base import DATASETS
+from crkd.losses.term import TERMS
+from crkd.models.backbones.base import BACKBONES
+from crkd.ot.problem import BACKENDS
+from crkd.runs.folder import RunInfo
+from crkd.training.loggers.base import LOGS
+
+
+def plugins_of(config: Config, info: RunInfo) -> list[Plugin]:
+    """Return the plug-ins that a run of this kind uses, without importing any.
+
+    The run's own settings are asked, not what this process has imported: one process may make
+    several runs, and a configuration also holds settings of other stages.
+    """
+    found = (registry.plugin(name) for registry, name in _asked_for(config, info))
+    return list(dict.fromkeys(plugin for plugin in found if plugin is not None))
+
+
+def _asked_for(config: Config, info: RunInfo) -> Iterator[tuple[Registry[Any], str]]:
+    """Yield every name that a run looks up, with where it does so."""
+    yield DATASETS, config.dataset
+    if info.architecture is not None:
+        yield BACKBONES, info.architecture["backbone"]
+    # FRoST takes neither terms nor assignment from the configuration.
+    if info.kind != "discovered" or config.discover.method != "frost":
+        for term in _terms(config, info.kind):
+            yield TERMS, term.name
+        if info.kind == "discovered":
+            yield BACKENDS, config.discover.assignment.backend
+    for name in config.loop.loggers:
+        yield LOGS, name
+
+
+def _terms(config: Config, kind: str) -> tuple[TermConfig, ...]:
+    by_kind = {
+        "supervised": config.pretrain.distillation,
+        "discovered": config.discover.distillation,
+        "distilled": config.distill.method,
+    }
+    return by_kind.get(kind, ())

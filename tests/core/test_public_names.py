@@ -1,0 +1,117 @@
+"""The library face: what every package exports, and what its import costs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support import ROOT
+
+PACKAGES = sorted(
+    ".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "crkd").rglob("__init__.py")
+)
+HEAVY = {"scipy.optimize", "matplotlib", "sklearn", "pyarrow", "torchvision", "timm", "faiss", "ot"}
+ONE_LINERS = [
+    "from crkd import NovelClassDiscovery",
+    "from crkd.losses import ClassRelationLoss, swapped_prediction",
+    "from crkd.losses.distillation import class_relation, kd, lwf",
+    "from crkd.models import NovelHeads, build_backbone, build_network",
+    "from crkd.clustering import kmeans, semi_kmeans, estimate_class_count, near_duplicates",
+    "from crkd.evaluation import clustering_accuracy, confusion, evaluate",
+    "from crkd.ot import sinkhorn",
+    "from crkd.data import BatchLoader, load_dataset, partition",
+    "from crkd.data.splits import partition",
+    "from crkd.inference import predict",
+    "from crkd.stages.discover import discover",
+]
+FUNCTIONS_LIKE_THEIR_MODULES = [
+    "crkd.clustering.kmeans",
+    "crkd.clustering.semi_kmeans",
+    "crkd.clustering.near_duplicates",
+    "crkd.data.augment.render",
+    "crkd.data.splits.partition",
+    "crkd.evaluation.confusion",
+    "crkd.inference.predict",
+    "crkd.losses.distillation.class_relation",
+    "crkd.losses.distillation.kd",
+    "crkd.losses.distillation.lwf",
+    "crkd.losses.swapped_prediction",
+    "crkd.models.diswot",
+    "crkd.ot.sinkhorn",
+]
+
+
+def loaded_after(program: str) -> set[str]:
+    """Return the modules that a fresh interpreter holds after a program."""
+    program = f"{program}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(json.loads(answer.stdout))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_exported_name_is_there_and_explained(package: str) -> None:
+    module = importlib.import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert not inspect.ismodule(value), f"{name} is a module"
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+            assert value.__module__.startswith(package), f"{name} is of {value.__module__}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_name_that_is_not_there_is_an_attribute_error(package: str) -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = importlib.import_module(package).nothing
+
+
+def test_one_line_is_enough() -> None:
+    loaded_after("\n".join(ONE_LINERS))
+
+
+def test_a_function_wins_over_the_module_of_its_name() -> None:
+    """Whichever of package, module and function is imported first."""
+    loaded_after(
+        "import importlib, inspect, sys\n"
+        f"for path in {FUNCTIONS_LIKE_THEIR_MODULES}:\n"
+        "    package, _, name = path.rpartition('.')\n"
+        "    for first, second in ((path, package), (package, path)):\n"
+        "        for module in [m for m in sys.modules if m.split('.')[0] == 'crkd']:\n"
+        "            del sys.modules[module]\n"
+        "        importlib.import_module(first)\n"
+        "        importlib.import_module(second)\n"
+        "        found = {}\n"
+        "        exec(f'from {package} import {name} as function', found)\n"
+        "        assert inspect.isfunction(found['function']), path\n"
+        "        assert inspect.ismodule(importlib.import_module(path)), path\n"
+    )
+
+
+def test_the_packages_alone_cost_nothing() -> None:
+    everything = loaded_after("\n".join(f"import {package}" for package in PACKAGES))
+    assert not everything & HEAVY
+    assert "torch" not in loaded_after("import crkd, crkd.core, crkd.config, crkd.commands")
+    assert "torch" not in loaded_after("import crkd.evaluation, crkd.clustering")
+
+
+def test_every_distillation_term_has_a_loss_on_plain_tensors() -> None:
+    from crkd import losses
+
+    kinds = {
+        value.kind
+        for value in (getattr(losses, name) for name in losses.__all__)
+        if inspect.isclass(value)
+        and issubclass(value, losses.TensorLoss)
+        and hasattr(value, "kind")
+    }
+    shipped = set(map(losses.TERMS.get, losses.TERMS.names()))
+    assert {term for term in shipped if term.__module__.startswith("crkd.")} == kinds
