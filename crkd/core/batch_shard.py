@@ -32,7 +32,7 @@ class BatchShard(NamedTuple):
     def bounds(self, kind: int, rank: int | None = None) -> slice:
         """Return a process's rows among those of one kind, 0 for labeled and 1 for unlabeled.
 
-        >>> [Share(0, 2, (5, 8)).bounds(0, rank) for rank in range(2)]
+        >>> [BatchShard(0, 2, (5, 8)).bounds(0, rank) for rank in range(2)]
         [slice(0, 2, None), slice(2, 5, None)]
         """
         rank, count = self.rank if rank is None else rank, self.counts[kind]

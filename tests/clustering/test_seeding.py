@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from crkd.features import seeding
+from crkd.clustering import seeding
 
 from crkd.clustering.seeding import seed_rows
 
