@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from crkd.clustering import seeding
 
+from crkd.clustering import seeding
 from crkd.clustering.seeding import seed_rows
 
 
