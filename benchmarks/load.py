@@ -53,7 +53,7 @@ data.store(data.subsets.novel_train)
 note("images on the device")
 loop = discovery_loop(config, data, device)
 note("networks")
-batches = loop.feed.batches(0, loop.total, rendered=False)
+batches = loop.loader.batches(0, loop.total, rendered=False)
 loop.step(next(batches), 0)
 note("first step")
 for step in range(1, 6):

@@ -97,7 +97,7 @@ def count_step(loop: Loop, steps: int = 32) -> dict[str, float]:
 
     Args:
         loop: of a discovery.
-        steps: how many batches are made; the feed draws the views of so many at once.
+        steps: how many batches are made; the loader draws the views of so many at once.
     """
     views = loop.loader.views
     batches = list(loop.loader.batches(0, steps, rendered=False))

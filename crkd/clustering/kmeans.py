@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.clustering.seeding import seed_rows
 from crkd.core.errors import InputError
 
 Floats = NDArray[np.float32]
 
 # Rows whose distances are held at once: 16,384 x 768 float32 are 50 MB.
 CHUNK_ROWS = 16_384
-# Seeding reads every row once a centroid; a sample of this many rows a cluster serves as well.
-SEED_ROWS_PER_CLUSTER = 256
+# Differences to the centroids are taken of so few rows at once that they stay in the cache.
+DIFFERENCE_ROWS = 512
 # faiss has no stopping rule in all its versions, so it runs in rounds between which we look.
 ROUND_ITERS = 10
 RELATIVE_GAIN = 1e-5
+# With so many numbers (64 MB of float32), only the better restarts run to the end.
+LARGE = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +63,16 @@ def kmeans(
     scikit-learn where faiss is not installed; the two agree closely, not to the last bit. The
     same seed gives the same result on the same machine and backend.
 
+    Where ``features`` hold ``LARGE`` numbers or more, the worse half of the restarts is given up
+    after every ten iterations until one is left (successive halving; Jamieson and Talwalkar,
+    2016).
+
     Args:
         features: ``(N, D)`` finite values; converted to float32.
         num_clusters: K, at most N.
         seed: of the k-means++ draws, 0 or above.
         num_restarts: independent runs.
-        num_iters: the most iterations of one run; it stops before when it has settled.
+        num_iters: the most iterations of one run; it stops earlier once it has converged.
         spherical: cluster directions: rows and centroids are scaled to unit length.
 
     Raises:
@@ -87,15 +94,18 @@ def kmeans(
         )
     if spherical:
         rows = unit_rows(rows)
-    backend = "faiss" if has_faiss() else "sklearn"
-    run = _run_faiss if backend == "faiss" else _run_sklearn
-    results = []
-    for start in np.random.SeedSequence(seed).generate_state(num_restarts):
-        centroids = run(rows, _seeds(rows, num_clusters, int(start)), num_iters, spherical)
-        results.append(_fill_empty(rows, centroids, spherical))
+    starts = np.random.SeedSequence(seed).generate_state(num_restarts)
+    runs = [_Run(rows[seed_rows(rows, num_clusters, int(start))]) for start in starts]
+    for done in range(0, num_iters, ROUND_ITERS):
+        for run in runs:
+            run.advance(rows, min(ROUND_ITERS, num_iters - done), spherical)
+        if rows.size >= LARGE:
+            runs = sorted(runs, key=lambda run: run.objective)[: max(1, len(runs) // 2)]
+    results = (_fill_empty(rows, run.centroids, spherical) for run in runs)
     centroids, assignment, inertia = min(results, key=lambda result: result[2])
-    used = len(np.unique(assignment))
-    return KMeansResult(centroids, assignment, inertia, num_restarts, backend, num_clusters - used)
+    num_empty = num_clusters - len(np.unique(assignment))
+    backend = "faiss" if has_faiss() else "sklearn"
+    return KMeansResult(centroids, assignment, inertia, num_restarts, backend, num_empty)
 
 
 def assign(features: Floats, centroids: Floats) -> NDArray[np.int64]:
@@ -131,77 +141,85 @@ def has_faiss() -> bool:
     return importlib.util.find_spec("faiss") is not None
 
 
-def _seeds(rows: Floats, num_clusters: int, seed: int) -> Floats:
-    from sklearn.cluster import kmeans_plusplus
+@dataclass
+class _Run:
+    """One restart.
 
-    size = min(len(rows), max(SEED_ROWS_PER_CLUSTER * num_clusters, CHUNK_ROWS))
-    sample = rows
-    if size < len(rows):
-        chosen = np.random.default_rng(seed).choice(len(rows), size, replace=False)
-        sample = rows[np.sort(chosen)]
-    seeds, _ = kmeans_plusplus(sample, num_clusters, random_state=seed)
-    return np.ascontiguousarray(seeds, dtype=np.float32)
+    Attributes:
+        centroids: ``(K, D)`` float32.
+        objective: what the iterations lower; it can be compared between runs.
+        converged: whether the last iterations hardly lowered it.
+    """
+
+    centroids: Floats
+    objective: float = np.inf
+    converged: bool = False
+
+    def advance(self, rows: Floats, num_iters: int, spherical: bool) -> None:
+        """Do ``num_iters`` more iterations on ``(N, D)`` rows, or none once converged."""
+        if self.converged:
+            return
+        before, iterate = self.objective, _iterate_faiss if has_faiss() else _iterate_sklearn
+        self.centroids, self.objective = iterate(rows, self.centroids, num_iters, spherical)
+        self.converged = before - self.objective <= RELATIVE_GAIN * abs(self.objective)
 
 
-def _run_faiss(rows: Floats, seeds: Floats, num_iters: int, spherical: bool) -> Floats:
+def _iterate_faiss(
+    rows: Floats, centroids: Floats, num_iters: int, spherical: bool
+) -> tuple[Floats, float]:
     import faiss
 
-    centroids = seeds
-    before = np.inf
-    for done in range(0, num_iters, ROUND_ITERS):
-        clustering: Any = faiss.Kmeans(
-            rows.shape[1],
-            len(seeds),
-            niter=min(ROUND_ITERS, num_iters - done),
-            spherical=spherical,
-            # Every row is used, however few or many a cluster gets.
-            min_points_per_centroid=1,
-            max_points_per_centroid=len(rows),
-        )
-        clustering.train(rows, init_centroids=centroids)
-        centroids = np.ascontiguousarray(clustering.centroids, dtype=np.float32)
-        # The spherical objective is a similarity that grows, the other a distance that shrinks.
-        after = float(-clustering.obj[-1] if spherical else clustering.obj[-1])
-        if before - after <= RELATIVE_GAIN * abs(after):
-            break
-        before = after
-    return centroids
+    clustering: Any = faiss.Kmeans(
+        rows.shape[1],
+        len(centroids),
+        niter=num_iters,
+        spherical=spherical,
+        # Every row is used, however few or many a cluster gets.
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(rows),
+    )
+    clustering.train(rows, init_centroids=centroids)
+    # The spherical objective is a similarity that grows, the other a distance that shrinks.
+    objective = float(-clustering.obj[-1] if spherical else clustering.obj[-1])
+    return np.ascontiguousarray(clustering.centroids, dtype=np.float32), objective
 
 
-def _run_sklearn(rows: Floats, seeds: Floats, num_iters: int, spherical: bool) -> Floats:
+def _iterate_sklearn(
+    rows: Floats, centroids: Floats, num_iters: int, spherical: bool
+) -> tuple[Floats, float]:
     import warnings
 
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     if spherical:
-        return _run_spherical(rows, seeds, num_iters)
-    model = KMeans(len(seeds), init=seeds, n_init=1, max_iter=num_iters, random_state=0)
+        return _iterate_spherical(rows, centroids, num_iters)
+    model = KMeans(len(centroids), init=centroids, n_init=1, max_iter=num_iters, random_state=0)
     with warnings.catch_warnings():
         # Fewer different rows than clusters: reported as num_empty instead.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(rows)
-    return np.ascontiguousarray(model.cluster_centers_, dtype=np.float32)
+    return np.ascontiguousarray(model.cluster_centers_, dtype=np.float32), float(model.inertia_)
 
 
-def _run_spherical(rows: Floats, seeds: Floats, num_iters: int) -> Floats:
+def _iterate_spherical(rows: Floats, centroids: Floats, num_iters: int) -> tuple[Floats, float]:
     from scipy.sparse import csr_array
 
-    centroids, columns = seeds, np.arange(len(rows))
+    columns = np.arange(len(rows))
     previous = np.full(len(rows), -1)
     for _ in range(num_iters):
         assignment = _nearest(rows, centroids)
         if np.array_equal(assignment, previous):
             break
         members = csr_array(
-            (np.ones(len(rows), np.float32), (assignment, columns)), (len(seeds), len(rows))
+            (np.ones(len(rows), np.float32), (assignment, columns)), (len(centroids), len(rows))
         )
         sums = np.asarray(members @ rows, dtype=np.float32)
         # An empty cluster, or one whose rows cancel out, has no direction and stays where it is.
         moved = np.linalg.norm(sums, axis=1, keepdims=True) > 0
         centroids = np.where(moved, unit_rows(sums), centroids)
         previous = assignment
-    return centroids
+    return centroids, float(_distances(rows, centroids, previous).sum())
 
 
 def _fill_empty(
@@ -209,18 +227,19 @@ def _fill_empty(
 ) -> tuple[Floats, NDArray[np.int64], float]:
     """Move every empty cluster onto the worst served row, while such rows are left."""
     centroids = centroids.copy()
+    assignment = _nearest(rows, centroids)
+    distances = _distances(rows, centroids, assignment)
     for _ in range(len(centroids)):
-        assignment = _nearest(rows, centroids)
-        distances = _distances(rows, centroids, assignment)
         empty = np.flatnonzero(np.bincount(assignment, minlength=len(centroids)) == 0)
         worst = int(distances.argmax())
         # Below rounding, the farthest row is a copy of its centroid: no different row is left.
         if not len(empty) or distances[worst] <= 1e-10 * np.square(rows[worst]).sum():
             break
         centroids[empty[0]] = rows[worst]
-    assignment = _nearest(rows, centroids)
-    inertia = float(_distances(rows, centroids, assignment).sum())
-    return (unit_rows(centroids) if spherical else centroids), assignment, inertia
+        assignment = _nearest(rows, centroids)
+        distances = _distances(rows, centroids, assignment)
+    centroids = unit_rows(centroids) if spherical else centroids
+    return centroids, assignment, float(distances.sum())
 
 
 def _nearest(rows: Floats, centroids: Floats) -> NDArray[np.int64]:
@@ -230,7 +249,7 @@ def _nearest(rows: Floats, centroids: Floats) -> NDArray[np.int64]:
         index: Any = faiss.IndexFlatL2(rows.shape[1])
         index.add(centroids)
         return np.concatenate(
-            [index.search(rows[part], 1)[1][:, 0] for part in _chunks(len(rows))]
+            [index.search(rows[part], 1)[1][:, 0] for part in _chunks(len(rows), CHUNK_ROWS)]
         ).astype(np.int64)
     from sklearn.metrics import pairwise_distances_argmin
 
@@ -241,15 +260,15 @@ def _distances(
     rows: Floats, centroids: Floats, assignment: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     distances = np.empty(len(rows))
-    for part in _chunks(len(rows)):
+    for part in _chunks(len(rows), DIFFERENCE_ROWS):
         gaps = rows[part] - centroids[assignment[part]]
         distances[part] = np.einsum("nd,nd->n", gaps, gaps, dtype=np.float64)
     return distances
 
 
-def _chunks(num_rows: int) -> Iterator[slice]:
-    for start in range(0, num_rows, CHUNK_ROWS):
-        yield slice(start, start + CHUNK_ROWS)
+def _chunks(num_rows: int, size: int) -> Iterator[slice]:
+    for start in range(0, num_rows, size):
+        yield slice(start, start + size)
 
 
 def unit_rows(rows: Floats) -> Floats:
@@ -268,12 +287,12 @@ def _checked(values: Floats, name: str = "features") -> Floats:
     if not np.issubdtype(rows.dtype, np.floating) and not np.issubdtype(rows.dtype, np.integer):
         raise InputError(f"{name} has dtype {rows.dtype}; give real numbers")
     rows = np.ascontiguousarray(rows, dtype=np.float32)
-    for part in _chunks(len(rows)):
+    for part in _chunks(len(rows), CHUNK_ROWS):
         bad = ~np.isfinite(rows[part]).all(axis=1)
         if bad.any():
             row = part.start + int(bad.argmax())
             raise InputError(
                 f"{name} row {row} holds a value that is not a finite float32; "
-                "remove it or mend what computed it"
+                "remove it or correct what computed it"
             )
     return rows

@@ -36,7 +36,7 @@ class RunInfo:
         kind: "supervised" (stage 1), "discovered" (stage 2), "distilled" or "baseline".
         status: "running", "interrupted", "failed" or "complete".
         dataset: name of the data set, "folder" for own images.
-        split: ``{"name", "fingerprint", "known"}`` of the class split, see ``engine.setup``.
+        split: ``{"name", "fingerprint", "known"}`` of the class split, see ``stages.run_data``.
         classes: one entry a class the model can answer, in joint id order:
             ``{"id", "name", "kind": "known" | "novel"}``.
         preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.

@@ -1,7 +1,7 @@
 """A teacher that ran once: its soft labels of views that come again, looked up while training.
 
 The idea of FKD (Shen and Xing, ECCV 2022). Views are a pure function of (seed, pass, image, view),
-so nothing of them has to be stored: the feed repeats the first passes, and the labels were made
+so nothing of them has to be stored: the loader repeats the first passes, and the labels were made
 from the same pixels.
 """
 
@@ -73,7 +73,7 @@ def store_teacher(
     They lie in the run folder; passes that are there already are not made again.
 
     Args:
-        loop: whose feed repeats the views of its first passes, and whose folder keeps the labels.
+        loop: whose loader repeats the views of its first passes, and whose folder keeps the labels.
         teacher: whose known logits they are made of.
         network: of the teacher; its weights tell the labels of two teachers apart.
         mode: name of a label mode.

@@ -67,7 +67,7 @@ def graceful_stop() -> Iterator[list[int]]:
 
 
 class Loop:
-    """Runs a task over a feed, with log lines, progress, saved states and a graceful end.
+    """Runs a task over a loader, with log lines, progress, saved states and a graceful end.
 
     Args:
         task: the stage.
@@ -105,7 +105,7 @@ class Loop:
             total=self.total,
             steps_per_epoch=loader.steps_per_epoch,
             device=device,
-            # Looked up in each step: the feed may be given other views.
+            # Looked up in each step: the loader may be given other views.
             render=lambda batch: loader.render(batch),
         )
         self.optimizer = self.training_step.optimizer

@@ -57,7 +57,7 @@ class TrainingStep:
         task: the stage.
         schedule: the stage's optimizer settings.
         total: steps of the whole stage, for the learning rate.
-        steps_per_epoch: of the feed.
+        steps_per_epoch: of the loader.
         device: where it computes.
         render: makes the views of a batch that has none; without it, batches come with views.
 

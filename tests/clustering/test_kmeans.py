@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
+from crkd.clustering import seeding
 from crkd.clustering.kmeans import assign, kmeans
 from crkd.core.errors import InputError
 from crkd.evaluation.matching import clustering_accuracy
@@ -45,6 +47,36 @@ def test_inertia_is_not_worse_than_sklearn(backend, seed):
     theirs = KMeans(12, n_init=10, random_state=seed).fit(rows)
     assert ours.backend == backend
     assert ours.inertia <= 1.02 * theirs.inertia_
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("data", ["separated", "digits"])
+def test_inertia_is_within_a_percent_of_sklearn(backend, monkeypatch, data, large):
+    monkeypatch.setattr(clusters, "LARGE", 0 if large else sys.maxsize)
+    rows = blobs(spread=0.5)[0] if data == "separated" else load_digits().data.astype(np.float32)
+    num_clusters = 12 if data == "separated" else 10
+    ours = kmeans(rows, num_clusters, seed=0)
+    theirs = KMeans(num_clusters, n_init=10, random_state=0).fit(rows)
+    assert ours.inertia == pytest.approx(theirs.inertia_, rel=0.01)
+
+
+def test_the_worse_half_of_the_restarts_is_given_up_on_large_data(backend, monkeypatch):
+    rows = np.random.default_rng(0).standard_normal((400, 16)).astype(np.float32)
+    every = kmeans(rows, 20, seed=0, num_restarts=9)
+    monkeypatch.setattr(clusters, "LARGE", rows.size)
+    monkeypatch.setattr(clusters, "ROUND_ITERS", 1)
+    advance, alive = clusters._Run.advance, []
+    monkeypatch.setattr(
+        clusters._Run,
+        "advance",
+        lambda run, *given: (alive.append(id(run)), advance(run, *given)),
+    )
+    better = kmeans(rows, 20, seed=0, num_restarts=9)
+    # 9 restarts begin, 4 of them go on, then 2, then 1.
+    assert sorted(Counter(alive).values())[:8] == [1] * 5 + [2] * 2 + [3]
+    assert len(set(alive)) == 9
+    assert better.num_restarts == 9
+    assert better.inertia <= 1.03 * every.inertia
 
 
 def test_result_is_consistent(backend):
@@ -148,7 +180,7 @@ def test_chunks_do_not_change_the_result(backend, monkeypatch):
     rows, _ = blobs()
     whole = kmeans(rows, 12, seed=0, num_restarts=1)
     monkeypatch.setattr(clusters, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(clusters, "SEED_ROWS_PER_CLUSTER", 600)
+    monkeypatch.setattr(clusters, "DIFFERENCE_ROWS", 7)
     parts = kmeans(rows, 12, seed=0, num_restarts=1)
     np.testing.assert_array_equal(whole.assignment, parts.assignment)
     assert parts.inertia == pytest.approx(whole.inertia)
@@ -156,8 +188,8 @@ def test_chunks_do_not_change_the_result(backend, monkeypatch):
 
 def test_seeding_on_a_sample_still_finds_the_blobs(backend, monkeypatch):
     rows, truth = blobs(num_samples=2000)
-    monkeypatch.setattr(clusters, "CHUNK_ROWS", 64)
-    monkeypatch.setattr(clusters, "SEED_ROWS_PER_CLUSTER", 10)
+    monkeypatch.setattr(seeding, "SEED_ROWS", 64)
+    monkeypatch.setattr(seeding, "SEED_ROWS_PER_CLUSTER", 10)
     result = kmeans(rows, 12, seed=0)
     assert clustering_accuracy(result.assignment, truth) > 0.99
 

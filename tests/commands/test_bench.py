@@ -71,8 +71,8 @@ def test_what_hangs_or_raises_is_a_row_and_the_rest_is_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("crkd.runs.provenance.pick_device", lambda name: torch.device("cuda", 0))
-    monkeypatch.setattr("crkd.runs.provenance.device_name", lambda device: "a card")
+    monkeypatch.setattr("crkd.core.device.pick_device", lambda name: torch.device("cuda", 0))
+    monkeypatch.setattr("crkd.core.device.device_name", lambda device: "a card")
     monkeypatch.setattr(bench, "ROW_SECONDS", 3.0)
     file = tmp_path / "rows.json"
     assert run_verb("bench", ["train", "--json", str(file)]) == 1

@@ -48,7 +48,7 @@ class Material:
     discovery: Views
     vectors: Tensor | None = None
 
-    def supervised_feed(self, config: Config) -> BatchLoader:
+    def supervised_loader(self, config: Config) -> BatchLoader:
         """Return the batches of stage 1."""
         return BatchLoader(
             self.labeled,
@@ -83,7 +83,7 @@ def stage1(
         assert isinstance(network.backbone, FeatureBackbone)
         network.backbone.fit(material.vectors)
     task = SupervisedTask(network, config, device)
-    loader = material.supervised_feed(config)
+    loader = material.supervised_loader(config)
     train(task, loader, config.pretrain.optimizer, config.pretrain.epochs, device, say)
     return network.eval()
 

@@ -43,7 +43,7 @@ def material_of_vectors(
     recipe = VectorRecipe(settings.mix, settings.noise, settings.dropout)
 
     def views(number: int) -> Views:
-        # A feed asks of its views what these offer, and does not look at what they show.
+        # A loader asks of its views what these offer, and does not look at what they show.
         return cast(Views, FeatureViews(vectors, table, recipe, number))
 
     return Material(

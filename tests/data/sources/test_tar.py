@@ -138,7 +138,7 @@ import torch
 from pathlib import Path
 from crkd.data.splits.partition import partition
 from crkd.data.sources.tar import tar_dataset
-from crkd.data.storage.streaming import StreamedImages
+from crkd.data.storage.streaming import StreamingImages
 
 def anonymous():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -146,7 +146,7 @@ def anonymous():
 
 dataset, split = tar_dataset(Path(sys.argv[1]), image_size=32)
 part = partition(dataset, split, validation_fraction=0.0, seed=0).known_train
-store = StreamedImages(part, 32, workers=1)
+store = StreamingImages(part, 32, workers=1)
 order = np.random.default_rng(0).permutation(len(part))
 before = anonymous()
 for images in store.batches(np.array_split(order, len(order) // 8)):
