@@ -37,6 +37,9 @@ from tests.support.small_runs import small_config
 
 PRELOADED = (matplotlib.pyplot, pyarrow.parquet, sklearn.cluster)
 KILLS_A_RUN = 8
+MOMENTS = (b"writing\n", b"writing, before the rename\n", b"writing, after the rename\n")
+"""Where a process can stop itself inside the writing of a state."""
+
 CONFIG = small_config(
     "pretrain.epochs=1",
     "discover.assignment={queue: 64, queue_start_epoch: 0, prior: estimated}",
@@ -87,11 +90,14 @@ def killed_often(
     """Begin and kill a run several times; return where the kills fell."""
     fell: Counter[str] = Counter()
     for number in range(kills):
-        pid, words = fork(lambda: go_on(folder, parent))
-        # Half of the moments are drawn over the run, half after the beginning of some write.
-        if number % 2:
-            heard = listen_for(words, b"writing\n", int(random.integers(1, 4)))
-            time.sleep(float(random.uniform(0.0, 0.004)))
+        # Half of the kills, the first one of a run among them, fall inside a write for certain: the
+        # process stops itself there. The others fall at moments drawn over the whole run.
+        placed = number % 2 == 0
+        moment, times = MOMENTS[int(random.integers(len(MOMENTS)))], int(random.integers(1, 4))
+        stop = (moment, times) if placed else None
+        pid, words = fork(lambda stop=stop: go_on(folder, parent), stop)
+        if placed:
+            heard = listen_for(words, moment, times)
         else:
             heard = b""
             time.sleep(float(random.uniform(0.0, usual)))
@@ -109,8 +115,13 @@ def killed_often(
     return fell
 
 
-def fork(work: Callable[[], None]) -> tuple[int, int]:
-    """Return the process that does ``work``, and where its words can be read."""
+def fork(work: Callable[[], None], stop: tuple[bytes, int] | None = None) -> tuple[int, int]:
+    """Return the process that does ``work``, and where its words can be read.
+
+    Args:
+        work: what it does.
+        stop: one of ``MOMENTS`` and how often it has come when the process stops itself.
+    """
     read, write = os.pipe()
     pid = os.fork()
     if pid:
@@ -119,7 +130,7 @@ def fork(work: Callable[[], None]) -> tuple[int, int]:
     code = 0
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        tell_of_states(write)
+        tell_of_states(write, stop)
         work()
     except BaseException:  # noqa: BLE001 whatever it is, the parent tells it
         os.write(write, b"failed: " + traceback.format_exc().encode())
@@ -128,21 +139,32 @@ def fork(work: Callable[[], None]) -> tuple[int, int]:
         os._exit(code)
 
 
-def tell_of_states(pipe: int) -> None:
+def tell_of_states(pipe: int, stop: tuple[bytes, int] | None) -> None:
+    """Write into ``pipe`` where the writing of each state is, and stop where that is asked for."""
     honest_write, honest_replace = atomic_files.write_bytes, os.replace
+    told: Counter[bytes] = Counter()
+
+    def tell(moment: bytes) -> None:
+        os.write(pipe, moment)
+        told[moment] += 1
+        if stop == (moment, told[moment]):
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def write_bytes(path: Path, content: bytes) -> None:
         if not path.name.startswith("state-"):
             return honest_write(path, content)
-        os.write(pipe, b"writing\n")
+        tell(MOMENTS[0])
         honest_write(path, content)
         os.write(pipe, b"between two states\n")
         return None
 
     def replace(old: str, new: Path) -> None:
+        of_a_state = Path(new).name.startswith("state-")
+        if of_a_state:
+            tell(MOMENTS[1])
         honest_replace(old, new)
-        if Path(new).name.startswith("state-"):
-            os.write(pipe, b"writing, after the rename\n")
+        if of_a_state:
+            tell(MOMENTS[2])
 
     atomic_files.write_bytes, atomic_files.os.replace = write_bytes, replace
 

@@ -106,6 +106,10 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
         raise InputError(
             "discover.mixed does not apply to features; leave out the vectors of known classes"
         )
+    if config.discover.method != "swapped":
+        raise InputError(
+            f"discover.method {config.discover.method!r} does not apply to features; leave it out"
+        )
     device = pick_device(config.device)
     features = prepare_features(config, device)
     data = features.data
