@@ -130,6 +130,12 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     assert (out / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
 
 
+def test_a_method_for_images_is_refused(files: list[str], tmp_path: Path):
+    with pytest.raises(InputError, match=r"discover\.method 'frost' does not apply to features"):
+        discover_features(config_of(files, "discover.method=frost"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_small_sets_get_more_epochs_and_only_once(files: list[str]):
     config = config_of(files, "features.min_steps=90", "discover.epochs=1", "pretrain.epochs=1")
     longer = lengthened(config, 128, 128)
