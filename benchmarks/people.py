@@ -130,7 +130,7 @@ def _page(run: RunFolder, count: int, kind: str) -> tuple[float, float]:
     part = Subset(source, np.arange(count) % len(pixels), np.full(count, -1), ids)
     evidence = Evidence(
         open_run(run.path, CPU),
-        cast(RunData, SimpleNamespace(parts=SimpleNamespace(novel_train=part))),
+        cast(RunData, SimpleNamespace(subsets=SimpleNamespace(novel_train=part))),
         0,
         answers,
         features / np.linalg.norm(features, axis=1, keepdims=True),

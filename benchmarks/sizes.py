@@ -108,7 +108,7 @@ def _smaller(data: RunData, percent: int) -> RunData:
         known_train=_thinned(data.subsets.known_train, percent),
         novel_train=_thinned(data.subsets.novel_train, percent),
     )
-    return dataclasses.replace(data, parts=parts, _stores={})
+    return dataclasses.replace(data, subsets=parts, _stores={})
 
 
 def _thinned(part: Subset, percent: int) -> Subset:

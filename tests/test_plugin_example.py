@@ -7,15 +7,17 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
 
-# Looked for and not imported: setuptools replaces the distutils of the process it is imported into.
-MISSING = [tool for tool in ("pip", "setuptools") if find_spec(tool) is None]
+# Neither imported nor searched for by the import system: both make setuptools change how this process
+# finds distutils, which later tests need to compile.
+INSTALLED = {distribution.name.lower() for distribution in distributions()}
+MISSING = sorted({"pip", "setuptools"} - INSTALLED)
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING} to install the example")
 
 EXAMPLE = ROOT / "tests" / "plugin_example"

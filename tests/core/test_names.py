@@ -34,8 +34,8 @@ OLD_NAMES = {
     "row_config": "experiment_config",
 }
 BRITISH = re.compile(
-    r"\w*(?:optimiz|normaliz|synchroniz|regulariz|initializ|generaliz|recogniz|minimiz[ei]|maximiz"
-    r"|color|labeled|labeling|neighbor|behavior|\bcenters?\b|centered|\bgray\b|license)\w*",
+    r"\w*(?:optimis|normalis|synchronis|regularis|initialis|generalis|recognis|minimis[ei]|maximis"
+    r"|colour|labelled|labelling|neighbour|behaviour|\bcentres?\b|centred|\bgrey\b|licence)\w*",
     re.IGNORECASE,
 )
 ALLOWED = {"labelledby"}

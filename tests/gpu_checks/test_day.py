@@ -246,7 +246,8 @@ def test_real_commands_in_short_slices_end_in_the_same_result(
         assert len(first) == 2
         arguments = [str(row) if word == EXPERIMENTS[0] else word for word in whole[6].arguments]
         result = "experiments/tiny/result.json"
-        return [*first, replace(whole[6], arguments=tuple(arguments), result=result)]
+        row_step = replace(whole[6], arguments=tuple(arguments), result=result, needs_data=False)
+        return [*first, row_step]
 
     place = Place(tmp_path / "state", tmp_path / "out", "cpu")
     calls, seconds = 0, 15.0

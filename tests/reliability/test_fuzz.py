@@ -118,7 +118,7 @@ def tally(request: pytest.FixtureRequest, record: Record) -> Iterator[Tally]:
 
 def test_configuration(tmp_path: Path, tally: Tally) -> None:
     file = tmp_path / "c.yaml"
-    shipped = (config_folder() / "digits.yaml").read_text()
+    shipped = (config_folder() / "datasets" / "digits.yaml").read_text()
 
     @FUZZ
     @given(text_of(shipped))

@@ -138,7 +138,7 @@ def test_a_file_name_never_becomes_markup(discovered: tuple[Path, Path], tmp_pat
     out = tmp_path / "page.html"
     assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
     tags = Tags()
-    tags.loader(out.read_text())
+    tags.feed(out.read_text())
     assert "img" not in tags.tags
     assert tags.tags.count("script") == 2
     assert any(image["id"] == f"novel/{HOSTILE}" for image in json.loads(tags.data)["images"])
@@ -149,7 +149,7 @@ def test_text_from_a_run_closes_no_element_and_fills_no_field(evidence: Evidence
     data["classes"][0]["name"] = "</script><script>alert(1)</script>{{script}}<!--\u2028"
     data["title"] = "<b>{{data}}"
     tags = Tags()
-    tags.loader(page.render(data))
+    tags.feed(page.render(data))
     assert tags.tags.count("script") == 2
     assert "b" not in tags.tags
     assert json.loads(tags.data)["classes"][0]["name"] == data["classes"][0]["name"]
@@ -158,7 +158,7 @@ def test_text_from_a_run_closes_no_element_and_fills_no_field(evidence: Evidence
 def test_the_page_loads_nothing_and_allows_its_own_script_alone(evidence: Evidence) -> None:
     text = page.render(page.page_data(evidence))
     tags = Tags()
-    tags.loader(text)
+    tags.feed(text)
     assert tags.addresses == []
     assert "{{" not in text.split("</style>")[0]
     assert re.search(r"default-src 'none'; img-src data:; style-src 'sha256-", text)

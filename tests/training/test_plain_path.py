@@ -23,7 +23,7 @@ from crkd.gpu_checks.fresh_loops import discovery_loop
 from crkd.stages.run_data import RunData
 from crkd.training.cuda_graph import CudaGraphStep
 from crkd.training.loop import Loop
-from tests.support.steps import CPU, TapeRecorder
+from tests.support.steps import CPU, TapeCapture
 
 STEPS = 8
 FIRST, FIRST_TOLERANCE = 3, 1e-5
@@ -132,10 +132,10 @@ def test_streamed_images_change_nothing(real: Dataset) -> None:
 
 def test_a_replayed_step_changes_nothing(real: Dataset) -> None:
     eager, replayed = loop_on(real), loop_on(real)
-    recorder = TapeRecorder(replayed)
-    replayed._compute = CudaGraphStep(replayed.training_step, recorder, strict=True)
+    capture = TapeCapture(replayed)
+    replayed._compute = CudaGraphStep(replayed.training_step, capture, strict=True)
     assert curve(replayed) == curve(eager)
-    assert recorder.recordings == 1
+    assert capture.captures == 1
 
 
 def test_compiled_steps_agree(real: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,7 +170,7 @@ def test_choice_follows_the_sizes_and_is_stated() -> None:
 
 def test_bad_settings() -> None:
     part = part_of(noise(1, 8, 8))
-    with pytest.raises(InputError, match="auto, resident or streamed"):
+    with pytest.raises(InputError, match="auto, in_memory or streaming"):
         choose_storage(part, 8, "cpu", mode="disk")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="below 1"):
         choose_storage(part, 0, "cpu")
