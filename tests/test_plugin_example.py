@@ -14,8 +14,8 @@ import pytest
 
 from tests.support import ROOT
 
-# Neither imported nor searched for by the import system: both make setuptools change how this process
-# finds distutils, which later tests need to compile.
+# Neither imported nor searched for by the import system: both let setuptools change how this
+# process finds distutils, which later tests need to compile.
 INSTALLED = {distribution.name.lower() for distribution in distributions()}
 MISSING = sorted({"pip", "setuptools"} - INSTALLED)
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {MISSING} to install the example")
