@@ -124,7 +124,7 @@ def _show(result: SearchResult, teacher: str) -> None:
     pick = result.students[0]
     print(f"pick: {pick.name}, score {pick.similarity.score:.4f}")
     train = ["--teacher", teacher, "--student", pick.name, "--method", "kd"]
-    print(f"train it: python tools/distill.py {shlex.join(train)}")
+    print(f"train it: crkd distill {shlex.join(train)}")
 
 
 def _document(result: SearchResult, teacher: str) -> dict[str, Any]:

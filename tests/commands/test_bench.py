@@ -88,7 +88,7 @@ def test_what_hangs_or_raises_is_a_row_and_the_rest_is_measured(
         None,
     ]
     assert len({row["process"] for row in rows if "process" in row} | {os.getpid()}) == 3
-    assert {"benchmark", "unit", "baseline", "ratio", "device", "versions", "commit"} <= (
+    assert {"benchmark", "unit", "baseline", "ratio", "device", "versions", "commit", "recipe"} <= (
         rows[1].keys() & rows[3].keys()
     )
     assert rows[1]["benchmark"] == "train"
