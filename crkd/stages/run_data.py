@@ -48,7 +48,7 @@ class RunData:
     stored_size: int
     storage: StorageMode
     notes: list[str]
-    _stores: dict[int, ImageStore] = field(default_factory=dict)
+    _stores: dict[Subset, ImageStore] = field(default_factory=dict)
 
     @property
     def num_known(self) -> int:
@@ -59,11 +59,11 @@ class RunData:
         """Return the images of a part on the device; None where the part is empty."""
         if len(part) == 0:
             return None
-        if id(part) not in self._stores:
-            self._stores[id(part)] = choose_storage(
+        if part not in self._stores:
+            self._stores[part] = choose_storage(
                 part, self.stored_size, self.device, mode=self.storage, log=_say
             )
-        return self._stores[id(part)]
+        return self._stores[part]
 
     def evaluated(self) -> dict[str, Subset]:
         """Return the parts that the prediction table covers; empty ones are left out.

@@ -17,9 +17,9 @@ from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.long_tail import long_tailed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subset:
-    """Some images of a source, in the source's order.
+    """Some images of a source, in the source's order; a key by identity.
 
     Attributes:
         source: where the images are read.
