@@ -21,7 +21,7 @@ Check the GPU code on this machine: kernels against float64, properties, determi
 views equal to those of the CPU, training steps without synchronization, mixed precision, a run
 saved and resumed. Exit code 1 if one fails. The checks run in a process of their own: one that
 hangs or crashes fails, and the others still run.
-With --sanitize NVIDIA's compute-sanitizer then watches every kernel once, where it is installed.
+With --sanitize NVIDIA's compute-sanitizer then watches every kernel once; it must be installed.
 """
 
 CHECK_SECONDS = 120.0
@@ -133,10 +133,12 @@ def _line(check: Callable[[], str]) -> Iterator[str]:
 
 
 def _sanitizer_reports() -> Iterator[Report]:
-    """Yield what each tool of compute-sanitizer found; none, and say so, if it is missing."""
+    """Yield what each tool of compute-sanitizer found; a failure if it is not installed."""
     program = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
     if program is None:
-        print("compute-sanitizer is not installed, so memory and races were not watched")
+        # Asked for and not done must not read as clean.
+        reason = "compute-sanitizer is not installed, so memory and races were not watched"
+        yield Report("compute-sanitizer", reason=reason)
         return
     yield from watched(SANITIZER_CHECKS, {"program": program}, SANITIZER_SECONDS)
 

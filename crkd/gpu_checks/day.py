@@ -64,7 +64,7 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether the list goes on without it."""
+        """Whether the list needs no further attempt at it."""
         return self.status in ("done", "red") or self.failures >= ATTEMPTS
 
 
@@ -84,8 +84,6 @@ class Day:
         say: Callable[[str], None] = print,
     ) -> None:
         self.place, self._list_of, self._say = place, list_of, say
-        place.state.mkdir(parents=True, exist_ok=True)
-        place.out.mkdir(parents=True, exist_ok=True)
         self._outcomes = self._read()
         self._without_data = False
 
@@ -96,6 +94,8 @@ class Day:
     def work(self, seconds: float) -> bool:
         """Do unfinished steps until ``seconds`` are spent; return whether all are finished."""
         deadline = time.monotonic() + seconds - MARGIN
+        for folder in (self.place.state, self.place.out):
+            folder.mkdir(parents=True, exist_ok=True)
         missing = missing_data(self.place)
         if missing is not None:
             self._say(f"steps that need CIFAR-100 wait: {missing}")

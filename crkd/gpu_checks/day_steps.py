@@ -80,6 +80,7 @@ def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
         replace(_bench(place, "train", 300), needs_data=True),
         Step(
             "sanitizer",
+            # No check has this name: the step "checks" has run them, and here the tools alone run.
             ("check-gpu", "--only", "no check", "--sanitize", *_json(place, "sanitizer")),
             300,
             "sanitizer.json",

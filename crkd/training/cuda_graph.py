@@ -86,7 +86,7 @@ class CudaGraphStep:
     Args:
         step: the step.
         capture: of the device.
-        strict: raise where capture fails; else go on eagerly and log the reason once.
+        strict: raise where capture fails; otherwise run eagerly and log the reason once.
     """
 
     def __init__(self, step: TrainingStep, capture: GraphCapture, *, strict: bool) -> None:

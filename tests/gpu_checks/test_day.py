@@ -210,6 +210,7 @@ def test_the_list_can_be_printed(tmp_path: Path, capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "sanitizer" in shown
     assert f"{EXPERIMENTS[0]}, seed 2" in shown
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_time_is_kept(place: Place) -> None:
