@@ -285,7 +285,7 @@ class NovelClassDiscovery(
         else:
             X = validate_data(self, _as_numpy(X), reset=False, dtype=np.float32, order="C")
             samples = Vectors(X.astype(np.float64))
-        return samples.answers(self.network_.to(device), device)
+        return samples.outputs(self.network_.to(device), device)
 
     def _joint_logits(self, X: Any) -> NDArray[Any]:
         answers = self._answers(X)

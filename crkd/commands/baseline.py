@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
     from crkd.stages.baselines.supervised import supervised_upper_bound
     from crkd.stages.discover.run import discover
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     out = Path(given.out) if given.out else free_folder(run_name(config, given.name))
     flags = list(sys.argv[1:] if arguments is None else arguments)

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = config_of(given)
 
     from crkd.data.check_dataset import check_dataset
-    from crkd.stages.run_data import load_images
+    from crkd.stages.load_images import load_images
 
     dataset, split = load_images(config, download=given.download, verify=False)
     found = check_dataset(dataset, split)

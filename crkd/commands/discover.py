@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from crkd.runs.search import free_folder
     from crkd.stages.arrays.run import discover_features
     from crkd.stages.discover.run import discover
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     try:
         out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
@@ -155,9 +155,9 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], 
         return Path(given.parent)
 
     from crkd.runs.search import find_stage1, free_folder
+    from crkd.stages.load_images import split_entry, split_of
     from crkd.stages.pretrain.run import pretrain
-    from crkd.stages.run_data import split_entry, split_of
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     known = split_entry(split_of(config))["known"]
     place = out.parent
@@ -174,10 +174,7 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], 
         try:
             return pretrain(config, folder, resume=resume, download=given.download).path
         except Interrupted as stop:
-            raise Interrupted(
-                f"stage 1 {str(stop).split(';')[0]}; the state is saved, go on with the same "
-                f"command and --out {out} --resume"
-            ) from None
+            raise stop.within("stage 1", out) from None
     command = ["python", "tools/pretrain.py", *without_own_flags(arguments)]
     raise InputError(
         f"no finished stage-1 run of {config.dataset} with this split lies in {place} or {RUNS}; "

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from crkd.runs.search import free_folder
     from crkd.stages.distill.run import distill
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     config = student_config(given)
     name = "-".join(["distill", *(term.name for term in config.distill.method)])

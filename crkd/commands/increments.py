@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from crkd.runs.search import free_folder
     from crkd.stages.incremental import run_plan
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     default = RUNS / f"{config.dataset}-{given.plan}" / f"{given.method}-seed{config.seed}"
     out = Path(given.out) if given.out else free_folder(default)
@@ -51,12 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             config, sizes, out, method=given.method, resume=given.resume, download=given.download
         )
     except Interrupted as stop:
-        reason = str(stop).split(";")[0]
-        print(
-            f"crkd increments: {reason}; the state is saved, go on with the same command and "
-            f"--out {out} --resume",
-            file=sys.stderr,
-        )
+        print(f"crkd increments: {Interrupted(stop.progress, out)}", file=sys.stderr)
         return 130
     show(figures)
     print(f"plan: {out}")

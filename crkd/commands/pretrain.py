@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from crkd.runs.search import free_folder
     from crkd.stages.pretrain.run import pretrain
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     out = Path(given.out) if given.out else free_folder(run_name(config, "pretrain"))
     try:

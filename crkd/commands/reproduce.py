@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from crkd.runs.atomic_files import write_json
     from crkd.stages.reproduce import RESULT, reproduce
-    from crkd.training.loop import Interrupted
+    from crkd.training.interruption import Interrupted
 
     try:
         result = reproduce(
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr),
         )
     except Interrupted as stop:
-        reason = str(stop).split(";")[0]
+        reason = stop.progress
         print(f"crkd reproduce: {reason}; the same command goes on", file=sys.stderr)
         return 130
     if given.json:

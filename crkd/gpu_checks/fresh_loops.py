@@ -27,7 +27,7 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
         device: where it computes.
     """
     known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
-    num_novel, _ = num_novel_classes(config, data)
+    num_novel, _ = num_novel_classes(data)
     stage1 = network_for(config, known).to(device)
     student = student_of(config, dataclasses.replace(known, num_novel=num_novel), stage1, device)
     task = DiscoveryTask(student, stage1, config, device, num_known=data.num_known)

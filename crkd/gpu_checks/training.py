@@ -230,7 +230,7 @@ def resumed_agree(device: str = "cuda") -> str:
             _losses(straight, 2 * half)
             _losses(first, half)
             save_state(
-                first.run.path,
+                first.folder,
                 stage=first.task.stage,
                 step=half,
                 seconds=0.0,
@@ -239,7 +239,7 @@ def resumed_agree(device: str = "cuda") -> str:
                 config=config,
             )
             step, _ = load_state(
-                first.run.path,
+                first.folder,
                 stage=second.task.stage,
                 modules=second.task.modules,
                 optimizer=second.optimizer,

@@ -107,7 +107,7 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
         rows.append(
             PredictedImage(
                 path=readable(files[table.id[n]]),
-                kind=info.classes[joint]["kind"],
+                kind=info.classes[joint].kind,
                 class_id=joint,
                 class_name=names[joint],
                 confidence=confidence,

@@ -122,7 +122,9 @@ def description(opened: OpenedRun, deployed: Deployed, *, calibrated: bool) -> d
         "model_sha256": info.model_sha256,
         "architecture": info.architecture,
         "head": info.chosen_head,
-        "classes": [{**c, "name": name} for c, name in zip(info.classes, names, strict=True)],
+        "classes": [
+            {**c.plain(), "name": name} for c, name in zip(info.classes, names, strict=True)
+        ],
         "input": {
             "name": "images",
             "type": "uint8",

@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError, listed
-from crkd.data.augment.presets import evaluation_view
-from crkd.data.augment.render import make_view
 from crkd.data.sources.decode import FORMATS
 from crkd.data.splits.partition import Subset
 from crkd.data.storage.streaming import StreamingImages
@@ -28,15 +26,14 @@ from crkd.runs.atomic_files import write_bytes
 from crkd.runs.console import TrainingProgress
 from crkd.runs.csv_cells import guarded
 from crkd.runs.load import OpenedRun, open_image_run
-from crkd.stages.forward import Outputs
-from crkd.training.precision import autocast
+from crkd.stages.forward import Outputs, forward_batches, whole_images
 
 BATCH_SIZE: Final = 128
 
 
 @dataclass
 class Summary:
-    """What became of the images.
+    """Counts over the images.
 
     Attributes:
         classes: number of images of each class name, by kind.
@@ -58,7 +55,7 @@ class Summary:
 
     @property
     def num_images(self) -> int:
-        """Number of images that were answered."""
+        """Number of images with a prediction."""
         return sum(counts.total() for counts in self.classes.values())
 
     def add(self, rows: Sequence[PredictedImage]) -> None:
@@ -79,7 +76,7 @@ def predict(
     unsure: float = UNSURE,
     batch_size: int = BATCH_SIZE,
 ) -> Summary:
-    """Write what a run says of images.
+    """Write the predictions of a run on images.
 
     A file that cannot be read is skipped and listed in ``NAME.skipped.csv`` beside ``out``. At no
     time are more than a few batches in memory.
@@ -114,9 +111,9 @@ def predict(
     }
     progress = TrainingProgress("predict", -(-len(paths) // batch_size), 0, batch_size)
     with writing(out, header) as write, progress:
-        batches = _answers(opened, source, device, batch_size)
-        for number, (indices, answers) in enumerate(batches, start=1):
-            rows = maker.rows([paths[i] for i in indices], answers)
+        batches = _outputs(opened, source, device, batch_size)
+        for number, (indices, outputs) in enumerate(batches, start=1):
+            rows = maker.rows([paths[i] for i in indices], outputs)
             kept = [r for i, r in zip(indices, rows, strict=True) if i not in source.unreadable]
             write(kept)
             summary.add(kept)
@@ -140,35 +137,23 @@ def skipped_file(out: Path) -> Path:
     return out.with_name(f"{out.stem}.skipped.csv")
 
 
-def _answers(
+def _outputs(
     opened: OpenedRun, source: TolerantSource, device: torch.device, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], Outputs]]:
-    """Yield the positions of every batch and what the network says of it."""
+    """Yield the positions of every batch and the network's outputs on it."""
     shape, config = opened.info.preprocessing, opened.config
     size = int(shape["image_size"])
     part = Subset(source, np.arange(len(source)), source.labels, list(source.ids))
     store = StreamingImages(part, round(size * config.data.stored_share), device)
     rows = np.arange(len(source))
     blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    for block, pixels in zip(blocks, store.batches(blocks), strict=True):
-        ids = torch.from_numpy(block).to(device)
-        view = make_view(
-            pixels,
-            evaluation_view(size),
-            seed=0,
-            epoch=0,
-            image_id=ids,
-            view=0,
-            mean=shape["mean"],
-            std=shape["std"],
-        )
-        with torch.inference_mode(), autocast(config.loop.precision, device):
-            out = opened.network([view])
-        novel = np.zeros((0, len(block), 0), np.float32)
-        if out.novel_logits is not None:
-            novel = out.novel_logits[0].float().cpu().numpy()
-        features, known = (x[0].float().cpu().numpy() for x in (out.features, out.known_logits))
-        yield block, Outputs(features, known, novel)
+    images = whole_images(size, shape["mean"], shape["std"])
+    precision = config.loop.precision
+    yield from zip(
+        blocks,
+        forward_batches(opened.network, store, blocks, images, precision=precision),
+        strict=True,
+    )
 
 
 def _list_skipped(path: Path, skipped: dict[str, str]) -> None:

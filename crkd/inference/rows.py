@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.image_files import readable
 from crkd.inference.table import PredictedImage
 from crkd.runs.calibration import read_calibration
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.load import OpenedRun
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay
@@ -65,14 +66,14 @@ class RowMaker:
         for n, path in enumerate(paths):
             entry = self._classes[best[n]]
             confidence = float(shares[n, best[n]])
-            novel = entry["kind"] == "novel"
+            novel = entry.is_novel
             head_agreement = (
                 None if agreement is None or not novel else round(float(agreement[n]), DIGITS)
             )
             rows.append(
                 PredictedImage(
                     path=readable(path),
-                    kind=entry["kind"],
+                    kind=entry.kind,
                     class_id=int(best[n]),
                     class_name=self._names[best[n]],
                     confidence=confidence,
@@ -139,16 +140,16 @@ class HeadAgreement:
         return shares
 
 
-def class_labels(classes: Sequence[dict[str, Any]]) -> list[str]:
+def class_labels(classes: Sequence[ClassInfo]) -> list[str]:
     """Return the names of a run's classes, told apart by the id where a name occurs twice.
 
-    >>> class_labels([{"id": 0, "name": "cat"}, {"id": 1, "name": "cat"}])
+    >>> class_labels([ClassInfo(0, "cat", "known"), ClassInfo(1, "cat", "novel")])
     ['cat', 'cat (1)']
     """
     labels: dict[str, None] = {}
     for entry in classes:
-        label = str(entry["name"])
+        label = entry.name
         while label in labels:
-            label += f" ({entry['id']})"
+            label += f" ({entry.id})"
         labels[label] = None
     return list(labels)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
 from crkd.core.errors import InputError
-from crkd.evaluation.calibration import calibrate
 from crkd.models.heads.reviewed import ReviewedHead, reviewed
 from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
@@ -22,13 +21,11 @@ from crkd.review.export_images import write_images
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
 from crkd.runs.atomic_files import write_bytes
-from crkd.runs.calibration import write_calibration
-from crkd.runs.folder import RunFolder, RunInfo, utc_now
-from crkd.stages.class_memory import true_classes, write_true_classes
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay, save_replay
-from crkd.stages.forward import forward_subset
-from crkd.stages.results import forward_subsets, table, write_results
+from crkd.stages.results import Results
 from crkd.training.session import begin_run, running
 
 
@@ -90,7 +87,7 @@ def apply_review(
     run = begin_run(out, info, opened.config, device, resume=False)
     with running(run):
         write_bytes(run.path / "decisions.json", file.read_bytes())
-        _write_results(run, info, network, evidence, outcome, device)
+        _write_results(run, network, evidence, outcome)
         if images is not None:
             write_images(
                 run.path, images, evidence.images, outcome.labels, outcome.names, decisions.moved
@@ -161,7 +158,9 @@ def _description(
 ) -> RunInfo:
     info, num_known = evidence.opened.info, evidence.num_known
     novel = [
-        {**info.classes[origins[0]], "id": num_known + m, "name": name, "reviewed": origins}
+        dataclasses.replace(
+            info.classes[origins[0]], id=num_known + m, name=name, reviewed=tuple(origins)
+        )
         for m, (name, origins) in enumerate(zip(outcome.names, outcome.origins, strict=True))
     ]
     before = evidence.opened.architecture
@@ -193,32 +192,20 @@ def _description(
     )
 
 
-def _write_results(
-    run: RunFolder,
-    info: RunInfo,
-    network: Network,
-    evidence: Evidence,
-    outcome: Outcome,
-    device: torch.device,
-) -> None:
-    data, config, old = evidence.data, evidence.opened.config, evidence.opened.run
-    metadata = {"architecture": info.architecture, "classes": info.classes}
-    info.model_sha256 = run.write_model(network.state_dict(), metadata)
+def _write_results(run: RunFolder, network: Network, evidence: Evidence, outcome: Outcome) -> None:
+    data, old = evidence.data, evidence.opened.run
+    network.requires_grad_(False)
     known = true_classes(old, len(evidence.names))[: evidence.num_known]
-    answers = forward_subsets(network, data, config, device)
-    predictions = table(answers, data, info.num_novel, 0, {}, known=known)
-    write_results(run, predictions)
-    write_true_classes(run, predictions, known, 0)
+    outputs = data.evaluated_outputs(network)
+    results = Results(run, data, outputs, chosen_head=0, true_known=known)
+    results.write_model(network)
+    results.write_predictions()
     if (old.path / REPLAY).is_file():
         remembered = load_replay(old.path, len(evidence.names))
         save_replay(run.path, _statistics(remembered, evidence, outcome))
     if len(data.subsets.known_val):
-        validation = forward_subset(network, data.subsets.known_val, data, config, device)
-        found = calibrate(validation.joint_logits(0), data.subsets.known_val.labels)
-        if found is not None:
-            write_calibration(run, found)
-    info.finished, info.status = utc_now(), "complete"
-    run.write_info(info)
+        results.validate(data.outputs(network, data.subsets.known_val))
+    results.complete(0.0)
 
 
 def _statistics(

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.inference.rows import HeadAgreement, class_labels
+from crkd.models.network import freeze
 from crkd.runs.load import OpenedRun, check_dataset, open_run
-from crkd.stages.forward import Outputs, forward_subset
+from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData, prepare_incremental
 
 BLOCK: Final = 4096
@@ -89,7 +90,7 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
         classes=info.classes[: info.num_known],
         preprocessing=info.preprocessing,
     )
-    answers = forward_subset(opened.network, data.subsets.novel_train, data, opened.config, device)
+    answers = data.outputs(freeze(opened.network), data.subsets.novel_train)
     with torch.inference_mode():
         features = torch.from_numpy(answers.features).to(device)
         chosen = heads.single(info.chosen_head)

@@ -1,4 +1,4 @@
-"""What a person sees while a run works."""
+"""Progress and messages on the terminal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
+
+
+def say(text: str) -> None:
+    """Print one line as it is, without markup or line breaks."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def memory_in_use() -> str:
@@ -48,10 +53,10 @@ class TrainingProgress:
     """A progress bar on a terminal, and a line every half minute elsewhere.
 
     Args:
-        title: what is going on.
+        title: name of the work.
         total: number of steps.
         start: first step.
-        images_per_step: for the images/s figure.
+        images_per_step: for the rate in images/s.
     """
 
     LINE_SECONDS = 30.0

@@ -1,4 +1,4 @@
-"""The run folder: one kind of folder for every kind of run."""
+"""Run folders: one layout for every kind of run."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from crkd.runs.atomic_files import (
     write_bytes,
     write_json,
 )
+from crkd.runs.class_info import ClassInfo, plain_classes
 
 SCHEMA_VERSION = 3
 KINDS = ("supervised", "discovered", "distilled", "baseline")
@@ -30,15 +31,14 @@ STATUSES = ("running", "interrupted", "failed", "complete")
 
 @dataclass
 class RunInfo:
-    """``run.json``: what a run is and what its model says.
+    """The description of a run and its model, stored as ``run.json``.
 
     Attributes:
         kind: "supervised" (stage 1), "discovered" (stage 2), "distilled" or "baseline".
         status: "running", "interrupted", "failed" or "complete".
         dataset: name of the data set, "folder" for own images.
         split: ``{"name", "fingerprint", "known"}`` of the class split, see ``stages.run_data``.
-        classes: one entry a class the model can answer, in joint id order:
-            ``{"id", "name", "kind": "known" | "novel"}``.
+        classes: all C classes that the model can predict, in the order of their joint ids.
         preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.
         architecture: what the network is made of; None for a run without a network.
         chosen_head: the novel head that answers; None without novel classes.
@@ -46,7 +46,7 @@ class RunInfo:
         model_sha256: digest of ``model.safetensors`` once written.
         seed: seed of the run.
         provenance: command, commit, device, versions and, where there are any, plug-ins.
-        notes: what has to be said beside every figure of this run.
+        notes: warnings and remarks about the results of this run.
         started, finished: UTC times, ISO 8601.
         seconds: wall time of the training, over all resumed parts.
         schema_version: version of this file's form.
@@ -56,7 +56,7 @@ class RunInfo:
     status: str
     dataset: str
     split: dict[str, str]
-    classes: list[dict[str, Any]]
+    classes: list[ClassInfo]
     preprocessing: dict[str, Any]
     architecture: dict[str, Any] | None
     chosen_head: int | None
@@ -73,7 +73,7 @@ class RunInfo:
     @property
     def num_known(self) -> int:
         """K."""
-        return sum(c["kind"] == "known" for c in self.classes)
+        return sum(not entry.is_novel for entry in self.classes)
 
     @property
     def num_novel(self) -> int:
@@ -107,7 +107,7 @@ class RunFolder:
         clear_unfinished(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(
-                f"--out {folder} holds files already; go on with --resume or name another folder"
+                f"--out {folder} holds files already; continue with --resume or name another folder"
             )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -131,7 +131,8 @@ class RunFolder:
 
     def write_info(self, info: RunInfo) -> None:
         """Write ``run.json``."""
-        write_json(self.path / "run.json", dataclasses.asdict(info))
+        values = dataclasses.asdict(info) | {"classes": plain_classes(info.classes)}
+        write_json(self.path / "run.json", values)
 
     def read_info(self) -> RunInfo:
         """Read ``run.json``.
@@ -149,8 +150,9 @@ class RunFolder:
                 f"reads {SCHEMA_VERSION}: use the version that wrote it"
             )
         try:
-            info = RunInfo(**values)
-        except TypeError as error:
+            classes = [ClassInfo.from_plain(entry) for entry in values.get("classes") or ()]
+            info = RunInfo(**{**values, "classes": classes})
+        except (TypeError, ValueError) as error:
             raise InputError(f"{path} is incomplete or foreign ({error}); restore it") from None
         _check_info(info, path)
         return info
@@ -189,7 +191,7 @@ class RunFolder:
         """Read ``metrics.json``."""
         values = read_json(self.path / "metrics.json")
         if not isinstance(values, dict):
-            raise InputError(f"{self.path / 'metrics.json'} holds no block of figures; restore it")
+            raise InputError(f"{self.path / 'metrics.json'} holds no block of metrics; restore it")
         return values
 
 
@@ -198,9 +200,7 @@ def _check_info(info: RunInfo, path: Path) -> None:
     sound = (
         info.kind in KINDS
         and info.status in STATUSES
-        and isinstance(info.classes, list)
-        and all(isinstance(c, dict) and {"id", "name", "kind"} <= c.keys() for c in info.classes)
-        and [c["id"] for c in info.classes] == list(range(len(info.classes)))
+        and [entry.id for entry in info.classes] == list(range(len(info.classes)))
         and isinstance(info.preprocessing, dict)
         and {"image_size", "mean", "std"} <= info.preprocessing.keys()
         and (info.architecture is None or isinstance(info.architecture, dict))

@@ -1,15 +1,14 @@
-"""What a finished run passes on to the next step, besides its model."""
+"""Class statistics and true classes that a finished run keeps for the next step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
-from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import cluster_map
@@ -17,53 +16,60 @@ from crkd.models.network import Network
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.feature_replay import save_replay
-from crkd.stages.forward import Outputs, forward_subset
+from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData
 
 MATCHED = "matched.json"
-"""The true class of every output, -1 for none. The evaluator of a later step reads this file of a
-run, and nothing that trains does."""
+"""The true class of every output, -1 for none. Only the evaluator of a later step reads this file;
+nothing that trains does."""
+
+
+@dataclass(frozen=True, eq=False)
+class KnownStatistics:
+    """Statistics of the known classes of an earlier run.
+
+    Attributes:
+        statistics: of all K classes; None where every class has training images.
+        without_images: ids of the classes that have no training images.
+    """
+
+    statistics: ClassStatistics | None
+    without_images: tuple[int, ...]
 
 
 def remember_classes(
     run: RunFolder,
     network: Network,
     data: RunData,
-    config: Config,
-    device: torch.device,
     *,
     novel: Outputs | None,
-    chosen_head: int | None,
-    inherited: ClassStatistics | None,
-    gone: Sequence[int],
+    head: int | None,
+    earlier: KnownStatistics,
 ) -> None:
     """Write the statistics of every class's features, from labels and from pseudo-labels.
 
     Args:
         run: the folder.
-        network: of the run.
+        network: of the run, frozen.
         data: its known training images are used where there are any.
-        config: the run's configuration.
-        device: where the network computes.
-        novel: the network's answers on the novel training images; None before discovery.
-        chosen_head: the head whose clusters are the novel classes.
-        inherited: statistics of the known classes, where images of some are gone.
-        gone: ids of these classes.
+        novel: outputs on the novel training images; None before discovery.
+        head: the novel head whose clusters are the novel classes; None before discovery.
+        earlier: statistics of known classes without images.
     """
-    rank = min(config.discover.replay.rank, network.backbone.num_features)
-    known = inherited
+    rank = min(data.config.discover.replay.rank, network.backbone.num_features)
+    known = earlier.statistics
     if len(data.subsets.known_train):
-        answers = forward_subset(network, data.subsets.known_train, data, config, device)
+        outputs = data.outputs(network, data.subsets.known_train)
         labels = torch.from_numpy(data.subsets.known_train.labels.copy())
         known = class_statistics(
-            torch.from_numpy(answers.features), labels, answers.known_logits.shape[1], rank=rank
+            torch.from_numpy(outputs.features), labels, outputs.known_logits.shape[1], rank=rank
         )
-        if inherited is not None:
-            known = known.with_rows(gone, inherited)
+        if earlier.statistics is not None:
+            known = known.with_rows(earlier.without_images, earlier.statistics)
     if known is None:
         return
-    if novel is not None and chosen_head is not None:
-        clusters = torch.from_numpy(novel.novel[chosen_head])
+    if novel is not None and head is not None:
+        clusters = torch.from_numpy(novel.novel[head])
         num_novel = novel.novel_logits.shape[-1]
         rows = torch.from_numpy(novel.features)
         known = known.followed_by(class_statistics(rows, clusters, num_novel, rank=rank))
@@ -73,8 +79,8 @@ def remember_classes(
 def true_classes(run: RunFolder, num_outputs: int) -> NDArray[np.int64]:
     """Return the true class of every output of an earlier run, ``(num_outputs,)``, -1 for none.
 
-    A run without found classes answers in true classes; one whose images have no labels is taken
-    at its word.
+    Outputs of a run without discovered classes are true classes. So are those of a run whose images
+    have no labels: nothing is known against them.
     """
     path = run.path / MATCHED
     stored = read_json(path) if path.is_file() else list(range(num_outputs))
@@ -85,15 +91,15 @@ def true_classes(run: RunFolder, num_outputs: int) -> NDArray[np.int64]:
 
 
 def as_outputs(labels: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return true classes as the ids under which an earlier run answers them.
+    """Return true classes as output ids of an earlier run.
 
     Args:
         labels: ``(N,)`` true joint ids, -1 where unknown.
         known: ``(K,)`` from :func:`true_classes`. Classes from K on are new and stay as they are.
 
     Returns:
-        ``(N,)``; a class that no output stands for takes an output that stands for none, so that
-        its images count as wrong, or -1 where there is none left.
+        ``(N,)``; a class without an output takes an output without a class, so that its images
+        count as wrong, or -1 where no such output is left.
     """
     output_of = np.full(len(known), -1, dtype=np.int64)
     stands = known >= 0

@@ -1,26 +1,28 @@
-"""What a network says of every image of a store."""
+"""Run a network over a dataset and collect features and logits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from crkd.config.schema import Config
 from crkd.data.augment.presets import evaluation_view
 from crkd.data.augment.render import make_view
-from crkd.data.splits.partition import Subset
-from crkd.data.storage.choose import ImageStore
+from crkd.data.storage.base import ImageStore, Rows
 from crkd.models.network import Network
-from crkd.stages.run_data import RunData
 from crkd.training.precision import autocast
+
+NetworkInput = Callable[[Tensor], Tensor]
+"""Turns stored samples ``(b, ...)`` into the input of a network."""
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """A network's answers on N images, in the store's order.
+    """Features and logits of N samples, in the order of their store.
 
     Attributes:
         features: ``(N, D)`` float32 backbone features.
@@ -31,6 +33,19 @@ class Outputs:
     features: NDArray[np.float32]
     known_logits: NDArray[np.float32]
     novel_logits: NDArray[np.float32]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outputs]) -> Outputs:
+        """Return the outputs of several batches as one."""
+        return cls(
+            np.concatenate([part.features for part in parts]),
+            np.concatenate([part.known_logits for part in parts]),
+            np.concatenate([part.novel_logits for part in parts], axis=1),
+        )
+
+    def rows(self, index: NDArray[np.generic]) -> Outputs:
+        """Return the outputs of some samples, by position or mask."""
+        return Outputs(self.features[index], self.known_logits[index], self.novel_logits[:, index])
 
     @property
     def known(self) -> NDArray[np.int64]:
@@ -47,7 +62,7 @@ class Outputs:
         return best
 
     def joint_logits(self, head: int) -> NDArray[np.float32]:
-        """Return known and novel logits of one head side by side, ``(N, C)``."""
+        """Return the known logits followed by the novel logits of one head, ``(N, C)``."""
         return np.concatenate([self.known_logits, self.novel_logits[head]], axis=1)
 
     @property
@@ -65,62 +80,81 @@ class Outputs:
         return largest
 
 
-@torch.inference_mode()
-def answer(
+def whole_images(
+    image_size: int, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> NetworkInput:
+    """Return the preparation of stored images for evaluation: resized, normalized, not augmented.
+
+    Args:
+        image_size: side of the network's input in pixels.
+        mean: of each channel, images scaled to [0, 1].
+        std: of each channel, likewise.
+    """
+    recipe = evaluation_view(image_size)
+
+    def prepare(pixels: Tensor) -> Tensor:
+        ids = torch.arange(len(pixels), device=pixels.device)
+        return make_view(pixels, recipe, seed=0, epoch=0, image_id=ids, view=0, mean=mean, std=std)
+
+    return prepare
+
+
+def forward_batches(
     network: Network,
     store: ImageStore,
+    rows: Iterable[Rows],
+    network_input: NetworkInput,
     *,
-    image_size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    device: torch.device,
+    precision: str = "float32",
+) -> Iterator[Outputs]:
+    """Yield the outputs of ``network``, in evaluation mode, on batch after batch of a store.
+
+    Args:
+        network: on the store's device.
+        store: the samples.
+        rows: positions of each batch in the store.
+        network_input: prepares stored samples for the network.
+        precision: of the network's computation, "float32", "bfloat16" or "float16".
+    """
+    for samples in store.batches(rows):
+        training = network.training
+        network.eval()
+        with torch.inference_mode(), autocast(precision, store.device):
+            out = network([network_input(samples)])
+        network.train(training)
+        features, known = _host(out.features[0]), _host(out.known_logits[0])
+        novel = np.zeros((0, len(features), 0), known.dtype)
+        if out.novel_logits is not None:
+            novel = _host(out.novel_logits[0])
+        yield Outputs(features, known, novel)
+
+
+def forward_store(
+    network: Network,
+    store: ImageStore,
+    network_input: NetworkInput,
+    *,
     batch_size: int = 500,
     precision: str = "float32",
 ) -> Outputs:
-    """Run ``network`` in evaluation mode over every image of ``store``.
+    """Return the outputs of ``network``, in evaluation mode, on all samples of a store.
 
-    Images pass without augmentation. The network's mode is restored afterwards.
+    Args:
+        network: on the store's device; its mode is restored afterwards.
+        store: N samples, at least one.
+        network_input: prepares stored samples for the network.
+        batch_size: samples in a forward pass.
+        precision: as in :func:`forward_batches`.
     """
-    recipe = evaluation_view(image_size)
-    training = network.training
-    network.eval()
-    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
-    bounds = [
-        np.arange(i, min(i + batch_size, len(store))) for i in range(0, len(store), batch_size)
-    ]
-    for pixels in store.batches(bounds):
-        ids = torch.arange(len(pixels), device=pixels.device)
-        view = make_view(pixels, recipe, seed=0, epoch=0, image_id=ids, view=0, mean=mean, std=std)
-        with autocast(precision, device):
-            out = network([view])
-        novel = None if out.novel_logits is None else out.novel_logits[0].float().cpu()
-        parts.append((out.features[0].float().cpu(), out.known_logits[0].float().cpu(), novel))
-    network.train(training)
-    return _joined(parts)
-
-
-def _joined(parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]) -> Outputs:
-    features = torch.cat([p[0] for p in parts]).numpy()
-    known = torch.cat([p[1] for p in parts]).numpy()
-    if parts[0][2] is None:
-        return Outputs(features, known, np.zeros((0, len(features), 0), np.float32))
-    novel = torch.cat([p[2] for p in parts if p[2] is not None], dim=1).numpy()
-    return Outputs(features, known, novel)
-
-
-def forward_subset(
-    network: Network, part: Subset, data: RunData, config: Config, device: torch.device
-) -> Outputs:
-    """Run ``network`` over a part of the run's data, which must not be empty."""
-    store = data.store(part)
-    assert store is not None
-    return answer(
-        network,
-        store,
-        image_size=data.image_size,
-        mean=data.dataset.mean,
-        std=data.dataset.std,
-        device=device,
-        batch_size=config.evaluation.batch_size,
-        precision=config.loop.precision,
+    positions = np.arange(len(store))
+    rows = [positions[start : start + batch_size] for start in range(0, len(store), batch_size)]
+    return Outputs.joined(
+        list(forward_batches(network, store, rows, network_input, precision=precision))
     )
+
+
+def _host(values: Tensor) -> NDArray[np.float32]:
+    """Return values as a float32 array; float64 stays as it is."""
+    wide = values if values.dtype == torch.float64 else values.float()
+    array: NDArray[np.float32] = wide.cpu().numpy()
+    return array

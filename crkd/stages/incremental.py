@@ -22,8 +22,8 @@ from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.run import discover
+from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
-from crkd.stages.run_data import load_images
 
 REMEMBER = (TermConfig("class_relation", 0.1), TermConfig("features", 1.0))
 """What keeps a further step close to what is known already."""

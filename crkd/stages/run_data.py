@@ -1,14 +1,12 @@
-"""Images and labels of a run, ready on the device."""
+"""Images, labels and network outputs of a run."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,28 +14,30 @@ from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.data.datasets.base import Dataset, load_dataset
-from crkd.data.splits.class_split import ClassSplit, load_split
+from crkd.data.datasets.base import Dataset
+from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import Subset, Subsets, partition
-from crkd.data.storage.choose import ImageStore, StorageMode, choose_storage
-from crkd.runs.console import console
-
-TRAINED_PARTS = ("known_train", "novel_train")
+from crkd.data.storage.choose import ImageStore, choose_storage
+from crkd.models.network import Network
+from crkd.runs.class_info import ClassInfo
+from crkd.runs.console import say
+from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
+from crkd.stages.load_images import load_images
 
 
 @dataclass
 class RunData:
-    """Everything that a stage reads.
+    """The samples that a stage reads, and the outputs of frozen networks on them.
 
     Attributes:
         dataset: the images' origin.
         split: known and novel classes.
         subsets: the partition; its hidden labels are for the evaluator alone.
-        image_size: side in pixels at which a network sees whole images.
+        image_size: side in pixels of a network's input.
         stored_size: side in pixels at which images are held; larger leaves room to crop from.
         device: where the stores hand out images.
-        storage: "auto", "in_memory" or "streaming".
-        notes: what has to be said beside every figure.
+        config: how images are stored and evaluated.
+        notes: warnings and remarks about the data.
     """
 
     dataset: Dataset
@@ -46,51 +46,98 @@ class RunData:
     image_size: int
     device: torch.device
     stored_size: int
-    storage: StorageMode
+    config: Config
     notes: list[str]
     _stores: dict[Subset, ImageStore] = field(default_factory=dict)
+    _outputs: WeakKeyDictionary[Network, dict[Subset, Outputs]] = field(
+        default_factory=WeakKeyDictionary
+    )
 
     @property
     def num_known(self) -> int:
         """K."""
         return len(self.split.known)
 
-    def store(self, part: Subset) -> ImageStore | None:
-        """Return the images of a part on the device; None where the part is empty."""
-        if len(part) == 0:
+    def store(self, subset: Subset) -> ImageStore | None:
+        """Return the images of a subset on the device; None where the subset is empty."""
+        if len(subset) == 0:
             return None
-        if part not in self._stores:
-            self._stores[part] = choose_storage(
-                part, self.stored_size, self.device, mode=self.storage, log=_say
+        if subset not in self._stores:
+            self._stores[subset] = choose_storage(
+                subset, self.stored_size, self.device, mode=self.config.data.storage, log=say
             )
-        return self._stores[part]
+        return self._stores[subset]
+
+    def outputs(self, network: Network, subset: Subset) -> Outputs:
+        """Return features and logits of all images of a subset, which must not be empty.
+
+        Outputs of a frozen network are kept: each image passes it once. A network with a
+        parameter that requires gradients may still change, so its outputs are computed each time.
+        """
+        frozen = not any(parameter.requires_grad for parameter in network.parameters())
+        known = self._outputs.setdefault(network, {}) if frozen else {}
+        if subset not in known:
+            store = self.store(subset)
+            assert store is not None
+            known[subset] = forward_store(
+                network,
+                store,
+                self.network_input(),
+                batch_size=self.config.evaluation.batch_size,
+                precision=self.config.loop.precision,
+            )
+        return known[subset]
+
+    def network_input(self) -> NetworkInput:
+        """Return the preparation of stored samples for a network in evaluation."""
+        return whole_images(self.image_size, self.dataset.mean, self.dataset.std)
+
+    def evaluated_outputs(self, network: Network) -> dict[str, Outputs]:
+        """Return the outputs on the subsets that are evaluated, by name."""
+        return {name: self.outputs(network, subset) for name, subset in self.evaluated().items()}
+
+    def without_unlabeled(self, left_out: NDArray[np.bool_]) -> RunData:
+        """Return the data without some unlabeled training images; known outputs are kept.
+
+        Args:
+            left_out: ``(n,)`` in the order of ``subsets.novel_train``.
+        """
+        before = self.subsets.novel_train
+        data = dataclasses.replace(
+            self,
+            subsets=self.subsets.without_unlabeled(left_out),
+            _stores={part: store for part, store in self._stores.items() if part is not before},
+            _outputs=WeakKeyDictionary(),
+        )
+        for network, outputs in self._outputs.items():
+            kept = {part: values for part, values in outputs.items() if part is not before}
+            if before in outputs:
+                kept[data.subsets.novel_train] = outputs[before].rows(~left_out)
+            data._outputs[network] = kept
+        return data
 
     def evaluated(self) -> dict[str, Subset]:
-        """Return the parts that the prediction table covers; empty ones are left out.
+        """Return the subsets that the prediction table covers; empty ones are left out.
 
-        Without a test set (own images) the held-out known images stand in its place.
+        Without a test set (own images) the held-out known images are used as the test set.
         """
         test = self.subsets.test if len(self.subsets.test) else self.subsets.known_val
         parts = {"train": self.subsets.novel_train, "test": test}
         return {name: part for name, part in parts.items() if len(part)}
 
-    def class_entries(self, num_novel: int) -> list[dict[str, Any]]:
+    def class_entries(self, num_novel: int) -> list[ClassInfo]:
         """Return the label space of a model with ``num_novel`` novel classes.
 
         Novel classes are numbered, not named: nobody has named them yet.
         """
-        known = [
-            {"id": i, "name": name, "kind": "known"}
-            for i, name in enumerate(self.split.joint_names[: self.num_known])
+        names = self.split.joint_names[: self.num_known]
+        known = [ClassInfo(i, name, "known") for i, name in enumerate(names)]
+        return known + [
+            ClassInfo(self.num_known + m, f"novel-{m}", "novel") for m in range(num_novel)
         ]
-        novel = [
-            {"id": self.num_known + m, "name": f"novel-{m}", "kind": "novel"}
-            for m in range(num_novel)
-        ]
-        return known + novel
 
     def preprocessing(self) -> dict[str, Any]:
-        """Return what an image must go through before the model sees it."""
+        """Return the preprocessing of an image for the model."""
         return {
             "image_size": self.image_size,
             "mean": list(self.dataset.mean),
@@ -125,39 +172,38 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     size = config.data.image_size or dataset.image_size
     notes = [dataset.note] if dataset.note else []
     stored = round(size * config.data.stored_share)
-    return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
+    return RunData(dataset, split, parts, size, device, stored, config, notes)
 
 
 def prepare_incremental(
     config: Config,
     device: torch.device,
     *,
-    classes: Sequence[Mapping[str, Any]],
+    classes: Sequence[ClassInfo],
     preprocessing: Mapping[str, Any],
     download: bool = False,
 ) -> RunData:
-    """Read what a run needs that goes on from another one, whose old images may be gone.
+    """Read the data of a run that extends an earlier one; images of old classes may be missing.
 
     Args:
-        config: the configuration of the new run; its split, or its folders, say which classes
-            are new.
+        config: the configuration of the new run; its split, or its folders, name the new classes.
         device: where the stores hand out images.
         classes: label space of the earlier run.
-        preprocessing: of the earlier run; the network was trained on images treated so.
+        preprocessing: of the earlier run.
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:
-        InputError: as :func:`prepare`; or the split's known classes are not as many as the run's,
-            or labels were asked for that say nothing of found classes.
+        InputError: as :func:`prepare`; or the split has another number of known classes than the
+            run, or the labels of a data set were requested for discovered classes.
     """
-    class_names = [entry["name"] for entry in classes]
+    class_names = [entry.name for entry in classes]
     dataset, split = load_images(config, download=download, class_names=class_names)
     if config.dataset != "folder":
         split.check(dataset)
     if len(split.known) != len(class_names):
         raise InputError(
-            f"split {split.name!r} has {len(split.known)} known classes, but the run to go on from "
-            f"knows {len(class_names)}; give the split whose known classes are that run's"
+            f"split {split.name!r} has {len(split.known)} known classes, but the earlier run "
+            f"has {len(class_names)} classes; give the split whose known classes are that run's"
         )
     size = int(preprocessing["image_size"])
     mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
@@ -170,8 +216,8 @@ def prepare_incremental(
         images_gone=True,
         imbalance=config.data.imbalance,
     )
-    # Labels of a data set name true classes; a found class is a cluster, under an id of its own.
-    foreign = config.dataset != "folder" and any("step" in entry for entry in classes)
+    # Labels of a data set name true classes; a discovered class is a cluster with its own id.
+    foreign = config.dataset != "folder" and any(entry.was_discovered for entry in classes)
     if foreign and config.discover.labeled:
         raise InputError(
             "discover.labeled is true, but the labels of a data set do not name the classes that "
@@ -181,86 +227,16 @@ def prepare_incremental(
         parts = parts.without_labeled()
     notes = [dataset.note] if dataset.note else []
     stored = round(size * config.data.stored_share)
-    return RunData(dataset, split, parts, size, device, stored, config.data.storage, notes)
+    return RunData(dataset, split, parts, size, device, stored, config, notes)
 
 
-def load_images(
-    config: Config,
-    *,
-    download: bool = False,
-    verify: bool = True,
-    class_names: Sequence[str] = (),
-) -> tuple[Dataset, ClassSplit]:
-    """Return the configured data set and split, not yet checked against each other.
-
-    Args:
-        config: the run's configuration.
-        download: fetch the data set if it is missing and can be fetched.
-        verify: look at every own image first; off, an unreadable one shows when it is read.
-        class_names: classes that an earlier run knows, for own images that go on from it.
-    """
-    if config.dataset == "folder":
-        return _own_images(config, verify=verify, class_names=class_names)
-    dataset = load_dataset(config.dataset, config.data.root, download=download)
-    return dataset, split_of(config)
-
-
-def split_of(config: Config) -> ClassSplit:
-    """Return the split that a configuration means; own images are listed for it, not decoded."""
-    if config.dataset == "folder":
-        return _own_images(config, verify=False)[1]
-    split = load_split(config.dataset, config.split)
-    if config.class_order_seed is not None:
-        split = split.reordered(config.class_order_seed)
-    return split
-
-
-def split_entry(split: ClassSplit) -> dict[str, str]:
-    """Return what ``run.json`` says of a split.
-
-    Stage 1 depends on the known classes alone, so a discovery may start from every run whose
-    ``known`` digest is its own.
-    """
-    known = [split.dataset, *split.joint_names[: len(split.known)]]
-    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
-    return {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
-
-
-def _own_images(
-    config: Config, *, verify: bool = True, class_names: Sequence[str] = ()
-) -> tuple[Dataset, ClassSplit]:
-    from crkd.data.sources.folder import folder_dataset
-    from crkd.data.sources.tar import tar_dataset, tar_files
-
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to own images: the folders say which "
-            "classes are known; leave them out"
-        )
-    known, novel = config.data.known, config.data.novel
-    if known is None and not class_names:
-        raise InputError("data.known is not given; own images need --known DIR")
-    folders = (None if known is None else Path(known), None if novel is None else Path(novel))
-    if any(folder is not None and tar_files(folder) for folder in folders):
-        return tar_dataset(
-            *folders, classes_so_far=class_names, image_size=config.data.image_size, log=_say
-        )
-    return folder_dataset(
-        *folders,
-        classes_so_far=class_names,
-        skip_unreadable=config.data.skip_unreadable,
-        verify=verify,
-        image_size=config.data.image_size,
-        log=_say,
-    )
-
-
-def num_novel_classes(config: Config, data: RunData) -> tuple[int, str]:
-    """Return M and a sentence that says where it comes from.
+def num_novel_classes(data: RunData) -> tuple[int, str]:
+    """Return M and a sentence on its origin.
 
     Raises:
-        InputError: nothing says how many novel classes there are.
+        InputError: the number of novel classes is neither given nor in the split.
     """
+    config = data.config
     if config.discover.num_novel == "auto":
         raise InputError(
             "--num-novel auto is not offered here; estimate it with estimate-k and give the number"
@@ -274,7 +250,3 @@ def num_novel_classes(config: Config, data: RunData) -> tuple[int, str]:
         "the number of novel classes is not known: the novel images carry no labels to count; "
         "give --num-novel K"
     )
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from crkd.training.cached_teacher import StoredTeacher, store_teacher
     from crkd.training.cuda_graph import CudaGraphStep
     from crkd.training.ema import AveragedNetwork
-    from crkd.training.loop import Interrupted, Loop, NonFiniteLossError
+    from crkd.training.interruption import Interrupted
+    from crkd.training.loop import Loop, NonFiniteLossError
     from crkd.training.loss_terms import Terms
     from crkd.training.optim import build_optimizer, learning_rate
     from crkd.training.precision import autocast
@@ -23,7 +24,8 @@ else:
             "cached_teacher": "StoredTeacher store_teacher",
             "cuda_graph": "CudaGraphStep",
             "ema": "AveragedNetwork",
-            "loop": "Interrupted Loop NonFiniteLossError",
+            "interruption": "Interrupted",
+            "loop": "Loop NonFiniteLossError",
             "loss_terms": "Terms",
             "optim": "build_optimizer learning_rate",
             "precision": "autocast",

@@ -23,7 +23,8 @@ from crkd.losses.soft_labels import LabelMode, Record, label_mode, log_probabili
 from crkd.runs.console import TrainingProgress, console
 from crkd.training.checkpoint import save_state
 from crkd.training.distributed import barrier, is_rank_zero
-from crkd.training.loop import Interrupted, Loop, graceful_stop
+from crkd.training.interruption import Interrupted, graceful_stop
+from crkd.training.loop import Loop
 from crkd.training.precision import autocast
 from crkd.training.soft_label_files import FOLDER, LabelStore
 from crkd.training.teacher import Teacher
@@ -90,7 +91,7 @@ def store_teacher(
     images = sum(len(store) for store in loader.stores if store is not None)
     needed = epochs * images * loader.views.num_large * compression.bytes_per_label
     place = _place(needed, loop.device, epochs, mode)
-    folder = loop.run.path / FOLDER
+    folder = loop.folder / FOLDER
     origin = {
         "teacher": _digest(network),
         "images": _sample_digest(loader),
@@ -103,7 +104,7 @@ def store_teacher(
     }
     if not resume:
         save_state(
-            loop.run.path,
+            loop.folder,
             stage=loop.task.stage,
             step=0,
             seconds=0.0,

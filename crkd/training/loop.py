@@ -1,18 +1,16 @@
-"""The training loop that both stages share.
+"""The training loop of all stages.
 
-Nothing between two log lines looks at a value on the device: losses are summed there, and a
-non-finite loss skips its update there and leaves a mark that the next log line reads.
+Between two log lines no value is read from the device: losses are summed there, and a non-finite
+loss skips its update there and sets a mark that the next log line reads.
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from pathlib import Path
 
 import torch
 
@@ -25,49 +23,22 @@ from crkd.runs.folder import RunFolder
 from crkd.training.checkpoint import load_state, save_state
 from crkd.training.cuda_graph import runner
 from crkd.training.distributed import any_rank, synchronize_backbones
+from crkd.training.interruption import Interrupted, graceful_stop
 from crkd.training.loggers.base import Logs, open_logs
 from crkd.training.nonfinite import FILE as FAILED
 from crkd.training.nonfinite import write_failed_step
 from crkd.training.step import TrainingStep
 from crkd.training.task import Task
 
-
-class Interrupted(Exception):
-    """A signal asked the run to end; its state is saved."""
+Show = Callable[[int, dict[str, float]], None]
 
 
 class NonFiniteLossError(RuntimeError):
     """A loss was NaN or infinite; the message names the step and the term."""
 
 
-@contextmanager
-def graceful_stop() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of dying from them.
-
-    A second signal of the same kind acts as usual, for those who cannot wait for the step.
-    """
-    received: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, previous[number])
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, note)
-    except ValueError:
-        # Handlers can be set in the main thread alone; elsewhere the caller owns the signals.
-        previous = {}
-    try:
-        yield received
-    finally:
-        for caught, handler in previous.items():
-            signal.signal(caught, handler)
-
-
 class Loop:
-    """Runs a task over a loader, with log lines, progress, saved states and a graceful end.
+    """Runs a task over a loader, with log lines, progress and saved states.
 
     Args:
         task: the stage.
@@ -75,8 +46,9 @@ class Loop:
         config: the run's configuration.
         optimizer: the stage's optimizer settings.
         epochs: passes over the data.
-        run: where log and state go.
+        run: the folder of log and state; None trains without files and cannot be resumed.
         device: where the task computes.
+        say: receives about ten lines of progress where there is no folder.
     """
 
     def __init__(
@@ -87,8 +59,9 @@ class Loop:
         config: Config,
         optimizer: OptimizerConfig,
         epochs: int,
-        run: RunFolder,
+        run: RunFolder | None,
         device: torch.device,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.task, self.loader, self.config, self.run, self.device = (
             task,
@@ -111,6 +84,14 @@ class Loop:
         self.optimizer = self.training_step.optimizer
         self._compute = runner(self.training_step, config.loop.step, device)
         self._remarks: set[str] = set()
+        self._say = say
+        self._log_every = -(-self.total // 10) if run is None else config.loop.log_every
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a loop that has one."""
+        assert self.run is not None
+        return self.run.path
 
     def train(self, *, resume: bool = False) -> float:
         """Train to the end; return the seconds spent, over all resumed parts.
@@ -120,7 +101,7 @@ class Loop:
             NonFiniteLossError: a loss was not finite; the last saved state is intact.
         """
         start, before = 0, 0.0
-        if resume:
+        if resume and self.run is not None:
             start, before = load_state(
                 self.run.path,
                 stage=self.task.stage,
@@ -132,25 +113,23 @@ class Loop:
         per_epoch = self.loader.steps_per_epoch
         self.task.modules.train()
         self.task.resume_epoch(start // per_epoch)
-        with (
-            graceful_stop() as signals,
-            open_logs(self.run, self.config, start) as logs,
-            TrainingProgress(self.task.stage, self.total, start, sum(self.loader.counts)) as bar,
-        ):
+        with self._watched(start) as (signals, logs, show):
             batches = self.loader.batches(start, self.total, rendered=False)
             for step, batch in enumerate(batches, start):
                 if step % per_epoch == 0:
                     self.task.start_epoch(step // per_epoch)
                 self.step(batch, step)
                 done = step + 1
-                if done % self.config.loop.log_every == 0 or done == self.total:
-                    bar.show(done, self.log(step, logs))
+                if done % self._log_every == 0 or done == self.total:
+                    show(done, self.log(step, logs))
+                if self.run is None:
+                    continue
                 seconds = before + time.monotonic() - began
                 if any_rank(bool(signals)) and done < self.total:
                     self.log(step, logs)
                     self._save(done, seconds)
                     raise Interrupted(f"stopped after step {done} of {self.total}")
-                # The last state too: what comes after training may be interrupted as well.
+                # The last state too: the evaluation after training may be interrupted as well.
                 due = time.monotonic() - saved > 60 * self.config.loop.checkpoint_every
                 if due or done == self.total:
                     self.log(step, logs)
@@ -158,34 +137,37 @@ class Loop:
                     saved = time.monotonic()
         return before + time.monotonic() - began
 
+    @contextmanager
+    def _watched(self, start: int) -> Iterator[tuple[list[int], Logs | None, Show]]:
+        """Yield signals received, logs and display of the training."""
+        if self.run is None:
+            yield [], None, self._tell
+            return
+        images = sum(self.loader.counts)
+        with (
+            graceful_stop() as signals,
+            open_logs(self.run, self.config, start) as logs,
+            TrainingProgress(self.task.stage, self.total, start, images) as bar,
+        ):
+            yield signals, logs, bar.show
+
+    def _tell(self, step: int, means: dict[str, float]) -> None:
+        self._say(f"{self.task.stage}: step {step} of {self.total}, loss {means['loss']:.3f}")
+
     def step(self, batch: Batch, step: int) -> None:
-        """Train on one batch; nothing here looks at a value on the device."""
+        """Train on one batch without reading a value from the device."""
         self.training_step.prepare(step)
         self._compute(batch)
 
     def log(self, step: int, logs: Logs | None) -> dict[str, float]:
-        """Read the device once, write a row of the logs and return its figures.
+        """Read the device once, write a row of the logs and return its metrics.
 
-        Without a step since the last row there is nothing to write.
+        Without a step since the last row, nothing is written.
         """
         means = self.training_step.totals.take()
         first_bad = self.training_step.first_bad()
         if first_bad >= 0:
-            wrong = [name for name, value in means.items() if not math.isfinite(value)]
-            write_failed_step(
-                self.run,
-                self.loader,
-                stage=self.task.stage,
-                step=first_bad,
-                terms=wrong,
-                rate=self.training_step.rate,
-            )
-            raise NonFiniteLossError(
-                f"the loss became NaN or infinite at step {first_bad} (terms: {', '.join(wrong)}; "
-                f"its images are in {self.run.path / FAILED}); lower the learning rate or use "
-                f"--set loop.precision=float32, and go on from the last good state with --out "
-                f"{self.run.path} --resume"
-            )
+            raise self._non_finite(first_bad, means)
         if not means:
             return means
         remark = self.task.remark(means)
@@ -203,10 +185,30 @@ class Loop:
             logs.write(row | means)
         return means
 
+    def _non_finite(self, step: int, means: dict[str, float]) -> NonFiniteLossError:
+        """Return the error of a loss that was not finite, and write the step to the folder."""
+        wrong = [name for name, value in means.items() if not math.isfinite(value)]
+        what = f"the loss became NaN or infinite at step {step} of stage {self.task.stage}"
+        if self.run is None:
+            return NonFiniteLossError(f"{what}; lower the learning rate, or scale the data")
+        write_failed_step(
+            self.run,
+            self.loader,
+            stage=self.task.stage,
+            step=step,
+            terms=wrong,
+            rate=self.training_step.rate,
+        )
+        return NonFiniteLossError(
+            f"{what} (terms: {', '.join(wrong)}; its images are in {self.run.path / FAILED}); "
+            "lower the learning rate or use --set loop.precision=float32, and continue from the "
+            f"last good state with --out {self.run.path} --resume"
+        )
+
     def _save(self, step: int, seconds: float) -> None:
-        """Save a state; ``log`` has just seen that all losses before it were finite."""
+        """Save a state; ``log`` has just checked that all losses before it were finite."""
         save_state(
-            self.run.path,
+            self.folder,
             stage=self.task.stage,
             step=step,
             seconds=seconds,

@@ -1,4 +1,4 @@
-"""How a run begins and how it ends, whatever happens in between."""
+"""Begin, resume and end of a run folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from crkd.training.checkpoint import (
     states,
 )
 from crkd.training.distributed import barrier, is_rank_zero
+from crkd.training.interruption import Interrupted
 from crkd.training.loggers.base import check_logs
-from crkd.training.loop import Interrupted
 from crkd.training.nonfinite import FILE as FAILED
 from crkd.training.plugins import plugins_of
+
+OUTSIDE = "stopped outside of the training loop"
 
 
 def begin_run(
@@ -127,8 +129,8 @@ def running(run: RunFolder) -> Iterator[None]:
     """Record in ``run.json`` how the work inside ended.
 
     Raises:
-        Interrupted: as raised inside, with the command that goes on; or a keyboard interrupt came
-            while the results of a trained network were computed.
+        Interrupted: as raised inside, with the folder to resume; or a keyboard interrupt came while
+            the results of a trained network were computed.
     """
     try:
         yield
@@ -136,11 +138,8 @@ def running(run: RunFolder) -> Iterator[None]:
         _set_status(run, "interrupted")
         if isinstance(stop, KeyboardInterrupt) and not states(run.path):
             raise
-        reason = str(stop) or "stopped outside of the training loop"
-        raise Interrupted(
-            f"{reason}; the state is saved, go on with the same command and --out {run.path} "
-            "--resume"
-        ) from None
+        progress = stop.progress if isinstance(stop, Interrupted) else OUTSIDE
+        raise Interrupted(progress, run.path) from None
     except BaseException:
         _set_status(run, "failed")
         raise

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -20,6 +21,7 @@ from crkd.inference.predict import predict
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.inference.table import FORMATS, PredictedImage, read
 from crkd.runs.calibration import write_calibration
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.forward import Outputs
@@ -184,14 +186,15 @@ def test_a_stage1_run_knows_no_novel_class(tmp_path: Path, folder: Path) -> None
 
 def test_names_given_in_a_review_are_used(run: RunFolder, folder: Path) -> None:
     info = run.read_info()
-    info.classes[2]["name"], info.classes[3]["name"] = "<b>\U0001f408</b>", "=cat"
+    for number, name in ((2, "<b>\U0001f408</b>"), (3, "=cat")):
+        info.classes[number] = dataclasses.replace(info.classes[number], name=name)
     run.write_info(info)
     assert {"<b>\U0001f408</b>", "=cat"} <= set(rows_of(run, folder)[0].top)
 
 
 def test_equal_names_are_told_apart() -> None:
     names = ["cat", "cat", "cat (1)", "cat"]
-    labels = class_labels([{"id": i, "name": name} for i, name in enumerate(names)])
+    labels = class_labels([ClassInfo(i, name, "known") for i, name in enumerate(names)])
     assert labels[0] == "cat"
     assert len(set(labels)) == 4
 

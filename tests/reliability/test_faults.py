@@ -20,7 +20,7 @@ from crkd.runs.folder import RunFolder
 from crkd.stages.pretrain.run import SupervisedTraining, pretrain
 from crkd.stages.run_data import prepare
 from crkd.training.checkpoint import load_state, states
-from crkd.training.loop import Interrupted
+from crkd.training.interruption import Interrupted
 from tests.support.reliability import LONG, Record
 from tests.support.small_runs import interrupt_at, same, small_config
 

@@ -14,11 +14,12 @@ from crkd.config.schema import Config
 from crkd.models.architecture import Architecture
 from crkd.models.heads.prototype import PrototypeHead
 from crkd.models.network import Network, build_network
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunInfo
 from crkd.stages.discover.parent import next_classes
-from crkd.stages.forward import forward_subset
+from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
-from crkd.stages.run_data import RunData, prepare, split_entry
+from crkd.stages.run_data import RunData, prepare
 from crkd.training.session import begin_run
 
 HOSTILE = '<img src=x onerror="document.title=1">.png'
@@ -65,7 +66,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
     network = build_network(shape, seed=1).eval()
     stand_at_colors(network, data, config)
-    classes = [{"id": n, "name": name, "kind": "known"} for n, name in enumerate("ab")]
+    classes = [ClassInfo(n, name, "known") for n, name in enumerate("ab")]
     info = RunInfo(
         kind="discovered",
         status="running",
@@ -81,7 +82,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     run = begin_run(place / "run", info, config, CPU, resume=False)
     rows = [{"step": n, "epoch": float(n), "loss": 1.0 / (n + 1)} for n in range(3)]
     (run.path / "log.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    finish_run(run, network, data, config, CPU, seconds=0.0, chosen_head=1)
+    finish_run(run, network, data, seconds=0.0, chosen_head=1)
     return run.path, novel
 
 
@@ -89,7 +90,7 @@ def stand_at_colors(network: Network, data: RunData, config: Config) -> None:
     """Move prototypes onto the colors, less what all images share; known ones lie opposite."""
     heads, part = network.novel_heads, data.subsets.novel_train
     assert heads is not None
-    features = torch.from_numpy(forward_subset(network, part, data, config, CPU).features)
+    features = torch.from_numpy(data.outputs(network, part).features)
     pixels = np.stack([part.source.read(int(i)).mean((0, 1)) for i in part.indices])
     colors = np.linalg.norm(pixels[:, None] - np.array(COLORS), axis=-1).argmin(1)
     with torch.no_grad():

@@ -84,7 +84,7 @@ def test_every_decision_changes_the_answers_it_is_about_and_no_others(
     )
     after = answers(named, images)
     info = RunFolder(named).read_info()
-    assert sorted(entry["name"] for entry in info.classes) == ["=r\u00f6t", "a", "b", "both"]
+    assert sorted(entry.name for entry in info.classes) == ["=r\u00f6t", "a", "b", "both"]
     assert "=r\u00f6t" in (named / "rows.csv").read_text()
     assert len({name for _, name in before.values()}) >= 3, "the test needs classes with images"
     for image, (class_id, name) in before.items():
@@ -95,9 +95,9 @@ def test_every_decision_changes_the_answers_it_is_about_and_no_others(
             assert after[image][1] == expected
     both = {class_id for class_id, name in after.values() if name == "both"}
     assert len(both) == 1
-    reviewed = {entry["name"]: entry.get("reviewed") for entry in info.classes}
+    reviewed = {entry.name: list(entry.reviewed) for entry in info.classes}
     assert reviewed["both"] == sorted([merged, target])
-    assert [entry["id"] for entry in info.classes] == [0, 1, 2, 3]
+    assert [entry.id for entry in info.classes] == [0, 1, 2, 3]
 
 
 def test_a_split_divides_one_class_as_the_page_showed_it(
@@ -173,7 +173,7 @@ def test_the_new_run_is_a_run_like_any_other(evidence: Evidence, tmp_path: Path)
     following = open_run(tmp_path / "next", CPU)
     assert following.info.num_known == 5
     assert following.architecture.reviews == open_run(named, CPU).architecture.reviews
-    names = [entry["name"] for entry in following.info.classes]
+    names = [entry.name for entry in following.info.classes]
     assert len(set(names)) == 7
 
 

@@ -18,7 +18,6 @@ from crkd.evaluation.calibration import (
 )
 from crkd.runs.calibration import read_calibration, write_calibration
 from crkd.runs.load import open_run
-from crkd.stages.forward import forward_subset
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
 from tests.support.small_runs import small_config
@@ -114,7 +113,7 @@ def test_a_finished_run_holds_the_temperature_of_its_validation_images(tmp_path:
     assert found is not None
     data = prepare(config, torch.device("cpu"))
     network = open_run(run.path, torch.device("cpu")).network
-    answers = forward_subset(network, data.subsets.known_val, data, config, torch.device("cpu"))
+    answers = data.outputs(network, data.subsets.known_val)
     grid = np.geomspace(0.05, 20.0, 4000)
     scores = torch.tensor(answers.known_logits, dtype=torch.float64)
     truth = torch.tensor(data.subsets.known_val.labels)

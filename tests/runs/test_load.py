@@ -11,7 +11,6 @@ from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.load import open_image_run, open_run
 from crkd.stages.discover.run import discover
-from crkd.stages.forward import forward_subset
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
 from tests.support.small_runs import small_config
@@ -26,7 +25,7 @@ def test_an_opened_run_answers_as_its_predictions_say(tmp_path: Path):
     opened = open_run(run.path, CPU)
     assert opened.architecture.num_novel == 5
     data = prepare(opened.config, CPU)
-    answers = forward_subset(opened.network, data.subsets.test, data, opened.config, CPU)
+    answers = data.outputs(opened.network, data.subsets.test)
     stored = load_predictions(run.path / "predictions.parquet")
     np.testing.assert_array_equal(stored.joint_heads[:, stored.of("test")], answers.joint)
 

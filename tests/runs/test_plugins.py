@@ -19,7 +19,7 @@ from crkd.runs.load import check_dataset, open_run
 from crkd.runs.plugins import recorded_plugins
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
-from crkd.training.loop import Interrupted
+from crkd.training.interruption import Interrupted
 from crkd.training.plugins import plugins_of
 from tests.support.small_runs import interrupt_at, small_config
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.summary import FIGURES, record
 
@@ -25,7 +26,7 @@ def test_mean_and_sample_deviation(tmp_path) -> None:  # type: ignore[no-untyped
                 status="complete",
                 dataset="digits",
                 split={"name": "5-5", "fingerprint": "x", "known": "y"},
-                classes=[{"id": 0, "name": "a", "kind": "known"}],
+                classes=[ClassInfo(0, "a", "known")],
                 preprocessing={"image_size": 16, "mean": [0.0] * 3, "std": [1.0] * 3},
                 architecture=None,
                 chosen_head=0,

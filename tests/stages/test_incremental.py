@@ -25,9 +25,9 @@ from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
 from crkd.stages.distill.run import distill
 from crkd.stages.incremental import extension, further, plan_splits, run_plan
+from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
-from crkd.stages.run_data import load_images
-from crkd.training.loop import Interrupted
+from crkd.training.interruption import Interrupted
 from tests.support.small_runs import interrupt_at, scramble_hidden_labels, small_config
 
 SIZES = (4, 3, 3)
@@ -57,10 +57,10 @@ def test_a_plan_writes_the_matrix_and_a_picture(plan: Path):
 def test_the_label_space_grows_and_keeps_its_ids(plan: Path):
     spaces = [RunFolder(plan / f"step-{n}").read_info().classes for n in range(3)]
     for earlier, later in itertools.pairwise(spaces):
-        assert [c["name"] for c in later[: len(earlier)]] == [c["name"] for c in earlier]
-        assert all(c["kind"] == "known" for c in later[: len(earlier)])
-    assert [c["name"] for c in spaces[2][4:]] == [f"novel-{n}" for n in range(6)]
-    assert [c.get("step") for c in spaces[2]] == [None] * 4 + [1] * 3 + [2] * 3
+        assert [c.name for c in later[: len(earlier)]] == [c.name for c in earlier]
+        assert all(c.kind == "known" for c in later[: len(earlier)])
+    assert [c.name for c in spaces[2][4:]] == [f"novel-{n}" for n in range(6)]
+    assert [c.step for c in spaces[2]] == [None] * 4 + [1] * 3 + [2] * 3
     assert open_run(plan / "step-2", torch.device("cpu")).architecture.groups == (3,)
 
 
@@ -167,7 +167,7 @@ def test_a_further_step_can_be_compressed(plan: Path, tmp_path: Path):
     config = load_config(settings=settings, base=RunFolder(plan / "step-2").read_config())
     run = distill(config, tmp_path / "student", plan / "step-2")
     info = run.read_info()
-    assert [c["name"] for c in info.classes] == [
+    assert [c.name for c in info.classes] == [
         c["name"] for c in RunFolder(plan / "step-2").read_info().classes
     ]
     known = json.loads((plan / "step-1" / "matched.json").read_text())
@@ -212,7 +212,7 @@ def test_a_step_starts_in_a_fresh_process_with_the_old_folders_gone(tmp_path: Pa
         assert done.returncode == 0, done.stderr
     info = RunFolder(tmp_path / "run-2").read_info()
     names = ["0", "1", "2", "novel-0", "novel-1", "novel-2", "novel-3"]
-    assert [c["name"] for c in info.classes] == names
+    assert [c.name for c in info.classes] == names
     assert info.num_novel == 2
 
 

@@ -22,7 +22,8 @@ from crkd.config.experiments import (
 )
 from crkd.core.errors import InputError
 from crkd.stages.reproduce import compared, recipe_digest, reproduce
-from crkd.training.loop import Interrupted, Loop
+from crkd.training.interruption import Interrupted
+from crkd.training.loop import Loop
 from tests.support import ROOT
 from tests.support.small_runs import scramble_hidden_labels
 

@@ -11,6 +11,7 @@ from PIL import Image
 from crkd.config.load import load_config
 from crkd.models.architecture import Architecture
 from crkd.models.network import build_network
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
 
 SIZE = 16
@@ -43,7 +44,7 @@ def untrained_run(
         dataset="folder",
         split={"name": "folders", "fingerprint": "", "known": ""},
         classes=[
-            {"id": i, "name": name, "kind": kind}
+            ClassInfo(i, name, kind)
             for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
         ],
         preprocessing={"image_size": SIZE, "mean": list(MEAN), "std": list(STD)},

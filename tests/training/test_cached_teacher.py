@@ -18,7 +18,8 @@ from crkd.stages.run_data import prepare
 from crkd.training import cached_teacher
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.checkpoint import states
-from crkd.training.loop import Interrupted, Loop
+from crkd.training.interruption import Interrupted
+from crkd.training.loop import Loop
 from crkd.training.soft_label_files import FOLDER, INDEX, LabelStore
 from tests.support.small_runs import interrupt_at, same, scramble_hidden_labels, small_config
 

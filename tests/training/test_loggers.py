@@ -14,8 +14,8 @@ from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
 from crkd.stages.pretrain.run import pretrain
 from crkd.training.checkpoint import states
+from crkd.training.interruption import Interrupted
 from crkd.training.loggers.base import LOGS, Logs, logged
-from crkd.training.loop import Interrupted
 from tests.support.small_runs import interrupt_at, small_config
 
 

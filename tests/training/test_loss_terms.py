@@ -19,7 +19,8 @@ from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import RunData, prepare
-from crkd.training.loop import Interrupted, Loop
+from crkd.training.interruption import Interrupted
+from crkd.training.loop import Loop
 from crkd.training.loss_terms import Terms, supervised_weight, weight_at
 from tests.support.small_runs import interrupt_at, same, small_config, with_term
 

@@ -63,13 +63,13 @@ def real(request: pytest.FixtureRequest) -> Dataset:
 
 
 def loop_on(dataset: Dataset, *settings: str, storage: str = "in_memory") -> Loop:
-    config: Config = load_config(None, [*SHAPE, *settings])
+    config: Config = load_config(None, [*SHAPE, f"data.storage={storage}", *settings])
     split = ClassSplit(
         dataset.name, "5-5", dataset.class_names, tuple(range(5)), tuple(range(5, 10))
     )
     parts = partition(dataset, split, validation_fraction=0.0, seed=0)
     size = dataset.image_size
-    data = RunData(dataset, split, parts, size, CPU, size, storage, [])  # type: ignore[arg-type]
+    data = RunData(dataset, split, parts, size, CPU, size, config, [])
     return discovery_loop(config, data, CPU)
 
 

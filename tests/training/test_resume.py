@@ -14,9 +14,10 @@ from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import SupervisedTraining, pretrain
 from crkd.stages.pretrain.task import SupervisedTask
-from crkd.stages.run_data import prepare
+from crkd.stages.run_data import RunData, prepare
 from crkd.training.checkpoint import states
-from crkd.training.loop import Interrupted, Loop, NonFiniteLossError
+from crkd.training.interruption import Interrupted
+from crkd.training.loop import Loop, NonFiniteLossError
 from crkd.training.step import TrainingStep
 from tests.support.small_runs import interrupt_at, small_config
 
@@ -255,9 +256,7 @@ def test_a_run_that_ends_in_its_evaluation_is_trained(
     straight = discover(small_config(), tmp_path / "straight", stage1)
     expected = Interrupted if error is KeyboardInterrupt else error
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "crkd.stages.results.forward_subsets", lambda *_: (_ for _ in ()).throw(error())
-        )
+        patch.setattr(RunData, "evaluated_outputs", lambda *_: (_ for _ in ()).throw(error()))
         with pytest.raises(expected):
             discover(small_config(), tmp_path / "run", stage1)
     steps = Loop.step

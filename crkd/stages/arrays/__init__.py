@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from crkd.stages.arrays.run import FeatureRun, discover_features, prepare_features
+    from crkd.stages.arrays.run import VectorData, discover_features, prepare_features
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "run": "FeatureRun discover_features prepare_features",
+            "run": "VectorData discover_features prepare_features",
         },
     )
 
-__all__ = ["FeatureRun", "discover_features", "prepare_features"]
+__all__ = ["VectorData", "discover_features", "prepare_features"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.kmeans import assign, kmeans
@@ -17,40 +18,59 @@ from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.data.datasets.features import feature_dataset
 from crkd.data.splits.partition import Subset, partition
+from crkd.data.storage.base import ImageStore
 from crkd.data.vectors.table import read_features
-from crkd.models.network import Network
-from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.data.vectors.views import FeatureStore
+from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.arrays.training import stage1
-from crkd.stages.arrays.vectors import forward_vectors, lengthened, material_of_vectors
-from crkd.stages.discover.cluster_report import clusters_found, sentences
+from crkd.stages.arrays.vectors import lengthened, material_of_vectors
 from crkd.stages.discover.prototype_init import prototypes_from_clusters
 from crkd.stages.discover.run import student_of
 from crkd.stages.discover.task import DiscoveryTask
+from crkd.stages.forward import NetworkInput
+from crkd.stages.load_images import split_entry
 from crkd.stages.pretrain.run import architecture_of
-from crkd.stages.results import table, write_results
-from crkd.stages.run_data import RunData, num_novel_classes, split_entry
+from crkd.stages.results import finish_run
+from crkd.stages.run_data import RunData, num_novel_classes
 from crkd.training.loop import Loop
 from crkd.training.session import begin_run, running
 
 
-@dataclass(frozen=True)
-class FeatureRun:
-    """The data of a run on features.
+@dataclass
+class VectorData(RunData):
+    """The feature vectors of a run, read like images.
 
     Attributes:
-        data: labels, ids, classes and parts.
         vectors: ``(N, D)`` float32 on the device, in the order of the data's source.
     """
 
-    data: RunData
-    vectors: Tensor
+    vectors: Tensor = field(default_factory=lambda: torch.empty(0))
 
-    def of(self, part: Subset) -> Tensor:
-        """Return the vectors of a part, ``(n, D)``."""
-        return self.vectors[torch.from_numpy(part.indices).to(self.vectors.device)]
+    def of(self, subset: Subset) -> Tensor:
+        """Return the vectors of a subset, ``(n, D)``."""
+        return self.vectors[torch.from_numpy(subset.indices).to(self.vectors.device)]
+
+    def store(self, subset: Subset) -> ImageStore | None:
+        """Return the vectors of a subset on the device; None where the subset is empty."""
+        return FeatureStore(self.of(subset)) if len(subset) else None
+
+    def network_input(self) -> NetworkInput:
+        """Return the identity: vectors need no preparation."""
+        return lambda vectors: vectors
+
+    def kmeans_column(self) -> dict[str, NDArray[np.int64]]:
+        """Return k-means clusters of the vectors, by subset."""
+        rows = {name: self.of(part).cpu().numpy() for name, part in self.evaluated().items()}
+        num_novel, _ = num_novel_classes(self)
+        restarts = self.config.evaluation.kmeans_restarts
+        clusters = kmeans(rows["train"], num_novel, seed=self.config.seed, num_restarts=restarts)
+        return {
+            name: clusters.assignment if name == "train" else assign(vectors, clusters.centroids)
+            for name, vectors in rows.items()
+        }
 
 
-def prepare_features(config: Config, device: torch.device) -> FeatureRun:
+def prepare_features(config: Config, device: torch.device) -> VectorData:
     """Read the two feature files of a configuration and divide them.
 
     Raises:
@@ -76,20 +96,19 @@ def prepare_features(config: Config, device: torch.device) -> FeatureRun:
         imbalance=config.data.imbalance,
     )
     width = dataset.image_size
-    data = RunData(dataset, split, parts, width, device, width, config.data.storage, [])
-    vectors = np.concatenate([known.features, novel.features])
-    return FeatureRun(data, torch.from_numpy(vectors).to(device))
+    vectors = torch.from_numpy(np.concatenate([known.features, novel.features])).to(device)
+    return VectorData(dataset, split, parts, width, device, width, config, [], vectors=vectors)
 
 
 def discover_features(config: Config, out: str | Path, *, resume: bool = False) -> RunFolder:
     """Train the known classes, discover the novel ones, and return the finished run folder.
 
-    Stage 1 takes seconds; an interrupted run does it again and goes on within stage 2.
+    Stage 1 takes seconds; a resumed run repeats it and continues within stage 2.
 
     Args:
         config: the configuration of the run, its data set "features".
         out: the run folder to write.
-        resume: go on with the run in ``out`` from its saved state.
+        resume: continue the run in ``out`` from its saved state.
 
     Raises:
         InputError: the configuration, a file or the folder is unusable.
@@ -111,9 +130,8 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
             f"discover.method {config.discover.method!r} does not apply to features; leave it out"
         )
     device = pick_device(config.device)
-    features = prepare_features(config, device)
-    data = features.data
-    num_novel, origin = num_novel_classes(config, data)
+    data = prepare_features(config, device)
+    num_novel, origin = num_novel_classes(data)
     if num_novel > len(data.subsets.novel_train):
         raise InputError(
             f"--num-novel {num_novel} exceeds the {len(data.subsets.novel_train)} unlabeled "
@@ -137,17 +155,17 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         material = material_of_vectors(
-            features.of(data.subsets.known_train),
+            data.of(data.subsets.known_train),
             data.subsets.known_train.labels,
-            features.of(data.subsets.novel_train),
+            data.of(data.subsets.novel_train),
             config,
         )
         known = dataclasses.replace(architecture, num_novel=0)
         teacher = stage1(material, known, config, device, lambda line: None)
         student = student_of(config, architecture, teacher, device)
         if config.discover.prototypes == "kmeans":
-            seen = forward_vectors(teacher, features.of(data.subsets.novel_train)).features
-            prototypes_from_clusters(student, seen, seed=config.seed)
+            seen = data.outputs(teacher, data.subsets.novel_train)
+            prototypes_from_clusters(student, seen.features, seed=config.seed)
         task = DiscoveryTask(student, teacher, config, device, num_known=data.num_known)
         loop = Loop(
             task,
@@ -159,37 +177,12 @@ def discover_features(config: Config, out: str | Path, *, resume: bool = False) 
             device=device,
         )
         seconds = loop.train(resume=resume)
-        info.chosen_head = task.chosen_head()
-        info.seconds = round(seconds, 1)
-        _finish(run, info, task.final_network(), features, config)
+        finish_run(
+            run,
+            task.final_network(),
+            data,
+            seconds=seconds,
+            chosen_head=task.chosen_head(),
+            columns={"kmeans_features": data.kmeans_column()},
+        )
     return run
-
-
-def _finish(
-    run: RunFolder, info: RunInfo, network: Network, features: FeatureRun, config: Config
-) -> None:
-    """Write model, predictions and figures, k-means on the same features beside them."""
-    network.eval()
-    parts = {name: features.of(part) for name, part in features.data.evaluated().items()}
-    answers = {name: forward_vectors(network, vectors) for name, vectors in parts.items()}
-    metadata = {"backbone": config.model.backbone, "classes": info.classes}
-    info.model_sha256 = run.write_model(network.state_dict(), metadata)
-    host = {name: vectors.cpu().numpy() for name, vectors in parts.items()}
-    clusters = kmeans(
-        host["train"],
-        info.num_novel,
-        seed=config.seed,
-        num_restarts=config.evaluation.kmeans_restarts,
-    )
-    nearest = {
-        name: clusters.assignment if name == "train" else assign(rows, clusters.centroids)
-        for name, rows in host.items()
-    }
-    baselines = {"kmeans_features": nearest}
-    write_results(run, table(answers, features.data, info.num_novel, info.chosen_head, baselines))
-    assert info.chosen_head is not None
-    ids = features.data.subsets.novel_train.ids
-    found = clusters_found(run, answers["train"], ids, info.classes, info.chosen_head)
-    info.notes = [*info.notes, *sentences(found)]
-    info.finished, info.status = utc_now(), "complete"
-    run.write_info(info)

@@ -1,4 +1,4 @@
-"""Samples in arrays: what differs between feature vectors and images in memory."""
+"""Samples in arrays: feature vectors or images in memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from crkd.config.schema import Config
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.splits.partition import Subset
 from crkd.data.storage.in_memory import InMemoryImages
+from crkd.data.vectors.views import FeatureStore
 from crkd.models.network import Network
 from crkd.stages.arrays.training import Material
-from crkd.stages.arrays.vectors import forward_vectors, lengthened, material_of_vectors
-from crkd.stages.forward import Outputs, answer
+from crkd.stages.arrays.vectors import lengthened, material_of_vectors
+from crkd.stages.forward import Outputs, forward_store, whole_images
 from crkd.stages.views import discovery_views, pretraining_views
 
 Rows = NDArray[np.int64]
 
 
 class Samples(Protocol):
-    """N samples that can be trained on and answered.
+    """N samples for training and prediction.
 
     Attributes:
         recipe: settings under which they are trained unless told otherwise.
@@ -40,10 +41,10 @@ class Samples(Protocol):
         config: Config,
         device: torch.device,
     ) -> tuple[Material, Config]:
-        """Return what is trained on, and the configuration fitted to its size."""
+        """Return the training data, and the configuration fitted to its size."""
 
-    def answers(self, network: Network, device: torch.device) -> Outputs:
-        """Return the network's answers on all samples."""
+    def outputs(self, network: Network, device: torch.device) -> Outputs:
+        """Return the network's outputs on all samples."""
 
 
 class Vectors:
@@ -66,7 +67,7 @@ class Vectors:
         config: Config,
         device: torch.device,
     ) -> tuple[Material, Config]:
-        """Return what is trained on, small sets for more epochs."""
+        """Return the training data; small sets train for more epochs."""
         parts = [
             None if rows is None else torch.from_numpy(self._values[rows]).to(device)
             for rows in (labeled, unlabeled)
@@ -75,9 +76,10 @@ class Vectors:
         config = lengthened(config, len(labeled), 0 if unlabeled is None else len(unlabeled))
         return material_of_vectors(parts[0], labels, parts[1], config), config
 
-    def answers(self, network: Network, device: torch.device) -> Outputs:
-        """Return the network's answers on all samples."""
-        return forward_vectors(network, torch.from_numpy(self._values).to(device))
+    def outputs(self, network: Network, device: torch.device) -> Outputs:
+        """Return the network's outputs on all samples."""
+        store = FeatureStore(torch.from_numpy(self._values).to(device))
+        return forward_store(network, store, lambda vectors: vectors, batch_size=4096)
 
 
 class Images:
@@ -126,7 +128,7 @@ class Images:
         config: Config,
         device: torch.device,
     ) -> tuple[Material, Config]:
-        """Return what is trained on."""
+        """Return the training data."""
         made = Material(
             self._store(labeled, device),
             labels,
@@ -136,15 +138,10 @@ class Images:
         )
         return made, config
 
-    def answers(self, network: Network, device: torch.device) -> Outputs:
-        """Return the network's answers on all samples."""
+    def outputs(self, network: Network, device: torch.device) -> Outputs:
+        """Return the network's outputs on all samples."""
         mean, std = self.statistics
         everything = np.arange(len(self._source))
-        return answer(
-            network,
-            self._store(everything, device),
-            image_size=self.extent,
-            mean=mean,
-            std=std,
-            device=device,
+        return forward_store(
+            network, self._store(everything, device), whole_images(self.extent, mean, std)
         )

@@ -1,4 +1,4 @@
-"""Both stages on samples that lie in memory, without a run folder."""
+"""Both stages on samples in memory, without a run folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.config.blocks import OptimizerConfig
 from crkd.config.schema import Config
 from crkd.data.loader import BatchLoader
 from crkd.data.storage.base import ImageStore
@@ -22,15 +21,14 @@ from crkd.stages.discover.run import student_of
 from crkd.stages.discover.task import DiscoveryTask
 from crkd.stages.pretrain.run import network_for
 from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
-from crkd.training.step import TrainingStep
-from crkd.training.task import Task
+from crkd.training.loop import Loop
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Material:
-    """What both stages train on.
+    """The training data of both stages.
 
     Attributes:
         labeled: samples of known classes.
@@ -84,7 +82,16 @@ def stage1(
         network.backbone.fit(material.vectors)
     task = SupervisedTask(network, config, device)
     loader = material.supervised_loader(config)
-    train(task, loader, config.pretrain.optimizer, config.pretrain.epochs, device, say)
+    Loop(
+        task,
+        loader,
+        config=config,
+        optimizer=config.pretrain.optimizer,
+        epochs=config.pretrain.epochs,
+        run=None,
+        device=device,
+        say=say,
+    ).train()
     return network.eval()
 
 
@@ -96,51 +103,18 @@ def stage2(
     device: torch.device,
     say: Say,
 ) -> tuple[Network, int]:
-    """Return the network that found the novel classes, and its chosen head."""
+    """Return the network trained on the novel classes, and its chosen head."""
     student = student_of(config, architecture, teacher, device)
     task = DiscoveryTask(student, teacher, config, device, num_known=architecture.num_known)
     loader = material.discovery_loader(config)
-    train(task, loader, config.discover.optimizer, config.discover.epochs, device, say)
+    Loop(
+        task,
+        loader,
+        config=config,
+        optimizer=config.discover.optimizer,
+        epochs=config.discover.epochs,
+        run=None,
+        device=device,
+        say=say,
+    ).train()
     return task.final_network().eval(), task.chosen_head()
-
-
-def train(
-    task: Task,
-    loader: BatchLoader,
-    optimizer: OptimizerConfig,
-    epochs: int,
-    device: torch.device,
-    say: Say = lambda line: None,
-) -> None:
-    """Train a task to the end; nothing is written.
-
-    Args:
-        task: the stage.
-        loader: its batches.
-        optimizer: the stage's settings.
-        epochs: passes over the data.
-        device: where it computes.
-        say: told the loss about ten times.
-
-    Raises:
-        RuntimeError: a loss was NaN or infinite.
-    """
-    per_epoch = loader.steps_per_epoch
-    total = epochs * per_epoch
-    step = TrainingStep(task, optimizer, total=total, steps_per_epoch=per_epoch, device=device)
-    task.modules.train()
-    for number, batch in enumerate(loader.batches(0, total)):
-        if number % per_epoch == 0:
-            task.start_epoch(number // per_epoch)
-        step.prepare(number)
-        step.compute(batch)
-        if (number + 1) % -(-total // 10) == 0:
-            say(
-                f"{task.stage}: step {number + 1} of {total}, loss {step.totals.take()['loss']:.3f}"
-            )
-    bad = step.first_bad()
-    if bad >= 0:
-        raise RuntimeError(
-            f"the loss became NaN or infinite at step {bad} of stage {task.stage}; lower the "
-            "learning rate, or scale the data"
-        )

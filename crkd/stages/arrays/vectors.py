@@ -1,4 +1,4 @@
-"""Feature vectors in both stages: their views, their share of epochs, and the answers on them."""
+"""Feature vectors in both stages: their views and their number of epochs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from crkd.clustering.neighbors import nearest_neighbors, neighbors_within
 from crkd.config.schema import Config
 from crkd.data.vectors.views import FeatureStore, FeatureViews, VectorRecipe
 from crkd.data.views import Views
-from crkd.models.network import Network
 from crkd.stages.arrays.training import Material
-from crkd.stages.forward import Outputs
 
 
 def material_of_vectors(
@@ -81,16 +79,4 @@ def lengthened(config: Config, num_labeled: int, num_unlabeled: int) -> Config:
         discover=dataclasses.replace(
             second, epochs=epochs(second.epochs, total, second.batch_size, least)
         ),
-    )
-
-
-@torch.inference_mode()
-def forward_vectors(network: Network, vectors: Tensor, batch_size: int = 4096) -> Outputs:
-    """Return a network's answers on ``(N, D)`` feature vectors, N at least 1."""
-    parts = [network([rows]) for rows in torch.split(vectors, batch_size)]
-    novel = [out.novel_logits[0].cpu() for out in parts if out.novel_logits is not None]
-    return Outputs(
-        torch.cat([out.features[0].cpu() for out in parts]).numpy(),
-        torch.cat([out.known_logits[0].cpu() for out in parts]).numpy(),
-        torch.cat(novel, dim=1).numpy() if novel else np.zeros((0, len(vectors), 0), np.float32),
     )

@@ -14,11 +14,13 @@ from crkd.clustering.kmeans import kmeans
 from crkd.clustering.semi_kmeans import semi_kmeans
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
-from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.models.network import freeze
+from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.parent import stage1_of
-from crkd.stages.forward import Outputs, forward_subset
-from crkd.stages.results import forward_subsets, table, write_results
-from crkd.stages.run_data import num_novel_classes, prepare, split_entry
+from crkd.stages.forward import Outputs
+from crkd.stages.load_images import split_entry
+from crkd.stages.results import Results
+from crkd.stages.run_data import num_novel_classes, prepare
 from crkd.training.session import begin_run, running
 
 Rows = NDArray[np.float32]
@@ -35,8 +37,8 @@ def kmeans_on_features(
 ) -> RunFolder:
     """Cluster the novel training images by k-means on stage-1 features.
 
-    Joint answers come from the nearest of all centers, those of the known classes and those of the
-    clusters, all features at unit length.
+    Joint predictions are the nearest of all centers, of known classes and of clusters, with all
+    features at unit length.
 
     Args:
         config: the configuration of the run.
@@ -44,14 +46,14 @@ def kmeans_on_features(
         parent: the stage-1 run.
         method: ``kmeans`` clusters the unlabeled images alone; ``semi-kmeans`` clusters all
             images, and labeled ones stay in the cluster of their class.
-        resume: start anew in a folder where that was interrupted.
+        resume: start again in the folder of an interrupted run.
     """
     note, centers_of = METHODS[method]
     device = pick_device(config.device)
     data = prepare(config, device)
-    num_novel, origin = num_novel_classes(config, data)
+    num_novel, origin = num_novel_classes(data)
     opened = stage1_of(RunFolder.open(parent), config, data, device)
-    stage1 = opened.network
+    stage1 = freeze(opened.network)
     info = RunInfo(
         kind="baseline",
         status="running",
@@ -69,17 +71,14 @@ def kmeans_on_features(
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         began = time.monotonic()
-        known = unit(
-            forward_subset(stage1, data.subsets.known_train, data, config, device).features
-        )
+        known = unit(data.outputs(stage1, data.subsets.known_train).features)
         labels = data.subsets.known_train.labels
-        answers = forward_subsets(stage1, data, config, device)
-        centers = centers_of(known, labels, unit(answers["train"].features), num_novel, config)
-        scored = {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in answers.items()}
-        write_results(run, table(scored, data, num_novel, 0, {}))
-        info.seconds = round(time.monotonic() - began, 1)
-        info.finished, info.status = utc_now(), "complete"
-        run.write_info(info)
+        outputs = data.evaluated_outputs(stage1)
+        centers = centers_of(known, labels, unit(outputs["train"].features), num_novel, config)
+        scored = {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in outputs.items()}
+        results = Results(run, data, scored, chosen_head=0)
+        results.write_predictions()
+        results.complete(time.monotonic() - began)
     return run
 
 
@@ -106,7 +105,7 @@ def _tied_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
 
 METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], Rows]]]] = {
     "kmeans": (
-        "baseline: k-means on stage-1 features, joint answers by the nearest class mean",
+        "baseline: k-means on stage-1 features, joint predictions by the nearest class mean",
         _free_centers,
     ),
     "semi-kmeans": (
@@ -114,7 +113,7 @@ METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], 
         _tied_centers,
     ),
 }
-"""What a run says of itself, and the centers ``(K + M, D)`` that answer, known classes first."""
+"""Note of the run, and the function of the centers ``(K + M, D)``, known classes first."""
 
 
 def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -125,13 +124,13 @@ def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _scored(
-    answers: Outputs, means: NDArray[np.float32], centroids: NDArray[np.float32]
+    outputs: Outputs, means: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> Outputs:
-    """Return negative squared distances to every center in the place of logits."""
-    rows = unit(answers.features)
+    """Return negative squared distances to every center as logits."""
+    rows = unit(outputs.features)
 
     def closeness(centers: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = 2 * rows @ centers.T - (centers**2).sum(axis=1)
         return logits
 
-    return Outputs(answers.features, closeness(means), closeness(centroids)[None])
+    return Outputs(outputs.features, closeness(means), closeness(centroids)[None])

@@ -1,4 +1,4 @@
-"""The supervised upper bound: what the network reaches when the novel labels are given."""
+"""The supervised upper bound: the same network trained with the novel labels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import partition
-from crkd.runs.folder import RunFolder, RunInfo, utc_now
+from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.forward import Outputs
+from crkd.stages.load_images import split_entry
 from crkd.stages.pretrain.run import SupervisedTraining
-from crkd.stages.results import forward_subsets, table, write_results
-from crkd.stages.run_data import RunData, prepare, split_entry
+from crkd.stages.results import Results
+from crkd.stages.run_data import RunData, prepare
 from crkd.training.session import begin_run, running
 
 NOTE = "supervised upper bound: trained WITH the labels of the novel images"
@@ -37,7 +38,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
     device = pick_device(config.device)
     data = prepare(config, device)
     training = SupervisedTraining(config, _with_all_labels(config, data), device)
-    # One head answers all classes, and the run's label space says which of them are novel.
+    # One head predicts all classes, and the run's label space says which of them are novel.
     architecture = dataclasses.replace(
         training.architecture,
         num_known=data.num_known,
@@ -59,17 +60,15 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
     )
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
-        info.seconds = round(training.train(run, resume=resume), 1)
-        answers = {
-            name: _divided(answer, data.num_known)
-            for name, answer in forward_subsets(training.network, data, config, device).items()
+        seconds = training.train(run, resume=resume)
+        outputs = {
+            name: _divided(joint, data.num_known)
+            for name, joint in data.evaluated_outputs(training.network).items()
         }
-        info.model_sha256 = run.write_model(
-            training.network.state_dict(), {"classes": info.classes}
-        )
-        write_results(run, table(answers, data, len(data.split.novel), 0, {}))
-        info.finished, info.status = utc_now(), "complete"
-        run.write_info(info)
+        results = Results(run, data, outputs, chosen_head=0)
+        results.write_model(training.network)
+        results.write_predictions()
+        results.complete(seconds)
     return run
 
 
@@ -89,7 +88,7 @@ def _with_all_labels(config: Config, data: RunData) -> RunData:
     return dataclasses.replace(data, split=known, subsets=parts, _stores={})
 
 
-def _divided(answers: Outputs, num_known: int) -> Outputs:
+def _divided(outputs: Outputs, num_known: int) -> Outputs:
     """Return the logits of all classes as those of a known and of one novel head."""
-    logits = answers.known_logits
-    return Outputs(answers.features, logits[:, :num_known], np.asarray(logits[None, :, num_known:]))
+    logits = outputs.known_logits
+    return Outputs(outputs.features, logits[:, :num_known], np.asarray(logits[None, :, num_known:]))

@@ -1,4 +1,4 @@
-"""How many classes a run's network sees among unlabeled images."""
+"""Estimate of the number of classes among unlabeled images, by the network of a run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.clustering.class_count.estimate import ClassCount, estimate_class_count
-from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.models.network import Network, freeze
+from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, check_dataset, open_image_run
 from crkd.stages.discover.feature_replay import FILE as REPLAY
-from crkd.stages.discover.known_filter import Precheck, precheck, remembered
-from crkd.stages.forward import forward_subset
+from crkd.stages.discover.known_filter import Precheck, drawn_features, precheck
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
 
 FEWEST_DRAWN = 20
@@ -25,13 +25,13 @@ MOST_DRAWN = 500
 
 @dataclass(frozen=True)
 class Estimate:
-    """The answer, and what stands behind it.
+    """The estimate and its evidence.
 
     Attributes:
         count: the number of novel classes as a range.
         anchors: where the known classes came from: "images", "statistics" or "none".
         num_unlabeled: images that were counted in.
-        notes: what has to be said beside the figures.
+        notes: remarks about the estimate.
         mixed: the check that set known-looking images aside; None if it was not asked for.
     """
 
@@ -82,14 +82,14 @@ def estimate_k(
         InputError: the run or the images are unusable, or there are too few images.
     """
     opened = open_image_run(parent, device)
-    config, data = images_for(opened, images, device)
+    data = images_for(opened, images, device)
     return estimate_num_novel(
-        opened, data, config, device, max_classes=max_classes, seed=seed, mixed=mixed
+        freeze(opened.network), opened.run, data, max_classes=max_classes, seed=seed, mixed=mixed
     )
 
 
-def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple[Config, RunData]:
-    """Return the images that a question to a run is about, and a configuration that says so."""
+def images_for(opened: OpenedRun, images: Images, device: torch.device) -> RunData:
+    """Return the data of a question to a run: its own, or other images with the same classes."""
     config, info = opened.config, opened.info
     root = config.data.root if images.root is None else images.root
     split = config.split if images.split is None else images.split
@@ -106,7 +106,8 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple
     else:
         check_dataset(opened)
         config = dataclasses.replace(config, data=settings, split=split)
-    if not own and images.split is None and info.num_novel == 0 and "step" not in info.classes[-1]:
+    labeled_only = info.num_novel == 0 and not info.classes[-1].was_discovered
+    if not own and images.split is None and labeled_only:
         data = prepare(config, device)
     else:
         data = prepare_incremental(
@@ -120,14 +121,13 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> tuple
             f"{opened.run.path} is of a split without unlabeled images; name a folder of them "
             "with --novel DIR"
         )
-    return config, data
+    return data
 
 
 def estimate_num_novel(
-    opened: OpenedRun,
+    network: Network,
+    parent: RunFolder,
     data: RunData,
-    config: Config,
-    device: torch.device,
     *,
     max_classes: int | None = None,
     seed: int = 0,
@@ -135,46 +135,36 @@ def estimate_num_novel(
 ) -> Estimate:
     """Estimate the number of novel classes among the unlabeled images of ``data``.
 
-    Labels of unlabeled images play no part. Known classes anchor the search: by their labeled
+    Labels of unlabeled images are not used. Known classes anchor the search: by their labeled
     images, else by features drawn from the statistics that the run keeps, else not at all.
 
     Args:
-        opened: the run whose network gives the features.
+        network: of the parent run, frozen; it gives the features.
+        parent: the folder, which may hold class statistics.
         data: the images.
-        config: how images are read and batched.
-        device: where the network computes.
-        max_classes: the largest number to look at.
+        max_classes: largest number to consider.
         seed: of everything drawn.
-        mixed: set images aside first that look like a known class.
+        mixed: leave images out first that look like a known class.
     """
-    rows = forward_subset(opened.network, data.subsets.novel_train, data, config, device).features
-    checked = precheck(opened, data, config, device, unlabeled=rows) if mixed else None
+    rows = data.outputs(network, data.subsets.novel_train).features
+    checked = precheck(network, parent, data) if mixed else None
     if checked is not None:
         rows = rows[~checked.check.looks_known]
-    known, labels, anchors = _anchors(opened, data, config, device, len(rows), seed)
+    known, labels, anchors = _anchors(network, parent, data, len(rows), seed)
     count = estimate_class_count(rows, known, labels, seed=seed, max_classes=max_classes)
     return Estimate(count, anchors, len(rows), _notes(count, anchors, checked), checked)
 
 
 def _anchors(
-    opened: OpenedRun,
-    data: RunData,
-    config: Config,
-    device: torch.device,
-    num_unlabeled: int,
-    seed: int,
+    network: Network, parent: RunFolder, data: RunData, num_unlabeled: int, seed: int
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None, str]:
-    part = data.subsets.known_train
-    if len(part):
-        return (
-            forward_subset(opened.network, part, data, config, device).features,
-            part.labels,
-            "images",
-        )
-    if (opened.run.path / REPLAY).is_file():
-        num_known = len(opened.info.classes)
+    subset = data.subsets.known_train
+    if len(subset):
+        return data.outputs(network, subset).features, subset.labels, "images"
+    if (parent.path / REPLAY).is_file():
+        num_known = len(parent.read_info().classes)
         each = min(MOST_DRAWN, max(FEWEST_DRAWN, num_unlabeled // num_known))
-        return *remembered(opened, each, seed), "statistics"
+        return *drawn_features(parent, each, seed), "statistics"
     return None, None, "none"
 
 
@@ -184,8 +174,8 @@ def _notes(count: ClassCount, anchors: str, checked: Precheck | None) -> list[st
         notes.append(checked.sentence)
     if anchors == "statistics":
         notes.append(
-            "the known images are gone: known classes were drawn from the run's statistics, as "
-            "many images of each as an even share of the unlabeled ones"
+            "images of known classes are missing: their features were drawn from the run's "
+            "statistics, as many of each class as an even share of the unlabeled images"
         )
     if count.evidence.votes is None:
         notes.append(
@@ -193,7 +183,7 @@ def _notes(count: ClassCount, anchors: str, checked: Precheck | None) -> list[st
             "stability and silhouette alone, which is weak evidence; give --known DIR"
         )
     else:
-        notes.append("the novel classes are taken to be about as large as the known ones")
+        notes.append("the estimate assumes that novel classes are about as large as known ones")
     if count.at_limit:
         notes.append(
             "the range ends at the largest number that was looked at; --max-k N looks further"

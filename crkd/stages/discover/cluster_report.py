@@ -1,4 +1,4 @@
-"""What became of the novel clusters of a run: empty ones, pairs of one class, images in none."""
+"""Report on novel clusters: unused ones, pairs that may be one class, rejected images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from crkd.clustering.cluster_usage import merge_suggestions, unused_clusters
 from crkd.clustering.novelty.outliers import reject_bucket
 from crkd.core.errors import listed
 from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.csv_cells import guarded
 from crkd.runs.folder import RunFolder
 from crkd.stages.forward import Outputs
@@ -21,35 +22,35 @@ from crkd.stages.forward import Outputs
 FOUND = "clusters.json"
 REJECTED = "rejected.csv"
 MOST_PAIRS = 20
-"""So many pairs are told, the surest first."""
+"""Largest number of pairs in the report, the most similar first."""
 
 
-def clusters_found(
+def report_clusters(
     run: RunFolder,
-    answers: Outputs,
+    outputs: Outputs,
     ids: Sequence[str],
-    classes: Sequence[Mapping[str, Any]],
+    classes: Sequence[ClassInfo],
     head: int,
 ) -> dict[str, Any]:
     """Return which novel clusters are unused or may be one class; also written to the run.
 
-    No label has a part in it. ``clusters.json`` holds what is returned; ``rejected.csv`` names the
-    unlabeled images that lie apart from all others, the strangest first.
+    No label is used. ``clusters.json`` holds the returned report; ``rejected.csv`` lists the
+    unlabeled images that are far from all others, the farthest first.
 
     Args:
         run: the folder.
-        answers: the network's, on the N unlabeled training images.
+        outputs: of the network on the N unlabeled training images.
         ids: N names of these images.
         classes: the run's label space, novel classes last.
-        head: that answers.
+        head: the chosen novel head.
     """
-    num_novel = answers.novel_logits.shape[-1]
-    names = [str(entry["name"]) for entry in classes[-num_novel:]]
-    apart = reject_bucket(answers.features)
+    num_novel = outputs.novel_logits.shape[-1]
+    names = [entry.name for entry in classes[-num_novel:]]
+    apart = reject_bucket(outputs.features)
     _write_rejected(run, ids, apart.scores, apart.rejected)
-    pairs = merge_suggestions(answers.novel_logits, head)[:MOST_PAIRS]
+    pairs = merge_suggestions(outputs.novel_logits, head)[:MOST_PAIRS]
     found = {
-        "unused": [names[m] for m in unused_clusters(answers.novel[head], num_novel)],
+        "unused": [names[m] for m in unused_clusters(outputs.novel[head], num_novel)],
         "merge": [
             {
                 "classes": [names[pair.first], names[pair.second]],
@@ -65,7 +66,7 @@ def clusters_found(
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:
-    """Return what to tell a person of :func:`clusters_found`.
+    """Return the report of :func:`report_clusters` as sentences.
 
     >>> sentences({"unused": ["novel-3"], "merge": [], "rejected": 0})
     ['1 novel class has next to no image (novel-3): fewer may be enough']
@@ -79,9 +80,7 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
         named = listed((" and ".join(pair["classes"]) for pair in pairs), limit=5)
         told.append(f"may be one class: {named}; review shows them, and merges them")
     if found["rejected"]:
-        told.append(
-            f"{found['rejected']} unlabeled images lie apart from all others, see {REJECTED}"
-        )
+        told.append(f"{found['rejected']} unlabeled images are far from all others, see {REJECTED}")
     return told
 
 

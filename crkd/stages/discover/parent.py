@@ -1,4 +1,4 @@
-"""What a discovery starts from: the network of an earlier run, and what it knows."""
+"""The parent run of a discovery: its network, its classes and their statistics."""
 
 from __future__ import annotations
 
@@ -6,65 +6,61 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crkd.clustering.class_gaussians import ClassStatistics
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
-from crkd.models.network import Network, absorbed
+from crkd.models.network import Network, absorbed, freeze
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.runs.search import matches
-from crkd.stages.class_memory import true_classes
+from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.discover.known_filter import Precheck, precheck
-from crkd.stages.discover.set_aside import SetAside, set_aside
+from crkd.stages.discover.known_filter import Precheck, SetAside, precheck, set_aside
+from crkd.stages.load_images import split_entry
 from crkd.stages.run_data import (
     RunData,
     num_novel_classes,
     prepare,
     prepare_incremental,
-    split_entry,
 )
 
 ONLY_KNOWN = 0.9
-"""Share of known-looking images from which on a folder may hold no new class."""
+"""Least share of known-looking images at which a folder may hold no new class."""
 STRANGER = 0.55
-"""Share of pairs of an unlabeled and a known image, up to which the unlabeled one is the
-stranger, where a folder holds known classes alone. Novel images of a weak network look known one
-by one, and yet stranger as a whole."""
+"""Largest share of pairs of an unlabeled and a known image in which the unlabeled one has the
+higher novelty score, for a folder of known classes only. With a weak network, novel images look
+known one by one, but have higher novelty scores as a whole."""
 
 
 @dataclass(frozen=True)
 class ParentRun:
-    """An earlier run, seen as the teacher of the next.
+    """An earlier run as the teacher of a new one.
 
     Attributes:
         parent: the run.
         data: images of the new run.
-        teacher: its known head answers all K classes that the parent knows.
+        teacher: frozen; its known head predicts all K classes that the parent knows.
         architecture: of the student.
         classes: the new label space; known classes keep their ids and names.
-        statistics: of the K classes' features, where images of some are gone; else None.
-        gone: ids of the known classes without images.
-        aside: unlabeled images that look like known classes and are no part of ``data``; None
-            where none were looked for.
-        notes: what has to be said beside every figure.
+        known: statistics of the K classes' features, and the classes without images.
+        aside: unlabeled images that look like known classes and are not in ``data``; None where
+            there was no search for them.
+        notes: warnings and remarks about the new run.
     """
 
     parent: OpenedRun
     data: RunData
     teacher: Network
     architecture: Architecture
-    classes: list[dict[str, Any]]
-    statistics: ClassStatistics | None
-    gone: tuple[int, ...]
+    classes: list[ClassInfo]
+    known: KnownStatistics
     aside: SetAside | None
     notes: list[str]
 
@@ -83,10 +79,10 @@ class ParentRun:
 def open_parent(
     config: Config, parent: str | Path, device: torch.device, *, download: bool = False
 ) -> ParentRun:
-    """Open the run that a discovery goes on from, and the images that it is about.
+    """Open the parent run of a discovery and the images of the new run.
 
-    A stage-1 run with its labeled images at hand is the published setting. Everything else is a
-    further step: a run that has found classes already, or one whose old images are gone.
+    A stage-1 run with its labeled images at hand is the published setting. Everything else is an
+    incremental step: the parent has discovered classes, or its old images are missing.
 
     Raises:
         InputError: the run does not fit the images, has no network or is not finished; or there
@@ -96,7 +92,7 @@ def open_parent(
     info = run.read_info()
     own_without_known = config.dataset == "folder" and config.data.known is None
     further = own_without_known or config.discover.labeled is False or info.num_novel > 0
-    if further or "step" in info.classes[-1]:
+    if further or info.classes[-1].was_discovered:
         opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
         _check_model(opened, config, ("known_head", "temperature", *inner))
@@ -116,15 +112,15 @@ def open_parent(
             "choose a split with novel classes, or give --novel DIR"
         )
     mixed = config.discover.mixed
-    checked = precheck(opened, data, config, device) if further or mixed else None
+    teacher, aside = freeze(absorbed(opened.network, info.chosen_head)), None
+    checked = precheck(teacher, run, data) if further or mixed else None
     if checked is not None and further:
         _check_new(checked, opened, config)
     notes = [] if checked is None else [checked.sentence]
-    teacher, aside = absorbed(opened.network, info.chosen_head), None
     if checked is not None and mixed:
-        data, aside = set_aside(data, checked, teacher, info.classes, config, device)
+        data, aside = set_aside(data, checked, teacher, info.classes)
         notes.append(aside.sentence)
-    num_novel, origin = _counted(opened, data, config, device)
+    num_novel, origin = _counted(teacher, run, data)
     if num_novel > len(data.subsets.novel_train):
         raise InputError(
             f"--num-novel {num_novel} exceeds the {len(data.subsets.novel_train)} unlabeled "
@@ -139,20 +135,17 @@ def open_parent(
         teacher,
         _student_shape(known, config, num_novel, run.path),
         next_classes(info.classes, num_novel),
-        load_replay(run.path, len(info.classes)) if gone else None,
-        gone,
+        KnownStatistics(load_replay(run.path, len(info.classes)) if gone else None, gone),
         aside,
         [*data.notes, origin, *notes],
     )
 
 
-def _counted(
-    opened: OpenedRun, data: RunData, config: Config, device: torch.device
-) -> tuple[int, str]:
-    """Return M and a sentence that says where it comes from."""
-    if config.discover.num_novel != "auto":
-        return num_novel_classes(config, data)
-    count = estimate_num_novel(opened, data, config, device, seed=config.seed).count
+def _counted(teacher: Network, parent: RunFolder, data: RunData) -> tuple[int, str]:
+    """Return M and a sentence on its origin."""
+    if data.config.discover.num_novel != "auto":
+        return num_novel_classes(data)
+    count = estimate_num_novel(teacher, parent, data, seed=data.config.seed).count
     return count.estimate, (
         f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
     )
@@ -161,7 +154,7 @@ def _counted(
 def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
     """Refuse images that nearly all look known, one by one and as a whole.
 
-    A step would only divide known classes.
+    A discovery would only divide known classes.
     """
     check = checked.check
     found, total = check.count, len(check.scores)
@@ -169,7 +162,7 @@ def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
     if config.discover.precheck and alike:
         raise InputError(
             f"{found} of {total} unlabeled images look like classes that {opened.run.path} knows, "
-            "so that no class is added; sort them with predict, or go on with "
+            "so that no class is added; sort them with predict, or continue with "
             "--set discover.precheck=false"
         )
 
@@ -177,12 +170,12 @@ def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
 def _student_shape(
     known: Architecture, config: Config, num_novel: int, parent: Path
 ) -> Architecture:
-    """Return what the student is made of: the parent's network and room for the novel classes."""
+    """Return the architecture of the student: the parent's with novel classes."""
     if config.discover.method == "frost":
         if known.groups:
             raise InputError(
-                f"--from {parent} answers its found classes by heads of their own, and the method "
-                "'frost' grows one joint head; go on from a run of pretrain or of 'frost'"
+                f"--from {parent} has separate heads for its discovered classes, and the method "
+                "'frost' extends one joint head; start from a run of pretrain or of 'frost'"
             )
         if config.discover.stored_epochs:
             raise InputError(
@@ -200,23 +193,20 @@ def _student_shape(
     )
 
 
-def next_classes(classes: list[dict[str, Any]], num_novel: int) -> list[dict[str, Any]]:
-    """Return the label space after ``num_novel`` more classes are found.
+def next_classes(classes: list[ClassInfo], num_novel: int) -> list[ClassInfo]:
+    """Return the label space after ``num_novel`` more classes are discovered.
 
-    Ids and names stay for ever. A novel class is numbered, not named: nobody has named it yet.
+    Ids and names never change. A novel class is numbered, not named: nobody has named it yet.
 
-    >>> [c["name"] for c in next_classes([{"id": 0, "name": "cat", "kind": "known"}], 2)]
+    >>> [entry.name for entry in next_classes([ClassInfo(0, "cat", "known")], 2)]
     ['cat', 'novel-0', 'novel-1']
     """
-    taken = {entry["name"] for entry in classes}
-    found = sum("step" in entry for entry in classes)
+    taken = {entry.name for entry in classes}
+    found = sum(entry.was_discovered for entry in classes)
     names = (name for n in itertools.count(found) if (name := f"novel-{n}") not in taken)
-    step = 1 + max((entry.get("step", 0) for entry in classes), default=0)
-    known = [{**entry, "kind": "known"} for entry in classes]
-    novel = [
-        {"id": len(known) + m, "name": next(names), "kind": "novel", "step": step}
-        for m in range(num_novel)
-    ]
+    step = 1 + max((entry.step or 0 for entry in classes), default=0)
+    known = [entry.as_known() for entry in classes]
+    novel = [ClassInfo(len(known) + m, next(names), "novel", step) for m in range(num_novel)]
     return known + novel
 
 
@@ -240,7 +230,7 @@ def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.de
 
 
 def _check_model(opened: OpenedRun, config: Config, parts: tuple[str, ...]) -> None:
-    """Refuse a configuration that asks for another network than the one to go on from."""
+    """Refuse a configuration whose network differs from that of the parent run."""
     for part in parts:
         made, asked = getattr(opened.architecture, part), getattr(config.model, part)
         if made != asked:

@@ -18,9 +18,9 @@ from crkd.stages.discover.frost import FrostTask
 from crkd.stages.discover.parent import ParentRun, open_parent
 from crkd.stages.discover.prototype_init import prototypes_from_clusters
 from crkd.stages.discover.task import DiscoveryTask
-from crkd.stages.forward import forward_subset
+from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
-from crkd.stages.run_data import RunData, split_entry
+from crkd.stages.run_data import RunData
 from crkd.stages.views import discovery_views
 from crkd.training.cached_teacher import store_teacher
 from crkd.training.loop import Loop
@@ -83,12 +83,11 @@ def discover(
             run,
             task.final_network(),
             data,
-            config,
-            device,
             seconds=seconds,
             chosen_head=task.chosen_head(),
-            stage1=task.teacher_network,
-            start=start,
+            stage1=start.teacher,
+            true_known=start.true_classes(),
+            earlier=start.known,
         )
     return run
 
@@ -97,12 +96,13 @@ def _student(start: ParentRun, config: Config, device: torch.device) -> Network:
     """Return the student as it begins: weights, prototypes, and what its batch norm does."""
     student = student_of(config, start.architecture, start.teacher, device)
     if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
-        seen = forward_subset(student, start.data.subsets.novel_train, start.data, config, device)
+        # The student still has the teacher's backbone, so it has the teacher's features.
+        seen = start.data.outputs(start.teacher, start.data.subsets.novel_train)
         prototypes_from_clusters(student, seen.features, seed=config.seed)
     wanted = config.discover.statistics
     # Statistics of new images alone would move the features of old ones, which no loss sees.
     student.backbone.keeps_statistics = wanted == "kept" or (
-        wanted == "auto" and start.statistics is not None
+        wanted == "auto" and start.known.statistics is not None
     )
     return student
 
@@ -176,12 +176,14 @@ def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay
     count = replayed_samples(
         config.discover.replay.samples,
         unlabeled=unlabeled,
-        num_gone=len(start.gone),
+        num_gone=len(start.known.without_images),
         num_novel=shape.num_novel,
     )
-    if start.statistics is None or count == 0:
+    if start.known.statistics is None or count == 0:
         return None
-    return FeatureReplay(start.statistics, count, seed=config.seed, gone=start.gone)
+    return FeatureReplay(
+        start.known.statistics, count, seed=config.seed, gone=start.known.without_images
+    )
 
 
 def discovery_loader(config: Config, data: RunData, device: torch.device) -> BatchLoader:

@@ -17,10 +17,12 @@ from crkd.runs.load import OpenedRun, open_image_run
 from crkd.stages.class_memory import true_classes
 from crkd.stages.distill.student import distillation_loader, student_architecture, student_network
 from crkd.stages.distill.task import DistillTask, as_one_head
-from crkd.stages.results import finish_run, forward_subsets
-from crkd.stages.run_data import RunData, prepare, prepare_incremental, split_entry
+from crkd.stages.load_images import split_entry
+from crkd.stages.results import finish_run
+from crkd.stages.run_data import RunData, prepare, prepare_incremental
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
-from crkd.training.loop import Interrupted, Loop
+from crkd.training.interruption import Interrupted
+from crkd.training.loop import Loop
 from crkd.training.session import begin_run, running
 
 STUDENT_SEED = 7_000_003
@@ -57,17 +59,14 @@ def distill(
         try:
             run = student.train(folder, resume=go_on)
         except Interrupted as stop:
-            raise Interrupted(
-                f"student {number} of {last} {str(stop).split(';')[0]}; the state is saved, go on "
-                f"with the same command and --out {out} --resume"
-            ) from None
+            raise stop.within(f"student {number} of {last}", Path(out)) from None
     return run
 
 
 def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
     """Return the images of the teacher's run; classes that earlier steps found have no labels."""
-    known = [entry for entry in info.classes if entry["kind"] == "known"]
-    if not any("step" in entry for entry in known):
+    known = [entry for entry in info.classes if not entry.is_novel]
+    if not any(entry.was_discovered for entry in known):
         return prepare(config, device)
     return prepare_incremental(config, device, classes=known, preprocessing=info.preprocessing)
 
@@ -137,20 +136,18 @@ class Student:
             if self.config.distill.stored_epochs:
                 self.task.teacher = self._stored(loop, resume=resume)
             seconds = loop.train(resume=resume)
-            beside = {}
+            columns = {}
             if self.num_novel:
-                answers = forward_subsets(self.teacher, self.data, self.config, self.device)
-                beside["teacher"] = {part: answer.novel[0] for part, answer in answers.items()}
+                outputs = self.data.evaluated_outputs(self.teacher)
+                columns["teacher"] = {name: out.novel[0] for name, out in outputs.items()}
             finish_run(
                 run,
                 self.network,
                 self.data,
-                self.config,
-                self.device,
                 seconds=seconds,
                 chosen_head=0 if self.num_novel else None,
-                beside=beside,
-                known=true_classes(self.opened.run, len(self.opened.info.classes))[
+                columns=columns,
+                true_known=true_classes(self.opened.run, len(self.opened.info.classes))[
                     : self.opened.info.num_known
                 ],
             )

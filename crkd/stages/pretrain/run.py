@@ -12,9 +12,10 @@ from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.stages.load_images import split_entry
 from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
 from crkd.stages.results import finish_run
-from crkd.stages.run_data import RunData, prepare, split_entry
+from crkd.stages.run_data import RunData, prepare
 from crkd.stages.views import pretraining_views
 from crkd.training.loop import Loop
 from crkd.training.session import begin_run, running
@@ -133,5 +134,5 @@ def pretrain(
     run = begin_run(out, info, config, device, resume=resume)
     with running(run):
         seconds = training.train(run, resume=resume)
-        finish_run(run, training.network, data, config, device, seconds=seconds, chosen_head=None)
+        finish_run(run, training.network, data, seconds=seconds, chosen_head=None)
     return run

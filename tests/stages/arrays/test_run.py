@@ -16,7 +16,8 @@ from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.load import open_run
 from crkd.stages.arrays.run import discover_features, prepare_features
-from crkd.stages.arrays.vectors import forward_vectors, lengthened
+from crkd.stages.arrays.vectors import lengthened
+from crkd.training.interruption import Interrupted
 
 CPU = torch.device("cpu")
 KNOWN, NOVEL, EACH, WIDTH = 3, 2, 40, 12
@@ -75,8 +76,8 @@ def test_prototypes_of_clusters_know_far_clouds_before_training(files: list[str]
 def test_an_opened_run_answers_as_its_predictions_say(run: Path):
     opened = open_run(run, CPU)
     assert opened.architecture.backbone == "features"
-    features = prepare_features(opened.config, CPU)
-    answers = forward_vectors(opened.network, features.of(features.data.subsets.novel_train))
+    data = prepare_features(opened.config, CPU)
+    answers = data.outputs(opened.network, data.subsets.novel_train)
     table = load_predictions(run / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
     assert opened.info.chosen_head == table.chosen_head
@@ -123,7 +124,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
             loop.signal.raise_signal(loop.signal.SIGINT)
 
     monkeypatch.setattr(Loop, "step", stopping)
-    with pytest.raises(loop.Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="--resume"):
         discover_features(config_of(files), out)
     monkeypatch.setattr(Loop, "step", honest)
     discover_features(config_of(files), out, resume=True)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
-from crkd.stages.discover.cluster_report import REJECTED, clusters_found, sentences
+from crkd.stages.discover.cluster_report import REJECTED, report_clusters, sentences
 from crkd.stages.forward import Outputs
 
-CLASSES = [{"id": n, "name": f"c{n}"} for n in range(5)]
+CLASSES = [ClassInfo(n, f"c{n}", "known") for n in range(5)]
 
 
 def test_empty_clusters_pairs_and_strangers_are_named(tmp_path: Path):
@@ -24,7 +25,7 @@ def test_empty_clusters_pairs_and_strangers_are_named(tmp_path: Path):
     logits = 8 * np.eye(4, dtype=np.float32)[np.stack([first, others, others])]
     answers = Outputs(features, np.zeros((60, 1), np.float32), logits)
     ids = [f"=image{n}" for n in range(60)]
-    found = clusters_found(RunFolder(tmp_path), answers, ids, CLASSES, 0)
+    found = report_clusters(RunFolder(tmp_path), answers, ids, CLASSES, 0)
     assert found["unused"] == ["c4"]
     assert [pair["classes"] for pair in found["merge"]] == [["c1", "c2"]]
     assert found["merge"][0]["agreement"] == 1.0

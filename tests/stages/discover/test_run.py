@@ -47,7 +47,7 @@ def test_run_folder_holds_everything(finished: RunFolder) -> None:
     }
     info = finished.read_info()
     assert (info.kind, info.status) == ("discovered", "complete")
-    assert [c["kind"] for c in info.classes] == ["known"] * 5 + ["novel"] * 5
+    assert [c.kind for c in info.classes] == ["known"] * 5 + ["novel"] * 5
     assert info.parent is not None
     assert info.parent["model_sha256"]
     assert info.chosen_head in (0, 1)

@@ -19,7 +19,7 @@ from crkd.runs.load import open_run
 from crkd.stages.distill.run import Student, distill
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
-from crkd.training.loop import Interrupted
+from crkd.training.interruption import Interrupted
 from tests.support.small_runs import interrupt_at, small_config, with_term
 
 CPU = torch.device("cpu")

@@ -19,9 +19,8 @@ from crkd.runs.load import OpenedRun, open_run
 from crkd.stages.discover.run import discover
 from crkd.stages.distill.run import Student, distill
 from crkd.stages.distill.task import JointHead
-from crkd.stages.forward import forward_subset
 from crkd.stages.run_data import RunData, prepare
-from crkd.training.loop import Interrupted
+from crkd.training.interruption import Interrupted
 from crkd.training.step import TrainingStep
 from tests.support.small_runs import (
     interrupt_at,
@@ -142,7 +141,7 @@ def test_a_student_with_the_teachers_heads_answers_all_classes(
     assert info.parent is not None
     assert info.parent["model_sha256"] == of_teacher.model_sha256
     assert opened.architecture.projected == opened.network.backbone.num_features
-    answers = forward_subset(opened.network, data.subsets.test, data, opened.config, CPU)
+    answers = data.outputs(opened.network, data.subsets.test)
     table = load_predictions(reused.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("test")], answers.joint)
     assert table.num_heads == 1
@@ -172,7 +171,7 @@ def test_one_plain_head_answers_all_classes(found: RunFolder, tmp_path: Path, da
     opened = open_run(run.path, CPU)
     assert weights(run)["known_head.weight"].shape[0] == 10
     assert opened.network.novel_heads is None
-    answers = forward_subset(opened.network, data.subsets.novel_train, data, opened.config, CPU)
+    answers = data.outputs(opened.network, data.subsets.novel_train)
     table = load_predictions(run.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
 

@@ -1,0 +1,85 @@
+"""Data set and split of a configuration, and the number of its novel classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.data.datasets.base import Dataset, load_dataset
+from crkd.data.splits.class_split import ClassSplit, load_split
+from crkd.runs.console import say
+
+
+def load_images(
+    config: Config,
+    *,
+    download: bool = False,
+    verify: bool = True,
+    class_names: Sequence[str] = (),
+) -> tuple[Dataset, ClassSplit]:
+    """Return the configured data set and split, not yet checked against each other.
+
+    Args:
+        config: the run's configuration.
+        download: fetch the data set if it is missing and can be fetched.
+        verify: look at every own image first; off, an unreadable one shows when it is read.
+        class_names: classes that an earlier run knows, for own images that go on from it.
+    """
+    if config.dataset == "folder":
+        return _own_images(config, verify=verify, class_names=class_names)
+    dataset = load_dataset(config.dataset, config.data.root, download=download)
+    return dataset, split_of(config)
+
+
+def split_of(config: Config) -> ClassSplit:
+    """Return the split that a configuration means; own images are listed for it, not decoded."""
+    if config.dataset == "folder":
+        return _own_images(config, verify=False)[1]
+    split = load_split(config.dataset, config.split)
+    if config.class_order_seed is not None:
+        split = split.reordered(config.class_order_seed)
+    return split
+
+
+def split_entry(split: ClassSplit) -> dict[str, str]:
+    """Return what ``run.json`` says of a split.
+
+    Stage 1 depends on the known classes alone, so a discovery may start from every run whose
+    ``known`` digest is its own.
+    """
+    known = [split.dataset, *split.joint_names[: len(split.known)]]
+    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    return {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
+
+
+def _own_images(
+    config: Config, *, verify: bool = True, class_names: Sequence[str] = ()
+) -> tuple[Dataset, ClassSplit]:
+    from crkd.data.sources.folder import folder_dataset
+    from crkd.data.sources.tar import tar_dataset, tar_files
+
+    if config.split is not None or config.class_order_seed is not None:
+        raise InputError(
+            "--split and --class-order-seed do not apply to own images: the folders say which "
+            "classes are known; leave them out"
+        )
+    known, novel = config.data.known, config.data.novel
+    if known is None and not class_names:
+        raise InputError("data.known is not given; own images need --known DIR")
+    folders = (None if known is None else Path(known), None if novel is None else Path(novel))
+    if any(folder is not None and tar_files(folder) for folder in folders):
+        return tar_dataset(
+            *folders, classes_so_far=class_names, image_size=config.data.image_size, log=say
+        )
+    return folder_dataset(
+        *folders,
+        classes_so_far=class_names,
+        skip_unreadable=config.data.skip_unreadable,
+        verify=verify,
+        image_size=config.data.image_size,
+        log=say,
+    )
