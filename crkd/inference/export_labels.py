@@ -39,7 +39,7 @@ def export_labels(
         out: the file; None is ``labelstudio.json`` or ``fiftyone.json`` in the run folder.
         predictions: rows that ``predict`` wrote; None takes the run's own unlabeled images.
         known_too: also images that were given a known class.
-        prefix: Label Studio: stands before the path of an image.
+        prefix: Label Studio: text before the path of an image.
         root: Label Studio: the folder that ``prefix`` means.
 
     Returns:
@@ -80,7 +80,7 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
     Confidence is as the run recorded it, without a temperature.
 
     Raises:
-        InputError: the run used no image files, has no novel head, or the files are gone.
+        InputError: the run used no image files, has no novel head, or a file is missing.
     """
     info, config = run.read_info(), run.read_config()
     if config.data.novel is None or info.chosen_head is None:
@@ -129,17 +129,17 @@ def label_studio_tasks(
     Args:
         rows: the images.
         model_version: under which Label Studio files the predictions.
-        prefix: stands before the path, whose odd characters are percent-encoded.
+        prefix: text before the path, whose special characters are percent-encoded.
         root: the folder that ``prefix`` means.
 
     Raises:
-        InputError: an image lies outside ``root``.
+        InputError: an image is outside ``root``.
     """
     tasks, top = [], os.path.abspath(root)
     for number, row in enumerate(rows):
         place = Path(os.path.abspath(row.path))
         if not place.is_relative_to(top):
-            raise InputError(f"{row.path!r} lies outside --root {str(root)!r}; name a folder above")
+            raise InputError(f"{row.path!r} is outside --root {str(root)!r}; name a folder above")
         below = place.relative_to(top).as_posix()
         choice = {
             "id": f"image-{number}",

@@ -71,7 +71,7 @@ class Deployed(nn.Module):
 
 
 def export(path: str | Path, form: str, out: Path | None = None) -> tuple[Path, float | None]:
-    """Write a run as an ONNX or torch program, and beside it ``NAME.json`` that describes it.
+    """Write a run as an ONNX or torch program, and its description as ``NAME.json``.
 
     Args:
         path: the run folder.

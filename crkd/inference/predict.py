@@ -1,4 +1,4 @@
-"""A finished run on new images: known or novel, which class, and how sure."""
+"""Prediction on new images: class, known or novel, and confidence."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def predict(
 ) -> Summary:
     """Write the predictions of a run on images.
 
-    A file that cannot be read is skipped and listed in ``NAME.skipped.csv`` beside ``out``. At no
-    time are more than a few batches in memory.
+    An unreadable file is skipped and listed in ``NAME.skipped.csv``. Only a few batches are in
+    memory at any time.
 
     Args:
         path: the run folder.
@@ -133,7 +133,7 @@ def predict(
 
 
 def skipped_file(out: Path) -> Path:
-    """Return the place of the list of skipped files: ``NAME.skipped.csv`` beside the table."""
+    """Return the path of the list of skipped files, ``NAME.skipped.csv`` in the table's folder."""
     return out.with_name(f"{out.stem}.skipped.csv")
 
 
@@ -157,7 +157,7 @@ def _outputs(
 
 
 def _list_skipped(path: Path, skipped: dict[str, str]) -> None:
-    """Write the list of skipped files; without any, a list of an earlier call goes away."""
+    """Write the list of skipped files; without any, delete the list of an earlier call."""
     if not skipped:
         path.unlink(missing_ok=True)
         return

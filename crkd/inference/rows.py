@@ -1,4 +1,4 @@
-"""A run's answers on a batch of images, as rows for people."""
+"""Predictions of a run on a batch of images, as table rows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DIGITS: Final = 6
 
 
 class RowMaker:
-    """Turns a run's answers into rows for people.
+    """Turns the outputs of a run into table rows.
 
     Args:
         opened: the run.
@@ -52,16 +52,16 @@ class RowMaker:
         calibration = read_calibration(opened.run)
         self.temperature = None if calibration is None else calibration.temperature
 
-    def rows(self, paths: Sequence[Path], answers: Outputs) -> list[PredictedImage]:
-        """Return one row for each of N images and their answers."""
-        known = answers.known_logits
-        logits = known if self._head is None else answers.joint_logits(self._head)
+    def rows(self, paths: Sequence[Path], outputs: Outputs) -> list[PredictedImage]:
+        """Return one row for each of N images."""
+        known = outputs.known_logits
+        logits = known if self._head is None else outputs.joint_logits(self._head)
         temperature = self.temperature or 1.0
         shares = probabilities(logits, temperature).round(DIGITS)
         relation = probabilities(known, temperature).round(DIGITS)
         best = logits.argmax(axis=1)
-        agreement = None if self._agreement is None else self._agreement.shares(answers)
-        strays = None if self._distance is None else self._distance.fits_nowhere(answers.features)
+        agreement = None if self._agreement is None else self._agreement.shares(outputs)
+        strays = None if self._distance is None else self._distance.fits_nowhere(outputs.features)
         rows = []
         for n, path in enumerate(paths):
             entry = self._classes[best[n]]
@@ -96,7 +96,7 @@ class RowMaker:
 
 
 def _distance_of(opened: OpenedRun) -> ClassDistance | None:
-    """Return what tells images that fit no class; None where the run keeps no statistics."""
+    """Return the detector of images that fit no class; None without class statistics."""
     if not (opened.run.path / REPLAY).is_file():
         return None
     return ClassDistance.of(load_replay(opened.run.path, len(opened.info.classes)))
@@ -104,12 +104,12 @@ def _distance_of(opened: OpenedRun) -> ClassDistance | None:
 
 @dataclass(frozen=True)
 class HeadAgreement:
-    """How many other heads say the same as the one that answers.
+    """The share of other novel heads that agree with the chosen head.
 
     Attributes:
-        head: the one that answers.
+        head: the chosen head.
         num_known: K.
-        maps: ``(H, M)`` cluster of the answering head for every cluster of every head.
+        maps: ``(H, M)`` cluster of the chosen head for every cluster of every head.
     """
 
     head: int
@@ -118,21 +118,21 @@ class HeadAgreement:
 
     @classmethod
     def of(cls, opened: OpenedRun) -> HeadAgreement | None:
-        """Match the heads on the run's unlabeled training images; None where that is moot."""
+        """Match the heads on the run's unlabeled training images; None without several heads."""
         head, table = opened.info.chosen_head, opened.run.path / "predictions.parquet"
         if head is None or not table.is_file():
             return None
         predictions = load_predictions(table)
-        answers = predictions.novel_heads[:, predictions.of("train")]
+        clusters = predictions.novel_heads[:, predictions.of("train")]
         width = opened.architecture.num_novel
-        if len(answers) < 2 or answers.shape[1] == 0 or predictions.num_novel != width:
+        if len(clusters) < 2 or clusters.shape[1] == 0 or predictions.num_novel != width:
             return None
-        maps = [match(contingency(other, answers[head], width, width)) for other in answers]
+        maps = [match(contingency(other, clusters[head], width, width)) for other in clusters]
         return cls(head, opened.architecture.num_known, np.stack(maps))
 
-    def shares(self, answers: Outputs) -> NDArray[np.float64]:
+    def shares(self, outputs: Outputs) -> NDArray[np.float64]:
         """Return the share of the other heads that agree on each image, ``(N,)`` in [0, 1]."""
-        joint = answers.joint
+        joint = outputs.joint
         novel = np.maximum(joint - self.num_known, 0)
         matched = self.num_known + np.take_along_axis(self.maps, novel, axis=1)
         same = np.where(joint < self.num_known, joint, matched) == joint[self.head]
@@ -141,7 +141,7 @@ class HeadAgreement:
 
 
 def class_labels(classes: Sequence[ClassInfo]) -> list[str]:
-    """Return the names of a run's classes, told apart by the id where a name occurs twice.
+    """Return the names of a run's classes; the id is added to a name that occurs twice.
 
     >>> class_labels([ClassInfo(0, "cat", "known"), ClassInfo(1, "cat", "novel")])
     ['cat', 'cat (1)']

@@ -30,8 +30,8 @@ class PredictedImage:
         class_id: joint id of the class.
         class_name: its name.
         confidence: probability of the class among all classes, in [0, 1].
-        calibrated: whether a temperature stands behind ``confidence``; never for a novel class.
-        unsure: whether ``confidence`` lies below the threshold that was asked for.
+        calibrated: whether ``confidence`` is calibrated; never for a novel class.
+        unsure: whether ``confidence`` is below the requested threshold.
         head_agreement: for a novel class the share of the other heads that say the same after
             matching, in [0, 1]; None for a known class, or without other heads.
         top: up to five likeliest classes and their probabilities, likeliest first.
@@ -76,7 +76,7 @@ def writing(path: Path, header: dict[str, Any]) -> Iterator[Write]:
     Args:
         path: ends in one of ``FORMATS``; an older file is replaced.
         header: what holds for all rows, in plain values; Parquet keeps it in the schema's
-            metadata under ``crkd``, JSON beside ``images``, and CSV has no place for it.
+            metadata under ``crkd``, JSON next to ``images``, and CSV drops it.
 
     Raises:
         InputError: the file cannot be written.

@@ -18,7 +18,7 @@ UNFINISHED: Final = ".unfinished"
 """How the names of files end that are being written."""
 
 _UNSEALED: Final = b"0" * 64
-"""Stands in the place of a file's own digest while that is computed."""
+"""Placeholder of a file's own digest while it is computed."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -36,7 +36,7 @@ def memory_in_use() -> str:
 
 
 def in_words(seconds: float) -> str:
-    """Return a duration as a person reads it.
+    """Return a duration in words.
 
     >>> [in_words(s) for s in (42.4, 605, 3 * 3600 + 60)]
     ['42 s', '10 min 5 s', '3 h 1 min']
@@ -70,11 +70,11 @@ class TrainingProgress:
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[metrics]}"),
             console=console,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task(title, total=total, completed=start, figures="")
+        self._task = self._progress.add_task(title, total=total, completed=start, metrics="")
 
     def __enter__(self) -> TrainingProgress:
         self._progress.start()
@@ -88,19 +88,19 @@ class TrainingProgress:
     ) -> None:
         self._progress.stop()
 
-    def show(self, step: int, figures: dict[str, float]) -> None:
+    def show(self, step: int, metrics: dict[str, float]) -> None:
         """Show the state after ``step`` steps."""
         now = time.monotonic()
         rate = (step - self._last_step) * self.images_per_step / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
         parts = [
             f"{name} {value:.3f}"
-            for name, value in figures.items()
+            for name, value in metrics.items()
             if "/" not in name and not name.endswith("_weighted")
         ]
         parts += [f"{rate:,.0f} images/s", memory_in_use()]
         text = ", ".join(part for part in parts if part)
-        self._progress.update(self._task, completed=step, figures=text)
+        self._progress.update(self._task, completed=step, metrics=text)
         if not sys.stderr.isatty() and (
             now - self._last_line > self.LINE_SECONDS or step == self.total
         ):

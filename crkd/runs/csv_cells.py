@@ -11,7 +11,7 @@ _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def guarded(text: str) -> str:
-    """Return a CSV cell that no spreadsheet takes for a formula: an apostrophe stands before it.
+    """Return a CSV cell that no spreadsheet takes for a formula: it gets a leading apostrophe.
 
     >>> guarded("=1+1"), guarded("cat")
     ("'=1+1", 'cat')

@@ -41,7 +41,7 @@ class RunInfo:
         classes: all C classes that the model can predict, in the order of their joint ids.
         preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.
         architecture: what the network is made of; None for a run without a network.
-        chosen_head: the novel head that answers; None without novel classes.
+        chosen_head: the novel head that predicts; None without novel classes.
         parent: ``{"path", "model_sha256"}`` of the run this one started from, or None.
         model_sha256: digest of ``model.safetensors`` once written.
         seed: seed of the run.

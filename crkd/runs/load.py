@@ -1,4 +1,4 @@
-"""A finished run, opened: its network with weights, ready to answer or to be built upon."""
+"""Open a finished run: its description, configuration and network."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from crkd.runs.plugins import check_plugin
 
 @dataclass(frozen=True)
 class OpenedRun:
-    """A run folder and what lies in it.
+    """A run folder and its contents.
 
     Attributes:
         run: the folder.
         info: its description.
         config: the configuration that made it.
-        architecture: what the network is made of.
+        architecture: of the network.
         network: with the run's weights, in evaluation mode.
     """
 
@@ -60,9 +60,9 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
 
 
 def check_dataset(opened: OpenedRun) -> None:
-    """Find out, before the images of a run are read again, whether their data set is here.
+    """Check that the data set of a run is available, before its images are read again.
 
-    Opening a run does not ask for it: new images need no data set.
+    Opening a run does not check this: new images need no data set.
 
     Raises:
         InputError: it is of a plug-in that is not installed, or another one brings its name.

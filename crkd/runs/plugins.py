@@ -38,7 +38,7 @@ def in_words(plugins: Sequence[Plugin]) -> str:
 def check_plugin(path: Path, info: RunInfo, registry: Registry[Any], name: str) -> None:
     """Find out before any foreign code runs whether a name means what it meant to a run.
 
-    Nothing but the same distribution will do: where the name has gone to another one, or to one
+    Nothing but the same distribution will do: where another distribution brings the name, or to one
     that the run does not mention, opening a stranger's folder would run code that it never used.
 
     Args:

@@ -36,7 +36,7 @@ def git_commit() -> str | None:
     if not (CHECKOUT / ".git").exists():
         return None
     try:
-        answers = [
+        lines = [
             subprocess.run(
                 ["git", "-C", str(CHECKOUT), *command],
                 capture_output=True,
@@ -48,7 +48,7 @@ def git_commit() -> str | None:
         ]
     except (OSError, subprocess.SubprocessError):
         return None
-    return answers[0] + ("+changes" if answers[1] else "")
+    return lines[0] + ("+changes" if lines[1] else "")
 
 
 def command_line() -> str:

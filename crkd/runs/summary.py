@@ -1,4 +1,4 @@
-"""Figures of several runs with where they come from: the form of every result file."""
+"""Metrics of several runs with their provenance: the format of every result file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from crkd.runs.folder import RunFolder
 
-FIGURES = (
+METRICS = (
     ("task_aware", "train", "novel"),
     ("task_aware", "test", "novel"),
     ("task_agnostic", "test", "all"),
@@ -54,11 +54,11 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
 
 def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the accuracies of a run, its baselines and its oracle head under flat keys."""
-    flat = {"/".join(key): _leaf(metrics, key) for key in FIGURES}
+    flat = {"/".join(key): _leaf(metrics, key) for key in METRICS}
     for name, tree in metrics["baselines"].items():
-        for key in FIGURES[:2]:
+        for key in METRICS[:2]:
             flat[f"{name}/{'/'.join(key)}"] = _leaf(tree, key)
-    flat |= {f"oracle/{'/'.join(key)}": _leaf(metrics["oracle"], key) for key in FIGURES}
+    flat |= {f"oracle/{'/'.join(key)}": _leaf(metrics["oracle"], key) for key in METRICS}
     return flat
 
 

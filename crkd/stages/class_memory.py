@@ -102,9 +102,9 @@ def as_outputs(labels: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[n
         count as wrong, or -1 where no such output is left.
     """
     output_of = np.full(len(known), -1, dtype=np.int64)
-    stands = known >= 0
-    output_of[known[stands]] = np.flatnonzero(stands)
-    orphans, idle = np.flatnonzero(output_of < 0), np.flatnonzero(~stands)
+    matched = known >= 0
+    output_of[known[matched]] = np.flatnonzero(matched)
+    orphans, idle = np.flatnonzero(output_of < 0), np.flatnonzero(~matched)
     count = min(len(orphans), len(idle))
     output_of[orphans[:count]] = idle[:count]
     old = (labels >= 0) & (labels < len(known))

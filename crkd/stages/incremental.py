@@ -1,4 +1,4 @@
-"""A whole plan of discoveries: stage 1, then one step after the other without the old images."""
+"""A plan of discoveries: stage 1, then incremental steps without old images."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
 
 REMEMBER = (TermConfig("class_relation", 0.1), TermConfig("features", 1.0))
-"""What keeps a further step close to what is known already."""
+"""Regularizers of an incremental step that preserve the known classes."""
 
 BACKBONE_FACTOR = 0.0
-"""The heads of a further step learn, the backbone stays: the statistics of old classes are of its
-features, and a small drift already sends most old images to the new classes."""
+"""In an incremental step only the heads learn. The statistics of old classes are of the backbone's
+features; a small drift of the backbone already moves most old images to new classes."""
 
 METHODS = ("remember", "finetune", "frost")
 
 
 def further(config: Config, method: str = "remember") -> Config:
-    """Return the configuration of a step whose old images are gone.
+    """Return the configuration of a step without old images.
 
     Args:
         config: of the run before; its discovery block says how long a step trains.
-        method: ``remember`` (class relations, features and replay) or
-            ``finetune`` (nothing of it, the easy baseline) or ``frost`` (the published recipe).
+        method: ``remember`` (class relations, features and replay),
+            ``finetune`` (none of them, the easy baseline) or ``frost`` (the published recipe).
 
     Raises:
         InputError: the method is unknown.
@@ -129,14 +129,14 @@ def run_plan(
     resume: bool = False,
     download: bool = False,
 ) -> dict[str, Any]:
-    """Run every stage of a plan, each in a folder of its own, and return the plan's figures.
+    """Run every stage of a plan, each in its own folder, and return the metrics of the plan.
 
     Args:
         config: of stage 1 and of the steps.
         sizes: classes of stage 1 and of every step.
         out: parent folder; gets ``step-0``, ``step-1``, ... , ``metrics.json`` and ``steps.png``.
         method: see :func:`further`.
-        resume: leave finished stages as they are and go on with the one that was interrupted.
+        resume: keep finished stages and continue the interrupted one.
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:
@@ -149,7 +149,7 @@ def run_plan(
             "--from RUN --novel DIR once for every folder of new images"
         )
     later = further(config, method)
-    # Nothing is to be found out: the plan says that the images are of new classes.
+    # No precheck: by the plan, the images are of new classes.
     later = dataclasses.replace(later, discover=dataclasses.replace(later.discover, precheck=False))
     dataset, split = load_images(config, download=download)
     split.check(dataset)
@@ -173,16 +173,16 @@ def run_plan(
         entry = step_entry(predicted, truth, sizes[: number + 1])
         stages.append({"stage": "pretrain" if number == 0 else "discover", **entry})
         previous = place
-        figures = {
+        metrics = {
             "plan": list(sizes),
             "method": method,
             "seed": config.seed,
             "steps": [{**s, "run": f"step-{n}"} for n, s in enumerate(stages)],
             "forgetting": forgetting([s["groups"] for s in stages]),
         }
-        write_json(folder / "metrics.json", figures)
+        write_json(folder / "metrics.json", metrics)
         draw_steps([s["groups"] for s in stages], folder / "steps.png")
-    return figures
+    return metrics
 
 
 def _stage(config: Config, place: Path, previous: Path | None, *, resume: bool) -> RunFolder:
@@ -201,7 +201,7 @@ def answers_of(
     """Return predicted and true classes of the test images, after training, for the evaluator.
 
     Returns:
-        Two ``(N,)`` arrays of joint ids of ``split``; -1 for a cluster that stands for no class.
+        Two ``(N,)`` arrays of joint ids of ``split``; -1 for a cluster without a class.
     """
     predictions = load_predictions(run.path / "predictions.parquet")
     info = run.read_info()

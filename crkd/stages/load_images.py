@@ -26,8 +26,8 @@ def load_images(
     Args:
         config: the run's configuration.
         download: fetch the data set if it is missing and can be fetched.
-        verify: look at every own image first; off, an unreadable one shows when it is read.
-        class_names: classes that an earlier run knows, for own images that go on from it.
+        verify: check every own image first; otherwise an unreadable one is found when it is read.
+        class_names: classes of an earlier run, for own images that extend it.
     """
     if config.dataset == "folder":
         return _own_images(config, verify=verify, class_names=class_names)
@@ -36,7 +36,7 @@ def load_images(
 
 
 def split_of(config: Config) -> ClassSplit:
-    """Return the split that a configuration means; own images are listed for it, not decoded."""
+    """Return the split of a configuration; own images are listed, not decoded."""
     if config.dataset == "folder":
         return _own_images(config, verify=False)[1]
     split = load_split(config.dataset, config.split)
@@ -46,7 +46,7 @@ def split_of(config: Config) -> ClassSplit:
 
 
 def split_entry(split: ClassSplit) -> dict[str, str]:
-    """Return what ``run.json`` says of a split.
+    """Return the entry of a split in ``run.json``.
 
     Stage 1 depends on the known classes alone, so a discovery may start from every run whose
     ``known`` digest is its own.

@@ -1,4 +1,4 @@
-"""An experiment of the results run anew, seed by seed, and held against what is expected of it."""
+"""Repeated runs of a recorded experiment, compared with its expected results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Run an experiment with the seeds 0 to ``seeds - 1``; return its result and write it as JSON.
 
-    Finished seeds are kept, an interrupted one goes on. ``place`` holds
+    Finished seeds are kept, an interrupted one is resumed. ``place`` holds
     ``EXPERIMENT/seedN/`` and ``EXPERIMENT/result.json``; stages 1, ``stage1-DIGEST-seedN/``, serve
     all experiments that have the same one.
 
@@ -58,7 +58,7 @@ def reproduce(
 
     Raises:
         InputError: the experiment is wrong, or a folder holds runs of another configuration.
-        Interrupted: a signal came; the same call goes on.
+        Interrupted: a signal came; the same call resumes.
     """
     experiment, folder = load_experiment(file), place / file.stem
     runs: list[RunFolder] = []
@@ -84,7 +84,7 @@ def reproduce(
 def _run(
     experiment: Experiment, config: Config, out: Path, place: Path, *, download: bool
 ) -> RunFolder:
-    """Return the finished run of one seed, made or gone on with where it is not there yet."""
+    """Return the finished run of one seed; run or resume it if necessary."""
     parent = stage1_folder(config, place)
 
     def stage1(resume: bool) -> RunFolder:
@@ -134,7 +134,7 @@ def _stage1(config: Config) -> Any:
 
 
 def stage1_folder(config: Config, place: Path) -> Path:
-    """Return where the stage 1 of a configuration lies; equal stages 1 share it."""
+    """Return the folder of the stage 1 of a configuration; equal stages 1 share it."""
     return place / f"stage1-{_digest(_stage1(config))[:8]}-seed{config.seed}"
 
 
@@ -152,7 +152,7 @@ def _digest(settings: Mapping[str, Any]) -> str:
 
 
 def compared(expected: Sequence[Expectation], found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Hold the means of a result against expected figures.
+    """Compare the means of a result with the expected ones.
 
     Returns:
         One entry a figure, numbers in percent: ``figure``, ``expected``, ``tolerance``,
@@ -182,7 +182,7 @@ def compared(expected: Sequence[Expectation], found: Mapping[str, Any]) -> list[
 def _verdict(mean: float | None, wanted: float, expectation: Expectation) -> str:
     if mean is None:
         return "not measured"
-    # Figures are compared as they are printed.
+    # Values are compared as they are printed.
     if round(abs(mean - wanted), 1) <= expectation.tolerance:
         return "within"
     better_than_others = mean > wanted and expectation.source != "recorded"

@@ -30,7 +30,7 @@ from crkd.training.soft_label_files import FOLDER, LabelStore
 from crkd.training.teacher import Teacher
 
 SHARE_OF_FREE_MEMORY: Final = 0.25
-"""What labels may take of a GPU; more of them stay in the host's memory."""
+"""Largest share of a GPU's memory for labels; a larger set stays in the host's memory."""
 
 _SAMPLED_IMAGES: Final = 64
 
@@ -71,7 +71,7 @@ def store_teacher(
 ) -> StoredTeacher:
     """Run the teacher over the large views of every pass that comes again, and keep its labels.
 
-    They lie in the run folder; passes that are there already are not made again.
+    They are stored in the run folder; stored passes are not computed again.
 
     Args:
         loop: whose loader repeats the views of its first passes, and whose folder keeps the labels.
@@ -79,7 +79,7 @@ def store_teacher(
         network: of the teacher; its weights tell the labels of two teachers apart.
         mode: name of a label mode.
         num_classes: K, columns of the teacher's known logits.
-        resume: False saves the state before the first step, from which an interrupted run goes on.
+        resume: False saves the state before the first step, so that the run can be resumed.
 
     Raises:
         InputError: the mode is unknown or unfit, the labels need too much memory, or the folder

@@ -1,4 +1,4 @@
-"""The states from which a run goes on at the exact step."""
+"""Saved states, from which a run resumes at the exact step."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from crkd.training.distributed import is_rank_zero
 from crkd.training.optim import optimizer_tensors, restore_optimizer
 
 RECOVERY_SETTINGS: Final = ("lr", "min_lr", "precision")
-"""Settings that may change when a run goes on after a loss that was not finite."""
+"""Settings that may change when a run resumes after a loss that was not finite."""
 
 
 def states(folder: Path) -> list[Path]:
-    """Return the saved states, the newest first; their names bear the step they go on from."""
+    """Return the saved states, the newest first; their names contain the step."""
     return sorted(folder.glob("state-*.safetensors"), reverse=True)
 
 
@@ -76,7 +76,7 @@ def load_state(
 ) -> tuple[int, float]:
     """Load the newest intact state in place; return the next step and the seconds spent so far.
 
-    A run that ended before its first state goes on from its first step.
+    A run that ended before its first state starts again at its first step.
 
     Raises:
         InputError: all states are damaged, or they belong to another run.
@@ -120,7 +120,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def resumable_settings(config: Config) -> Any:
-    """Return what must agree for a run to go on: everything but where and how often to write."""
+    """Return the settings that must match to resume: all but where and how often to write."""
     values = json.loads(json.dumps(plain(config)))
     for key in ("log_every", "checkpoint_every", "keep_states", "loggers"):
         values["loop"].pop(key)
@@ -131,7 +131,7 @@ def resumable_settings(config: Config) -> Any:
 
 
 def _origin(config: Config) -> Any:
-    """Return what tells the states of two runs apart, whatever remedies one of them took."""
+    """Return the settings that must match to resume, ignoring learning rate and precision."""
     return _without_recovery(resumable_settings(config))
 
 

@@ -2,7 +2,7 @@
 
 An eager step costs the host thousands of launches; a replay costs one. What is captured must not
 depend on the host: batches are copied into tensors that stay where they are, the learning rate
-and the step's number lie on the device (``step.py``), and what the host switches between epochs is
+and the step's number are on the device (``step.py``), and what the host switches between epochs is
 named by :class:`HostState`. When shapes or switches change, the step is captured again.
 """
 

@@ -74,13 +74,13 @@ def is_rank_zero() -> bool:
 
 
 def barrier() -> None:
-    """Go on when all processes have come here."""
+    """Wait until all processes have reached this point."""
     if processes()[1] > 1:
         any_rank(False)
 
 
 def any_rank(wish: bool) -> bool:
-    """Return whether some process wishes it; all must ask, and nothing waits for a GPU."""
+    """Return whether the flag is set in any process; all must call it, and no GPU is waited for."""
     if processes()[1] == 1:
         return wish
     flag = torch.tensor([wish], dtype=torch.int32)
@@ -107,7 +107,7 @@ def as_the_first(values: torch.Tensor) -> None:
 
 
 def synchronize_backbones(modules: nn.Module, device: torch.device) -> None:
-    """Let batch norm see all processes' rows; heads and terms see the whole batch anyway."""
+    """Compute batch norm over all processes' rows; heads and terms see the whole batch anyway."""
     if processes()[1] == 1:
         return
     for module in list(modules.modules()):

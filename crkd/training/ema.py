@@ -1,4 +1,4 @@
-"""A running average of a network's weights, which often answers better than the last weights."""
+"""An exponential average of a network's weights, often more accurate than the last weights."""
 
 from __future__ import annotations
 

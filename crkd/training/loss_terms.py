@@ -43,8 +43,8 @@ TERM_SEED = 1_000_003
 class Terms(nn.Module):
     """The terms of one stage, with the weights of the current epoch.
 
-    The weights lie in one buffer on the device, changed in place between epochs, so that a
-    captured step goes on reading the right ones. They follow from the epoch alone and are not
+    The weights are one buffer on the device, changed in place between epochs, so that a captured
+    step reads the right ones. They follow from the epoch alone and are not
     part of a saved state.
 
     Args:

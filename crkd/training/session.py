@@ -34,12 +34,12 @@ OUTSIDE = "stopped outside of the training loop"
 def begin_run(
     out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
 ) -> RunFolder:
-    """Make the run folder, or open it to go on.
+    """Make the run folder, or open it to resume.
 
     Of several processes the first one writes; all of them have looked for runs before it does.
 
     Raises:
-        InputError: the folder is taken, there is nothing to go on with, a log is unknown, or it
+        InputError: the folder is taken, there is nothing to resume, a log is unknown, or it
             would not be the same run: another configuration, data set or teacher.
     """
     check_logs(config)
@@ -64,7 +64,7 @@ def _begun(
         info.provenance = {**saved.provenance, "resumed": utc_now()}
         if plugins != recorded_plugins(saved):
             notes.append(
-                f"went on with {in_words(plugins)} after {in_words(recorded_plugins(saved))}"
+                f"resumed with {in_words(plugins)} after {in_words(recorded_plugins(saved))}"
             )
         info.notes = list(dict.fromkeys(notes))
     else:
@@ -79,7 +79,7 @@ def _begun(
     if plugins:
         info.provenance["plugins"] = [plugin._asdict() for plugin in plugins]
     info.status = "running"
-    # First of all files: a folder with a description can be resumed, whatever else it lacks.
+    # The first file: a folder with a description can be resumed, even if others are missing.
     run.write_info(info)
     run.write_config(config)
     return run
@@ -121,12 +121,12 @@ def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
             f"--resume: the configuration differs from the saved one in {changed}; "
             "leave these settings as they were"
         )
-    return f"went on from the last good state after a loss that was not finite, with {changed}"
+    return f"resumed from the last good state after a loss that was not finite, with {changed}"
 
 
 @contextmanager
 def running(run: RunFolder) -> Iterator[None]:
-    """Record in ``run.json`` how the work inside ended.
+    """Write the status of the work inside to ``run.json``.
 
     Raises:
         Interrupted: as raised inside, with the folder to resume; or a keyboard interrupt came while
@@ -143,7 +143,7 @@ def running(run: RunFolder) -> Iterator[None]:
     except BaseException:
         _set_status(run, "failed")
         raise
-    # The result is written; the optimizer's state would only take up room.
+    # The result is written; the optimizer's state is not needed any more.
     if is_rank_zero():
         remove_states(run.path)
 
@@ -156,5 +156,5 @@ def _set_status(run: RunFolder, status: str) -> None:
         info.status = status
         run.write_info(info)
     except InputError:
-        # A full disk is often why the run failed: the first error is the one to tell.
+        # A full disk is often the cause of the failure: report the first error.
         return

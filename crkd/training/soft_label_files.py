@@ -22,7 +22,7 @@ class LabelStore:
     written atomically, in this order: a file that the page does not name is unfinished.
 
     Args:
-        folder: where the files lie; it is made by the first :meth:`write`.
+        folder: of the files; the first :meth:`write` makes it.
         origin: everything that the labels depend on, as plain JSON values.
 
     Raises:

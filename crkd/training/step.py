@@ -1,4 +1,4 @@
-"""One training step in two halves: what the host decides, and what the device computes.
+"""One training step in two halves: decisions of the host, computation of the device.
 
 :meth:`TrainingStep.prepare` puts learning rate and step number into device memory;
 :meth:`TrainingStep.compute` reads them there and looks at nothing on the host, so that it can be
@@ -21,7 +21,7 @@ from crkd.training.task import Task
 
 
 class Totals:
-    """Sums of named scalars, kept on their device until somebody reads them."""
+    """Sums of named scalars, kept on their device until they are read."""
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, ...], Tensor] = {}
@@ -38,7 +38,7 @@ class Totals:
         self._sums[names][-1].add_(1)
 
     def take(self) -> dict[str, float]:
-        """Return each name's mean since the last call, waiting for the device, and start anew."""
+        """Return each name's mean since the last call and reset; waits for the device."""
         totals: dict[str, float] = {}
         steps: dict[str, float] = {}
         for names, sums in self._sums.items():

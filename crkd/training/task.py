@@ -22,7 +22,7 @@ class Task(Protocol):
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimize and the named terms to log, all scalars.
 
-        Which operations run may depend on the batch's shape and, beside it, only on what some
+        The operations may depend on the batch's shape and otherwise only on what some
         module of ``modules`` states as its ``host_state``: a captured step repeats them blindly.
         """
 
@@ -33,7 +33,7 @@ class Task(Protocol):
         """Take note that an epoch begins."""
 
     def resume_epoch(self, epoch: int) -> None:
-        """Take note that training goes on inside an epoch, whose sums were restored."""
+        """Resume inside an epoch, whose sums were restored."""
 
     def remark(self, means: Mapping[str, float]) -> str | None:
-        """Return what a person should know of the figures of a log line, if anything."""
+        """Return a warning about the metrics of a log line, or None."""

@@ -123,5 +123,5 @@ def test_a_resumed_run_says_that_a_plug_in_changed(
             discover(config, tmp_path / "run", stage1)
     offer(monkeypatch, TERMS, "mine", value, version="1.3")
     info = discover(config, tmp_path / "run", stage1, resume=True).read_info()
-    assert "went on with things 1.3 after things 1.2" in info.notes
+    assert "resumed with things 1.3 after things 1.2" in info.notes
     assert recorded_plugins(info) == [Plugin("crkd.losses", "mine", "things", "1.3")]

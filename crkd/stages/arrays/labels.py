@@ -1,4 +1,4 @@
-"""Labels of any kind: which samples have none, and what novel classes are called."""
+"""Labels in arrays: marks of unlabeled samples, and labels of novel classes."""
 
 from __future__ import annotations
 
@@ -38,22 +38,20 @@ def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
     if labels.dtype.kind in "US":
         if (labels == str(UNLABELED)).any():
             raise InputError(
-                f"y is text and holds {str(UNLABELED)!r}; to mark unlabeled samples beside text "
+                f"y is text and holds {str(UNLABELED)!r}; to mark unlabeled samples among text "
                 "labels, give y the dtype object, and -1 or None there"
             )
         return np.zeros(len(labels), bool)
     hidden = np.array([label == UNLABELED for label in labels.tolist()], bool)
     if hidden.all():
-        raise InputError(
-            "y labels no sample; give samples of known classes beside the unlabeled ones"
-        )
+        raise InputError("y labels no sample; give samples of known classes too")
     return hidden
 
 
 def novel_labels(known: NDArray[Any], count: int) -> NDArray[Any]:
     """Return labels for novel classes that no known class bears.
 
-    They are the next whole numbers, or "novel-0", "novel-1", ... beside text.
+    They are the next whole numbers, or "novel-0", "novel-1", ... where known labels are text.
 
     Args:
         known: ``(K,)`` different labels, numbers or text.

@@ -1,4 +1,4 @@
-"""Old classes without their images: features drawn from statistics that a run keeps."""
+"""Feature replay: features of old classes, drawn from class statistics instead of images."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ FILE = "replay.safetensors"
 
 
 class FeatureReplay(nn.Module):
-    """Draws features of known classes whose images are gone, each class equally often.
+    """Draws features of known classes without images, each class equally often.
 
-    The numbers are a function of the seed and of how often it was asked, which is saved with the
-    weights: a resumed run draws what an uninterrupted one would have drawn.
+    The draws are a function of the seed and of the number of earlier draws, which is saved with
+    the weights: a resumed run draws what an uninterrupted one would have drawn.
 
     Args:
         statistics: of the K known classes.
         count: R, features drawn a step.
         seed: of the draws.
-        gone: ids of the classes to draw; None draws all.
+        classes: ids of the classes to draw; None draws all.
     """
 
-    gone: Tensor
+    classes: Tensor
     drawn: Tensor
     """How many draws there were, a scalar int64 that stays on the device."""
 
@@ -40,11 +40,11 @@ class FeatureReplay(nn.Module):
         count: int,
         *,
         seed: int,
-        gone: Sequence[int] | None = None,
+        classes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        classes = range(statistics.num_classes) if gone is None else gone
-        self.register_buffer("gone", torch.tensor(list(classes)))
+        drawn = range(statistics.num_classes) if classes is None else classes
+        self.register_buffer("classes", torch.tensor(list(drawn)))
         for name, tensor in statistics.tensors().items():
             self.register_buffer(name, tensor.clone())
         self.register_buffer("drawn", torch.zeros((), dtype=torch.int64))
@@ -60,7 +60,7 @@ class FeatureReplay(nn.Module):
         """Return ``(R, D)`` float32 features and their ``(R,)`` int64 classes."""
         statistics = self.statistics
         rows = torch.arange(self.count, device=self.drawn.device)
-        classes = self.gone[(rows + self.drawn * self.count) % len(self.gone)]
+        classes = self.classes[(rows + self.drawn * self.count) % len(self.classes)]
         normals = _normals(rows, self.drawn, statistics.num_draws, self.seed)
         self.drawn += 1
         return statistics.sample(classes, normals), classes
@@ -89,19 +89,21 @@ def classified(joint_logits: Tensor, classes: Tensor) -> Tensor:
     return -joint_logits.float().log_softmax(dim=-1).gather(-1, wanted).mean(dim=(1, 2))
 
 
-def replayed_samples(wanted: int | None, *, unlabeled: int, num_gone: int, num_novel: int) -> int:
+def replayed_samples(
+    wanted: int | None, *, unlabeled: int, num_without_images: int, num_novel: int
+) -> int:
     """Return how many features a step draws.
 
     Args:
         wanted: the configured number; None takes as many a class as a novel class has images in a
             step, but at most four times the images: the heads alone see them, yet they cost.
         unlabeled: images of a step.
-        num_gone: known classes without images.
+        num_without_images: known classes without images.
         num_novel: M.
     """
     if wanted is not None:
         return wanted
-    return min(max(1, round(unlabeled * num_gone / num_novel)), 4 * unlabeled)
+    return min(max(1, round(unlabeled * num_without_images / num_novel)), 4 * unlabeled)
 
 
 def save_replay(folder: Path, statistics: ClassStatistics) -> None:

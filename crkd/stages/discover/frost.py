@@ -1,4 +1,4 @@
-"""The recipe of FRoST as a task of the training loop: the baseline of further steps.
+"""The recipe of FRoST as a task of the training loop: the baseline of incremental steps.
 
 Roy et al., "Class-incremental Novel Class Discovery", ECCV 2022, section 3, with the weights of
 its released code for CIFAR-100.
@@ -32,10 +32,10 @@ RAMP_SHARE = 0.5
 
 
 class FrostModules(nn.Module):
-    """What is trained or saved.
+    """The trained and saved modules.
 
     Args:
-        network: the student; one joint head answers old and new classes.
+        network: the student; one joint head predicts old and new classes.
         clusters: the head of the novel classes alone, which teaches the joint one.
         replay: features of the known classes.
     """
@@ -63,7 +63,7 @@ class FrostTask:
         config: the run's configuration.
         device: where it computes.
         num_novel: M.
-        replay: features of the known classes, where their images are gone.
+        replay: features of known classes without images.
     """
 
     stage = "discover"
@@ -123,7 +123,7 @@ class FrostTask:
         self.modules.network.normalize_prototypes()
 
     def final_network(self) -> Network:
-        """Return the network that answers once training is over."""
+        """Return the network for evaluation after training."""
         return self.modules.network
 
     def start_epoch(self, epoch: int) -> None:
@@ -136,7 +136,7 @@ class FrostTask:
         self.start_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
-        """Nothing in these figures needs a word."""
+        """No warnings for this stage."""
         return None
 
     def chosen_head(self) -> int:

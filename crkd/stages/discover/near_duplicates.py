@@ -1,4 +1,4 @@
-"""Known images that stand among the unlabeled ones in another file."""
+"""Known images that are repeated among the unlabeled images in another file."""
 
 from __future__ import annotations
 

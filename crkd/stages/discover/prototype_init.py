@@ -1,4 +1,4 @@
-"""Novel prototypes that begin at clusters of the earlier network's features."""
+"""Initialization of novel prototypes by k-means on the teacher's features."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from crkd.models.network import Network
 from crkd.training.distributed import as_the_first
 
 MOST_ROWS = 4096
-"""So many samples show a head where its clusters lie; k-means sees all of them."""
+"""Largest number of samples that orient a head; k-means uses all samples."""
 RESTARTS = 3
 
 
 def prototypes_from_clusters(network: Network, features: NDArray[np.float32], *, seed: int) -> None:
     """Turn the prototypes of every novel head, over-clustering ones too, towards k-means clusters.
 
-    Directions are clustered, as prototypes are compared with directions. Each head has a
-    clustering of its own, so that the heads begin apart.
+    Directions are clustered, as prototypes are compared with directions. Each head has its
+    own clustering, so that the heads differ.
 
     Args:
         network: with fresh novel heads.

@@ -1,4 +1,4 @@
-"""Pseudo-labels of a step: scores, class prior, queue and Sinkhorn put together."""
+"""Pseudo-labels of a step, from scores, class prior, queue and Sinkhorn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crkd.ot.queue import FeatureQueue
 class Assigner(nn.Module):
     """Balanced pseudo-labels for one set of novel heads.
 
-    The prior's estimate and the queue's features are buffers: they lie in the saved state.
+    The prior's estimate and the queue's features are buffers: they are part of the saved state.
 
     Args:
         heads: the novel (or over-clustering) heads.
@@ -50,12 +50,12 @@ class Assigner(nn.Module):
         self._queue_on = settings.queue_start_epoch == 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the queue take part from its first epoch on; until then it only fills."""
+        """Set the epoch; the queue is used from its first epoch on and is filled before."""
         self._queue_on = epoch >= self.settings.queue_start_epoch
 
     @property
     def host_state(self) -> bool:
-        """Whether the queue takes part: the one thing here that changes between epochs."""
+        """Whether the queue is used: the only state here that changes between epochs."""
         return self.queue is not None and self._queue_on
 
     @torch.no_grad()
@@ -87,10 +87,10 @@ class Assigner(nn.Module):
         if self.queue is not None:
             if projections is None:
                 raise InputError("the queue needs the projections of the novel heads; pass them")
-            # One view is enough: the others show the same images.
+            # One view is enough: the others are of the same images.
             self.queue.push(projections[0])
         return assignment
 
     def diagnostics(self, assignment: Tensor) -> Diagnostics:
-        """Return the figures of the training log, without waiting for the device."""
+        """Return the metrics of the training log, without waiting for the device."""
         return diagnose(assignment, self.prior.marginal())

@@ -41,7 +41,7 @@ def discover(
         config: the configuration of the run.
         out: the run folder to write.
         parent: the stage-1 run folder.
-        resume: go on with the run in ``out`` from its saved state.
+        resume: continue the run in ``out`` from its saved state.
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:
@@ -93,14 +93,14 @@ def discover(
 
 
 def _student(start: ParentRun, config: Config, device: torch.device) -> Network:
-    """Return the student as it begins: weights, prototypes, and what its batch norm does."""
+    """Return the initial student: weights, prototypes and mode of batch norm."""
     student = student_of(config, start.architecture, start.teacher, device)
     if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
         # The student still has the teacher's backbone, so it has the teacher's features.
         seen = start.data.outputs(start.teacher, start.data.subsets.novel_train)
         prototypes_from_clusters(student, seen.features, seed=config.seed)
     wanted = config.discover.statistics
-    # Statistics of new images alone would move the features of old ones, which no loss sees.
+    # Batch statistics of new images would move the features of old ones, which no loss sees.
     student.backbone.keeps_statistics = wanted == "kept" or (
         wanted == "auto" and start.known.statistics is not None
     )
@@ -156,7 +156,7 @@ def student_of(
         head = {name: torch.cat([head[name], fresh[name][len(head[name]) :]]) for name in fresh}
     student.known_head.load_state_dict(head)
     if config.discover.optimizer.backbone_factor == 0:
-        # Nothing moves it, so no gradient has to pass through it.
+        # It is not trained, so it needs no gradient.
         student.backbone.requires_grad_(False)
     student = student.to(device)
     if device.type == "cuda":
@@ -165,10 +165,10 @@ def student_of(
 
 
 def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay | None:
-    """Return what draws features of the known classes; None where their images are at hand.
+    """Return the feature replay of the known classes; None where they have images.
 
     Args:
-        start: with the statistics of the known classes, where their images are gone.
+        start: with the statistics of known classes without images.
         config: the configuration of the run.
         unlabeled: images of a step.
     """
@@ -176,13 +176,13 @@ def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay
     count = replayed_samples(
         config.discover.replay.samples,
         unlabeled=unlabeled,
-        num_gone=len(start.known.without_images),
+        num_without_images=len(start.known.without_images),
         num_novel=shape.num_novel,
     )
     if start.known.statistics is None or count == 0:
         return None
     return FeatureReplay(
-        start.known.statistics, count, seed=config.seed, gone=start.known.without_images
+        start.known.statistics, count, seed=config.seed, classes=start.known.without_images
     )
 
 

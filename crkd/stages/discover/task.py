@@ -25,14 +25,14 @@ from crkd.training.teacher import LiveTeacher, Teacher
 
 
 class DiscoveryModules(nn.Module):
-    """What stage 2 trains or saves.
+    """The trained and saved modules of stage 2.
 
     Args:
         network: the student.
         terms: the distillation terms; some have modules of their own.
         assigner: pseudo-labels of the novel heads.
         over_assigner: the same of the over-clustering heads, if there are any.
-        replay: features of known classes whose images are gone.
+        replay: features of known classes without images.
         averaged: running average of the student; None without one.
     """
 
@@ -71,7 +71,7 @@ class DiscoveryTask:
         config: the run's configuration.
         device: where it computes.
         num_known: K.
-        replay: features of the known classes, where their images are gone.
+        replay: features of known classes without images.
 
     Raises:
         InputError: a configured term does not exist or does not apply here.
@@ -177,7 +177,7 @@ class DiscoveryTask:
         return labels
 
     def _diagnostics(self, pseudo: Tensor) -> dict[str, Tensor]:
-        """Return the assignment's figures for the log, averaged over views and heads."""
+        """Return the assignment's metrics for the log, averaged over views and heads."""
         if pseudo.shape[-2] == 0:
             return {}
         found = self.modules.assigner.diagnostics(pseudo)
@@ -224,22 +224,22 @@ class DiscoveryTask:
             self.modules.averaged.update(self.modules.network)
 
     def final_network(self) -> Network:
-        """Return the network that answers once training is over."""
+        """Return the network for evaluation after training."""
         averaged = self.modules.averaged
         return self.modules.network if averaged is None else averaged.network
 
     def start_epoch(self, epoch: int) -> None:
-        """Begin the sum by which a head is chosen anew, as UNO does."""
+        """Reset the sum that chooses the head, as UNO does."""
         self.modules.head_loss.zero_()
         self.resume_epoch(epoch)
 
     def resume_epoch(self, epoch: int) -> None:
-        """Let queue and terms know the epoch; the heads' sums were restored with the weights."""
+        """Set the epoch of queue and terms; the heads' sums were restored with the weights."""
         self.modules.assigner.set_epoch(epoch)
         self.modules.terms.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
-        """Name an assignment from which nothing is learnt: spread evenly, or all in one class."""
+        """Return a warning on an assignment that is uniform or has a single class."""
         if means.get("assign/stuck", 0.0) >= 0.5:
             return (
                 "the assignment is stuck: samples are spread evenly over all novel classes; lower "

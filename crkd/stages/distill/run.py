@@ -1,4 +1,4 @@
-"""Teacher to student: any trained run compressed into a small network."""
+"""Compression of a trained run into a small network."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def distill(
 
     Args:
         config: that of the teacher's run, with the block ``distill`` of this one.
-        out: the run folder of the last student; those before it lie beside it.
+        out: the run folder of the last student; earlier students are in the same parent folder.
         teacher: run folder of the first teacher.
-        resume: go on with the students of ``out`` where they were interrupted.
+        resume: continue the students of ``out``.
 
     Raises:
         InputError: the teacher, the configuration, the data or the folder is unusable.
@@ -72,7 +72,7 @@ def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
 
 
 def generation_folder(out: Path, number: int, last: int) -> Path:
-    """Return where the student of a generation lies.
+    """Return the folder of the student of a generation.
 
     >>> [generation_folder(Path("runs/s"), number, 2).name for number in (1, 2)]
     ['s-generation1', 's']

@@ -93,7 +93,7 @@ class SearchResult:
 
     @property
     def notes(self) -> list[str]:
-        """What has to be said beside the ranking."""
+        """Remarks about the ranking."""
         found, fitting = len(self.students), self.num_affordable
         how = "the whole space" if found == fitting else f"{found} of them, chosen by evolution"
         notes = [f"{fitting} of {len(SPACE)} students are within the budget; scored: {how}"]

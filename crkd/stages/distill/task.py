@@ -1,4 +1,4 @@
-"""Teacher-to-student training as a task of the training loop: terms and labels, all classes alike.
+"""Teacher-to-student training as a task of the training loop.
 
 Known and novel classes are one label space here: terms see the ``C`` joint logits of either network
 as its ``known_logits``, and no novel ones.
@@ -54,7 +54,7 @@ def as_one_head(outputs: HeadOutputs) -> HeadOutputs:
 
 
 class DistillModules(nn.Module):
-    """What teacher-to-student training trains or saves.
+    """The trained and saved modules of teacher-to-student training.
 
     Args:
         network: the student.
@@ -148,13 +148,13 @@ class DistillTask:
             self.modules.network.normalize_prototypes()
 
     def start_epoch(self, epoch: int) -> None:
-        """Let the terms know the epoch."""
+        """Set the epoch of the terms."""
         self.modules.terms.set_epoch(epoch)
 
     def resume_epoch(self, epoch: int) -> None:
-        """Let the terms know the epoch."""
+        """Set the epoch of the terms."""
         self.modules.terms.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
-        """Nothing in these figures needs a word."""
+        """No warnings for this stage."""
         return None

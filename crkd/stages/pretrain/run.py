@@ -54,12 +54,11 @@ def network_for(config: Config, architecture: Architecture) -> Network:
 
 
 class SupervisedTraining:
-    """A fresh network and the batches that train it, made before any folder is touched.
+    """A fresh network and its batches, made before any folder is written.
 
     Args:
         config: the configuration of the run.
-        data: its known training images are what the network learns; the unlabeled ones join where
-            the configuration says so.
+        data: the network learns its known training images, and the unlabeled ones if configured.
         device: where it computes.
 
     Raises:
@@ -108,7 +107,7 @@ def pretrain(
     Args:
         config: the configuration of the run.
         out: the run folder.
-        resume: go on with the run in ``out`` from its saved state.
+        resume: continue the run in ``out`` from its saved state.
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:

@@ -92,7 +92,7 @@ class SupervisedTask:
         self.modules.terms.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
-        """Nothing in these figures needs a word."""
+        """No warnings for this stage."""
         return None
 
 

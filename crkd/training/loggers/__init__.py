@@ -1,4 +1,4 @@
-"""Where the figures of a training go: one file a kind of log."""
+"""Loggers of training metrics, one file for each kind."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a log is, which ones a run has, and how a resumed run goes on with them."""
+"""Loggers: base class, registry, and the logs of a resumed run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crkd.runs.folder import RunFolder
 from crkd.training.distributed import is_rank_zero
 
 Row = dict[str, Any]
-"""One line of figures: "time" (seconds since 1970), "stage", "step", "epoch", and one a series."""
+"""One line of metrics: "time" (seconds since 1970), "stage", "step", "epoch", and one a series."""
 
 ALWAYS: Final = ("json_lines", "csv")
 NO_SERIES: Final = frozenset({"time", "stage", "step", "epoch"})
@@ -86,7 +86,7 @@ class Logs:
         except OSError as error:
             raise InputError(
                 f"the logs in {self._run.path} cannot be written ({error.strerror}); free space "
-                "and go on with --resume"
+                "and continue with --resume"
             ) from None
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ class CsvTable(LogWriter):
         self._write_anew(earlier)
 
     def write(self, row: Row) -> None:
-        """Append a row, or write the table anew where it needs another column."""
+        """Append a row, or rewrite the table where it needs another column."""
         if not row.keys() <= set(self._columns):
             self._write_anew(logged(self._run))
             return

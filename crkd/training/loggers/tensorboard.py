@@ -13,7 +13,7 @@ from crkd.training.loggers.base import LOGS, NO_SERIES, LogWriter, Row
 class TensorBoard(LogWriter):
     """Event files in the folder ``tensorboard`` of the run, one for each part of it.
 
-    A part that goes on with an interrupted one tells readers to forget what lies beyond its start.
+    A resumed run tells readers to drop events after its first step.
     """
 
     def __init__(self, run: RunFolder, config: Config, earlier: Sequence[Row]) -> None:

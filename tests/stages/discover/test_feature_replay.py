@@ -58,5 +58,5 @@ def test_statistics_of_a_run_are_read_back(tmp_path: Path):
 
 
 def test_only_the_classes_whose_images_are_gone_are_drawn():
-    replay = FeatureReplay(statistics(), 4, seed=1, gone=(0, 2))
+    replay = FeatureReplay(statistics(), 4, seed=1, classes=(0, 2))
     assert replay()[1].tolist() == [0, 2, 0, 2]
