@@ -45,7 +45,7 @@ def expected(run: RunFolder, images: Path) -> NDArray[np.float64]:
     """Probabilities as ``predict`` gives them, ``(N, C)``."""
     out = run.path / "rows.json"
     predict(run.path, [images], out, device=torch.device("cpu"))
-    names = [entry["name"] for entry in run.read_info().classes]
+    names = [entry.name for entry in run.read_info().classes]
     return np.array([[row.top[name] for name in names] for row in read(out)])
 
 

@@ -111,7 +111,7 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
     table = load_predictions(named / "predictions.parquet")
     train = table.of("train")
     told = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
-    names = [c["name"] for c in RunFolder(named).read_info().classes]
+    names = [c.name for c in RunFolder(named).read_info().classes]
     for row, later in zip(entry.members, entry.later, strict=True):
         assert names[told[evidence.images.ids[row]]] == ("second" if later else "first")
     rest = np.setdiff1d(np.arange(len(evidence.images)), entry.members)
@@ -292,7 +292,7 @@ def test_discover_goes_on_from_the_decisions(
     command = ["--from", str(run), "--decisions", str(file)]
     assert run_verb("discover", command) == 0
     named = tmp_path / "run-reviewed"
-    assert "apple" in [entry["name"] for entry in RunFolder(named).read_info().classes]
+    assert "apple" in [entry.name for entry in RunFolder(named).read_info().classes]
     seen: list[Path] = []
 
     def further(config: Any, out: Path, parent: Path, **options: Any) -> RunFolder:

@@ -168,7 +168,7 @@ def test_a_further_step_can_be_compressed(plan: Path, tmp_path: Path):
     run = distill(config, tmp_path / "student", plan / "step-2")
     info = run.read_info()
     assert [c.name for c in info.classes] == [
-        c["name"] for c in RunFolder(plan / "step-2").read_info().classes
+        c.name for c in RunFolder(plan / "step-2").read_info().classes
     ]
     known = json.loads((plan / "step-1" / "matched.json").read_text())
     assert json.loads((run.path / "matched.json").read_text())[:7] == known

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -114,14 +115,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     files: list[str], run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from crkd.stages.arrays.run import Loop
-    from crkd.training import loop
 
     honest, out = Loop.step, tmp_path / "cut"
 
     def stopping(self, batch, step):  # type: ignore[no-untyped-def]
         honest(self, batch, step)
         if step == 40:
-            loop.signal.raise_signal(loop.signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Loop, "step", stopping)
     with pytest.raises(Interrupted, match="--resume"):
