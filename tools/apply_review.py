@@ -1,4 +1,4 @@
-"""Thin script for ``crkd apply-review``; see ``--help``."""
+"""Run ``crkd apply-review`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd baseline``; see ``--help``."""
+"""Run ``crkd baseline`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd bench``; see ``--help``."""
+"""Run ``crkd bench`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

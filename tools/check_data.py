@@ -1,4 +1,4 @@
-"""Thin script for ``crkd check-data``; see ``--help``."""
+"""Run ``crkd check-data`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

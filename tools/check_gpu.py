@@ -1,4 +1,4 @@
-"""Thin script for ``crkd check-gpu``; see ``--help``."""
+"""Run ``crkd check-gpu`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd compare``; see ``--help``."""
+"""Run ``crkd compare`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd discover``; see ``--help``."""
+"""Run ``crkd discover`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd distill``; see ``--help``."""
+"""Run ``crkd distill`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd estimate-k``; see ``--help``."""
+"""Run ``crkd estimate-k`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

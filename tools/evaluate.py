@@ -1,4 +1,4 @@
-"""Thin script for ``crkd evaluate``; see ``--help``."""
+"""Run ``crkd evaluate`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd export``; see ``--help``."""
+"""Run ``crkd export`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd gpu-day``; see ``--help``."""
+"""Run ``crkd gpu-day`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

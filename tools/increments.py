@@ -1,4 +1,4 @@
-"""Thin script for ``crkd increments``; see ``--help``."""
+"""Run ``crkd increments`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

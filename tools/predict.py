@@ -1,4 +1,4 @@
-"""Thin script for ``crkd predict``; see ``--help``."""
+"""Run ``crkd predict`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

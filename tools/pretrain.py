@@ -1,4 +1,4 @@
-"""Thin script for ``crkd pretrain``; see ``--help``."""
+"""Run ``crkd pretrain`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd reproduce``; see ``--help``."""
+"""Run ``crkd reproduce`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

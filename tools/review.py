@@ -1,4 +1,4 @@
-"""Thin script for ``crkd review``; see ``--help``."""
+"""Run ``crkd review`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Thin script for ``crkd search-student``; see ``--help``."""
+"""Run ``crkd search-student`` from a checkout; ``--help`` lists the arguments."""
 
 import sys
 from pathlib import Path

@@ -1,39 +1,43 @@
-"""``crkd apply-review``: decisions of a review become a run."""
+"""``crkd apply-review``: a run with named classes, from the decisions of a review."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 
-from crkd.commands.flags import Parser
+from crkd.commands.flags import add_device_flag
 
 DESCRIPTION = """\
-Make a run with named classes from the decisions that a page of 'crkd review' saved. The reviewed
-run stays as it is; the new one is opened by predict, export, review and discover like any other.
+Make a run with named classes from the decisions that the page of 'crkd review'
+saved. The reviewed run does not change. The verbs predict, export, review and
+discover accept the new run like any other run.
 
   crkd apply-review runs/mine decisions.json --out runs/mine-named
-  crkd apply-review runs/mine decisions.json --out runs/mine-named --images folder
+  crkd apply-review runs/mine decisions.json --out runs/mine-named \\
+      --images folder
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the run and print its classes; return the exit code."""
-    parser = Parser(prog="crkd apply-review", description=DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", help="the run that was reviewed")
-    parser.add_argument("file", metavar="FILE", help="decisions saved from its page")
-    parser.add_argument("--out", metavar="NEWRUN", required=True, help="the run folder to write")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", help="run that was reviewed")
+    parser.add_argument("file", metavar="FILE", help="decisions that its review page saved")
+    parser.add_argument("--out", metavar="NEWRUN", required=True, help="run folder to write")
     parser.add_argument(
         "--images",
         choices=("csv", "folder"),
-        help="also write the labeled images: NEWRUN/labels.csv, or copies in NEWRUN/images/CLASS/",
+        help="also write the labels of the images to NEWRUN/labels.csv, "
+        "or copies of the images to NEWRUN/images/CLASS/",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    given = parser.parse_args(arguments)
+    add_device_flag(parser)
 
+
+def run(given: argparse.Namespace) -> int:
+    """Make the run and print its classes; return the exit code."""
     from crkd.core.device import pick_device
     from crkd.review.apply import apply_review
 
-    run, counts = apply_review(
+    made, counts = apply_review(
         given.run,
         Path(given.file),
         given.out,
@@ -42,5 +46,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     for name, count in counts.items():
         print(f"{count:>9,} images  {name}")
-    print(f"run: {run.path}")
+    print(f"run: {made.path}")
     return 0

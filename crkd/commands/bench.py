@@ -1,4 +1,4 @@
-"""``crkd bench``: measure a part of the system and write its result file."""
+"""``crkd bench``: the benchmarks and their result files."""
 
 from __future__ import annotations
 
@@ -6,43 +6,16 @@ import argparse
 import hashlib
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crkd.commands.flags import Parser
+from crkd.commands.flags import add_device_flag
 from crkd.core.errors import InputError
 from crkd.core.paths import CHECKOUT
 from crkd.core.watched import Job, Report, done_here, watched
 
-DESCRIPTION = """\
-Measure a part of the system on this machine.
-
-  sinkhorn   one assignment against the released code's loop, batched torch and POT
-  augment    the views of a training step against torchvision with a DataLoader
-  train      training steps and their parts against a plain pipeline
-  load       from the command to the first step; reading images
-  sizes      cost of an image against size of the set, heads and classes; --plot draws it
-  machine    matrix products, a copy of memory and the launch of an operation
-  operations operations of a step by phase, and what an H100 could do at best; counted, not timed
-  people     predict, and the review page of 100,000 images, on the CPU
-  kmeans     k-means on a million features, with its memory
-  diswot     rank correlation of the student search's score with accuracy; about 25 minutes of
-             one core; trains only the students that are missing next to --json
-  distill    every way of teacher-to-student training, three seeds; resumes like diswot
-  recipes    one change at a time against the published recipe, three seeds; resumes likewise
-  increments plans of further steps against FRoST's recipe and fine-tuning; resumes likewise
-  class-count  error of the estimated number of classes; with --device cuda at the published size
-  long-tail  priors of the assignment where the novel classes are a long tail
-
-Each row is written to --json once it is measured. A measurement that fails becomes a row without
-a value but with a reason, the others still run, and the exit code is 1. With --row-seconds the
-measurements run in a process of their own, so that one that hangs fails like any other; on a GPU
-that is how {on_gpu} run.
-
-The measuring code is in benchmarks/ of the repository; run it from a checkout.
-"""
 PARTS = {
     "sinkhorn": ("device",),
     "augment": (),
@@ -60,20 +33,79 @@ PARTS = {
     "class-count": ("out", "device", "jobs"),
     "long-tail": ("out", "jobs"),
 }
-"""Part to the arguments that its measuring code takes."""
+"""Benchmark to the arguments of its code."""
 
 RESUMED = tuple(part for part, takes in PARTS.items() if "out" in takes)
 PARALLEL = tuple(part for part, takes in PARTS.items() if "jobs" in takes)
 ON_GPU = tuple(part for part, takes in PARTS.items() if takes == ("device",))
 ROW_SECONDS = 180.0
-"""Enough for a network to be compiled, the longest wait for a row on a GPU."""
+"""Default time limit of a row on a GPU. It includes the compilation of a network."""
 
+_DESCRIPTION = """\
+Run a benchmark on this machine.
+
+  sinkhorn     one assignment, compared with the released code, batched torch
+               and POT
+  augment      views of a training step, compared with torchvision and a
+               DataLoader
+  train        training steps and their parts, compared with a plain pipeline
+  load         time from the command to the first step; image reading
+  sizes        time per image by data set size, number of heads and number of
+               classes; --plot draws it
+  machine      matrix products, memory copy and launch time of an operation
+  operations   count of the operations of a training step by phase, and the
+               lower bound of their time on an H100
+  people       predict, and the review page of 100,000 images, on the CPU
+  kmeans       time and memory of k-means on a million features
+  diswot       rank correlation of the DisWOT score with accuracy; about 25
+               minutes on one core
+  distill      all methods of distillation, three seeds
+  recipes      single changes of the published recipe, three seeds
+  increments   plans of several steps, compared with FRoST and fine-tuning
+  class-count  error of the estimated number of classes; --device cuda uses the
+               published size
+  long-tail    assignment priors on novel classes with a long-tailed
+               distribution
+
+--json is written after every row. A failed measurement becomes a row with a
+reason instead of a value. The other measurements still run, and the exit code
+is 1. --row-seconds runs the measurements in a separate process with a time
+limit. This is the default on a GPU for:
+{on_gpu}.
+
+These benchmarks continue from the files next to --json after an interruption:
+{resumed}.
+
+The code of the benchmarks is in the folder benchmarks/ of a checkout.
+"""
+DESCRIPTION = _DESCRIPTION.format(on_gpu=", ".join(ON_GPU), resumed=", ".join(RESUMED))
 SOURCE = "crkd.commands.bench:measurements"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table and write the rows; return 0 if all was measured, else 1."""
-    given = _given(arguments)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("part", choices=tuple(PARTS), metavar="BENCHMARK", help="see above")
+    parser.add_argument("--json", metavar="FILE", help="write the rows as a JSON list")
+    add_device_flag(parser)
+    parser.add_argument("--plot", metavar="FILE", help="draw the rows as a PNG image (sizes)")
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=1,
+        help=f"number of processes ({', '.join(PARALLEL)})",
+    )
+    parser.add_argument(
+        "--row-seconds",
+        metavar="N",
+        type=float,
+        help=f"time limit of a row (default on a GPU: {ROW_SECONDS:g})",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run a benchmark, print and write its rows; return 0 if no row failed, else 1."""
+    _check(given)
 
     from crkd.core.device import device_name, pick_device
     from crkd.runs.atomic_files import write_json
@@ -102,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measurements(part: str, device: str, out: str | None, jobs: int) -> Iterable[Job]:
-    """Return what there is to measure of a part; each job yields rows.
+    """Return the jobs of a benchmark; each job yields rows.
 
     Args:
         part: a key of ``PARTS``.
@@ -111,7 +143,7 @@ def measurements(part: str, device: str, out: str | None, jobs: int) -> Iterable
         jobs: processes.
 
     Raises:
-        InputError: the measuring code is not here.
+        InputError: the code of the benchmark is missing.
     """
     module = _benchmark(part)
     values = {"device": device, "out": out and Path(out), "jobs": jobs}
@@ -119,48 +151,34 @@ def measurements(part: str, device: str, out: str | None, jobs: int) -> Iterable
     if hasattr(module, "measurements"):
         found: Iterable[Job] = module.measurements(**taken)
         return found
-    # Its rows need each other: they are one measurement.
+    # These rows depend on each other and form one job.
     return [Job(part, partial(module.rows, **taken))]
 
 
-def _given(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the checked flags."""
-    parser = Parser(prog="crkd bench", description=DESCRIPTION.format(on_gpu=", ".join(ON_GPU)))
-    parser.add_argument("part", choices=tuple(PARTS))
-    parser.add_argument("--json", metavar="FILE", help="write the rows as a JSON list")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--plot", metavar="FILE", help="draw the rows as a picture (sizes)")
-    parser.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help=f"processes ({', '.join(PARALLEL)})"
-    )
-    parser.add_argument(
-        "--row-seconds",
-        metavar="N",
-        type=float,
-        help=f"give up a measurement without a row for N seconds (on a GPU: {ROW_SECONDS:g})",
-    )
-    given = parser.parse_args(arguments)
+def _check(given: argparse.Namespace) -> None:
+    """Check the flags against the benchmark.
+
+    Raises:
+        InputError: a flag is invalid or missing.
+    """
     if given.plot is not None and given.part != "sizes":
-        raise InputError(f"--plot draws the part sizes alone, not {given.part}; leave it out")
+        raise InputError(f"--plot does not apply to {given.part}, only to sizes; leave it out")
     if given.part in RESUMED and given.json is None:
-        raise InputError(
-            f"bench {given.part} needs --json FILE: what is finished is kept next to it"
-        )
+        raise InputError(f"bench {given.part} needs --json FILE; it keeps its state next to it")
     if given.jobs < 1 or (given.jobs > 1 and given.part not in PARALLEL):
         raise InputError(
             f"--jobs is {given.jobs}; give 1, or more for one of: {', '.join(PARALLEL)}"
         )
     if given.row_seconds is not None and not given.row_seconds > 0:
         raise InputError(f"--row-seconds is {given.row_seconds:g}; give a number above 0")
-    return given
 
 
 def _measured(wanted: dict[str, Any], seconds: float | None) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a part as they come; with a limit from a process of its own.
+    """Yield the rows of a benchmark; with a time limit, from a separate process.
 
     Args:
         wanted: arguments of :func:`measurements`.
-        seconds: longest wait for a row, None for any.
+        seconds: time limit of a row; None for no limit.
     """
     if seconds is None:
         reports = done_here(partial(measurements, **wanted))
@@ -184,19 +202,19 @@ def _failed(part: str, report: Report) -> dict[str, Any]:
 
 
 def recipe_digest(part: str) -> str:
-    """Return 16 hexadecimal digits of the measuring code of a part.
+    """Return 16 hexadecimal digits of the SHA-256 of a benchmark's code.
 
-    Rows of equal digests were measured in the same way.
+    Rows with the same digest come from the same code.
     """
     code = Path(_benchmark(part).__file__).read_bytes()
     return hashlib.sha256(code).hexdigest()[:16]
 
 
 def _benchmark(part: str) -> Any:
-    """Return the measuring module of a part, which only a checkout has."""
+    """Return the module of a benchmark, which only a checkout has."""
     name = part.replace("-", "_")
     if not (CHECKOUT / "benchmarks" / f"{name}.py").is_file():
-        raise InputError(f"benchmarks/{name}.py is not here; run bench from a checkout")
+        raise InputError(f"benchmarks/{name}.py is missing; run bench from a checkout")
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
     return importlib.import_module(f"benchmarks.{name}")
@@ -217,6 +235,6 @@ def _show(rows: list[dict[str, Any]]) -> None:
             texts = [f"failed: {row['reason']}", "", ""]
         elif row["value"] is not None:
             texts[1:] = ["" if t == "not measured" else t for t in texts[1:]]
-        # As text: what an error says may look like markup.
+        # As text, because an error message may look like markup.
         table.add_row(*(Text(text) for text in (row["name"], *texts, row["unit"])))
     Console().print(table)

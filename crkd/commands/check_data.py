@@ -1,22 +1,24 @@
-"""``crkd check-data``: look a data set over before hours are spent on it."""
+"""``crkd check-data``: checks of a data set before training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 
-from crkd.commands.flags import Parser, add_config_flags, config_of
+from crkd.commands.flags import add_config_flags, config_of
 from crkd.config.schema import Config
 from crkd.core.errors import listed
 
 DESCRIPTION = """\
-Decode every image of a data set and report counts, unreadable files, classes missing from a
-part, repeated images, and whether the split fits. Exit code 1 if something is wrong.
+Decode all images of a data set and check the split. The report lists image
+counts, unreadable files, classes without images and repeated images. The exit
+code is 1 if the data set is not usable.
+
+  crkd check-data --known products/ --novel new-photos/
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what was found; return 0 if the set is usable, else 1."""
-    parser = Parser(prog="crkd check-data", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     add_config_flags(parser)
     parser.add_argument(
         "--near-duplicates",
@@ -24,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=float,
         nargs="?",
         const=0.98,
-        help="also look for unlabeled images that repeat a known one, rescaled or saved again: "
-        "pairs whose pixels have at least this cosine (default: 0.98)",
+        help="also list unlabeled images that nearly repeat a known image, e.g. after resizing: "
+        "pairs with at least this cosine similarity of their pixels (default: 0.98)",
     )
-    given = parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the report; return 0 if the data set is usable, else 1."""
     config = config_of(given)
 
     from crkd.data.check_dataset import check_dataset
@@ -39,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line)
     if given.near_duplicates is not None and found.usable:
         _show_pairs(config, given.near_duplicates, download=given.download)
-    print("usable" if found.usable else "NOT usable as it is")
+    print("the data set is usable" if found.usable else "the data set is NOT usable")
     return 0 if found.usable else 1
 
 
@@ -52,4 +57,4 @@ def _show_pairs(config: Config, cosine: float, *, download: bool) -> None:
     pairs = repeated_images(prepare(config, torch.device("cpu"), download=download), cosine=cosine)
     images = len({pair.novel for pair in pairs})
     shown = listed((f"{p.novel} shows {p.known} ({p.cosine:.4f})" for p in pairs), limit=5)
-    print(f"{images} unlabeled images nearly repeat a known one{': ' if pairs else ''}{shown}")
+    print(f"{images} unlabeled images nearly repeat a known image{': ' if pairs else ''}{shown}")

@@ -1,55 +1,57 @@
-"""``crkd check-gpu``: run every check that needs a CUDA device, and say pass or fail."""
+"""``crkd check-gpu``: all checks that need a CUDA device."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from crkd.commands.flags import Parser
 from crkd.core.errors import InputError
 from crkd.core.watched import Job, Report, done_here, watched
 
 DESCRIPTION = """\
-Check the GPU code on this machine: kernels against float64, properties, determinism, capture,
-views equal to those of the CPU, training steps without synchronization, mixed precision, a run
-saved and resumed. Exit code 1 if one fails. The checks run in a process of their own: one that
-hangs or crashes fails, and the others still run.
-With --sanitize NVIDIA's compute-sanitizer then watches every kernel once; it must be installed.
+Test the GPU code on this machine: accuracy of the kernels against float64,
+determinism, CUDA graphs, augmentation against the CPU, training steps without
+synchronization, mixed precision, and resumed runs. The exit code is 1 if a
+check fails.
+
+The checks run in a separate process. A check that hangs or crashes fails, and
+the other checks still run. --sanitize also runs every kernel once under
+NVIDIA's compute-sanitizer, which must be installed.
 """
 
 CHECK_SECONDS = 120.0
 SANITIZERS = ("memcheck", "racecheck", "synccheck")
 SANITIZER_SECONDS = 170.0
-"""For one tool: all three then end within ten minutes, whatever happens."""
+"""Time limit of one tool. All three then end within ten minutes."""
 
 FOUND = 9
-"""Exit code of the sanitizer when it has found something."""
+"""Exit code of the sanitizer if it finds an error."""
 
 WATCHED = "sinkhorn: each kernel once"
 OURS = "sinkhorn_"
-"""How the names of our kernels begin; the sanitizer watches no others."""
+"""Prefix of the names of our kernels. The sanitizer checks only these."""
 
 CHECKS = "crkd.commands.check_gpu:jobs"
 SANITIZER_CHECKS = "crkd.commands.check_gpu:sanitizer_jobs"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the checks; return 0 if all pass, else 1.
-
-    Raises:
-        InputError: there is no CUDA device, or a flag has no meaning.
-    """
-    parser = Parser(prog="crkd check-gpu", description=DESCRIPTION)
-    parser.add_argument("--only", metavar="TEXT", default="", help="checks whose name holds TEXT")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     parser.add_argument(
-        "--sanitize", action="store_true", help=f"also run {', '.join(SANITIZERS)} (minutes)"
+        "--only", metavar="TEXT", default="", help="run only the checks whose name contains TEXT"
+    )
+    parser.add_argument(
+        "--sanitize",
+        action="store_true",
+        help=f"also run the tools {', '.join(SANITIZERS)}, which takes minutes",
     )
     parser.add_argument("--json", metavar="FILE", help="write the results as a JSON list")
     parser.add_argument(
@@ -57,14 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="N",
         type=float,
         default=CHECK_SECONDS,
-        help=f"give up a check after N seconds (default: {CHECK_SECONDS:g})",
+        help=f"time limit of a check (default: {CHECK_SECONDS:g})",
     )
     parser.add_argument(
         "--in-process",
         action="store_true",
-        help="check in this process, as a debugger needs it; nothing ends a check that hangs",
+        help="run in this process, e.g. for a debugger; a check then has no time limit",
     )
-    given = parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the checks; return 0 if all pass, else 1.
+
+    Raises:
+        InputError: there is no CUDA device, or a flag is invalid.
+    """
     if not given.check_seconds > 0:
         raise InputError(f"--check-seconds is {given.check_seconds:g}; give a number above 0")
     # Read when cuBLAS starts; without it no flag makes matrix products repeatable.
@@ -73,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
 
     if not torch.cuda.is_available():
-        raise InputError("no CUDA device is visible here, so nothing was checked; run it on a GPU")
+        raise InputError(
+            "no CUDA device is visible here, so nothing was checked; use a machine with a GPU"
+        )
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     if given.in_process:
         reports = done_here(partial(jobs, given.only))
@@ -85,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def all_checks() -> list[tuple[str, Callable[[], str]]]:
-    """Return the name and the function of every check; it returns a line or raises."""
+    """Return the name and the function of every check. The function returns a line or raises."""
     from crkd.gpu_checks import augment as views
     from crkd.gpu_checks import sinkhorn as assignment
     from crkd.gpu_checks import training
@@ -94,7 +105,7 @@ def all_checks() -> list[tuple[str, Callable[[], str]]]:
 
 
 def jobs(only: str) -> list[Job]:
-    """Return the checks whose name holds a text as jobs, each of which yields its line."""
+    """Return the checks whose name contains a text as jobs. Each job yields one line."""
     from crkd.gpu_checks.sinkhorn_launches import INVALID, invalid_write
 
     if only == INVALID:
@@ -103,7 +114,7 @@ def jobs(only: str) -> list[Job]:
 
 
 def sanitizer_jobs(program: str) -> list[Job]:
-    """Return a check for each tool of compute-sanitizer, and one that it watches our kernels.
+    """Return one check for each tool of compute-sanitizer, and one that it checks our kernels.
 
     Args:
         program: path of compute-sanitizer.
@@ -119,8 +130,8 @@ def sanitizer_jobs(program: str) -> list[Job]:
 
 
 def sanitizer_command(program: str, tool: str, only: str = WATCHED) -> list[str]:
-    """Return what runs the checks that launch each kernel once under one tool."""
-    # In that very process, since the sanitizer need not follow into a child.
+    """Return the command that launches each kernel once under one tool."""
+    # In the same process, since the sanitizer may not follow child processes.
     check = [sys.executable, "-m", "crkd.commands.main", "check-gpu", "--in-process"]
     return [
         *(program, "--tool", tool, "--kernel-name", f"kernel_substring={OURS}"),
@@ -133,11 +144,11 @@ def _line(check: Callable[[], str]) -> Iterator[str]:
 
 
 def _sanitizer_reports() -> Iterator[Report]:
-    """Yield what each tool of compute-sanitizer found; a failure if it is not installed."""
+    """Yield the report of each tool of compute-sanitizer; a failure if it is not installed."""
     program = shutil.which("compute-sanitizer", path=f"{os.environ['PATH']}:/usr/local/cuda/bin")
     if program is None:
-        # Asked for and not done must not read as clean.
-        reason = "compute-sanitizer is not installed, so memory and races were not watched"
+        # A requested check that did not run must not look like a pass.
+        reason = "compute-sanitizer is not installed, so memory and races were not checked"
         yield Report("compute-sanitizer", reason=reason)
         return
     yield from watched(SANITIZER_CHECKS, {"program": program}, SANITIZER_SECONDS)
@@ -150,7 +161,7 @@ def _sanitized(program: str, tool: str) -> str:
         The tool's summary.
 
     Raises:
-        RuntimeError: it found something; the message is the end of its report.
+        RuntimeError: it found an error; the message is the end of its report.
     """
     code, told = _run(sanitizer_command(program, tool))
     if code != 0:
@@ -160,20 +171,20 @@ def _sanitized(program: str, tool: str) -> str:
 
 
 def _found(program: str, only: str) -> str:
-    """Run a check with an error under memcheck, which must find it.
+    """Run a check with a known error under memcheck, which must find it.
 
     Raises:
-        RuntimeError: it did not: what the tools call clean, they may not have watched.
+        RuntimeError: memcheck did not find it, so the tools may not check our kernels.
     """
     code, told = _run(sanitizer_command(program, "memcheck", only))
     if code != FOUND:
-        raise RuntimeError(f"exit code {code}, not {FOUND}: our kernels are not watched\n{told}")
+        raise RuntimeError(f"exit code {code}, not {FOUND}: our kernels are not checked\n{told}")
     return "found"
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run a tool; return its exit code and what it printed."""
-    # Without PyTorch's cache every tensor is an allocation of its own, whose bounds are known.
+    """Run a tool; return its exit code and its output."""
+    # Without PyTorch's cache every tensor is a separate allocation with known bounds.
     done = subprocess.run(
         command,
         env={**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
@@ -185,7 +196,7 @@ def _run(command: list[str]) -> tuple[int, str]:
 
 
 def _tell(reports: Iterable[Report], file: str | None) -> int:
-    """Print a line for each check, and write all so far to a file; return how many failed."""
+    """Print each report and write the reports so far to a file; return the failure count."""
     from crkd.runs.atomic_files import write_json
 
     told: list[dict[str, Any]] = []

@@ -1,33 +1,38 @@
-"""``crkd compare``: runs side by side, and their mean and spread."""
+"""``crkd compare``: a table of the metrics of several runs."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from crkd.commands.flags import Parser
-from crkd.evaluation.predictions_file import load_predictions
-from crkd.evaluation.report import evaluate
-from crkd.evaluation.tables import compare_table
-from crkd.runs.atomic_files import write_json
-from crkd.runs.folder import RunFolder
-from crkd.runs.summary import record
-
 DESCRIPTION = """\
-Set the figures of several runs side by side. With --json the figures, their mean and standard
-deviation, and where they come from (command, commit, device, versions, seed) are written too.
+Print the metrics of several runs in one table, then their mean and standard
+deviation. --json writes these and the provenance of each run: command,
+commit, device, versions and seed.
+
+  crkd compare runs/digits-default/discover-seed0 runs/digits-default/uno-seed0
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a table with one column a run; return the exit code."""
-    parser = Parser(prog="crkd compare", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
-    parser.add_argument("--json", metavar="FILE", help="write a result file")
-    given = parser.parse_args(arguments)
-    runs = [RunFolder.open(run) for run in given.runs]
+    parser.add_argument("--json", metavar="FILE", help="write the metrics and the provenance")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print a table with one column for each run; return the exit code."""
+    from rich.console import Console
+
+    from crkd.evaluation.predictions_file import load_predictions
+    from crkd.evaluation.report import evaluate
+    from crkd.evaluation.tables import compare_table
+    from crkd.runs.atomic_files import write_json
+    from crkd.runs.folder import RunFolder
+    from crkd.runs.summary import record
+
+    runs = [RunFolder.open(path) for path in given.runs]
     metrics = [evaluate(load_predictions(run.path / "predictions.parquet")) for run in runs]
     names = short_names([run.path for run in runs])
     Console().print(compare_table(dict(zip(names, metrics, strict=True))))
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Return the shortest endings of the paths that tell them apart.
+    """Return the shortest endings of the paths that are unique.
 
     >>> short_names([Path("runs/a/seed0"), Path("runs/b/seed0")])
     ['a/seed0', 'b/seed0']

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from crkd.commands.flags import Parser, add_config_flags, add_run_flags, config_of
+from crkd.commands.flags import (
+    add_config_flags,
+    add_run_flags,
+    check_resume,
+    config_of,
+    config_words,
+)
 from crkd.commands.output import RUNS, print_protocols, run_name
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -17,10 +22,12 @@ from crkd.core.errors import InputError
 DESCRIPTION = """\
 Stage 2: find the novel classes among unlabeled images.
 
-Starts from the finished stage-1 run of the same data set and split; --from names another one,
---pretrain makes one first if there is none. With --from RUN --novel DIR a finished run of any kind
-is extended by the classes of new images; the old images are not needed (--known adds them).
---decisions FILE of a review is applied to RUN first.
+The discovery starts from a finished stage-1 run of the same data set and
+split. --from names this run. --pretrain runs stage 1 first if there is none.
+
+--from RUN --novel DIR extends a finished run of any kind by the classes of new
+images. This needs no earlier images; --known adds them. --decisions applies
+a review to the run in --from before the extension.
 
   crkd discover --dataset cifar100 --pretrain
   crkd discover --known products/ --novel new-photos/ --num-novel 12 --pretrain
@@ -29,34 +36,34 @@ is extended by the classes of new images; the old images are not needed (--known
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run stage 2; return the exit code."""
-    parser = Parser(prog="crkd discover", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     add_config_flags(parser)
     add_run_flags(parser)
-    parser.add_argument("--from", dest="parent", metavar="RUN", help="the run to start from")
+    parser.add_argument("--from", dest="parent", metavar="RUN", help="run to start from")
     parser.add_argument(
-        "--decisions", metavar="FILE", help="of a review of the run in --from: apply them first"
+        "--decisions", metavar="FILE", help="review decisions to apply to the run in --from"
     )
     parser.add_argument(
-        "--pretrain", action="store_true", help="run stage 1 first if no run of it is found"
+        "--pretrain", action="store_true", help="run stage 1 first if there is no stage-1 run"
     )
     parser.add_argument(
         "--features",
         nargs=2,
         metavar=("KNOWN", "NOVEL"),
-        help="files of precomputed features in the place of images; stage 1 is part of the run",
+        help="files of precomputed features instead of images; the run includes stage 1",
     )
-    given = parser.parse_args(arguments)
-    if given.features is not None:
-        take_features(given)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run stage 2; return the exit code."""
+    features = _feature_values(given)
     if given.decisions is not None:
-        take_decisions(given)
+        given.parent = reviewed_run(given)
         if given.novel is None:
             return 0
-    config = config_of(given, base=_step_config(given))
-    if given.resume and given.out is None:
-        raise InputError("--resume needs --out RUN, the run to go on with")
+    config = config_of(given, base=_extended_config(given), more=features)
+    check_resume(given)
     if config.dataset == "folder" and config.data.novel is None:
         raise InputError("--novel is not given; name the folder of unlabeled images")
 
@@ -69,22 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
         resume = given.resume and (out / "run.json").is_file()
         if config.dataset == "features":
-            run = discover_features(config, out, resume=resume)
+            finished = discover_features(config, out, resume=resume)
         else:
-            flags = list(sys.argv[1:] if arguments is None else arguments)
-            parent = stage1_run(config, given, flags, out)
-            run = discover(config, out, parent, resume=resume, download=given.download)
+            parent = stage1_run(config, given, out)
+            finished = discover(config, out, parent, resume=resume, download=given.download)
     except Interrupted as stop:
         print(f"crkd discover: {stop}", file=sys.stderr)
         return 130
-    print_protocols(run)
+    print_protocols(finished)
     return 0
 
 
-def _step_config(given: argparse.Namespace) -> Config | None:
-    """Return what to start from where new images extend a run; else None.
+def _extended_config(given: argparse.Namespace) -> Config | None:
+    """Return the configuration of the run that new images extend; None for a first discovery.
 
-    ``--from RUN --novel DIR`` alone says that: the run knows its classes and its settings.
+    ``--from RUN --novel DIR`` without a data set extends the run: it holds its classes and its
+    configuration.
     """
     named = (given.config, given.dataset, given.split)
     if given.parent is None or given.novel is None or any(value is not None for value in named):
@@ -94,16 +101,16 @@ def _step_config(given: argparse.Namespace) -> Config | None:
 
     run = RunFolder.open(given.parent)
     if given.known is not None and run.read_info().num_novel == 0:
-        # Stage 1 with its images at hand: the usual discovery, with the usual settings.
+        # A stage-1 run and its images: a first discovery, with the usual configuration.
         return None
     return extension(run)
 
 
-def take_decisions(given: argparse.Namespace) -> None:
-    """Put the run that ``--decisions`` makes of the one in ``--from`` in its place.
+def reviewed_run(given: argparse.Namespace) -> Path:
+    """Return the run that results from the run in ``--from`` and the review in ``--decisions``.
 
     Raises:
-        InputError: there is no ``--from``, or run and file do not fit.
+        InputError: there is no ``--from``, or the file does not belong to the run.
     """
     if given.parent is None:
         raise InputError("--decisions is given without --from; name the run that was reviewed")
@@ -112,40 +119,41 @@ def take_decisions(given: argparse.Namespace) -> None:
     from crkd.review.reviewed_run import named_run
 
     device = pick_device(given.device or "auto")
-    given.parent = named_run(given.parent, Path(given.decisions), device=device)
-    print(f"reviewed: {given.parent}", file=sys.stderr)
+    made = named_run(given.parent, Path(given.decisions), device=device)
+    print(f"reviewed: {made}", file=sys.stderr)
+    return made
 
 
-def take_features(given: argparse.Namespace) -> None:
-    """Turn ``--features`` into settings.
+def _feature_values(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the configuration values of ``--features``.
 
     Raises:
-        InputError: a flag that is about images, or about another run, was given beside it.
+        InputError: a flag for images or for another run is given too.
     """
-    beside = {
+    if given.features is None:
+        return {}
+    excluded = {
         "--dataset": given.dataset,
         "--known": given.known,
         "--novel": given.novel,
         "--from": given.parent,
         "--pretrain": given.pretrain,
     }
-    for flag, value in beside.items():
+    for flag, value in excluded.items():
         if value:
             raise InputError(
-                f"{flag} does not go with --features, which names all data and makes its own "
-                "stage 1; leave one of them out"
+                f"{flag} does not go with --features, which names all data and includes stage 1; "
+                "leave one of them out"
             )
-    given.dataset = "features"
-    given.settings.append(f"data.features={json.dumps(given.features)}")
+    return {"dataset": "features", "data": {"features": given.features}}
 
 
-def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], out: Path) -> Path:
-    """Return the stage-1 run to start from, made here if ``--pretrain`` asks for it.
+def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
+    """Return the stage-1 run to start from; ``--pretrain`` makes it if there is none.
 
     Args:
         config: the configuration of the run.
-        given: the command's parsed flags.
-        arguments: the same unparsed.
+        given: the parsed flags of the verb.
         out: folder of the run that will start from it.
 
     Raises:
@@ -154,48 +162,35 @@ def stage1_run(config: Config, given: argparse.Namespace, arguments: list[str], 
     if given.parent is not None:
         return Path(given.parent)
 
-    from crkd.runs.search import find_stage1, free_folder
+    from crkd.runs.search import find_stage1
     from crkd.stages.load_images import split_entry, split_of
-    from crkd.stages.pretrain.run import pretrain
-    from crkd.training.interruption import Interrupted
 
     known = split_entry(split_of(config))["known"]
     place = out.parent
     found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
-    unfinished = place / f"pretrain-seed{config.seed}"
-    # Runs of several seeds are compared by their spread, so each gets a stage 1 of its own.
+    # The spread over seeds needs a stage-1 run for each seed.
     other_seed = found is not None and found[1].seed != config.seed
     if found is not None and not (given.pretrain and other_seed):
         print(f"stage 1: {found[0]}", file=sys.stderr)
         return found[0]
     if given.pretrain:
-        resume = given.resume and (unfinished / "run.json").is_file()
-        folder = unfinished if resume else free_folder(unfinished)
-        try:
-            return pretrain(config, folder, resume=resume, download=given.download).path
-        except Interrupted as stop:
-            raise stop.within("stage 1", out) from None
-    command = ["python", "tools/pretrain.py", *without_own_flags(arguments)]
+        return _new_stage1_run(config, given, out)
+    command = shlex.join(["crkd", "pretrain", *config_words(given)])
     raise InputError(
-        f"no finished stage-1 run of {config.dataset} with this split lies in {place} or {RUNS}; "
-        f"make one with '{shlex.join(command)}', or add --pretrain"
+        f"{place} and {RUNS} hold no finished stage-1 run of {config.dataset} with this split; "
+        f"make one with '{command}', or add --pretrain"
     )
 
 
-def without_own_flags(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments that stage 1 understands too, without ``--out`` and its kin.
+def _new_stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
+    from crkd.runs.search import free_folder
+    from crkd.stages.pretrain.run import pretrain
+    from crkd.training.interruption import Interrupted
 
-    >>> without_own_flags(["--dataset", "digits", "--out", "x", "--pretrain"])
-    ['--dataset', 'digits']
-    """
-    kept: list[str] = []
-    skip = False
-    for argument in arguments:
-        name = argument.split("=", 1)[0]
-        if skip:
-            skip = False
-        elif name in ("--out", "--from"):
-            skip = "=" not in argument
-        elif name not in ("--pretrain", "--resume"):
-            kept.append(argument)
-    return kept
+    unfinished = out.parent / f"pretrain-seed{config.seed}"
+    resume = given.resume and (unfinished / "run.json").is_file()
+    folder = unfinished if resume else free_folder(unfinished)
+    try:
+        return pretrain(config, folder, resume=resume, download=given.download).path
+    except Interrupted as stop:
+        raise stop.within("stage 1", out) from None

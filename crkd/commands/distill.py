@@ -1,14 +1,19 @@
-"""``crkd distill``: compress a trained run into a small network."""
+"""``crkd distill``: training of a small student network from a finished run."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd.commands.flags import Parser, add_run_flags
+from crkd.commands.flags import (
+    add_data_root_flag,
+    add_device_flag,
+    add_run_flags,
+    add_set_flag,
+    check_resume,
+)
 from crkd.commands.output import print_protocols, run_name
 from crkd.config.check import build, plain
 from crkd.config.load import merge, parse_setting
@@ -16,12 +21,13 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
-Train a small network, the student, to answer like a trained run, the teacher.
+Train a small network (student) to match the outputs of a run (teacher).
 
-The teacher may be any finished run with a network: supervised, discovered or itself distilled. Its
-own configuration says which data set and split it is about; of a discovered run the student learns
-known and novel classes from the chosen head, and no hidden label. A method is taken with its
-published weights; --set distill.method=[...] states a list of terms with others.
+The teacher is any finished run with a network: of pretrain, discover, baseline
+or distill. Its configuration sets the data set and the split. From a discovery,
+the student learns the known classes and the novel classes of the selected head.
+It uses no hidden labels. --method uses the published weights of its terms;
+--set distill.method=[...] sets terms with other weights.
 
   crkd distill --teacher runs/mine --student resnet8x4 --method simkd
   crkd distill --teacher runs/mine --method tolerant --generations 3
@@ -31,17 +37,40 @@ STAGES = ("pretrain", "discover", "distill")
 OWN_BLOCKS = ("distill", "loop", "evaluation")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("--teacher", metavar="RUN", help="run to compress")
+    parser.add_argument("--student", metavar="NAME", help="backbone (default: the teacher's)")
+    parser.add_argument(
+        "--method",
+        metavar="NAME",
+        action="append",
+        help="distillation method, see --list; may be repeated",
+    )
+    parser.add_argument(
+        "--generations",
+        metavar="N",
+        type=int,
+        help="number of students, each the teacher of the next one",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print all methods and their requirements"
+    )
+    add_run_flags(parser)
+    add_set_flag(parser, "change a configuration key of the block distill, loop or evaluation")
+    add_data_root_flag(parser)
+    add_device_flag(parser, default=None)
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of weights, batches and views")
+
+
+def run(given: argparse.Namespace) -> int:
     """Train a student, or list the methods; return the exit code."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
     if given.list:
         _list()
         return 0
     if given.teacher is None:
         raise InputError("--teacher is not given; name the run to compress, or use --list")
-    if given.resume and given.out is None:
-        raise InputError("--resume needs --out RUN, the run to go on with")
+    check_resume(given)
 
     from crkd.runs.search import free_folder
     from crkd.stages.distill.run import distill
@@ -51,40 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "-".join(["distill", *(term.name for term in config.distill.method)])
     out = Path(given.out) if given.out else free_folder(run_name(config, name))
     try:
-        run = distill(config, out, given.teacher, resume=given.resume)
+        trained = distill(config, out, given.teacher, resume=given.resume)
     except Interrupted as stop:
         print(f"crkd distill: {stop}", file=sys.stderr)
         return 130
-    print_protocols(run)
+    print_protocols(trained)
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="crkd distill", description=DESCRIPTION)
-    parser.add_argument("--teacher", metavar="RUN", help="the run to compress")
-    parser.add_argument("--student", metavar="NAME", help="a backbone (default: the teacher's)")
-    parser.add_argument(
-        "--method", metavar="NAME", action="append", help="see --list; may be repeated"
-    )
-    parser.add_argument("--generations", metavar="N", type=int, help="students in a row")
-    parser.add_argument("--list", action="store_true", help="print every method and what it needs")
-    add_run_flags(parser)
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change a key of the blocks distill, loop or evaluation; may be repeated",
-    )
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--seed", type=int, metavar="N", help="of weights, batches and views")
-    return parser
-
-
 def student_config(given: argparse.Namespace) -> Config:
-    """Return the teacher's configuration with what the flags say of the student.
+    """Return the teacher's configuration with the student's flags applied.
 
     Raises:
         InputError: the teacher has none, or a setting is unknown or belongs to the teacher.
@@ -97,8 +102,8 @@ def student_config(given: argparse.Namespace) -> Config:
         block = next(iter(changed))
         if block not in OWN_BLOCKS:
             raise InputError(
-                f"--set {setting} belongs to the teacher, whose data the student learns from; "
-                f"set keys of {', '.join(OWN_BLOCKS)}"
+                f"--set {setting} belongs to the teacher, which sets the data of the student; "
+                f"change keys of the blocks {', '.join(OWN_BLOCKS)}"
             )
         values = merge(values, changed)
     return build(Config, merge(values, _flags(given)))
@@ -132,7 +137,7 @@ def _list() -> None:
     for name in names:
         plugin = TERMS.plugin(name)
         if plugin is not None:
-            # A list asks for no plug-in, so none is imported to say more of itself.
+            # The list imports no plug-in.
             print(f"{name:<{width}}  of the plug-in {plugin.distribution} {plugin.version}")
             continue
         term = terms[name]

@@ -1,47 +1,56 @@
-"""``crkd estimate-k``: how many classes there are among unlabeled images."""
+"""``crkd estimate-k``: the number of novel classes among unlabeled images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crkd.commands.flags import Parser
+from crkd.commands.flags import add_data_root_flag, add_device_flag
 
 if TYPE_CHECKING:
     from crkd.stages.discover.class_count import Estimate
 
 DESCRIPTION = """\
-Estimate the number of novel classes, as a range, with the features of a finished run.
+Estimate the number of novel classes, with a range, from the features of a run.
 
-Three kinds of evidence: known classes held out as if they were novel (a label-anchored search),
-stability of clusters under resampling, and the silhouette. No label of a novel image is used.
+The estimate combines three scores: a label-anchored search that holds out known
+classes as novel classes, the stability of clusters under resampling, and the
+silhouette. It uses no labels of novel images.
 
   crkd estimate-k runs/digits/pretrain-seed0
   crkd estimate-k RUN --novel new-photos/ --json count.json --plot count.png
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Estimate, print the evidence and the range; return the exit code."""
-    parser = Parser(prog="crkd estimate-k", description=DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", help="a finished run with a network")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", help="finished run with a network")
     parser.add_argument("--novel", metavar="DIR", help="unlabeled images (default: the run's)")
-    parser.add_argument("--known", metavar="DIR", help="images of the known classes, if not there")
-    parser.add_argument("--split", metavar="NAME|FILE", help="another split of the run's data set")
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
     parser.add_argument(
-        "--max-k", metavar="N", type=int, help="the largest number (default: images / 20, 10-150)"
+        "--known", metavar="DIR", help="images of the known classes (default: the run's)"
+    )
+    parser.add_argument("--split", metavar="NAME|FILE", help="another split of the data set")
+    add_data_root_flag(parser)
+    parser.add_argument(
+        "--max-k",
+        metavar="N",
+        type=int,
+        help="largest number of classes (default: images / 20, at least 10, at most 150)",
     )
     parser.add_argument(
-        "--mixed", action="store_true", help="set images aside that look like a known class"
+        "--mixed", action="store_true", help="exclude images that look like known classes"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of everything drawn")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seed of all random draws (default: 0)"
+    )
+    add_device_flag(parser)
     parser.add_argument("--json", metavar="FILE", help="write the range and all scores")
-    parser.add_argument("--plot", metavar="FILE", help="draw the scores as a PNG")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--plot", metavar="FILE", help="draw the scores as a PNG image")
 
+
+def run(given: argparse.Namespace) -> int:
+    """Print the scores and the range; return the exit code."""
     from crkd.core.device import pick_device
     from crkd.runs.atomic_files import write_json
     from crkd.runs.provenance import command_line, git_commit, versions

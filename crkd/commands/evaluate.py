@@ -1,30 +1,36 @@
-"""``crkd evaluate``: recompute every figure of a run from its predictions alone."""
+"""``crkd evaluate``: the metrics of a run, computed from its predictions."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Sequence
 
-from rich.console import Console
+DESCRIPTION = """\
+Compute all metrics of a run from its file predictions.parquet.
 
-from crkd.commands.flags import Parser
-from crkd.evaluation.predictions_file import load_predictions
-from crkd.evaluation.report import evaluate
-from crkd.evaluation.tables import protocol_table
-from crkd.runs.folder import RunFolder
-
-DESCRIPTION = "Recompute every figure of a run from its predictions.parquet alone."
+  crkd evaluate runs/mine
+  crkd evaluate runs/mine --json
+"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a run's figures; return the exit code."""
-    parser = Parser(prog="crkd evaluate", description=DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", help="run folder")
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
-    given = parser.parse_args(arguments)
-    run = RunFolder.open(given.run)
-    metrics = evaluate(load_predictions(run.path / "predictions.parquet"))
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the metrics of a run; return the exit code."""
+    from rich.console import Console
+
+    from crkd.evaluation.predictions_file import load_predictions
+    from crkd.evaluation.report import evaluate
+    from crkd.evaluation.tables import protocol_table
+    from crkd.runs.folder import RunFolder
+
+    folder = RunFolder.open(given.run).path
+    metrics = evaluate(load_predictions(folder / "predictions.parquet"))
     if given.json:
         json.dump(metrics, sys.stdout, indent=2, allow_nan=False)
         print()

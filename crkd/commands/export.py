@@ -1,49 +1,56 @@
-"""``crkd export``: a finished run, or its classes, for other programs."""
+"""``crkd export``: a finished run or its labels in the formats of other programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 
-from crkd.commands.flags import Parser
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
-Write a finished run for other programs.
+Export a finished run to the format of another program.
 
-  onnx         backbone and joint classifier for onnxruntime, checked equal where it is installed
-  torch        the same for torch.export.load
-  labelstudio  the images of discovered classes as tasks with predictions, and a labeling config
-  fiftyone     the same as FiftyOneImageClassificationDataset labels
+  onnx         backbone and joint classifier for onnxruntime. If onnxruntime is
+               installed, its outputs are compared with those of the run.
+  torch        backbone and joint classifier for torch.export.load
+  labelstudio  images of discovered classes as Label Studio tasks with
+               predictions, and a labeling configuration
+  fiftyone     images of discovered classes as labels of a
+               FiftyOneImageClassificationDataset
 
-The last two take the unlabeled training images of the run, or --predictions of 'crkd predict'.
+labelstudio and fiftyone export the unlabeled training images of the run, or the
+images in --predictions.
 """
 PROGRAMS = ("onnx", "torch")
 FORMATS = (*PROGRAMS, "labelstudio", "fiftyone")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the file and say where it is; return the exit code."""
-    parser = Parser(prog="crkd export", description=DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", help="a finished run folder")
-    parser.add_argument("--format", required=True, choices=FORMATS, help="what to write")
-    parser.add_argument("--out", metavar="FILE", help="default: a file in the run folder")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="format to write")
+    parser.add_argument(
+        "--out", metavar="FILE", help="file to write (default: a file in the run folder)"
+    )
     labels = parser.add_argument_group("labelstudio and fiftyone")
-    labels.add_argument("--predictions", metavar="FILE", help="rows that 'crkd predict' wrote")
-    labels.add_argument("--all", action="store_true", help="images of known classes too")
+    labels.add_argument("--predictions", metavar="FILE", help="table that 'crkd predict' wrote")
+    labels.add_argument("--all", action="store_true", help="include images of known classes")
     labels.add_argument(
         "--prefix",
         metavar="URL",
         default="/data/local-files/?d=",
-        help="labelstudio: what stands before an image's path (default: local storage)",
+        help="labelstudio: text before the path of an image (default: that of local storage)",
     )
     labels.add_argument(
         "--root",
         metavar="DIR",
         default="/",
-        help="labelstudio: the folder that the prefix means; paths are given below it (default: /)",
+        help="labelstudio: folder of the prefix; image paths are relative to it (default: /)",
     )
-    given = parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the files and print their paths; return the exit code."""
     out = None if given.out is None else Path(given.out)
     if given.format in PROGRAMS:
         if given.predictions or given.all:
@@ -54,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         file, difference = export(given.run, given.format, out)
         if difference is None:
-            print("not compared with the run: onnxruntime is not installed")
+            print("outputs not compared with the run: onnxruntime is not installed")
         else:
             print(f"outputs equal those of the run within {difference:.1e}")
         print(f"written: {file} and {file.name}.json")

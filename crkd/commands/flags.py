@@ -1,97 +1,178 @@
-"""Flags that the commands share, and how they become a configuration."""
+"""Arguments that several verbs share, and the configuration that they give."""
 
 from __future__ import annotations
 
 import argparse
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
-import crkd
-from crkd.config.load import load_config
+from crkd.config.load import FOLDERS, load_config, merge, shipped_configs
 from crkd.config.schema import Config
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage lines keep the line breaks of the descriptions."""
-
-    def __init__(self, **arguments: Any) -> None:
-        arguments.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        arguments.setdefault("allow_abbrev", False)
-        super().__init__(**arguments)
-        self.add_argument("--version", action="version", version=f"crkd {crkd.__version__}")
+from crkd.core.errors import InputError
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that state what a run is."""
-    what = parser.add_argument_group("what to run")
-    what.add_argument("--config", metavar="FILE", help="a YAML file, or the name of a shipped one")
-    what.add_argument(
+    """Add the flags that make the configuration of a run."""
+    data = parser.add_argument_group("configuration")
+    data.add_argument(
+        "--config", metavar="FILE", help="YAML file, or the name of a shipped configuration"
+    )
+    add_set_flag(data, "change one configuration key, e.g. discover.epochs=100")
+    data.add_argument("--dataset", metavar="NAME", help="data set (default: digits)")
+    data.add_argument("--split", metavar="NAME|FILE", help="split into known and novel classes")
+    data.add_argument(
+        "--class-order-seed", type=int, metavar="N", help="seed of a random class order"
+    )
+    data.add_argument(
+        "--known", metavar="DIR", help="your labeled images: one folder for each known class"
+    )
+    data.add_argument("--novel", metavar="DIR", help="your unlabeled images, in any subfolders")
+    data.add_argument(
+        "--num-novel", metavar="K|auto", help="number of novel classes; auto estimates it"
+    )
+    data.add_argument(
+        "--mixed",
+        action="store_true",
+        default=None,
+        help="exclude unlabeled images that look like known classes before training",
+    )
+    data.add_argument("--image-size", metavar="PX", type=int, help="image height and width")
+    data.add_argument("--weights", metavar="FILE", help="file with pretrained backbone weights")
+    data.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        default=None,
+        help="skip image files that cannot be read",
+    )
+    machine = parser.add_argument_group("data and machine")
+    add_data_root_flag(machine)
+    add_download_flag(machine)
+    add_device_flag(machine, default=None)
+    machine.add_argument("--seed", type=int, metavar="N", help="seed of weights, batches and views")
+    parser.epilog = shipped_names()
+
+
+def shipped_names() -> str:
+    """Return the names for ``--config`` as indented text."""
+    lines = ["shipped configurations (--config NAME takes the first match):"]
+    for folder in FOLDERS:
+        names = ", ".join(sorted(path.stem for path in shipped_configs(folder)))
+        first, rest = f"  {folder + ':':<13}", " " * 15
+        lines.append(
+            textwrap.fill(
+                names, 78, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+            )
+        )
+    return "\n".join(lines)
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of verbs that write a run folder."""
+    parser.add_argument("--out", metavar="RUN", help="run folder to write")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+
+
+def add_set_flag(parser: argparse._ActionsContainer, text: str) -> None:
+    """Add ``--set KEY=VALUE``, which may be repeated."""
+    parser.add_argument(
         "--set",
         dest="settings",
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change one configuration key, e.g. discover.epochs=100; may be repeated",
+        help=f"{text}; may be repeated",
     )
-    what.add_argument("--dataset", metavar="NAME", help="a data set (default: digits)")
-    what.add_argument("--split", metavar="NAME|FILE", help="a split of its classes")
-    what.add_argument("--class-order-seed", type=int, metavar="N", help="random class order")
-    what.add_argument("--known", metavar="DIR", help="own images: a folder a known class")
-    what.add_argument("--novel", metavar="DIR", help="own images: unlabeled, flat or nested")
-    what.add_argument(
-        "--num-novel", metavar="K|auto", help="number of novel classes, or estimate it"
+
+
+def add_data_root_flag(parser: argparse._ActionsContainer) -> None:
+    """Add ``--data-root DIR``."""
+    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
+
+
+def add_download_flag(parser: argparse._ActionsContainer) -> None:
+    """Add ``--download``."""
+    parser.add_argument(
+        "--download", action="store_true", help="download the data set if it is missing"
     )
-    what.add_argument(
-        "--mixed",
-        action="store_true",
-        default=None,
-        help="unlabeled images may be of known classes: set those aside first",
+
+
+def add_device_flag(parser: argparse._ActionsContainer, default: str | None = "auto") -> None:
+    """Add ``--device NAME``; with None the configuration decides."""
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        default=default,
+        help="auto, cpu, cuda or cuda:N (default: auto)",
     )
-    what.add_argument("--image-size", metavar="PX", type=int, help="side of the images in pixels")
-    what.add_argument("--weights", metavar="FILE", help="a local pretrained backbone")
-    what.add_argument("--skip-unreadable", action="store_true", default=None, help="leave out")
-    where = parser.add_argument_group("where and how")
-    where.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
-    where.add_argument("--download", action="store_true", help="fetch the data set if it can be")
-    where.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    where.add_argument("--seed", type=int, metavar="N", help="of weights, batches and views")
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of commands that write a run folder."""
-    parser.add_argument("--out", metavar="RUN", help="the run folder to write")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+def check_resume(given: argparse.Namespace) -> None:
+    """Check that ``--resume`` comes with ``--out``.
+
+    Raises:
+        InputError: it does not.
+    """
+    if given.resume and given.out is None:
+        raise InputError("--resume needs --out RUN, the run to continue")
 
 
-def config_of(arguments: argparse.Namespace, base: Config | None = None) -> Config:
-    """Return the checked configuration that the flags ask for.
+def config_of(
+    given: argparse.Namespace,
+    base: Config | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Config:
+    """Return the checked configuration that the flags give.
 
     Args:
-        arguments: parsed flags of :func:`add_config_flags`.
-        base: configuration of an earlier run to go on from; None starts from the data set's own.
+        given: parsed flags of :func:`add_config_flags`.
+        base: configuration of the run that this run extends; None takes that of the data set.
+        more: values of the verb's own flags, as blocks of configuration keys.
     """
-    dataset = arguments.dataset
-    if arguments.known is not None and dataset is None:
+    dataset = given.dataset
+    if given.known is not None and dataset is None:
         dataset = "folder"
     flags = {
         "dataset": dataset,
-        "split": arguments.split,
-        "class_order_seed": arguments.class_order_seed,
-        "seed": arguments.seed,
-        "device": arguments.device,
+        "split": given.split,
+        "class_order_seed": given.class_order_seed,
+        "seed": given.seed,
+        "device": given.device,
         "data": {
-            "root": arguments.data_root,
-            "known": arguments.known,
-            "novel": arguments.novel,
-            "image_size": arguments.image_size,
-            "skip_unreadable": arguments.skip_unreadable,
+            "root": given.data_root,
+            "known": given.known,
+            "novel": given.novel,
+            "image_size": given.image_size,
+            "skip_unreadable": given.skip_unreadable,
         },
-        "model": {"weights": arguments.weights},
+        "model": {"weights": given.weights},
         "discover": {
-            "num_novel": _number_or_word(arguments.num_novel),
-            "mixed": arguments.mixed,
+            "num_novel": _number_or_word(given.num_novel),
+            "mixed": given.mixed,
         },
     }
-    return load_config(arguments.config, arguments.settings, flags, base)
+    return load_config(given.config, given.settings, merge(flags, more or {}), base)
+
+
+def config_words(given: argparse.Namespace) -> list[str]:
+    """Return the words of a command line that give the same configuration.
+
+    Args:
+        given: parsed flags of :func:`add_config_flags`, among others.
+    """
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    words = []
+    for name, default in vars(parser.parse_args([])).items():
+        value = getattr(given, name)
+        flag = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
+            words += [word for entry in value for word in (flag, entry)]
+        elif value != default:
+            words += [flag, str(value)]
+    return words
 
 
 def _number_or_word(text: str | None) -> int | str | None:

@@ -1,13 +1,14 @@
-"""``crkd gpu-day``: everything that a lent GPU should measure, in slices of a few minutes."""
+"""``crkd gpu-day``: all GPU measurements, in slices of a few minutes."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd.commands.flags import Parser
+from crkd.commands.flags import add_data_root_flag, add_set_flag
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,44 +17,49 @@ if TYPE_CHECKING:
     from crkd.gpu_checks.day import Outcome
 
 DESCRIPTION = """\
-Do the next unfinished steps of a fixed list and stop in time: versions and the ceiling of matrix
-products, the GPU checks, one epoch of each stage, the Sinkhorn and the training benchmark, the
-sanitizer, and the rows of the results, seed 0 of each first. Start the same command again to
-continue; a training run that was cut continues from its saved state.
+Run the next unfinished steps of a fixed list and stop after --minutes. The
+steps are versions and the peak speed of matrix products, the GPU checks, one
+epoch of each stage, the benchmarks sinkhorn and train, the sanitizer, and the
+experiments, seed 0 of each first. The same command continues the list.
+Interrupted training runs continue from their saved state.
 
   crkd gpu-day --out results --minutes 9
   crkd gpu-day --out results --list
 
-Runs and compiled kernels stay in --state. The small result files are copied to --out after every
-step, in the form of benchmarks/results. It works offline, without POT, faiss and git: name the
-commit of a copied working tree by $CRKD_COMMIT. Exit code 0 once every step is finished, else 3.
+--state keeps the runs and the compiled kernels. After every step, the result
+files are copied to --out in the format of benchmarks/results. The verb needs no
+network, POT, faiss or git. In a copy without git, $CRKD_COMMIT sets the commit.
+The exit code is 0 if all steps are finished, else 3.
 """
 
 UNFINISHED = 3
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Do the next steps; return the exit code.
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the result files")
+    parser.add_argument(
+        "--minutes", metavar="N", type=float, default=9.0, help="time limit (default: 9)"
+    )
+    parser.add_argument(
+        "--state", metavar="DIR", help="folder of the runs (default: ~/.cache/crkd/gpu-day)"
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="print the steps and their status, run none"
+    )
+    add_data_root_flag(parser)
+    parser.add_argument(
+        "--device", metavar="NAME", default="cuda", help="cuda, or cpu for a test of the list"
+    )
+    add_set_flag(parser, "change one configuration key of every experiment, for a test of the list")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run the next steps; return the exit code.
 
     Raises:
         InputError: there is no such device or folder, or the time is too short.
     """
-    parser = Parser(prog="crkd gpu-day", description=DESCRIPTION)
-    parser.add_argument("--out", metavar="DIR", required=True, help="folder of the result files")
-    parser.add_argument("--minutes", metavar="N", type=float, default=9.0, help="to spend (9)")
-    parser.add_argument("--state", metavar="DIR", help="folder of the runs (~/.cache/crkd/gpu-day)")
-    parser.add_argument("--list", action="store_true", help="print the list and do nothing")
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
-    parser.add_argument("--device", default="cuda", help="cuda, or cpu for a rehearsal")
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one configuration key of every row, for a rehearsal; may be repeated",
-    )
-    given = parser.parse_args(arguments)
     if not given.minutes >= 2:
         raise InputError(f"--minutes {given.minutes:g} is too short; give at least 2")
 
@@ -75,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
-    """Lay out what became of each step."""
+    """Return a table with the outcome of each step."""
     from rich import box
     from rich.table import Table
 

@@ -1,44 +1,49 @@
-"""``crkd increments``: a whole plan of discoveries, step by step."""
+"""``crkd increments``: several discoveries, one after another."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd.commands.flags import Parser, add_config_flags, add_run_flags, config_of
+from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import RUNS
-from crkd.core.errors import InputError
-from crkd.evaluation.steps import parse_plan
 
 DESCRIPTION = """\
-Run a plan: train on the first classes, then discover group after group, with the images of all
-earlier classes gone.
+Train on the first group of classes, then discover the other groups one after
+another. Each step uses no images of earlier classes.
 
   crkd increments --dataset digits --plan 4-3-3
   crkd increments --dataset cifar100 --plan 80-10-10
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a plan; return the exit code."""
-    parser = Parser(prog="crkd increments", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     add_config_flags(parser)
     add_run_flags(parser)
     parser.add_argument(
-        "--plan", required=True, metavar="N-N-...", help="class counts, the known ones first"
+        "--plan",
+        required=True,
+        metavar="N-N-...",
+        help="number of classes in each group; the first group is the known classes",
     )
     parser.add_argument(
         "--method",
+        metavar="NAME",
         default="remember",
-        help="remember (default), or the baselines finetune and frost",
+        help="remember, or a baseline: finetune or frost (default: remember)",
     )
-    given = parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run a plan; return the exit code."""
+    from crkd.evaluation.steps import parse_plan
+
     config = config_of(given)
     sizes = parse_plan(given.plan)
-    if given.resume and given.out is None:
-        raise InputError("--resume needs --out RUN, the plan to go on with")
+    check_resume(given)
 
     from crkd.runs.search import free_folder
     from crkd.stages.incremental import run_plan
@@ -47,23 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     default = RUNS / f"{config.dataset}-{given.plan}" / f"{given.method}-seed{config.seed}"
     out = Path(given.out) if given.out else free_folder(default)
     try:
-        figures = run_plan(
+        metrics = run_plan(
             config, sizes, out, method=given.method, resume=given.resume, download=given.download
         )
     except Interrupted as stop:
         print(f"crkd increments: {Interrupted(stop.progress, out)}", file=sys.stderr)
         return 130
-    show(figures)
+    show(metrics)
     print(f"plan: {out}")
     return 0
 
 
-def show(figures: dict[str, Any]) -> None:
-    """Print what each step knows of every class group."""
+def show(metrics: dict[str, Any]) -> None:
+    """Print the accuracy on every class group after each step."""
     from rich.console import Console
     from rich.table import Table
 
-    sizes, steps = figures["plan"], figures["steps"]
+    sizes, steps = metrics["plan"], metrics["steps"]
     table = Table(title="accuracy on test images (%), task-agnostic")
     table.add_column("after")
     for name in ("all", "old", "new"):
@@ -76,8 +81,8 @@ def show(figures: dict[str, Any]) -> None:
         cells = [_percent(value) for value in (*step["acc"].values(), *groups)]
         table.add_row("stage 1" if number == 0 else f"step {number}", *cells)
     table.add_section()
-    lost = [*figures["forgetting"], None]
-    table.add_row("forgotten", "", "", "", *(_percent(value) for value in lost))
+    lost = [*metrics["forgetting"], None]
+    table.add_row("forgetting", "", "", "", *(_percent(value) for value in lost))
     Console().print(table)
 
 

@@ -1,36 +1,14 @@
-"""The console command ``crkd VERB``, and how every command ends."""
+"""The console command ``crkd VERB`` and its exit codes."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import crkd
+from crkd.commands.verbs import VERBS, command_module, parsers, unknown_verb
 from crkd.core.errors import InputError
-
-VERBS = {
-    "pretrain": "stage 1: train on the known classes",
-    "discover": "stage 2: find the novel classes",
-    "increments": "a plan of discoveries, step by step, the old images gone",
-    "distill": "compress a run into a small network",
-    "evaluate": "recompute every figure of a run from its predictions",
-    "compare": "set runs side by side",
-    "reproduce": "run a row of the results with several seeds and compare it",
-    "baseline": "the easy methods: kmeans, uno, supervised",
-    "search-student": "rank small networks to distil a run into",
-    "predict": "say which classes new images are of, and how sure",
-    "review": "one page on which a person decides about discovered classes",
-    "apply-review": "a run with named classes, from the decisions of a review",
-    "export": "a run as ONNX or torch program, or its classes for labeling tools",
-    "estimate-k": "how many classes there are among unlabeled images",
-    "check-data": "look a data set over before training",
-    "check-gpu": "check the GPU code on this machine",
-    "bench": "measure a part of the system",
-    "gpu-day": "everything that a lent GPU should measure, in slices of a few minutes",
-}
 
 USAGE_ERROR = 2
 OUT_OF_MEMORY = 3
@@ -39,27 +17,32 @@ INTERRUPTED = 130
 
 
 def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
-    """Run one verb and return its exit code; of several processes each ends here.
+    """Run one verb and return its exit code; one of several processes ends here.
 
-    0 success; 2 something the person can mend, told in one sentence; 3 out of memory; 4 a loss
-    was not finite; 130 interrupted with the state saved.
+    Exit codes: 0 success, 2 invalid input (one sentence names the remedy), 3 out of memory,
+    4 a loss is not finite, 130 interrupted with the state saved. Some verbs return others.
+
+    Args:
+        verb: one of :data:`VERBS`.
+        arguments: the words after the verb; None takes those of the process.
     """
-    code = _exit_code(verb, arguments)
+    code = _exit_code(verb, list(sys.argv[1:] if arguments is None else arguments))
     if _several():
-        # Threads of the connections may outlive the interpreter, and tearing it down around them
-        # now and then aborts a process whose work is done.
+        # Threads of the connections may outlive the interpreter. Its shutdown then sometimes
+        # aborts a process whose work is complete.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     return code
 
 
-def _exit_code(verb: str, arguments: Sequence[str] | None) -> int:
-    module = importlib.import_module(f"crkd.commands.{verb.replace('-', '_')}")
-    command: Callable[[Sequence[str] | None], int] = module.main
+def _exit_code(verb: str, arguments: list[str]) -> int:
+    module = command_module(verb)
     try:
         with _together(verb):
-            return command(arguments)
+            given = parsers(verb)[0].parse_args([verb, *arguments])
+            code: int = module.run(given)
+            return code
     except InputError as error:
         print(f"crkd {verb}: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -67,7 +50,7 @@ def _exit_code(verb: str, arguments: Sequence[str] | None) -> int:
         print(f"crkd {verb}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe (head, less) went away: nothing is wrong.
+        # The reader of the pipe (head, less) closed it, which is no error.
         sys.stderr.close()
         return 0
     except (RuntimeError, MemoryError) as error:
@@ -80,7 +63,7 @@ def _several() -> bool:
 
 
 def _together(verb: str) -> contextlib.AbstractContextManager[None]:
-    """Return what joins the processes that a launcher such as torchrun started, if it did."""
+    """Return a context that connects the processes of a launcher such as torchrun, if any."""
     if not _several():
         return contextlib.nullcontext()
     from crkd.training.distributed import joined
@@ -100,8 +83,8 @@ def _runtime_failure(verb: str, error: Exception) -> int:
         stage = verb if verb in ("pretrain", "distill") else "discover"
         reason = text.splitlines()[0][:200] if text else "host memory"
         print(
-            f"crkd {verb}: out of memory; lower --set {stage}.batch_size=N (or "
-            "evaluation.batch_size, or --image-size), or use --set data.storage=streaming "
+            f"crkd {verb}: out of memory; lower --set {stage}.batch_size=N, "
+            "evaluation.batch_size or --image-size, or use --set data.storage=streaming "
             f"({reason})",
             file=sys.stderr,
         )
@@ -110,19 +93,16 @@ def _runtime_failure(verb: str, error: Exception) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``crkd VERB ...``."""
+    """Run ``crkd VERB ...`` and return its exit code; see :func:`run_verb`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if given and given[0] == "--version":
-        print(f"crkd {crkd.__version__}")
-        return 0
-    if not given or given[0] in ("-h", "--help"):
-        print("usage: crkd VERB ...  (crkd VERB --help tells more)\n")
-        for verb, text in VERBS.items():
-            print(f"  {verb:<14} {text}")
-        return 0 if given else USAGE_ERROR
+    if not given:
+        parsers()[0].print_help()
+        return USAGE_ERROR
+    if given[0].startswith("-"):
+        parsers()[0].parse_args(given)
     verb = given[0].replace("_", "-")
     if verb not in VERBS:
-        print(f"crkd: unknown verb {given[0]!r}; use one of: {', '.join(VERBS)}", file=sys.stderr)
+        print(f"crkd: {unknown_verb(given[0])}", file=sys.stderr)
         return USAGE_ERROR
     return run_verb(verb, given[1:])
 

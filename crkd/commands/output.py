@@ -1,14 +1,14 @@
-"""What commands print of a finished run, and what runs are called by default."""
+"""Default run folders, and the printed metrics of a finished run."""
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from crkd.config.schema import Config
-from crkd.evaluation.tables import protocol_table
-from crkd.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from crkd.runs.folder import RunFolder
 
 RUNS = Path("runs")
 
@@ -21,13 +21,17 @@ def run_name(config: Config, stage: str) -> Path:
 
 
 def print_protocols(run: RunFolder) -> None:
-    """Print a run's figures as a table, its notes and where it lies."""
+    """Print the metrics of a run as a table, then its notes and its folder."""
+    from rich.console import Console
+
+    from crkd.evaluation.tables import protocol_table
+
     info = run.read_info()
     console = Console()
     if (run.path / "predictions.parquet").is_file():
         console.print(protocol_table(run.read_metrics()))
     else:
-        console.print("no image to evaluate on: set data.validation_fraction to hold some out")
+        console.print("no images for evaluation: set data.validation_fraction to hold some out")
     for note in info.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)

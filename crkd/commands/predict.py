@@ -1,77 +1,95 @@
-"""``crkd predict``: a finished run on new images."""
+"""``crkd predict``: predictions of a finished run for new images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crkd.commands.flags import Parser
+from crkd.commands.flags import add_device_flag
 from crkd.core.errors import InputError
 
+if TYPE_CHECKING:
+    from crkd.inference.predict import Summary
+
 DESCRIPTION = """\
-Say of every image whether its class is known or novel, which one it is, and how sure that is.
+Predict the class of every image, with a confidence, and whether the class is
+known or novel.
 
   crkd predict runs/mine new-photos/ --out predictions.csv
   crkd predict --example
 
-IMAGES are files and folders, flat or nested. The suffix of --out chooses the format: .csv,
-.parquet or .json. A file that cannot be read is skipped and listed in NAME.skipped.csv.
---example takes a small run that comes with crkd and handwritten digits that it never saw.
+IMAGES are image files, and folders with any subfolders. The suffix of --out
+selects the format: .csv, .parquet or .json. Files that cannot be read are
+skipped and listed in NAME.skipped.csv. --example predicts test images of
+handwritten digits with a small run that is part of the package.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the table and print what is in it; return the exit code."""
-    parser = Parser(prog="crkd predict", description=DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", nargs="?", help="a finished run folder")
-    parser.add_argument("images", metavar="IMAGES", nargs="*", help="files and folders of images")
-    parser.add_argument("--example", action="store_true", help="try it on digits, without a run")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", nargs="?", help="folder of a finished run")
+    parser.add_argument("images", metavar="IMAGES", nargs="*", help="image files and folders")
+    parser.add_argument(
+        "--example", action="store_true", help="use the example run and images of the package"
+    )
     parser.add_argument("--out", metavar="FILE", help="table to write (default: predictions.csv)")
     parser.add_argument(
         "--unsure",
         metavar="P",
         type=float,
         default=0.5,
-        help="call an image unsure below this confidence (default: 0.5)",
+        help="mark predictions below this confidence as unsure (default: 0.5)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--batch-size", metavar="N", type=int, default=128, help="images at once")
-    given = parser.parse_args(arguments)
+    add_device_flag(parser)
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, default=128, help="images in a batch (default: 128)"
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the table and print a summary; return the exit code."""
     if given.example and given.run is not None:
         raise InputError(
-            f"--example brings a run and images of its own; leave {given.run} out, or --example"
+            f"--example has its own run and images; leave out {given.run} or --example"
         )
     if not given.example and not given.images:
-        parser.error("the following arguments are required: RUN, IMAGES (or --example)")
+        raise InputError("RUN and IMAGES are not given; name them, or use --example")
 
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN, write_images
     from crkd.inference.predict import predict
 
-    run, images = given.run, given.images
+    folder, images = given.run, given.images
     out = Path(given.out or "predictions.csv")
     if given.example:
         out = Path(given.out or PLACE / "predictions.csv")
-        run, images = RUN, [str(write_images(out.parent / "digits"))]
+        folder, images = RUN, [str(write_images(out.parent / "digits"))]
     found = predict(
-        run,
+        folder,
         images,
         out,
         device=pick_device(given.device),
         unsure=given.unsure,
         batch_size=given.batch_size,
     )
+    _show(found, out, given.unsure)
+    if given.example:
+        print(f"images: {images[0]}; the first character of a file name is its digit")
+        print("next: crkd review --example")
+    return 0
+
+
+def _show(found: Summary, out: Path, unsure: float) -> None:
     for kind, counts in found.classes.items():
         print(f"{counts.total():,} images of {len(counts)} {kind} classes")
-    print(f"{found.unsure:,} unsure (confidence below {given.unsure})")
+    print(f"{found.unsure:,} unsure (confidence below {unsure})")
     if found.outliers is None:
-        print("outliers not looked for: the run keeps no statistics of its classes")
+        print("no outlier detection: the run has no class statistics")
     else:
-        print(f"{found.outliers:,} fit none of the classes (column outlier)")
+        print(f"{found.outliers:,} images fit none of the classes (column outlier)")
     if found.temperature is None:
-        print(
-            "confidence is not calibrated: no held-out image of a known class fixes a temperature"
-        )
+        print("confidence is not calibrated: the run held out no known images for a temperature")
     else:
         print(f"confidence of known classes: temperature {found.temperature:.2f}")
         print("confidence of novel classes is not calibrated")
@@ -83,6 +101,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  {name!r}: {reason}")
     rate = found.num_images / max(found.seconds, 1e-9)
     print(f"{found.num_images:,} images in {found.seconds:.1f} s ({rate:,.0f} images/s): {out}")
-    if given.example:
-        print(f"the images: {images[0]}; their names tell the digit. Next: crkd review --example")
-    return 0

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from crkd.commands.flags import Parser, add_config_flags, add_run_flags, config_of
+from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import print_protocols, run_name
-from crkd.core.errors import InputError
 
-DESCRIPTION = "Stage 1: train a network on the known, labeled classes."
+DESCRIPTION = """\
+Stage 1: train a network on the labeled images of the known classes.
+
+  crkd pretrain --dataset cifar100
+  crkd pretrain --known products/ --out runs/products
+"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run stage 1; return the exit code."""
-    parser = Parser(prog="crkd pretrain", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
     add_config_flags(parser)
     add_run_flags(parser)
-    given = parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run stage 1; return the exit code."""
     config = config_of(given)
-    if given.resume and given.out is None:
-        raise InputError("--resume needs --out RUN, the run to go on with")
+    check_resume(given)
 
     from crkd.runs.search import free_folder
     from crkd.stages.pretrain.run import pretrain
@@ -29,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     out = Path(given.out) if given.out else free_folder(run_name(config, "pretrain"))
     try:
-        run = pretrain(config, out, resume=given.resume, download=given.download)
+        trained = pretrain(config, out, resume=given.resume, download=given.download)
     except Interrupted as stop:
         print(f"crkd pretrain: {stop}", file=sys.stderr)
         return 130
-    print_protocols(run)
+    print_protocols(trained)
     return 0

@@ -1,15 +1,19 @@
-"""``crkd reproduce``: run an experiment and compare it with the committed results."""
+"""``crkd reproduce``: comparison of an experiment with its expected results."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from crkd.commands.flags import Parser
+from crkd.commands.flags import (
+    add_data_root_flag,
+    add_device_flag,
+    add_download_flag,
+    add_set_flag,
+)
 from crkd.commands.output import RUNS
 from crkd.config.experiments import Experiment, experiment_names, find_experiment, load_experiment
 from crkd.core.errors import InputError
@@ -18,47 +22,52 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DESCRIPTION = """\
-Run an experiment with several seeds and compare mean and spread with the committed results.
+Run an experiment with several seeds. Compare the mean and the standard
+deviation of its metrics with the expected results.
 
-Finished seeds are kept and an interrupted one goes on: start the same command again. The result is
-written to runs/experiments/EXPERIMENT/result.json. Exit code 1 if a result is outside its
-tolerance.
+The same command continues an interrupted experiment and keeps its finished
+seeds. The result is runs/experiments/EXPERIMENT/result.json. The exit code is 1
+if a metric is outside its tolerance.
 
   crkd reproduce --list
   crkd reproduce digits --seeds 3
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument(
+        "experiment", nargs="?", metavar="EXPERIMENT", help="name of an experiment, or YAML file"
+    )
+    parser.add_argument("--list", action="store_true", help="print the experiments, run none")
+    parser.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="number of seeds, from 0 (default: 3)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default=str(RUNS / "experiments"),
+        help="folder of all experiments (default: runs/experiments)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the result to FILE")
+    add_set_flag(parser, "change one configuration key of the experiment")
+    add_data_root_flag(parser)
+    add_download_flag(parser)
+    add_device_flag(parser, default=None)
+
+
+def run(given: argparse.Namespace) -> int:
     """Run an experiment; return the exit code."""
-    parser = Parser(prog="crkd reproduce", description=DESCRIPTION)
-    parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="its name or YAML file")
-    parser.add_argument("--list", action="store_true", help="print the experiments and run nothing")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (3)")
-    parser.add_argument(
-        "--out", metavar="DIR", default=str(RUNS / "experiments"), help="folder of all runs"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the result there too")
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="change one configuration key of the experiment; may be repeated",
-    )
-    parser.add_argument("--data-root", metavar="DIR", help="folder of the data sets")
-    parser.add_argument("--download", action="store_true", help="fetch the data set if it can be")
-    parser.add_argument("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N")
-    given = parser.parse_args(arguments)
+    from rich.console import Console
+
     if given.list:
         found = {name: load_experiment(find_experiment(name)) for name in experiment_names()}
         Console().print(experiments_table(found))
         return 0
     if given.experiment is None:
-        raise InputError("no experiment is named; --list prints them")
+        raise InputError("no experiment is given; --list prints the experiments")
     if given.seeds < 1:
-        raise InputError(f"--seeds {given.seeds} is below 1; give how many to run")
+        raise InputError(f"--seeds {given.seeds} is below 1; give the number of seeds")
     file = find_experiment(given.experiment)
 
     from crkd.runs.atomic_files import write_json
@@ -77,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say=lambda line: print(line, file=sys.stderr),
         )
     except Interrupted as stop:
-        reason = stop.progress
-        print(f"crkd reproduce: {reason}; the same command goes on", file=sys.stderr)
+        print(f"crkd reproduce: {stop.progress}; the same command continues", file=sys.stderr)
         return 130
     if given.json:
         write_json(Path(given.json), result)
@@ -89,8 +97,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def experiments_table(experiments: Mapping[str, Experiment]) -> Table:
-    """Lay out all experiments, with the novel accuracy expected of each."""
-    table = _table("experiment", "what it is", "novel, training images")
+    """Return a table of all experiments with their expected accuracy on novel classes."""
+    table = _table("experiment", "title", "novel accuracy, training images")
     for name, experiment in experiments.items():
         expected = [
             f"{expectation.figures['task_aware/train/novel']:.1f} ({expectation.source})"
@@ -104,9 +112,9 @@ def experiments_table(experiments: Mapping[str, Experiment]) -> Table:
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
-    """Lay out what was expected of an experiment and what was found."""
+    """Return a table of the expected and the measured metrics of an experiment."""
     seeds = len(result["runs"])
-    table = _table("figure, percent", "expected", f"here, {seeds} seed{'s' * (seeds > 1)}", "")
+    table = _table("metric, percent", "expected", f"measured, {seeds} seed{'s' * (seeds > 1)}", "")
     table.title = f"{result['experiment']}: {result['title']}"
     for entry in result["comparison"]:
         mean = "not measured" if entry["mean"] is None else f"{entry['mean']:.1f}"
@@ -124,14 +132,14 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
 
 
 def summary(result: Mapping[str, Any]) -> str:
-    """Return the sentence that a person looks for.
+    """Return the comparison in one sentence.
 
     >>> summary({"experiment": "digits", "comparison": []})
-    'digits: nothing to compare with is committed'
+    'digits: no expected results to compare with'
     """
     name, verdicts = result["experiment"], [entry["verdict"] for entry in result["comparison"]]
     if not verdicts:
-        return f"{name}: nothing to compare with is committed"
+        return f"{name}: no expected results to compare with"
     outside = verdicts.count("outside")
     if outside:
         return f"{name}: {outside} of {len(verdicts)} results are OUTSIDE their tolerance"

@@ -1,38 +1,43 @@
-"""``crkd review``: one page on which a person decides about discovered classes."""
+"""``crkd review``: an HTML page for the review of discovered classes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 
-from crkd.commands.flags import Parser
+from crkd.commands.flags import add_device_flag
+from crkd.core.errors import InputError
 
 DESCRIPTION = """\
-Write one HTML page that shows every discovered class of a run: its images, what it resembles, how
-stable it is. Classes are accepted, named, merged, split or rejected there; the page saves the
-decisions as a file, which apply-review turns into a run with named classes.
+Write one HTML page that shows every discovered class of a run: its images,
+similar classes and its stability. On the page, a person accepts, names, merges,
+splits or rejects the classes and saves the decisions as a file. 'crkd
+apply-review' makes a run with named classes from this file.
 
   crkd review runs/mine --picture classes.png
   crkd apply-review runs/mine decisions.json --out runs/mine-named
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page and say where it is; return the exit code."""
-    parser = Parser(prog="crkd review", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the verb."""
+    parser.add_argument("run", metavar="RUN", nargs="?", help="run folder of a finished discovery")
     parser.add_argument(
-        "run", metavar="RUN", nargs="?", help="the run folder of a finished discovery"
+        "--example", action="store_true", help="review the example run of the package"
     )
-    parser.add_argument("--example", action="store_true", help="the run that comes with crkd")
-    parser.add_argument("--out", metavar="FILE", help="default: review.html in the run folder")
     parser.add_argument(
-        "--picture", metavar="FILE", help="also draw the most typical images of every class (PNG)"
+        "--out", metavar="FILE", help="page to write (default: review.html in the run folder)"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--picture", metavar="FILE", help="also write the most typical images of each class as PNG"
+    )
+    add_device_flag(parser)
 
+
+def run(given: argparse.Namespace) -> int:
+    """Write the page and print its path; return the exit code."""
     if given.example == (given.run is not None):
-        parser.error("name a RUN, or take --example alone")
+        raise InputError("give either a RUN or --example")
 
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN
@@ -40,14 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from crkd.review.page import review
 
     device = pick_device(given.device)
-    run, place = (RUN, PLACE) if given.example else (Path(given.run), Path(given.run))
+    folder, place = (RUN, PLACE) if given.example else (Path(given.run), Path(given.run))
     out = Path(given.out) if given.out else place / "review.html"
-    counts = review(run, out, device=device)
+    counts = review(folder, out, device=device)
     print(
-        f"{counts['classes']:,} discovered classes, {counts['thumbnails']:,} pictures of "
-        f"{counts['images']:,} images, {counts['bytes'] / 1e6:.1f} MB: {out}"
+        f"{counts['classes']:,} discovered classes, {counts['thumbnails']:,} of "
+        f"{counts['images']:,} images shown, {counts['bytes'] / 1e6:.1f} MB: {out}"
     )
     if given.picture:
-        draw_sheet(run, Path(given.picture), device=device)
+        draw_sheet(folder, Path(given.picture), device=device)
         print(f"picture: {given.picture}")
     return 0

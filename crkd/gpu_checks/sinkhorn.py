@@ -1,6 +1,6 @@
 """Parity, property, determinism and capture checks of the CUDA kernels, for machines with a GPU.
 
-``tools/check_gpu.py`` runs them; a check returns one line of figures or raises CheckFailed.
+``crkd check-gpu`` runs them. A check returns one line of metrics or raises CheckFailed.
 """
 
 from __future__ import annotations

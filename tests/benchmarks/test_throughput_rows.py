@@ -112,7 +112,7 @@ def test_a_size_that_another_process_began_still_has_its_row(
 
 def test_a_plot_of_another_part_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("bench", ["train", "--plot", "x.png"]) == 2
-    assert "--plot draws the part sizes alone, not train" in capsys.readouterr().err
+    assert "--plot does not apply to train, only to sizes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("part", RESUMED)

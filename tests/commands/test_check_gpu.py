@@ -181,7 +181,7 @@ def test_a_sanitizer_that_watches_nothing_fails(sanitizer: Callable[[str], None]
     sanitizer("exit 0")
     control = next(iter(check_gpu._sanitizer_reports()))
     assert control.reason is not None
-    assert "our kernels are not watched" in control.reason
+    assert "our kernels are not checked" in control.reason
 
 
 def test_a_tool_that_does_not_end_fails_and_is_killed(
@@ -205,7 +205,7 @@ def test_a_missing_program_is_named(
     monkeypatch.setattr(check_gpu.shutil, "which", lambda name, path: None)
     assert check_gpu._tell(check_gpu._sanitizer_reports(), None) == 1
     assert "FAIL  compute-sanitizer" in (said := capsys.readouterr().out)
-    assert "is not installed, so memory and races were not watched" in said
+    assert "is not installed, so memory and races were not checked" in said
 
 
 @pytest.mark.parametrize("check", [training.repeated_agree, training.resumed_agree])

@@ -308,7 +308,7 @@ def test_what_fits_nowhere_is_flagged(tmp_path: Path, capsys: pytest.CaptureFixt
     assert sum(strays["digits"]) <= 0.02 * len(strays["digits"])
     assert all(strays["noise"])
     count = sum(row.outlier for row in rows)
-    assert f"{count} fit none of the classes" in capsys.readouterr().out
+    assert f"{count} images fit none of the classes" in capsys.readouterr().out
 
 
 def test_without_statistics_nothing_is_said_of_outliers(
@@ -317,4 +317,4 @@ def test_without_statistics_nothing_is_said_of_outliers(
     out = tmp_path / "rows.csv"
     assert run_verb("predict", [str(run.path), str(folder), "--out", str(out)]) == 0
     assert {row.outlier for row in read(out)} == {None}
-    assert "outliers not looked for" in capsys.readouterr().out
+    assert "no outlier detection" in capsys.readouterr().out

@@ -247,7 +247,7 @@ def test_the_list_says_what_is_not_measured() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "no experiment is named"),
+        ([], "no experiment is given"),
         (["digits", "--seeds=0"], "--seeds 0 is below 1"),
         (["nothing"], "is neither a file nor a shipped experiment"),
         ([str(ROOT / "configs" / "datasets" / "digits.yaml")], "lacks the block 'experiment'"),

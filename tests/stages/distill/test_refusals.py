@@ -162,11 +162,12 @@ def test_flags_that_do_not_fit(
 
 
 def test_flags_become_the_configuration(stage1: Path):
-    from crkd.commands.distill import _parser, student_config
+    from crkd.commands.distill import student_config
+    from crkd.commands.verbs import parsers
 
     flags = ["--teacher", str(stage1), "--student", "resnet20", "--method", "semckd"]
     more = ["--set", "distill.epochs=7", "--seed", "3", "--data-root", "elsewhere"]
-    config = student_config(_parser().parse_args([*flags, *more]))
+    config = student_config(parsers("distill")[1]["distill"].parse_args([*flags, *more]))
     assert (config.distill.student, config.distill.epochs, config.seed) == ("resnet20", 7, 3)
     assert [(t.name, t.weight) for t in config.distill.method] == [("semckd", None), ("kd", 1.0)]
     assert config.model.hidden == 16, "the rest is the teacher's"

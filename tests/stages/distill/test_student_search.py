@@ -114,7 +114,7 @@ def test_the_command_prints_the_pick_and_writes_all(
     best = max(written["students"], key=lambda student: student["score"])
     assert written["pick"] == best["name"]
     assert len(written["students"]) == 4
-    assert f"pick: {best['name']}, score {best['score']:.4f}" in printed
+    assert f"best: {best['name']}, score {best['score']:.4f}" in printed
     assert f"--student {best['name']} --method kd" in printed
     assert best["score"] == pytest.approx(best["semantic"] + best["relation"])
 
@@ -126,4 +126,4 @@ def test_the_command_refuses_in_one_sentence(stage1: Path, capsys: pytest.Captur
     assert "nowhere is not a run folder" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run_verb("search-student", ["--teacher", str(stage1), "--max-params", "many"])
-    assert "'many' is no number" in capsys.readouterr().err
+    assert "'many' is not a number" in capsys.readouterr().err
