@@ -32,6 +32,7 @@ from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.core.seeding import seeded
 from crkd.models.architecture import Architecture
+from crkd.models.heads.prototype import NovelHeads
 from crkd.models.network import with_one_head
 from crkd.stages.arrays.labels import UNLABELED, hidden_rows, novel_labels, with_marks
 from crkd.stages.arrays.samples import Images, Samples, Vectors
@@ -199,7 +200,7 @@ class NovelClassDiscovery(
         """
         features = torch.from_numpy(self._answers(X).features)
         heads = self.network_.novel_heads
-        if heads is not None:
+        if isinstance(heads, NovelHeads):
             weight = heads.projection_weight
             with torch.inference_mode():
                 features = heads.projections(features.to(weight.device, weight.dtype))[0].cpu()
@@ -209,7 +210,9 @@ class NovelClassDiscovery(
     @property
     def _n_features_out(self) -> int:
         heads = self.network_.novel_heads
-        return self.network_.backbone.num_features if heads is None else heads.prototypes.shape[-1]
+        if isinstance(heads, NovelHeads):
+            return int(heads.prototypes.shape[-1])
+        return self.network_.backbone.num_features
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

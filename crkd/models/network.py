@@ -18,6 +18,7 @@ from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
 from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.simkd_projector import ProjectedBackbone
+from crkd.models.heads.clustering import ClusteringHeads
 from crkd.models.heads.incremental import IncrementalHead
 from crkd.models.heads.prototype import (
     LinearHead,
@@ -44,7 +45,7 @@ class Network(nn.Module):
         self,
         backbone: Backbone,
         known_head: nn.Module,
-        novel_heads: NovelHeads | None = None,
+        novel_heads: ClusteringHeads | None = None,
         over_heads: NovelHeads | None = None,
         *,
         num_known: int | None = None,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from crkd.core.errors import InputError
 from crkd.models.backbones.base import Backbone
+from crkd.models.heads.clustering import ClusteringHeads
 from crkd.models.heads.incremental import IncrementalHead
 from crkd.models.network import Network
 
@@ -120,7 +121,7 @@ class GroupHead(nn.Module):
         return mass + self.own_logits(features).log_softmax(dim=-1)
 
 
-class NovelGroup(nn.Module):
+class NovelGroup(ClusteringHeads):
     """The last group of classes in the interface of novel heads, with H = 1.
 
     Args:
@@ -142,14 +143,10 @@ class NovelGroup(nn.Module):
         """Return the features as ``(1, B, D')``: the heads are linear."""
         return features.unsqueeze(0)
 
-    def cosine_logits(self, projections: Tensor) -> Tensor:
+    def cosine_logits(self, directions: Tensor) -> Tensor:
         """Return ``(1, B, M)`` logits of :meth:`projections`."""
-        logits: Tensor = self.group(projections[0])
+        logits: Tensor = self.group(directions[0])
         return logits.unsqueeze(0)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return ``(1, B, M)`` logits of ``(B, D')`` features."""
-        return self.cosine_logits(self.projections(features))
 
 
 def vector_network(tensors: Mapping[str, Tensor]) -> Network:

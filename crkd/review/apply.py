@@ -14,6 +14,7 @@ from torch import Tensor
 
 from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
 from crkd.core.errors import InputError
+from crkd.models.heads.prototype import NovelHeads
 from crkd.models.heads.reviewed import ReviewedHead, reviewed
 from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
@@ -80,7 +81,7 @@ def apply_review(
     )
     outcome = outcome_of(evidence, decisions)
     network = with_one_head(opened.network, evidence.head)
-    assert network.novel_heads is not None
+    assert isinstance(network.novel_heads, NovelHeads)
     head = reviewed(network.novel_heads, outcome.halves, outcome.sides).eval()
     network.novel_heads = head
     info = _description(evidence, decisions, outcome, head)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from crkd.models.heads.prototype import NovelHeads
+from crkd.models.heads.clustering import ClusteringHeads
 
 
 class IncrementalHead(nn.Module):
@@ -22,7 +22,7 @@ class IncrementalHead(nn.Module):
         found: one novel head each.
     """
 
-    def __init__(self, first: nn.Module, found: Sequence[NovelHeads]) -> None:
+    def __init__(self, first: nn.Module, found: Sequence[ClusteringHeads]) -> None:
         super().__init__()
         self.first = first
         self.found = nn.ModuleList(found)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
+from crkd.models.heads.clustering import ClusteringHeads
 
 
 class PrototypeModule(nn.Module):
@@ -86,7 +87,7 @@ class LinearHead(nn.Linear):
         super().__init__(num_features, num_classes)
 
 
-class NovelHeads(PrototypeModule):
+class NovelHeads(PrototypeModule, ClusteringHeads):
     """H clustering heads, computed together: MLP with batch norm, normalized, prototypes.
 
     The stacked weights are drawn as H separate ``nn.Linear`` stacks would be, and the heads give
@@ -192,10 +193,6 @@ class NovelHeads(PrototypeModule):
         filled = members.sum(dim=1).unsqueeze(-1) > 0
         self.prototypes.copy_(torch.where(filled, centers, self.prototypes))
         self.normalize_prototypes()
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return ``(H, B, M)`` logits of ``(B, D)`` features."""
-        return self.cosine_logits(self.projections(features))
 
 
 def _stacked(parameters: Sequence[Tensor]) -> nn.Parameter:

@@ -29,7 +29,7 @@ def prototypes_from_clusters(network: Network, features: NDArray[np.float32], *,
     """
     shown = np.linspace(0, len(features) - 1, min(len(features), MOST_ROWS)).astype(np.int64)
     for heads in (network.novel_heads, network.over_heads):
-        if heads is not None:
+        if isinstance(heads, NovelHeads):
             _point(heads, features, shown, seed)
 
 

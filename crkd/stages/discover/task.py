@@ -14,6 +14,7 @@ from crkd.data.augment.self_mix import self_mix
 from crkd.losses.swapped_prediction import swapped_prediction
 from crkd.losses.targets import joint_targets
 from crkd.losses.term import DistillationInputs
+from crkd.models.heads.prototype import NovelHeads
 from crkd.models.network import Network, freeze
 from crkd.stages.discover.feature_replay import FeatureReplay, classified
 from crkd.stages.discover.pseudo_labels import Assigner
@@ -102,7 +103,7 @@ class DiscoveryTask:
             epochs=self.settings.epochs,
             stored=self.settings.stored_epochs > 0,
         )
-        assert network.novel_heads is not None
+        assert isinstance(network.novel_heads, NovelHeads)
         assigner = Assigner(network.novel_heads, self.settings.assignment, device)
         over = self._over_assigner(network, device)
         decay = self.settings.average
@@ -168,7 +169,7 @@ class DiscoveryTask:
     def _assign(self, student: HeadOutputs, batch: Batch) -> Tensor:
         """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabeled rows."""
         heads = self.modules.network.novel_heads
-        assert heads is not None
+        assert isinstance(heads, NovelHeads)
         shown = student.first_views(batch.num_large).rows(batch.num_labeled)
         assert shown.novel_logits is not None
         labels: Tensor = self.modules.assigner(
