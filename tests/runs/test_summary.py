@@ -4,15 +4,15 @@ import pytest
 
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
-from crkd.runs.summary import FIGURES, record
+from crkd.runs.summary import METRICS, record
 
 
 def tree(value: float | None) -> dict:
     metrics: dict = {"baselines": {}}
-    for protocol, part, group in FIGURES:
+    for protocol, part, group in METRICS:
         metrics.setdefault(protocol, {}).setdefault(part, {})[group] = {"acc": value}
     metrics["baselines"]["kmeans_pixels"] = {"task_aware": metrics["task_aware"]}
-    metrics["oracle"] = {protocol: metrics[protocol] for protocol, _, _ in FIGURES}
+    metrics["oracle"] = {protocol: metrics[protocol] for protocol, _, _ in METRICS}
     return metrics
 
 
