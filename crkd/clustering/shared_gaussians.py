@@ -1,0 +1,105 @@
+"""Classes as Gaussians of one covariance: a classifier in closed form, which classes can join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.whitening import Doubles, inverse_root, residuals_within, shrunk
+from crkd.core.errors import InputError
+
+SHRINKAGE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class SharedGaussians:
+    """C classes with means of their own and one covariance in a space of k dimensions.
+
+    What is kept of a class is its mean and its count: no row is needed when others join.
+
+    Attributes:
+        means: ``(C, k)`` float64.
+        counts: ``(C,)`` int64; a class without rows has the mean of all.
+        scatter: ``(k, k)`` float64, sum of (x - mu_y)(x - mu_y)^T over all rows.
+    """
+
+    means: Doubles
+    counts: NDArray[np.int64]
+    scatter: Doubles
+
+    @classmethod
+    def fit(cls, rows: Floats, labels: NDArray[np.int64], num_classes: int) -> SharedGaussians:
+        """Take the statistics of rows ``(N, k)`` with labels ``(N,)`` in ``[0, num_classes)``.
+
+        Raises:
+            InputError: there is no row, or a label is out of its range.
+        """
+        if not len(rows) or labels.min() < 0 or labels.max() >= num_classes:
+            raise InputError(
+                f"{len(rows)} rows with labels outside of 0 to {num_classes - 1}; give every row "
+                "one of the classes"
+            )
+        values = np.asarray(rows, np.float64)
+        residuals, _ = residuals_within(values, labels)
+        counts = np.bincount(labels, minlength=num_classes)
+        sums = np.zeros((num_classes, values.shape[1]))
+        np.add.at(sums, labels, values)
+        means = np.where(
+            counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], values.mean(axis=0)
+        )
+        return cls(means, counts.astype(np.int64), residuals.T @ residuals)
+
+    def followed_by(self, others: SharedGaussians) -> SharedGaussians:
+        """Return these classes and then ``others``; the statistics are those of one fit to both.
+
+        Raises:
+            InputError: the spaces differ.
+        """
+        if self.means.shape[1] != others.means.shape[1]:
+            raise InputError(
+                f"the classes have {self.means.shape[1]} and {others.means.shape[1]} dimensions; "
+                "both must be statistics of one space"
+            )
+        return SharedGaussians(
+            np.concatenate([self.means, others.means]),
+            np.concatenate([self.counts, others.counts]),
+            self.scatter + others.scatter,
+        )
+
+    def covariance(self, shrinkage: float = SHRINKAGE) -> Doubles:
+        """Return the common covariance ``(k, k)``, shrunk by this share or by what few rows need.
+
+        The share is at least k / (k + N - C), so that it is invertible however few rows there are.
+        """
+        freedom = max(int(self.counts.sum()) - int((self.counts > 0).sum()), 1)
+        width = len(self.scatter)
+        return shrunk(self.scatter / freedom, max(shrinkage, width / (width + freedom)))
+
+    def classifier(self, shrinkage: float = SHRINKAGE) -> tuple[Doubles, Doubles]:
+        """Return weights ``(k, C)`` and biases ``(C,)``: log-densities up to one constant a row.
+
+        Every class is taken to be equally frequent: linear discriminant analysis (Hastie,
+        Tibshirani and Friedman, "The Elements of Statistical Learning", equation 4.10). A class
+        without rows never answers.
+        """
+        weights: Doubles = np.linalg.solve(self.covariance(shrinkage), self.means.T)
+        biases: Doubles = -0.5 * np.einsum("ck,kc->c", self.means, weights)
+        return weights, np.asarray(np.where(self.counts > 0, biases, -1e9))
+
+    def sample(self, each: int, *, seed: int) -> tuple[Floats, NDArray[np.int64]]:
+        """Draw rows of every class, in the place of rows that nobody kept.
+
+        Args:
+            each: rows of a class.
+            seed: of the draws.
+
+        Returns:
+            Rows ``(C each, k)`` float32 and their classes.
+        """
+        root = np.linalg.inv(inverse_root(self.covariance(0.0)))
+        labels = np.repeat(np.arange(len(self.means)), each)
+        normals = np.random.default_rng(seed).standard_normal((len(labels), len(root)))
+        return (self.means[labels] + normals @ root).astype(np.float32), labels

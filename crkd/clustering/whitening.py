@@ -1,0 +1,170 @@
+"""A space in which the classes that are known are round: vectors whitened by their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import CHUNK_ROWS, Floats, unit_rows
+from crkd.core.errors import InputError
+
+Doubles = NDArray[np.float64]
+
+WIDTH = 128
+SHRINKAGE = 0.3
+NOTHING = 1e-9
+"""Directions with a smaller share of the variance of the first one are rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class WhitenedSpace:
+    """A map from vectors to unit-length rows.
+
+    Attributes:
+        root: whether vectors are replaced by the signed square roots of their entries first.
+        mean: ``(D,)`` float64, subtracted after that.
+        projection: ``(D, k)`` float64.
+    """
+
+    root: bool
+    mean: Doubles
+    projection: Doubles
+
+    def rows(self, vectors: Floats) -> Floats:
+        """Return ``(N, D)`` vectors in this space, ``(N, k)`` float32 of unit length.
+
+        Raises:
+            InputError: the vectors have another length than those of the fit.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != len(self.mean):
+            raise InputError(
+                f"vectors have shape {vectors.shape} but the space was fitted to vectors of "
+                f"length {len(self.mean)}; give vectors of the same network"
+            )
+        found = np.empty((len(vectors), self.projection.shape[1]), np.float32)
+        for start in range(0, len(vectors), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            found[part] = (_rooted(vectors[part], self.root) - self.mean) @ self.projection
+        return unit_rows(found)
+
+
+def principal_space(vectors: Floats, *, width: int = 64, root: bool = False) -> WhitenedSpace:
+    """Return the space of the leading principal components, which no label shapes.
+
+    Args:
+        vectors: ``(N, D)`` finite values.
+        width: components, at most; no more than there are directions of variance.
+        root: see :class:`WhitenedSpace`.
+    """
+    mean, axes = _principal_axes(_rooted(vectors, root), width)
+    return WhitenedSpace(root, mean, axes)
+
+
+def whitened_space(
+    known: Floats,
+    labels: NDArray[np.int64],
+    novel: Floats,
+    *,
+    width: int = WIDTH,
+    shrinkage: float = SHRINKAGE,
+    root: bool = True,
+) -> WhitenedSpace:
+    """Return the space whitened by the scatter within the known classes.
+
+    With x the rows of both sets, centered and projected onto their first k components::
+
+        S = mean over known rows of (x - mu_y)(x - mu_y)^T
+        z = ((1 - a) S + a tr(S)/k I)^(-1/2) x, then unit length
+
+    The smaller the classes, the less of S can be told: with n known rows the share a is raised to
+    k / (k + n - K) where that is more. A class of one row tells nothing of S; where no class tells
+    anything, S is the covariance of all rows.
+
+    Args:
+        known: ``(n, D)`` finite values.
+        labels: ``(n,)`` classes in ``[0, K)``.
+        novel: ``(m, D)`` finite values, whose classes nobody knows.
+        width: k, at most; fewer where fewer directions have variance.
+        shrinkage: a, in [0, 1].
+        root: see :class:`WhitenedSpace`; pooled rectified features are closer to Gaussians so
+            (Yang, Liu and Xu, "Free Lunch for Few-shot Learning", ICLR 2021, equation 3).
+
+    Raises:
+        InputError: the share is out of its range, or the sets do not fit.
+    """
+    if not 0 <= shrinkage <= 1:
+        raise InputError(f"shrinkage is {shrinkage}; give a number from 0 to 1")
+    if known.ndim != 2 or novel.ndim != 2 or known.shape[1] != novel.shape[1]:
+        raise InputError(
+            f"known vectors have shape {known.shape} and novel ones {novel.shape}; both need rows "
+            "of one length"
+        )
+    rows = _rooted(np.concatenate([known, novel]), root)
+    mean, axes = _principal_axes(rows, width)
+    rows = (rows - mean) @ axes
+    residuals, freedom = residuals_within(rows[: len(known)], labels)
+    if freedom == 0 or not residuals.any():
+        residuals, freedom = rows, len(rows) - 1
+    scatter = residuals.T @ residuals / max(freedom, 1)
+    share = max(shrinkage, len(scatter) / (len(scatter) + max(freedom, 1)))
+    return WhitenedSpace(root, mean, axes @ inverse_root(shrunk(scatter, share)))
+
+
+def residuals_within(rows: Doubles, labels: NDArray[np.int64]) -> tuple[Doubles, int]:
+    """Return rows without the means of their classes, and the degrees of freedom that are left.
+
+    Args:
+        rows: ``(N, k)``.
+        labels: ``(N,)`` classes from 0.
+    """
+    counts = np.bincount(labels)
+    sums = np.zeros((len(counts), rows.shape[1]))
+    np.add.at(sums, labels, rows)
+    means = sums / np.maximum(counts, 1)[:, None]
+    return rows - means[labels], len(rows) - int((counts > 0).sum())
+
+
+def shrunk(scatter: Doubles, share: float) -> Doubles:
+    """Return ``(k, k)`` moved by a share towards the multiple of the identity of equal trace."""
+    width = len(scatter)
+    # Rows without any scatter have no scale either.
+    level = float(np.trace(scatter)) / width or 1.0
+    return np.asarray((1 - share) * scatter + share * level * np.eye(width))
+
+
+def inverse_root(matrix: Doubles) -> Doubles:
+    """Return the symmetric inverse square root of a positive definite ``(k, k)`` matrix."""
+    values, vectors = np.linalg.eigh(matrix)
+    # The smallest value of a matrix that was shrunk is above rounding; others are kept away.
+    values = np.maximum(values, NOTHING * values[-1])
+    return np.asarray(vectors / np.sqrt(values) @ vectors.T)
+
+
+def _rooted(vectors: Floats, root: bool) -> Doubles:
+    rows = np.asarray(vectors, np.float64)
+    return np.sign(rows) * np.sqrt(np.abs(rows)) if root else rows
+
+
+def _principal_axes(rows: Doubles, width: int) -> tuple[Doubles, Doubles]:
+    """Return the mean ``(D,)`` and the leading directions ``(D, k)`` of rows, at least one."""
+    mean = rows.mean(axis=0)
+    gaps = rows - mean
+    if len(gaps) < gaps.shape[1]:
+        # As many directions as rows at most: the smaller of the two products finds them.
+        values, vectors = np.linalg.eigh(gaps @ gaps.T)
+        values, vectors = values[::-1], vectors[:, ::-1]
+        kept = _leading(values, width)
+        axes = gaps.T @ vectors[:, :kept] / np.sqrt(np.maximum(values[:kept], 1e-300))
+    else:
+        values, vectors = np.linalg.eigh(gaps.T @ gaps)
+        axes = vectors[:, ::-1][:, : _leading(values[::-1], width)]
+    # The sign of a direction is arbitrary: its largest entry is made positive.
+    largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
+    return mean, np.ascontiguousarray(axes * np.where(largest < 0, -1.0, 1.0))
+
+
+def _leading(values: Doubles, width: int) -> int:
+    """Return how many of the descending variances count: at least one, at most ``width``."""
+    return max(1, min(width, int((values > NOTHING * max(values[0], 0.0)).sum())))

@@ -1,0 +1,132 @@
+"""The ways in which novel classes can be found on vectors; one of them is chosen by a contest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd.clustering.consensus import consensus
+from crkd.clustering.kmeans import Floats, kmeans
+from crkd.clustering.whitening import WhitenedSpace
+from crkd.stages.vectors.heads import Heads, HeadSettings, train_heads
+from crkd.stages.vectors.material import Material, Rows
+
+TEMI: Final = HeadSettings()
+SINKHORN: Final = HeadSettings(objective="sinkhorn", num_heads=6)
+REFINING_RATE: Final = 1e-2
+REFINING_STEPS: Final = 200
+BEST_HEADS: Final = 3
+
+
+@dataclass(frozen=True, eq=False)
+class NovelAnswer:
+    """What tells M novel classes apart: a linear head in a space.
+
+    Attributes:
+        space: of the vectors.
+        weights: ``(k, M)`` float32.
+        biases: ``(M,)`` float32.
+    """
+
+    space: WhitenedSpace
+    weights: Floats
+    biases: Floats
+
+    def logits(self, vectors: Floats) -> Floats:
+        """Return the logits of ``(N, D)`` vectors, ``(N, M)`` float32."""
+        found: Floats = self.space.rows(vectors) @ self.weights + self.biases
+        return found
+
+
+Candidate = Callable[[Material, int], NovelAnswer]
+
+
+def by_kmeans(material: Material, seed: int) -> NovelAnswer:
+    """K-means on principal components at unit length: the floor."""
+    return _nearest_centroid(material.plain, material.num_novel, seed)
+
+
+def by_whitened_kmeans(material: Material, seed: int) -> NovelAnswer:
+    """K-means in the space whitened by the known classes."""
+    return _nearest_centroid(material.whitened, material.num_novel, seed)
+
+
+def by_heads(material: Material, seed: int) -> NovelAnswer:
+    """TEMI heads in the whitened space, and a last head from their consensus."""
+    return _heads(material.whitened, material.num_novel, TEMI, seed)
+
+
+def by_plain_heads(material: Material, seed: int) -> NovelAnswer:
+    """TEMI heads on principal components: no label shapes their space."""
+    return _heads(material.plain, material.num_novel, TEMI, seed)
+
+
+def by_sinkhorn_heads(material: Material, seed: int) -> NovelAnswer:
+    """Heads trained on balanced pseudo-labels in the whitened space, from whitened k-means."""
+    return _heads(material.whitened, material.num_novel, SINKHORN, seed)
+
+
+CANDIDATES: Final[dict[str, Candidate]] = {
+    "heads": by_heads,
+    "plain_heads": by_plain_heads,
+    "sinkhorn_heads": by_sinkhorn_heads,
+    "whitened_kmeans": by_whitened_kmeans,
+    "kmeans": by_kmeans,
+}
+"""Name to candidate; of equally good ones the first is taken."""
+
+FLOOR: Final = "kmeans"
+DEFAULT: Final = "heads"
+
+
+def _nearest_centroid(rows: Rows, num_novel: int, seed: int) -> NovelAnswer:
+    """Return k-means as a linear head: half the squared distance, less what all classes share."""
+    centroids = kmeans(rows.values, num_novel, seed=seed).centroids
+    biases = -0.5 * np.square(centroids).sum(axis=1)
+    scale = np.float32(1 / TEMI.temperature)
+    return NovelAnswer(rows.space, scale * centroids.T, scale * biases)
+
+
+def _heads(rows: Rows, num_novel: int, settings: HeadSettings, seed: int) -> NovelAnswer:
+    """Train heads, refine the best and what they agree on, and return the one of least loss."""
+    values, neighbors = rows.tensors()
+    heads = train_heads(values, neighbors, num_novel, settings, seed=seed)
+    clusterings = _starts(heads, rows, num_novel, seed)
+    start = torch.stack([_directions(values, found, num_novel) for found in clusterings])
+    refining = dataclasses.replace(
+        settings, learning_rate=REFINING_RATE, steps=min(REFINING_STEPS, settings.steps)
+    )
+    last = train_heads(values, neighbors, num_novel, refining, seed=seed + 1, start=start)
+    best = last.weights[int(last.losses.argmin())]
+    return NovelAnswer(rows.space, best.numpy(), np.zeros(num_novel, np.float32))
+
+
+def _starts(heads: Heads, rows: Rows, num_novel: int, seed: int) -> list[NDArray[np.int64]]:
+    """Return clusterings to refine: good heads, consensus of all and of the better half, k-means.
+
+    A consensus mends what single heads merge or divide, but the merging of most heads remains in
+    it. So some of the heads themselves stay in the choice.
+    """
+    probabilities = heads.logits(torch.from_numpy(rows.values)).softmax(dim=-1)
+    order = heads.losses.argsort().tolist()
+    ranked = [probabilities[head].numpy() for head in order]
+    return [
+        *(part.argmax(axis=1) for part in ranked[:BEST_HEADS]),
+        consensus(ranked, num_novel, seed=seed),
+        consensus(ranked[: -(-len(ranked) // 2)], num_novel, seed=seed),
+        kmeans(rows.values, num_novel, seed=seed).assignment,
+    ]
+
+
+def _directions(values: Tensor, clusters: NDArray[np.int64], num_novel: int) -> Tensor:
+    """Return the mean of every cluster at unit length, ``(k, M)``; zeros for an empty one."""
+    sums = torch.zeros(num_novel, values.shape[1])
+    sums.index_add_(0, torch.from_numpy(clusters), values)
+    return torch.nn.functional.normalize(sums, dim=1).T

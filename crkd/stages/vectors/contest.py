@@ -1,0 +1,150 @@
+"""Which way of discovery suits these vectors: a contest on known classes that are hidden."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.whitening import whitened_space
+from crkd.evaluation.matching import contingency, match
+from crkd.stages.vectors.candidates import CANDIDATES, DEFAULT, FLOOR
+from crkd.stages.vectors.material import Material
+
+DRAWS = 4
+CLEARLY = 0.5
+"""Percent by which a candidate must beat k-means to be taken in its place."""
+FEWEST_KNOWN = 3
+"""Known classes of a contest: two to hide, and one to whiten by."""
+MOST_ROWS = 10_000
+"""Hidden vectors of a draw; of more, an even share of every class takes part."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a candidate did.
+
+    Attributes:
+        candidate: its name.
+        accuracies: percent of the hidden known vectors in the right cluster, one for each draw.
+    """
+
+    candidate: str
+    accuracies: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Of the accuracies."""
+        return sum(self.accuracies) / len(self.accuracies)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The table of a contest and what follows from it.
+
+    Attributes:
+        scores: of every candidate, the best first; empty where there was no contest.
+        hidden: the known classes that each draw hid.
+        chosen: name of the candidate that is taken.
+        reason: one sentence.
+    """
+
+    scores: tuple[Score, ...]
+    hidden: tuple[tuple[int, ...], ...]
+    chosen: str
+    reason: str
+
+    def plain(self) -> dict[str, Any]:
+        """Return the contest as data for a file."""
+        return {
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "hidden": [list(classes) for classes in self.hidden],
+            "scores": {score.candidate: list(score.accuracies) for score in self.scores},
+        }
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Contest:
+        """Return a contest from :meth:`plain`."""
+        scores = tuple(Score(name, tuple(values)) for name, values in data["scores"].items())
+        hidden = tuple(tuple(classes) for classes in data["hidden"])
+        return cls(scores, hidden, data["chosen"], data["reason"])
+
+
+def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Contest:
+    """Hide known classes, let every candidate discover them, and choose the best.
+
+    In each draw half of the known classes, two or more, take the part of the novel ones; the others
+    stay known. The labels of the hidden ones are read to count what was found and for nothing else.
+    No vector of a novel class takes part.
+
+    The candidate of the highest mean is taken, unless k-means is within half a percent of it: then
+    k-means is. With fewer than three known classes nothing can be hidden.
+
+    Args:
+        known: ``(n, D)`` float32.
+        labels: ``(n,)`` int64 in ``[0, K)``.
+        seed: of the draws and of the candidates.
+    """
+    num_known = int(labels.max()) + 1
+    if num_known < FEWEST_KNOWN:
+        reason = f"{num_known} known classes are too few to hide some; no contest was held"
+        return Contest((), (), DEFAULT, reason)
+    hidden = tuple(_draws(num_known, seed))
+    found: dict[str, list[float]] = {name: [] for name in CANDIDATES}
+    for number, classes in enumerate(hidden):
+        material, truth = _hide(known, labels, classes, seed + number)
+        for name, candidate in CANDIDATES.items():
+            logits = candidate(material, seed + number).logits(material.novel)
+            found[name].append(accuracy(logits.argmax(axis=1), truth, len(classes)))
+    # Sorting keeps the order of equally good ones.
+    scores = sorted((Score(n, tuple(a)) for n, a in found.items()), key=lambda s: -s.mean)
+    floor = next(score for score in scores if score.candidate == FLOOR)
+    best = scores[0]
+    if best.mean - floor.mean < CLEARLY:
+        told = f"no other candidate beats k-means ({floor.mean:.1f} %) by {CLEARLY} % or more"
+        return Contest(tuple(scores), hidden, FLOOR, told)
+    told = f"it found hidden known classes best: {best.mean:.1f} %, k-means {floor.mean:.1f} %"
+    return Contest(tuple(scores), hidden, best.candidate, told)
+
+
+def accuracy(clusters: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> float:
+    """Return the percent of rows in the right cluster under the best matching.
+
+    Args:
+        clusters: ``(N,)`` in ``[0, count)``.
+        truth: ``(N,)`` in ``[0, count)``.
+        count: classes.
+    """
+    table = contingency(clusters, truth, count, count)
+    return 100 * float(table[np.arange(count), match(table)].sum()) / len(truth)
+
+
+def _draws(num_known: int, seed: int) -> Iterator[tuple[int, ...]]:
+    """Yield the classes of each draw: both halves of a random order, then of another."""
+    size = max(2, num_known // 2)
+    draw = np.random.default_rng([seed, 1])
+    for _ in range(math.ceil(DRAWS / 2)):
+        order = draw.permutation(num_known)
+        yield tuple(sorted(order[:size].tolist()))
+        yield tuple(sorted(order[-size:].tolist()))
+
+
+def _hide(
+    known: Floats, labels: NDArray[np.int64], classes: tuple[int, ...], seed: int
+) -> tuple[Material, NDArray[np.int64]]:
+    """Return the material of a draw, and the hidden truth in ``[0, len(classes))``."""
+    inside = np.isin(labels, classes)
+    step = math.ceil(max(1, int(inside.sum())) / MOST_ROWS)
+    rows = np.flatnonzero(inside)
+    # Every step-th vector in the order of the classes: all shares shrink alike.
+    rows = np.sort(rows[np.argsort(labels[rows], kind="stable")][::step])
+    kept = np.unique(labels[~inside], return_inverse=True)[1].astype(np.int64)
+    truth = np.searchsorted(classes, labels[rows])
+    space = whitened_space(known[~inside], kept, known[rows])
+    return Material(known[rows], len(classes), space, seed), truth

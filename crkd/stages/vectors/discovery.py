@@ -1,0 +1,223 @@
+"""Discovery on frozen vectors: known head, novel classes, and one answer for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.shared_gaussians import SharedGaussians
+from crkd.clustering.whitening import WhitenedSpace, whitened_space
+from crkd.core.errors import InputError, listed
+from crkd.stages.vectors.candidates import CANDIDATES, NovelAnswer
+from crkd.stages.vectors.contest import Contest, hold_contest
+from crkd.stages.vectors.gate import Gate, fit_gate
+from crkd.stages.vectors.logistic import logistic_regression
+from crkd.stages.vectors.material import Material
+
+GATE_WIDTH = 256
+"""Dimensions in which classes are told apart once they are found: more than help to find them."""
+SAMPLED = 200
+"""Rows drawn of every class whose vectors are gone."""
+
+
+class Prediction(NamedTuple):
+    """Answers on N vectors.
+
+    Attributes:
+        joint: ``(N, C)`` float32 log-probabilities, known classes first, then novel ones in the
+            order of their steps.
+        known: ``(N, K)`` float32 logits of the known head alone.
+        novel: ``(N, M)`` float32 logits of the classes of the last step alone.
+    """
+
+    joint: Tensor
+    known: Tensor
+    novel: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class VectorDiscovery:
+    """What a discovery found; it holds no vector.
+
+    Attributes:
+        space: whitened by the known classes; the ways of discovery that use labels work in it.
+        gate: tells groups of classes apart.
+        answers: head of each group: the known classes, then those of each step.
+        contest: how the way of discovery was chosen.
+    """
+
+    space: WhitenedSpace
+    gate: Gate
+    answers: tuple[NovelAnswer, ...]
+    contest: Contest
+
+    @property
+    def num_known(self) -> int:
+        """K."""
+        return self.gate.sizes[0]
+
+    @property
+    def num_classes(self) -> int:
+        """C, known classes and those of all steps."""
+        return sum(self.gate.sizes)
+
+    def predict(self, vectors: Tensor) -> Prediction:
+        """Answer ``(N, D)`` vectors, seen or unseen.
+
+        Raises:
+            InputError: the vectors have another length or a value that is not finite.
+        """
+        host = _checked("vectors", vectors)
+        heads = [answer.logits(host) for answer in self.answers]
+        joint = self.gate.joint(host, heads).astype(np.float32)
+        return Prediction(*(torch.from_numpy(part) for part in (joint, heads[0], heads[-1])))
+
+
+def fit_discovery(
+    known: Tensor,
+    known_labels: Tensor,
+    novel: Tensor,
+    num_novel: int,
+    *,
+    method: str = "auto",
+    seed: int = 0,
+) -> VectorDiscovery:
+    """Learn the known classes and find the novel ones.
+
+    Stage 1 is logistic regression in the space whitened by the known classes. Stage 2 is
+    the candidate that a contest on hidden known classes chooses
+    (:func:`~crkd.stages.vectors.contest.hold_contest`), or the one asked for. No label of a novel
+    vector is read anywhere.
+
+    Args:
+        known: ``(n, D)`` finite vectors of known classes.
+        known_labels: ``(n,)`` int64 in ``[0, K)``, each class at least once.
+        novel: ``(m, D)`` finite vectors of novel classes.
+        num_novel: M, from 1 to m.
+        method: "auto", or a name of :data:`~crkd.stages.vectors.candidates.CANDIDATES`.
+        seed: of everything drawn. The same seed gives the same bits on the same machine.
+
+    Raises:
+        InputError: an argument is unusable.
+    """
+    rows, fresh = _checked("known", known), _checked("novel", novel)
+    labels = _checked_labels(known_labels, len(rows))
+    _check_choice(method, num_novel, len(fresh))
+    contest = _contest(method, lambda: hold_contest(rows, labels, seed=seed))
+    space = whitened_space(rows, labels, fresh)
+    answer = CANDIDATES[contest.chosen](Material(fresh, num_novel, space, seed), seed)
+    wide = whitened_space(rows, labels, fresh, width=GATE_WIDTH)
+    inside, num_known = wide.rows(rows), int(labels.max()) + 1
+    head = NovelAnswer(wide, *logistic_regression(inside, labels, num_known))
+    memory = SharedGaussians.fit(inside, labels, num_known)
+    old = (inside, labels)
+    gate = _gate(wide, (num_known,), memory, old, fresh, answer)
+    return VectorDiscovery(space, gate, (head, answer), contest)
+
+
+def further_discovery(
+    found: VectorDiscovery, novel: Tensor, num_novel: int, *, method: str = "auto", seed: int = 0
+) -> VectorDiscovery:
+    """Find more classes, without a vector of those that are there.
+
+    The space stays, and so do the heads of all old groups; of the old classes nothing is used but
+    their Gaussians, from which the rows are drawn that the offset of the new group is balanced on.
+
+    Args:
+        found: the discovery so far.
+        novel: ``(m, D)`` finite vectors of further classes.
+        num_novel: how many classes, from 1 to m.
+        method: "auto" takes what the first discovery chose; or a name of the candidates.
+        seed: of everything drawn.
+
+    Raises:
+        InputError: an argument is unusable.
+    """
+    fresh = _checked("novel", novel)
+    _check_choice(method, num_novel, len(fresh))
+    contest = found.contest if method == "auto" else _asked(method)
+    answer = CANDIDATES[contest.chosen](Material(fresh, num_novel, found.space, seed), seed)
+    gate = found.gate
+    old = gate.memory.sample(SAMPLED, seed=seed)
+    gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, answer)
+    return VectorDiscovery(found.space, gate, (*found.answers, answer), contest)
+
+
+def _gate(
+    space: WhitenedSpace,
+    sizes: tuple[int, ...],
+    memory: SharedGaussians,
+    old: tuple[Floats, NDArray[np.int64]],
+    fresh: Floats,
+    answer: NovelAnswer,
+) -> Gate:
+    """Return the gate of old groups and a new one.
+
+    Args:
+        space: of the gate.
+        sizes: of the old groups.
+        memory: of the old classes.
+        old: rows of the old classes in the space, ``(n, k)``, and their classes.
+        fresh: ``(m, D)`` vectors of the new group.
+        answer: head of the new group.
+    """
+    count, before = answer.weights.shape[1], sum(sizes)
+    clusters = answer.logits(fresh).argmax(axis=1)
+    inside = space.rows(fresh)
+    memory = memory.followed_by(SharedGaussians.fit(inside, clusters, count))
+    rows = np.concatenate([old[0], inside])
+    labels = np.concatenate([old[1], before + clusters])
+    return fit_gate(space, rows, labels, (*sizes, count), memory)
+
+
+def _contest(method: str, hold: Callable[[], Contest]) -> Contest:
+    return hold() if method == "auto" else _asked(method)
+
+
+def _asked(method: str) -> Contest:
+    return Contest((), (), method, "it was asked for")
+
+
+def _checked(name: str, vectors: Tensor) -> Floats:
+    if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
+        raise InputError(
+            f"{name} has shape {tuple(vectors.shape)} and type {vectors.dtype}; give a filled "
+            "tensor (N, D) of real numbers"
+        )
+    rows = vectors.detach().cpu().float().numpy()
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"{name} row {int(bad.argmax())} holds a value that is not finite; remove the row"
+        )
+    return rows
+
+
+def _checked_labels(labels: Tensor, count: int) -> NDArray[np.int64]:
+    if labels.shape != (count,):
+        raise InputError(
+            f"known_labels has shape {tuple(labels.shape)} for {count} vectors; give one a vector"
+        )
+    found = labels.detach().cpu().numpy().astype(np.int64)
+    if found.min() < 0 or (np.bincount(found) == 0).any():
+        raise InputError(
+            f"known_labels holds {listed(np.unique(found).tolist())}; number the classes from 0 "
+            "without a gap"
+        )
+    return found
+
+
+def _check_choice(method: str, num_novel: int, count: int) -> None:
+    if method != "auto" and method not in CANDIDATES:
+        raise InputError(f"method is {method!r}; choose one of: {listed(['auto', *CANDIDATES])}")
+    if not 1 <= num_novel <= count:
+        raise InputError(
+            f"num_novel is {num_novel} for {count} novel vectors; give a number from 1 to {count}"
+        )

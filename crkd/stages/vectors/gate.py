@@ -1,0 +1,131 @@
+"""Which group of classes a row belongs to: the known ones, or those of a step of discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.shared_gaussians import SharedGaussians
+from crkd.clustering.whitening import WhitenedSpace
+from crkd.stages.vectors.logistic import logistic_regression
+
+Doubles = NDArray[np.float64]
+
+OLD_LOSS, NEW_LOSS = 2.0, 5.0
+"""Points that old and new classes may lose to each other in the joint answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """A linear classifier of all classes, which are divided into groups.
+
+    Attributes:
+        space: of the vectors, whitened by the known classes.
+        weights: ``(k, C)`` float32.
+        biases: ``(C,)`` float32.
+        sizes: classes of each of G groups; they sum to C.
+        memory: Gaussians of the C classes in the space: all that is kept of their vectors.
+    """
+
+    space: WhitenedSpace
+    weights: Floats
+    biases: Floats
+    sizes: tuple[int, ...]
+    memory: SharedGaussians
+
+    def joint(self, vectors: Floats, heads: Sequence[Floats]) -> Doubles:
+        """Return the log-probabilities of all classes, ``(N, C)``.
+
+        The gate says how much of a vector belongs to each group. Within a group it is shared out
+        by the group's own head: its classes stand to each other as they did before others came.
+
+        Args:
+            vectors: ``(N, D)``.
+            heads: logits ``(N, C_g)`` of each group.
+        """
+        scores = self.space.rows(vectors) @ self.weights + self.biases
+        groups = np.split(scores.astype(np.float64), np.cumsum(self.sizes)[:-1], axis=1)
+        parts = [
+            _logsumexp(group) + log_softmax(np.asarray(head, np.float64))
+            for group, head in zip(groups, heads, strict=True)
+        ]
+        return log_softmax(np.concatenate(parts, axis=1))
+
+
+def fit_gate(
+    space: WhitenedSpace,
+    rows: Floats,
+    labels: NDArray[np.int64],
+    sizes: tuple[int, ...],
+    memory: SharedGaussians,
+) -> Gate:
+    """Return the gate of rows of all classes, its last group balanced against those before.
+
+    The balance is found by cross-fitting: classifiers of either half of the rows answer the other
+    half (:func:`balanced_offset`).
+
+    Args:
+        space: of the rows.
+        rows: ``(N, k)``, in an order that has nothing to do with halves.
+        labels: ``(N,)`` in ``[0, C)``; clusters of the last group.
+        sizes: classes of each group, two groups or more.
+        memory: of the C classes.
+    """
+    count = sum(sizes)
+    margins = np.empty(len(rows))
+    # Every second row of every class.
+    rank = np.empty(len(rows), np.int64)
+    rank[np.argsort(labels, kind="stable")] = np.arange(len(rows))
+    for half in (0, 1):
+        left = rank % 2 == half
+        weights, biases = logistic_regression(rows[~left], labels[~left], count)
+        margins[left] = _margins(rows[left] @ weights + biases, sizes[-1])
+    new = labels >= count - sizes[-1]
+    weights, biases = logistic_regression(rows, labels, count)
+    biases[-sizes[-1] :] += balanced_offset(margins[~new], margins[new])
+    return Gate(space, weights, biases, sizes, memory)
+
+
+def balanced_offset(old: Doubles, new: Doubles) -> float:
+    """Return the offset of the last group by which old and new classes lose least to each other.
+
+    Old rows that are answered as new and new rows that are answered as old are both known without
+    a hidden label. The offset minimizes the larger of the two losses, measured in the points that
+    each may lose. Of equally good ones it is the one nearest to 0.
+
+    Args:
+        old: ``(n,)`` margins of rows of the old groups, by a gate that was fitted without them.
+        new: ``(m,)`` margins of rows of the last group, likewise.
+
+    >>> balanced_offset(np.array([3.0, 4.0]), np.array([-2.0, 1.0]))
+    2.0
+    """
+    # Between two neighboring margins nothing changes: the middles are all there is to try.
+    values = np.unique(np.concatenate([old, new]))
+    middles = (values[1:] + values[:-1]) / 2
+    tries = np.concatenate([[0.0, values[0] - 1], middles, [values[-1] + 1]])
+    lost_old = np.searchsorted(np.sort(old), tries) / len(old)
+    lost_new = 1 - np.searchsorted(np.sort(new), tries) / len(new)
+    cost = np.maximum(lost_old / OLD_LOSS, lost_new / NEW_LOSS)
+    best = tries[cost == cost.min()]
+    return float(best[np.abs(best).argmin()])
+
+
+def log_softmax(scores: Doubles) -> Doubles:
+    """Return the logarithm of the softmax over the last axis."""
+    return np.asarray(scores - _logsumexp(scores))
+
+
+def _logsumexp(scores: Doubles) -> Doubles:
+    """Return the logarithm of the sum of exponentials of every row, ``(N, 1)``."""
+    top = scores.max(axis=1, keepdims=True)
+    return np.asarray(top + np.log(np.exp(scores - top).sum(axis=1, keepdims=True)))
+
+
+def _margins(scores: Floats, last: int) -> Doubles:
+    """Return by how much the best old class exceeds the best of the ``last`` ones, ``(N,)``."""
+    return np.asarray(scores[:, :-last].max(axis=1) - scores[:, -last:].max(axis=1), np.float64)

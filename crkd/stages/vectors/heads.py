@@ -1,0 +1,177 @@
+"""Linear clustering heads on frozen rows, many at once, by gradients in closed form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crkd.losses.temi import pair_weights, responsibilities
+from crkd.ot.sinkhorn import sinkhorn
+
+LEAST_SHARE = 1e-6
+"""Of a class: below it, the marginal's logarithm would be rounding."""
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """How heads are trained.
+
+    Attributes:
+        objective: "temi" (:mod:`crkd.losses.temi`), or "sinkhorn": the balanced assignment of the
+            teacher's scores of the neighbor is the target of cross-entropy (Caron et al., 2020).
+        num_heads: H.
+        steps: updates.
+        batch_size: pairs of a step.
+        learning_rate: of Adam, at the first step; a cosine leads it to 0.
+        temperature: of the softmax of student and teacher.
+        exponent: b of "temi".
+        momentum: of the teacher's average.
+        marginal_momentum: of the average of the class shares.
+        epsilon: of "sinkhorn".
+    """
+
+    objective: str = "temi"
+    num_heads: int = 12
+    steps: int = 450
+    batch_size: int = 512
+    learning_rate: float = 3e-2
+    temperature: float = 0.1
+    exponent: float = 0.6
+    momentum: float = 0.95
+    marginal_momentum: float = 0.9
+    epsilon: float = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """Trained heads.
+
+    Attributes:
+        weights: ``(H, k, M)`` float32, the teacher's, divided by the temperature: products with
+            rows are logits.
+        losses: ``(H,)`` moving averages of the loss at the end.
+    """
+
+    weights: Tensor
+    losses: Tensor
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Return the logits of ``(N, k)`` rows, ``(H, N, M)``."""
+        return rows @ self.weights
+
+
+def train_heads(
+    rows: Tensor,
+    neighbors: Tensor,
+    num_novel: int,
+    settings: HeadSettings,
+    *,
+    seed: int,
+    start: Tensor | None = None,
+) -> Heads:
+    """Train heads so that a row and its neighbors are answered alike and all classes are used.
+
+    The gradient of both objectives with respect to the student's logits is ``q - r``, times the
+    weight of the pair and the exponent: r are the responsibilities or the assignment. So no graph
+    is recorded, and a step of all heads is two matrix products.
+
+    Args:
+        rows: ``(N, k)`` float32 of unit length.
+        neighbors: ``(N, n)`` int64, the rows that count as being of one class with each.
+        num_novel: M.
+        settings: of the training.
+        seed: of first weights, batches and pairs; nothing else random is read or changed.
+        start: ``(H, k, M)`` first weights; drawn from N(0, 1/k) where they are None.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    width = rows.shape[1]
+    if start is None:
+        shape = (settings.num_heads, width, num_novel)
+        start = torch.randn(shape, generator=generator) / math.sqrt(width)
+    num_heads = len(start)
+    # One matrix (k, H M): the products of all heads are one.
+    student = start.permute(1, 0, 2).reshape(width, -1).clone()
+    trainer = _Trainer(student, num_heads, settings)
+    batch_size = min(settings.batch_size, len(rows))
+    order, begin = torch.randperm(len(rows), generator=generator), 0
+    for step in range(settings.steps):
+        if begin + batch_size > len(rows):
+            order, begin = torch.randperm(len(rows), generator=generator), 0
+        first = order[begin : begin + batch_size]
+        begin += batch_size
+        drawn = torch.randint(neighbors.shape[1], (batch_size,), generator=generator)
+        trainer.update(rows[torch.cat([first, neighbors[first, drawn]])], step)
+    weights = trainer.teacher.view(width, num_heads, -1).permute(1, 0, 2)
+    return Heads(weights.contiguous() / settings.temperature, trainer.losses)
+
+
+class _Trainer:
+    """Student, teacher and the averages of Adam.
+
+    Attributes:
+        teacher: ``(k, H M)``.
+        losses: ``(H,)`` moving averages.
+    """
+
+    def __init__(self, student: Tensor, num_heads: int, settings: HeadSettings) -> None:
+        self._student, self.teacher = student, student.clone()
+        self._first, self._second = torch.zeros_like(student), torch.zeros_like(student)
+        self._marginal: Tensor | None = None
+        self._heads, self._settings = num_heads, settings
+        self.losses = torch.zeros(num_heads)
+
+    def update(self, pairs: Tensor, step: int) -> None:
+        """Do one step on ``(2 B, k)`` rows, the second half the neighbors of the first."""
+        settings = self._settings
+        ours = self._log_probabilities(pairs, self._student)
+        scores = self._scores(pairs, self.teacher)
+        theirs = (scores / settings.temperature).log_softmax(dim=-1)
+        probabilities = theirs.exp()
+        halves = probabilities.chunk(2, dim=1)
+        if settings.objective == "temi":
+            weights = pair_weights(halves[0], halves[1]).repeat(2)
+            marginal = self._averaged(probabilities.mean(dim=1))
+            targets, information = responsibilities(
+                ours, _exchanged(theirs), marginal, settings.exponent
+            )
+            losses = -(weights * information).mean(dim=1)
+            factor = (settings.exponent * weights)[:, None]
+        else:
+            targets = _exchanged(sinkhorn(scores, epsilon=settings.epsilon, num_iters=3))
+            losses = -(targets * ours).sum(dim=-1).mean(dim=1)
+            factor = torch.ones(())
+        gradient = factor * (ours.exp() - targets) / (len(pairs) * settings.temperature)
+        self._adam(pairs.T @ gradient.transpose(0, 1).reshape(len(pairs), -1), step)
+        self.teacher.lerp_(self._student, 1 - settings.momentum)
+        self.losses = losses if step == 0 else self.losses.lerp(losses, 0.02)
+
+    def _scores(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Return products ``(H, N, M)``."""
+        return (rows @ weights).view(len(rows), self._heads, -1).transpose(0, 1).contiguous()
+
+    def _log_probabilities(self, rows: Tensor, weights: Tensor) -> Tensor:
+        return (self._scores(rows, weights) / self._settings.temperature).log_softmax(dim=-1)
+
+    def _averaged(self, shares: Tensor) -> Tensor:
+        if self._marginal is None:
+            self._marginal = shares
+        self._marginal = self._marginal.lerp(shares, 1 - self._settings.marginal_momentum)
+        return self._marginal.clamp(min=LEAST_SHARE)
+
+    def _adam(self, gradient: Tensor, step: int) -> None:
+        settings = self._settings
+        rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+        self._first.lerp_(gradient, 0.1)
+        self._second.lerp_(gradient.square(), 0.001)
+        first = self._first / (1 - 0.9 ** (step + 1))
+        second = self._second / (1 - 0.999 ** (step + 1))
+        self._student.addcdiv_(first, second.sqrt().add_(1e-8), value=-rate)
+
+
+def _exchanged(pairs: Tensor) -> Tensor:
+    """Return ``(H, 2 B, M)`` with the two halves in each other's place."""
+    first, second = pairs.chunk(2, dim=1)
+    return torch.cat([second, first], dim=1)

@@ -1,0 +1,97 @@
+"""The whitened space against scipy, and sets too small to whiten by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.linalg import inv, sqrtm
+
+from crkd.clustering.whitening import principal_space, whitened_space
+from crkd.core.errors import InputError
+
+
+def classes(num=4, each=80, width=12, seed=0):
+    draw = np.random.default_rng(seed)
+    stretch = np.linspace(0.2, 3.0, width)
+    labels = np.repeat(np.arange(num), each)
+    means = 4 * draw.standard_normal((num, width))
+    rows = means[labels] + stretch * draw.standard_normal((len(labels), width))
+    return rows.astype(np.float32), labels
+
+
+def test_it_is_the_formula_of_the_docstring():
+    known, labels = classes()
+    novel, _ = classes(seed=1)
+    space = whitened_space(known, labels, novel, shrinkage=0.3, root=False)
+    every = np.concatenate([known, novel]).astype(np.float64)
+    rows = every - every.mean(axis=0)
+    head = rows[: len(known)]
+    means = np.stack([head[labels == c].mean(axis=0) for c in range(4)])
+    residuals = head - means[labels]
+    scatter = residuals.T @ residuals / (len(head) - 4)
+    scatter = 0.7 * scatter + 0.3 * np.trace(scatter) / 12 * np.eye(12)
+    expected = rows @ np.real(inv(sqrtm(scatter)))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = space.rows(every.astype(np.float32))
+    # The axes are turned; what rows are to each other is the same.
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+def test_directions_that_vary_within_classes_count_less():
+    draw = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 200)
+    rows = np.stack([10 * draw.standard_normal(400), labels + 0.1 * draw.standard_normal(400)], 1)
+    space = whitened_space(rows, labels, rows, shrinkage=0.0, root=False)
+    inside = space.rows(rows.astype(np.float32))
+    gap = np.linalg.norm(inside[labels == 0].mean(axis=0) - inside[labels == 1].mean(axis=0))
+    assert gap > 1.5
+
+
+@pytest.mark.parametrize(
+    ("known", "labels"),
+    [
+        (np.eye(2, 6, dtype=np.float32), np.array([0, 1])),
+        (np.ones((5, 6), np.float32), np.zeros(5, np.int64)),
+        (np.eye(6, dtype=np.float32)[[0, 1, 2]], np.array([0, 0, 1])),
+    ],
+    ids=["one row a class", "no variance", "three rows"],
+)
+def test_few_known_rows_are_enough(known, labels):
+    novel = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    rows = whitened_space(known, labels, novel).rows(novel)
+    assert np.isfinite(rows).all()
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+def test_constant_vectors_stay_finite():
+    same = np.ones((10, 3), np.float32)
+    assert np.isfinite(whitened_space(same, np.zeros(10, np.int64), same).rows(same)).all()
+
+
+@pytest.mark.parametrize("count", [30, 5])
+def test_principal_axes_do_not_depend_on_which_side_is_longer(count):
+    rows = np.random.default_rng(0).standard_normal((count, 8)).astype(np.float32)
+    centered = rows - rows.mean(axis=0)
+    _, _, axes = np.linalg.svd(centered, full_matrices=False)
+    expected = centered @ axes[:3].T
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = principal_space(rows, width=3).rows(rows)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+def test_signed_roots():
+    rows = np.array([[4.0, -9.0], [1.0, 1.0], [0.0, 16.0]], np.float32)
+    rooted = np.array([[2.0, -3.0], [1.0, 1.0], [0.0, 4.0]], np.float32)
+    left, right = principal_space(rows, root=True), principal_space(rooted)
+    np.testing.assert_allclose(left.rows(rows), right.rows(rooted), atol=1e-6)
+
+
+def test_what_does_not_fit_is_refused():
+    rows, labels = classes()
+    space = whitened_space(rows, labels, rows)
+    with pytest.raises(InputError, match="same network"):
+        space.rows(rows[:, :5])
+    with pytest.raises(InputError, match="shrinkage is 2"):
+        whitened_space(rows, labels, rows, shrinkage=2)
+    with pytest.raises(InputError, match="one length"):
+        whitened_space(rows, labels, rows[:, :3])
