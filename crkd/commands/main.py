@@ -21,6 +21,7 @@ VERBS = {
     "reproduce": "run a row of the results with several seeds and compare it",
     "baseline": "the easy methods: kmeans, uno, supervised",
     "search-student": "rank small networks to distil a run into",
+    "embed": "feature vectors of images, by a pretrained backbone",
     "predict": "say which classes new images are of, and how sure",
     "review": "one page on which a person decides about discovered classes",
     "apply-review": "a run with named classes, from the decisions of a review",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,10 +22,9 @@ from crkd.data.storage.streaming import StreamingImages
 from crkd.inference.image_files import TolerantSource, find_images, readable
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage, check_format, writing
-from crkd.runs.atomic_files import write_bytes
 from crkd.runs.console import TrainingProgress
-from crkd.runs.csv_cells import guarded
 from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.forward import Outputs
 from crkd.training.precision import autocast
 
@@ -131,13 +128,8 @@ def predict(
                 f"{', '.join(FORMATS)}"
             )
     summary.seconds = time.monotonic() - began
-    _list_skipped(skipped_file(out), summary.skipped)
+    list_skipped(skipped_file(out), summary.skipped)
     return summary
-
-
-def skipped_file(out: Path) -> Path:
-    """Return the place of the list of skipped files: ``NAME.skipped.csv`` beside the table."""
-    return out.with_name(f"{out.stem}.skipped.csv")
 
 
 def _answers(
@@ -169,14 +161,3 @@ def _answers(
             novel = out.novel_logits[0].float().cpu().numpy()
         features, known = (x[0].float().cpu().numpy() for x in (out.features, out.known_logits))
         yield block, Outputs(features, known, novel)
-
-
-def _list_skipped(path: Path, skipped: dict[str, str]) -> None:
-    """Write the list of skipped files; without any, a list of an earlier call goes away."""
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    rows = [(guarded(name), guarded(reason)) for name, reason in skipped.items()]
-    csv.writer(text).writerows([("path", "reason"), *rows])
-    write_bytes(path, text.getvalue().encode())
