@@ -94,7 +94,7 @@ def _show(found: Summary, out: Path, unsure: float) -> None:
         print(f"confidence of known classes: temperature {found.temperature:.2f}")
         print("confidence of novel classes is not calibrated")
     if found.skipped:
-        from crkd.inference.predict import skipped_file
+        from crkd.runs.skipped_files import skipped_file
 
         print(f"{len(found.skipped):,} files skipped, listed in {skipped_file(out)}")
         for name, reason in list(found.skipped.items())[:5]:

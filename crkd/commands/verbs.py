@@ -30,6 +30,7 @@ GROUPS = {
         "export": "export a run to ONNX, PyTorch, Label Studio or FiftyOne",
     },
     "Prepare": {
+        "embed": "compute feature vectors of images with a pretrained backbone",
         "check-data": "check a data set before training",
         "estimate-k": "estimate the number of novel classes",
         "search-student": "rank small networks as students of a run",

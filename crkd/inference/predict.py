@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,10 +20,9 @@ from crkd.data.storage.streaming import StreamingImages
 from crkd.inference.image_files import TolerantSource, find_images, readable
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage, check_format, writing
-from crkd.runs.atomic_files import write_bytes
 from crkd.runs.console import TrainingProgress
-from crkd.runs.csv_cells import guarded
 from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.forward import Outputs, forward_batches, whole_images
 
 BATCH_SIZE: Final = 128
@@ -128,13 +125,8 @@ def predict(
                 f"{', '.join(FORMATS)}"
             )
     summary.seconds = time.monotonic() - began
-    _list_skipped(skipped_file(out), summary.skipped)
+    list_skipped(skipped_file(out), summary.skipped)
     return summary
-
-
-def skipped_file(out: Path) -> Path:
-    """Return the path of the list of skipped files, ``NAME.skipped.csv`` in the table's folder."""
-    return out.with_name(f"{out.stem}.skipped.csv")
 
 
 def _outputs(
@@ -154,14 +146,3 @@ def _outputs(
         forward_batches(opened.network, store, blocks, images, precision=precision),
         strict=True,
     )
-
-
-def _list_skipped(path: Path, skipped: dict[str, str]) -> None:
-    """Write the list of skipped files; without any, delete the list of an earlier call."""
-    if not skipped:
-        path.unlink(missing_ok=True)
-        return
-    text = io.StringIO()
-    rows = [(guarded(name), guarded(reason)) for name, reason in skipped.items()]
-    csv.writer(text).writerows([("path", "reason"), *rows])
-    write_bytes(path, text.getvalue().encode())

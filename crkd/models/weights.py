@@ -80,28 +80,32 @@ def load_strict(
     module.load_state_dict(dict(tensors), strict=not fresh)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
     """Return the named tensors of a safetensors or torch file, on the CPU.
 
     A torch file is read with ``weights_only=True``, so that nothing in it is executed.
+
+    Args:
+        path: the file.
+        flag: the argument that named it, for messages.
 
     Raises:
         InputError: no such file, unreadable, or without named tensors.
     """
     if not path.is_file():
-        raise InputError(f"--weights {path} is no file; give a safetensors or torch weight file")
+        raise InputError(f"{flag} {path} is no file; give a safetensors or torch weight file")
     try:
         content = _read(path)
     except Exception as error:  # a damaged file makes the readers raise anything
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"--weights {path} cannot be read ({reason}); "
+            f"{flag} {path} cannot be read ({reason}); "
             "give a safetensors file or a torch file that holds tensors alone"
         ) from error
     tensors = _named_tensors(content)
     if not tensors:
         raise InputError(
-            f"--weights {path} holds no named tensors; give a saved state_dict of the backbone"
+            f"{flag} {path} holds no named tensors; give a saved state_dict of the backbone"
         )
     return tensors
 

@@ -169,7 +169,7 @@ def _members(place: Path, flag: str) -> Iterator[Member]:
         )
     found = 0
     for archive in archives:
-        for member in _index(archive):
+        for member in tar_members(archive):
             found += 1
             yield member
     if not found:
@@ -178,7 +178,7 @@ def _members(place: Path, flag: str) -> Iterator[Member]:
         )
 
 
-def _index(archive: Path) -> tuple[Member, ...]:
+def tar_members(archive: Path) -> tuple[Member, ...]:
     """Return the images of one archive, from its headers; other members are passed over.
 
     Raises:

@@ -10,15 +10,16 @@ from crkd.data.sources.base import Pixels
 from crkd.data.splits.partition import Subset
 
 
-def fit_square(image: Pixels, size: int) -> Pixels:
+def fit_square(image: Pixels, size: int, interpolation: str = "bicubic") -> Pixels:
     """Scale the shorter side to ``size`` and cut out the middle.
 
-    Bicubic with antialiasing (Pillow). Only the middle is scaled: a picture of 1 x 60,000 pixels
+    With antialiasing (Pillow). Only the middle is scaled: a picture of 1 x 60,000 pixels
     must not become one of 224 x 13 million on the way.
 
     Args:
         image: ``(H, W, 3)`` uint8.
         size: side of the result in pixels.
+        interpolation: "bicubic", "bilinear", "lanczos" or "nearest".
 
     Returns:
         ``(3, size, size)`` uint8; an image that has the size already keeps its values.
@@ -29,7 +30,9 @@ def fit_square(image: Pixels, size: int) -> Pixels:
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     scaled = Image.fromarray(image).resize(
-        (size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side)
+        (size, size),
+        Image.Resampling[interpolation.upper()],
+        box=(left, top, left + side, top + side),
     )
     return np.asarray(scaled).transpose(2, 0, 1)
 

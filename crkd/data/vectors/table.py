@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from crkd.data.sources.base import RowIds
 LABEL: Final = "label"
 ID: Final = "id"
 FEATURES: Final = "features"
+DIGEST: Final = "sha256"
+METADATA: Final = b"crkd_embedding"
+"""Key of the schema's metadata under which ``crkd embed`` describes a file."""
 
 Vectors = npt.NDArray[np.float32]
 
@@ -29,12 +33,15 @@ class FeatureTable:
         features: ``(N, D)`` float32, finite, N and D at least 1.
         labels: N class names, "" where a row has none; None where the file has no labels.
         ids: N unique names.
+        embedding: how ``crkd embed`` made the vectors (:mod:`crkd.data.vectors.embedding_file`);
+            None for vectors of another origin.
     """
 
     path: Path
     features: Vectors
     labels: list[str] | None
     ids: Sequence[str]
+    embedding: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         """Return N."""
@@ -45,7 +52,7 @@ def read_features(path: str | Path) -> FeatureTable:
     """Read a file of feature vectors.
 
     - **Parquet**: one list column holds the vectors, or every number column is one dimension, in
-      the order of the file. The columns ``label`` and ``id`` are taken out before.
+      the order of the file. The columns ``label``, ``id`` and ``sha256`` are taken out before.
     - **.npy**: the vectors, ``(N, D)``.
     - **.npz**: the array ``features``, and ``label`` and ``id`` where there are any.
 
@@ -67,18 +74,28 @@ def read_features(path: str | Path) -> FeatureTable:
         )
     if not file.is_file():
         raise InputError(f"the feature file {str(file)!r} does not exist; check the path")
-    features, labels, ids = readers[file.suffix.lower()](file)
-    vectors = _checked(features, file)
+    columns = readers[file.suffix.lower()](file)
+    vectors = _checked(columns.features, file)
     return FeatureTable(
-        file, vectors, _label_names(labels, file, len(vectors)), _row_ids(ids, file, len(vectors))
+        file,
+        vectors,
+        _label_names(columns.labels, file, len(vectors)),
+        _row_ids(columns.ids, file, len(vectors)),
+        columns.embedding,
     )
 
 
-Columns = tuple[npt.NDArray[Any], Sequence[Any] | None, Sequence[Any] | None]
+class Columns(NamedTuple):
+    """What a file holds, before it is checked."""
+
+    features: npt.NDArray[Any]
+    labels: Sequence[Any] | None = None
+    ids: Sequence[Any] | None = None
+    embedding: dict[str, Any] | None = None
 
 
 def _from_npy(file: Path) -> Columns:
-    return _loaded(file), None, None
+    return Columns(_loaded(file))
 
 
 def _from_npz(file: Path) -> Columns:
@@ -93,7 +110,7 @@ def _from_npz(file: Path) -> Columns:
         except (ValueError, OSError) as error:
             raise _unreadable(file, error) from None
     plain = {name: values.ravel().tolist() for name, values in found.items() if name != FEATURES}
-    return found[FEATURES], plain.get(LABEL), plain.get(ID)
+    return Columns(found[FEATURES], plain.get(LABEL), plain.get(ID))
 
 
 def _loaded(file: Path) -> Any:
@@ -130,11 +147,13 @@ def _columns(table: Any, file: Path) -> Columns:
 
     labels = table.column(LABEL).to_pylist() if LABEL in table.column_names else None
     ids = table.column(ID).to_pylist() if ID in table.column_names else None
-    fields = [field for field in table.schema if field.name not in (LABEL, ID)]
+    fields = [field for field in table.schema if field.name not in (LABEL, ID, DIGEST)]
+    embedding = described(table.schema.metadata, file)
     lists = [f.name for f in fields if kinds.is_list(f.type) or kinds.is_fixed_size_list(f.type)]
     numbers = [f.name for f in fields if kinds.is_floating(f.type) or kinds.is_integer(f.type)]
     if len(lists) == 1:
-        return _list_column(table.column(lists[0]), lists[0], file), labels, ids
+        vectors = _list_column(table.column(lists[0]), lists[0], file)
+        return Columns(vectors, labels, ids, embedding)
     others = [field.name for field in fields if field.name not in numbers]
     if lists or others or not numbers:
         raise InputError(
@@ -142,7 +161,25 @@ def _columns(table: Any, file: Path) -> Columns:
             f"{LABEL!r} and {ID!r} it must have one list column, or number columns alone"
         )
     columns = [_numbers(table.column(name), name, file) for name in numbers]
-    return np.stack(columns, axis=1), labels, ids
+    return Columns(np.stack(columns, axis=1), labels, ids, embedding)
+
+
+def described(metadata: Mapping[bytes, bytes] | None, file: Path) -> dict[str, Any] | None:
+    """Return what ``crkd embed`` wrote of a file into its metadata; None for other files.
+
+    Raises:
+        InputError: the entry is damaged.
+    """
+    text = (metadata or {}).get(METADATA)
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(file, error) from None
+    if not isinstance(values, dict):
+        raise _unreadable(file, ValueError(f"the metadata {METADATA.decode()} are no object"))
+    return values
 
 
 def _list_column(column: Any, name: str, file: Path) -> npt.NDArray[Any]:

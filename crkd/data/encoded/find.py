@@ -1,0 +1,176 @@
+"""What the arguments of a command mean: folders, tar files and tables of images."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from crkd.core.errors import InputError, listed
+from crkd.data.encoded.base import EncodedImages
+from crkd.data.encoded.folder import EncodedFolder
+from crkd.data.encoded.table import EncodedTable, has_images
+from crkd.data.encoded.tar import EncodedTar
+from crkd.data.sources.decode import SUFFIXES
+
+TAR, TABLE = ".tar", ".parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Root:
+    """The images of one argument.
+
+    Attributes:
+        name: with what the ids of its images begin.
+        path: the argument as an absolute path.
+        parts: the images, in order; prefix of their names within the root, and the images.
+    """
+
+    name: str
+    path: Path
+    parts: tuple[tuple[str, EncodedImages], ...]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return sum(len(images) for _, images in self.parts)
+
+
+class Listing:
+    """All images that are meant, in a fixed order.
+
+    Args:
+        roots: the images of each argument.
+        passed_over: number of files that are no images, by suffix.
+    """
+
+    def __init__(self, roots: Sequence[Root], passed_over: Counter[str]) -> None:
+        self.roots, self.passed_over = tuple(roots), passed_over
+        self._parts = [
+            (f"{root.name}/{prefix}", images) for root in roots for prefix, images in root.parts
+        ]
+        self._starts = np.cumsum([0, *(len(images) for _, images in self._parts)])
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return int(self._starts[-1])
+
+    def image_id(self, index: int) -> str:
+        """Return the id of an image: "photos/cat/1.jpg"."""
+        prefix, images, row = self._at(index)
+        return prefix + images.name(row)
+
+    def class_of(self, index: int) -> str | None:
+        """Return the class of an image; None where nothing gives one."""
+        _, images, row = self._at(index)
+        return images.class_of(row)
+
+    def read(self, index: int) -> bytes:
+        """Return an encoded image. Safe to call from many threads.
+
+        Raises:
+            UnreadableImageError: there is none, or it cannot be read.
+        """
+        _, images, row = self._at(index)
+        return images.read(row)
+
+    def _at(self, index: int) -> tuple[str, EncodedImages, int]:
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        prefix, images = self._parts[number]
+        return prefix, images, index - int(self._starts[number])
+
+
+def find_encoded(
+    arguments: Sequence[str | Path], taken: Mapping[str, str] | None = None
+) -> Listing:
+    """Return the images that the arguments mean.
+
+    A folder means the image files below it, and the tar files and tables of images directly in
+    it. Its name is the beginning of the ids, with a number where another folder has that name.
+
+    Args:
+        arguments: folders, tar files and Parquet files.
+        taken: names of roots that an earlier call gave, by their absolute path.
+
+    Raises:
+        InputError: an argument is missing or of another kind, two arguments are within each other,
+            a file is damaged, or there is no image at all.
+    """
+    # A link keeps its own name: it is the name that the person knows.
+    paths = list(dict.fromkeys(Path(os.path.abspath(argument)) for argument in arguments))
+    if not paths:
+        raise InputError("DIR is missing; name folders, tar files or Parquet files of images")
+    _check_nesting(paths)
+    names = dict(taken or {})
+    passed_over: Counter[str] = Counter()
+    roots = [Root(_root_name(path, names), path, _parts(path, passed_over)) for path in paths]
+    listing = Listing(roots, passed_over)
+    if not len(listing):
+        shown = listed((repr(str(argument)) for argument in arguments), 3)
+        raise InputError(f"DIR {shown} holds no image ({listed(sorted(SUFFIXES))}); add some")
+    return listing
+
+
+def _root_name(path: Path, names: dict[str, str]) -> str:
+    """Return the name of a root, and enter it into ``names``."""
+    key = readable(path)
+    if key not in names:
+        base, number = readable(Path(path.name or "root")), 1
+        name = base
+        while name in names.values():
+            number += 1
+            name = f"{base}-{number}"
+        names[key] = name
+    return names[key]
+
+
+def _check_nesting(paths: Sequence[Path]) -> None:
+    for one in paths:
+        for other in paths:
+            if one != other and one.resolve().is_relative_to(other.resolve()):
+                raise InputError(
+                    f"DIR {str(one)!r} is within {str(other)!r}, and its images would count twice; "
+                    "leave one of them out"
+                )
+
+
+def _parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, EncodedImages], ...]:
+    if path.is_dir():
+        return _folder_parts(path, passed_over)
+    if not path.is_file():
+        kind = "is neither a folder nor a regular file" if path.exists() else "does not exist"
+        raise InputError(f"DIR {str(path)!r} {kind}; name a folder of images")
+    suffix = path.suffix.lower()
+    if suffix == TAR:
+        return (("", EncodedTar(path)),)
+    if suffix == TABLE:
+        return (("", EncodedTable(path)),)
+    raise InputError(
+        f"DIR {str(path)!r} is a file with the suffix {suffix!r}; name a folder of images, a tar "
+        "file (.tar) or a table of images (.parquet)"
+    )
+
+
+def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, EncodedImages], ...]:
+    images = EncodedFolder(path)
+    passed_over += images.passed_over
+    parts: list[tuple[str, EncodedImages]] = [("", images)] if len(images) else []
+    files = sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+    for file in files:
+        found: EncodedImages | None = None
+        if file.suffix.lower() == TAR:
+            found = EncodedTar(file)
+        elif file.suffix.lower() == TABLE and has_images(file):
+            found = EncodedTable(file)
+        if found is not None:
+            parts.append((f"{readable(Path(file.name))}/", found))
+            passed_over[file.suffix.lower()] -= 1
+    return tuple(parts)
+
+
+def readable(path: Path) -> str:
+    """Return a path as valid Unicode; bytes that are not UTF-8 become backslash escapes."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

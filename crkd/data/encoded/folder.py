@@ -1,0 +1,84 @@
+"""Encoded images that are files below one folder."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from pathlib import Path
+
+from crkd.data.encoded.base import MAX_IMAGE_BYTES, EncodedImages, Names
+from crkd.data.sources.base import UnreadableImageError
+from crkd.data.sources.decode import SUFFIXES
+from crkd.data.sources.files import readable_id
+
+
+class EncodedFolder(EncodedImages):
+    """The image files below a folder, in a stable order.
+
+    The class of an image is the outermost folder that holds it. Hidden files and folders are
+    passed over, and links to folders are not followed.
+
+    Args:
+        place: the folder.
+
+    Attributes:
+        passed_over: number of files that are no images by their suffix, by suffix.
+    """
+
+    def __init__(self, place: Path) -> None:
+        names, classes = Names(), []
+        # Names with bytes that are not UTF-8 cannot be opened by what is shown of them.
+        self._odd: dict[int, Path] = {}
+        self.passed_over: Counter[str] = Counter()
+        for folder, folders, files in os.walk(place, followlinks=False):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            here = Path(folder)
+            parts = here.relative_to(place).parts
+            class_name = readable_id(place / parts[0], place) if parts else None
+            for file in sorted(files):
+                if file.startswith("."):
+                    continue
+                path = here / file
+                if path.suffix.lower() not in SUFFIXES:
+                    self.passed_over[path.suffix.lower() or "no suffix"] += 1
+                    continue
+                shown = readable_id(path, place)
+                if shown != path.relative_to(place).as_posix():
+                    self._odd[len(names)] = path
+                names.append(shown)
+                classes.append(class_name)
+        super().__init__(place, names, classes)
+
+    def path(self, index: int) -> Path:
+        """Return the file of an image."""
+        return self._odd.get(index) or self.place / self.name(index)
+
+    def read(self, index: int) -> bytes:
+        """Return the content of a file; a named pipe or a device is refused without waiting."""
+        return read_regular(self.path(index))
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a regular file of up to ``MAX_IMAGE_BYTES``.
+
+    Raises:
+        UnreadableImageError: there is none, it is of another kind, or it is too large.
+    """
+    try:
+        # Opening a named pipe would otherwise wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise UnreadableImageError(str(path), error.strerror or str(error)) from None
+    try:
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableImageError(str(path), "not a regular file")
+            if status.st_size > MAX_IMAGE_BYTES:
+                raise UnreadableImageError(
+                    str(path), f"{status.st_size:,} bytes are more than {MAX_IMAGE_BYTES:,}"
+                )
+            return file.read()
+    except OSError as error:
+        raise UnreadableImageError(str(path), error.strerror or str(error)) from None

@@ -1,0 +1,161 @@
+"""Encoded images in a column of a Parquet file, as the Hugging Face hub stores them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from crkd.core.errors import InputError, listed
+from crkd.data.encoded.base import EncodedImages, Names
+from crkd.data.sources.base import UnreadableImageError
+
+_BYTES: Final = "bytes"
+_KEPT_GROUPS: Final = 2
+_LABELS: Final = ("label", "fine_label", "labels")
+"""Names of label columns that are preferred where a file has several."""
+
+
+class EncodedTable(EncodedImages):
+    """The images of a Parquet file, by row: "00012".
+
+    The images are in the first column of structs with the field ``bytes``. The class comes from a
+    column of integers whose names are in the metadata, or from a column of texts called "label".
+
+    Args:
+        place: the file.
+
+    Raises:
+        InputError: the file is damaged, or has no column of images.
+    """
+
+    def __init__(self, place: Path) -> None:
+        import pyarrow
+
+        try:
+            self._file = _opened(place)
+            schema = self._file.schema_arrow
+            self._column = image_column(schema)
+            if self._column is None:
+                raise InputError(
+                    f"the Parquet file {str(place)!r} has the columns {listed(schema.names)}, and "
+                    f"none is a struct with the field {_BYTES!r}; give a table of images"
+                )
+            classes = _classes(self._file)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _damaged(place, error) from None
+        count = self._file.metadata.num_rows
+        names = Names()
+        for row in range(count):
+            names.append(f"{row:07d}")
+        super().__init__(place, names, [None] * count if classes is None else classes)
+        groups = range(self._file.metadata.num_row_groups)
+        lengths = [self._file.metadata.row_group(group).num_rows for group in groups]
+        self._starts = np.cumsum([0, *lengths])
+        self._groups: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> bytes:
+        """Return the content of a row; the row groups that were read last are kept."""
+        import pyarrow
+
+        group = int(np.searchsorted(self._starts, index, side="right")) - 1
+        where = f"{self.place}: {self.name(index)}"
+        try:
+            column = self._group(group)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UnreadableImageError(where, " ".join(str(error).split())) from None
+        value = column[index - int(self._starts[group])]
+        if not value.is_valid:
+            raise UnreadableImageError(where, "the row holds no image")
+        content: bytes = value.as_py()
+        return content
+
+    def _group(self, group: int) -> Any:
+        with self._lock:
+            if group not in self._groups:
+                import pyarrow.compute
+
+                table = self._file.read_row_group(group, columns=[self._column])
+                # Offsets of a damaged file may lead anywhere.
+                table.validate(full=True)
+                images = table.column(0).combine_chunks()
+                self._groups[group] = pyarrow.compute.struct_field(images, _BYTES)
+            self._groups.move_to_end(group)
+            while len(self._groups) > _KEPT_GROUPS:
+                self._groups.popitem(last=False)
+            return self._groups[group]
+
+
+def has_images(place: Path) -> bool:
+    """Return whether a file is a Parquet table with a column of images."""
+    import pyarrow
+
+    try:
+        return image_column(_opened(place).schema_arrow) is not None
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
+        return False
+
+
+def image_column(schema: Any) -> str | None:
+    """Return the name of the first column of encoded images."""
+    import pyarrow.types as kinds
+
+    for field in schema:
+        if kinds.is_struct(field.type) and (at := field.type.get_field_index(_BYTES)) >= 0:
+            kind = field.type.field(at).type
+            if kinds.is_binary(kind) or kinds.is_large_binary(kind):
+                return str(field.name)
+    return None
+
+
+def _opened(place: Path) -> Any:
+    import pyarrow.parquet
+
+    if not place.is_file():
+        raise OSError("not a regular file")
+    return pyarrow.parquet.ParquetFile(place)
+
+
+def _damaged(place: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())
+    return InputError(f"cannot read the Parquet file {str(place)!r}: {reason}; fetch it again")
+
+
+def _classes(file: Any) -> Sequence[str | None] | None:
+    """Return the class of every row; None where the file names no classes."""
+    import pyarrow.types as kinds
+
+    schema = file.schema_arrow
+    named = _class_names(schema.metadata)
+    columns = [c for c in (*_LABELS, *schema.names) if c in named and c in schema.names]
+    if columns:
+        names = named[columns[0]]
+        labels = file.read(columns=[columns[0]]).column(0).to_pylist()
+        return [
+            names[label] if isinstance(label, int) and 0 <= label < len(names) else None
+            for label in labels
+        ]
+    if _LABELS[0] in schema.names and kinds.is_string(schema.field(_LABELS[0]).type):
+        texts: list[str | None] = file.read(columns=[_LABELS[0]]).column(0).to_pylist()
+        return texts
+    return None
+
+
+def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Return the names of the classes of every label column, as the hub's metadata give them."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        lists = {column: feature.get("names") for column, feature in features.items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    return {
+        column: names
+        for column, names in lists.items()
+        if isinstance(names, list) and all(isinstance(name, str) for name in names)
+    }

@@ -1,0 +1,96 @@
+"""Feature vectors of images in memory, without files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from crkd.core.errors import InputError
+from crkd.data.encoded.find import find_encoded
+from crkd.data.storage.resize import fit_square
+from crkd.data.storage.workers import cpu_count
+from crkd.data.vectors.table import Vectors
+from crkd.models.pretrained.base import Preprocessing
+from crkd.models.pretrained.choose_form import AUTO, choose_form
+from crkd.models.pretrained.embedder import Pixels, one_thread_each
+from crkd.models.pretrained.open import DEFAULT, open_pretrained
+from crkd.stages.embed.pipeline import pixels_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_CHUNK: Final = 512
+
+
+def embed_images(
+    images: str | Path | Sequence[str | Path | Image | npt.NDArray[np.uint8]],
+    *,
+    backbone: str = DEFAULT,
+    image_size: int | None = None,
+    runtime: str = AUTO,
+) -> Vectors:
+    """Return the feature vectors of images, ``(N, D)`` float32.
+
+    Args:
+        images: a folder, tar file or table of images; or a sequence of image files, images of
+            Pillow and ``(H, W, 3)`` uint8 arrays.
+        backbone: name of a pretrained backbone.
+        image_size: side of the input in pixels; None takes that of the backbone.
+        runtime: "auto", "torch", "torch-bf16" or "onnx".
+
+    Raises:
+        InputError: an argument is unusable, or an image cannot be read.
+
+    >>> from PIL import Image
+    >>> embed_images([Image.new("RGB", (40, 30))]).shape
+    (1, 1280)
+    """
+    opened = open_pretrained(backbone, image_size=image_size)
+    shape = opened.preprocessing
+    given: Sequence[Any]
+    if isinstance(images, str | Path):
+        listing = find_encoded([images])
+        given = range(len(listing))
+
+        def prepared(row: Any) -> Pixels:
+            return pixels_of(listing.read(row), listing.image_id(row), shape)
+
+    else:
+        given = images
+
+        def prepared(row: Any) -> Pixels:
+            return _prepared(row, shape)
+
+    if not len(given):
+        return np.empty((0, opened.num_features), np.float32)
+    first = prepared(given[0])
+    embedder = choose_form(opened, first[None], runtime=runtime, trial=False).embedder
+    size, found = embedder.form.batch_size, []
+    with one_thread_each(), ThreadPoolExecutor(cpu_count()) as pool:
+        for start in range(0, len(given), _CHUNK):
+            pixels = list(pool.map(prepared, given[start : start + _CHUNK]))
+            batches = [np.stack(pixels[at : at + size]) for at in range(0, len(pixels), size)]
+            found += list(pool.map(embedder, batches))
+    return np.concatenate(found)
+
+
+def _prepared(image: Any, preprocessing: Preprocessing) -> Pixels:
+    """Return one image as ``(S, S, 3)`` uint8."""
+    if isinstance(image, str | Path):
+        from crkd.data.encoded.folder import read_regular
+
+        return pixels_of(read_regular(Path(image)), str(image), preprocessing)
+    if not isinstance(image, np.ndarray):
+        image = np.asarray(image.convert("RGB"))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(
+            f"an image of shape {image.shape} and type {image.dtype} is not (H, W, 3) uint8; "
+            "convert it"
+        )
+    square = fit_square(image, preprocessing.image_size, preprocessing.interpolation)
+    return square.transpose(1, 2, 0)

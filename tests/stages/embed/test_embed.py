@@ -1,0 +1,220 @@
+"""Images to a file of vectors: what is in it, what is not done twice, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from crkd.core.errors import InputError
+from crkd.data.vectors import read_features
+from crkd.data.vectors.embedding_file import read_info
+from crkd.models.pretrained.open import open_pretrained
+from crkd.runs.atomic_files import write_json
+from crkd.stages.embed.in_memory import embed_images
+from crkd.stages.embed.parts import parts_folder
+from crkd.stages.embed.plan import EmbedSettings, reopen
+from crkd.stages.embed.progress import smoothed
+from crkd.stages.embed.run import EmbedSummary, embed
+
+SETTINGS = EmbedSettings(image_size=32, runtime="torch")
+
+
+def photo(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(6):
+        photo(tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png", number)
+    return tmp_path / "photos"
+
+
+def quiet(images: list[Path], out: Path, settings: EmbedSettings = SETTINGS) -> EmbedSummary:
+    return embed(images, out, settings, log=lambda line: None)
+
+
+def test_a_file_holds_ids_classes_and_the_vectors_of_the_network(photos: Path, tmp_path: Path):
+    out = tmp_path / "v.parquet"
+    made = quiet([photos], out)
+    table = read_features(out)
+    assert list(table.ids) == [f"photos/cat/{n}.png" for n in (0, 2, 4)] + [
+        f"photos/dog/{n}.png" for n in (1, 3, 5)
+    ]
+    assert table.labels == ["cat"] * 3 + ["dog"] * 3
+    assert table.embedding is not None
+    assert table.embedding["form"]["runtime"] == "torch"
+    assert (made.rows, made.embedded, made.reused) == (6, 6, 0)
+    network = open_pretrained("lite0", image_size=32).network
+    assert network is not None
+    with Image.open(photos / "dog" / "1.png") as image:
+        square = image.resize((32, 32), Image.Resampling.BICUBIC, box=(5, 0, 45, 40))
+    view = (torch.from_numpy(np.asarray(square)).permute(2, 0, 1)[None].float() - 127) / 128
+    expected = network(view)[0]
+    np.testing.assert_allclose(table.features[3], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_only_new_images_are_embedded(photos: Path, tmp_path: Path):
+    out = tmp_path / "v.parquet"
+    quiet([photos], out)
+    first = read_features(out)
+    photo(photos / "cat" / "7.png", 7)
+    shutil.move(photos / "dog" / "1.png", photos / "dog" / "renamed.png")
+    (photos / "dog" / "3.png").unlink()
+    made = quiet([photos], out)
+    assert (made.rows, made.embedded, made.reused) == (6, 1, 5)
+    second = read_features(out)
+    assert "photos/dog/3.png" not in second.ids
+    np.testing.assert_array_equal(
+        second.features[list(second.ids).index("photos/dog/renamed.png")],
+        first.features[list(first.ids).index("photos/dog/1.png")],
+    )
+    quiet([photos], tmp_path / "fresh.parquet")
+    assert out.read_bytes() == (tmp_path / "fresh.parquet").read_bytes()
+
+
+def test_rows_of_folders_that_are_not_named_stay(photos: Path, tmp_path: Path):
+    other = photo(tmp_path / "b" / "photos" / "x.png", 20).parent
+    out = tmp_path / "v.parquet"
+    quiet([photos], out)
+    made = quiet([other], out)
+    assert (made.rows, made.embedded) == (7, 1)
+    # Two folders of one name are told apart, in every later call.
+    assert list(read_features(out).ids)[-1] == "photos-2/x.png"
+    assert quiet([other], out).embedded == 0
+    quiet([photos, other], tmp_path / "both.parquet")
+    assert out.read_bytes() == (tmp_path / "both.parquet").read_bytes()
+
+
+def test_tar_files_and_tables_give_the_vectors_of_the_same_images(photos: Path, tmp_path: Path):
+    with tarfile.open(tmp_path / "set.tar", "w") as tar:
+        tar.add(photos / "cat", "cat")
+    names = sorted((photos / "cat").iterdir())
+    rows = [{"bytes": path.read_bytes(), "path": None} for path in names]
+    pq.write_table(pa.table({"img": rows, "label": ["cat"] * 3}), tmp_path / "set.parquet")
+    tables = []
+    for place in (photos, tmp_path / "set.tar", tmp_path / "set.parquet"):
+        out = tmp_path / f"{place.suffix[1:]}-v.parquet"
+        quiet([place], out)
+        tables.append(read_features(out))
+    folder, tar_, table = tables
+    np.testing.assert_array_equal(tar_.features, folder.features[:3])
+    np.testing.assert_array_equal(table.features, folder.features[:3])
+    assert tar_.labels == table.labels == ["cat"] * 3
+    assert list(tar_.ids)[0] == "set.tar/cat/0.png"
+    assert list(table.ids)[0] == "set.parquet/0000000"
+
+
+def test_damaged_and_odd_files_are_listed_and_none_waits(photos: Path, tmp_path: Path):
+    (photos / "cat" / "broken.png").write_bytes((photos / "cat" / "0.png").read_bytes()[:200])
+    os.mkfifo(photos / "cat" / "pipe.png")
+    (photos / "cat" / "folder.png").mkdir()
+    (photos / "dog" / "nothing.jpg").symlink_to("absent")
+    (photos / "dog" / "x.heic").write_bytes(b"")
+    out = tmp_path / "v.parquet"
+    made = quiet([photos], out)
+    assert made.rows == 6
+    assert sorted(made.skipped) == [
+        f"photos/{name}" for name in ("cat/broken.png", "cat/pipe.png", "dog/nothing.jpg")
+    ]
+    assert made.skipped["photos/cat/pipe.png"] == "not a regular file"
+    assert made.passed_over == {".heic": 1}
+    assert read_info(out).skipped == 3
+    with (tmp_path / "v.skipped.csv").open() as file:
+        assert [row["path"] for row in csv.DictReader(file)] == sorted(made.skipped)
+
+
+def test_nothing_readable_is_an_error_that_leaves_nothing(tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 images of DIR can be read"):
+        quiet([tmp_path / "photos"], tmp_path / "v.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_vectors_of_another_size_runtime_or_program_are_not_mixed(photos: Path, tmp_path: Path):
+    out = tmp_path / "v.parquet"
+    quiet([photos], out)
+    before = out.read_bytes()
+    for settings, word in (
+        (EmbedSettings(image_size=64), "--image-size 64"),
+        (EmbedSettings(runtime="torch-bf16"), "--runtime torch-bf16"),
+    ):
+        with pytest.raises(InputError, match=word):
+            quiet([photos], out, settings)
+    # Without a wish the form of the file is kept.
+    assert quiet([photos], out, EmbedSettings()).reused == 6
+    assert out.read_bytes() == before
+    foreign = tmp_path / "foreign.parquet"
+    pq.write_table(pa.table({"a": [1.0]}), foreign)
+    with pytest.raises(InputError, match="no file of crkd embed"):
+        quiet([photos], foreign)
+    assert pq.read_table(foreign).num_rows == 1
+
+
+def test_parts_of_other_weights_are_refused(photos: Path, tmp_path: Path):
+    out = tmp_path / "v.parquet"
+    quiet([photos], out)
+    values = {**(read_features(out).embedding or {}), "weights_sha256": "0" * 64}
+    out.unlink()
+    write_json(parts_folder(out) / "plan.json", values)
+    with pytest.raises(InputError, match="the weights 579344248a93.*000000000000"):
+        quiet([photos], out)
+
+
+def test_refusals_come_before_any_work(photos: Path, tmp_path: Path):
+    out = tmp_path / "v.parquet"
+    for images, target, word in (
+        ([photos], tmp_path / "v.npy", "does not end in .parquet"),
+        ([tmp_path / "absent"], out, "does not exist"),
+        ([photos / "cat" / "0.png"], out, "name a folder of images"),
+        ([photos, photos / "cat"], out, "is within"),
+        ([photos], photos, "does not end"),
+    ):
+        with pytest.raises(InputError, match=word):
+            quiet(images, target)
+    with pytest.raises(InputError, match="--resume"):
+        embed([photos], out, SETTINGS, resume=True)
+    with pytest.raises(InputError, match="--runtime 'fast' is unknown"):
+        quiet([photos], out, EmbedSettings(runtime="fast"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_images_in_memory_have_the_vectors_of_their_files(photos: Path, tmp_path: Path):
+    quiet([photos], tmp_path / "v.parquet")
+    vectors = read_features(tmp_path / "v.parquet").features
+    files = sorted(photos.rglob("*.png"))
+    opened = [Image.open(path) for path in files]
+    for images in (photos, files, opened, [np.asarray(image) for image in opened]):
+        found = embed_images(images, image_size=32, runtime="torch")
+        np.testing.assert_array_equal(found, vectors)
+
+
+def test_a_file_says_how_further_images_are_embedded(photos: Path, tmp_path: Path):
+    quiet([photos], tmp_path / "v.parquet")
+    embedder = reopen(read_info(tmp_path / "v.parquet"))
+    assert embedder.form.runtime == "torch"
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    expected = embed_images(list(pixels), image_size=32, runtime="torch")
+    np.testing.assert_array_equal(embedder(pixels), expected)
+
+
+def test_the_rate_is_steady_and_forgets_slowly():
+    rate, before = 0.0, 0.0
+    for _ in range(40):
+        rate, before = smoothed(rate, 100, 1.0, before=before), before + 1.0
+    assert rate == pytest.approx(100.0)
+    assert 90.0 < smoothed(rate, 0, 1.0, before=before) < 100.0

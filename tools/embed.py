@@ -1,0 +1,11 @@
+"""Thin script for ``crkd embed``; see ``--help``."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from crkd.commands.main import run_verb
+
+if __name__ == "__main__":
+    sys.exit(run_verb("embed"))
