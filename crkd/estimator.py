@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -31,13 +30,22 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.core.seeding import seeded
-from crkd.models.architecture import Architecture
+from crkd.data.sources.arrays import ArraySource
+from crkd.data.vectors.store import VectorStore
 from crkd.models.heads.prototype import NovelHeads
 from crkd.models.network import with_one_head
+from crkd.stages.arrays.images import (
+    RECIPE,
+    array_data,
+    discover_in_memory,
+    image_source,
+    outputs_of,
+    pixel_statistics,
+)
 from crkd.stages.arrays.labels import UNLABELED, hidden_rows, novel_labels, with_marks
-from crkd.stages.arrays.samples import Images, Samples, Vectors
-from crkd.stages.arrays.training import stage1, stage2
-from crkd.stages.forward import Outputs
+from crkd.stages.forward import Outputs, forward_store
+from crkd.stages.vectors.discovery import VectorDiscovery, fit_discovery, fit_known
+from crkd.stages.vectors.state import network_of
 
 
 class NovelClassDiscovery(
@@ -53,24 +61,27 @@ class NovelClassDiscovery(
     of the known classes.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
-    The method is that of the command line: first the known classes, then balanced pseudo-labels
-    of several heads, swapped prediction and class-relation distillation.
+    Vectors of a pretrained network (:func:`crkd.inference.embed_images`) take seconds: heads are
+    learned in a space whitened by the known classes. Images train a small network from scratch:
+    first the known classes, then balanced pseudo-labels of several heads, swapped prediction and
+    class-relation distillation.
 
     Args:
         num_novel: number of novel classes; it must be given where samples are unlabeled.
-        num_heads: novel heads trained side by side; the one with the lowest loss answers.
-        hidden: width of the hidden layer of a novel head.
-        projection: width of the space in which the novel prototypes lie.
-        epochs: passes over all samples of stage 2; stage 1 takes a third of its steps. None
-            chooses by the number of samples.
-        batch_size: samples in a step, at least 2.
-        learning_rate: highest learning rate of both stages.
-        distillation: weight of class-relation distillation; 0 leaves it out.
-        backbone: of images; vectors have none that learns.
+        method: vectors: "auto" chooses by a contest on hidden known classes, or a name of
+            :data:`crkd.stages.vectors.candidates.CANDIDATES`.
+        num_heads: images: number of novel heads; the one with the lowest loss predicts.
+        hidden: images: width of the hidden layer of a novel head.
+        projection: images: width of the space of the novel prototypes.
+        epochs: images: passes over all samples of stage 2; stage 1 takes a third of them.
+        batch_size: images: samples in a step, at least 2.
+        learning_rate: images: highest learning rate of both stages.
+        distillation: images: weight of class-relation distillation; 0 leaves it out.
+        backbone: images: network that is trained.
         random_state: of weights, batches and views; the same integer gives the same result on
             the same machine, whatever the state of the global generators.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        verbose: whether to print the loss now and then.
+        verbose: images: whether to print the loss about ten times a stage.
 
     Attributes:
         classes_: ``(C,)`` labels that :meth:`predict` may return: the known ones sorted, then one
@@ -78,11 +89,12 @@ class NovelClassDiscovery(
         num_known_: K, how many of ``classes_`` are known.
         n_features_in_: D, or 3 H W.
         network_: the trained network.
+        discovery_: vectors: spaces, heads and class statistics; None for images.
 
     >>> from sklearn.datasets import make_blobs
     >>> X, y = make_blobs(300, 16, centers=5, random_state=0)
     >>> hidden = np.where(y < 3, y, -1)
-    >>> model = NovelClassDiscovery(num_novel=2, epochs=10, random_state=0).fit(X, hidden)
+    >>> model = NovelClassDiscovery(num_novel=2, random_state=0).fit(X, hidden)
     >>> model.classes_
     array([0, 1, 2, 3, 4])
     """
@@ -91,10 +103,11 @@ class NovelClassDiscovery(
         self,
         num_novel: int | None = None,
         *,
+        method: str = "auto",
         num_heads: int = 4,
         hidden: int = 256,
         projection: int = 64,
-        epochs: int | None = None,
+        epochs: int = 40,
         batch_size: int = 256,
         learning_rate: float = 0.1,
         distillation: float = 0.1,
@@ -104,6 +117,7 @@ class NovelClassDiscovery(
         verbose: bool = False,
     ) -> None:
         self.num_novel = num_novel
+        self.method = method
         self.num_heads = num_heads
         self.hidden = hidden
         self.projection = projection
@@ -115,6 +129,8 @@ class NovelClassDiscovery(
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
+
+    discovery_: VectorDiscovery | None
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Learn from labeled and unlabeled samples.
@@ -129,41 +145,49 @@ class NovelClassDiscovery(
                 samples, or a parameter is out of range.
             ValueError: ``X`` or ``y`` is not of a shape or type that scikit-learn admits.
         """
+        self.discovery_ = None
         samples, labels = self._training_samples(X, y)
         hidden = hidden_rows(labels)
         num_novel = self._checked_num_novel(hidden)
         known, codes = np.unique(np.array(labels[~hidden].tolist()), return_inverse=True)
-        device = pick_device(self.device)
-        material, config = samples.material(
-            np.flatnonzero(~hidden),
-            codes.astype(np.int64),
-            np.flatnonzero(hidden) if num_novel else None,
-            self._config(samples),
-            device,
-        )
-        say: Callable[[str], None] = print if self.verbose else lambda line: None
-        shape = Architecture(
-            backbone=config.model.backbone,
-            image_size=samples.extent,
-            num_known=len(known),
-            num_heads=self.num_heads,
-            hidden=self.hidden,
-            projection=self.projection,
-        )
-        network = stage1(material, shape, config, device, say)
-        if num_novel:
-            shape = dataclasses.replace(shape, num_novel=num_novel)
-            found, head = stage2(material, shape, network, config, device, say)
-            # A fresh head draws weights before it is given those of the chosen one.
-            with seeded(config.seed):
-                network = with_one_head(found, head)
-        if isinstance(samples, Vectors):
-            # In float64 an answer does not depend on which rows are asked together.
-            network = network.double()
-        self.network_ = network.eval()
+        joint = np.full(len(labels), UNLABELED, np.int64)
+        joint[~hidden] = codes
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if isinstance(samples, ArraySource):
+            self._fit_images(samples, joint, num_novel, seed)
+        else:
+            self._fit_vectors(samples, joint, num_novel, seed)
         self.num_known_ = len(known)
         self.classes_ = np.concatenate([known, novel_labels(known, num_novel)])
         return self
+
+    def _fit_vectors(
+        self, vectors: NDArray[np.float32], labels: NDArray[np.int64], num_novel: int, seed: int
+    ) -> None:
+        rows = torch.from_numpy(vectors)
+        known = torch.from_numpy(labels >= 0)
+        given = torch.from_numpy(labels)[known]
+        if num_novel:
+            self.discovery_ = fit_discovery(
+                rows[known], given, rows[~known], num_novel, method=self.method, seed=seed
+            )
+        else:
+            self.discovery_ = fit_known(rows[known], given, rows[:0])
+        self.network_ = network_of(self.discovery_)
+
+    def _fit_images(
+        self, source: ArraySource, labels: NDArray[np.int64], num_novel: int, seed: int
+    ) -> None:
+        device, config = pick_device(self.device), self._config(seed)
+        self._statistics = pixel_statistics(source)
+        data = array_data(source, labels, self._statistics, config, device)
+        say: Callable[[str], None] = print if self.verbose else lambda line: None
+        network, head = discover_in_memory(data, num_novel, say)
+        if num_novel:
+            # A new head draws weights before it gets those of the chosen one.
+            with seeded(seed):
+                network = with_one_head(network, head)
+        self.network_ = network.eval()
 
     def fit_discover(self, X_known: ArrayLike, y_known: ArrayLike, X_novel: ArrayLike) -> Self:
         """Learn from samples of known classes and from unlabeled ones, given apart.
@@ -194,11 +218,17 @@ class NovelClassDiscovery(
         return softmax(self._joint_logits(X).astype(np.float64), axis=1)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return ``(n, P)`` unit-length embeddings: the space in which the novel classes lie.
+        """Return ``(n, P)`` unit-length embeddings in the space of the novel classes.
 
-        Without novel classes they are the unit-length features of the backbone, ``(n, D)``.
+        Of vectors this is the space whitened by the known classes. Of images without novel classes
+        these are the features of the backbone.
         """
-        features = torch.from_numpy(self._answers(X).features)
+        if self.discovery_ is not None:
+            # The space of the classes comes first; the others belong to single heads.
+            width = self._n_features_out
+            rows: NDArray[np.float64] = self._outputs(X).features[:, :width].astype(np.float64)
+            return rows
+        features = torch.from_numpy(self._outputs(X).features)
         heads = self.network_.novel_heads
         if isinstance(heads, NovelHeads):
             weight = heads.projection_weight
@@ -209,6 +239,8 @@ class NovelClassDiscovery(
 
     @property
     def _n_features_out(self) -> int:
+        if self.discovery_ is not None:
+            return int(self.discovery_.gate.space.projection.shape[1])
         heads = self.network_.novel_heads
         if isinstance(heads, NovelHeads):
             return int(heads.prototypes.shape[-1])
@@ -219,45 +251,41 @@ class NovelClassDiscovery(
         tags.target_tags.required = True
         return tags
 
-    def _config(self, samples: Samples) -> Config:
-        """Return the configuration that the parameters mean for these samples."""
+    def _config(self, seed: int) -> Config:
+        """Return the configuration that the parameters mean for images."""
         term = {"name": "class_relation", "weight": self.distillation}
         stage = {"batch_size": self.batch_size, "optimizer": {"lr": self.learning_rate}}
         given: dict[str, Any] = {
-            "seed": int(check_random_state(self.random_state).randint(2**31 - 1)),
+            "seed": seed,
             "model": {
+                "backbone": self.backbone,
                 "num_heads": self.num_heads,
                 "hidden": self.hidden,
                 "projection": self.projection,
             },
-            "pretrain": stage,
-            "discover": {**stage, "distillation": [term] if self.distillation else []},
+            "pretrain": {**stage, "epochs": -(-self.epochs // 3)},
+            "discover": {
+                **stage,
+                "epochs": self.epochs,
+                "distillation": [term] if self.distillation else [],
+            },
         }
-        if isinstance(samples, Images):
-            given["model"]["backbone"] = self.backbone
-        if self.epochs is not None:
-            given = merge(
-                given,
-                {
-                    "pretrain": {"epochs": -(-self.epochs // 3)},
-                    "discover": {"epochs": self.epochs},
-                    "features": {"min_steps": 0},
-                },
-            )
-        return load_config(flags=merge(samples.recipe, given))
+        return load_config(flags=merge(RECIPE, given))
 
-    def _training_samples(self, X: Any, y: Any) -> tuple[Samples, NDArray[Any]]:
+    def _training_samples(
+        self, X: Any, y: Any
+    ) -> tuple[ArraySource | NDArray[np.float32], NDArray[Any]]:
         """Return checked samples and their ``(n,)`` labels."""
         y = with_marks(y)
+        samples: ArraySource | NDArray[np.float32]
         if _is_images(X):
             X, y = _as_numpy(X), column_or_1d(y, warn=True)
             check_consistent_length(X, y)
-            samples: Samples = Images(X)
+            samples = image_source(X)
             self.n_features_in_ = int(np.prod(X.shape[1:]))
-            self._statistics = samples.statistics  # type: ignore[attr-defined]
         else:
             X, y = validate_data(self, _as_numpy(X), y, dtype=np.float32, order="C")
-            samples, self._statistics = Vectors(X), None
+            samples = X
         known = [label for label in y.tolist() if label != UNLABELED]
         if known:
             check_classification_targets(known)
@@ -274,27 +302,27 @@ class NovelClassDiscovery(
             )
         return int(self.num_novel)
 
-    def _answers(self, X: Any) -> Outputs:
+    def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self)
-        device = pick_device(self.device)
-        if self._statistics is not None:
-            samples: Samples = Images(_as_numpy(X), self._statistics)
-            found = int(np.prod(np.shape(X)[1:]))
-            if found != self.n_features_in_:
-                raise InputError(
-                    f"X has images of {found} values, but {type(self).__name__} was fitted on "
-                    f"{self.n_features_in_}; give images of the same size"
-                )
-        else:
+        if self.discovery_ is not None:
             X = validate_data(self, _as_numpy(X), reset=False, dtype=np.float32, order="C")
-            samples = Vectors(X.astype(np.float64))
-        return samples.outputs(self.network_.to(device), device)
+            store = VectorStore(torch.from_numpy(X))
+            return forward_store(self.network_, store, lambda rows: rows, batch_size=4096)
+        found = int(np.prod(np.shape(X)[1:]))
+        if found != self.n_features_in_:
+            raise InputError(
+                f"X has images of {found} values, but {type(self).__name__} was fitted on "
+                f"{self.n_features_in_}; give images of the same size"
+            )
+        device = pick_device(self.device)
+        source = image_source(_as_numpy(X))
+        return outputs_of(self.network_.to(device), source, self._statistics, device)
 
     def _joint_logits(self, X: Any) -> NDArray[Any]:
-        answers = self._answers(X)
+        outputs = self._outputs(X)
         if self.network_.novel_heads is None:
-            return answers.known_logits
-        return answers.joint_logits(0)
+            return outputs.known_logits
+        return outputs.joint_logits(0)
 
 
 def _is_images(X: Any) -> bool:

@@ -6,8 +6,9 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from crkd.commands.discover_vectors import add_vector_flags, run_on_vectors, uses_vectors
 from crkd.commands.flags import (
     add_config_flags,
     add_run_flags,
@@ -15,24 +16,32 @@ from crkd.commands.flags import (
     config_of,
     config_words,
 )
-from crkd.commands.output import RUNS, print_protocols, run_name
+from crkd.commands.output import RUNS, check_out, print_protocols, run_name
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+
+if TYPE_CHECKING:
+    from crkd.runs.folder import RunFolder
 
 DESCRIPTION = """\
 Stage 2: find the novel classes among unlabeled images.
 
-The discovery starts from a finished stage-1 run of the same data set and
-split. --from names this run. --pretrain runs stage 1 first if there is none.
+Own images (--known DIR --novel DIR) are embedded by a pretrained network, and
+the classes are discovered on its feature vectors, in minutes on a CPU.
+
+A named data set trains its own network. The discovery starts from a finished
+stage-1 run of the same data set and split. --from names this run. --pretrain
+runs stage 1 first if there is none.
 
 --from RUN --novel DIR extends a finished run of any kind by the classes of new
-images. This needs no earlier images; --known adds them. --decisions applies
-a review to the run in --from before the extension.
+images. This needs no earlier images. --decisions applies a review to the run
+in --from before the extension.
 
-  crkd discover --dataset cifar100 --pretrain
-  crkd discover --known products/ --novel new-photos/ --num-novel 12 --pretrain
-  crkd discover --from runs/mine --novel this-week/ --num-novel 4
+  crkd discover --known products/ --novel new-photos/ --num-novel 12
+  crkd discover --from runs/new-photos/discover-seed0 --novel this-week/ \\
+      --num-novel 4
   crkd discover --features known.parquet novel.parquet --num-novel 12
+  crkd discover --dataset cifar100 --pretrain
 """
 
 
@@ -47,44 +56,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretrain", action="store_true", help="run stage 1 first if there is no stage-1 run"
     )
-    parser.add_argument(
-        "--features",
-        nargs=2,
-        metavar=("KNOWN", "NOVEL"),
-        help="files of precomputed features instead of images; the run includes stage 1",
-    )
+    add_vector_flags(parser)
 
 
 def run(given: argparse.Namespace) -> int:
     """Run stage 2; return the exit code."""
-    features = _feature_values(given)
     if given.decisions is not None:
         given.parent = reviewed_run(given)
         if given.novel is None:
             return 0
-    config = config_of(given, base=_extended_config(given), more=features)
     check_resume(given)
-    if config.dataset == "folder" and config.data.novel is None:
-        raise InputError("--novel is not given; name the folder of unlabeled images")
 
-    from crkd.runs.search import free_folder
-    from crkd.stages.arrays.run import discover_features
-    from crkd.stages.discover.run import discover
     from crkd.training.interruption import Interrupted
 
     try:
-        out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
-        resume = given.resume and (out / "run.json").is_file()
-        if config.dataset == "features":
-            finished = discover_features(config, out, resume=resume)
-        else:
-            parent = stage1_run(config, given, out)
-            finished = discover(config, out, parent, resume=resume, download=given.download)
+        finished = run_on_vectors(given) if uses_vectors(given) else _trained(given)
     except Interrupted as stop:
         print(f"crkd discover: {stop}", file=sys.stderr)
         return 130
     print_protocols(finished)
     return 0
+
+
+def _trained(given: argparse.Namespace) -> RunFolder:
+    """Run stage 2 on images from a stage-1 run, and return the finished run."""
+    config = config_of(given, base=_extended_config(given))
+    if config.dataset == "folder" and config.data.novel is None:
+        raise InputError("--novel is not given; name the folder of unlabeled images")
+
+    from crkd.runs.search import free_folder
+    from crkd.stages.discover.run import discover
+
+    out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
+    check_out(out, resume=given.resume)
+    resume = given.resume and (out / "run.json").is_file()
+    parent = stage1_run(config, given, out)
+    return discover(config, out, parent, resume=resume, download=given.download)
 
 
 def _extended_config(given: argparse.Namespace) -> Config | None:
@@ -122,30 +129,6 @@ def reviewed_run(given: argparse.Namespace) -> Path:
     made = named_run(given.parent, Path(given.decisions), device=device)
     print(f"reviewed: {made}", file=sys.stderr)
     return made
-
-
-def _feature_values(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the configuration values of ``--features``.
-
-    Raises:
-        InputError: a flag for images or for another run is given too.
-    """
-    if given.features is None:
-        return {}
-    excluded = {
-        "--dataset": given.dataset,
-        "--known": given.known,
-        "--novel": given.novel,
-        "--from": given.parent,
-        "--pretrain": given.pretrain,
-    }
-    for flag, value in excluded.items():
-        if value:
-            raise InputError(
-                f"{flag} does not go with --features, which names all data and includes stage 1; "
-                "leave one of them out"
-            )
-    return {"dataset": "features", "data": {"features": given.features}}
 
 
 def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:

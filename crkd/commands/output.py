@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd.config.schema import Config
+from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
     from crkd.runs.folder import RunFolder
@@ -18,6 +19,24 @@ def run_name(config: Config, stage: str) -> Path:
     split = Path(config.split).stem if config.split else "default"
     order = "" if config.class_order_seed is None else f"-order{config.class_order_seed}"
     return RUNS / f"{config.dataset}-{split}{order}" / f"{stage}-seed{config.seed}"
+
+
+def check_out(out: Path, *, resume: bool) -> None:
+    """Refuse a run folder that cannot be written, before any work starts.
+
+    Raises:
+        InputError: the folder holds files and is not to be resumed, or its run is complete.
+    """
+    if not resume:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"--out {out} holds files already; continue with --resume or name another folder"
+            )
+        return
+    from crkd.runs.folder import RunFolder
+
+    if (out / "run.json").is_file() and RunFolder(out).read_info().status == "complete":
+        raise InputError(f"--resume: the run in {out} is complete; start another with --out")
 
 
 def print_protocols(run: RunFolder) -> None:

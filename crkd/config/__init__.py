@@ -7,11 +7,11 @@ from crkd.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from crkd.config.blocks import (
         DataConfig,
-        FeatureConfig,
         LoopConfig,
         ModelConfig,
         OptimizerConfig,
         TermConfig,
+        VectorConfig,
         ViewConfig,
     )
     from crkd.config.experiments import (
@@ -37,7 +37,7 @@ else:
         __name__,
         {
             "blocks": (
-                "DataConfig FeatureConfig LoopConfig ModelConfig OptimizerConfig TermConfig "
+                "DataConfig LoopConfig ModelConfig OptimizerConfig TermConfig VectorConfig "
                 "ViewConfig"
             ),
             "experiments": (
@@ -61,13 +61,13 @@ __all__ = [
     "EvaluationConfig",
     "Expectation",
     "Experiment",
-    "FeatureConfig",
     "LoopConfig",
     "ModelConfig",
     "OptimizerConfig",
     "PretrainConfig",
     "ReplayConfig",
     "TermConfig",
+    "VectorConfig",
     "ViewConfig",
     "dump_config",
     "experiment_config",

@@ -25,7 +25,7 @@ class DataConfig:
     novel: str | None = None
     """Own images: a folder of unlabeled images, flat or nested."""
     features: tuple[str, ...] = ()
-    """Precomputed features in the place of images: a file of known and a file of novel vectors."""
+    """Feature vectors instead of images: a file of known and a file of novel vectors."""
     image_size: Count | None = None
     """Side in pixels that images are stored and evaluated at; None is the data set's own."""
     stored_share: Annotated[float, Range(1.0, 2.0)] = 1.0
@@ -65,19 +65,13 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class FeatureConfig:
-    """Discovery on precomputed features: the views of a vector, and how long to train."""
+class VectorConfig:
+    """Discovery on feature vectors."""
 
-    mix: Fraction = 0.9
-    """A view lies up to this share of the way from the vector to one of its neighbors."""
-    noise: NonNegative = 0.5
-    """Gaussian noise of a view, in units of each dimension's standard deviation."""
-    dropout: Annotated[float, Range(0.0, 0.99)] = 0.1
-    """Share of a view's dimensions that are set to their mean."""
-    neighbors: Count = 5
-    """Neighbors of each vector that a view may move to."""
-    min_steps: CountOrZero = 600
-    """Least steps of stage 2, and a third of them of stage 1: small sets get more epochs."""
+    method: Literal[
+        "auto", "heads", "plain_heads", "sinkhorn_heads", "whitened_kmeans", "kmeans"
+    ] = "auto"
+    """Method of discovery; "auto" chooses by a contest on hidden known classes."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from crkd.config.blocks import (
     Count,
     CountOrZero,
     DataConfig,
-    FeatureConfig,
     Fraction,
     LoopConfig,
     ModelConfig,
@@ -22,6 +21,7 @@ from crkd.config.blocks import (
     OptimizerConfig,
     Positive,
     TermConfig,
+    VectorConfig,
     ViewConfig,
 )
 from crkd.config.check import Range
@@ -192,7 +192,7 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loop: LoopConfig = LoopConfig()
-    features: FeatureConfig = FeatureConfig()
+    vectors: VectorConfig = VectorConfig()
     pretrain: PretrainConfig = PretrainConfig()
     discover: DiscoverConfig = DiscoverConfig()
     distill: DistillConfig = DistillConfig()

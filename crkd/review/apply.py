@@ -199,7 +199,7 @@ def _write_results(run: RunFolder, network: Network, evidence: Evidence, outcome
     known = true_classes(old, len(evidence.names))[: evidence.num_known]
     outputs = data.evaluated_outputs(network)
     results = Results(run, data, outputs, chosen_head=0, true_known=known)
-    results.write_model(network)
+    results.write_model(network.state_dict())
     results.write_predictions()
     if (old.path / REPLAY).is_file():
         remembered = load_replay(old.path, len(evidence.names))

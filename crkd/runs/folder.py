@@ -50,6 +50,8 @@ class RunInfo:
         started, finished: UTC times, ISO 8601.
         seconds: wall time of the training, over all resumed parts.
         schema_version: version of this file's form.
+        embedding: how images become vectors (:mod:`crkd.data.vectors.embedding_file`), for a
+            discovery on vectors of ``crkd embed``; else None.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class RunInfo:
     finished: str | None = None
     seconds: float = 0.0
     schema_version: int = SCHEMA_VERSION
+    embedding: dict[str, Any] | None = None
 
     @property
     def num_known(self) -> int:

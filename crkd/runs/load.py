@@ -13,6 +13,8 @@ from crkd.data.datasets.base import DATASETS
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import BACKBONES
 from crkd.models.network import Network, build_network
+from crkd.models.vector_network import NAME as VECTORS
+from crkd.models.vector_network import vector_network
 from crkd.models.weights import load_strict
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.plugins import check_plugin
@@ -53,6 +55,9 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
         )
     architecture = Architecture.from_plain(info.architecture, str(run.path / "run.json"))
     tensors = run.read_model(info)[0]
+    if architecture.backbone == VECTORS:
+        network = vector_network(tensors).to(device)
+        return OpenedRun(run, info, run.read_config(), architecture, network)
     check_plugin(run.path, info, BACKBONES, architecture.backbone)
     network = build_network(architecture)
     load_strict(network, tensors)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from crkd.evaluation.calibration import calibrate
 from crkd.evaluation.confusion import confusion, draw_confusion
@@ -66,13 +67,13 @@ class Results:
         self._validation: dict[str, Any] = {}
         self._predictions = self._table(columns) if outputs else None
 
-    def write_model(self, network: Network) -> None:
-        """Write the network's weights."""
+    def write_model(self, tensors: dict[str, Tensor]) -> None:
+        """Write the model file, usually the network's weights."""
         metadata = {
             "architecture": self.info.architecture,
             "classes": plain_classes(self.info.classes),
         }
-        self.info.model_sha256 = self.run.write_model(network.state_dict(), metadata)
+        self.info.model_sha256 = self.run.write_model(tensors, metadata)
 
     def write_predictions(self) -> None:
         """Write predictions, metrics and the confusion matrix, if any image is evaluated."""
@@ -175,7 +176,8 @@ def finish_run(
     stage1: Network | None = None,
     true_known: NDArray[np.int64] | None = None,
     columns: Mapping[str, Column] = MappingProxyType({}),
-    earlier: KnownStatistics = NO_STATISTICS,
+    earlier: KnownStatistics | None = NO_STATISTICS,
+    tensors: dict[str, Tensor] | None = None,
 ) -> None:
     """Evaluate a trained network and write everything that a finished run holds.
 
@@ -190,7 +192,8 @@ def finish_run(
         stage1: frozen network whose features the k-means baseline clusters; None skips baselines.
         true_known: see :class:`Results`.
         columns: see :class:`Results`.
-        earlier: statistics of known classes without images.
+        earlier: statistics of known classes without images; None writes no class statistics.
+        tensors: content of the model file; None writes the network's weights.
     """
     if is_rank_zero():
         network.requires_grad_(False)
@@ -198,12 +201,13 @@ def finish_run(
         results = Results(
             run, data, outputs, chosen_head=chosen_head, true_known=true_known, columns=columns
         )
-        results.write_model(network)
+        results.write_model(tensors or network.state_dict())
         results.write_predictions()
         results.report_clusters()
-        remember_classes(
-            run, network, data, novel=outputs.get("train"), head=chosen_head, earlier=earlier
-        )
+        if earlier is not None:
+            remember_classes(
+                run, network, data, novel=outputs.get("train"), head=chosen_head, earlier=earlier
+            )
         if len(data.subsets.known_val):
             results.validate(data.outputs(network, data.subsets.known_val))
         # Clustering may take longer than the evaluation; the files above are complete without it.

@@ -2,25 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
-from crkd.data.sources.base import ImageSource, Pixels
+from crkd.data.encoded.find import Listing, find_encoded
+from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
+from crkd.data.sources.decode import decode_image
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.vectors.table import LABEL, FeatureTable
 
 
 class FeatureSource(ImageSource):
-    """Labels and ids of feature vectors; the vectors themselves lie in one array beside it."""
+    """Labels and ids of feature vectors, and the images from which they were made.
+
+    Args:
+        labels: see :class:`~crkd.data.sources.base.ImageSource`.
+        class_names: likewise.
+        tables: files of vectors in the order of the rows; their ids name the rows.
+    """
+
+    def __init__(
+        self, labels: npt.ArrayLike, class_names: Sequence[str], tables: Sequence[FeatureTable]
+    ) -> None:
+        super().__init__(labels, class_names, [name for table in tables for name in table.ids])
+        self._tables = tuple(tables)
+        self._starts = np.cumsum([0, *map(len, tables)])
 
     def read(self, index: int) -> Pixels:
-        """Raise: there is no image behind a vector.
+        """Return the image behind a vector that ``crkd embed`` made.
 
         Raises:
-            InputError: always.
+            InputError: the vector is of another origin, or the image cannot be found or read.
         """
-        raise InputError(
-            f"{self.ids[index]} is a feature vector and no image; this works on images alone"
-        )
+        table = int(np.searchsorted(self._starts, index, side="right")) - 1
+        found = self._images[table]
+        name = self.ids[index]
+        if found is None:
+            raise InputError(
+                f"{name} is a feature vector without an image; use vectors of crkd embed"
+            )
+        listing, rows = found
+        if name not in rows:
+            raise UnreadableImageError(name, "the file is missing")
+        return decode_image(listing.read(rows[name]), name)
+
+    @cached_property
+    def _images(self) -> list[tuple[Listing, dict[str, int]] | None]:
+        """For each table, its images and the position of each id."""
+        return [_images_of(table) for table in self._tables]
+
+
+def _images_of(table: FeatureTable) -> tuple[Listing, dict[str, int]] | None:
+    if table.embedding is None:
+        return None
+    roots = {root["path"]: root["name"] for root in table.embedding["roots"]}
+    listing = find_encoded(list(roots), roots)
+    return listing, {listing.image_id(row): row for row in range(len(listing))}
 
 
 def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, ClassSplit]:
@@ -62,15 +104,40 @@ def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, 
     position = {name: label for label, name in enumerate((*known_names, *novel_names))}
     labels = [position[name] for name in (*known.labels, *hidden)]
     labels += [-1] * (len(novel) - len(hidden))
-    source = FeatureSource(labels, list(position), [*known.ids, *novel.ids])
+    source = FeatureSource(labels, list(position), [known, novel])
+    return _dataset(source, len(known_names), known)
+
+
+def next_feature_dataset(
+    known_names: Sequence[str], novel: FeatureTable
+) -> tuple[Dataset, ClassSplit]:
+    """Return the data set of an incremental step: new vectors, and classes without any.
+
+    Args:
+        known_names: names of the K classes of the earlier run.
+        novel: vectors to discover classes in; labels of all rows serve as hidden labels.
+    """
+    hidden = list(novel.labels) if novel.labels is not None and "" not in novel.labels else []
+    hidden = [f"{name} (novel)" if name in known_names else name for name in hidden]
+    names = (*known_names, *_in_order(set(hidden)))
+    position = {name: label for label, name in enumerate(names)}
+    labels = [position[name] for name in hidden] or [-1] * len(novel)
+    return _dataset(FeatureSource(labels, names, [novel]), len(known_names), novel)
+
+
+def _dataset(
+    source: FeatureSource, num_known: int, table: FeatureTable
+) -> tuple[Dataset, ClassSplit]:
+    count = len(source.class_names)
     neutral = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    width = table.features.shape[1]
     dataset = Dataset("features", source, None, source.class_names, width, *neutral)
     split = ClassSplit(
         dataset=dataset.name,
-        name=f"{len(known_names)}-{len(novel_names) or 'unknown'}",
+        name=f"{num_known}-{count - num_known or 'unknown'}",
         class_names=source.class_names,
-        known=tuple(range(len(known_names))),
-        novel=tuple(range(len(known_names), len(position))),
+        known=tuple(range(num_known)),
+        novel=tuple(range(num_known, count)),
         source="the labels of the feature files",
     )
     return dataset, split

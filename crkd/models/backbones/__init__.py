@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from crkd.models.backbones.base import BACKBONES, Backbone, BackboneFactory
     from crkd.models.backbones.build import build_backbone
     from crkd.models.backbones.cifar_resnet import CifarResNet
-    from crkd.models.backbones.features import FeatureBackbone
     from crkd.models.backbones.resnet import ResNet
     from crkd.models.backbones.simkd_projector import ProjectedBackbone
     from crkd.models.backbones.timm_models import TimmBackbone
@@ -19,7 +18,6 @@ else:
             "base": "BACKBONES Backbone BackboneFactory",
             "build": "build_backbone",
             "cifar_resnet": "CifarResNet",
-            "features": "FeatureBackbone",
             "resnet": "ResNet",
             "simkd_projector": "ProjectedBackbone",
             "timm_models": "TimmBackbone",
@@ -31,7 +29,6 @@ __all__ = [
     "Backbone",
     "BackboneFactory",
     "CifarResNet",
-    "FeatureBackbone",
     "ProjectedBackbone",
     "ResNet",
     "TimmBackbone",

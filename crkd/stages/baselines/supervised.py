@@ -66,7 +66,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
             for name, joint in data.evaluated_outputs(training.network).items()
         }
         results = Results(run, data, outputs, chosen_head=0)
-        results.write_model(training.network)
+        results.write_model(training.network.state_dict())
         results.write_predictions()
         results.complete(seconds)
     return run

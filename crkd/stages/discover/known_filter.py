@@ -58,7 +58,7 @@ class Precheck:
 
 
 def precheck(
-    network: Network, parent: RunFolder, data: RunData, *, false_positive_rate: float = 0.05
+    network: Network, parent: RunFolder | None, data: RunData, *, false_positive_rate: float = 0.05
 ) -> Precheck:
     """Decide which unlabeled images look like a class that the parent run knows.
 
@@ -67,7 +67,7 @@ def precheck(
 
     Args:
         network: of the parent run, frozen; it gives the features.
-        parent: the folder, which may hold class statistics.
+        parent: the folder, which may hold class statistics, or None.
         data: the images.
         false_positive_rate: share of known images that are taken for novel ones.
 
@@ -85,13 +85,12 @@ def precheck(
         origin = "held-out images" if len(subsets.known_val) else "training images"
         if len(subsets.known_val):
             held = data.outputs(network, subsets.known_val).features
-    elif (parent.path / REPLAY).is_file():
+    elif parent is not None and (parent.path / REPLAY).is_file():
         rows, labels = drawn_features(parent, DRAWN, seed=0)
         origin = "statistics"
     else:
         raise InputError(
-            f"no images and no statistics are left of the classes that {parent.path} knows; give "
-            "--known DIR"
+            "no images and no statistics are left of the known classes; give --known DIR"
         )
     if held is None:
         order = stable_shuffle(len(rows), 0, stream=0)

@@ -36,7 +36,7 @@ from crkd.stages.embed.plan import (
 from crkd.stages.embed.progress import ImageProgress
 from crkd.training.cpu_allocator import keep_freed_memory
 from crkd.training.distributed import any_rank, barrier, is_rank_zero
-from crkd.training.loop import Interrupted, graceful_stop
+from crkd.training.interruption import Interrupted, graceful_stop
 
 
 @dataclass(frozen=True)

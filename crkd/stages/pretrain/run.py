@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -82,8 +83,8 @@ class SupervisedTraining:
             device=device,
         )
 
-    def loop(self, run: RunFolder) -> Loop:
-        """Return the training loop that writes into ``run``."""
+    def loop(self, run: RunFolder | None, say: Callable[[str], None] = lambda line: None) -> Loop:
+        """Return the training loop that writes to ``run``; None trains without files."""
         return Loop(
             SupervisedTask(self.network, self.config, self.device),
             self._loader,
@@ -92,6 +93,7 @@ class SupervisedTraining:
             epochs=self.config.pretrain.epochs,
             run=run,
             device=self.device,
+            say=say,
         )
 
     def train(self, run: RunFolder, *, resume: bool) -> float:

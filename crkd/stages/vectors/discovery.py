@@ -122,6 +122,29 @@ def fit_discovery(
     return VectorDiscovery(space, gate, (head, answer), contest)
 
 
+def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorDiscovery:
+    """Learn the known classes alone: stage 1 without a stage 2.
+
+    Args:
+        known: ``(n, D)`` finite vectors of known classes.
+        known_labels: ``(n,)`` int64 in ``[0, K)``, each class at least once.
+        unlabeled: ``(m, D)`` further vectors, which shape the principal components; m may be 0.
+
+    Raises:
+        InputError: an argument is unusable.
+    """
+    rows = _checked("known", known)
+    labels = _checked_labels(known_labels, len(rows))
+    others = _checked("unlabeled", unlabeled) if len(unlabeled) else rows[:0]
+    wide = whitened_space(rows, labels, others, width=GATE_WIDTH)
+    inside, num_known = wide.rows(rows), int(labels.max()) + 1
+    head = NovelAnswer(wide, *logistic_regression(inside, labels, num_known))
+    memory = SharedGaussians.fit(inside, labels, num_known)
+    gate = Gate(wide, head.weights, head.biases, (num_known,), memory)
+    space = whitened_space(rows, labels, others)
+    return VectorDiscovery(space, gate, (head,), _asked("known classes"))
+
+
 def further_discovery(
     found: VectorDiscovery, novel: Tensor, num_novel: int, *, method: str = "auto", seed: int = 0
 ) -> VectorDiscovery:

@@ -1,8 +1,8 @@
-"""A discovery on vectors as tensors and plain data, for a file."""
+"""A discovery on vectors as tensors: the model file of its run."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,67 +11,100 @@ from torch import Tensor
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.errors import InputError
+from crkd.models.network import Network
+from crkd.models.vector_network import vector_network
 from crkd.stages.vectors.candidates import NovelAnswer
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.discovery import VectorDiscovery
 from crkd.stages.vectors.gate import Gate
 
 
-def state_of(found: VectorDiscovery) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a discovery, and what else there is to it as data for JSON.
+def state_of(found: VectorDiscovery) -> dict[str, Tensor]:
+    """Return the tensors of a discovery, as :func:`vector_network` reads them.
 
-    Spaces that several heads share are stored once for each head.
+    Further tensors hold the discovery's own space (``whitened``) and the class statistics
+    (``memory.*``), from which an incremental step starts.
     """
     gate = found.gate
-    arrays: dict[str, Any] = {
-        "gate.weights": gate.weights,
-        "gate.biases": gate.biases,
-        "memory.means": gate.memory.means,
-        "memory.counts": gate.memory.counts,
-        "memory.scatter": gate.memory.scatter,
-    }
-    spaces = {"space": found.space, "gate": gate.space}
+    spaces: list[WhitenedSpace] = []
+
+    def number_of(space: WhitenedSpace) -> int:
+        known = [number for number, other in enumerate(spaces) if other is space]
+        if not known:
+            spaces.append(space)
+        return known[0] if known else len(spaces) - 1
+
+    number_of(gate.space)
+    arrays = {"whitened": np.array(number_of(found.space))}
+    columns = np.cumsum((0, *gate.sizes))
     for number, answer in enumerate(found.answers):
-        spaces[f"heads.{number}"] = answer.space
-        arrays[f"heads.{number}.weights"] = answer.weights
-        arrays[f"heads.{number}.biases"] = answer.biases
-    for name, space in spaces.items():
-        arrays[f"{name}.mean"], arrays[f"{name}.projection"] = space.mean, space.projection
-    tensors = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
-    data = {
-        "sizes": list(gate.sizes),
-        "root": {name: space.root for name, space in spaces.items()},
-        "contest": found.contest.plain(),
+        part = slice(columns[number], columns[number + 1])
+        arrays |= {
+            f"groups.{number}.space": np.array(number_of(answer.space)),
+            f"groups.{number}.density": gate.weights[:, part],
+            f"groups.{number}.density_bias": gate.biases[part],
+            f"groups.{number}.weights": answer.weights,
+            f"groups.{number}.biases": answer.biases,
+        }
+    for number, space in enumerate(spaces):
+        arrays |= {
+            f"spaces.{number}.root": np.array(space.root),
+            f"spaces.{number}.mean": space.mean,
+            f"spaces.{number}.projection": space.projection,
+        }
+    for name in ("means", "counts", "scatter"):
+        arrays[f"memory.{name}"] = getattr(gate.memory, name)
+    # The network computes in float64, so that a prediction does not depend on the batch.
+    return {
+        name: torch.from_numpy(
+            np.array(values, np.float64 if values.dtype.kind == "f" else values.dtype)
+        )
+        for name, values in arrays.items()
     }
-    return tensors, data
 
 
-def discovery_from(tensors: dict[str, Tensor], data: dict[str, Any]) -> VectorDiscovery:
-    """Return the discovery of :func:`state_of`, equal to the last bit.
+def network_of(found: VectorDiscovery) -> Network:
+    """Return the network that predicts as the discovery does."""
+    return vector_network(state_of(found))
+
+
+def discovery_from(tensors: Mapping[str, Tensor], contest: Contest) -> VectorDiscovery:
+    """Return the discovery of :func:`state_of`.
 
     Raises:
-        InputError: a tensor or an entry is not there.
+        InputError: a tensor is missing.
     """
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+
+    def floats(name: str) -> np.ndarray:
+        return arrays[name].astype(np.float32)
+
     try:
-        spaces = {
-            name: WhitenedSpace(root, arrays[f"{name}.mean"], arrays[f"{name}.projection"])
-            for name, root in data["root"].items()
-        }
+        count = sum(name.endswith(".root") for name in arrays)
+        spaces = [
+            WhitenedSpace(
+                bool(arrays[f"spaces.{number}.root"]),
+                arrays[f"spaces.{number}.mean"],
+                arrays[f"spaces.{number}.projection"],
+            )
+            for number in range(count)
+        ]
+        groups = [f"groups.{g}" for g in range(sum(n.endswith("density_bias") for n in arrays))]
         answers = tuple(
-            NovelAnswer(spaces[name], arrays[f"{name}.weights"], arrays[f"{name}.biases"])
-            for name in (f"heads.{number}" for number in range(len(data["sizes"])))
+            NovelAnswer(
+                spaces[int(arrays[f"{group}.space"])],
+                floats(f"{group}.weights"),
+                floats(f"{group}.biases"),
+            )
+            for group in groups
         )
-        memory = SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter")))
         gate = Gate(
-            spaces["gate"],
-            arrays["gate.weights"],
-            arrays["gate.biases"],
-            tuple(data["sizes"]),
-            memory,
+            spaces[0],
+            np.concatenate([floats(f"{group}.density") for group in groups], axis=1),
+            np.concatenate([floats(f"{group}.density_bias") for group in groups]),
+            tuple(answer.weights.shape[1] for answer in answers),
+            SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter"))),
         )
-        return VectorDiscovery(spaces["space"], gate, answers, Contest.of(data["contest"]))
-    except KeyError as error:
-        raise InputError(
-            f"the discovery has no {error}; it was stored by another program"
-        ) from None
+        return VectorDiscovery(spaces[int(arrays["whitened"])], gate, answers, contest)
+    except (KeyError, IndexError) as error:
+        raise InputError(f"the model of the run has no {error}; restore it") from None

@@ -1,0 +1,170 @@
+"""Discovery on feature vectors for ``crkd discover``: own images are embedded first."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crkd.commands.flags import config_of
+from crkd.commands.output import RUNS, check_out
+from crkd.core.errors import InputError
+
+if TYPE_CHECKING:
+    from crkd.runs.folder import RunFolder
+    from crkd.stages.embed.plan import EmbedSettings
+
+
+def add_vector_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of discovery on vectors."""
+    group = parser.add_argument_group("own images and feature vectors")
+    group.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="pretrained network for own images: lite0 (default), a timm model, or an ONNX file",
+    )
+    group.add_argument("--backbone-weights", metavar="FILE", help="local weights of a timm model")
+    group.add_argument(
+        "--runtime",
+        metavar="NAME",
+        default="auto",
+        help="auto (default: the fastest), torch, torch-bf16 or onnx",
+    )
+    group.add_argument(
+        "--method",
+        metavar="NAME",
+        help="auto (default: a contest chooses), heads, plain_heads, sinkhorn_heads, "
+        "whitened_kmeans or kmeans",
+    )
+    group.add_argument(
+        "--train-backbone",
+        action="store_true",
+        help="train a network on own images instead; this can take days on a CPU",
+    )
+    group.add_argument(
+        "--features",
+        nargs="+",
+        metavar="FILE",
+        help="vectors instead of images: KNOWN NOVEL, or only NOVEL with --from",
+    )
+
+
+def uses_vectors(given: argparse.Namespace) -> bool:
+    """Return whether the flags ask for a discovery on vectors.
+
+    Raises:
+        InputError: flags of both kinds of discovery are given.
+    """
+    if given.features is not None:
+        _refuse_with_features(given)
+        return True
+    if given.parent is not None:
+        from crkd.stages.vectors.run import is_vector_run
+
+        if is_vector_run(given.parent):
+            _refuse(given, ("known", "dataset", "config", "pretrain", "train_backbone"), "--from")
+            return True
+    if given.parent is not None or given.dataset is not None or given.train_backbone:
+        if given.backbone is not None or given.method is not None:
+            raise InputError(
+                "--backbone and --method are for own images without --train-backbone; leave them "
+                "out, or set model.backbone and discover.method"
+            )
+        return False
+    if given.known is None and given.novel is None:
+        return False
+    for name in ("config", "pretrain", "weights"):
+        if getattr(given, name):
+            raise InputError(
+                f"--{name} is for the training of a backbone; add --train-backbone, or leave it "
+                "out to use a pretrained one"
+            )
+    return True
+
+
+def run_on_vectors(given: argparse.Namespace) -> RunFolder:
+    """Embed own images where needed, discover, and return the finished run."""
+    from crkd.stages.vectors.folders import check_num_novel
+    from crkd.stages.vectors.run import discover_vectors
+
+    for flag in ("known", "novel"):
+        if given.features is None and given.parent is None and getattr(given, flag) is None:
+            raise InputError(f"--{flag} is not given; name the folder of {flag} images")
+    if given.parent is not None and given.features is None and given.novel is None:
+        raise InputError("--novel is not given; name the folder of new images")
+    values: dict[str, Any] = {"dataset": "features"}
+    if given.method is not None:
+        values["vectors"] = {"method": given.method}
+    flags = argparse.Namespace(**{**vars(given), "known": None, "novel": None, "image_size": None})
+    config = config_of(flags, more=values)
+    out = _out(given, config.seed)
+    check_out(out, resume=given.resume)
+    if given.features is None:
+        check_num_novel(given.novel, config.discover.num_novel)
+    files = given.features or _embedded(given, out)
+    config = config_of(flags, more={**values, "data": {"features": [str(file) for file in files]}})
+    resume = given.resume and (out / "run.json").is_file()
+    return discover_vectors(config, out, given.parent, resume=resume)
+
+
+def _out(given: argparse.Namespace, seed: int) -> Path:
+    """Return the run folder: ``runs/IMAGES/discover-seedN`` unless another one is given."""
+    if given.out is not None:
+        return Path(given.out)
+    from crkd.runs.search import free_folder
+
+    source = Path(given.novel if given.features is None else given.features[-1])
+    return free_folder(RUNS / source.absolute().stem / f"discover-seed{seed}")
+
+
+def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:
+    """Return the files of vectors of the folders; one that exists is only brought up to date."""
+    from crkd.runs.folder import RunFolder
+    from crkd.stages.vectors.folders import embedded_folder
+
+    place, settings = out.parent / "vectors", _settings(given)
+    if given.parent is None:
+        return [embedded_folder(images, place, settings) for images in (given.known, given.novel)]
+    like = RunFolder.open(given.parent).read_info().embedding
+    if like is None:
+        raise InputError(
+            f"--from {given.parent} was made of vectors of unknown origin, so images cannot be "
+            "embedded for it; give their vectors with --features FILE"
+        )
+    return [embedded_folder(given.novel, place, settings, like=like)]
+
+
+def _settings(given: argparse.Namespace) -> EmbedSettings:
+    from crkd.core.device import pick_device
+    from crkd.stages.embed.plan import EmbedSettings
+
+    weights = given.backbone_weights
+    return EmbedSettings(
+        backbone=given.backbone,
+        weights=None if weights is None else Path(weights),
+        image_size=given.image_size,
+        runtime=given.runtime,
+        device=pick_device(given.device or "auto").type,
+        download=given.download,
+    )
+
+
+def _refuse_with_features(given: argparse.Namespace) -> None:
+    _refuse(
+        given,
+        ("dataset", "known", "novel", "pretrain", "config", "backbone", "train_backbone"),
+        "--features",
+    )
+    wanted = 2 if given.parent is None else 1
+    if len(given.features) != wanted:
+        names = "KNOWN NOVEL" if wanted == 2 else "NOVEL, because --from holds the known classes"
+        raise InputError(f"--features has {len(given.features)} files; give {wanted}: {names}")
+
+
+def _refuse(given: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
+    for name in names:
+        if getattr(given, name):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{flag} does not go with {reason} of feature vectors; leave one of them out"
+            )

@@ -1,0 +1,151 @@
+"""Feature vectors of a run, read like images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.data.datasets.features import feature_dataset, next_feature_dataset
+from crkd.data.splits.partition import Subset, partition
+from crkd.data.storage.base import ImageStore
+from crkd.data.vectors.store import VectorStore
+from crkd.data.vectors.table import FeatureTable, read_features
+from crkd.runs.class_info import ClassInfo
+from crkd.stages.forward import NetworkInput
+from crkd.stages.run_data import RunData
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class VectorData(RunData):
+    """The feature vectors of a run; they stay on the CPU.
+
+    Attributes:
+        vectors: ``(N, D)`` float32 in the order of the data's source.
+        embedding: how ``crkd embed`` made the vectors; None for vectors of another origin.
+    """
+
+    vectors: Tensor = field(default_factory=lambda: torch.empty(0))
+    embedding: dict[str, Any] | None = None
+
+    def of(self, subset: Subset) -> Tensor:
+        """Return the vectors of a subset, ``(n, D)`` float32."""
+        return self.vectors[torch.from_numpy(subset.indices)]
+
+    def store(self, subset: Subset) -> ImageStore | None:
+        """Return the vectors of a subset; None where the subset is empty."""
+        return VectorStore(self.of(subset)) if len(subset) else None
+
+    def network_input(self) -> NetworkInput:
+        """Return the identity: vectors need no preparation."""
+        return lambda vectors: vectors
+
+
+def vector_data(config: Config) -> VectorData:
+    """Read the files of known and novel vectors of a configuration and divide them.
+
+    Raises:
+        InputError: there are not two files, they do not fit each other, or one is unusable.
+    """
+    known, novel = _tables(config, 2)
+    _check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
+    dataset, split = feature_dataset(known, novel)
+    parts = partition(
+        dataset,
+        split,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+        imbalance=config.data.imbalance,
+    )
+    width = dataset.image_size
+    vectors = torch.from_numpy(np.concatenate([known.features, novel.features]))
+    return VectorData(
+        dataset,
+        split,
+        parts,
+        width,
+        CPU,
+        width,
+        config,
+        [],
+        vectors=vectors,
+        embedding=novel.embedding,
+    )
+
+
+def next_vector_data(
+    config: Config, classes: Sequence[ClassInfo], embedding: dict[str, Any] | None, origin: str
+) -> VectorData:
+    """Read the one file of an incremental step; no old vector is needed.
+
+    Args:
+        config: of the new run.
+        classes: label space of the earlier run.
+        embedding: how its vectors were made, or None.
+        origin: the earlier run, for messages.
+
+    Raises:
+        InputError: there is not one file, it is unusable, or its vectors were made otherwise.
+    """
+    (novel,) = _tables(config, 1)
+    _check_same_embedding(novel, embedding, str(novel.path), origin)
+    dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
+    parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
+    width = dataset.image_size
+    return VectorData(
+        dataset,
+        split,
+        parts,
+        width,
+        CPU,
+        width,
+        config,
+        [],
+        vectors=torch.from_numpy(novel.features),
+        embedding=novel.embedding,
+    )
+
+
+def made_alike(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what must be equal for two files of vectors to be comparable."""
+    if embedding is None:
+        return None
+    names = ("backbone", "weights_sha256", "preprocessing", "form")
+    return {name: embedding.get(name) for name in names}
+
+
+def _check_same_embedding(
+    table: FeatureTable, other: dict[str, Any] | None, first: str, second: str
+) -> None:
+    ours, theirs = made_alike(table.embedding), made_alike(other)
+    if ours is None or theirs is None or ours == theirs:
+        return
+    name = next(key for key in ours if ours[key] != theirs[key])
+    raise InputError(
+        f"the vectors of {first} and {second} differ in {name} ({ours[name]!r}, "
+        f"{theirs[name]!r}); embed both with the same settings"
+    )
+
+
+def _tables(config: Config, count: int) -> list[FeatureTable]:
+    if len(config.data.features) != count:
+        wanted = (
+            "KNOWN NOVEL, labeled and unlabeled vectors" if count == 2 else "one of new vectors"
+        )
+        raise InputError(
+            f"data.features names {len(config.data.features)} files; give {count}: {wanted}"
+        )
+    if config.split is not None or config.class_order_seed is not None:
+        raise InputError(
+            "--split and --class-order-seed do not apply to feature files: their labels name the "
+            "known classes; leave them out"
+        )
+    return [read_features(path) for path in config.data.features]

@@ -1,0 +1,82 @@
+"""Own images as feature vectors: each folder is embedded into a file that later runs use again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from crkd.core.errors import InputError
+from crkd.data.encoded.find import find_encoded
+from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.stages.embed.plan import EmbedSettings
+from crkd.stages.embed.run import embed
+
+
+def embedded_folder(
+    images: str | Path, place: Path, settings: EmbedSettings, *, like: dict[str, Any] | None = None
+) -> Path:
+    """Return the file of vectors of a folder of images, which is made or brought up to date.
+
+    Args:
+        images: folder, tar file or Parquet table of images.
+        place: folder of the files of vectors.
+        settings: backbone, input size and runtime.
+        like: ``RunInfo.embedding`` of a run whose vectors must be comparable; None uses the
+            settings.
+
+    Raises:
+        InputError: the images or the settings are unusable.
+        Interrupted: a signal came; the vectors so far are kept.
+    """
+    if like is not None:
+        settings = settings_of(like, settings)
+    path = Path(images).absolute()
+    key = f"{path}\n{settings.backbone}\n{settings.image_size}\n{settings.runtime}"
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    place.mkdir(parents=True, exist_ok=True)
+    file = place / f"{path.stem or 'images'}-{digest}.parquet"
+    embed([path], file, settings)
+    return file
+
+
+def settings_of(like: dict[str, Any], settings: EmbedSettings) -> EmbedSettings:
+    """Return the settings that embed further images as those of a run.
+
+    Raises:
+        InputError: other settings were given.
+    """
+    info = EmbeddingInfo.from_plain({**like, "roots": [], "skipped": 0}, Path("run.json"))
+    size = int(info.preprocessing["image_size"])
+    given = {"--backbone": settings.backbone, "--image-size": settings.image_size}
+    for flag, wanted in (("--backbone", info.backbone), ("--image-size", size)):
+        if given[flag] not in (None, wanted):
+            raise InputError(
+                f"{flag} is {given[flag]}, but the run was made with {wanted}; leave it out"
+            )
+    return EmbedSettings(
+        backbone=info.backbone,
+        weights=settings.weights,
+        image_size=size,
+        runtime=str(info.form["runtime"]),
+        device=settings.device,
+        download=settings.download,
+        workers=settings.workers,
+    )
+
+
+def check_num_novel(novel: str | Path, num_novel: int | str | None) -> None:
+    """Refuse a missing number of novel classes before anything is embedded.
+
+    Raises:
+        InputError: it is not given, and the folders do not tell it.
+    """
+    if num_novel is not None:
+        return
+    listing = find_encoded([novel])
+    classes = {listing.class_of(row) for row in range(len(listing))}
+    if None in classes or len(classes) < 2:
+        raise InputError(
+            f"the number of novel classes is not given, and {str(novel)!r} has no folder for each "
+            "class; add --num-novel K, or --num-novel auto to estimate it"
+        )

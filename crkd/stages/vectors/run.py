@@ -1,0 +1,257 @@
+"""Discovery on feature vectors as a run folder: minutes on a CPU, no training of a backbone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.clustering.class_count.estimate import estimate_class_count
+from crkd.config.schema import Config
+from crkd.core.batch_shard import processes
+from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
+from crkd.models.vector_network import NAME
+from crkd.runs.atomic_files import read_json, write_json
+from crkd.runs.class_info import ClassInfo
+from crkd.runs.folder import RunFolder, RunInfo
+from crkd.stages.class_memory import true_classes
+from crkd.stages.discover.known_filter import SetAside, precheck, set_aside
+from crkd.stages.discover.parent import next_classes
+from crkd.stages.kmeans_columns import Column
+from crkd.stages.load_images import split_entry
+from crkd.stages.results import finish_run
+from crkd.stages.run_data import num_novel_classes
+from crkd.stages.vectors.candidates import CANDIDATES, FLOOR
+from crkd.stages.vectors.contest import Contest
+from crkd.stages.vectors.data import CPU, VectorData, next_vector_data, vector_data
+from crkd.stages.vectors.discovery import (
+    VectorDiscovery,
+    fit_discovery,
+    fit_known,
+    further_discovery,
+)
+from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.state import discovery_from, network_of, state_of
+from crkd.training.session import begin_run, running
+
+CONTEST = "contest.json"
+"""The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
+
+
+@dataclass(frozen=True)
+class VectorStart:
+    """The state before a discovery on vectors.
+
+    Attributes:
+        data: known and novel vectors, or novel ones only.
+        found: the known classes; of an incremental step, the parent's discovery.
+        parent: the parent run, or None.
+        classes: label space before the discovery.
+        true_known: ``(K,)`` true class of every known output, for the evaluator alone.
+        aside: unlabeled vectors that look like known classes and are not in ``data``, or None.
+        notes: remarks about the run.
+    """
+
+    data: VectorData
+    found: VectorDiscovery
+    parent: RunFolder | None
+    classes: list[ClassInfo]
+    true_known: NDArray[np.int64]
+    aside: SetAside | None
+    notes: list[str]
+
+
+def discover_vectors(
+    config: Config, out: str | Path, parent: str | Path | None = None, *, resume: bool = False
+) -> RunFolder:
+    """Discover novel classes on feature vectors and return the finished run folder.
+
+    Args:
+        config: its ``data.features`` names the files: known and novel vectors, or with a parent
+            the novel vectors only.
+        out: the run folder to write.
+        parent: an earlier discovery on vectors, which this run extends.
+        resume: continue an interrupted run; it is computed again from the vectors.
+
+    Raises:
+        InputError: the configuration, a file, the parent or the folder is unusable.
+    """
+    _check_config(config)
+    start = _first_start(config) if parent is None else _next_start(config, RunFolder.open(parent))
+    num_novel, origin = _num_novel(start)
+    count = len(start.data.subsets.novel_train)
+    if num_novel > count:
+        raise InputError(f"--num-novel {num_novel} exceeds the {count} unlabeled vectors; lower it")
+    info = _info(config, start, num_novel, [*start.notes, origin])
+    run = begin_run(out, info, config, CPU, resume=resume)
+    with running(run):
+        if start.aside is not None:
+            start.aside.write(run)
+        began = time.monotonic()
+        found = _discover(start, num_novel)
+        write_json(run.path / CONTEST, found.contest.plain())
+        finish_run(
+            run,
+            network_of(found),
+            start.data,
+            seconds=time.monotonic() - began,
+            chosen_head=0,
+            true_known=start.true_known,
+            columns={"kmeans_features": _kmeans_column(start, num_novel)},
+            tensors=state_of(found),
+            earlier=None,
+        )
+    return run
+
+
+def opened_discovery(run: RunFolder) -> VectorDiscovery:
+    """Return the discovery of a finished run on vectors.
+
+    Raises:
+        InputError: the run is of another kind or damaged.
+    """
+    info = run.read_info()
+    if info.architecture is None or info.architecture.get("backbone") != NAME:
+        raise InputError(
+            f"{run.path} is not a discovery on feature vectors, so vectors cannot extend it; name "
+            "such a run, or give images"
+        )
+    return discovery_from(run.read_model(info)[0], read_contest(run))
+
+
+def read_contest(run: RunFolder) -> Contest:
+    """Return the contest of a run on vectors."""
+    values = read_json(run.path / CONTEST)
+    try:
+        return Contest.of(values)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{run.path / CONTEST} is damaged; restore it") from None
+
+
+def _check_config(config: Config) -> None:
+    if processes()[1] > 1:
+        raise InputError("discovery on vectors runs in one process; start it without torchrun")
+    if config.discover.method != "swapped":
+        raise InputError(
+            f"discover.method {config.discover.method!r} does not apply to vectors; leave it out"
+        )
+
+
+def _first_start(config: Config) -> VectorStart:
+    data = vector_data(config)
+    known = data.subsets.known_train
+    found = fit_known(
+        data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.novel_train)
+    )
+    classes, aside, notes = data.class_entries(0), None, list(data.notes)
+    if config.discover.mixed:
+        network = network_of(found)
+        checked = precheck(network, None, data)
+        kept, aside = set_aside(data, checked, network, classes)
+        assert isinstance(kept, VectorData)
+        data, notes = kept, [*notes, checked.sentence, aside.sentence]
+    return VectorStart(data, found, None, classes, np.arange(data.num_known), aside, notes)
+
+
+def _next_start(config: Config, parent: RunFolder) -> VectorStart:
+    found = opened_discovery(parent)
+    info = parent.read_info()
+    if config.discover.mixed:
+        raise InputError("--mixed does not apply to a run that extends another; leave it out")
+    data = next_vector_data(config, info.classes, info.embedding, str(parent.path))
+    return VectorStart(
+        data, found, parent, info.classes, true_classes(parent, len(info.classes)), None, []
+    )
+
+
+def _num_novel(start: VectorStart) -> tuple[int, str]:
+    """Return M and a sentence on its origin."""
+    data = start.data
+    if data.config.discover.num_novel != "auto":
+        return num_novel_classes(data)
+    rows = start.found.space.rows(data.of(data.subsets.novel_train).numpy())
+    known, labels = data.subsets.known_train, None
+    anchors = None
+    if len(known):
+        anchors, labels = start.found.space.rows(data.of(known).numpy()), known.labels
+    count = estimate_class_count(rows, anchors, labels, seed=data.config.seed)
+    return count.estimate, (
+        f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
+    )
+
+
+def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
+    data, config = start.data, start.data.config
+    novel = data.of(data.subsets.novel_train)
+    method, seed = config.vectors.method, config.seed
+    if start.parent is not None:
+        return further_discovery(start.found, novel, num_novel, method=method, seed=seed)
+    known = data.subsets.known_train
+    labels = torch.from_numpy(known.labels.copy())
+    return fit_discovery(data.of(known), labels, novel, num_novel, method=method, seed=seed)
+
+
+def _kmeans_column(start: VectorStart, num_novel: int) -> Column:
+    """Return the clusters of k-means on the same vectors, by subset."""
+    data, seed = start.data, start.data.config.seed
+    novel = data.of(data.subsets.novel_train).numpy()
+    floor = CANDIDATES[FLOOR](Material(novel, num_novel, start.found.space, seed), seed)
+    return {
+        name: floor.logits(data.of(subset).numpy()).argmax(axis=1).astype(np.int64)
+        for name, subset in data.evaluated().items()
+    }
+
+
+def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[str]) -> RunInfo:
+    data, parent = start.data, start.parent
+    groups = start.found.gate.sizes[1:]
+    architecture = Architecture(
+        NAME,
+        data.image_size,
+        num_known=len(start.classes),
+        num_novel=num_novel,
+        num_heads=1,
+        known_head="linear",
+        groups=groups,
+    )
+    origin: dict[str, str] | None = None
+    if parent is not None:
+        origin = {
+            "path": str(parent.path),
+            "model_sha256": parent.read_info().model_sha256 or "",
+        }
+    return RunInfo(
+        kind="discovered",
+        status="running",
+        dataset=config.dataset,
+        split=split_entry(data.split),
+        classes=next_classes(start.classes, num_novel),
+        preprocessing=data.preprocessing(),
+        architecture=architecture.plain(),
+        chosen_head=None,
+        seed=config.seed,
+        provenance={},
+        parent=origin,
+        notes=list(notes),
+        embedding=_without_roots(data.embedding),
+    )
+
+
+def _without_roots(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the entries that embed further images alike."""
+    if embedding is None:
+        return None
+    return {name: value for name, value in embedding.items() if name not in ("roots", "skipped")}
+
+
+def is_vector_run(path: str | Path) -> bool:
+    """Return whether a run folder holds a discovery on vectors."""
+    info = RunFolder.open(path).read_info()
+    return info.architecture is not None and info.architecture.get("backbone") == NAME
