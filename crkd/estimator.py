@@ -1,4 +1,4 @@
-"""Discovery as a scikit-learn estimator, on feature vectors and on images in memory."""
+"""scikit-learn estimator of novel classes, for feature vectors and images in memory."""
 
 from __future__ import annotations
 
@@ -46,36 +46,38 @@ class NovelClassDiscovery(
     ClassifierMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """Learns known classes from labeled samples and finds novel ones among the unlabeled.
+    """Learn known classes from labeled samples and discover novel ones in unlabeled samples.
 
-    Unlabeled samples are taken to belong to novel classes: this is discovery, not
-    semi-supervised learning of the known classes. Without unlabeled samples it is a classifier
-    of the known classes.
+    All unlabeled samples are assumed to belong to novel classes. This is discovery, not
+    semi-supervised learning of the known classes. Without unlabeled samples, the estimator is a
+    classifier of the known classes.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
-    The method is that of the command line: first the known classes, then balanced pseudo-labels
-    of several heads, swapped prediction and class-relation distillation.
+    The method is that of the command line. Stage 1 learns the known classes. Stage 2 learns the
+    novel classes by balanced pseudo-labels of several heads, swapped prediction and
+    class-relation distillation.
 
     Args:
-        num_novel: number of novel classes; it must be given where samples are unlabeled.
-        num_heads: novel heads trained side by side; the one with the lowest loss answers.
+        num_novel: number of novel classes; required with unlabeled samples.
+        num_heads: number of novel heads; the head with the lowest loss gives the predictions.
         hidden: width of the hidden layer of a novel head.
-        projection: width of the space in which the novel prototypes lie.
+        projection: width of the embedding in which novel prototypes are compared.
         epochs: passes over all samples of stage 2; stage 1 takes a third of its steps. None
             chooses by the number of samples.
         batch_size: samples in a step, at least 2.
         learning_rate: highest learning rate of both stages.
-        distillation: weight of class-relation distillation; 0 leaves it out.
-        backbone: of images; vectors have none that learns.
-        random_state: of weights, batches and views; the same integer gives the same result on
-            the same machine, whatever the state of the global generators.
+        distillation: weight of class-relation distillation; 0 disables it.
+        backbone: backbone for images; vectors use none.
+        random_state: seed of weights, batches and views. The same integer gives the same result
+            on the same machine, whatever the state of the global generators.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        verbose: whether to print the loss now and then.
+        verbose: whether to print the loss from time to time.
 
     Attributes:
-        classes_: ``(C,)`` labels that :meth:`predict` may return: the known ones sorted, then one
-            for each novel class: the next whole numbers, or "novel-0", "novel-1", ... for text.
-        num_known_: K, how many of ``classes_`` are known.
+        classes_: ``(C,)`` labels that :meth:`predict` may return: the known labels sorted, then
+            one label for each novel class. Novel labels are the next whole numbers, or
+            "novel-0", "novel-1", ... for text.
+        num_known_: K, the number of known classes in ``classes_``.
         n_features_in_: D, or 3 H W.
         network_: the trained network.
 
@@ -125,9 +127,9 @@ class NovelClassDiscovery(
                 Text and -1 together need an array of dtype object.
 
         Raises:
-            InputError: no sample is labeled, ``num_novel`` is missing or exceeds the unlabeled
-                samples, or a parameter is out of range.
-            ValueError: ``X`` or ``y`` is not of a shape or type that scikit-learn admits.
+            InputError: no sample is labeled, ``num_novel`` is missing or exceeds the number of
+                unlabeled samples, or a parameter is out of range.
+            ValueError: scikit-learn does not admit the shape or type of ``X`` or ``y``.
         """
         samples, labels = self._training_samples(X, y)
         hidden = hidden_rows(labels)
@@ -154,11 +156,11 @@ class NovelClassDiscovery(
         if num_novel:
             shape = dataclasses.replace(shape, num_novel=num_novel)
             found, head = stage2(material, shape, network, config, device, say)
-            # A fresh head draws weights before it is given those of the chosen one.
+            # A new head draws weights before it gets those of the chosen one.
             with seeded(config.seed):
                 network = with_one_head(found, head)
         if isinstance(samples, Vectors):
-            # In float64 an answer does not depend on which rows are asked together.
+            # In float64, predictions do not depend on the batch.
             network = network.double()
         self.network_ = network.eval()
         self.num_known_ = len(known)
@@ -166,7 +168,7 @@ class NovelClassDiscovery(
         return self
 
     def fit_discover(self, X_known: ArrayLike, y_known: ArrayLike, X_novel: ArrayLike) -> Self:
-        """Learn from samples of known classes and from unlabeled ones, given apart.
+        """Learn from samples of known classes and unlabeled samples, given separately.
 
         Args:
             X_known: ``(n, D)`` numbers, or images.
@@ -174,7 +176,7 @@ class NovelClassDiscovery(
             X_novel: ``(m, D)`` numbers, or images of the same size.
 
         Raises:
-            InputError: as :meth:`fit`.
+            InputError: as in :meth:`fit`.
         """
         known, novel = np.asarray(_as_numpy(X_known)), np.asarray(_as_numpy(X_novel))
         labels = [*np.asarray(y_known, dtype=object), *[None] * len(novel)]
@@ -189,12 +191,12 @@ class NovelClassDiscovery(
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ``(n, C)`` probabilities in the order of ``classes_``; rows sum to one.
 
-        They are the softmax of the joint logits, not calibrated.
+        They are the softmax of the joint logits and are not calibrated.
         """
         return softmax(self._joint_logits(X).astype(np.float64), axis=1)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return ``(n, P)`` unit-length embeddings: the space in which the novel classes lie.
+        """Return ``(n, P)`` unit-length embeddings, which novel prototypes are compared with.
 
         Without novel classes they are the unit-length features of the backbone, ``(n, D)``.
         """
@@ -220,7 +222,7 @@ class NovelClassDiscovery(
         return tags
 
     def _config(self, samples: Samples) -> Config:
-        """Return the configuration that the parameters mean for these samples."""
+        """Return the configuration for these parameters and samples."""
         term = {"name": "class_relation", "weight": self.distillation}
         stage = {"batch_size": self.batch_size, "optimizer": {"lr": self.learning_rate}}
         given: dict[str, Any] = {

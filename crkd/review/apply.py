@@ -1,4 +1,4 @@
-"""From decisions to a run: a model with named classes, and images with labels."""
+"""Application of review decisions: a run with named classes, and images with labels."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from crkd.training.session import begin_run, running
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What becomes of a run's M discovered classes.
+    """Result of the decisions on a run's M discovered classes.
 
     Attributes:
         halves: for each of them the new class of its first and its second half, counted from 0;
             both are the same unless it is split; -1 is no class.
-        names: of the new classes.
-        origins: for each of them the class ids of the reviewed run that went into it.
-        sides: ``(2, P)`` directions of each class that is split, by its place among the M.
-        labels: ``(N,)`` new class of every unlabeled image as decided, or -1.
+        names: names of the new classes.
+        origins: for each new class the class ids of the reviewed run that are merged into it.
+        sides: ``(2, P)`` directions of each class that is split, by its position among the M.
+        labels: ``(N,)`` new class of every unlabeled image, or -1.
     """
 
     halves: list[tuple[int, int]]
@@ -53,19 +53,19 @@ class Outcome:
 def apply_review(
     path: str | Path, file: Path, out: str | Path, *, device: torch.device, images: str | None
 ) -> tuple[RunFolder, Counter[str]]:
-    """Make a run whose classes are those that a person decided on.
+    """Create a run with the classes of the decisions.
 
-    The reviewed run is left as it is.
+    The reviewed run is not changed.
 
     Args:
-        path: the run that was reviewed.
-        file: decisions that its page saved.
+        path: the reviewed run.
+        file: decisions saved by its page.
         out: the new run folder.
-        device: where the network computes.
+        device: device of the network.
         images: also write the labeled images: "csv" or "folder"; None writes none.
 
     Returns:
-        The new run, and how many images each new class got.
+        The new run, and the number of images of each new class.
 
     Raises:
         InputError: the run, the file or the folder is unusable.
@@ -98,12 +98,12 @@ def apply_review(
 
 
 def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
-    """Return what the decisions make of the run's classes and images.
+    """Return the result of the decisions on the run's classes and images.
 
-    New classes stand in the order of the old ones; of a split class the first half comes first.
+    New classes keep the order of the old ones; of a split class the first half comes first.
 
     Raises:
-        InputError: an image from which a class was to be split does not belong to it.
+        InputError: an image that starts the split of a class does not belong to it.
     """
     num_known, classes = evidence.num_known, decisions.classes
     halves: dict[int, tuple[int, int]] = {}
@@ -130,7 +130,7 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
 
 
 def _split(evidence: Evidence, decisions: Decisions) -> tuple[NDArray[np.bool_], dict[int, Tensor]]:
-    """Return which images lie in a second half, ``(N,)``, and the directions of all halves."""
+    """Return which images are in a second half, ``(N,)``, and the directions of all halves."""
     place = {image: row for row, image in enumerate(evidence.images.ids)}
     answered, projected = evidence.answered, evidence.projected
     later, sides = np.zeros(len(answered), bool), {}
@@ -212,13 +212,13 @@ def _write_results(run: RunFolder, network: Network, evidence: Evidence, outcome
 def _statistics(
     remembered: ClassStatistics, evidence: Evidence, outcome: Outcome
 ) -> ClassStatistics:
-    """Return the statistics of all classes; those of the new ones follow the decided labels."""
+    """Return the statistics of all classes; those of the new ones use the decided labels."""
     known = {n: t[: evidence.num_known] for n, t in remembered.tensors().items()}
     labels, width = outcome.labels, len(outcome.names)
     if not (labels >= 0).any():
         raise InputError("FILE leaves no image in any discovered class; keep some")
     found = class_statistics(
-        torch.from_numpy(evidence.answers.features),
+        torch.from_numpy(evidence.outputs.features),
         torch.from_numpy(labels),
         width,
         rank=remembered.factors.shape[-1],

@@ -1,4 +1,4 @@
-"""What a finished discovery says of its unlabeled images, gathered for a review."""
+"""Outputs of a finished discovery for its unlabeled images, for a review."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ BLOCK: Final = 4096
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A run and its answers on its N unlabeled training images.
+    """A run and its outputs for its N unlabeled training images.
 
     Attributes:
         opened: the run.
         data: its images.
-        head: the novel head that answers.
-        answers: of the network.
-        projected: ``(N, P)`` float32 directions of length one, which the answering head compares
-            with its prototypes.
-        agreement: ``(N,)`` share of the other heads that say the same; None without others.
+        head: the chosen novel head.
+        outputs: outputs of the network.
+        projected: ``(N, P)`` float32 unit-length projections, which the chosen head compares with
+            its prototypes.
+        agreement: ``(N,)`` fraction of the other heads with the same prediction; None without
+            others.
     """
 
     opened: OpenedRun
     data: RunData
     head: int
-    answers: Outputs
+    outputs: Outputs
     projected: NDArray[np.float32]
     agreement: NDArray[np.float64] | None
 
@@ -56,21 +57,21 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
-        """Names of all classes by id, each different."""
+        """Names of all classes by id, all different."""
         return class_labels(self.opened.info.classes)
 
     @cached_property
     def answered(self) -> NDArray[np.int64]:
-        """Class id of every image, ``(N,)``: what ``predict`` says of it."""
-        best: NDArray[np.int64] = self.answers.joint_logits(self.head).argmax(axis=1)
+        """Predicted class id of every image, ``(N,)``, as by ``predict``."""
+        best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
         return best
 
 
 def gather(path: str | Path, device: torch.device) -> Evidence:
-    """Open a finished discovery, read its images again and run its network over them.
+    """Open a finished discovery, read its images again and run its network on them.
 
     Raises:
-        InputError: the run discovered nothing, has no images, or they cannot be found.
+        InputError: the run has no novel classes or no images, or the images are not found.
     """
     opened = open_run(path, device)
     info, heads = opened.info, opened.network.novel_heads
@@ -80,7 +81,7 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
         )
     if opened.config.dataset == "features":
         raise InputError(
-            f"{path} is a discovery on precomputed features, which have no images to look at; "
+            f"{path} is a discovery on precomputed features, which have no images to review; "
             "name a run on images"
         )
     check_dataset(opened)
@@ -90,9 +91,9 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
         classes=info.classes[: info.num_known],
         preprocessing=info.preprocessing,
     )
-    answers = data.outputs(freeze(opened.network), data.subsets.novel_train)
+    outputs = data.outputs(freeze(opened.network), data.subsets.novel_train)
     with torch.inference_mode():
-        features = torch.from_numpy(answers.features).to(device)
+        features = torch.from_numpy(outputs.features).to(device)
         chosen = heads.single(info.chosen_head)
         blocks = [
             F.normalize(chosen.projections(features[start : start + BLOCK])[0], dim=-1)
@@ -100,5 +101,5 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
         ]
         projected = torch.cat(blocks).cpu().numpy()
     agreement = HeadAgreement.of(opened)
-    shares = None if agreement is None else agreement.shares(answers)
-    return Evidence(opened, data, info.chosen_head, answers, projected, shares)
+    shares = None if agreement is None else agreement.shares(outputs)
+    return Evidence(opened, data, info.chosen_head, outputs, projected, shares)

@@ -1,4 +1,4 @@
-"""scikit-learn's embedded handwritten digits: 1,797 images that need no file."""
+"""Handwritten digits embedded in scikit-learn: 1,797 images without a file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ STD: Final = 0.31831908
 def build_digits(root: Path | None, *, download: bool = False) -> Dataset:
     """Return the digits as 16-pixel RGB images, in a fixed 80/20 split.
 
-    The 8 x 8 images with 17 gray levels are doubled bilinearly: pixels as blocks would give a
-    rotated or cropped view edges that no pen drew. Of every class one fifth, drawn with seed 0,
-    is the test part, so the split is stratified and the same everywhere.
+    The 8 x 8 images with 17 gray levels are doubled bilinearly, because pixels enlarged as blocks
+    would give rotated or cropped views artificial edges. One fifth of every class, drawn with
+    seed 0, is the test set, so the split is stratified and the same everywhere.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998
-    (its test part, as scikit-learn ships it).
+    (its test set, as scikit-learn ships it).
     """
     from sklearn.datasets import load_digits  # slow to import, and rarely needed
 

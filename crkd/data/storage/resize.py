@@ -1,4 +1,4 @@
-"""Images of any shape to squares of one size."""
+"""Resizing of images to squares of one size."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from crkd.data.splits.partition import Subset
 
 
 def fit_square(image: Pixels, size: int) -> Pixels:
-    """Scale the shorter side to ``size`` and cut out the middle.
+    """Resize the shorter side to ``size`` and crop the center.
 
-    Bicubic with antialiasing (Pillow). Only the middle is scaled: a picture of 1 x 60,000 pixels
-    must not become one of 224 x 13 million on the way.
+    Bicubic with anti-aliasing (Pillow). Only the center is resized, because an image of 1 x 60,000
+    pixels would otherwise become one of 224 x 13 million.
 
     Args:
         image: ``(H, W, 3)`` uint8.
         size: side of the result in pixels.
 
     Returns:
-        ``(3, size, size)`` uint8; an image that has the size already keeps its values.
+        ``(3, size, size)`` uint8; an image of that size keeps its values.
     """
     height, width, _ = image.shape
     if height == width == size:
@@ -35,11 +35,11 @@ def fit_square(image: Pixels, size: int) -> Pixels:
 
 
 def read_squares(part: Subset, rows: npt.NDArray[np.int64], size: int) -> Pixels:
-    """Decode the images at some positions of a part, one after the other.
+    """Decode the images at some positions of a subset.
 
     Args:
         part: the images.
-        rows: ``(b,)`` positions in the part.
+        rows: ``(b,)`` positions in the subset.
         size: side of the results in pixels.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Precomputed feature vectors in the place of images."""
+"""Precomputed feature vectors instead of images."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Feature vectors in training: where they lie, and two views of one vector."""
+"""Feature vectors in training: their store and their views."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crkd.data.storage.base import ImageStore, Rows
 
 
 class FeatureStore(ImageStore):
-    """Feature vectors in the place of images.
+    """Feature vectors instead of images.
 
     Args:
         vectors: ``(n, D)`` float32 on the device; not copied.
@@ -34,19 +34,19 @@ class FeatureStore(ImageStore):
         return self._vectors.index_select(0, index)
 
     def batches(self, order: Iterable[Rows]) -> Iterator[Tensor]:
-        """Yield ``(b, D)`` float32 for batch after batch."""
+        """Yield ``(b, D)`` float32 for each batch."""
         for rows in order:
             yield self.get(torch.from_numpy(rows).to(self.device))
 
 
 @dataclass(frozen=True)
 class VectorRecipe:
-    """What a view of a feature vector goes through.
+    """Random operations of a view of a feature vector.
 
     Attributes:
-        mix: the vector moves towards one of its neighbors by a share drawn from [0, mix].
-        noise: standard deviation of Gaussian noise, in units of each dimension's own.
-        dropout: share of the dimensions that are set to their mean.
+        mix: the vector moves towards one of its neighbors by a fraction drawn from [0, mix].
+        noise: standard deviation of Gaussian noise, relative to that of each dimension.
+        dropout: fraction of the dimensions that are set to their mean.
 
     Raises:
         InputError: a value is out of range.
@@ -65,16 +65,16 @@ class VectorRecipe:
 
 
 class FeatureViews:
-    """Makes views of feature vectors; a batch's are a pure function of the seed and the batch.
+    """Views of feature vectors; those of a batch are a pure function of the seed and the batch.
 
-    A frozen vector cannot be cropped or turned. What stands in for that is its surroundings:
-    a step towards a near neighbor (of the same class where labels are known), and noise.
+    A feature vector cannot be cropped or rotated. Its views are instead a step towards a near
+    neighbor (of the same class if labels are known), and noise.
 
     Args:
         vectors: ``(N, D)`` all training vectors, by sample number.
-        neighbors: ``(N, n)`` int64, sample numbers of each one's neighbors.
-        recipe: how much of what.
-        num_views: views of each vector.
+        neighbors: ``(N, n)`` int64, sample numbers of the neighbors of each vector.
+        recipe: strengths of the operations.
+        num_views: number of views of each vector.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class FeatureViews:
         self._vectors, self._neighbors, self._recipe = vectors, neighbors, recipe
         self._mean = vectors.mean(dim=0)
         overall = vectors.std(dim=0, correction=0)
-        # Where a dimension tells classes apart and little else, noise of its spread would blur
-        # them: neighbors lie much closer than that.
+        # If a dimension mainly separates the classes, noise of its overall spread would mix them.
+        # Distances to neighbors are much smaller.
         near = vectors[neighbors].sub(vectors[:, None]).square().mean(dim=(0, 1)).sqrt()
         self._deviation = torch.minimum(overall, 3.0 * near)
 
     def draw(self, stored_size: int, *, seed: int, epoch: Tensor, image_id: Tensor) -> None:
-        """Return None: views of vectors are drawn while they are rendered."""
+        """Return None, because views of vectors are drawn while they are rendered."""
 
     def render(
         self,
@@ -101,9 +101,9 @@ class FeatureViews:
         image_id: Tensor,
         drawn: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return one ``(B, D)`` view after the other of ``(B, D)`` vectors."""
+        """Return ``(B, D)`` views of ``(B, D)`` vectors, one after the other."""
         generator = torch.Generator(images.device)
-        # No two batches of a run begin with the same sample in the same pass.
+        # No two batches of a run start with the same sample in the same epoch.
         start = [seed, int(epoch[0]), int(image_id[0])]
         generator.manual_seed(int(np.random.SeedSequence(start).generate_state(1)[0]))
         return tuple(self._view(images, image_id, generator) for _ in range(self.num_large))

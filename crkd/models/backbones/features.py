@@ -1,7 +1,7 @@
-"""The backbone of precomputed features: it brings them to a common scale and learns nothing.
+"""Backbone of precomputed features, which scales them and has no trained parameters.
 
-On frozen features the novel heads do the learning. A trained adapter was measured and left out:
-what it gains on the known classes it loses on the novel ones (``docs/features.md``).
+On frozen features, only the heads are trained. A trained adapter was measured and left out: it
+raises the accuracy of known classes but lowers that of novel ones (``docs/features.md``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from crkd.models.backbones.base import BACKBONES, Backbone
 
 
 class FeatureBackbone(Backbone):
-    """Centers feature vectors and divides them by their overall spread.
+    """Centers feature vectors and divides them by their overall standard deviation.
 
-    One factor for all dimensions keeps the shape of the cloud, so that distances mean what they
-    meant to the network that made the features.
+    One factor for all dimensions preserves the relative distances of the features.
 
     Args:
         num_features: length D of the vectors.
@@ -37,10 +36,10 @@ class FeatureBackbone(Backbone):
 
     @torch.no_grad()
     def fit(self, features: Tensor) -> None:
-        """Take center and spread from ``(N, D)`` training vectors; labels have no part in it."""
+        """Compute center and scale from ``(N, D)`` training vectors, without labels."""
         self.center.copy_(features.mean(dim=0))
         spread = features.var(dim=0, correction=0).mean().sqrt()
-        # Equal vectors have no spread; they stay where they are.
+        # Equal vectors have no spread and are not scaled.
         self.spread.copy_(torch.where(spread > 0, spread, torch.ones_like(spread)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -52,14 +51,14 @@ class FeatureBackbone(Backbone):
         if images.shape[1:] != self.center.shape:
             raise InputError(
                 f"samples of shape {tuple(images.shape[1:])} were given to a network of feature "
-                f"vectors of length {self.num_features}; give vectors made as those it was "
-                "trained on"
+                f"vectors of length {self.num_features}; give vectors from the network that made "
+                "the training vectors"
             )
         scaled: Tensor = (images - self.center) / self.spread
         return scaled
 
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Raise: vectors have no maps.
+        """Raise, because vectors have no maps.
 
         Raises:
             InputError: always.
@@ -69,11 +68,11 @@ class FeatureBackbone(Backbone):
         )
 
     def blocks(self) -> list[nn.Module]:
-        """Return none: nothing is trained."""
+        """Return no blocks, because nothing is trained."""
         return []
 
 
 @BACKBONES.register("features")
 def build_features(image_size: int) -> Backbone:
-    """Return the backbone of vectors of length ``image_size``: the extent of one sample."""
+    """Return the backbone of vectors of length ``image_size``."""
     return FeatureBackbone(image_size)
