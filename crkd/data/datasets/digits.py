@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +32,7 @@ def build_digits(root: Path | None, *, download: bool = False) -> Dataset:
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998
     (its test set, as scikit-learn ships it).
     """
-    from sklearn.datasets import load_digits  # slow to import, and rarely needed
-
-    bunch = load_digits()
-    labels = np.asarray(bunch.target, dtype=np.int64)
-    images = np.stack([_enlarge(image) for image in bunch.images])
+    images, labels = _digits()
     is_test = _held_out(labels)
     names = tuple(str(digit) for digit in range(10))
     return Dataset(
@@ -47,6 +44,16 @@ def build_digits(root: Path | None, *, download: bool = False) -> Dataset:
         mean=(MEAN, MEAN, MEAN),
         std=(STD, STD, STD),
     )
+
+
+@functools.cache
+def _digits() -> tuple[Pixels, Labels]:
+    """Return all images and labels; enlarging them takes longer than a short training."""
+    from sklearn.datasets import load_digits  # slow to import, and rarely needed
+
+    bunch = load_digits()
+    images = np.stack([_enlarge(image) for image in bunch.images])
+    return images, np.asarray(bunch.target, dtype=np.int64)
 
 
 def _enlarge(image: np.ndarray) -> Pixels:
