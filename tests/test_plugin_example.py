@@ -143,7 +143,7 @@ def test_a_plug_in_trains_answers_and_is_missed(installed: Path, tmp_path: Path)
     made = f"found was made with the backbone 'three_convolutions' {missing} open the run\n"
     assert done[0][1] == f"crkd predict: {made}"
     assert "unknown data set 'large-digits'" in done[1][1]
-    dataset = f"was made with the data set 'large-digits' {missing} go on from the run\n"
+    dataset = f"was made with the data set 'large-digits' {missing} use the run\n"
     assert done[2][1] == f"crkd distill: found {dataset}"
     assert done[3][1] == f"crkd discover: stage1 {dataset}"
 

@@ -138,7 +138,7 @@ def test_a_command_that_goes_on_from_a_run_names_what_it_was_made_with(
     assert said.startswith(f"crkd {verb}: {run.path} was made with the ")
     assert said.count("\n") == 1
     assert said.endswith(
-        " 'absent' of the plug-in things 1.2, which is not installed; install it to go on from "
+        " 'absent' of the plug-in things 1.2, which is not installed; install it to use "
         "the run\n"
     )
     assert not (tmp_path / "out").exists()
