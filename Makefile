@@ -6,7 +6,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs reliability fix clean
+.PHONY: demo test docs reliability wheel-check fix clean
 
 demo: $(VENV)/.installed  ## Discover five unnamed digits, with a table and a picture
 	@rm -rf runs/demo
@@ -26,6 +26,9 @@ docs: $(VENV)/.installed-dev  ## The pages of docs/ as a site in build/docs; a b
 reliability: $(VENV)/.installed-dev  ## The long forms of tests/reliability; takes hours
 	CRKD_LONG=1 CRKD_RECORD=benchmarks/results/reliability.json OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest tests/reliability --timeout 0
+
+wheel-check: $(VENV)/.installed-dev  ## Build the wheel, install it elsewhere, run it from another folder
+	tests/wheel/check.sh $(BIN)/python
 
 fix: $(VENV)/.installed-dev  ## Let ruff mend what it can
 	$(BIN)/ruff check --fix .

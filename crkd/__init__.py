@@ -7,7 +7,7 @@ from crkd.core.lazy import lazy_exports
 if TYPE_CHECKING:
     from crkd.estimator import NovelClassDiscovery
 else:
-    # The estimator brings torch and scikit-learn along; "import crkd" alone needs neither.
+    # The estimator imports torch and scikit-learn; "import crkd" alone needs neither.
     __getattr__, __dir__ = lazy_exports(__name__, {"estimator": "NovelClassDiscovery"})
 
 __all__ = ["NovelClassDiscovery", "__version__"]

@@ -1,4 +1,4 @@
-"""Discovery as a scikit-learn estimator, on feature vectors and on images in memory."""
+"""scikit-learn estimator of novel classes, for feature vectors and images in memory."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class NovelClassDiscovery(
     ClassifierMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """Learns known classes from labeled samples and finds novel ones among the unlabeled.
+    """Learn known classes from labeled samples and discover novel ones in unlabeled samples.
 
-    Unlabeled samples are taken to belong to novel classes: this is discovery, not
-    semi-supervised learning of the known classes. Without unlabeled samples it is a classifier
-    of the known classes.
+    All unlabeled samples are assumed to belong to novel classes. This is discovery, not
+    semi-supervised learning of the known classes. Without unlabeled samples, the estimator is a
+    classifier of the known classes.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
     Vectors of a pretrained network (:func:`crkd.inference.embed_images`) take seconds: heads are
@@ -84,9 +84,10 @@ class NovelClassDiscovery(
         verbose: images: whether to print the loss about ten times a stage.
 
     Attributes:
-        classes_: ``(C,)`` labels that :meth:`predict` may return: the known ones sorted, then one
-            for each novel class: the next whole numbers, or "novel-0", "novel-1", ... for text.
-        num_known_: K, how many of ``classes_`` are known.
+        classes_: ``(C,)`` labels that :meth:`predict` may return: the known labels sorted, then
+            one label for each novel class. Novel labels are the next whole numbers, or
+            "novel-0", "novel-1", ... for text.
+        num_known_: K, the number of known classes in ``classes_``.
         n_features_in_: D, or 3 H W.
         network_: the trained network.
         discovery_: vectors: spaces, heads and class statistics; None for images.
@@ -141,9 +142,9 @@ class NovelClassDiscovery(
                 Text and -1 together need an array of dtype object.
 
         Raises:
-            InputError: no sample is labeled, ``num_novel`` is missing or exceeds the unlabeled
-                samples, or a parameter is out of range.
-            ValueError: ``X`` or ``y`` is not of a shape or type that scikit-learn admits.
+            InputError: no sample is labeled, ``num_novel`` is missing or exceeds the number of
+                unlabeled samples, or a parameter is out of range.
+            ValueError: scikit-learn does not admit the shape or type of ``X`` or ``y``.
         """
         self.discovery_ = None
         samples, labels = self._training_samples(X, y)
@@ -190,7 +191,7 @@ class NovelClassDiscovery(
         self.network_ = network.eval()
 
     def fit_discover(self, X_known: ArrayLike, y_known: ArrayLike, X_novel: ArrayLike) -> Self:
-        """Learn from samples of known classes and from unlabeled ones, given apart.
+        """Learn from samples of known classes and unlabeled samples, given separately.
 
         Args:
             X_known: ``(n, D)`` numbers, or images.
@@ -198,7 +199,7 @@ class NovelClassDiscovery(
             X_novel: ``(m, D)`` numbers, or images of the same size.
 
         Raises:
-            InputError: as :meth:`fit`.
+            InputError: as in :meth:`fit`.
         """
         known, novel = np.asarray(_as_numpy(X_known)), np.asarray(_as_numpy(X_novel))
         labels = [*np.asarray(y_known, dtype=object), *[None] * len(novel)]
@@ -213,7 +214,7 @@ class NovelClassDiscovery(
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ``(n, C)`` probabilities in the order of ``classes_``; rows sum to one.
 
-        They are the softmax of the joint logits, not calibrated.
+        They are the softmax of the joint logits and are not calibrated.
         """
         return softmax(self._joint_logits(X).astype(np.float64), axis=1)
 

@@ -1,8 +1,8 @@
-"""Makes the folders of the tutorial from the handwritten digits that come with scikit-learn.
+"""Image folders of the tutorial, from the handwritten digits of scikit-learn.
 
 ``python docs/tutorial_images.py photos`` writes ``photos/known`` with a folder for each of five
-digits, ``photos/new`` with unsorted images of three others, and ``photos/later`` with unsorted
-images of all eight that none of the other folders holds.
+digits, ``photos/new`` with unlabeled images of three others, and ``photos/later`` with other
+unlabeled images of all eight.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sklearn.datasets import load_digits
 KNOWN = ("zero", "one", "two", "three", "four")
 NOVEL = (5, 6, 7)
 IMAGES = 60
-"""Images of each digit; enough to learn from, few enough for a minute on a CPU."""
+"""Images of each digit; training then takes less than a minute on a CPU."""
 LATER = 10
-"""How many of them are kept for later."""
+"""Number of these images in the folder ``later``."""
 
 
 def main(folder: Path) -> None:

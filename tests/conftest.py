@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,33 @@ from tests.support import ROOT
 def pytest_configure() -> None:
     # On few cores, threads of small tests mostly wait for each other.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Draw the confusion picture of small runs once for every kind of matrix.
+
+    A picture takes a third of the time of a small run. A run whose classes are those of an
+    earlier one in this process gets that one's file.
+    ``tests/evaluation`` draws every picture.
+    """
+    from crkd.evaluation.confusion import Confusion, draw_confusion
+    from crkd.stages import results
+
+    folder = tmp_path_factory.mktemp("pictures")
+    drawn: dict[object, Path] = {}
+
+    def draw(matrix: Confusion, path: Path) -> None:
+        kind = (matrix.true_names, matrix.predicted_names, matrix.num_known)
+        if kind not in drawn:
+            draw_confusion(matrix, path)
+            drawn[kind] = Path(shutil.copy(path, folder / f"{len(drawn)}.png"))
+        else:
+            shutil.copy(drawn[kind], path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "draw_confusion", draw)
+        yield
 
 
 @pytest.fixture
@@ -31,3 +60,13 @@ def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.small_runs import small_config
 
     return pretrain(small_config(), tmp_path_factory.mktemp("runs") / "pretrain").path
+
+
+@pytest.fixture(scope="module")
+def few_images() -> Iterator[None]:
+    """Runs of this module read every fourth image of a data set, whatever the data set."""
+    from tests.support.small_runs import thin_data_sets
+
+    with pytest.MonkeyPatch.context() as patch:
+        thin_data_sets(patch)
+        yield

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -39,15 +40,27 @@ SETTINGS = (
     "--set=evaluation.kmeans_restarts=1",
     "--set=loop.loggers=[]",
 )
+# Several commands in one process: each process takes seconds to import torch.
+COMMANDS = """
+import contextlib, io, json, sys
+from crkd.commands.main import main
+
+answers = []
+for arguments in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(arguments)
+    answers.append((code, said.getvalue()))
+print("answers", json.dumps(answers))
+"""
 IMAGES = """
-import sys
 from pathlib import Path
 from PIL import Image
 from crkd.data.datasets.base import load_dataset
 
+Path("images").mkdir()
 test = load_dataset("large-digits").test
 for index in range(4):
-    Image.fromarray(test.read(index)).save(Path(sys.argv[1]) / f"{index}.png")
+    Image.fromarray(test.read(index)).save(Path("images") / f"{index}.png")
 """
 
 
@@ -64,7 +77,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def python(*arguments: str, folders: tuple[Path, ...], cwd: Path) -> subprocess.CompletedProcess:
+def python(
+    *arguments: str, folders: tuple[Path, ...], cwd: Path, given: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run a fresh Python that sees the distributions in ``folders``."""
     path = os.pathsep.join(map(str, (*folders, ROOT)))
     return subprocess.run(
@@ -73,6 +88,7 @@ def python(*arguments: str, folders: tuple[Path, ...], cwd: Path) -> subprocess.
         text=True,
         check=False,
         cwd=cwd,
+        input=given,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
 
@@ -88,43 +104,48 @@ def entry(group: str, name: str) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_a_plug_in_trains_answers_and_is_missed(installed: Path, tmp_path: Path) -> None:
-    def crkd(*arguments: str, plugged: bool = True) -> subprocess.CompletedProcess[str]:
-        folders = (installed,) if plugged else ()
-        return python("-m", "crkd.commands.main", *arguments, folders=folders, cwd=tmp_path)
+    def crkd(*commands: Sequence[str], plugged: bool) -> list[tuple[int, str]]:
+        """Return exit code and messages of each command."""
+        program, folders = (IMAGES + COMMANDS, (installed,)) if plugged else (COMMANDS, ())
+        given = json.dumps(commands)
+        done = python("-c", program, folders=folders, cwd=tmp_path, given=given)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.rsplit("answers ", 1)[1])
 
     def plugins(run: str) -> object:
         return json.loads((tmp_path / run / "run.json").read_text())["provenance"].get("plugins")
 
-    done = crkd("pretrain", *SETTINGS, "--out=stage1")
-    assert done.returncode == 0, done.stderr
+    predict = ("predict", "found", "images", "--device=cpu")
+    done = crkd(
+        ("pretrain", *SETTINGS, "--out=stage1"),
+        ("discover", *SETTINGS, "--from=stage1", "--out=found"),
+        (*predict, "--out=answers.json"),
+        plugged=True,
+    )
+    assert [code for code, _ in done] == [0, 0, 0], done
     ours = [entry("datasets", "large-digits"), entry("backbones", "three_convolutions")]
     assert plugins("stage1") == ours
-
-    done = crkd("discover", *SETTINGS, "--from=stage1", "--out=found")
-    assert done.returncode == 0, done.stderr
     ours += [entry("losses", "cosine_features"), entry("ot", "plain_sinkhorn")]
     assert plugins("found") == ours
     first = json.loads((tmp_path / "found" / "log.jsonl").read_text().splitlines()[0])
     assert any("cosine_features" in series for series in first), first
-
-    (tmp_path / "images").mkdir()
-    made = python("-c", IMAGES, "images", folders=(installed,), cwd=tmp_path)
-    assert made.returncode == 0, made.stderr
-    done = crkd("predict", "found", "images", "--out=answers.json", "--device=cpu")
-    assert done.returncode == 0, done.stderr
     assert (tmp_path / "answers.json").is_file()
 
-    done = crkd("predict", "found", "images", "--device=cpu", plugged=False)
-    assert done.returncode == 2
-    assert (
-        "found was made with the backbone 'three_convolutions' of the plug-in "
-        "crkd-plugin-example 1.2, which is not installed; install it to open the run"
-    ) in done.stderr
-    assert "Traceback" not in done.stderr
-
-    done = crkd("pretrain", *SETTINGS, "--out=again", plugged=False)
-    assert done.returncode == 2
-    assert "unknown data set 'large-digits'" in done.stderr
+    done = crkd(
+        predict,
+        ("pretrain", *SETTINGS, "--out=again"),
+        ("distill", "--teacher=found", "--out=student"),
+        ("discover", *SETTINGS, "--from=stage1", "--out=again"),
+        plugged=False,
+    )
+    assert [code for code, _ in done] == [2] * 4, done
+    missing = "of the plug-in crkd-plugin-example 1.2, which is not installed; install it to"
+    made = f"found was made with the backbone 'three_convolutions' {missing} open the run\n"
+    assert done[0][1] == f"crkd predict: {made}"
+    assert "unknown data set 'large-digits'" in done[1][1]
+    dataset = f"was made with the data set 'large-digits' {missing} use the run\n"
+    assert done[2][1] == f"crkd distill: found {dataset}"
+    assert done[3][1] == f"crkd discover: stage1 {dataset}"
 
 
 def test_a_list_names_a_plug_in_without_importing_it(installed: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""Clustering of features: k-means, class counts, novelty, near-duplicates.
+"""Clustering of features: k-means, class counts, novelty scores and near-duplicates.
 
-faiss is imported in this package alone.
+Only this package imports faiss.
 """
 
 from typing import TYPE_CHECKING

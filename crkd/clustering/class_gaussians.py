@@ -1,4 +1,4 @@
-"""What remains of old classes when their images are gone: the statistics of their features."""
+"""Gaussian statistics of the features of each class."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from crkd.core.errors import InputError
 class ClassStatistics:
     """A Gaussian for each of C classes in the space of D features.
 
-    The covariance is ``F F^T + diag(residual)`` with r columns in F: the directions in which a
-    class spreads most, and the variance that they leave over. A class takes
-    ``4 D (r + 2)`` bytes.
+    The covariance is ``F F^T + diag(residual)``. The r columns of F are the directions of the
+    largest variance of a class, and the residual is the remaining variance of each feature. A
+    class takes ``4 D (r + 2)`` bytes.
 
     Attributes:
         means: ``(C, D)`` float32.
@@ -36,18 +36,18 @@ class ClassStatistics:
 
     @property
     def num_draws(self) -> int:
-        """How many standard normal numbers one sample takes: r + D."""
+        """Number of standard normal numbers that one sample takes: r + D."""
         return self.factors.shape[-1] + self.means.shape[-1]
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all classes."""
+        """Number of bytes of all classes."""
         return sum(t.numel() * t.element_size() for t in self.tensors().values())
 
     def sample(self, classes: Tensor, normals: Tensor) -> Tensor:
-        """Return one feature vector of each given class; nothing here is random by itself.
+        """Return one feature vector for each given class; ``normals`` are the only randomness.
 
-        Features are averages of rectified maps, so that a sample below 0 is set to 0.
+        Features are averages of maps after a ReLU, so negative values are set to 0.
 
         Args:
             classes: ``(n,)`` int64 in ``[0, C)``.
@@ -62,7 +62,7 @@ class ClassStatistics:
         return (self.means[classes] + along + apart).clamp(min=0.0)
 
     def followed_by(self, others: ClassStatistics) -> ClassStatistics:
-        """Return these classes and then those of ``others``.
+        """Return the statistics of these classes, followed by those of ``others``.
 
         Raises:
             InputError: the features are of another length or the factors of another rank.
@@ -72,7 +72,7 @@ class ClassStatistics:
         return ClassStatistics(**{n: torch.cat([t, new[n]]) for n, t in self.tensors().items()})
 
     def with_rows(self, classes: Sequence[int], others: ClassStatistics) -> ClassStatistics:
-        """Return these statistics with those of some classes taken from ``others``.
+        """Return these statistics with the given classes replaced by those of ``others``.
 
         Raises:
             InputError: the features are of another length or the factors of another rank.
@@ -87,16 +87,16 @@ class ClassStatistics:
         if self.factors.shape[1:] != others.factors.shape[1:]:
             raise InputError(
                 f"the class statistics hold {tuple(self.factors.shape[1:])} numbers a class and "
-                f"{tuple(others.factors.shape[1:])} for other classes; keep discover.replay.rank "
-                "as it was"
+                f"{tuple(others.factors.shape[1:])} for other classes; do not change "
+                "discover.replay.rank"
             )
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the three tensors by name, for a file."""
+        """Return the three tensors by name, to save them in a file."""
         return {"means": self.means, "factors": self.factors, "residual": self.residual}
 
     def to(self, device: torch.device) -> ClassStatistics:
-        """Return the same on another device."""
+        """Return the same statistics on another device."""
         return ClassStatistics(**{name: t.to(device) for name, t in self.tensors().items()})
 
 
@@ -109,18 +109,18 @@ def class_statistics(
         features: ``(N, D)``.
         labels: ``(N,)`` int64 in ``[0, num_classes)``, or -1 for rows to leave out.
         num_classes: C.
-        rank: r, at least 0 and at most D; directions beyond a class's images are zero.
+        rank: r, at least 0 and at most D; directions beyond the number of a class's images are 0.
 
     Returns:
-        Statistics with the maximum-likelihood variances. A class without an image stands at the
-        mean of all features with their variance, so that nothing is claimed of it.
+        Statistics with the maximum-likelihood variances. A class without an image gets the mean
+        and the variance of all features.
 
     Raises:
-        InputError: no row has a label, or the rank does not fit.
+        InputError: no row has a label, or the rank is out of range.
     """
     width = features.shape[1]
     if not 0 <= rank <= width:
-        raise InputError(f"rank is {rank}; it must lie between 0 and the {width} features")
+        raise InputError(f"rank is {rank}; it must be between 0 and the {width} features")
     kept = labels >= 0
     if not kept.any():
         raise InputError("no feature has a class; class statistics need at least one")

@@ -1,4 +1,4 @@
-"""Too many clusters asked for: which stay empty, and which pairs are one class."""
+"""Checks of the clusters of a head: unused clusters, and pairs that may be one class."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Merge(NamedTuple):
         first: the lower cluster id.
         second: the higher cluster id.
         overlap: cosine of the clusters' probabilities over the images, in [0, 1].
-        agreement: share of the other heads that put most images of both in one cluster; NaN with
-            a single head.
-        similarity: cosine of the prototypes; NaN where they are not given.
+        agreement: fraction of the other heads that put most images of both in one cluster; NaN
+            with a single head.
+        similarity: cosine of the prototypes; NaN without prototypes.
     """
 
     first: int
@@ -32,12 +32,12 @@ class Merge(NamedTuple):
 def unused_clusters(
     assignment: NDArray[np.int64], num_clusters: int, *, share: float = 0.1
 ) -> NDArray[np.int64]:
-    """Return the clusters with fewer images than ``share`` of an even share.
+    """Return the clusters with fewer images than ``share`` times the average.
 
     Args:
         assignment: ``(N,)`` in [0, M).
         num_clusters: M.
-        share: in [0, 1); 0 takes only clusters without an image.
+        share: in [0, 1); 0 returns only clusters without an image.
 
     >>> unused_clusters(np.array([0, 0, 0, 2, 2, 2]), 4).tolist()
     [1, 3]
@@ -55,15 +55,15 @@ def merge_suggestions(
     overlap: float = 0.5,
     similarity: float = 0.8,
 ) -> list[Merge]:
-    """Return pairs of clusters of one head that look like one class, the surest first.
+    """Return pairs of clusters of one head that may be one class, the most likely first.
 
-    A pair is suggested if its clusters share their images' probability (``overlap``), if its
-    prototypes point the same way (``similarity``), or if more than half of the other heads put
-    most images of both clusters in one. Clusters without an image are left out.
+    A pair is suggested if its clusters have similar probabilities over the images (``overlap``),
+    if its prototypes have a similar direction (``similarity``), or if more than half of the other
+    heads put most images of both clusters in one cluster. Clusters without an image are left out.
 
     Args:
         logits: ``(H, N, M)`` of the novel heads.
-        head: whose clusters.
+        head: index of the head.
         prototypes: ``(M, D)`` of that head.
         temperature: divides the logits before the softmax, above 0.
         overlap: the least overlap of a pair.
@@ -98,11 +98,11 @@ def merge_suggestions(
 
 
 def _homes(assignments: NDArray[np.int64], head: int, num_clusters: int) -> NDArray[np.int64]:
-    """Return where each other head puts most images of every cluster of ``head``, (H - 1, M)."""
+    """Return where each other head puts most images of each cluster of ``head``, (H - 1, M)."""
     others = np.delete(assignments, head, axis=0)
     homes = np.zeros((len(others), num_clusters), np.int64)
-    for number, answers in enumerate(others):
+    for number, assigned in enumerate(others):
         table = np.zeros((num_clusters, num_clusters), np.int64)
-        np.add.at(table, (assignments[head], answers), 1)
+        np.add.at(table, (assignments[head], assigned), 1)
         homes[number] = table.argmax(axis=1)
     return homes

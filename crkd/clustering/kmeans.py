@@ -1,4 +1,4 @@
-"""K-means on features: the baseline that every discovery has to beat, and nearest centroids."""
+"""K-means on features, and assignment to the nearest centroid."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from crkd.core.errors import InputError
 
 Floats = NDArray[np.float32]
 
-# Rows whose distances are held at once: 16,384 x 768 float32 are 50 MB.
+# Number of rows whose distances are held at once: 16,384 x 768 float32 are 50 MB.
 CHUNK_ROWS = 16_384
-# Differences to the centroids are taken of so few rows at once that they stay in the cache.
+# Number of rows for which differences to the centroids are computed at once, so that they stay in
+# the cache.
 DIFFERENCE_ROWS = 512
-# faiss has no stopping rule in all its versions, so it runs in rounds between which we look.
+# Some versions of faiss have no stopping rule, so it runs in rounds with a check in between.
 ROUND_ITERS = 10
 RELATIVE_GAIN = 1e-5
-# With so many numbers (64 MB of float32), only the better restarts run to the end.
+# With at least this many numbers (64 MB of float32), only the better restarts run to the end.
 LARGE = 2**24
 
 
@@ -33,11 +34,11 @@ class KMeansResult:
     Attributes:
         centroids: ``(K, D)`` float32; of unit length when spherical.
         assignment: ``(N,)`` int64, nearest centroid of every row.
-        inertia: sum over rows of the squared distance to the nearest centroid, of the rows at
-            unit length when spherical.
-        num_restarts: how many runs the result was chosen from.
+        inertia: sum over rows of the squared distance to the nearest centroid; when spherical, of
+            the rows at unit length.
+        num_restarts: number of runs from which the result was chosen.
         backend: "faiss" or "sklearn".
-        num_empty: clusters without a row; above 0 only when fewer than K rows differ.
+        num_empty: clusters without a row; above 0 only when there are fewer than K distinct rows.
     """
 
     centroids: Floats
@@ -57,23 +58,23 @@ def kmeans(
     num_iters: int = 100,
     spherical: bool = False,
 ) -> KMeansResult:
-    """Cluster ``features``; the restart with the lowest inertia wins.
+    """Cluster ``features`` by k-means and return the restart with the lowest inertia.
 
-    Seeding is k-means++ (Arthur and Vassilvitskii, 2007). The iterations run in faiss, and in
-    scikit-learn where faiss is not installed; the two agree closely, not to the last bit. The
+    Seeding is k-means++ (Arthur and Vassilvitskii, 2007). The iterations run in faiss, or in
+    scikit-learn where faiss is not installed. The two backends agree closely, but not bitwise. The
     same seed gives the same result on the same machine and backend.
 
-    Where ``features`` hold ``LARGE`` numbers or more, the worse half of the restarts is given up
-    after every ten iterations until one is left (successive halving; Jamieson and Talwalkar,
+    If ``features`` hold ``LARGE`` numbers or more, the worse half of the restarts is dropped
+    after every ten iterations until one remains (successive halving; Jamieson and Talwalkar,
     2016).
 
     Args:
         features: ``(N, D)`` finite values; converted to float32.
         num_clusters: K, at most N.
-        seed: of the k-means++ draws, 0 or above.
+        seed: seed of the k-means++ draws, 0 or above.
         num_restarts: independent runs.
-        num_iters: the most iterations of one run; it stops earlier once it has converged.
-        spherical: cluster directions: rows and centroids are scaled to unit length.
+        num_iters: maximum number of iterations of one run; a run stops earlier once converged.
+        spherical: whether to scale rows and centroids to unit length, to cluster directions.
 
     Raises:
         InputError: the shape is wrong, a value is not finite, or a number is out of its range.
@@ -111,8 +112,8 @@ def kmeans(
 def assign(features: Floats, centroids: Floats) -> NDArray[np.int64]:
     """Return the nearest centroid (Euclidean) of every row.
 
-    For centroids of unit length this is also the one of largest cosine, whatever the length of
-    the rows.
+    For centroids of unit length, this is also the centroid of the largest cosine, whatever the
+    length of the rows.
 
     Args:
         features: ``(N, D)`` finite values.
@@ -137,7 +138,7 @@ def assign(features: Floats, centroids: Floats) -> NDArray[np.int64]:
 
 
 def has_faiss() -> bool:
-    """Tell whether faiss can be imported here."""
+    """Return whether faiss can be imported."""
     return importlib.util.find_spec("faiss") is not None
 
 
@@ -147,8 +148,8 @@ class _Run:
 
     Attributes:
         centroids: ``(K, D)`` float32.
-        objective: what the iterations lower; it can be compared between runs.
-        converged: whether the last iterations hardly lowered it.
+        objective: the quantity that the iterations lower; it can be compared between runs.
+        converged: whether the last iterations lowered it by very little.
     """
 
     centroids: Floats
@@ -156,7 +157,7 @@ class _Run:
     converged: bool = False
 
     def advance(self, rows: Floats, num_iters: int, spherical: bool) -> None:
-        """Do ``num_iters`` more iterations on ``(N, D)`` rows, or none once converged."""
+        """Run ``num_iters`` more iterations on ``(N, D)`` rows, or none once converged."""
         if self.converged:
             return
         before, iterate = self.objective, _iterate_faiss if has_faiss() else _iterate_sklearn
@@ -174,12 +175,12 @@ def _iterate_faiss(
         len(centroids),
         niter=num_iters,
         spherical=spherical,
-        # Every row is used, however few or many a cluster gets.
+        # Use every row, however few or many rows a cluster gets.
         min_points_per_centroid=1,
         max_points_per_centroid=len(rows),
     )
     clustering.train(rows, init_centroids=centroids)
-    # The spherical objective is a similarity that grows, the other a distance that shrinks.
+    # The spherical objective is a similarity, which grows; the other is a distance, which shrinks.
     objective = float(-clustering.obj[-1] if spherical else clustering.obj[-1])
     return np.ascontiguousarray(clustering.centroids, dtype=np.float32), objective
 
@@ -196,7 +197,7 @@ def _iterate_sklearn(
         return _iterate_spherical(rows, centroids, num_iters)
     model = KMeans(len(centroids), init=centroids, n_init=1, max_iter=num_iters, random_state=0)
     with warnings.catch_warnings():
-        # Fewer different rows than clusters: reported as num_empty instead.
+        # Fewer distinct rows than clusters; num_empty reports it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(rows)
     return np.ascontiguousarray(model.cluster_centers_, dtype=np.float32), float(model.inertia_)
@@ -215,7 +216,7 @@ def _iterate_spherical(rows: Floats, centroids: Floats, num_iters: int) -> tuple
             (np.ones(len(rows), np.float32), (assignment, columns)), (len(centroids), len(rows))
         )
         sums = np.asarray(members @ rows, dtype=np.float32)
-        # An empty cluster, or one whose rows cancel out, has no direction and stays where it is.
+        # An empty cluster, or one whose rows sum to zero, has no direction and is not moved.
         moved = np.linalg.norm(sums, axis=1, keepdims=True) > 0
         centroids = np.where(moved, unit_rows(sums), centroids)
         previous = assignment
@@ -225,14 +226,14 @@ def _iterate_spherical(rows: Floats, centroids: Floats, num_iters: int) -> tuple
 def _fill_empty(
     rows: Floats, centroids: Floats, spherical: bool
 ) -> tuple[Floats, NDArray[np.int64], float]:
-    """Move every empty cluster onto the worst served row, while such rows are left."""
+    """Move every empty cluster to the row farthest from its centroid, while such rows remain."""
     centroids = centroids.copy()
     assignment = _nearest(rows, centroids)
     distances = _distances(rows, centroids, assignment)
     for _ in range(len(centroids)):
         empty = np.flatnonzero(np.bincount(assignment, minlength=len(centroids)) == 0)
         worst = int(distances.argmax())
-        # Below rounding, the farthest row is a copy of its centroid: no different row is left.
+        # Below rounding, the farthest row equals its centroid: no distinct row remains.
         if not len(empty) or distances[worst] <= 1e-10 * np.square(rows[worst]).sum():
             break
         centroids[empty[0]] = rows[worst]

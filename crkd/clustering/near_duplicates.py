@@ -1,4 +1,4 @@
-"""Near-duplicates across two sets of images, by an index that does not compare every pair."""
+"""Near-duplicates across two sets of images, found with an index."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from crkd.clustering.kmeans import CHUNK_ROWS, Floats, has_faiss, unit_rows
 from crkd.core.errors import InputError
 
 EXACT_UP_TO = 20_000
-"""So many known images are compared one by one; more are sorted into cells first."""
+"""Number of known images up to which all pairs are compared; above it, an index is used."""
 NEIGHBORS = 10
-"""The most partners that are reported for one image."""
+"""The largest number of partners that are reported for one image."""
 TRAINING_ROWS_PER_CELL = 64
 
 
@@ -42,24 +42,24 @@ def near_duplicates(
     cosine: float = 0.99,
     exact_up_to: int = EXACT_UP_TO,
 ) -> Duplicates:
-    """Return pairs of a known and a novel image whose features point the same way.
+    """Return pairs of a known and a novel image with similar features.
 
-    Above ``exact_up_to`` known rows, and with faiss at hand, an inverted file index sorts the
-    known rows into about sqrt(n) cells, and each novel row looks into the nearest eighth of them. A
-    near-duplicate lies beside its partner, so that more than 99 % of the pairs above a cosine of
-    0.99 are found (``tests/features/test_duplicates.py`` measures it).
+    Above ``exact_up_to`` known rows, and if faiss is installed, an inverted file index sorts the
+    known rows into about sqrt(n) cells. Each novel row is compared with the rows of the nearest
+    eighth of the cells. This finds more than 99 % of the pairs above a cosine of 0.99
+    (``tests/features/test_duplicates.py`` measures it).
 
     Args:
         known: ``(n, D)``.
-        novel: ``(N, D)``; at most ten partners of each are reported.
-        cosine: the least similarity of a pair, in [-1, 1].
-        exact_up_to: rows of ``known`` up to which every pair is compared.
+        novel: ``(N, D)``; at most ten partners of each row are reported.
+        cosine: the least cosine of a pair, in [-1, 1].
+        exact_up_to: number of rows of ``known`` up to which every pair is compared.
 
     Raises:
-        InputError: the two sets do not fit, or the similarity is out of range.
+        InputError: the shapes of the two sets do not match, or the cosine is out of range.
     """
     if not -1 <= cosine <= 1:
-        raise InputError(f"cosine is {cosine}; it lies between -1 and 1")
+        raise InputError(f"cosine is {cosine}; it must be between -1 and 1")
     base, rows = (unit_rows(np.asarray(x, np.float32)) for x in (known, novel))
     if base.shape[1:] != rows.shape[1:] or not len(base):
         raise InputError(
@@ -97,7 +97,7 @@ def _inverted_file(base: Floats) -> Any:
 def _brute_force(rows: Floats, base: Floats, count: int) -> tuple[Floats, NDArray[np.int64]]:
     similar = np.empty((len(rows), count), np.float32)
     places = np.empty((len(rows), count), np.int64)
-    # As many rows at once as make 64 MiB of similarities.
+    # The number of rows at once whose similarities take 64 MiB.
     step = max(1, 2**24 // len(base))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)

@@ -11,26 +11,26 @@ from crkd.clustering.kmeans import CHUNK_ROWS, Floats, has_faiss
 from crkd.core.errors import InputError
 
 POOL_ROWS = 16_384
-"""Rows among which neighbors are looked for: all of a small set, a sample of a large one."""
+"""Maximum number of rows in which neighbors are searched; a larger set is sampled."""
 
 
 def nearest_neighbors(
     features: Floats, count: int, *, seed: int, pool_rows: int = POOL_ROWS
 ) -> NDArray[np.int64]:
-    """Return the rows nearest to each row (Euclidean), itself left out.
+    """Return the nearest other rows of each row (Euclidean).
 
-    The search is exact within a pool of at most ``pool_rows`` rows drawn from ``seed``, so its
-    cost grows with N and not with its square.
+    The search is exact within a pool of at most ``pool_rows`` rows, drawn with ``seed``. Its cost
+    is therefore linear in N.
 
     Args:
         features: ``(N, D)`` finite values.
-        count: neighbors of each row, at least 1.
-        seed: of the pool, 0 or above.
+        count: number of neighbors of each row, at least 1.
+        seed: seed of the pool, 0 or above.
         pool_rows: size of the pool, at least 1.
 
     Returns:
-        ``(N, count)`` int64, the nearest first. Where fewer rows are in the pool, those that
-        there are come again; a row alone in its set is its own neighbor.
+        ``(N, count)`` int64, the nearest first. If the pool holds fewer rows, its rows are
+        repeated. A row alone in its set is its own neighbor.
 
     Raises:
         InputError: ``count`` is below 1.
@@ -45,7 +45,7 @@ def nearest_neighbors(
     if len(rows) > pool_rows:
         pool = np.sort(np.random.default_rng(seed).choice(len(rows), pool_rows, replace=False))
     found = pool[_search(rows, rows[pool], min(count + 1, len(pool)))]
-    # A row that is found itself moves to the end, and the end is cut off.
+    # A row that is its own neighbor moves to the end, which is cut off.
     itself = found == np.arange(len(rows))[:, None]
     order = np.argsort(itself, axis=1, kind="stable")
     others = np.take_along_axis(found, order, axis=1)[:, : max(1, found.shape[1] - 1)]
@@ -56,13 +56,13 @@ def nearest_neighbors(
 def neighbors_within(
     features: Floats, groups: NDArray[np.int64], count: int, *, seed: int
 ) -> NDArray[np.int64]:
-    """Return neighbors as :func:`nearest_neighbors`, each row's among those of its own group.
+    """Return the neighbors of each row within its group, as :func:`nearest_neighbors`.
 
     Args:
         features: ``(N, D)`` finite values.
         groups: ``(N,)`` group of each row.
-        count: neighbors of each row, at least 1.
-        seed: of the pools.
+        count: number of neighbors of each row, at least 1.
+        seed: seed of the pools.
     """
     found = np.empty((len(features), count), np.int64)
     for group in np.unique(groups):

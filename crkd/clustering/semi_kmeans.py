@@ -1,4 +1,4 @@
-"""Semi-supervised k-means: some rows are tied to their class, the others find a cluster."""
+"""Semi-supervised k-means: labeled rows stay in the cluster of their class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import CHUNK_ROWS, Floats, assign, unit_rows
 from crkd.core.errors import InputError
 
-# Seeding reads every row once a centroid; a sample of this many rows a cluster serves as well.
+# Seeding reads every row once per centroid, so it uses a sample of this many rows per cluster.
 SEED_ROWS_PER_CLUSTER = 64
 
 
@@ -20,11 +20,11 @@ class SemiKMeansResult:
     """The best of several runs.
 
     Attributes:
-        centroids: ``(K, D)`` float32, the A anchored classes first.
+        centroids: ``(K, D)`` float32, the A labeled classes first.
         assignment: ``(N,)`` int64 in [0, K); a labeled row keeps its label.
-        inertia: sum over rows of the squared distance to the row's centroid, of the rows at unit
-            length when spherical.
-        num_iters: iterations of the winning run.
+        inertia: sum over rows of the squared distance to the row's centroid; when spherical, of
+            the rows at unit length.
+        num_iters: number of iterations of the chosen run.
     """
 
     centroids: Floats
@@ -45,21 +45,22 @@ def semi_kmeans(
 ) -> SemiKMeansResult:
     """Cluster ``features`` while labeled rows stay in the cluster of their class.
 
-    Rows of class a are tied to centroid a. The first A centroids begin at the class means, the
-    others are drawn by greedy k-means++ from the free rows, given those means (Vaze et al.,
-    Generalized Category Discovery, 2022, section 3.2). The run with the lowest inertia wins.
+    Rows of class a belong to centroid a. The first A centroids start at the class means. The
+    others are drawn by greedy k-means++ from the unlabeled rows, given those means (Vaze et al.,
+    Generalized Category Discovery, 2022, section 3.2). The run with the lowest inertia is
+    returned.
 
     Args:
         features: ``(N, D)`` finite values.
-        labels: ``(N,)`` class of every row, [0, A) with no gap, or -1 for a free row.
+        labels: ``(N,)`` class of every row, [0, A) without a gap, or -1 for an unlabeled row.
         num_clusters: K, at least A; K - A clusters have no labeled row.
-        seed: of the k-means++ draws, 0 or above.
+        seed: seed of the k-means++ draws, 0 or above.
         num_restarts: independent runs.
-        num_iters: the most iterations of one run; it stops before when no row moves.
-        spherical: cluster directions: rows and centroids are scaled to unit length.
+        num_iters: maximum number of iterations of one run; a run stops when no row moves.
+        spherical: whether to scale rows and centroids to unit length, to cluster directions.
 
     Raises:
-        InputError: the labels do not fit, or there are more clusters than rows to fill them.
+        InputError: the labels are invalid, or there are more clusters than rows to fill them.
     """
     rows = np.ascontiguousarray(features, dtype=np.float32)
     rows = unit_rows(rows) if spherical else rows
@@ -94,7 +95,7 @@ def class_sums(
 
 def _anchored_means(rows: Floats, labels: NDArray[np.int64]) -> Floats:
     if labels.shape != (len(rows),):
-        raise InputError(f"labels have shape {labels.shape} for {len(rows)} rows; give one a row")
+        raise InputError(f"labels have shape {labels.shape}; give one for each of {len(rows)} rows")
     counts = np.bincount(labels[labels >= 0])
     if (counts == 0).any():
         raise InputError(
@@ -107,7 +108,7 @@ def _anchored_means(rows: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def _seeds(free: Floats, anchors: Floats, extra: int, draw: np.random.Generator) -> Floats:
-    """Return the anchors and ``extra`` free rows: greedy k-means++, given the anchors."""
+    """Return the anchors and ``extra`` unlabeled rows, drawn by greedy k-means++."""
     size = max(SEED_ROWS_PER_CLUSTER * (len(anchors) + extra), CHUNK_ROWS)
     if size < len(free):
         free = free[draw.choice(len(free), size, replace=False)]
@@ -124,7 +125,7 @@ def _seeds(free: Floats, anchors: Floats, extra: int, draw: np.random.Generator)
     drawn: list[int] = []
     for _ in range(extra):
         weights = np.where(np.isinf(nearest), 1.0, nearest).astype(np.float64)
-        # Nothing is left to tell apart: any row serves.
+        # All remaining rows are equal, so any row will do.
         weights = weights if weights.sum() > 0 else np.ones(len(free))
         tries = draw.choice(len(free), 2 + int(np.log(extra)), p=weights / weights.sum())
         left = np.minimum(nearest, away(free[tries]))
@@ -146,7 +147,7 @@ def _iterate(
             break
         sums = class_sums(rows, assignment, len(centroids))
         counts = np.bincount(assignment, minlength=len(centroids))[:, None]
-        # An empty cluster stays where it is.
+        # An empty cluster is not moved.
         means = np.where(counts > 0, sums / np.maximum(counts, 1), centroids).astype(np.float32)
         centroids = unit_rows(means) if spherical else means
     inertia = 0.0

@@ -52,6 +52,12 @@ class SharedGaussians:
         )
         return cls(means, counts.astype(np.int64), residuals.T @ residuals)
 
+    def first(self, count: int) -> SharedGaussians:
+        """Return the first ``count`` classes; the scatter is their share of the common one."""
+        counts = self.counts[:count]
+        shares = [max(int(c.sum()) - int((c > 0).sum()), 1) for c in (counts, self.counts)]
+        return SharedGaussians(self.means[:count], counts, self.scatter * (shares[0] / shares[1]))
+
     def followed_by(self, others: SharedGaussians) -> SharedGaussians:
         """Return these classes and then ``others``; the statistics are those of one fit to both.
 
@@ -99,7 +105,7 @@ class SharedGaussians:
         Returns:
             Rows ``(C each, k)`` float32 and their classes.
         """
-        root = np.linalg.inv(inverse_root(self.covariance(0.0)))
+        root: Doubles = np.linalg.inv(inverse_root(self.covariance(0.0)))
         labels = np.repeat(np.arange(len(self.means)), each)
         normals = np.random.default_rng(seed).standard_normal((len(labels), len(root)))
         return (self.means[labels] + normals @ root).astype(np.float32), labels

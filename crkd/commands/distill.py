@@ -92,11 +92,16 @@ def student_config(given: argparse.Namespace) -> Config:
     """Return the teacher's configuration with the student's flags applied.
 
     Raises:
-        InputError: the teacher has none, or a setting is unknown or belongs to the teacher.
+        InputError: the teacher has none, a setting is unknown or belongs to the teacher, or a
+            method is of a plug-in that is missing.
     """
+    from crkd.losses.term import TERMS
     from crkd.runs.folder import RunFolder
+    from crkd.runs.plugins import check_installed
 
-    values: dict[str, Any] = plain(RunFolder.open(given.teacher).read_config())
+    run = RunFolder.open(given.teacher)
+    check_installed(run.path, run.read_info(), [(TERMS, name) for name in given.method or ()])
+    values: dict[str, Any] = plain(run.read_config())
     for setting in given.settings:
         changed = parse_setting(setting)
         block = next(iter(changed))

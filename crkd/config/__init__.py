@@ -1,4 +1,4 @@
-"""What a run is: the typed schema, and how files and flags become it."""
+"""Configuration of a run: the typed schema, and its loading from files and flags."""
 
 from typing import TYPE_CHECKING
 

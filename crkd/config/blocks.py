@@ -1,4 +1,4 @@
-"""The blocks that stages share: images, network, optimizer, loop, views and loss terms."""
+"""Configuration blocks that several stages use: data, network, optimizer, loop, views, losses."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ CountOrZero = Annotated[int, Range(0)]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where images come from and how they are held."""
+    """Image source and storage."""
 
     root: str | None = None
     """Folder of the data sets; None searches CRKD_DATA, ./data and ../shared/data."""
     known: str | None = None
-    """Own images: a folder with one sub-folder a known class."""
+    """Own images: a folder with one sub-folder per known class."""
     novel: str | None = None
     """Own images: a folder of unlabeled images, flat or nested."""
     features: tuple[str, ...] = ()
     """Feature vectors instead of images: a file of known and a file of novel vectors."""
     image_size: Count | None = None
-    """Side in pixels that images are stored and evaluated at; None is the data set's own."""
+    """Side in pixels of stored and evaluated images; None is the default of the data set."""
     stored_share: Annotated[float, Range(1.0, 2.0)] = 1.0
-    """Side of the stored images as a share of image_size; above 1 leaves room to crop from."""
+    """Side of the stored images relative to image_size; above 1 leaves a margin for crops."""
     validation_fraction: Annotated[float, Range(0.0, 0.5)] = 0.0
-    """Share of the known training images held out for validation, in both stages."""
+    """Fraction of the known training images held out for validation, in both stages."""
     imbalance: Annotated[float, Range(1.0)] = 1.0
-    """Research: thins novel training images to a long tail, largest class over smallest."""
+    """Research: imbalance ratio, largest over smallest class, of a long tail of the novel training
+    images."""
     storage: Literal["auto", "in_memory", "streaming"] = "auto"
-    """Images kept on the training device, or decoded ahead of use; auto decides by size."""
+    """Keep the images in device memory, or decode them during training; auto decides by size."""
     skip_unreadable: bool = False
-    """Leave unreadable images out (they are listed) instead of stopping."""
+    """Leave out unreadable images and list them, instead of stopping."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,17 @@ class ModelConfig:
     temperature: Positive = 0.1
     """Temperature of cosine logits."""
     num_heads: Count = 4
-    """Novel heads trained side by side."""
+    """Number of novel heads."""
     hidden: Count = 2048
     """Width of the hidden layer of a novel head."""
     projection: Count = 256
-    """Width of the space in which novel prototypes lie."""
+    """Dimension of the embedding in which novel prototypes are compared."""
     overclustering: CountOrZero = 0
-    """Over-clustering heads with this many times the novel classes; 0 has none."""
+    """Over-clustering heads with this many times the novel classes; 0 uses none."""
     weights: str | None = None
     """File with pretrained backbone weights (safetensors, or a torch file of plain tensors)."""
     trained_blocks: Count | None = None
-    """Train only the last so many blocks of the backbone; None trains all of it."""
+    """Train only this many last blocks of the backbone; None trains all of it."""
 
 
 @dataclass(frozen=True)
@@ -88,38 +89,38 @@ class OptimizerConfig:
     warmup_epochs: NonNegative = 10.0
     """Epochs over which the learning rate rises from 0."""
     backbone_factor: Fraction = 1.0
-    """Factor of the backbone's learning rate; below 1 its features move less than the heads."""
+    """Factor of the backbone's learning rate; below 1 the backbone changes less than the heads."""
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """What both stages share about running a training loop."""
+    """Training loop settings of both stages."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
+    """Precision of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
     compile: bool = False
-    """Compile the training step with torch.compile; pays in runs of many minutes on a GPU."""
+    """Compile the training step with torch.compile; worthwhile for long runs on a GPU."""
     step: Literal["eager", "auto", "cuda_graph"] = "auto"
-    """Launch every operation of a step, or capture a step once as a CUDA graph and replay it; auto
-    captures on a GPU, and runs eagerly on a CPU and where that fails."""
+    """Run a step eagerly, or capture it once as a CUDA graph and replay it; auto captures on a GPU,
+    and runs eagerly on a CPU or if the capture fails."""
     log_every: Count = 50
     """Steps between two rows of the logs."""
     loggers: tuple[str, ...] = ("tensorboard",)
-    """Logs beside log.jsonl and log.csv, which are always written: tensorboard, wandb."""
+    """Additional loggers: tensorboard, wandb. log.jsonl and log.csv are always written."""
     checkpoint_every: Positive = 10.0
-    """Minutes between two saved states from which --resume goes on."""
+    """Minutes between two checkpoints; --resume continues from the newest."""
     keep_states: Count = 2
-    """Saved states that are kept; where the newest is damaged, --resume takes the one before."""
+    """Number of checkpoints kept; if the newest is damaged, --resume uses the one before."""
 
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """One kind of augmented view: a named recipe, its size and what differs from it."""
+    """One kind of augmented view: a named recipe, its size and changes to the recipe."""
 
     recipe: str = "large"
     """Name of a recipe of crkd.data.augment.presets."""
     size_share: Annotated[float, Range(0.0, 4.0, open_low=True)] = 1.0
-    """Side of the view as a share of data.image_size."""
+    """Side of the view relative to data.image_size."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of the recipe to change, for example {rotation: 15}."""
 
@@ -130,10 +131,10 @@ class TermConfig:
 
     name: str = "class_relation"
     weight: NonNegative | None = None
-    """Factor of the term; None is the one with which it was published."""
+    """Weight of the term; None is the published weight."""
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the weight rises from 0."""
     end_weight: NonNegative | None = None
-    """Weight in the last epoch, reached along a cosine after the warm-up; None keeps it."""
+    """Weight in the last epoch, reached by a cosine schedule after the warm-up; None keeps it."""
     options: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the term, for example {temperature: 4}."""

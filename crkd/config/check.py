@@ -1,9 +1,9 @@
-"""Turn plain YAML values into typed, range-checked dataclasses, with errors that help.
+"""Conversion of plain YAML values into typed, range-checked dataclasses.
 
-The schema is a tree of frozen dataclasses. A field's type says what is allowed:
+The schema is a tree of frozen dataclasses. The type of a field defines the allowed values:
 ``int``, ``float``, ``bool``, ``str``, ``Literal[...]``, ``X | None``, ``tuple[X, ...]``,
-``tuple[X, Y]``, ``dict[str, Any]`` and other dataclasses; :class:`Range` inside ``Annotated``
-bounds a number.
+``tuple[X, Y]``, ``dict[str, Any]`` and other dataclasses. :class:`Range` inside ``Annotated``
+limits a number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ D = TypeVar("D")
 
 @dataclass(frozen=True)
 class Range:
-    """Bounds of a number; ``open_low`` excludes the lower bound itself."""
+    """Bounds of a number; ``open_low`` excludes the lower bound."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -52,12 +52,12 @@ def build(cls: type[D], values: object, key: str = "") -> D:
 
     Args:
         cls: a dataclass whose fields all have defaults.
-        values: what YAML gave; every key must be a field.
-        key: dotted place of ``values`` in the configuration, for messages.
+        values: parsed YAML; every key must be a field.
+        key: dotted path of ``values`` in the configuration, for messages.
 
     Raises:
         InputError: an unknown key, a wrong type or a value out of range; the message names
-            the key, the value and what is allowed.
+            the key, the value and the allowed values.
     """
     if not isinstance(values, dict):
         raise InputError(
@@ -126,7 +126,7 @@ def _sequence(inner: tuple[Any, ...], value: object, key: str) -> tuple[Any, ...
 
 def _scalar(expected: type, value: object, key: str) -> Any:
     if expected is float:
-        # YAML 1.1 reads "1e-4" as a string, so text that is a number counts as one.
+        # YAML 1.1 reads "1e-4" as a string, so text that is a number is accepted.
         if isinstance(value, str):
             try:
                 value = float(value)

@@ -1,4 +1,4 @@
-"""Experiments: configuration files with a block ``experiment`` that says what to expect."""
+"""Experiments: configuration files with a block ``experiment`` of expected results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Percent = Annotated[float, Range(0.0, 100.0)]
 
 @dataclass(frozen=True)
 class Expectation:
-    """Figures that an experiment is held against, in percent."""
+    """Expected results of an experiment, in percent."""
 
     source: Literal["recorded", "measured elsewhere", "published"] = "recorded"
-    """By this program, by another one on the same data, or in a paper."""
+    """Source of the results: this program, another program on the same data, or a paper."""
     origin: str = ""
-    """The result file, or who measured it and how."""
+    """The result file, or a citation."""
     tolerance: Annotated[float, Range(0.0, 100.0, open_low=True)] = 2.0
-    """Percentage points by which the mean over seeds may differ."""
+    """Largest allowed difference of the mean over seeds, in percentage points."""
     figures: dict[str, Any] = field(default_factory=dict)
     """"protocol/part/group" -> accuracy in percent."""
 
@@ -89,9 +89,9 @@ def experiment_config(
 
     Args:
         path: the experiment's file.
-        seed: of weights, batches and views.
+        seed: seed of weights, batches and views.
         settings: ``key=value`` strings that change the experiment.
-        where: ``device`` and ``root``, which are no part of an experiment.
+        where: ``device`` and ``root``, which are not part of an experiment.
     """
     flags = {"seed": seed, "device": where.get("device"), "data": {"root": where.get("root")}}
     return load_config(str(path), settings, flags)

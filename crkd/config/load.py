@@ -1,4 +1,4 @@
-"""From files, ``--set key=value`` and flags to one checked configuration."""
+"""Loading of a configuration from files, ``--set key=value`` and flags."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FOLDERS = ("presets", "datasets", "experiments")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader that refuses duplicate keys, which YAML readers otherwise drop silently.
+    """A safe loader that refuses duplicate keys, which other YAML readers drop silently.
 
-    As in YAML 1.2, ``true`` and ``false`` alone are booleans: ``on`` is the name of an option.
+    As in YAML 1.2, only ``true`` and ``false`` are booleans, because ``on`` is an option's name.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
@@ -65,7 +65,7 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise InputError(f"{origin}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{origin} is not readable as YAML: {reason}; mend the file") from None
+        raise InputError(f"{origin} is not readable as YAML: {reason}; correct the file") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -89,14 +89,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_layers(path: Path) -> dict[str, Any]:
-    """Read a configuration file on top of the one that its key ``extends`` names, if any."""
+    """Read a configuration file, merged into the file that its key ``extends`` names, if any."""
     values = read_yaml(path)
     below = values.pop("extends", None)
     if below is None:
         return values
     layer = read_yaml(find_config(str(below)))
     if "extends" in layer:
-        raise InputError(f"{path} extends {below!r}, which extends another; only one layer may")
+        raise InputError(f"{path} extends {below!r}, which extends another; only one level may")
     return merge(layer, values)
 
 
@@ -127,7 +127,7 @@ def find_config(name: str) -> Path:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` with ``over`` laid on top; blocks merge, everything else is replaced."""
+    """Return ``base`` with the values of ``over``; blocks merge, other values are replaced."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
@@ -159,20 +159,21 @@ def load_config(
 ) -> Config:
     """Build the configuration of a run.
 
-    Layers, later ones win: schema defaults, the shipped ``configs/datasets/DATASET.yaml``,
-    ``file``, ``settings``, ``flags``. A ``base`` takes the place of the first two.
+    Later sources override earlier ones: schema defaults, the shipped
+    ``configs/datasets/DATASET.yaml``, ``file``, ``settings``, ``flags``. A ``base`` replaces the
+    first two.
 
     Args:
         file: ``--config``, a path or the stem of a shipped file.
         settings: ``key=value`` strings of ``--set``.
         flags: nested values of the command's other flags; None values are dropped.
-        base: configuration of an earlier run to go on from.
+        base: configuration of an earlier run to continue.
 
     Raises:
         InputError: see :func:`crkd.config.check.build`.
     """
     given = read_layers(find_config(file)) if file else {}
-    # What is expected of an experiment (experiments.py) is no part of the run.
+    # The expected results of an experiment (experiments.py) are not part of the run.
     given.pop("experiment", None)
     for setting in settings:
         given = merge(given, parse_setting(setting))
@@ -183,7 +184,7 @@ def load_config(
     base_file = config_folder() / "datasets" / f"{dataset}.yaml"
     is_name = isinstance(dataset, str) and dataset.replace("-", "").isalnum()
     shipped = read_layers(base_file) if is_name and base_file.is_file() else {}
-    # Lists of blocks are replaced as a whole; blocks merge, so that a file states differences.
+    # Lists of blocks are replaced as a whole; blocks merge, so a file states only differences.
     return build(Config, merge(plain(Config()), merge(shipped, given)))
 
 

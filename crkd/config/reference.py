@@ -1,4 +1,4 @@
-"""The configuration reference, written from the schema so that it cannot go stale."""
+"""Configuration reference page, generated from the schema."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from crkd.config.schema import Config
 INTRODUCTION = """\
 # Configuration
 
-Written by `python -m crkd.config.reference > docs/configuration.md` from `crkd/config/`.
+This page is written by `python -m crkd.config.reference > docs/configuration.md`.
 
-A run's configuration is the schema's defaults, under `configs/datasets/DATASET.yaml` if that file
-exists, under `--config FILE`, under `--set key=value`, under the other flags. A file states only
-what differs;
-its key `extends: NAME` puts another shipped file underneath. Unknown keys, duplicate keys, wrong
-types and values out of range are errors. The resolved configuration lies in every run folder.
+Later sources override earlier ones: the defaults of the schema in `crkd/config/`,
+`configs/datasets/DATASET.yaml` if that file exists, `--config FILE`, `--set key=value`, the other
+flags. A file states only the keys that differ. Its key `extends: NAME` names another shipped file
+to start from. Unknown keys, duplicate keys, wrong types and values out of range are errors. Every
+run folder contains the resolved configuration.
 """
 
 
@@ -47,7 +47,7 @@ def _block(cls: type, prefix: str, defaults: dict[str, Any]) -> list[str]:
 
 
 def allowed_values(expected: Any) -> str:
-    """Return in words what a field of this type admits.
+    """Return a description of the values that a field of this type admits.
 
     >>> allowed_values(int | None)
     'whole number or null'
@@ -76,7 +76,7 @@ def _summary(cls: type) -> str:
 
 
 def _notes(cls: type) -> dict[str, str]:
-    """Return the string below each field of a dataclass, which documents it."""
+    """Return the docstring of each field of a dataclass."""
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
     assert isinstance(body, ast.ClassDef)
     notes = {}

@@ -1,8 +1,8 @@
-"""What a run is: typed blocks with defaults; the defaults are the published CIFAR recipe.
+"""Configuration schema of a run; the defaults are the published CIFAR recipe.
 
-Sources of the defaults: stage 1 follows UNO (Fini et al., ICCV 2021), stage 2 the released
-code of class-relation distillation (Gu, Zhang et al., ICCV 2023), teacher-to-student training
-RepDistiller, with a cosine in place of its steps.
+Sources of the defaults: UNO (Fini et al., ICCV 2021) for stage 1, the released code of
+class-relation distillation (Gu, Zhang et al., ICCV 2023) for stage 2, and RepDistiller for
+teacher-to-student training, with a cosine instead of its step schedule.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ class PretrainConfig:
     batch_size: Annotated[int, Range(2)] = 256
     optimizer: OptimizerConfig = OptimizerConfig(lr=0.1, weight_decay=1e-4)
     num_views: Count = 1
-    """Augmented views of each image in a step."""
+    """Number of augmented views of each image in a step."""
     view: ViewConfig = ViewConfig("pretraining")
     label_smoothing: Annotated[float, Range(0.0, 0.9)] = 0.0
     distillation: tuple[TermConfig, ...] = ()
-    """Terms that need no teacher, beside the cross-entropy."""
+    """Loss terms without a teacher, in addition to the cross-entropy."""
     unlabeled: bool = False
-    """Whether the unlabeled images join, for terms that need no label such as contrastive."""
+    """Whether unlabeled images are used too, for terms without labels such as contrastive."""
     supervised_weight: NonNegative | None = None
-    """Factor of the cross-entropy; None is the terms' own, 1 without terms."""
+    """Weight of the cross-entropy; None is the default of the terms, 1 without terms."""
 
 
 @dataclass(frozen=True)
@@ -51,36 +51,36 @@ class AssignmentConfig:
     """Pseudo-labels by entropic optimal transport."""
 
     epsilon: Positive = 0.05
-    """Entropy weight, in units of the cosine score."""
+    """Epsilon: weight of the entropy, in units of the cosine score."""
     num_iters: Count = 3
     """Sinkhorn iterations; each is one class step and one sample step."""
     backend: str = "auto"
-    """auto, torch, pot or cuda."""
+    """Sinkhorn backend: auto, torch, pot or cuda."""
     prior: Literal["uniform", "given", "estimated"] = "uniform"
-    """Sizes of the novel classes: equal, as in prior_weights, or from the running predictions."""
+    """Sizes of the novel classes: uniform, from prior_weights, or estimated from predictions."""
     prior_weights: tuple[float, ...] = ()
     """Relative sizes of the novel classes, for prior: given."""
     prior_momentum: Annotated[float, Range(0.0, 0.99999)] = 0.99
-    """Share of the old estimate that a step keeps, for prior: estimated."""
+    """Fraction of the old estimate that is kept in a step, for prior: estimated."""
     prior_smoothing: Fraction = 0.3
-    """Share of the uniform distribution in an estimated prior."""
+    """Fraction of the uniform distribution in an estimated prior."""
     relaxation: NonNegative | None = None
-    """If given, class sizes may be missed at this price (KL), in units of the cosine score."""
+    """Weight of the KL penalty on class sizes, in units of the cosine score; None: exact sizes."""
     queue: CountOrZero = 0
-    """Past features of each head that join the assignment, so that a small batch suffices."""
+    """Number of past features of each head in the assignment; needed for small batches."""
     queue_start_epoch: CountOrZero = 1
-    """Epoch from which the queue takes part; before, it only fills."""
+    """First epoch in which the queue is used; it fills before."""
 
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """Features drawn from a Gaussian of each known class, in the place of images that are gone."""
+    """Features drawn from a Gaussian of each known class, instead of deleted images."""
 
     samples: CountOrZero | None = None
-    """Features in a step; None: as many a class as there are images of a novel class, at most four
-    times the images of a step, and none where labeled images join."""
+    """Features in a step; None: as many per class as there are images of a novel class, at most
+    four times the images of a step, and none if labeled images are used."""
     rank: CountOrZero = 16
-    """Directions of the covariance kept of each class, which takes 4 D (rank + 2) bytes."""
+    """Rank of the stored covariance of each class, which takes 4 D (rank + 2) bytes."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,20 @@ class DiscoverConfig:
     """Stage 2: discovery of the novel classes."""
 
     method: Literal["swapped", "frost"] = "swapped"
-    """Swapped prediction with balanced pseudo-labels, or the recipe of FRoST, a baseline of further
-    steps, which takes nothing of assignment, heads, average and distillation from here."""
+    """Swapped prediction with balanced pseudo-labels, or FRoST, a baseline for further steps. FRoST
+    ignores the settings of assignment, heads, average and distillation."""
     epochs: Count = 500
     batch_size: Annotated[int, Range(2)] = 512
     """Labeled and unlabeled images together."""
     labeled_share: Fraction | None = None
-    """Share of labeled images in a batch; None follows the sizes of the two sets."""
+    """Fraction of labeled images in a batch; None is their fraction of all images."""
     num_novel: Literal["auto"] | Count | None = None
-    """Number of novel classes; auto estimates it, None takes the split's own (and says so)."""
+    """Number of novel classes; auto estimates it, None takes the number of the split."""
     prototypes: Literal["random", "kmeans"] = "random"
-    """Where novel prototypes begin: at random, or at k-means clusters of the earlier features."""
+    """Initial novel prototypes: random, or k-means centroids of the stage-1 features."""
     optimizer: OptimizerConfig = OptimizerConfig()
     num_large: Annotated[int, Range(2)] = 2
-    """Large views of each image; the pseudo-labels come from these."""
+    """Large views of each image, from which the pseudo-labels are computed."""
     num_small: CountOrZero = 2
     """Small views of each image."""
     large: ViewConfig = ViewConfig("large")
@@ -110,43 +110,43 @@ class DiscoverConfig:
     distillation: tuple[TermConfig, ...] = (TermConfig(),)
     """Distillation terms; an empty list is UNO without over-clustering."""
     average: Annotated[float, Range(0.0, 0.99999)] = 0.0
-    """Share of a running average of the student's weights that a step keeps; the average answers
-    when the run ends. 0: the last weights answer."""
+    """Decay of a moving average of the student's weights; the average gives the final outputs.
+    0: the last weights give them."""
     stored_epochs: CountOrZero = 0
-    """Passes whose views come again and whose teacher's labels are stored once; 0 asks the teacher
+    """Number of epochs whose views repeat and whose teacher outputs are stored; 0 runs the teacher
     in every step."""
     label_mode: str = "full_float16"
-    """How stored labels are compressed; see docs/distillation.md."""
+    """Compression of stored teacher outputs; see docs/distillation.md."""
     labeled: bool | None = None
-    """Whether labeled images of known classes join; None: where there are any. Without them the
-    classes are remembered by the statistics of their features."""
+    """Whether labeled images of known classes are used; None: if there are any. Without them, the
+    statistics of their features represent the classes."""
     replay: ReplayConfig = ReplayConfig()
     precheck: bool = True
-    """Whether a further step ends before it begins if nearly all images look like known classes."""
+    """Whether a further step stops at its start if nearly all images look like known classes."""
     mixed: bool = False
-    """Unlabeled images may be of known classes: those that look so are set aside first."""
+    """Unlabeled images may belong to known classes; set aside those that look known first."""
     statistics: Literal["auto", "batch", "kept"] = "auto"
-    """Batch norm of the backbone: of each batch, or kept as the earlier run left them; auto keeps
-    them where the images of known classes are gone."""
+    """Batch norm of the backbone: statistics of each batch, or those of the earlier run; auto uses
+    those of the earlier run if there are no images of known classes."""
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """A trained run, the teacher, trains a small network on the same classes."""
+    """Distillation of a trained run, the teacher, into a small network on the same classes."""
 
     student: str | None = None
     """Backbone of the student; None is the teacher's."""
     head: Literal["linear", "prototype"] = "linear"
-    """The student's classifier of known and novel classes alike, unless it takes the teacher's."""
+    """Classifier of the student over known and novel classes, unless it uses the teacher's."""
     method: tuple[TermConfig, ...] = (TermConfig("kd"),)
     """Distillation terms; an empty list trains on labels alone."""
     stored_epochs: CountOrZero = 0
-    """Passes whose views come again and whose teacher's labels are stored once; 0 asks the teacher
+    """Number of epochs whose views repeat and whose teacher outputs are stored; 0 runs the teacher
     in every step."""
     label_mode: str = "full_float16"
-    """How stored labels are compressed; see docs/distillation.md."""
+    """Compression of stored teacher outputs; see docs/distillation.md."""
     supervised_weight: NonNegative | None = None
-    """Factor of the labels' cross-entropy; None is the largest that a term asks for."""
+    """Weight of the cross-entropy with the labels; None is the largest that a term requests."""
     epochs: Count = 240
     batch_size: Annotated[int, Range(2)] = 64
     """Labeled and unlabeled images together."""
@@ -154,22 +154,22 @@ class DistillConfig:
         lr=0.05, min_lr=5e-5, weight_decay=5e-4, warmup_epochs=0.0
     )
     views: tuple[ViewConfig, ...] = ()
-    """Views of each image, all of one size; an empty list takes those of stage 1."""
+    """Views of each image, all of one size; an empty list uses those of stage 1."""
     unlabeled: bool | None = None
-    """Whether the unlabeled images join; None: if the teacher knows novel classes."""
+    """Whether unlabeled images are used; None: if the teacher has novel classes."""
     generations: Count = 1
-    """Students in a row, each the teacher of the next."""
+    """Number of students in sequence, each the teacher of the next."""
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured when a run ends."""
+    """Evaluation at the end of a run."""
 
     baselines: tuple[Literal["kmeans_pixels", "kmeans_features"], ...] = (
         "kmeans_pixels",
         "kmeans_features",
     )
-    """Easy baselines computed beside the result."""
+    """Simple baselines to compute too."""
     kmeans_restarts: Count = 10
     batch_size: Count = 500
     """Images per forward pass of the evaluation."""
@@ -184,7 +184,7 @@ class Config:
     split: str | None = None
     """A split's name or file; None is the data set's default."""
     class_order_seed: CountOrZero | None = None
-    """Seed of a random class order of the same sizes; None keeps the split's own order."""
+    """Seed of a random class order of the same sizes; None keeps the order of the split."""
     seed: CountOrZero = 0
     """Seed of weights, batches and views."""
     device: str = "auto"

@@ -1,4 +1,4 @@
-"""What every other part may use: types, the registry, errors."""
+"""Types, registry and errors that all other packages use."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,9 @@
-"""One process's share of every batch, and how the processes put their shares together.
+"""Batch shards: the rows of a batch that one of several processes holds.
 
-Every process computes the loss of the whole batch, from features that all of them gathered; only
-the backbone, where nearly all of the work lies, sees a process's own rows alone. So every loss,
-the balanced assignment and every average over the batch is what one process would compute.
+Every process computes the loss of the whole batch, from the gathered features of all processes.
+Only the backbone, which takes nearly all of the time, is restricted to the process's own rows.
+Every loss, the balanced assignment and every average over the batch are therefore the same as
+in one process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from crkd.core.errors import InputError
 
 
 class BatchShard(NamedTuple):
-    """Which rows of a batch, labeled ones first, each of several processes holds.
+    """The rows of a batch, labeled ones first, that each of several processes holds.
 
     Attributes:
         rank: this process, counted from 0.
@@ -51,15 +52,15 @@ class BatchShard(NamedTuple):
         )
 
     def gather(self, values: Tensor, dim: int = 0) -> Tensor:
-        """Return values of the whole batch from those of every process's rows.
+        """Return values of the whole batch, gathered from all processes.
 
-        Gradients come back multiplied by the number of processes: each of them holds the whole
-        loss but only its own rows' part of the backbone's gradient, so that the mean over the
-        processes is right for the backbone and for what follows it alike.
+        Gradients are multiplied by the number of processes. Each process holds the whole loss,
+        but only its own rows' part of the backbone's gradient. The mean over the processes is
+        therefore correct for the backbone and for the layers after it.
 
         Args:
             values: ``(..., own rows, ...)``.
-            dim: where the rows are.
+            dim: the dimension of the rows.
         """
         gathered: Tensor = _Gather.apply(values, self, dim)  # type: ignore[no-untyped-call]
         return gathered
@@ -70,7 +71,7 @@ class BatchShard(NamedTuple):
     def _collect(self, values: Tensor, dim: int) -> Tensor:
         rows = values.movedim(dim, 0).contiguous()
         lengths = [self._lengths(rank) for rank in range(self.size)]
-        # All processes have to send equally much.
+        # All processes must send equally many rows.
         padded = rows.new_zeros(max(map(sum, lengths)), *rows.shape[1:])
         padded[: len(rows)] = rows
         received = [torch.empty_like(padded) for _ in range(self.size)]
@@ -94,14 +95,14 @@ class _Gather(torch.autograd.Function):
 
 
 def processes() -> tuple[int, int]:
-    """Return this process's number, counted from 0, and how many there are; (0, 1) if alone."""
+    """Return the rank of this process and the number of processes; (0, 1) for a single one."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def shard_of(counts: tuple[int, int]) -> BatchShard | None:
-    """Return this process's share of batches; None if it is alone.
+    """Return this process's shard of a batch; None for a single process.
 
     Args:
         counts: labeled and unlabeled rows of a batch.

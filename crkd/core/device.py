@@ -1,4 +1,4 @@
-"""The device that a run computes on, and its name in results."""
+"""Device of a run, and its name in results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a reader needs to know of the device."""
+    """Return a description of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU {platform.machine()}, {torch.get_num_threads()} threads"

@@ -1,11 +1,11 @@
-"""The one kind of error that a person can mend."""
+"""Error for invalid user input."""
 
 
 class InputError(ValueError):
-    """Something a person gave is unusable.
+    """Raised for invalid user input.
 
-    The message is one clear sentence that names the argument, the value received and the
-    remedy. Commands print it without a traceback and end with exit code 2.
+    The message is one sentence that names the argument, the received value and the remedy.
+    Commands print it without a traceback and end with exit code 2.
     """
 
 

@@ -1,4 +1,4 @@
-"""What the losses on feature maps share: picking maps, equal sizes, a trained connector."""
+"""Helpers of losses on feature maps: selection, pooling to equal sizes, a trained connector."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from crkd.core.types import HeadOutputs
 
 
 def stage_map(outputs: HeadOutputs, stage: int) -> Tensor:
-    """Return one stage's feature map of all views as one batch.
+    """Return the feature maps of one stage for all views as one batch.
 
     Args:
-        outputs: with maps; the views are of one size.
-        stage: position in the tuple of a view's maps; -1 is the last.
+        outputs: outputs with maps; all views have the same size.
+        stage: index into a view's maps; -1 is the last.
 
     Returns:
         ``(V * B, channels, h, w)``, view by view.
@@ -31,7 +31,7 @@ def stage_map(outputs: HeadOutputs, stage: int) -> Tensor:
 
 
 def equal_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool whichever of two maps is larger, per side, to the size of the other.
+    """Average-pool the larger of two maps, per side, to the size of the smaller.
 
     >>> a, b = equal_sizes(torch.zeros(2, 3, 8, 8), torch.zeros(2, 5, 4, 4))
     >>> tuple(a.shape), tuple(b.shape)
@@ -51,23 +51,23 @@ def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:
-    """Return the mean squared difference over all entries, in float32 at least; 0 without any."""
+    """Return the mean squared difference, in float32 or better; 0 for empty tensors."""
     dtype = torch.promote_types(first.dtype, torch.float32)
     square = (first.to(dtype) - second.to(dtype)).square()
     return square.sum() / max(square.numel(), 1)
 
 
 def check_stage(loss: str, option: str, stage: int, channels: Sequence[int]) -> None:
-    """Check a stage number that a person gave, counted from 1 at the input side.
+    """Check a stage number given by the user, counted from 1 at the input side.
 
     Args:
         loss: name of the distillation loss, for the message.
         option: name of its option, for the message.
         stage: the number given.
-        channels: channels of the stages that the network has.
+        channels: number of channels of each stage of the network.
 
     Raises:
-        InputError: there is no such stage, or there are no feature maps at all.
+        InputError: there is no such stage, or the network has no feature maps.
     """
     if not channels:
         raise InputError(
@@ -82,12 +82,12 @@ def check_stage(loss: str, option: str, stage: int, channels: Sequence[int]) -> 
 
 
 class Connector(nn.Module):
-    """1x1 convolution, batch norm and, if wanted, ReLU: one network's maps in another's channels.
+    """1x1 convolution, batch norm and optional ReLU that map features to another width.
 
     Args:
-        in_channels: channels of the maps that come in.
-        out_channels: channels of those that go out.
-        relu: whether a ReLU ends it, as suits targets that end in one.
+        in_channels: channels of the input maps.
+        out_channels: channels of the output maps.
+        relu: whether to end with a ReLU, for targets that end with one.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, relu: bool = True) -> None:
@@ -98,16 +98,16 @@ class Connector(nn.Module):
         self.relu = relu
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return ``(N, out_channels, h, w)`` of ``(N, in_channels, h, w)``; N may be 0.
+        """Map ``(N, in_channels, h, w)`` to ``(N, out_channels, h, w)``; N may be 0.
 
-        Maps in half precision are read in the weights' precision, unless autocast chooses.
+        Without autocast, half-precision maps are converted to the precision of the weights.
         """
         mixed = self.conv(maps.to(self.conv.weight.dtype))
         norm = self.norm
         if mixed.numel() > mixed.shape[1]:
             normed = norm(mixed)
         else:
-            # One value a channel has no variance: the running statistics take its place.
+            # One value per channel has no variance, so the running statistics are used.
             normed = F.batch_norm(
                 mixed, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
             )

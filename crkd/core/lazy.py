@@ -1,4 +1,4 @@
-"""Public names of a package that are imported at their first use."""
+"""Lazy imports of the public names of a package."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ def lazy_exports(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the ``__getattr__`` and ``__dir__`` of a package (PEP 562).
 
-    A package says what it exports without importing it, so that a command waits for no library
-    that it does not use. A name that is also a module of the package cannot be exported so: the
+    A package lists its exports without importing them, so a command loads only the libraries that
+    it uses. A name that is also a module of the package cannot be exported this way, because the
     import of the module would hide it. Such a name is imported in the package itself.
 
     Args:
         package: dotted name of the package.
-        names: module within the package, such as ``heads.prototype``, to the names that it
-            defines, separated by spaces.
+        names: maps a module within the package, such as ``heads.prototype``, to the names that
+            it defines, separated by spaces.
     """
     homes = {name: f"{package}.{module}" for module, line in names.items() for name in line.split()}
 

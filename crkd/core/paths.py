@@ -1,4 +1,4 @@
-"""Where the package is, and the checkout around it."""
+"""Paths of the package and of the checkout that contains it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ PACKAGE: Final = Path(__file__).resolve().parents[1]
 """The folder ``crkd``."""
 
 CHECKOUT: Final = PACKAGE.parent
-"""The folder that holds the package: the root of a checkout, or ``site-packages``."""
+"""The folder that contains the package: the root of a checkout, or ``site-packages``."""
 
 
 def in_checkout() -> bool:
-    """Return whether the package is used from a checkout, and not installed from a wheel."""
+    """Return whether the package runs from a checkout, not from an installed wheel."""
     return (CHECKOUT / "pyproject.toml").is_file()
 
 
 def shipped(folder: str) -> Path:
-    """Return a folder of files that ship with the package, such as "configs".
+    """Return a folder of shipped files, such as "configs".
 
-    In a checkout it is at the top level; a wheel holds a copy in the package.
+    In a checkout it is at the top level; a wheel contains it inside the package.
     """
     return (CHECKOUT if in_checkout() else PACKAGE / "bundled") / folder

@@ -1,9 +1,9 @@
-"""Counter-based random words, exactly equal on every device and in every batch.
+"""Counter-based random words, the same on every device and in every batch.
 
 Philox 4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011, section 3.3): a bijection of a 128-bit counter under a 64-bit key, so that two
-different counters never give the same block of four words. Written with int64 tensor
-operations that stay below 2**63: signed overflow is undefined in compiled C++.
+SC 2011, section 3.3). It is a bijection of a 128-bit counter under a 64-bit key, so two
+different counters never give the same block of four words. The int64 tensor operations stay
+below 2**63, because signed overflow is undefined in compiled C++.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> Tensor:
 
     Args:
         counter: four int64 tensors of one broadcastable shape, values in ``[0, 2**32)``.
-        seed: the key; its lowest 64 bits count.
+        seed: the key; only its lowest 64 bits are used.
 
     Returns:
         int64 of shape ``(4, *shape)``, independent uniform words in ``[0, 2**32)``.
@@ -34,12 +34,12 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], seed: int) -> Tensor:
         high1, low1 = _wide_product(c2, _MULTIPLIERS[1])
         c0, c1, c2, c3 = (high1 ^ c1) ^ k0, low1, (high0 ^ c3) ^ k1, low0
         k0, k1 = (k0 + _KEY_STEPS[0]) & MASK, (k1 + _KEY_STEPS[1]) & MASK
-    # Every word depends on every part of the counter, so that all four have the whole shape.
+    # Every word depends on all four counters, so all four get the broadcast shape.
     return torch.stack((c0, c1, c2, c3))
 
 
 def _wide_product(word: Tensor, odd: int) -> tuple[Tensor, Tensor]:
-    """Return the upper and the lower 32 bits of ``word * odd`` without leaving int64.
+    """Return the upper and the lower 32 bits of ``word * odd`` within the range of int64.
 
     With ``odd = 2 m + 1`` the product is ``2 (word m) + word``, and ``word m`` is below 2**63.
     """

@@ -1,4 +1,4 @@
-"""The one registry behind everything pluggable: data sets, backbones, losses, OT backends."""
+"""Registry of pluggable entries: data sets, backbones, losses, OT backends."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 class Plugin(NamedTuple):
-    """An entry that another installed distribution brings.
+    """An entry from another installed distribution.
 
     Attributes:
         group: group of its entry point ("crkd.backbones").
         name: the registered name.
-        distribution: who brings it.
+        distribution: name of the distribution.
         version: version of that distribution.
     """
 
@@ -32,19 +32,18 @@ class Plugin(NamedTuple):
 
 
 class Registry(Generic[T]):
-    """Named entries of one kind: those of one package, and those of installed plug-ins.
+    """Named entries of one kind, from one package and from installed plug-ins.
 
-    A new entry of crkd is a new file in ``package`` that calls :meth:`register`; no list elsewhere
-    has to be edited. The modules are imported at the first look-up, not at ``import crkd``.
+    A new entry of crkd is a new file in ``package`` that calls :meth:`register`. No other file has
+    to change. The modules are imported at the first look-up, not at ``import crkd``.
 
-    An entry from outside is an entry point of another distribution in ``group``. Its code is
-    imported when its name is looked up and at no other time, so a plug-in that nobody asks for
-    neither runs nor breaks anything.
+    A plug-in is an entry point of another distribution in ``group``. Its code is imported only
+    when its name is looked up, so an unused plug-in cannot break anything.
 
     Args:
-        kind: what the entries are, for messages ("backbone", "data set").
+        kind: kind of the entries, for messages ("backbone", "data set").
         package: dotted name of the package whose modules register the entries.
-        group: group of the entry points of plug-ins; None takes no plug-ins.
+        group: entry-point group of plug-ins; None disables plug-ins.
     """
 
     def __init__(self, kind: str, package: str, group: str | None = None) -> None:
@@ -53,7 +52,7 @@ class Registry(Generic[T]):
         self.group = group
         self._entries: dict[str, T] = {}
         self._from_plugins: dict[str, T] = {}
-        # Two entry points of one name are a conflict, told to whoever asks for that name.
+        # Two entry points with one name are a conflict, reported when the name is looked up.
         self._points: dict[str, list[EntryPoint]] = {}
         self._loaded = False
 
@@ -61,7 +60,7 @@ class Registry(Generic[T]):
         """Return a decorator that stores its argument under ``name``.
 
         Raises:
-            RuntimeError: the name is taken; two files would otherwise fight over it silently.
+            RuntimeError: the name is already registered.
         """
 
         def store(entry: T) -> T:
@@ -73,11 +72,11 @@ class Registry(Generic[T]):
         return store
 
     def get(self, name: str) -> T:
-        """Return the entry called ``name``; one of a plug-in is imported now.
+        """Return the entry called ``name``; a plug-in is imported now.
 
         Raises:
-            InputError: there is none, and the message lists the valid names and the nearest one;
-                or a plug-in claims a name that is taken, or cannot be imported.
+            InputError: there is no such entry (the message lists the valid names and the nearest
+                one), a plug-in uses a reserved name, or a plug-in cannot be imported.
         """
         self._load()
         if name in self._points:
@@ -96,15 +95,15 @@ class Registry(Generic[T]):
         return sorted({*self._entries, *self._points})
 
     def loaded(self) -> dict[str, T]:
-        """Return by name, sorted, what can be looked at without importing a plug-in.
+        """Return the entries that are already imported, by name, sorted.
 
-        These are the package's own entries and those of plug-ins that were asked for before.
+        These are the package's own entries and the plug-ins that were looked up before.
         """
         self._load()
         return dict(sorted({**self._from_plugins, **self._entries}.items()))
 
     def plugin(self, name: str) -> Plugin | None:
-        """Return who brings ``name`` from outside, without importing it; None for own names."""
+        """Return the plug-in that defines ``name``, without importing it; None for own names."""
         self._load()
         if name in self._entries or name not in self._points:
             return None
@@ -130,18 +129,18 @@ class Registry(Generic[T]):
             )
         try:
             entry: T = point.load()
-        # Foreign code may fail in any way, and whoever asked for it is told in one sentence.
+        # The plug-in may fail in any way; the message reports it in one sentence.
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise InputError(
                 f"the {self.kind} {name!r} of the installed distribution {source} cannot be "
-                f"imported from {point.value!r} ({reason}); mend or update that distribution"
+                f"imported from {point.value!r} ({reason}); fix or update that distribution"
             ) from error
         self._from_plugins[name] = entry
         return entry
 
     def _describe(self, point: EntryPoint) -> Plugin:
-        # An entry point that was not read from an installed distribution has none.
+        # An entry point has a distribution only if it was read from an installed one.
         name, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
         return Plugin(point.group, point.name, name, version)
 

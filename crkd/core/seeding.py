@@ -1,4 +1,4 @@
-"""Random initial weights that follow from a seed alone."""
+"""Seeded initialization of weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw initial weights from ``seed`` and leave the caller's random state as it was.
+    """Draw initial weights from ``seed`` and restore the caller's random state afterwards.
 
-    Weights are drawn on the CPU, so that a seed means the same weights on every device.
+    Weights are drawn on the CPU, so a seed gives the same weights on every device.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # torch.manual_seed would reach into the CUDA generators, which the fork does not restore.
+        # torch.manual_seed would also seed the CUDA generators, which the fork does not restore.
         torch.default_generator.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""Random orders that are the same in every version of NumPy and on every machine."""
+"""Random orders that do not depend on the NumPy version or the machine."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy.typing as npt
 
 
 def stable_shuffle(length: int, seed: int, *, stream: int = 0) -> npt.NDArray[np.int64]:
-    """Return a random order of ``range(length)`` that depends on the arguments alone.
+    """Return a random order of ``range(length)`` that depends only on the arguments.
 
-    ``Generator.permutation`` may change between NumPy versions; the raw output of a bit
-    generator may not (NumPy Enhancement Proposal 19), so the order is that of raw numbers.
+    ``Generator.permutation`` may change between NumPy versions. The raw output of a bit generator
+    may not (NumPy Enhancement Proposal 19), so the order is that of raw random numbers.
 
     Args:
-        length: how many positions.
+        length: number of positions.
         seed: any non-negative integer below 2**64.
-        stream: tells several draws of one seed apart, non-negative, below 2**64.
+        stream: separates several draws with one seed, non-negative, below 2**64.
 
     >>> stable_shuffle(6, 0).tolist() == stable_shuffle(6, 0).tolist()
     True

@@ -1,7 +1,7 @@
-"""What the parts of one training step hand to each other.
+"""Data types that the components of a training step exchange.
 
-Shape letters, the same in every docstring: V views, H heads, B batch, N samples of one OT
-problem, D features, K known classes, M novel classes, C = K + M.
+Shape letters in all docstrings: V views, H heads, B batch, N samples of one OT problem,
+D features, K known classes, M novel classes, C = K + M.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from crkd.core.batch_shard import BatchShard
 
 
 class Batch(NamedTuple):
-    """One training batch; labeled samples come first, so that parts are plain slices.
+    """One training batch; labeled samples come first, so that labeled and unlabeled are slices.
 
     Attributes:
         views: V image tensors, each ``(B, 3, h, w)``, large crops before small ones; empty until
             they are rendered from ``images`` and ``drawn``.
         labels: ``(B,)`` int64, class ids in ``[0, K)`` for labeled samples, -1 for the others.
         sample_id: ``(B,)`` int64, number of each sample: labeled ones first, then the others.
-        view_epoch: ``(B,)`` int64, the pass over the data from which each sample's views are drawn;
-            equal ones show a sample equal pixels.
-        num_labeled: rows ``[0, num_labeled)`` are labeled, the rest are not. A host integer,
-            so that slicing needs no look at device memory.
-        num_large: how many of the views are large crops.
-        shard: where several processes divide the batch: which rows this one's views hold. Labels,
-            numbers and counts are those of the whole batch all the same. None: the views hold all.
-        images: ``(B, 3, S, S)`` uint8 of the rows that the views show; None once they are rendered.
-        drawn: ``(B, F)`` float32, the random parameters of these rows' views, None where they are
+        view_epoch: ``(B,)`` int64, the epoch with which each sample's views are drawn; equal
+            epochs give equal pixels.
+        num_labeled: rows ``[0, num_labeled)`` are labeled, the rest are not. A Python integer,
+            so that slicing needs no device synchronization.
+        num_large: number of views that are large crops.
+        shard: with several processes, the rows that the views of this process hold. Labels,
+            numbers and counts are always those of the whole batch. None: the views hold all rows.
+        images: ``(B, 3, S, S)`` uint8 of the rows of the views; None once they are rendered.
+        drawn: ``(B, F)`` float32, the random parameters of these rows' views; None if they are
             drawn while rendering.
     """
 
@@ -45,12 +45,12 @@ class Batch(NamedTuple):
     drawn: Tensor | None = None
 
     def shown(self, values: Tensor) -> Tensor:
-        """Return the rows of values ``(B, ...)`` whose images the views hold."""
+        """Return the rows of ``(B, ...)`` values whose images the views hold."""
         return values if self.shard is None else self.shard.own(values)
 
 
 class HeadOutputs(NamedTuple):
-    """What a network says of V views of B images.
+    """Outputs of a network for V views of B images.
 
     Logits are ready for a softmax: cosine scores are already divided by the temperature.
 
@@ -59,9 +59,9 @@ class HeadOutputs(NamedTuple):
         known_logits: ``(V, B, K)``.
         novel_logits: ``(V, H, B, M)``; None before discovery.
         over_logits: ``(V, H, B, M')`` of the over-clustering heads, or None.
-        maps: per view a tuple of feature maps ``(B, channels, h, w)``, only when asked for.
-        projections: ``(V, H, B, P)`` unit-length inputs of the novel prototypes, only when asked.
-        replayed: ``(H, R, C)`` joint logits of features that were handed in with the views.
+        maps: per view a tuple of feature maps ``(B, channels, h, w)``, only on request.
+        projections: ``(V, H, B, P)`` unit-length inputs of the novel prototypes, only on request.
+        replayed: ``(H, R, C)`` joint logits of features that were passed in with the views.
     """
 
     features: Tensor
@@ -73,7 +73,7 @@ class HeadOutputs(NamedTuple):
     replayed: Tensor | None = None
 
     def joint_logits(self) -> Tensor:
-        """Return ``(V, H, B, C)``: known logits, the same for every head, then novel ones.
+        """Return ``(V, H, B, C)``: known logits, the same for every head, then novel logits.
 
         Before discovery H is 1 and C is K.
         """

@@ -1,7 +1,7 @@
-"""Jobs in a process that is watched: one that hangs or crashes is named, the others are still done.
+"""Jobs in a watched child process; if one hangs or crashes, the others still run.
 
-A kernel that hangs cannot be interrupted from Python; only its process can be killed. So the jobs
-run in a child process, which sends a line of JSON when it begins a job and for each of its values.
+Python cannot interrupt a kernel that hangs, but it can kill a process. The child process sends a
+line of JSON at the start of each job and for each of its values.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from typing import Any, Final, NamedTuple
 from crkd.core.errors import InputError
 
 START: Final = "start"
-"""The name in reports of what precedes the first job."""
+"""The job name in reports about errors before the first job."""
 
 _ENDING: Final = 10.0
-"""Seconds for a process to end by itself, or to be gone once it was killed."""
+"""Seconds to wait for a process to end, by itself or after it was killed."""
 
 _LOOK: Final = 0.2
-"""Seconds between two looks at whether the process is alive."""
+"""Seconds between two checks of whether the process is alive."""
 
 _PROGRAM: Final = (
     "import json, sys; order = json.loads(sys.argv[1]); sys.path[:] = order.pop('path'); "
@@ -39,13 +39,13 @@ Message = dict[str, Any]
 
 
 class Job(NamedTuple):
-    """One of several pieces of work.
+    """One of several jobs.
 
     Attributes:
-        name: how reports call it. Jobs of one name are rounds of the same work: once one has
-            failed the others are left out.
-        work: returns or yields values; JSON must be able to hold them.
-        needs: name of an earlier job; if that has failed, this one is not tried.
+        name: name in reports. Jobs of the same name are rounds of the same work: once one has
+            failed, the others are skipped.
+        work: returns or yields JSON-serializable values.
+        needs: name of an earlier job; if it failed, this job is skipped.
     """
 
     name: str
@@ -54,13 +54,13 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A value of a job, or why the job failed.
+    """A value of a job, or the reason of its failure.
 
     Attributes:
-        job: its name, or ``START`` if the jobs could not even be listed.
-        value: what it yielded.
-        reason: "TypeName: message", or what became of its process; None with a value.
-        seconds: since the job began, or since its value before.
+        job: its name, or ``START`` if listing the jobs failed.
+        value: the yielded value.
+        reason: "TypeName: message", or how its process ended; None with a value.
+        seconds: since the start of the job, or since its previous value.
     """
 
     job: str
@@ -70,10 +70,10 @@ class Report(NamedTuple):
 
 
 def done_here(jobs: Callable[[], Iterable[Job]]) -> Iterator[Report]:
-    """Do all jobs in this process and yield what they report.
+    """Run all jobs in this process and yield their reports.
 
     Args:
-        jobs: lists them; it may raise InputError, which passes.
+        jobs: lists the jobs; its InputError is not caught.
     """
     name, since = START, time.monotonic()
     for message in _messages(jobs, 0, set()):
@@ -86,16 +86,15 @@ def done_here(jobs: Callable[[], Iterable[Job]]) -> Iterator[Report]:
 
 
 def watched(source: str, arguments: dict[str, Any], seconds: float) -> Iterator[Report]:
-    """Do all jobs in a child process and yield what they report.
+    """Run all jobs in a child process and yield their reports.
 
-    The child and all that it started are killed when nothing has come from it for ``seconds``.
-    After that, after a crash, and after an error that made CUDA unusable, another child goes on
-    with the jobs that follow.
+    The child and its own children are killed if it sends nothing for ``seconds``. After that,
+    after a crash, and after an error that made CUDA unusable, a new child runs the remaining jobs.
 
     Args:
-        source: "module:function" that lists the jobs, the same ones each time.
-        arguments: keywords for it, which JSON must be able to hold.
-        seconds: longest wait for the jobs to be listed, for a job to begin and for each value.
+        source: "module:function" that lists the jobs, the same ones at every call.
+        arguments: JSON-serializable keyword arguments of the function.
+        seconds: longest wait for the list of jobs, for the start of a job and for each value.
 
     Raises:
         InputError: the function raised it.
@@ -108,11 +107,11 @@ def watched(source: str, arguments: dict[str, Any], seconds: float) -> Iterator[
 
 
 def _reports(messages: Iterable[Message], failed: set[str]) -> Generator[Report, None, int | None]:
-    """Yield the reports of one child; return the index of the job to go on with, if there is one.
+    """Yield the reports of one child; return the index of the next job to run, if there is one.
 
     Args:
-        messages: what the child sends.
-        failed: names of jobs that failed; those of this child are added.
+        messages: messages of the child.
+        failed: names of failed jobs; those of this child are added.
     """
     name, following, since = START, None, time.monotonic()
     for message in messages:
@@ -132,18 +131,18 @@ def _reports(messages: Iterable[Message], failed: set[str]) -> Generator[Report,
 
 
 def _messages(jobs: Callable[[], Iterable[Job]], first: int, failed: set[str]) -> Iterator[Message]:
-    """Do the jobs from index ``first`` on, and yield a message for all that happens.
+    """Run the jobs from index ``first`` on, and yield a message for each event.
 
     Args:
-        jobs: lists them.
-        first: index of the first to do.
+        jobs: lists the jobs.
+        first: index of the first job to run.
         failed: names of jobs that failed earlier; others are added.
     """
     try:
         listed = list(jobs())
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
+    except Exception as error:  # noqa: BLE001 (every error is reported)
         yield _failure(error)
         return
     for index, job in enumerate(listed):
@@ -152,24 +151,24 @@ def _messages(jobs: Callable[[], Iterable[Job]], first: int, failed: set[str]) -
         yield {"began": job.name, "following": index + 1 if job is not listed[-1] else None}
         if job.needs in failed:
             failed.add(job.name)
-            yield {"failed": f"not tried, since this failed: {job.needs}"}
+            yield {"failed": f"skipped, because this job failed: {job.needs}"}
             continue
         try:
             for value in job.work():
                 yield {"value": value}
-        except Exception as error:  # noqa: BLE001 (whatever it is, it is reported)
+        except Exception as error:  # noqa: BLE001 (every error is reported)
             failed.add(job.name)
             yield _failure(error)
 
 
 def _failure(error: Exception) -> Message:
-    # The report has one line for it; where it happened is told here.
+    # The report has one line for the error, so the traceback is printed here.
     traceback.print_exception(error)
     return {"failed": f"{type(error).__name__}: {error}"}
 
 
 class _Child:
-    """A process, and all that it starts, that does jobs and says so through a pipe."""
+    """A child process that runs jobs and reports them through a pipe."""
 
     def __init__(
         self, source: str, arguments: dict[str, Any], first: int, failed: Collection[str]
@@ -187,7 +186,7 @@ class _Child:
             [sys.executable, "-c", _PROGRAM, json.dumps(order)],
             stdin=subprocess.PIPE,
             pass_fds=(theirs,),
-            # A group of its own, which can be killed as a whole.
+            # A process group, which can be killed as a whole.
             start_new_session=True,
         )
         os.close(theirs)
@@ -199,7 +198,7 @@ class _Child:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        # One that waits in a driver may outlive the signal; then it is left behind.
+        # A process blocked in a driver may survive the signal; do not wait for it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_ENDING)
         os.close(self.pipe)
@@ -207,7 +206,7 @@ class _Child:
         self.process.stdin.close()
 
     def messages(self, seconds: float) -> Iterator[Message]:
-        """Yield what the child sends, and at last how it was lost, unless it did all jobs."""
+        """Yield the messages of the child, and a last one if it ended before all jobs did."""
         while (line := self._line(seconds)) is not None:
             message: Message = json.loads(line)
             if "ended" in message:
@@ -218,11 +217,11 @@ class _Child:
         yield {"failed": self._fate(seconds), "last": True}
 
     def _line(self, seconds: float) -> bytes | None:
-        """Return the next line, or None where the child ended without one or took too long."""
+        """Return the next line, or None if the child ended without one or took too long."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self.received:
             left = deadline - time.monotonic()
-            # Asked before the pipe is: what a process sent before its end can still be read.
+            # Check this before the pipe: messages sent before the end can still be read.
             ended = self.process.poll() is not None
             wait = 0.0 if ended else max(0.0, min(left, _LOOK))
             if not select.select([self.pipe], [], [], wait)[0]:
@@ -249,12 +248,12 @@ class _Child:
 def serve(
     source: str, arguments: dict[str, Any], first: int, failed: Collection[str], pipe: int
 ) -> None:
-    """Do jobs for the process that watches this one; see :func:`watched`.
+    """Run jobs for the watching process; see :func:`watched`.
 
     Args:
         source: "module:function" that lists the jobs.
-        arguments: keywords for it.
-        first: index of the first to do.
+        arguments: keyword arguments of the function.
+        first: index of the first job to run.
         failed: names of jobs that failed earlier.
         pipe: file descriptor for the messages.
     """
@@ -278,13 +277,13 @@ def serve(
 
 
 def _end_with_the_watcher() -> None:
-    """Wait until the watcher is gone, which closes standard input, and end what it started."""
+    """Wait until the watcher ends, which closes standard input, then kill the process group."""
     os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def _cuda_is_lost() -> bool:
-    """Return whether CUDA answers no more, as after an illegal access to memory."""
+    """Return whether CUDA no longer responds, as after an illegal memory access."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return False

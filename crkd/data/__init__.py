@@ -1,4 +1,4 @@
-"""Where images come from: sources, data sets, known and novel classes, images at rest."""
+"""Data: image sources, data sets, class splits and image storage."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A look at a data set before hours are spent on it."""
+"""Check of a data set before training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from crkd.data.storage.workers import parallel
 
 @dataclass(frozen=True)
 class PartCheck:
-    """What was found in one part.
+    """Findings for one subset.
 
     Attributes:
         name: "train" or "test".
         images: number of images.
-        unlabeled: how many of them carry no label.
-        smallest: fewest images of a class that has any.
-        largest: most images of a class.
+        unlabeled: number of images without a label.
+        smallest: number of images of the smallest nonempty class.
+        largest: number of images of the largest class.
         missing_classes: names of the classes without an image.
         unreadable: one line for each image that cannot be decoded.
-        duplicates: images whose pixels equal those of an earlier image of the part.
+        duplicates: number of images whose pixels equal those of an earlier image of the subset.
     """
 
     name: str
@@ -42,13 +42,13 @@ class PartCheck:
 
 @dataclass(frozen=True)
 class DatasetCheck:
-    """What was found in a data set.
+    """Findings for a data set.
 
     Attributes:
-        parts: the training part and, if there is one, the test part.
+        parts: the training subset and, if there is one, the test subset.
         shared_pixels: ids of test images whose pixels equal those of a training image.
-        split_problem: why the split does not fit, or "" (also where no split was given).
-        lines: the same as sentences, for people.
+        split_problem: why the split does not match, or "" (also without a split).
+        lines: the findings as sentences.
     """
 
     parts: tuple[PartCheck, ...]
@@ -58,20 +58,20 @@ class DatasetCheck:
 
     @property
     def usable(self) -> bool:
-        """Whether nothing stands against a run: all readable, no class empty, the split fits."""
+        """Whether a run can start: all images readable, no class empty, the split matches."""
         clean = all(not part.unreadable and not part.missing_classes for part in self.parts)
         return clean and not self.split_problem
 
 
 def check_dataset(dataset: Dataset, split: ClassSplit | None = None) -> DatasetCheck:
-    """Decode every image of a data set and count what is wrong with it.
+    """Decode every image of a data set and count the problems.
 
     Args:
         dataset: the images.
         split: checked against them if given.
 
     Returns:
-        The findings; nothing is raised for them.
+        The findings; problems are reported, not raised.
     """
     train_hashes, train = _check_part("train", dataset.train)
     parts = [train]
@@ -92,7 +92,7 @@ def check_dataset(dataset: Dataset, split: ClassSplit | None = None) -> DatasetC
 
 
 def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], PartCheck]:
-    """Return a hash of every image's pixels, None where unreadable, and the findings."""
+    """Return a hash of every image's pixels, None if unreadable, and the findings."""
     hashes: list[bytes | None] = []
     unreadable: list[str] = []
     for result in _pixel_hashes(source):
@@ -117,7 +117,7 @@ def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], Par
 
 
 def _pixel_hashes(source: ImageSource) -> Iterator[bytes | UnreadableImageError]:
-    """Yield for every image a hash of its size and pixels, or why it cannot be decoded."""
+    """Yield for every image a hash of its size and pixels, or the error of its decoding."""
 
     def one(index: int) -> bytes | UnreadableImageError:
         try:
@@ -140,7 +140,7 @@ def _lines(dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...]) ->
         if part.unlabeled:
             line += f", {part.unlabeled:,} without a label"
         yield line
-        yield f"{part.name}: {part.duplicates} images repeat the pixels of another one"
+        yield f"{part.name}: {part.duplicates} images have the same pixels as another one"
         if part.missing_classes:
             yield f"{part.name}: no image of {listed(part.missing_classes)}"
         if part.unreadable:
@@ -150,7 +150,7 @@ def _lines(dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...]) ->
             yield f"{part.name}: every image can be read"
     if dataset.test is not None:
         named = f": {listed(shared, limit=5)}" if shared else ""
-        yield f"{len(shared)} test images have the pixels of a training image{named}"
+        yield f"{len(shared)} test images have the same pixels as a training image{named}"
 
 
 def _split_lines(split: ClassSplit | None, problem: str) -> Iterator[str]:
@@ -158,4 +158,4 @@ def _split_lines(split: ClassSplit | None, problem: str) -> Iterator[str]:
         yield f"split: {problem}"
     elif split is not None:
         hashes = listed(sorted(split.label_hash)) if split.label_hash else "none in the split"
-        yield f"split {split.name}: class names agree; label hashes that agree: {hashes}"
+        yield f"split {split.name}: class names match; matching label hashes: {hashes}"

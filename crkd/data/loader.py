@@ -1,7 +1,7 @@
-"""Batches on the training device: a pure function of the seed and the step number.
+"""Loader of training batches: a pure function of the seed and the step number.
 
-Nothing is carried from step to step, so a resumed run sees exactly the batches that an
-uninterrupted one would have seen.
+No state is carried from step to step, so a resumed run sees exactly the batches of an
+uninterrupted run.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from crkd.data.views import Views
 _UPLOAD_STEPS = 256
 _DRAW_STEPS = 32
 _DRAW_ROWS = 2**14
-"""Steps, and rows of one kind, whose view parameters are drawn at once.
+"""Number of steps, and of rows of one kind, whose view parameters are drawn at once.
 
-Drawing takes hundreds of small operations however many rows there are; they depend on no weight,
-so one draw serves many steps.
+Drawing takes hundreds of small operations for any number of rows. They depend on no weight, so
+one draw serves many steps.
 """
 
 
 _Rows = tuple[Tensor, Tensor, Tensor, Tensor | None]
-"""Images, sample numbers, passes and view parameters of one kind of samples in one step."""
+"""Images, sample numbers, epochs and view parameters of one kind of samples in one step."""
 
 
 class Stream:
-    """Endless shuffled passes over ``size`` samples.
+    """Endless shuffled epochs over ``size`` samples.
 
-    Position ``p`` lies in pass ``p // size``; each pass is a fresh permutation. The stream goes
-    on over epoch boundaries, so every sample comes equally often.
+    Position ``p`` is in epoch ``p // size``, and each epoch is a new permutation. The stream
+    continues over epoch boundaries, so all samples are used equally often.
 
     Args:
         size: number of samples.
@@ -59,7 +59,7 @@ class Stream:
         return self._cached[1]
 
     def take(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return samples and pass numbers of positions ``[start, start + count)``, int64."""
+        """Return samples and epochs of positions ``[start, start + count)``, int64."""
         positions = np.arange(start, start + count, dtype=np.int64)
         passes, offsets = np.divmod(positions, max(self.size, 1))
         index = np.empty(count, np.int64)
@@ -70,7 +70,7 @@ class Stream:
 
 
 def shares(total: int, weights: Sequence[float]) -> list[int]:
-    """Split ``total`` into whole parts proportional to ``weights``, by largest remainder.
+    """Split ``total`` into whole numbers proportional to ``weights``, by largest remainder.
 
     >>> shares(512, [25000, 25000])
     [256, 256]
@@ -90,23 +90,23 @@ def shares(total: int, weights: Sequence[float]) -> list[int]:
 class BatchLoader:
     """Batches of fixed shape, labeled samples first.
 
-    Where several processes train together, each makes the views of its own rows of every batch,
-    the same views that one process would make.
+    If several processes train together, each renders the views of its own rows of every batch.
+    The views are those that one process would render.
 
     Args:
         labeled: images with labels, or None.
         labels: their class ids, ``(len(labeled),)`` int64.
         unlabeled: images without labels, or None.
-        batch_size: samples of a batch, both kinds together.
-        labeled_share: share of labeled samples; None follows the sizes of the two sets.
+        batch_size: samples of a batch, labeled and unlabeled together.
+        labeled_share: fraction of labeled samples; None uses their fraction of all samples.
         views: the views of each image.
-        view_epochs: after so many passes the views of an image come again, in a new order of
-            images; 0 draws fresh ones for ever.
+        view_epochs: number of epochs after which the views of an image repeat, in a new order of
+            images; 0 always draws new ones.
         seed: seed of order and views.
-        device: where batches are made.
+        device: device of the batches.
 
     Raises:
-        InputError: there is no image, or the batch has no room for both kinds.
+        InputError: there is no image, or the batch is too small for both kinds.
     """
 
     def __init__(
@@ -167,7 +167,7 @@ class BatchLoader:
             yield self.render(batch) if rendered else batch
 
     def render(self, batch: Batch) -> Batch:
-        """Return the batch with its views; one that has them is returned as it is."""
+        """Return the batch with rendered views; a batch that has them is returned unchanged."""
         if batch.images is None:
             return batch
         views = self.views.render(
@@ -180,7 +180,7 @@ class BatchLoader:
         return batch._replace(views=views, images=None, drawn=None)
 
     def _images(self, kind: int, start: int, stop: int) -> Iterator[_Rows]:
-        """Yield (images, index, passes, drawn) of one kind of samples for each step."""
+        """Yield (images, index, epochs, drawn) of one kind of samples for each step."""
         store = self.stores[kind]
         if store is None:
             return
@@ -188,7 +188,7 @@ class BatchLoader:
         own = slice(None) if self.shard is None else self.shard.bounds(kind)
         images = store.batches(index[own] for index, _ in for_store)
         while ahead := list(itertools.islice(for_batch, _UPLOAD_STEPS)):
-            # One upload for a stretch of steps instead of one a step.
+            # One upload for many steps instead of one per step.
             placed = torch.from_numpy(np.asarray(ahead))
             if self.device.type == "cuda":
                 placed = placed.pin_memory()
@@ -211,7 +211,7 @@ class BatchLoader:
         return [None] * len(steps) if drawn is None else drawn.view(*index.shape, -1).unbind()
 
     def _rows(self, kind: int, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield sample numbers and pass numbers of their views of one kind for each step."""
+        """Yield sample numbers of one kind and the epochs of their views for each step."""
         count = self.counts[kind]
         for step in range(start, stop):
             index, passes = self.streams[kind].take(step * count, count)
@@ -238,9 +238,9 @@ class BatchLoader:
         )
 
     def sweep(self, epoch: int) -> Iterator[Batch]:
-        """Yield every sample once, in the order of their numbers, as pass ``epoch`` shows them.
+        """Yield every sample once, in the order of their numbers, with the views of ``epoch``.
 
-        Batches hold large views alone and no labels; their size differs from batch to batch.
+        Batches hold only large views and no labels; their size varies.
         """
         large = replace(self.views, recipes=self.views.recipes[: self.views.num_large])
         for store, offset in zip(self.stores, self.offsets, strict=True):

@@ -1,4 +1,4 @@
-"""The views of a run's images: how many of which recipe, drawn and rendered in batches."""
+"""Views of a run's images: their recipes and number, drawn and rendered in batches."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Render = Callable[..., tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Views:
-    """How many views of which recipe a batch holds, large crops first.
+    """Number and recipes of the views of a batch, large crops first.
 
     Attributes:
-        recipes: one a view.
-        num_large: how many of them are large crops.
-        mean: of each channel, images scaled to [0, 1].
-        std: of each channel, likewise.
+        recipes: one per view.
+        num_large: number of large crops.
+        mean: mean of each channel, for images scaled to [0, 1].
+        std: standard deviation of each channel, likewise.
         compiled: whether views on a GPU are rendered by code from torch.compile.
     """
 
@@ -35,7 +35,7 @@ class Views:
     _renders: dict[int, Render] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def prepare(self, stored_size: int, device: torch.device) -> None:
-        """Make what rendering keeps on a device, before a step is captured, compiled or counted."""
+        """Create the constants on a device, before a step is captured, compiled or counted."""
         self._plan(stored_size).prepare(device)
 
     def draw(self, stored_size: int, *, seed: int, epoch: Tensor, image_id: Tensor) -> Tensor:
@@ -44,7 +44,7 @@ class Views:
         Args:
             stored_size: side of the stored images in pixels.
             seed: seed of the run.
-            epoch: ``(n,)`` int64, pass over the data in which each image is shown.
+            epoch: ``(n,)`` int64, epoch in which each image is shown.
             image_id: ``(n,)`` int64.
         """
         return self._plan(stored_size).draw(seed=seed, epoch=epoch, image_id=image_id)
@@ -65,7 +65,7 @@ class Views:
             seed: seed of the run.
             epoch: ``(B,)`` int64.
             image_id: ``(B,)`` int64.
-            drawn: what :meth:`draw` returned for these images; drawn here if None.
+            drawn: result of :meth:`draw` for these images; drawn here if None.
         """
         size = images.shape[-1]
         if drawn is None:
@@ -78,7 +78,7 @@ class Views:
         return self._renders[size](images, drawn, channels_last=True)
 
     def _plan(self, stored_size: int) -> ViewPlan:
-        # Kept here and not in a cache that forgets: a captured step reads the plan's constants.
+        # Stored here and not in a cache that evicts: a captured step reads the plan's constants.
         if stored_size not in self._plans:
             self._plans[stored_size] = ViewPlan(
                 self.recipes, stored_size=stored_size, mean=self.mean, std=self.std

@@ -1,4 +1,4 @@
-"""Scores of a run under every protocol, from its prediction table; NumPy only, no torch."""
+"""Evaluation of a run from its prediction table, under every protocol; NumPy only, no torch."""
 
 from typing import TYPE_CHECKING
 

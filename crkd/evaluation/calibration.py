@@ -1,4 +1,4 @@
-"""How sure a run is: one temperature, fitted on held-out images of the known classes."""
+"""Confidence calibration: one temperature, fitted on held-out images of the known classes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 LIMITS: Final = (0.02, 50.0)
-"""Temperatures that are searched; an optimum at either end means that there is none."""
+"""Range of the searched temperatures; an optimum at either end counts as none."""
 
 Logits = NDArray[np.floating[Any]]
 MIN_IMAGES: Final = 50
-"""With fewer images the fit follows their accidents: the accuracy itself is off by 7 points."""
+"""With fewer images the fit is unreliable: even the accuracy has an error of 7 points."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature and what it did to the images on which it was fitted.
+    """A fitted temperature and its effect on the images on which it was fitted.
 
     Attributes:
         temperature: divides the logits before the softmax, above 0.
@@ -38,7 +38,7 @@ class Calibration:
 
 def probabilities(logits: Logits, temperature: float = 1.0) -> NDArray[np.float64]:
     """Return the softmax of ``logits / temperature`` over the last axis, in float64."""
-    # scipy takes long to import, and training needs none of it.
+    # scipy is slow to import, and training does not need it.
     from scipy.special import softmax
 
     shares: NDArray[np.float64] = softmax(logits.astype(np.float64) / temperature, axis=-1)
@@ -49,16 +49,16 @@ def calibrate(logits: Logits, labels: NDArray[np.int64]) -> Calibration | None:
     """Fit one temperature to the negative log-likelihood of labeled images.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2. The
-    loss is convex in the inverse of the temperature, so a bounded search on one axis finds it.
+    loss is convex in the inverse of the temperature, so a bounded one-dimensional search finds it.
 
     Args:
         logits: ``(N, C)`` over all classes, N at least 1.
         labels: ``(N,)`` in ``[0, C)``.
 
     Returns:
-        The fit, or None where the images do not determine a temperature: they are fewer than
-        ``MIN_IMAGES``, all of them are classified right (any sharper softmax would do better), or
-        the logits say nothing.
+        The fit, or None if the images do not determine a temperature: there are fewer than
+        ``MIN_IMAGES``, all of them are classified correctly (any sharper softmax would be better),
+        or the logits are not informative.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -89,13 +89,13 @@ def calibrate(logits: Logits, labels: NDArray[np.int64]) -> Calibration | None:
 def expected_calibration_error(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, num_bins: int = 15
 ) -> float:
-    """Return how far confidence and accuracy lie apart, averaged over bins of equal width.
+    """Return the mean difference of confidence and accuracy over bins of equal width.
 
-    Guo et al., ICML 2017, equation 3: each bin ``(i / n, (i + 1) / n]`` counts by its images.
+    Guo et al., ICML 2017, equation 3: each bin ``(i / n, (i + 1) / n]`` is weighted by its images.
 
     Args:
         confidence: ``(N,)`` in [0, 1], N at least 1.
-        correct: ``(N,)`` whether each answer is right.
+        correct: ``(N,)`` whether each prediction is right.
         num_bins: n.
 
     >>> float(expected_calibration_error(np.array([0.9, 0.9]), np.array([True, False])))

@@ -1,4 +1,4 @@
-"""Which class is taken for which: the confusion matrix of the chosen head, and its picture."""
+"""Confusion matrix of the chosen head, and its picture."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from crkd.evaluation.report import cluster_map
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Numbers are written into the cells up to here; beyond, color alone stays readable.
+# Largest number of classes with numbers in the cells; with more, only the color is readable.
 MAX_CLASSES_WITH_NUMBERS = 25
 MAX_NAME_LENGTH = 20
 MAX_UPRIGHT_LENGTH = 3
-# Vermilion: told apart from the blue scale under every common color vision deficiency.
+# Vermilion, which differs from the blue scale under every common color vision deficiency.
 DIVIDER = "#d55e00"
-# Thousands of classes would make a picture that no viewer opens; names are thinned out instead.
+# Thousands of classes would give a picture that no viewer opens; some names are left out instead.
 MAX_INCHES = 35.0
 MAX_LABELS = 200
 COLOR_TICKS = (0, 1, 5, 10, 20, 40, 60, 80, 100)
@@ -36,10 +36,10 @@ class Confusion:
 
     Attributes:
         counts: ``(R, P)`` int64 images of true class r predicted as p.
-        true_names: R names, known ones first; only classes that have a labeled image.
-        predicted_names: P names: the R true ones in the same order, then what else is predicted:
-            classes without an image here, and novel clusters that stand for no class.
-        num_known: how many of the true names are known classes.
+        true_names: R names, known ones first; only classes with a labeled image.
+        predicted_names: P names: the R true ones in the same order, then the other predictions:
+            classes without an image here, and novel clusters without a class.
+        num_known: number of known classes in the true names.
     """
 
     counts: NDArray[np.int64]
@@ -49,11 +49,11 @@ class Confusion:
 
 
 def confusion(predictions: Predictions, part: str) -> Confusion:
-    """Count what the chosen head says of the labeled images of ``part``.
+    """Count the predictions of the chosen head for the labeled images of ``part``.
 
     Novel outputs become classes through the map of the task-agnostic protocol, fitted on the
-    novel training images; without labels there, they stay clusters. A run without heads is
-    counted by its known head, on known classes alone.
+    novel training images. Without labels there, they remain clusters. For a run without novel
+    heads, the known head is counted, on known classes only.
 
     Args:
         predictions: the table of one run.
@@ -78,7 +78,7 @@ def confusion(predictions: Predictions, part: str) -> Confusion:
     else:
         outputs = predictions.joint_heads[head][rows]
         predicted = apply_cluster_map(outputs, cluster_map(predictions, head), num_known=known)
-        # A cluster without a class gets a column of its own behind all classes.
+        # A cluster without a class gets its own column after all classes.
         unnamed = predicted < 0
         predicted[unnamed] = total + outputs[unnamed] - known
         names += [f"cluster {cluster}" for cluster in range(predictions.num_novel)]
@@ -97,13 +97,13 @@ def confusion(predictions: Predictions, part: str) -> Confusion:
 def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> None:
     """Write ``matrix`` as a PNG picture.
 
-    Color is the share of the true class; up to 25 classes the cells also hold it as percent.
+    Color is the fraction of the true class. Up to 25 classes, the cells also show it in percent.
     A line divides known from novel classes.
 
     Args:
-        matrix: from :func:`confusion`.
-        path: the file to write, in a folder that exists.
-        title: stands above the picture.
+        matrix: result of :func:`confusion`.
+        path: the file to write, in an existing folder.
+        title: title of the picture.
 
     Raises:
         InputError: the file cannot be written.
@@ -124,7 +124,7 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
     )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    # The square root lifts rare confusions out of the white; a linear scale hides them.
+    # The square root makes rare confusions visible; a linear scale hides them.
     image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
     bar = figure.colorbar(image, ax=axes, shrink=0.7, pad=0.02, aspect=30, ticks=COLOR_TICKS)
     bar.set_label("% of the true class")
@@ -213,6 +213,6 @@ def _heading(matrix: Confusion, title: str) -> str:
 
 
 def _short(name: str) -> str:
-    # A line break in a name would push the labels over the picture.
+    # A line break in a name would move the labels over the picture.
     flat = " ".join(name.split())
     return flat if len(flat) <= MAX_NAME_LENGTH else flat[: MAX_NAME_LENGTH - 1] + "…"

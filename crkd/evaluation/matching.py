@@ -1,4 +1,4 @@
-"""Which class does each cluster stand for: counting and the Hungarian matching."""
+"""Matching of clusters to classes: contingency table, Hungarian matching, clustering accuracy."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def contingency(
 
 
 def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give every cluster at most one class so that the most images agree.
+    """Match every cluster to at most one class so that the most images agree.
 
-    The Hungarian algorithm (Kuhn, 1955) on the counts. Clusters and classes need not be equally
-    many: surplus clusters get -1, surplus classes get no cluster.
+    Uses the Hungarian algorithm (Kuhn, 1955) on the counts. The numbers of clusters and classes
+    may differ: surplus clusters get -1, surplus classes get no cluster.
 
     Args:
         counts: ``(num_clusters, num_classes)`` from :func:`contingency`.
@@ -61,7 +61,7 @@ def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     >>> match(contingency([0, 0, 1, 2], [1, 1, 0, 1], num_clusters=3, num_classes=2))
     array([ 1,  0, -1])
     """
-    # Takes a second to import, which a training run need not wait for.
+    # Imported here, because the import takes a second and a training run does not need it.
     from scipy.optimize import linear_sum_assignment
 
     classes = np.full(counts.shape[0], -1, dtype=np.int64)
@@ -71,7 +71,7 @@ def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def clustering_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Share of images whose cluster is matched to their class, under the best matching.
+    """Return the fraction of images whose cluster is matched to their class, at the best matching.
 
     Args:
         predicted: ``(N,)`` cluster ids, 0 or above.
@@ -99,7 +99,7 @@ def as_ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
     """Return ``values`` as ``(N,)`` int64.
 
     Raises:
-        InputError: it is not one-dimensional, or holds something else than integers.
+        InputError: it is not one-dimensional, or holds anything else than integers.
     """
     array = np.asarray(values)
     if array.ndim != 1:
@@ -112,4 +112,4 @@ def as_ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
 def _check_range(ids: NDArray[np.int64], limit: int, name: str) -> None:
     if ids.size and (ids.min() < 0 or ids.max() >= limit):
         wrong = ids.min() if ids.min() < 0 else ids.max()
-        raise InputError(f"{name} holds the id {wrong}; ids must lie in [0, {limit})")
+        raise InputError(f"{name} holds the id {wrong}; ids must be in [0, {limit})")

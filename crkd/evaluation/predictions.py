@@ -1,4 +1,4 @@
-"""The prediction table: everything that evaluation needs, one row an image."""
+"""Prediction table: the input of the evaluation, one row per image."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from numpy.typing import ArrayLike, NDArray
 from crkd.core.errors import InputError
 
 PARTS = ("train", "test")
-# A matching over more would take minutes and gigabytes; no data set of this field has them.
+# A matching over more would take minutes and gigabytes; no data set of the field has so many.
 MAX_CLASSES = 10_000
-# float32 softmax may end a rounding error above one.
+# A float32 softmax can exceed one by a rounding error.
 CONFIDENCE_SLACK = 1e-5
 _BASELINE_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a run says of every image of its unlabeled training part and of its test part.
+    """Predictions of a run for its unlabeled training images and its test images.
 
-    Arrays are converted and checked when the table is made, so a table that exists is sound.
+    Arrays are converted and checked at construction, so every table is valid.
 
     Attributes:
         id: ``(N,)`` strings, unique within a part.
         part: ``(N,)`` "train" for unlabeled training images, or "test".
-        label: ``(N,)`` int32 joint class id, an index into ``class_names``; -1 where unknown.
-        known_head: ``(N,)`` int32 in [0, K), largest of the known logits alone.
-        novel_heads: ``(H, N)`` int32 in [0, M), largest of the novel logits of each head.
-        joint_heads: ``(H, N)`` int32 in [0, K + M), largest of the concatenated logits.
+        label: ``(N,)`` int32 joint class id, an index into ``class_names``; -1 if unknown.
+        known_head: ``(N,)`` int32 in [0, K), argmax of the known logits.
+        novel_heads: ``(H, N)`` int32 in [0, M), argmax of the novel logits of each head.
+        joint_heads: ``(H, N)`` int32 in [0, K + M), argmax of the concatenated logits.
         confidence: ``(N,)`` float32 in [0, 1], largest joint softmax probability of the chosen
-            head; of the known head when there is no other.
+            head; of the known head if there is no novel head.
         class_names: the K known names, then the true novel names; these may be placeholders and
             more or fewer than M.
         num_known: K, at least 1.
         num_novel: M, the number of novel outputs of a head.
-        chosen_head: the head picked without labels; None without heads.
+        chosen_head: the head chosen without labels; None without heads.
         baselines: name -> ``(N,)`` int32 cluster id in [0, M) of a clustering of the novel images,
-            -1 where it does not apply.
+            -1 for images without a cluster.
 
     Raises:
         InputError: an array has the wrong shape or type, or a value is out of its range.
@@ -111,11 +111,11 @@ class Predictions:
             raise InputError(f"class_names holds {twice!r} twice; give every class its own name")
         if not 1 <= self.num_known <= len(names) <= MAX_CLASSES:
             raise InputError(
-                f"num_known is {self.num_known} beside {len(names)} class_names; it must lie "
-                f"between 1 and the number of names, which may not exceed {MAX_CLASSES}"
+                f"num_known is {self.num_known} for {len(names)} class_names; it must be between "
+                f"1 and the number of names, which may not exceed {MAX_CLASSES}"
             )
         if not 0 <= self.num_novel <= MAX_CLASSES:
-            raise InputError(f"num_novel is {self.num_novel}; it must lie in [0, {MAX_CLASSES}]")
+            raise InputError(f"num_novel is {self.num_novel}; it must be in [0, {MAX_CLASSES}]")
 
     def _checked_baselines(self, num_images: int) -> dict[str, NDArray[np.int32]]:
         for name in self.baselines:
@@ -130,7 +130,7 @@ class Predictions:
         for name, column in checked.items():
             for part in PARTS:
                 covered = column[self.of(part) & (self.label >= self.num_known)] >= 0
-                # Scored on fewer images than the run it stands beside, it would mislead.
+                # A baseline on fewer images than the run would be misleading.
                 if covered.any() and not covered.all():
                     raise InputError(
                         f"baseline {name} has a cluster for {covered.sum()} of {len(covered)} "
@@ -147,7 +147,7 @@ class Predictions:
             raise InputError(f"chosen_head is {self.chosen_head} without heads; give None")
         if self.num_heads and self.chosen_head not in range(self.num_heads):
             raise InputError(
-                f"chosen_head is {self.chosen_head}; it must lie in [0, {self.num_heads})"
+                f"chosen_head is {self.chosen_head}; it must be in [0, {self.num_heads})"
             )
 
     def _check_identity(self) -> None:
@@ -179,7 +179,7 @@ def _ids(
         raise InputError(f"{name} has dtype {array.dtype}; give integer ids")
     if array.size and (array.min() < low or array.max() >= high):
         wrong = array.min() if array.min() < low else array.max()
-        raise InputError(f"{name} holds the id {wrong}; ids must lie in [{low}, {high})")
+        raise InputError(f"{name} holds the id {wrong}; ids must be in [{low}, {high})")
     return array.astype(np.int32)
 
 
@@ -191,8 +191,6 @@ def _confidence(values: ArrayLike, num_images: int) -> NDArray[np.float32]:
             f"give {num_images} floating-point values"
         )
     if array.size and not (array.min() >= 0.0 and array.max() <= 1.0 + CONFIDENCE_SLACK):
-        raise InputError(
-            f"confidence lies in [{array.min()}, {array.max()}]; it must lie in [0, 1]"
-        )
+        raise InputError(f"confidence is in [{array.min()}, {array.max()}]; it must be in [0, 1]")
     confidence: NDArray[np.float32] = np.minimum(array, 1.0).astype(np.float32)
     return confidence

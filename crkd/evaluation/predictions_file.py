@@ -1,9 +1,9 @@
-"""Parquet form of the prediction table.
+"""Parquet file of the prediction table.
 
-Columns, one row an image: ``id`` and ``part`` (string), ``label``, ``known_head``,
+Columns, one row per image: ``id`` and ``part`` (string), ``label``, ``known_head``,
 ``novel_head_{h}`` and ``joint_head_{h}`` for every head h, ``baseline_{name}`` for every baseline
-(all int32), ``confidence`` (float32). What is not per image stands as JSON in the schema's
-metadata under the key ``crkd``.
+(all int32), ``confidence`` (float32). All other fields are stored as JSON in the schema's metadata
+under the key ``crkd``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 
 
 def save_predictions(predictions: Predictions, path: str | Path) -> None:
-    """Write a prediction table as a Parquet file; an older file is replaced in one move.
+    """Write a prediction table as a Parquet file, atomically; an older file is replaced.
 
     Raises:
         InputError: the folder is missing or cannot be written.
@@ -84,10 +84,10 @@ def save_predictions(predictions: Predictions, path: str | Path) -> None:
 
 
 def load_predictions(path: str | Path) -> Predictions:
-    """Read a table that :func:`save_predictions` wrote, trusting nothing in it.
+    """Read a table that :func:`save_predictions` wrote, with a check of its content.
 
     Raises:
-        InputError: there is no such file, or it is not a sound prediction table.
+        InputError: there is no such file, or it is not a valid prediction table.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -99,7 +99,7 @@ def load_predictions(path: str | Path) -> Predictions:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             header = _checked_header(file.schema_arrow, file.metadata.num_rows, path)
             table = file.read()
-        # Offsets and texts of a damaged file may lead anywhere.
+        # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
         return _predictions(table, header)
     except InputError as error:
@@ -135,18 +135,16 @@ def _checked_header(schema: pa.Schema, num_rows: int, path: Path) -> dict[str, A
     if not isinstance(header, dict) or set(header) != set(_FIELDS):
         raise InputError(f"its metadata must hold exactly: {', '.join(_FIELDS)}")
     for name, types in _FIELDS.items():
-        # bool is a subclass of int, and true is no number of classes.
+        # bool is a subclass of int, and true is not a number of classes.
         if not isinstance(header[name], types) or isinstance(header[name], bool):
             raise InputError(f"its metadata holds a {type(header[name]).__name__} as {name}")
     if header["schema_version"] != SCHEMA_VERSION:
         raise InputError(
             f"its schema_version is {header['schema_version']}; this crkd reads {SCHEMA_VERSION}"
         )
-    # Bounded by the columns that are there, before anything of that length is built.
+    # Checked against the columns before anything of that length is created.
     if not 0 <= header["num_heads"] <= len(schema.names):
-        raise InputError(
-            f"its num_heads is {header['num_heads']} beside {len(schema.names)} columns"
-        )
+        raise InputError(f"its num_heads is {header['num_heads']} for {len(schema.names)} columns")
     if not all(isinstance(name, str) for name in header["baselines"]):
         raise InputError("its metadata holds a baseline that is no name")
     _check_columns(schema, _schema(header["num_heads"], header["baselines"]))

@@ -1,12 +1,12 @@
-"""The four ways of scoring a model that has found new classes.
+"""Four evaluation protocols of models that discover classes.
 
-They answer different questions and their figures must not be mixed; ``docs/evaluation.md``
-defines each of them and works one example by hand.
+The protocols measure different things, and their results must not be mixed. ``docs/evaluation.md``
+defines each of them with an example.
 
 Joint ids: classes ``[0, K)`` are known, true novel classes follow. A joint head has the outputs
-``[0, K)`` for the known classes and ``[K, K + M)`` for its M novel clusters; which true class a
-novel cluster stands for is what a protocol decides. M need not equal the number of true novel
-classes.
+``[0, K)`` for the known classes and ``[K, K + M)`` for its M novel clusters. The protocol
+determines which true class a novel cluster is matched to. M can differ from the number of true
+novel classes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from crkd.evaluation.scores import Score, class_accuracy, score
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one protocol says of one part of the data.
+    """Result of one protocol on one part of the data.
 
     Attributes:
-        groups: "all", "known", "novel" (those that the protocol has) -> measures.
-        class_accuracy: ``(num_classes,)`` share right of every joint class, NaN where the part
-            has no image of it or the protocol says nothing of it.
+        groups: "all", "known", "novel" (those that the protocol has) -> scores.
+        class_accuracy: ``(num_classes,)`` accuracy of every joint class, NaN if the part has no
+            image of it or the protocol does not score it.
     """
 
     groups: dict[str, Score]
@@ -42,14 +42,15 @@ def task_aware(
     num_novel: int,
     num_classes: int,
 ) -> Outcome:
-    """Score the novel head on novel images, matched to these very images' classes.
+    """Score the novel head on novel images, matched to the classes of these images.
 
-    It is given which images are novel. The headline figure of UNO and of rKD is this one, on
-    the training images.
+    The protocol is given which images are novel. UNO and rKD report this result, on the training
+    images.
 
     Args:
         novel_head: ``(N,)`` cluster ids in ``[0, num_novel)``.
-        truth: ``(N,)`` joint class ids, -1 where unknown; known and unknown images are left out.
+        truth: ``(N,)`` joint class ids, -1 if unknown; images of known and unknown class are left
+            out.
         num_known: K.
         num_novel: M, the number of clusters.
         num_classes: K + the number of true novel classes.
@@ -75,18 +76,18 @@ def fit_cluster_map(
     num_novel: int,
     num_classes: int,
 ) -> NDArray[np.int64] | None:
-    """Name every novel cluster by Hungarian matching on the novel images among those given.
+    """Match every novel cluster to a class by Hungarian matching on the given novel images.
 
     Args:
         novel_head: ``(N,)`` cluster ids in ``[0, num_novel)``.
-        truth: ``(N,)`` joint class ids, -1 where unknown.
+        truth: ``(N,)`` joint class ids, -1 if unknown.
         num_known: K.
         num_novel: M.
         num_classes: K + the number of true novel classes.
 
     Returns:
-        ``(num_novel,)`` joint class id of each cluster, -1 for none; None when no novel image
-        has a label.
+        ``(num_novel,)`` joint class id of each cluster, -1 for none; None if no novel image has a
+        label.
     """
     novel = truth >= num_known
     if not novel.any():
@@ -105,16 +106,16 @@ def task_agnostic(
     num_known: int,
     num_classes: int,
 ) -> Outcome:
-    """Score the joint head with a map that was fitted elsewhere and is frozen.
+    """Score the joint head with a fixed map that was fitted on other images.
 
-    Known outputs stand for themselves, novel outputs go through ``cluster_map``. Nothing is
-    fitted to the images that are scored. The rule is FRoST's (Roy et al., ECCV 2022).
+    Known outputs are the known classes, and ``cluster_map`` maps novel outputs to classes. Nothing
+    is fitted to the scored images. This is the rule of FRoST (Roy et al., ECCV 2022).
 
     Args:
         joint_head: ``(N,)`` output ids in ``[0, K + M)``.
-        truth: ``(N,)`` joint class ids, -1 where unknown.
+        truth: ``(N,)`` joint class ids, -1 if unknown.
         cluster_map: ``(M,)`` from :func:`fit_cluster_map` on the novel training images; None
-            when these have no labels, then only the group "known" can be scored.
+            if these have no labels. Then only the group "known" can be scored.
         num_known: K.
         num_classes: K + the number of true novel classes.
 
@@ -149,13 +150,13 @@ def joint_hungarian(
 ) -> Outcome:
     """Score the joint head under one matching of all its outputs to all classes.
 
-    The matching is fitted to the scored images themselves, and a known output may end up with
-    another class. The test figure of rKD's released code and of generalized category discovery
-    (Vaze et al., CVPR 2022).
+    The matching is fitted to the scored images themselves, so a known output may be matched to
+    another class. The released code of rKD and generalized category discovery (Vaze et al., CVPR
+    2022) report this result on test images.
 
     Args:
         joint_head: ``(N,)`` output ids in ``[0, K + M)``.
-        truth: ``(N,)`` joint class ids, -1 where unknown.
+        truth: ``(N,)`` joint class ids, -1 if unknown.
         num_known: K.
         num_novel: M.
         num_classes: K + the number of true novel classes.
@@ -174,7 +175,7 @@ def supervised(known_head: Ids, truth: Ids, *, num_known: int, num_classes: int)
 
     Args:
         known_head: ``(N,)`` class ids in ``[0, K)``.
-        truth: ``(N,)`` joint class ids, -1 where unknown; novel images are left out.
+        truth: ``(N,)`` joint class ids, -1 if unknown; novel images are left out.
         num_known: K.
         num_classes: K + the number of true novel classes.
 
@@ -197,7 +198,7 @@ def _joint_outcome(
     known = score(predicted, true, range(num_known), clusters=outputs)
     novel = score(predicted, true, range(num_known, num_classes), clusters=outputs)
     both = bool(known["num_images"]) and bool(novel["num_images"])
-    # "all" of a part that lacks one of the two groups would be read as something it is not.
+    # "all" of a part that lacks one of the two groups would be misleading.
     everything = range(num_classes) if both else range(0)
     return Outcome(
         {

@@ -1,4 +1,4 @@
-"""Every figure of a run, from its prediction table alone."""
+"""Metrics of a run, computed from its prediction table."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ Outcomes = dict[str, dict[str, Outcome]]
 
 
 def evaluate(predictions: Predictions) -> dict[str, Any]:
-    """Compute every protocol, group and measure.
+    """Compute the scores of every protocol, part and group.
 
     Args:
         predictions: the table of one run.
 
     Returns:
-        A tree that JSON can hold, without NaN; a figure is None where no image has a label or
-        the run has no such head.
+        A JSON-serializable tree without NaN; a value is None if no image has a label or the run
+        has no such head.
 
         * ``[protocol][part][group][measure]``: mean over heads; the measures and their ranges
           are those of :func:`crkd.evaluation.scores.score`.
         * ``["spread_over_heads"][protocol]...``: population standard deviation over heads.
         * ``["chosen_head"][protocol]...``: of the head chosen without labels.
-        * ``["oracle"]``: of the head picked by hidden labels, with ``head`` and ``picked_by``;
-          nothing else in the program looks at it. None where no label can pick one.
+        * ``["oracle"]``: of the head chosen by hidden labels, with ``head`` and ``picked_by``;
+          nothing else in the program uses it. None if there are no labels to choose by.
         * ``["per_class"][protocol][part][class name]``: accuracy of the chosen head.
         * ``["baselines"][name]["task_aware"][part]["novel"][measure]``.
-        * ``["counts"]``: images, classes, heads, and how many clusters the chosen head uses.
+        * ``["counts"]``: numbers of images, classes, heads, and clusters that the chosen head uses.
     """
     heads = [_outcomes(predictions, head) for head in range(predictions.num_heads)]
     if predictions.chosen_head is None:
@@ -69,10 +69,10 @@ def evaluate(predictions: Predictions) -> dict[str, Any]:
 
 
 def cluster_map(predictions: Predictions, head: int) -> NDArray[np.int64] | None:
-    """Return the frozen cluster-to-class map of ``head``, fitted on the novel training images.
+    """Return the fixed cluster-to-class map of ``head``, fitted on the novel training images.
 
     Returns:
-        ``(M,)`` joint class ids, -1 for none; None when no novel training image has a label.
+        ``(M,)`` joint class ids, -1 for none; None if no novel training image has a label.
     """
     train = predictions.of("train")
     return fit_cluster_map(
@@ -89,7 +89,7 @@ def _outcomes(predictions: Predictions, head: int | None) -> Outcomes:
     truth = predictions.label[test]
     sizes = {"num_known": predictions.num_known, "num_classes": predictions.num_classes}
     if head is None:
-        # Without heads the discovery protocols see no image, hence report None everywhere.
+        # Without heads, the discovery protocols get no image and therefore report None.
         novel = np.full(len(predictions.label), -1)
         joint, joint_truth, frozen = truth[:0], truth[:0], None
     else:
@@ -133,12 +133,12 @@ def _tree(outcomes: Outcomes) -> Tree:
 
 
 def _oracle(trees: list[Tree]) -> dict[str, Any]:
-    """Return the figures of the best head by the labels of the novel training images."""
+    """Return the scores of the best head by the labels of the novel training images."""
     scores = [tree["task_aware"]["train"]["novel"]["acc"] for tree in trees]
     known = [score for score in scores if score is not None]
     head = scores.index(max(known)) if known else None
-    figures = _combine(trees, _nothing, keep_counts=True) if head is None else trees[head]
-    return {"head": head, "picked_by": "hidden labels of the novel training images", **figures}
+    values = _combine(trees, _nothing, keep_counts=True) if head is None else trees[head]
+    return {"head": head, "picked_by": "hidden labels of the novel training images", **values}
 
 
 def _combine(

@@ -1,4 +1,4 @@
-"""The four measures of one group of images."""
+"""Scores of one group of images: acc, macro_acc, nmi and ari."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ def score(
     *,
     clusters: ArrayLike | None = None,
 ) -> Score:
-    """Measure the images whose true class is one of ``classes``.
+    """Score the images whose true class is one of ``classes``.
 
     Args:
-        predicted_class: ``(N,)`` class ids, -1 for a cluster that stands for no class.
-        truth: ``(N,)`` class ids, -1 where unknown; such images never count.
+        predicted_class: ``(N,)`` class ids, -1 for a cluster without a class.
+        truth: ``(N,)`` class ids, -1 if unknown; such images are left out.
         classes: the class ids of the group.
-        clusters: ``(N,)`` output ids before they were mapped to classes; nmi and ari are
-            computed from them, so that the map has no say. Default: ``predicted_class``.
+        clusters: ``(N,)`` output ids before the map to classes; nmi and ari are computed from
+            them, so that they do not depend on the map. Default: ``predicted_class``.
 
     Returns:
-        ``acc`` (share of images right), ``macro_acc`` (mean over the classes present of the
-        share right), ``nmi`` (arithmetic mean normalization), all in [0, 1]; ``ari``, at most 1,
-        about 0 for chance and slightly negative below it; ``num_images``. Every measure is None
-        when the group has no image.
+        ``acc`` (accuracy), ``macro_acc`` (mean accuracy over the classes present), ``nmi``
+        (arithmetic mean normalization), all in [0, 1]; ``ari``, at most 1, about 0 for chance and
+        slightly negative below it; ``num_images``. Every score is None if the group has no image.
 
     Raises:
         InputError: lengths differ or an array does not hold integers.
@@ -69,7 +68,7 @@ def score(
 
 
 def class_accuracy(predicted_class: Ids, truth: Ids, num_classes: int) -> NDArray[np.float64]:
-    """Share of images right in every class.
+    """Return the accuracy of every class.
 
     Args:
         predicted_class: ``(N,)`` class ids, -1 for none.

@@ -1,4 +1,4 @@
-"""What a chain of discoveries knows after each step, and what it has forgotten."""
+"""Accuracy and forgetting over the steps of incremental discovery."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def group_accuracy(predicted: Ids, truth: Ids, sizes: Sequence[int]) -> list[flo
         sizes: number of classes of each group, in id order, the labeled ones first.
 
     Returns:
-        One accuracy in [0, 1] a group; None where it has no image.
+        One accuracy in [0, 1] per group; None for a group without an image.
 
     >>> import numpy as np
     >>> group_accuracy(np.array([0, 1, 2, 0]), np.array([0, 1, 2, 2]), [2, 1])
@@ -39,19 +39,19 @@ def group_accuracy(predicted: Ids, truth: Ids, sizes: Sequence[int]) -> list[flo
 
 
 def step_entry(predicted: Ids, truth: Ids, sizes: Sequence[int]) -> dict[str, Any]:
-    """Return one stage of a chain: accuracy on all, old and new classes, and on each group.
+    """Return the accuracy after one step on all, old and new classes, and on each group.
 
-    Task-agnostic: nobody says of an image which group it belongs to. A cluster stands for the
-    class to which it was matched on the training images of the step that found it, for ever
-    (the rule of FRoST; Roy et al., ECCV 2022).
+    The protocol is task-agnostic: the group of an image is not given. A cluster keeps the class to
+    which it was matched on the training images of the step that found it (the rule of FRoST; Roy
+    et al., ECCV 2022).
 
     Args:
         predicted: ``(N,)`` class ids of the test images, -1 for a cluster without a class.
         truth: ``(N,)`` class ids; images of classes that are not found yet are left out.
-        sizes: number of classes of each group so far; the last one is new.
+        sizes: number of classes of each group so far; the last group is new.
 
     Returns:
-        ``{"acc": {"all", "old", "new"}, "groups": [...]}`` of values in [0, 1]; ``old`` is None
+        ``{"acc": {"all", "old", "new"}, "groups": [...]}`` with values in [0, 1]; ``old`` is None
         for the first, supervised stage.
     """
     groups = group_accuracy(predicted, truth, sizes)
@@ -61,10 +61,10 @@ def step_entry(predicted: Ids, truth: Ids, sizes: Sequence[int]) -> dict[str, An
 
 
 def forgetting(matrix: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return how far the last step lies below the best earlier one, for each group but the last.
+    """Return the best earlier accuracy minus the last one, for each group except the last.
 
-    Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, section 3.2: negative
-    where a group has become better.
+    Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, section 3.2. The value
+    is negative if the accuracy of a group has increased.
 
     Args:
         matrix: accuracy of each step (row) on each group found by then (column).
@@ -86,7 +86,7 @@ def parse_plan(plan: str) -> tuple[int, ...]:
     """Return the group sizes of a plan such as "80-10-10".
 
     Raises:
-        InputError: it is not a chain of at least two whole numbers above 0.
+        InputError: it is not a list of at least two whole numbers above 0, joined by hyphens.
 
     >>> parse_plan("4-3-3")
     (4, 3, 3)

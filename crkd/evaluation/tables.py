@@ -1,4 +1,4 @@
-"""Figures of one run, or of several side by side, as tables for a terminal."""
+"""Result tables of one run or several runs for a terminal."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 NO_LABELS = "no labels"
 NOT_APPLICABLE = "-"
-ORACLE = "Oracle head: picked by hidden labels, for comparison alone; nothing uses it."
-# Where a line of the oracle stands: below the leading figure of each protocol.
+ORACLE = "Oracle head: chosen by hidden labels, only for comparison; nothing uses it."
+# The oracle line comes below the main line of each protocol.
 _LEADING = {
     "task_aware": ("train", "novel"),
     "task_agnostic": ("test", "all"),
@@ -29,26 +29,26 @@ _TITLES = {
     "supervised": "known head alone",
 }
 _MEASURE_TITLES = {"acc": "acc", "macro_acc": "macro acc", "nmi": "NMI", "ari": "ARI"}
-# What may follow a score: its spread over heads.
+# Spreads of a score without a spread over heads.
 _WITHOUT_SPREAD = dict.fromkeys(MEASURES)
 
 
 def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> Table:
-    """Lay out every protocol of one run, each beside every baseline; fits 80 columns.
+    """Return a table of every protocol of one run and every baseline; fits 80 columns.
 
-    Figures are percent with one decimal, mean over heads and, after ±, the standard deviation
+    Values are percent with one decimal: the mean over heads and, after ±, the standard deviation
     over heads.
 
     Args:
-        metrics: from :func:`crkd.evaluation.report.evaluate`, or its JSON form.
-        title: stands above the table.
+        metrics: result of :func:`crkd.evaluation.report.evaluate`, or its JSON form.
+        title: title of the table.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     heads = metrics["counts"]["heads"]
-    # Among one head there is nothing to pick.
+    # With one head there is nothing to choose.
     oracle = heads > 1 and metrics["oracle"]["head"] is not None and metrics["oracle"]
     caption = _caption(heads) + (f" {ORACLE}" if oracle else "")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
@@ -66,19 +66,19 @@ def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> T
             spread = _spread(metrics, protocol, part, group)
             table.add_row(f" {part} {group}", *_cells(score, spread))
             for name, baseline in metrics["baselines"].items():
-                beside = baseline.get(protocol, {}).get(part, {}).get(group)
-                if beside is not None and beside["num_images"]:
+                score = baseline.get(protocol, {}).get(part, {}).get(group)
+                if score is not None and score["num_images"]:
                     table.add_row(
-                        _baseline_title(name, " "), *_cells(beside, _WITHOUT_SPREAD), style="dim"
+                        _baseline_title(name, " "), *_cells(score, _WITHOUT_SPREAD), style="dim"
                     )
             if oracle and (part, group) == _LEADING.get(protocol):
-                beside = oracle[protocol][part][group]
-                table.add_row(" oracle head", *_cells(beside, _WITHOUT_SPREAD), style="dim")
+                score = oracle[protocol][part][group]
+                table.add_row(" oracle head", *_cells(score, _WITHOUT_SPREAD), style="dim")
     return table
 
 
 def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc") -> Table:
-    """Set one measure of several runs side by side, the best of each line in bold.
+    """Return a table of one measure of several runs, the best of each line in bold.
 
     Args:
         runs: name of the run -> its metrics.
@@ -138,7 +138,7 @@ def _parts_and_groups(metrics: Mapping[str, Any], protocol: str) -> Iterator[tup
 def _spread(
     metrics: Mapping[str, Any], protocol: str, part: str, group: str
 ) -> Mapping[str, float | None]:
-    # All heads share the known head, and a single head has no spread worth a column.
+    # All heads share the known head, and a single head has no spread.
     if protocol == "supervised" or metrics["counts"]["heads"] < 2:
         return _WITHOUT_SPREAD
     spread: Mapping[str, float | None] = metrics["spread_over_heads"][protocol][part][group]
@@ -148,8 +148,8 @@ def _spread(
 def _cells(score: Mapping[str, Any], spread: Mapping[str, float | None]) -> list[str]:
     if not score["num_images"]:
         return [NO_LABELS, *[NOT_APPLICABLE] * (len(MEASURES) - 1), "0"]
-    figures = [_figure(score[measure], spread[measure]) for measure in MEASURES]
-    return [*figures, str(score["num_images"])]
+    values = [_figure(score[measure], spread[measure]) for measure in MEASURES]
+    return [*values, str(score["num_images"])]
 
 
 def _compared(cells: list[tuple[float | None, float | None, bool]]) -> list[Text]:
@@ -161,7 +161,7 @@ def _compared(cells: list[tuple[float | None, float | None, bool]]) -> list[Text
         if score is None:
             texts.append(Text(NO_LABELS if applicable else NOT_APPLICABLE, style="dim"))
             continue
-        # Equal on screen is equal: both are bold then.
+        # Values that are displayed equally are both bold.
         best = len(scores) > 1 and round(score, 3) == round(max(scores), 3)
         texts.append(Text(_figure(score, spread), style="bold" if best else ""))
     return texts

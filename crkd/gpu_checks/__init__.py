@@ -1,4 +1,4 @@
-"""Checks that need a GPU, and the list of what a lent GPU should measure."""
+"""Checks that need a GPU, and a list of GPU measurements."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show: the same draws and views as on the CPU, and no host synchronization."""
+"""GPU checks of augmentation: same draws and views as on the CPU, no host synchronization."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _RECIPES = (
     named_recipe("small", 18),
 )
 _MEAN, _STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
-# Inductor fuses multiply-adds: a level at an exact tie may fall the other way there.
+# Inductor fuses multiply-adds, so a level at an exact tie may round differently.
 _COMPILED_SHARE = 0.01
 
 
 def checks() -> list[tuple[str, Callable[[], str]]]:
-    """Return named checks; each returns what it found and raises AssertionError if it failed."""
+    """Return named checks; each returns a result line and raises AssertionError if it fails."""
     return [
         ("augmentation: draws are equal on CPU and GPU", _draws_are_equal),
         ("augmentation: views are equal on CPU and GPU", _views_are_equal),
@@ -70,7 +70,7 @@ def _views_are_equal() -> str:
     for name in recipe_names():
         recipe = named_recipe(name, 18 if name.startswith("small") else _STORED)
         share = _share_of_different_values(images, recipe)
-        # Sines, exponentials and sums of the affine map and the blur differ in the last place.
+        # Sines, exponentials and sums of the affine map and the blur differ in the last digit.
         allowed = 1e-3 if recipe.has_affine or recipe.blur else 0.0
         assert share <= allowed, f"{name}: {share:.2e} of the values differ"
         worst = max(worst, share)
@@ -90,7 +90,7 @@ def _render(plan: ViewPlan, images: Tensor, drawn: Tensor) -> tuple[Tensor, ...]
 
 
 def _published() -> tuple[ViewPlan, Tensor, dict[str, Tensor]]:
-    """Return the published plan, one batch of images and a stretch of their numbers."""
+    """Return the published plan, one batch of images and the inputs of many steps."""
     ids = torch.arange(_BATCH, device="cuda").repeat(_STEPS)
     epochs = torch.arange(_STEPS, device="cuda").repeat_interleave(_BATCH)
     return _plan(*_RECIPES), _images(_BATCH).cuda(), {"epoch": epochs, "image_id": ids}
@@ -119,7 +119,7 @@ def _capture_replays() -> str:
     plan, images, numbers = _published()
     drawn = torch.split(plan.draw(seed=1, **numbers), _BATCH)
     static = drawn[0].clone()
-    _render(plan, images, static)  # cuBLAS sets itself up outside of the capture
+    _render(plan, images, static)  # cuBLAS initializes itself outside of the capture
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = _render(plan, images, static)

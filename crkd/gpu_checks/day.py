@@ -1,8 +1,8 @@
-"""A fixed list of GPU measurements, done in slices of a few minutes and continued.
+"""Runner of a fixed list of GPU measurements, in calls of a few minutes that continue each other.
 
-A GPU is often lent for half an hour in commands of a few minutes each. Every step of the list is a
-command of this program in a process of its own, with a time limit of its own; what is done is kept
-in a state folder, and a training run that is cut continues from its saved state.
+A GPU is often available for half an hour in commands of a few minutes each. Every step of the list
+is a command of this program in its own process with its own time limit. A state folder stores the
+finished steps, and an interrupted training run continues from its checkpoint.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ STATE: Final = "day.json"
 PROGRAM: Final = (sys.executable, "-m", "crkd.commands.main")
 
 GRACE: Final = 25.0
-"""Seconds between asking a step to stop and killing it: a step of training and a saved state."""
+"""Seconds between asking a step to stop and killing it: one training step and one checkpoint."""
 
 MARGIN: Final = 10.0
-"""Seconds kept at the end of a call to copy the results."""
+"""Seconds reserved at the end of a call for copying the results."""
 
 ATTEMPTS: Final = 2
-"""Times that a step may fail before the list goes on without it."""
+"""Number of failures of a step after which the list continues without it."""
 
 Status = Literal["open", "cut", "done", "red", "failed"]
 
 
 @dataclass
 class Outcome:
-    """What became of a step.
+    """State of a step.
 
     Attributes:
-        name: of the step.
-        status: "open"; "cut" for a resumable one that continues; "done"; "red" for one that
-            finished with a failed check, a missing row or a result outside its tolerance; "failed"
-            for one that ended without its result.
-        attempts: how often it was started.
-        failures: how many attempts ended without a result.
+        name: name of the step.
+        status: "open"; "cut" for an interrupted step that can continue; "done"; "red" for a step
+            that finished with a failed check, a missing row or a result outside its tolerance;
+            "failed" for a step that ended without its result.
+        attempts: number of starts.
+        failures: number of attempts that ended without a result.
         seconds: wall time of all attempts.
-        text: end of what the last attempt printed.
+        text: end of the output of the last attempt.
     """
 
     name: str
@@ -64,17 +64,17 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether the list needs no further attempt at it."""
+        """Whether the step needs no further attempt."""
         return self.status in ("done", "red") or self.failures >= ATTEMPTS
 
 
 class Day:
-    """Works through the list, slice after slice.
+    """Runs the steps of the list.
 
     Args:
-        place: where it computes and writes.
-        list_of: the list, given the names of failed checks.
-        say: told a line about every step.
+        place: folders and device.
+        list_of: returns the list, given the names of failed checks.
+        say: receives a line about every step.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Day:
         self._without_data = False
 
     def outcomes(self) -> list[Outcome]:
-        """Return what became of each step, in the order of the list."""
+        """Return the state of each step, in the order of the list."""
         return [self._outcome(step) for step in self._steps()]
 
     def work(self, seconds: float) -> bool:
-        """Do unfinished steps until ``seconds`` are spent; return whether all are finished."""
+        """Run unfinished steps for ``seconds``; return whether all are finished."""
         deadline = time.monotonic() + seconds - MARGIN
         for folder in (self.place.state, self.place.out):
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class Day:
         return all(outcome.finished for outcome in self.outcomes())
 
     def _next(self, left: float, tried: set[str]) -> Step | None:
-        """Return the first unfinished step that fits the time left; a resumable one may be cut."""
+        """Return the first unfinished step that fits the time left or is resumable."""
         whole_slice = not tried
         for step in self._steps():
             if step.name in tried or self._outcome(step).finished:
@@ -117,14 +117,14 @@ class Day:
             if step.needs_data and self._without_data:
                 continue
             enough = 2 * GRACE if step.resumable else step.seconds
-            # A step longer than a whole slice would never begin.
+            # A step longer than a whole call would never start.
             if left >= enough or (whole_slice and left >= 2 * GRACE):
                 return step
         return None
 
     def _do(self, step: Step, limit: float) -> None:
         outcome = self._outcome(step)
-        self._say(f"{step.name}: begins, at most {limit:.0f} s")
+        self._say(f"{step.name}: starts, at most {limit:.0f} s")
         outcome.attempts += 1
         log = self.place.state / f"{step.name.replace(' ', '-').replace(',', '')}.log"
         began = time.monotonic()
@@ -147,7 +147,7 @@ class Day:
         return "cut" if step.resumable and code is None else "failed"
 
     def _environment(self) -> dict[str, str]:
-        """Return the environment of a step: compiled kernels last from call to call."""
+        """Return the environment of a step; compiled kernels are kept between calls."""
         caches = {
             "CRKD_CACHE": "kernels",
             "TORCHINDUCTOR_CACHE_DIR": "inductor",
@@ -171,7 +171,7 @@ class Day:
             return {entry["name"]: Outcome(**entry) for entry in read_json(path)["steps"]}
         except (TypeError, KeyError):
             raise InputError(
-                f"{path} is damaged; delete it to begin the list again, finished runs are kept"
+                f"{path} is damaged; delete it to start the list again, finished runs are kept"
             ) from None
 
     def _write(self) -> None:
@@ -185,7 +185,7 @@ class Day:
         write_json(self.place.state / STATE, day)
 
     def _collect(self) -> None:
-        """Copy the results and the state of the list into the folder of the results."""
+        """Copy the results and the state of the list into the results folder."""
         self._write()
         shutil.copy(self.place.state / STATE, self.place.out / STATE)
         for step, path in self._results():
@@ -193,7 +193,7 @@ class Day:
                 shutil.copy(path, self.place.out / step.copied_as)
 
     def _results(self) -> list[tuple[Step, Path]]:
-        """Return the steps that have a result file, and the file of each."""
+        """Return the steps with a result file, and the file of each."""
         paths = [(step, self.place.state / step.result) for step in self._steps()]
         return [(step, path) for step, path in paths if path.is_file()]
 
@@ -211,17 +211,17 @@ def run_limited(
 ) -> int | None:
     """Run ``crkd ARGUMENTS`` for a limited time and return its exit code.
 
-    Shortly before the limit it is asked to stop, as by Ctrl-C; at the limit it is killed with all
-    processes that it started.
+    The process is asked to stop shortly before the limit, as by Ctrl-C. At the limit it is killed
+    with all processes that it started.
 
     Args:
-        arguments: of ``crkd``.
+        arguments: arguments of ``crkd``.
         seconds: the limit.
-        log: file that receives what it prints.
-        environment: of the process.
+        log: file that receives the output.
+        environment: environment of the process.
 
     Returns:
-        The exit code, or None if the limit ended it, by a stop or by a kill.
+        The exit code, or None if the limit ended the process, by a stop or by a kill.
     """
     command = [*PROGRAM, *arguments]
     end = time.monotonic() + seconds
@@ -248,6 +248,6 @@ def _watched(process: subprocess.Popen[bytes], end: float) -> int | None:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        # One that was about to finish may still do so.
+        # A process that was about to finish may still do so.
         return 0 if process.wait(max(0.0, end - time.monotonic())) == 0 else None
     return None

@@ -1,4 +1,4 @@
-"""The measurements of a GPU day: each is a command of this program with a time limit."""
+"""Steps of the list of GPU measurements: each is a command of this program with a time limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXPERIMENTS: Final = (
     "cifar100-50-50-100-uno",
     "cifar100-80-20-100",
 )
-"""Experiments of the results, in the order in which they are run; first seed 0 of all of them."""
+"""Experiments in the order in which they run; seed 0 of all of them comes first."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Step:
 
     Attributes:
         name: unique in the list.
-        arguments: of ``crkd``, the verb first.
+        arguments: arguments of ``crkd``, the command first.
         seconds: time limit of one attempt.
-        result: file in the state folder that the step writes, relative to it.
-        copied_as: name of that file among the results; "" puts its content into the state of the
-            list, because a lent machine may hand back only a few files.
-        resumable: whether the same command continues after a cut.
-        red_codes: exit codes of a step that finished and found something wrong.
-        needs_data: whether it waits until CIFAR-100 is there.
+        result: file that the step writes, relative to the state folder.
+        copied_as: name of that file among the results; "" stores its content in the state of the
+            list, because a remote machine may return only a few files.
+        resumable: whether the same command continues after an interruption.
+        red_codes: exit codes of a step that finished and found a problem.
+        needs_data: whether it waits until CIFAR-100 is available.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a day computes and writes.
+    """Folders, device and settings of the measurements.
 
     Attributes:
-        state: folder that lasts from call to call.
+        state: folder that is kept between calls.
         out: folder of the small result files.
         device: "cuda", or "cpu" for a rehearsal.
-        data_root: folder of the data sets, or None for the usual places.
+        data_root: folder of the data sets, or None for the usual folders.
         settings: ``key=value`` strings that change every experiment.
     """
 
@@ -66,11 +66,11 @@ class Place:
 
 
 def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
-    """Return the list.
+    """Return the list of steps.
 
     Args:
-        place: where it computes and writes.
-        failed_checks: names of the GPU checks that failed: training then avoids what they check.
+        place: folders, device and settings.
+        failed_checks: names of failed GPU checks; training avoids the parts that they check.
     """
     measured = [
         replace(_bench(place, "machine", 60), copied_as=""),
@@ -80,7 +80,7 @@ def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
         replace(_bench(place, "train", 300), needs_data=True),
         Step(
             "sanitizer",
-            # No check has this name: the step "checks" has run them, and here the tools alone run.
+            # No check has this name: the step "checks" has run them, and only the tools run here.
             ("check-gpu", "--only", "no check", "--sanitize", *_json(place, "sanitizer")),
             300,
             "sanitizer.json",
@@ -110,7 +110,7 @@ def _experiment(
     settings = ["loop.checkpoint_every=1", "loop.loggers=[]", *avoided(failed_checks)]
     settings += place.settings
     if smoke:
-        # One epoch each and the whole evaluation: an error in it must not come after ten minutes.
+        # One epoch each and the whole evaluation, so that an error in it appears early.
         settings += ["pretrain.epochs=1", "discover.epochs=1"]
     arguments = ["reproduce", experiment, "--seeds", str(seeds), "--out", str(place.state / folder)]
     arguments += ["--device", place.device]
@@ -129,7 +129,7 @@ def _experiment(
 
 
 def avoided(failed_checks: Iterable[str]) -> list[str]:
-    """Return settings under which training does without what failed its check.
+    """Return settings with which training avoids the parts whose checks failed.
 
     >>> avoided(["sinkhorn: parity with float64"])
     ['discover.assignment.backend=torch']
@@ -144,7 +144,7 @@ def avoided(failed_checks: Iterable[str]) -> list[str]:
 
 
 def check_place(place: Place) -> None:
-    """Check that the list can begin, before any folder is made.
+    """Check that the list can start, before any folder is created.
 
     Raises:
         InputError: there is no such device, or the folder of the data sets does not exist.
@@ -157,9 +157,9 @@ def check_place(place: Place) -> None:
 
 
 def missing_data(place: Place) -> str | None:
-    """Return why CIFAR-100 cannot be used yet, or None if it can.
+    """Return the reason why CIFAR-100 cannot be used yet, or None if it can.
 
-    A machine to which files come in parts may hold only some of it at first.
+    A machine that receives its files in several transfers may have only some of them at first.
     """
     try:
         load_dataset("cifar100", place.data_root)

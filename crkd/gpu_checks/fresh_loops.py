@@ -1,4 +1,4 @@
-"""Training loops without a history: fresh networks, for checks and measurements."""
+"""Training loops with untrained networks, for checks and measurements."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
     """Return the loop of a discovery from an untrained stage 1, in training mode.
 
     Args:
-        config: the configuration; equal ones give equal weights and batches.
-        data: the images; they may be shared by several loops.
-        device: where it computes.
+        config: the configuration; equal configurations give equal weights and batches.
+        data: the images; several loops may share them.
+        device: device of the loop.
     """
     known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
     num_novel, _ = num_novel_classes(data)
@@ -44,14 +44,14 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
 
 
 def pretraining_loop(config: Config, data: RunData, device: torch.device) -> Loop:
-    """Return the loop of a stage 1 from the beginning, in training mode."""
+    """Return the loop of a stage 1 from its start, in training mode."""
     loop = SupervisedTraining(config, data, device).loop(_folder())
     loop.task.modules.train()
     return loop
 
 
 def _folder() -> RunFolder:
-    """Return a folder that goes with the last loop that holds it."""
+    """Return a folder that is deleted with the last loop that holds it."""
     place = tempfile.TemporaryDirectory(prefix="crkd-trial-")
     run = RunFolder(Path(place.name))
     weakref.finalize(run, place.cleanup)

@@ -1,6 +1,6 @@
-"""Parity, property, determinism and capture checks of the CUDA kernels, for machines with a GPU.
+"""GPU checks of the CUDA kernels: parity, properties, determinism and graph capture.
 
-``crkd check-gpu`` runs them. A check returns one line of metrics or raises CheckFailed.
+``crkd check-gpu`` runs them. A check returns one line of numbers or raises CheckFailed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parity() -> str:
 
 
 def streaming_parity() -> str:
-    """Compare the streaming kernels with float64 where the resident kernel would be chosen."""
+    """Compare the streaming kernels with float64 on shapes for which the resident one is chosen."""
     return _compare(stream, SHAPES)
 
 
@@ -95,7 +95,7 @@ def relaxed_parity() -> str:
 
 
 def marginal_parity() -> str:
-    """Compare uneven marginals, zeros among them, with float64."""
+    """Compare uneven marginals, some with zeros, with float64."""
     worst = 0.0
     for p, n, m in SHAPES:
         scores, b, a = randn(p, n, m), rand(p, m) + 0.05, rand(p, n) + 0.05
@@ -130,7 +130,7 @@ def types_and_strides() -> str:
 
 
 def stress() -> str:
-    """Check the scores that break exponential forms."""
+    """Check scores on which exponential forms fail."""
     worst = 0.0
     for n, m in ((256, 50), (512, 250), (300, 1000), (3000, 90)):
         for name, scores in stress_cases(n, m).items():
@@ -171,7 +171,7 @@ def properties() -> str:
 
 
 def nan_isolation() -> str:
-    """Check that NaN spoils its own problem, wholly, and no other."""
+    """Check that NaN affects all of its own problem and no other problem."""
     for n, m in ((256, 50), (512, 250), (5000, 1000)):
         scores = randn(3, n, m)
         runs: tuple[Run, ...] = (solve, stream, persist)
@@ -185,7 +185,7 @@ def nan_isolation() -> str:
 
 
 def determinism() -> str:
-    """Check that a problem's bits depend neither on its neighbors nor on the run."""
+    """Check that a problem's bits depend neither on the other problems nor on the run."""
     for n, m in ((256, 50), (512, 250), (512, 1000), (4096, 300)):
         scores = randn(24, n, m)
         for run in (solve, stream, persist):
@@ -199,7 +199,7 @@ def determinism() -> str:
 
 
 def each_kernel() -> str:
-    """Run every kernel on a small problem, short enough to be watched by a sanitizer."""
+    """Run every kernel on a small problem, short enough for a sanitizer."""
     worst = 0.0
     for n, m in ((40, 50), (512, 1000), (300, 70)):
         scores, b, a = randn(2, n, m), rand(m) + 0.05, rand(n) + 0.05

@@ -1,4 +1,4 @@
-"""Problems, answers and the kernels one by one, for the GPU checks of Sinkhorn."""
+"""Problems, expected results and single kernels for the GPU checks of Sinkhorn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def expected(
     a: Tensor | None = None,
     relaxation: float | None = None,
 ) -> Tensor:
-    """Return the specification's answer in float64."""
+    """Return the result of the float64 reference."""
     return reference.solve(
         Problem(
             scores.double(),
@@ -43,12 +43,12 @@ def expected(
 
 
 def row_error(result: Tensor, wanted: Tensor) -> float:
-    """Return the largest L1 distance of two rows; NaN if anything is not a number."""
+    """Return the largest L1 distance of two rows; NaN if any value is NaN."""
     return float((result.double() - wanted).abs().sum(-1).max())
 
 
 def stress_cases(n: int, m: int) -> dict[str, Tensor]:
-    """Return scores ``(2, N, M)`` on the GPU that break careless solvers, by what is odd."""
+    """Return scores ``(2, N, M)`` on the GPU on which careless solvers fail, by name."""
     dead, far, wins, twins, empty, faint = (randn(2, n, m) for _ in range(6))
     dead[:, :, m // 2] = -60
     far[:, n // 3] -= 80
@@ -57,7 +57,7 @@ def stress_cases(n: int, m: int) -> dict[str, Tensor]:
     twins[:, 1::2] = twins[:, : 2 * (n // 2) : 2]
     twins[..., 1] = twins[..., 0]
     empty[:, 5] = -torch.inf
-    # Row sums down to where numbers become subnormal and beyond.
+    # Row sums down to subnormal numbers and below.
     faint = 0.05 * faint
     faint[:, n // 8 :] -= torch.linspace(2, 8, n - n // 8, device="cuda")[:, None]
     return {
@@ -91,7 +91,7 @@ def solve(
     out_dtype: torch.dtype | None = None,
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Solve by the kernels that the front door chooses."""
+    """Solve by the kernels that ``sinkhorn`` chooses."""
     return sinkhorn(
         scores,
         epsilon=EPSILON,
@@ -119,7 +119,7 @@ def stream(
 
 
 def persist(scores: Tensor, num_iters: int) -> Tensor:
-    """Solve by the persistent kernel if there are iterations enough, whatever the shape."""
+    """Solve by the persistent kernel if there are enough iterations, whatever the shape."""
     return stream(scores, num_iters, storage=torch.bfloat16)
 
 
@@ -127,7 +127,7 @@ def bounded(error: float, tolerance: float, label: str, worst: float) -> float:
     """Return the larger of two errors.
 
     Raises:
-        CheckFailed: the new one exceeds the tolerance or is no number.
+        CheckFailed: the new one exceeds the tolerance or is NaN.
     """
     if not error <= tolerance:
         raise CheckFailed(f"{label}: error {error:.2e}, allowed {tolerance:.0e}")

@@ -1,4 +1,4 @@
-"""How the kernels are launched: graphs, compiled code, streams and threads, on a GPU."""
+"""GPU checks of kernel launches: graphs, compiled code, streams and threads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ extern "C" __global__ void sinkhorn_invalid_write(int* numbers, long long count)
 
 
 def checks() -> list[tuple[str, Callable[[], str]]]:
-    """Return (name, check) pairs; :mod:`crkd.gpu_checks.sinkhorn` runs them among the others."""
+    """Return (name, check) pairs; :mod:`crkd.gpu_checks.sinkhorn` runs them with its own."""
     return [
         ("sinkhorn: CUDA graph", capture),
         ("sinkhorn: torch.compile, with CUDA graphs too", compiled),
@@ -45,7 +45,7 @@ def checks() -> list[tuple[str, Callable[[], str]]]:
 
 
 def capture() -> str:
-    """Check CUDA graphs with fresh inputs, and graphs of kernels that never ran before."""
+    """Check CUDA graphs with new inputs, and graphs of kernels that never ran before."""
     runs: tuple[Run, ...] = (solve, stream, persist)
     for run, shape in itertools.product(runs, ((8, 256, 50), (2, 5000, 300))):
         scores = randn(*shape)
@@ -60,7 +60,7 @@ def capture() -> str:
                 raise CheckFailed(f"a replay differs at {shape}: {run}")
 
     for run in runs:
-        # More iterations than before: kernels whose first launch of all is a captured one.
+        # More iterations than before: the first launch of these kernels is a captured one.
         scores = randn(2, 4100, 310)
         run(scores, 1)
         graph = torch.cuda.CUDAGraph()
@@ -73,9 +73,9 @@ def capture() -> str:
 
 
 def compiled() -> str:
-    """Check compiled functions without graph breaks, also where PyTorch records CUDA graphs.
+    """Check compiled functions without graph breaks, also with CUDA graphs of PyTorch.
 
-    Recording follows a warm-up in the graph's private pool: nothing made there may be kept.
+    Recording follows a warm-up in the graph's private pool, so nothing created there may be kept.
     """
     worst = 0.0
     shapes = ((8, 256, 50), (2, 5000, 300))
@@ -106,7 +106,7 @@ def operator_check() -> str:
 
 
 def streams() -> str:
-    """Check that solves on two streams, whose kernels overlap, do not disturb each other."""
+    """Check that solves on two streams, whose kernels overlap, do not affect each other."""
     scores = [randn(4, 2000, 300), randn(4, 2000, 300)]
     runs = (stream, persist)
     alone = [run(one, 6) for run, one in zip(runs, scores, strict=True)]
@@ -121,12 +121,12 @@ def streams() -> str:
     torch.cuda.synchronize()
     for kept, wanted in zip(results, alone, strict=True):
         if not all(torch.equal(one, wanted) for one in kept):
-            raise CheckFailed("streams disturb each other")
+            raise CheckFailed("streams affect each other")
     return "400 solves"
 
 
 def cold_thread() -> str:
-    """Check a thread whose first work on the GPU is a launch, its memory being in the cache."""
+    """Check a thread whose first work on the GPU is a launch, with its memory in the cache."""
     scores = randn(2, 5000, 300)
     runs: tuple[Run, ...] = (solve, stream, persist)
     for run in runs:
@@ -144,16 +144,16 @@ def cold_thread() -> str:
         worker.join()
         (result,) = results
         if isinstance(result, Exception):
-            raise CheckFailed(f"{run.__name__} fails in a thread of its own") from result
+            raise CheckFailed(f"{run.__name__} fails in a new thread") from result
         if not torch.equal(result, wanted):
-            raise CheckFailed(f"{run.__name__} differs in a thread of its own")
+            raise CheckFailed(f"{run.__name__} differs in a new thread")
     return "all kernels"
 
 
 def invalid_write() -> str:
-    """Write one number past the end of a tensor, by a kernel that is named like ours.
+    """Write one number past the end of a tensor, by a kernel with a name like the others.
 
-    Not one of the checks: it shows that a sanitizer really watches kernels of these names.
+    This is not one of the checks. It shows that a sanitizer watches kernels with these names.
     """
     numbers = torch.zeros(4, dtype=torch.int32, device="cuda")
     index = numbers.device.index

@@ -1,4 +1,4 @@
-"""Checks of the training step that need a CUDA device."""
+"""GPU checks of the training step."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ STEPS = 3
 LOSS_TOLERANCE = 2e-3
 HALF_TOLERANCE = 3e-2
 STEP_TOLERANCE = 1e-2
-"""Difference of two updates of the same weights by the same batch, as a share of the update."""
+"""Largest relative difference of two updates of the same weights by the same batch."""
 
 STILL = 1e-4
-"""Share of the weights below which an update is too small to be compared with rounding."""
+"""Fraction of the weights below which an update is too small to compare with rounding."""
 QUEUE = "discover.assignment={queue: 256, queue_start_epoch: 1, prior: estimated}"
 SMALL = (QUEUE, "discover.batch_size=48", "model.hidden=64")
 
 
 def checks() -> list[tuple[str, Callable[[], str]]]:
-    """Return the checks; each returns a line of figures or raises AssertionError."""
+    """Return the checks; each returns a line of numbers or raises AssertionError."""
     return [
         ("training: losses equal those of the CPU", losses_agree),
         ("training: bfloat16 stays close to float32", half_stays_close),
@@ -56,7 +56,7 @@ def _loop(config: Config, device: str = "cuda") -> Loop:
 
 
 def _losses(loop: Loop, steps: int = STEPS) -> list[float]:
-    """Train from the beginning and return the loss of each step."""
+    """Train from the start and return the loss of each step."""
     return _trained(loop, 0, steps)
 
 
@@ -78,7 +78,7 @@ def _compare(ours: list[float], theirs: list[float], tolerance: float) -> str:
 
 
 def losses_agree() -> str:
-    """The same seed gives the same losses on both devices, TF32 off."""
+    """Check that the same seed gives the same losses on both devices, with TF32 off."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -89,24 +89,24 @@ def losses_agree() -> str:
 
 
 def half_stays_close() -> str:
-    """Mixed precision stays within its tolerance of float32 at the first steps."""
+    """Check that mixed precision stays close to float32 in the first steps."""
     half, full = (_losses(_loop(_config(f"loop.precision={p}"))) for p in ("bfloat16", "float32"))
     return _compare(half, full, HALF_TOLERANCE)
 
 
 def nothing_waits() -> str:
-    """A training step makes no host synchronization; torch raises on the first one."""
+    """Check that a training step has no host synchronization; torch raises on the first one."""
     return _watched(_loop(_config("loop.precision=bfloat16")), STEPS - 1)
 
 
 def replay_waits_for_nothing() -> str:
-    """Neither does a replay, nor what surrounds it."""
+    """Check that a graph replay and the code around it have no host synchronization."""
     loop = _loop(_config("loop.precision=bfloat16", "loop.step=cuda_graph"))
     return _watched(loop, WARM_UP + 1)
 
 
 def _watched(loop: Loop, free: int) -> str:
-    """Train ``free`` steps and then some that, batches and all, must not wait."""
+    """Train ``free`` steps, then steps and batches that must not synchronize."""
     batches = enumerate(loop.loader.batches(0, free + STEPS, rendered=False))
     for step, batch in itertools.islice(batches, free):
         loop.step(batch, step)
@@ -121,7 +121,7 @@ def _watched(loop: Loop, free: int) -> str:
 
 
 def cuda_graph_agrees() -> str:
-    """A capture follows the learning rate and is renewed when the queue takes part."""
+    """Check that a captured step follows the learning rate and is recaptured for the queue."""
     eager, captured = (_loop(_config(QUEUE, f"loop.step={m}")) for m in ("eager", "cuda_graph"))
     return step_by_step(eager, captured, 2 * eager.loader.steps_per_epoch)
 
@@ -129,15 +129,15 @@ def cuda_graph_agrees() -> str:
 def step_by_step(
     reference: Loop, other: Loop, steps: int, disturb: Callable[[Loop], None] = lambda loop: None
 ) -> str:
-    """Give both loops the same weights and the same batch in every step, and compare the updates.
+    """Compare the updates of two loops from the same weights and the same batch in every step.
 
-    Training amplifies a rounding error from step to step, so that two correct runs drift apart.
-    From equal weights a single step cannot, whatever the number of steps.
+    Training amplifies rounding errors from step to step, so two correct runs diverge. A single step
+    from equal weights does not, whatever the number of steps.
 
     Args:
-        reference: trains on its own.
+        reference: trains independently.
         other: gets the weights, buffers and momenta of ``reference`` before each step.
-        steps: how many, from the first one on.
+        steps: number of steps, from the first one.
         disturb: applied to ``other`` before each step.
 
     Raises:
@@ -164,7 +164,7 @@ def step_by_step(
 
 
 def _copy_state(source: Loop, target: Loop) -> None:
-    """Copy weights, buffers and momenta in place: a captured step reads them where they are."""
+    """Copy weights, buffers and momenta in place, because a captured step reads their memory."""
     tensors = target.task.modules.state_dict() | optimizer_tensors(target.optimizer)
     values = source.task.modules.state_dict() | optimizer_tensors(source.optimizer)
     for name, tensor in tensors.items():
@@ -172,13 +172,13 @@ def _copy_state(source: Loop, target: Loop) -> None:
 
 
 def _weights(loop: Loop) -> torch.Tensor:
-    """Return all trained numbers as one float32 vector."""
+    """Return all trained weights as one float32 vector."""
     with torch.no_grad():
         return torch.cat([p.float().flatten() for p in loop.task.modules.parameters()])
 
 
 def cuda_graph_skips() -> str:
-    """A replayed step whose loss is NaN changes no weight, and its number is kept."""
+    """Check that a replayed step with a NaN loss changes no weight and is counted."""
     loop = _loop(_config("loop.step=cuda_graph"))
     bad = WARM_UP + 2
     for step, batch in enumerate(loop.loader.batches(0, bad + 1)):
@@ -187,7 +187,7 @@ def cuda_graph_skips() -> str:
             batch = batch._replace(views=tuple(view * float("nan") for view in batch.views))
         loop.step(batch, step)
     after = list(loop.task.modules.parameters())
-    # Prototypes are brought back to length one once more, which may turn their last digit.
+    # Prototypes are normalized once more, which may change their last digit.
     moved = max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True))
     assert moved < 1e-6, f"a weight moved by {moved:.1e}"
     noted = loop.training_step.first_bad()
@@ -196,7 +196,7 @@ def cuda_graph_skips() -> str:
 
 
 def compiled_agree() -> str:
-    """torch.compile changes roundings alone, and its code can be captured."""
+    """Check that torch.compile changes only roundings, and that its code can be captured."""
     plain = _losses(_loop(_config()), WARM_UP + STEPS)
     for mode in ("eager", "cuda_graph"):
         loop = _loop(_config("loop.compile=true", f"loop.step={mode}"))
@@ -205,9 +205,9 @@ def compiled_agree() -> str:
 
 
 def repeated_agree(device: str = "cuda") -> str:
-    """With torch's deterministic algorithms the same run twice gives the same weights, bit by bit.
+    """Check that two equal runs with torch's deterministic algorithms give the same weights.
 
-    cuBLAS needs ``CUBLAS_WORKSPACE_CONFIG`` too, which the command sets before anything starts.
+    cuBLAS also needs ``CUBLAS_WORKSPACE_CONFIG``, which the command sets before anything starts.
     """
     with _deterministic():
         for precision in _precisions(device):
@@ -220,7 +220,7 @@ def repeated_agree(device: str = "cuda") -> str:
 
 
 def resumed_agree(device: str = "cuda") -> str:
-    """What is saved and loaded half-way goes on to the same weights, bit by bit."""
+    """Check that saving and loading half-way leads to the same weights, bit by bit."""
     modes = ("eager", "cuda_graph") if device == "cuda" else ("eager",)
     with _deterministic():
         for precision, mode in itertools.product(_precisions(device), modes):
@@ -252,13 +252,13 @@ def resumed_agree(device: str = "cuda") -> str:
 
 
 def _precisions(device: str) -> tuple[str, ...]:
-    """Return the arithmetics to check; on a CPU bfloat16 is slow and nobody trains with it."""
+    """Return the precisions to check; bfloat16 is slow on a CPU and not used there."""
     return ("float32", "bfloat16") if device == "cuda" else ("float32",)
 
 
 @contextlib.contextmanager
 def _deterministic() -> Iterator[None]:
-    """Ask for deterministic algorithms; where there is none torch warns, and the check decides."""
+    """Enable deterministic algorithms; if one is missing torch warns, and the check decides."""
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

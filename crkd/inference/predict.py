@@ -20,8 +20,16 @@ from crkd.data.storage.streaming import StreamingImages
 from crkd.inference.image_files import TolerantSource, find_images, readable
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage, check_format, writing
+from crkd.inference.vector_outputs import (
+    Batches,
+    are_vector_files,
+    outputs_of_images,
+    outputs_of_vectors,
+    vectors_of_files,
+)
+from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.console import TrainingProgress
-from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.forward import Outputs, forward_batches, whole_images
 
@@ -94,10 +102,9 @@ def predict(
         raise InputError(f"--unsure {unsure} is not in [0, 1]; 0.5 is usual")
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size} is below 1; {BATCH_SIZE} is usual")
-    paths = find_images(images)
-    opened = open_image_run(path, device)
+    opened = open_run(path, device)
+    paths, unreadable, batches, size = _batches(opened, images, device, batch_size)
     maker = RowMaker(opened, unsure)
-    source = TolerantSource(paths)
     summary = Summary(maker.temperature)
     began = time.monotonic()
     header = {
@@ -106,18 +113,15 @@ def predict(
         "temperature": maker.temperature,
         "unsure_below": unsure,
     }
-    progress = TrainingProgress("predict", -(-len(paths) // batch_size), 0, batch_size)
+    progress = TrainingProgress("predict", -(-len(paths) // size), 0, size)
     with writing(out, header) as write, progress:
-        batches = _outputs(opened, source, device, batch_size)
         for number, (indices, outputs) in enumerate(batches, start=1):
             rows = maker.rows([paths[i] for i in indices], outputs)
-            kept = [r for i, r in zip(indices, rows, strict=True) if i not in source.unreadable]
+            kept = [r for i, r in zip(indices, rows, strict=True) if i not in unreadable]
             write(kept)
             summary.add(kept)
             progress.show(number, {})
-        summary.skipped = {
-            readable(paths[i]): reason for i, reason in sorted(source.unreadable.items())
-        }
+        summary.skipped = {readable(paths[i]): reason for i, reason in sorted(unreadable.items())}
         if not summary.num_images:
             shown = listed((f"{name!r} ({why})" for name, why in summary.skipped.items()), 3)
             raise InputError(
@@ -127,6 +131,23 @@ def predict(
     summary.seconds = time.monotonic() - began
     list_skipped(skipped_file(out), summary.skipped)
     return summary
+
+
+def _batches(
+    opened: OpenedRun, images: Sequence[str | Path], device: torch.device, batch_size: int
+) -> tuple[list[Path], dict[int, str], Batches, int]:
+    """Return paths, reasons of unreadable ones, batches of outputs, and the size of a batch."""
+    if opened.architecture.backbone == VECTORS:
+        if are_vector_files(images):
+            ids, vectors = vectors_of_files(opened, images)
+            return ids, {}, outputs_of_vectors(opened, vectors, batch_size), batch_size
+        paths, unreadable = find_images(images), dict[int, str]()
+        batches = outputs_of_images(opened, paths, unreadable)
+        form = opened.info.embedding or {}
+        return paths, unreadable, batches, int(form.get("form", {}).get("batch_size", batch_size))
+    paths = find_images(images)
+    source = TolerantSource(paths)
+    return paths, source.unreadable, _outputs(opened, source, device, batch_size), batch_size
 
 
 def _outputs(

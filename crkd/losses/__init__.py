@@ -1,4 +1,4 @@
-"""Training losses: pure functions, and thin modules where something is trained."""
+"""Training losses: pure functions, and modules for losses with trained parameters."""
 
 from typing import TYPE_CHECKING
 

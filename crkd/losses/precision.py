@@ -1,4 +1,4 @@
-"""Softmax arithmetic that mixed precision cannot spoil."""
+"""Softmax in float32 or better, for use under mixed precision."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def full(tensor: Tensor) -> Tensor:
-    """Return ``tensor`` in float32 at least; float64 stays.
+    """Return ``tensor`` in at least float32; float64 is unchanged.
 
     >>> full(torch.zeros(1, dtype=torch.bfloat16)).dtype
     torch.float32
@@ -16,5 +16,5 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def log_softmax(logits: Tensor) -> Tensor:
-    """Return the log-softmax over the last axis, in float32 at least."""
+    """Return the log-softmax over the last axis, in at least float32."""
     return full(logits).log_softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Which images are alike by the ranks of their features, and what a classifier makes of it.
+"""Pairs of similar images by the ranks of their features, and a pairwise loss on them.
 
 Han et al., "Automatically Discovering and Learning New Visual Categories with Ranking
 Statistics", ICLR 2020, section 2.2.
@@ -13,7 +13,7 @@ from crkd.losses.precision import full
 
 
 def same_ranks(features: Tensor, top: int) -> Tensor:
-    """Return which pairs have the same ``top`` largest features, in whatever order.
+    """Return which pairs have the same ``top`` largest features, in any order.
 
     Args:
         features: ``(N, D)``.
@@ -34,7 +34,7 @@ def same_ranks(features: Tensor, top: int) -> Tensor:
 def pairwise_agreement(first: Tensor, second: Tensor, alike: Tensor) -> Tensor:
     """Return the binary cross-entropy of "same class" for all pairs of two views.
 
-    The probability that i and j are of one class is the inner product of their class
+    The probability that i and j belong to one class is the inner product of their class
     probabilities::
 
         loss = -1/N^2 sum_ij  s_ij log(p_i . q_j) + (1 - s_ij) log(1 - p_i . q_j)

@@ -1,8 +1,8 @@
-"""Compressed soft labels: what is kept of a teacher's probabilities, and how they come back.
+"""Compression of soft labels.
 
 Shen and Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022
 (section 3.3); the modes are those of its release. Every label takes the same number of bytes, so
-that millions of them lie in a few plain tensors.
+that millions of them fit in a few plain tensors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Record = dict[str, Tensor]
 
 
 class LabelMode(Protocol):
-    """One way to keep probabilities of K classes.
+    """Method for compressing probabilities of K classes.
 
     Attributes:
         bytes_per_label: size of one record.
@@ -32,7 +32,7 @@ class LabelMode(Protocol):
     bytes_per_label: int
 
     def compress(self, probabilities: Tensor) -> Record:
-        """Return tensors of fixed size, leading axes kept, for probabilities ``(..., K)``."""
+        """Return tensors of fixed size for probabilities ``(..., K)``, leading axes kept."""
 
     def expand(self, record: Record) -> Tensor:
         """Return probabilities ``(..., K)`` in float32 that sum to one."""
@@ -44,9 +44,9 @@ class TopClasses:
     Args:
         keep: k, number of classes kept.
         num_classes: K, above k.
-        spread: the probability that the kept classes leave is shared evenly by the others; else
-            the others get none and the kept ones are scaled to sum to one.
-        values: False keeps the numbers of the classes alone (a hard label, with k = 1).
+        spread: whether the other classes share the remaining probability equally; otherwise they
+            get none, and the kept ones are scaled to sum to one.
+        values: False stores only the class numbers (a hard label, with k = 1).
     """
 
     def __init__(self, keep: int, num_classes: int, *, spread: bool, values: bool = True) -> None:
@@ -66,7 +66,7 @@ class TopClasses:
         return record
 
     def expand(self, record: Record) -> Tensor:
-        """Return the kept probabilities as they are, and the others' share of the rest."""
+        """Return the kept probabilities unchanged, and the others' share of the rest."""
         index = record["index"].long()
         value = record["value"] if self._values else index.new_ones(index.shape).float()
         rest = torch.zeros_like(value[..., :1])
@@ -78,10 +78,10 @@ class TopClasses:
 
 
 class WholeVector:
-    """Keeps every class: ``below``, the log-probability under that of the best class.
+    """Keeps every class: ``below``, its log-probability minus that of the best class.
 
-    The best class is 0 and stays exact; the rounding is relative to the distance from it, so that
-    tails too small for half-precision probabilities survive.
+    The best class is 0 and exact. The rounding error is relative to the distance from it, so
+    probabilities too small for half precision are preserved.
 
     Args:
         num_classes: K.
@@ -98,12 +98,12 @@ class WholeVector:
         return {"below": (logs - logs.amax(dim=-1, keepdim=True)).to(self._dtype)}
 
     def expand(self, record: Record) -> Tensor:
-        """Return the softmax of what was kept."""
+        """Return the softmax of the stored values."""
         return record["below"].float().softmax(dim=-1)
 
 
 def log_probabilities(probabilities: Tensor) -> Tensor:
-    """Return the logarithm, finite where a probability is zero: then about -87.
+    """Return the logarithm; for a probability of zero a finite value, about -87.
 
     >>> log_probabilities(torch.tensor([1.0, 0.0])).round().tolist()
     [0.0, -87.0]
@@ -115,11 +115,11 @@ def label_mode(name: str, num_classes: int) -> LabelMode:
     """Return the mode called ``name`` for K classes.
 
     Args:
-        name: one of ``MODES``, N a number of classes to keep.
+        name: one of ``MODES``, where N is the number of classes to keep.
         num_classes: K, at least 1.
 
     Raises:
-        InputError: the mode is unknown, or keeps as many classes as there are.
+        InputError: the mode is unknown, or keeps all classes.
     """
     if name == "full_float16":
         return WholeVector(num_classes, torch.float16)

@@ -1,4 +1,4 @@
-"""Cross-entropy with labels: stage 1, and every place where labels exist."""
+"""Cross-entropy with labels."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.
     Args:
         logits: ``(V, B, K)``.
         labels: ``(B,)`` int64 in ``[0, K)``; rows labeled -1 are left out.
-        label_smoothing: share in ``[0, 1]`` of the target spread evenly over the K classes.
+        label_smoothing: fraction in ``[0, 1]`` of the target spread evenly over the K classes.
 
     Returns:
-        Scalar; 0, and differentiable, where no row is labeled.
+        Scalar; 0, and differentiable, if no row is labeled.
     """
     rows = labels.expand(len(logits), -1).flatten()
     total = F.cross_entropy(
@@ -29,5 +29,5 @@ def cross_entropy(logits: Tensor, labels: Tensor, *, label_smoothing: float = 0.
         reduction="sum",
         label_smoothing=label_smoothing,
     )
-    # The count stays on the device: a look at it from the host would stall the step.
+    # The count stays on the device, because reading it on the host would synchronize.
     return total / (rows != UNLABELED).sum().clamp(min=1)

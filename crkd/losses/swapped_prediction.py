@@ -1,4 +1,4 @@
-"""Swapped prediction: each view predicts the assignment of every other view."""
+"""Swapped prediction loss: each view predicts the assignment of every other view."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def swapped_prediction(joint_logits: Tensor, targets: Tensor) -> Tensor:
 
         loss_h = -1 / (V_large (V - 1) B)  sum_{a < V_large} sum_{v != a} sum_b <t_ahb, log p_vhb>
 
-    The double sum over views is the product of two sums minus its diagonal, so no pair of views
-    is formed. Source: Fini et al., ICCV 2021, eq. 6, with the multi-crop of UNO v2.
+    The double sum over views is computed as the product of two sums minus its diagonal. Source:
+    Fini et al., ICCV 2021, eq. 6, with the multi-crop of UNO v2.
 
     Args:
         joint_logits: ``(V, H, B, C)``, large views first.
         targets: ``(V_large, H, B, C)``, rows sum to 1; no gradient reaches them.
 
     Returns:
-        ``(H,)`` mean over views and samples; 0, and differentiable, where B is 0.
+        ``(H,)`` mean over views and samples; 0, and differentiable, if B is 0.
 
     Raises:
         InputError: fewer than two views, or more targets than views.

@@ -1,4 +1,4 @@
-"""One target over all classes for labeled and unlabeled samples."""
+"""Joint targets over known and novel classes for labeled and unlabeled samples."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from torch.nn import functional as F
 def joint_targets(labels: Tensor, pseudo: Tensor, num_known: int) -> Tensor:
     """Return targets over ``C = K + M`` classes, labeled rows first.
 
-    A labeled sample has a one-hot target among the known classes; an unlabeled one carries its
-    pseudo-label among the novel classes and nothing on the known ones (UNO, ICCV 2021,
-    section 3).
+    A labeled sample has a one-hot target among the known classes. An unlabeled sample has its
+    pseudo-label among the novel classes and zeros for the known ones (UNO, ICCV 2021, section 3).
 
     Args:
         labels: ``(L,)`` int64 in ``[0, K)``.
@@ -26,7 +25,7 @@ def joint_targets(labels: Tensor, pseudo: Tensor, num_known: int) -> Tensor:
     [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     views, heads, _, num_novel = pseudo.shape
-    # one_hot of torch looks at the largest label on the host; this comparison does not.
+    # torch's one_hot reads the largest label on the host; this comparison does not.
     classes = torch.arange(num_known + num_novel, device=pseudo.device)
     labeled = (labels.unsqueeze(1) == classes).to(pseudo.dtype)
     unlabeled = F.pad(pseudo, (num_known, 0))

@@ -1,7 +1,7 @@
-"""Every distillation loss as a module on plain tensors, for a training loop of one's own.
+"""Distillation losses as modules on plain tensors, for other training loops.
 
-Each wraps the term that crkd trains with; arguments and options of its constructor are those of
-the term. Parameters that a loss trains itself are its own: hand them to the optimizer.
+Each module wraps a term of crkd; arguments and options of its constructor are those of the term.
+Some losses have trained parameters: pass them to the optimizer.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from crkd.losses.term import DistillationInputs, DistillationTerm
 
 
 class TensorLoss(nn.Module):
-    """A distillation term that is given plain tensors of one batch.
+    """A distillation term that takes plain tensors of one batch.
 
     Args:
-        arguments: what the term's constructor takes by position, such as channel counts.
-        options: of the term.
+        arguments: positional arguments of the term's constructor, such as channel counts.
+        options: options of the term.
 
     Raises:
         InputError: an option is out of range.
@@ -67,7 +67,7 @@ class _LogitLoss(TensorLoss):
 
 class _MapLoss(TensorLoss):
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
-        """Return the loss of two lists of feature maps ``(B, channels, h, w)``, one a stage."""
+        """Return the loss of two lists of feature maps ``(B, channels, h, w)``, one per stage."""
         return self._of(_outputs(maps=student_maps), _outputs(maps=teacher_maps))
 
 
@@ -96,7 +96,7 @@ class MLLDLoss(_LogitLoss):
 
 
 class SelfTeacherLoss(_LogitLoss):
-    """Tf-KD with an earlier self: :class:`~crkd.losses.distillation.tfkd_self.TfKdSelf`."""
+    """Tf-KD by self-training: :class:`~crkd.losses.distillation.tfkd_self.TfKdSelf`."""
 
     kind = TfKdSelf
 
@@ -144,7 +144,7 @@ class ClassRelationLoss(TensorLoss):
 
         Args:
             student_known: ``(N, K)`` logits of the known classes.
-            student_novel: ``(N, M)`` logits of the novel ones, or ``(H, N, M)`` of several heads.
+            student_novel: ``(N, M)`` logits of the novel classes; ``(H, N, M)`` of several heads.
             teacher_known: ``(N, K)`` logits; no gradient reaches them.
         """
         novel = student_novel if student_novel.ndim == 3 else student_novel.unsqueeze(0)
@@ -185,32 +185,32 @@ class ContrastiveLoss(TensorLoss):
 
 
 class FerKDLoss(TensorLoss):
-    """Soft labels by how hard a crop is: :class:`~crkd.losses.distillation.ferkd.FerKd`."""
+    """Soft labels adapted to difficulty: :class:`~crkd.losses.distillation.ferkd.FerKd`."""
 
     kind = FerKd
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 where there is none."""
+        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 for unlabeled samples."""
         student, teacher = _outputs(logits=student_logits), _outputs(logits=teacher_logits)
         return self._of(student, teacher, labels, len(labels))
 
 
 class VirtualTeacherLoss(TensorLoss):
-    """Tf-KD with a designed teacher: :class:`~crkd.losses.distillation.tfkd_reg.TfKdReg`."""
+    """Tf-KD with a virtual teacher: :class:`~crkd.losses.distillation.tfkd_reg.TfKdReg`."""
 
     kind = TfKdReg
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 where there is none."""
+        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 for unlabeled samples."""
         return self._of(_outputs(logits=logits), labels=labels, num_labeled=len(labels))
 
 
 class TopScoreLoss(TensorLoss):
-    """Tolerance for second classes: :class:`~crkd.losses.distillation.tolerant.Tolerant`.
+    """Top score difference: :class:`~crkd.losses.distillation.tolerant.Tolerant`.
 
     Args:
         num_known: K.
-        options: of the term.
+        options: options of the term.
     """
 
     kind = Tolerant
@@ -219,7 +219,7 @@ class TopScoreLoss(TensorLoss):
         super().__init__("pretrain", num_known, **options)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Return the loss of a teacher's own logits ``(B, K)`` while it is trained."""
+        """Return the loss of logits ``(B, K)`` of a teacher in training."""
         return self._of(_outputs(logits=logits))
 
 
@@ -230,7 +230,7 @@ def _outputs(
     features: Tensor | None = None,
     maps: Sequence[Tensor] = (),
 ) -> HeadOutputs:
-    """Return tensors of one batch as outputs on one view; what is not given is of width 0."""
+    """Return tensors of one batch as outputs on one view; missing ones have width 0."""
     given = next(t for t in (logits, features, *maps) if t is not None)
     nothing: Tensor = given.new_empty(len(given), 0)
     return HeadOutputs(

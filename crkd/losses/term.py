@@ -1,4 +1,4 @@
-"""The interface into which every distillation loss plugs."""
+"""Distillation term interface and registry."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ ROWS = frozenset({"labeled", "unlabeled"})
 
 
 class DistillationInputs(NamedTuple):
-    """What a term sees of one training step.
+    """Inputs of a term in one training step.
 
-    Student and teacher saw the same views of the same samples, in the same order.
+    Student and teacher get the same views of the same samples, in the same order.
 
     Attributes:
         student: outputs on the large views, with gradients.
-        teacher: outputs of the frozen teacher; None for terms that need none of it.
-        labels: ``(B,)`` int64 class ids, -1 where unlabeled; None if no term needs labels.
-        num_labeled: rows ``[0, num_labeled)`` are labeled; a host integer.
+        teacher: outputs of the frozen teacher; None for terms without a teacher.
+        labels: ``(B,)`` int64 class ids, -1 for unlabeled samples; None if no term needs labels.
+        num_labeled: rows ``[0, num_labeled)`` are labeled; a Python integer.
         pseudo_labels: ``(V, H, B)`` int64 ids in ``[0, C)`` of the joint classes, one for every
-            row and head: labels where there are any, else the assignment's (in discovery) or the
-            teacher's (teacher to student) first choice; None if no term needs them.
-        mix: ``(B,)`` share in [0, 1] of its own that each large view kept when it was mixed with
-            the next view of the same image for the student; None where views were not mixed.
+            row and head. For labeled rows these are the labels. For the others they are the argmax
+            of the assignment (in discovery) or of the teacher (teacher to student). None if no
+            term needs them.
+        mix: ``(B,)`` fraction in [0, 1] that each large view of the student kept when it was mixed
+            with the next view of the same image; None if views were not mixed.
     """
 
     student: HeadOutputs
@@ -65,16 +66,16 @@ class DistillationInputs(NamedTuple):
 
 
 class TermContext(NamedTuple):
-    """What a term with modules of its own may ask about the two networks when it is made.
+    """Properties of the two networks for the construction of a term.
 
     Attributes:
         num_known: K.
         student_features: length of the student's feature vector.
-        teacher_features: the same of the teacher; equals the student's where there is none.
+        teacher_features: the same of the teacher; equals the student's without a teacher.
         student_channels: channels of the student's feature maps, input side first.
         teacher_channels: the same of the teacher.
         teacher_head: the teacher's classifier of the known classes, frozen; None without one.
-        stage: where the term will be used, one of ``STAGES``; ``build_term`` fills it in.
+        stage: stage of the term, one of ``STAGES``; ``build_term`` fills it in.
     """
 
     num_known: int
@@ -87,23 +88,24 @@ class TermContext(NamedTuple):
 
 
 class DistillationTerm(nn.Module, ABC):
-    """One loss term: inputs of a step in, a raw (unweighted) scalar out.
+    """One loss term: maps the inputs of a step to a raw (unweighted) scalar.
 
-    Modules and parameters that the term trains are ordinary attributes; whoever owns the terms
-    (an ``nn.ModuleDict``) hands them to the optimizer, the device and the checkpoint.
+    Trained modules and parameters of the term are ordinary attributes. The owner of the terms (an
+    ``nn.ModuleDict``) passes them to the optimizer, the device and the checkpoint.
 
     Attributes:
-        stages: where the term applies, a subset of ``STAGES``.
-        needs: what must be computed for it, a subset of ``NEEDS``; an option may change it for one
-            term (``on: pseudo`` needs pseudo-labels in place of labels). ``teacher_classifier``
-            asks for a student that ends in the teacher's own frozen classifier.
-        weight: with which the term was published; taken where the configuration leaves it out.
-        supervised: weight of the labels' cross-entropy beside it, where labels train the student.
-        beside: other terms that belong to the published loss, name to weight; a command that is
-            given the name alone adds them.
-        rows: the kinds of samples it looks at during discovery, a subset of ``ROWS``; the
-            teacher need not run on the others.
-        self_mix: probability with which the student's large views of an image are mixed for it
+        stages: stages in which the term applies, a subset of ``STAGES``.
+        needs: inputs that must be computed for it, a subset of ``NEEDS``. An option may change it
+            for one term (``on: pseudo`` needs pseudo-labels instead of labels).
+            ``teacher_classifier`` requires a student that ends in the teacher's frozen classifier.
+        weight: published weight; used if the configuration does not give one.
+        supervised: weight of the cross-entropy with labels added to it, if labels train the
+            student.
+        beside: other terms of the published loss, name to weight; a command adds them if only the
+            name is given.
+        rows: kinds of samples that it uses during discovery, a subset of ``ROWS``; the teacher
+            need not run on the others.
+        self_mix: probability that the student's large views of an image are mixed
             (``DistillationInputs.mix``); an option.
     """
 
@@ -117,13 +119,13 @@ class DistillationTerm(nn.Module, ABC):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> DistillationTerm:
-        """Make the term for two given networks; override where their shapes matter."""
+        """Create the term for two given networks; override it if their shapes matter."""
         del context
         return cls(**options)
 
     @abstractmethod
     def forward(self, inputs: DistillationInputs) -> Tensor:
-        """Return the raw scalar loss: finite and differentiable also without any row."""
+        """Return the raw scalar loss, finite and differentiable even without rows."""
 
 
 TERMS: Registry[type[DistillationTerm]] = Registry(
@@ -132,18 +134,18 @@ TERMS: Registry[type[DistillationTerm]] = Registry(
 
 
 def terms_for(stage: str) -> list[str]:
-    """Return the names of the terms that apply in ``stage``; plug-ins only once asked for."""
+    """Return the names of the terms for ``stage``; plug-ins only after their first look-up."""
     return [name for name, term in TERMS.loaded().items() if stage in term.stages]
 
 
 def build_term(
     name: str, *, stage: str, context: TermContext, options: Mapping[str, Any] | None = None
 ) -> DistillationTerm:
-    """Make the term called ``name``.
+    """Create the term called ``name``.
 
     Args:
         name: registered name.
-        stage: where it will be used, one of ``STAGES``.
+        stage: stage of the term, one of ``STAGES``.
         context: shapes of the two networks.
         options: keyword options of the term.
 
@@ -168,7 +170,7 @@ def build_term(
     if stage == "discover" and "labels" in term.needs and "on" not in options:
         raise InputError(
             f"distillation loss {name!r} needs labels, which unlabeled images do not have; add "
-            "options: {on: labeled} (labeled images alone) or {on: pseudo} (pseudo-labels)"
+            "options: {on: labeled} (labeled images only) or {on: pseudo} (pseudo-labels)"
         )
     return term.from_context(context._replace(stage=stage), **options)
 

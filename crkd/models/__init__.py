@@ -1,4 +1,4 @@
-"""Networks: images in, features and the logits of known and novel classes out."""
+"""Networks: backbones and heads that map images to features and logits."""
 
 from typing import TYPE_CHECKING
 

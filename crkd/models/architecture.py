@@ -1,4 +1,4 @@
-"""What a network is made of, in plain values that a run folder can keep."""
+"""Architecture description of a network in plain values, stored in the run folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KNOWN_HEADS = ("prototype", "linear")
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything from which a network of the same shape can be built again.
+    """Values from which a network of the same shape can be built.
 
     Attributes:
         backbone: name for :func:`crkd.models.backbones.build.build_backbone`.
@@ -24,17 +24,18 @@ class Architecture:
         known_head: ``prototype`` (cosines over the temperature) or ``linear``.
         hidden: width of the hidden layer of each novel head.
         projection: length of the projected features of each novel head.
-        overclustering: the over-clustering heads have so many times M clusters; 0 makes none.
+        overclustering: the over-clustering heads have this many times M clusters; 0 makes none.
         temperature: divides all cosines, above 0.
-        groups: how many of the K known classes each earlier discovery found, in order; each such
-            group is answered by the head that found it.
-        joint: one head of the known head's kind answers all C classes; there are no novel heads.
-        projected: a projector turns the last feature map into this many channels, whose mean is
-            the feature vector; 0 has none. See
+        groups: number of the K known classes that each earlier discovery found, in order; the
+            head of that discovery gives the logits of the group.
+        joint: whether one head of the known head's kind gives the logits of all C classes, without
+            novel heads.
+        projected: number of channels to which a projector maps the last feature map; the mean of
+            the projected map is the feature vector. 0 means no projector. See
             :class:`crkd.models.backbones.simkd_projector.ProjectedBackbone`.
-        reviews: for each of the groups, and then for the novel classes, what a person made of
-            them: the class of every half of every prototype, see
-            :class:`crkd.models.heads.reviewed.ReviewedHead`. Missing or empty: as they were found.
+        reviews: for each of the groups, and then for the novel classes, the result of a review:
+            the class of every half of every prototype, see
+            :class:`crkd.models.heads.reviewed.ReviewedHead`. Missing or empty without a review.
 
     Raises:
         InputError: a value is out of range.
@@ -66,7 +67,7 @@ class Architecture:
         if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
             raise InputError(
                 f"groups is {self.groups}, but num_known is {self.num_known}; every group needs a "
-                "class, and at least one class was known from the start"
+                "class, and at least one class must be known from the start"
             )
         found = (*self.groups, self.num_novel) if self.has_novel_heads else self.groups
         sizes = [max(review, default=-1) + 1 for review in self.reviews]
@@ -80,15 +81,15 @@ class Architecture:
 
     @property
     def has_novel_heads(self) -> bool:
-        """Whether clustering heads of their own answer the novel classes."""
+        """Whether separate clustering heads give the logits of the novel classes."""
         return self.num_novel > 0 and not self.joint
 
     def review_of(self, group: int) -> tuple[int, ...]:
-        """Return the review of a group, or of the novel classes behind the last; () for none."""
+        """Return the review of a group, or of the novel classes after the last; () for none."""
         return self.reviews[group] if group < len(self.reviews) else ()
 
     def absorbed(self) -> Architecture:
-        """Return the shape in which the novel classes have become known ones."""
+        """Return the architecture in which the novel classes have become known ones."""
         if self.num_novel == 0:
             return self
         groups = self.groups if self.joint else (*self.groups, self.num_novel)
@@ -110,16 +111,16 @@ class Architecture:
         """Return the architecture that :meth:`plain` wrote.
 
         Args:
-            values: what a JSON file held.
+            values: content of a JSON file.
             origin: the file, for messages.
 
         Raises:
-            InputError: the values are not those of an architecture.
+            InputError: the values do not describe an architecture.
         """
         types = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         types |= {"backbone": str, "image_size": int, "num_known": int}
         if isinstance(values, dict):
-            # Runs from before there were reviews have none.
+            # Older runs have no reviews.
             values = {"reviews": (), **values}
             if isinstance(values.get("groups"), list):
                 values["groups"] = tuple(values["groups"])
@@ -136,5 +137,5 @@ class Architecture:
             and all(type(own) is int for review in values["reviews"] for own in review)
         )
         if not sound or not isinstance(values, dict):
-            raise InputError(f"{origin} does not say what its network is made of; restore it")
+            raise InputError(f"{origin} does not describe its network; restore it")
         return cls(**values)

@@ -1,14 +1,14 @@
-"""DisWOT: how alike two untrained networks are, as a forecast of how well one teaches the other.
+"""DisWOT: similarity of two untrained networks, as a predictor of distillation accuracy.
 
 Dong, Li and Wei, "DisWOT: Student Architecture Search for Distillation WithOut Training", CVPR
-2023; the formulas are those of the authors' release. Where this file departs from it:
+2023; the formulas are those of the authors' release. Differences from the release:
 
-* The classifier keeps PyTorch's own initial scale. The release draws its weights from N(0, 1);
-  then the softmax saturates, the gradients of absent classes fall below 1e-12, and the release's
-  normalization wipes them out. All other weights of a convolution net with batch norm have no
-  scale of their own.
-* The per-class matrices are never built: the closed form of :func:`semantic_similarity`.
-* Several draws are averaged by the caller; the release looks at one.
+* The classifier keeps PyTorch's default initial scale. The release draws its weights from N(0, 1).
+  The softmax then saturates, the gradients of absent classes fall below 1e-12, and the release's
+  normalization sets them to zero. The scale of all other weights does not matter in a convolution
+  net with batch norm.
+* The per-class matrices are not built; :func:`semantic_similarity` has a closed form.
+* The caller averages several draws; the release uses one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from crkd.models.heads.prototype import LinearHead
 
 
 class Activations(NamedTuple):
-    """What a network makes of one batch.
+    """Outputs of a network for one batch.
 
     Attributes:
-        features: ``(B, D)``, what its linear classifier reads.
-        logits: ``(B, K)``, what the classifier makes of them.
+        features: ``(B, D)``, input of the linear classifier.
+        logits: ``(B, K)``, output of the classifier.
         last_map: ``(B, channels, h, w)``, the map before pooling.
     """
 
@@ -39,10 +39,10 @@ class Activations(NamedTuple):
 
 
 class Similarity(NamedTuple):
-    """The two similarities of a teacher and a student, each at most 0 (nothing differs).
+    """The two similarities of a teacher and a student, each at most 0 (equal).
 
     Attributes:
-        semantic: see :func:`semantic_similarity`; None where the features differ in length.
+        semantic: see :func:`semantic_similarity`; None if the feature lengths differ.
         relation: see :func:`relation_similarity`.
     """
 
@@ -51,7 +51,7 @@ class Similarity(NamedTuple):
 
     @property
     def score(self) -> float:
-        """Their sum with unit weights, the DisWOT score; the relation alone without the other."""
+        """The sum of both, the DisWOT score; only the relation if there is no semantic part."""
         return self.relation + (self.semantic or 0.0)
 
 
@@ -59,20 +59,19 @@ class Similarity(NamedTuple):
 def untrained_activations(
     backbone: str, images: Tensor, *, num_classes: int, image_size: int, seed: int
 ) -> Activations:
-    """Return what a freshly drawn network with a linear classifier makes of ``images``.
+    """Return the outputs of a randomly initialized network with a linear classifier.
 
-    Batch norm uses the statistics of the batch, as the running ones of a fresh network mean
-    nothing.
+    Batch norm uses the statistics of the batch, because an untrained network has no others.
 
     Args:
         backbone: name for :func:`crkd.models.backbones.build.build_backbone`.
         images: ``(B, 3, h, w)``, normalized.
         num_classes: K.
-        image_size: side for which the backbone is made.
-        seed: of all its weights.
+        image_size: side for which the backbone is built.
+        seed: seed of all its weights.
 
     Raises:
-        InputError: the backbone is unknown or gives no feature maps.
+        InputError: the backbone is unknown or has no feature maps.
     """
     body = build_backbone(backbone, image_size=image_size, seed=seed).to(images.device)
     with seeded(seed):
@@ -85,8 +84,8 @@ def diswot(teacher: Activations, student: Activations, labels: Tensor) -> Simila
     """Return the similarity of two networks on one batch.
 
     Args:
-        teacher: what the teacher makes of the batch.
-        student: what the student makes of it.
+        teacher: outputs of the teacher for the batch.
+        student: outputs of the student for the batch.
         labels: ``(B,)`` int64 in [0, K).
     """
     semantic = None
@@ -101,7 +100,7 @@ def diswot(teacher: Activations, student: Activations, labels: Tensor) -> Simila
 def classifier_gradient(features: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the gradient of the mean cross-entropy with respect to a linear layer's weights.
 
-    It is ``(softmax(logits) - onehot(labels))^T features / B``: no backward pass is needed.
+    It is ``(softmax(logits) - onehot(labels))^T features / B``, so no backward pass is needed.
 
     Args:
         features: ``(B, D)``, input of the layer.
@@ -109,7 +108,7 @@ def classifier_gradient(features: Tensor, logits: Tensor, labels: Tensor) -> Ten
         labels: ``(B,)`` int64 in [0, K).
 
     Returns:
-        ``(K, D)`` float64: the signs of small entries matter.
+        ``(K, D)`` float64, because the signs of small entries matter.
     """
     errors = logits.double().softmax(dim=1) - F.one_hot(labels, logits.shape[1])
     return errors.T @ features.double() / len(features)
@@ -128,7 +127,7 @@ def semantic_similarity(teacher_gradient: Tensor, student_gradient: Tensor) -> f
         student_gradient: ``(K, D)``.
 
     Returns:
-        In [-4, 0]; 0 if each class's gradients are alike up to a factor.
+        In [-4, 0]; 0 if the gradients of each class are equal up to a factor.
 
     Raises:
         ValueError: the shapes differ.
@@ -140,7 +139,7 @@ def semantic_similarity(teacher_gradient: Tensor, student_gradient: Tensor) -> f
         )
     gradients = torch.stack([teacher_gradient, student_gradient])
     signs = gradients.sign()
-    # A sum of squares of small gradients would underflow; the largest entry is taken out first.
+    # The sum of squares of small gradients would underflow, so they are divided by the largest.
     largest = gradients.abs().amax(dim=-1, keepdim=True)
     unit = F.normalize(gradients / torch.where(largest > 0, largest, 1.0), dim=-1)
     cosine = (unit[0] * unit[1]).sum(dim=-1)
@@ -157,7 +156,7 @@ def relation_similarity(teacher_map: Tensor, student_map: Tensor) -> float:
         student_map: ``(B, ...)``; the shapes of a sample may differ.
 
     Returns:
-        In [-4 / B, 0]; 0 if both relate the samples in the same way.
+        In [-4 / B, 0]; 0 if the relations between samples are equal.
     """
     rows = [values.double().flatten(1) for values in (teacher_map, student_map)]
     teacher, student = (F.normalize(row @ row.T, dim=1) for row in rows)

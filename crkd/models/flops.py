@@ -1,4 +1,4 @@
-"""What a network costs: its parameters and the multiply-adds of one image."""
+"""Cost of a network: parameters, and multiply-adds of one image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crkd.models.backbones.build import build_backbone
 
 
 class Cost(NamedTuple):
-    """Size and work of a backbone with a linear classifier.
+    """Size and computation of a backbone with a linear classifier.
 
     Attributes:
         params: number of parameters.
@@ -33,5 +33,5 @@ def cost_of(backbone: str, *, image_size: int, num_classes: int) -> Cost:
     with FlopCounterMode(display=False) as counter:
         body(torch.zeros(1, 3, image_size, image_size))
     params = sum(p.numel() for p in body.parameters()) + (body.num_features + 1) * num_classes
-    # The counter takes a multiplication and an addition for two.
+    # The counter counts a multiplication and an addition as two.
     return Cost(params, counter.get_total_flops() // 2 + body.num_features * num_classes)

@@ -1,4 +1,4 @@
-"""The whole network: a backbone, a head for known classes and heads for novel ones."""
+"""Network of a backbone, a head for known classes and heads for novel classes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from crkd.models.heads.reviewed import ReviewedHead
 
 
 class Network(nn.Module):
-    """Images to features and to the logits of known and novel classes.
+    """Maps images to features and to the logits of known and novel classes.
 
     Args:
         backbone: makes ``(B, D)`` features.
-        known_head: features to ``(B, K)`` logits; any module will do. With ``num_known`` and no
+        known_head: features to ``(B, K)`` logits; any module. With ``num_known`` and without
             novel heads it may give more columns, which are then those of one novel head.
         novel_heads: features to ``(H, B, M)`` logits; None before discovery.
         over_heads: over-clustering heads ``(H, B, M')``, or None.
-        num_known: K; None where every column of the known head is a known class.
+        num_known: K; None if every column of the known head is a known class.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class Network(nn.Module):
         replayed: Tensor | None = None,
         shard: BatchShard | None = None,
     ) -> HeadOutputs:
-        """Return what the network says of every view.
+        """Return the outputs for every view.
 
-        Views of one size pass the backbone as one batch, so in training its batch norm sees them
-        together; the heads see all views as one batch (as in SwAV; the release of UNO keeps views
-        apart, which costs V times the launches), and replayed features with them.
+        Views of one size form one batch of the backbone, so in training its batch norm uses their
+        common statistics. The heads process all views and replayed features as one batch, as in
+        SwAV. UNO's release processes views separately, which costs V times the launches.
 
         Args:
             views: V tensors ``(B, 3, h, w)`` of the same B, sizes may differ.
             maps: also return the feature maps of every view.
-            projections: also return what the novel prototypes are compared with.
-            replayed: ``(R, D)`` features of other images, for the heads alone.
-            shard: where several processes divide the batch: the views hold this one's rows, and
-                features of all are gathered, so that heads and outputs are of the whole batch.
+            projections: also return the vectors that are compared with the novel prototypes.
+            replayed: ``(R, D)`` features of other images, only for the heads.
+            shard: with several processes, the views hold this process's rows. The features of all
+                processes are gathered, so that heads and outputs are those of the whole batch.
 
         Raises:
             InputError: there are no views.
@@ -122,9 +122,9 @@ class Network(nn.Module):
         return features
 
     def normalize_prototypes(self) -> None:
-        """Give every prototype length one, in place; call it after each optimizer step.
+        """Normalize every prototype to length one, in place; call it after each optimizer step.
 
-        Fresh networks are normalized already, and nothing here looks at a value on the host.
+        New networks are already normalized. No value is read on the host.
         """
         for module in self.modules():
             if isinstance(module, PrototypeModule):
@@ -163,19 +163,19 @@ def build_network(
     weights: Path | None = None,
     trained_blocks: int | None = None,
 ) -> Network:
-    """Make a network.
+    """Create a network.
 
-    Every part draws from a stream of its own, so that adding one leaves the others' initial
-    weights as they were.
+    Every module draws from its own random stream, so adding one does not change the initial
+    weights of the others.
 
     Args:
-        architecture: what it is made of.
-        seed: of all initial weights; the global random state is left alone.
+        architecture: the architecture.
+        seed: seed of all initial weights; the global random state is not changed.
         weights: file to load the backbone from.
-        trained_blocks: train only the last so many blocks of the backbone; None trains all.
+        trained_blocks: train only this many last blocks of the backbone; None trains all.
 
     Raises:
-        InputError: an argument is out of range, unknown, or the weights do not fit.
+        InputError: an argument is out of range or unknown, or the weights do not match.
     """
     shape = architecture
     body = build_backbone(
@@ -239,7 +239,7 @@ def with_one_head(network: Network, head: int | None) -> Network:
 
     Args:
         network: with or without novel heads.
-        head: which to keep; None where there is none to choose.
+        head: the head to keep; None if there are no novel heads.
     """
     copied = copy.deepcopy(network)
     copied.over_heads = None
@@ -251,11 +251,11 @@ def with_one_head(network: Network, head: int | None) -> Network:
 def absorbed(network: Network, head: int | None) -> Network:
     """Return a copy in which the classes of one novel head have become known ones.
 
-    It gives the same joint logits, as ``known_logits``, and has no novel heads.
+    It gives the same joint logits as ``known_logits`` and has no novel heads.
 
     Args:
         network: with or without novel classes.
-        head: the novel head that answers; None where there is none to choose.
+        head: the chosen novel head; None if there are no novel heads.
     """
     alone = with_one_head(network, head)
     alone.num_known = None
@@ -271,7 +271,7 @@ def absorbed(network: Network, head: int | None) -> Network:
 
 
 def freeze(network: Network) -> Network:
-    """Return a copy to serve as teacher: in evaluation mode and without gradients."""
+    """Return a copy as a teacher: in evaluation mode and without gradients."""
     teacher = copy.deepcopy(network)
     teacher.requires_grad_(False)
     return teacher.eval()
@@ -292,5 +292,5 @@ def _joint_rows(known: Tensor, novel: Tensor | None, start: int) -> Tensor:
 
 
 def _part_seed(seed: int, part: int) -> int:
-    # A large odd step keeps the parts of neighboring seeds apart.
+    # A large odd step separates the seeds of the modules for neighboring seeds.
     return (seed + part * 0x9E3779B97F4A7C15) % 2**63

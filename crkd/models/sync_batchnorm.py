@@ -1,6 +1,6 @@
-"""Batch norm whose statistics are those of all processes' rows.
+"""Batch norm with statistics over the rows of all processes.
 
-torch's own synchronized batch norm needs GPUs; this one serves the processes of a CPU.
+torch's own synchronized batch norm needs GPUs; this one also works on a CPU.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from crkd.core.errors import InputError
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """What ``nn.BatchNorm2d`` would give for the rows of all processes; all of them must call.
+    """Equals ``nn.BatchNorm2d`` on the rows of all processes; all of them must call it.
 
-    In evaluation mode it is a plain batch norm, and any process may call it alone.
+    In evaluation mode it is a plain batch norm, which any process may call alone.
     """
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> SyncedBatchNorm:
-        """Return one that shares the parameters and statistics of ``norm``."""
+        """Return a module that shares the parameters and statistics of ``norm``."""
         synced = cls(norm.num_features, norm.eps, norm.momentum, norm.affine)
         synced._parameters, synced._buffers = norm._parameters, norm._buffers
         return synced.train(norm.training)
@@ -42,7 +42,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
             momentum = 0.1 if self.momentum is None else self.momentum
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, momentum)
-            # The estimate of a population's variance from a sample, as torch's batch norm keeps.
+            # The unbiased estimate of the variance, as torch's batch norm keeps.
             self.running_var.lerp_(variance * count / (count - 1), momentum)
         if not self.affine:
             return normalized
@@ -62,7 +62,7 @@ class _Normalize(torch.autograd.Function):
         count = first[-1]
         mean = first[:-1] / count
         centered = values - _by_channel(mean)
-        # In a second round: a mean of squares minus a square of the mean would lose digits.
+        # In a second pass, because a mean of squares minus a squared mean would lose precision.
         variance = centered.square().sum((0, 2, 3))
         dist.all_reduce(variance)
         variance /= count
@@ -83,14 +83,14 @@ class _Normalize(torch.autograd.Function):
 
 
 def synchronize(backbone: nn.Module, device: torch.device) -> None:
-    """Make every batch norm of a backbone one over all processes, in place.
+    """Replace every batch norm of a backbone by a synchronized one, in place.
 
     Args:
-        backbone: parameters, statistics and their names stay.
-        device: where it computes.
+        backbone: its parameters, statistics and their names do not change.
+        device: device of the backbone.
 
     Raises:
-        InputError: a batch norm is of a kind of its own, which has no synchronized form here.
+        InputError: a batch norm has a type without a synchronized form.
     """
     for parent in list(backbone.modules()):
         for name, child in parent.named_children():
@@ -105,8 +105,8 @@ def synchronize(backbone: nn.Module, device: torch.device) -> None:
                 child, SyncedBatchNorm | nn.SyncBatchNorm
             ):
                 raise InputError(
-                    f"the backbone's layer {name!r} is a {type(child).__name__}, which cannot look "
-                    "at the rows of several processes; use one process, or another backbone"
+                    f"the backbone's layer {name!r} is a {type(child).__name__}, which cannot use "
+                    "the rows of several processes; use one process, or another backbone"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Weights from files and from other runs, loaded strictly and never by pickle."""
+"""Loading of weights from files and other runs, strictly and without pickle."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _OWN_HEADS = ("known_head.", "novel_heads.", "over_heads.")
 
 
 class WeightsReport(NamedTuple):
-    """What a weight file brought into a backbone.
+    """Report on a weight file loaded into a backbone.
 
     Attributes:
         path: the file.
-        loaded: how many tensors were copied.
+        loaded: number of copied tensors.
         ignored: names in the file that belong to a classifier, which a backbone lacks.
     """
 
@@ -43,14 +43,14 @@ def load_strict(
     fresh: Sequence[str] = (),
     source: str = "the weights",
 ) -> None:
-    """Copy ``tensors`` into ``module``, every one of them or none.
+    """Copy ``tensors`` into ``module``, all of them or none.
 
     Args:
-        module: receives the weights; its device and dtype stay.
+        module: receives the weights; its device and dtype do not change.
         tensors: by parameter or buffer name.
-        fresh: name prefixes that may be absent from ``tensors`` and then keep their values, for
-            example ``"novel_heads."`` where a stage-1 run starts discovery.
-        source: what the weights are called in a message.
+        fresh: name prefixes that may be missing from ``tensors`` and then keep their values, for
+            example ``"novel_heads."`` when a stage-1 run starts discovery.
+        source: name of the weights in messages.
 
     Raises:
         InputError: lists every missing, unexpected and misshapen name; nothing was copied.
@@ -83,7 +83,7 @@ def load_strict(
 def read_weights(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
     """Return the named tensors of a safetensors or torch file, on the CPU.
 
-    A torch file is read with ``weights_only=True``, so that nothing in it is executed.
+    A torch file is read with ``weights_only=True``, so no code in it is executed.
 
     Args:
         path: the file.
@@ -96,7 +96,7 @@ def read_weights(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
         raise InputError(f"{flag} {path} is no file; give a safetensors or torch weight file")
     try:
         content = _read(path)
-    except Exception as error:  # a damaged file makes the readers raise anything
+    except Exception as error:  # the readers raise any exception on a damaged file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"{flag} {path} cannot be read ({reason}); "
@@ -111,10 +111,10 @@ def read_weights(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
 
 
 def load_backbone_weights(module: nn.Module, path: Path) -> WeightsReport:
-    """Load a backbone from ``path``, leaving a classifier in the file aside.
+    """Load a backbone from ``path``, ignoring a classifier in the file.
 
-    Wrappers' prefixes (``module.``, ``backbone.``, ``encoder.``) are removed; the model file of
-    a run of this project is accepted as it is.
+    Wrappers' prefixes (``module.``, ``backbone.``, ``encoder.``) are removed. The model file of a
+    run of this project is accepted too.
 
     Raises:
         InputError: the file is unreadable, or a weight is missing, unexpected or misshapen.
@@ -131,7 +131,7 @@ def load_backbone_weights(module: nn.Module, path: Path) -> WeightsReport:
 
 def _read(path: Path) -> object:
     if path.suffix == ".safetensors":
-        # Imported here: the network itself needs no file format.
+        # Imported here, because the network itself needs no file format.
         from safetensors.torch import load_file
 
         return load_file(path)
@@ -140,7 +140,7 @@ def _read(path: Path) -> object:
 
 
 def _named_tensors(content: object) -> dict[str, Tensor]:
-    for _ in range(2):  # a container within a container is the deepest that releases use
+    for _ in range(2):  # releases nest containers at most twice
         if not isinstance(content, Mapping):
             return {}
         inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]

@@ -1,4 +1,4 @@
-"""Entropic optimal transport that turns scores into balanced class assignments."""
+"""Balanced class assignment by entropic optimal transport."""
 
 from typing import TYPE_CHECKING
 

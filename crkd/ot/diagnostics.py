@@ -1,4 +1,4 @@
-"""What the training log says of an assignment: balanced, decided, stuck, collapsed?"""
+"""Diagnostics of an assignment for the training log: balance, entropy, collapse."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ import torch
 from torch import Tensor
 
 STUCK_BELOW = 0.02
-"""Share of ln M by which the mean entropy of a row must fall short of it, or nothing is learnt."""
+"""Minimum difference between ln M and the mean row entropy, as a fraction of ln M."""
 
 
 class Diagnostics(NamedTuple):
-    """Figures of assignments ``(..., N, M)``, each a tensor ``(...)`` on their device.
+    """Diagnostics of assignments ``(..., N, M)``, each a tensor ``(...)`` on their device.
 
     Attributes:
         marginal_error: sum over classes of |mass - wanted mass|, in [0, 2].
-        clusters_used: classes that are the largest entry of at least one sample.
-        largest_cluster: share of the samples whose largest entry is the most frequent class.
+        clusters_used: number of classes that are the largest entry of at least one sample.
+        largest_cluster: fraction of the samples whose largest entry is the most frequent class.
         smallest_cluster: the same for the least frequent class.
-        entropy: mean entropy of a row in nats; 0 when every sample is decided.
-        gap_to_ln_m: ln M - entropy; 0 when no sample prefers any class.
-        stuck: True where the gap is below 2 % of ln M: targets are uniform, and a network that
-            is trained on them stays where it is.
-        collapsed: True where one class is the largest entry of so many samples that it lies nearer
-            to all of them than to the share it should have: a class eats the others. Never for
-            fewer samples than classes.
+        entropy: mean entropy of a row in nats; 0 if every row is one-hot.
+        gap_to_ln_m: ln M - entropy; 0 if no sample prefers any class.
+        stuck: True if the gap is below 2 % of ln M. The targets are then uniform, and a network
+            does not learn from them.
+        collapsed: True if one class is the largest entry of so many samples that their fraction is
+            nearer to 1 than to its wanted mass. Never for fewer samples than classes.
     """
 
     marginal_error: Tensor
@@ -41,7 +40,7 @@ class Diagnostics(NamedTuple):
 
 @torch.no_grad()
 def diagnose(assignment: Tensor, class_marginal: Tensor | None = None) -> Diagnostics:
-    """Return the figures of ``assignment`` without waiting for its device.
+    """Return the diagnostics of ``assignment`` without waiting for its device.
 
     Args:
         assignment: ``(..., N, M)``, rows sum to one, N at least 1.

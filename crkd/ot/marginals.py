@@ -1,8 +1,8 @@
-"""How much of a batch each novel class should receive: uniform, given, or estimated.
+"""Class marginals of the assignment: uniform, given, or estimated.
 
-Novel classes are rarely equal in size. A prior that follows the running predictions lets the
-assignment follow them, at the price of a feedback loop: classes that are predicted more are
-assigned more. Smoothing towards the uniform distribution bounds it.
+Novel classes rarely have equal sizes. A prior can follow the running predictions, but this is a
+feedback loop: classes that are predicted more are assigned more. Smoothing towards the uniform
+distribution limits it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from crkd.core.errors import InputError
 
 
 class ClassPrior(nn.Module, ABC):
-    """What the discovery stage asks for the class marginal of its next assignment.
+    """Class marginal of the next assignment.
 
-    A module, so that its state moves, is saved and is restored with the rest of the run.
+    It is a module, so its state is moved, saved and restored with the rest of the run.
     """
 
     @abstractmethod
@@ -28,11 +28,11 @@ class ClassPrior(nn.Module, ABC):
 
     @abstractmethod
     def update(self, probabilities: Tensor) -> None:
-        """Take note of predictions ``(..., H, N, M)`` whose rows sum to one."""
+        """Update the prior with predictions ``(..., H, N, M)`` whose rows sum to one."""
 
 
 class FixedPrior(ClassPrior):
-    """Class sizes that are known beforehand, or equal.
+    """Class sizes that are given, or equal.
 
     Args:
         weights: ``(M,)`` float32 that sum to one; None for equal sizes.
@@ -49,24 +49,24 @@ class FixedPrior(ClassPrior):
         return self.weights
 
     def update(self, probabilities: Tensor) -> None:
-        """Ignore predictions: this prior does not learn."""
+        """Ignore predictions, because this prior is fixed."""
 
 
 class EstimatedPrior(ClassPrior):
-    """Class sizes as the running predictions of each head have them, smoothed.
+    """Class sizes estimated from the running predictions of each head, smoothed.
 
-    The estimate is an exponential moving average of the mean prediction and starts uniform; the
-    marginal is its mixture with the uniform distribution. Nothing here waits for a device.
+    The estimate is an exponential moving average of the mean prediction and starts uniform. The
+    marginal is its mixture with the uniform distribution. No operation waits for a device.
 
     Args:
-        num_heads: H; heads number their classes differently, hence an estimate each.
+        num_heads: H; each head has its own estimate, because heads number classes differently.
         num_classes: M.
-        momentum: share of the old estimate that an update keeps, in [0, 1).
-        smoothing: share of the uniform distribution in the marginal, in [0, 1].
-        device: where the estimate lives.
+        momentum: fraction of the old estimate that an update keeps, in [0, 1).
+        smoothing: fraction of the uniform distribution in the marginal, in [0, 1].
+        device: device of the estimate.
 
     Raises:
-        InputError: a number is out of its range.
+        InputError: a number is out of range.
     """
 
     running: Tensor
@@ -81,9 +81,9 @@ class EstimatedPrior(ClassPrior):
         device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= momentum < 1:
-            raise InputError(f"momentum must lie in [0, 1), got {momentum}")
+            raise InputError(f"momentum must be in [0, 1), got {momentum}")
         if not 0 <= smoothing <= 1:
-            raise InputError(f"smoothing must lie in [0, 1], got {smoothing}")
+            raise InputError(f"smoothing must be in [0, 1], got {smoothing}")
         super().__init__()
         self.momentum = momentum
         self.smoothing = smoothing
@@ -113,7 +113,7 @@ def class_prior(
     smoothing: float = 0.3,
     device: torch.device | str = "cpu",
 ) -> ClassPrior:
-    """Return the prior that a configuration names.
+    """Return the prior of a configuration.
 
     Args:
         kind: "uniform", "given" or "estimated".
@@ -122,10 +122,10 @@ def class_prior(
         weights: M relative class sizes, not negative; for "given".
         momentum: see :class:`EstimatedPrior`.
         smoothing: see :class:`EstimatedPrior`.
-        device: where the marginal is needed.
+        device: device of the marginal.
 
     Raises:
-        InputError: the kind is unknown or the weights do not fit.
+        InputError: the kind is unknown or the weights are invalid.
 
     >>> class_prior("given", 1, 2, weights=[1, 3]).marginal()
     tensor([0.2500, 0.7500])

@@ -1,7 +1,7 @@
-"""The same assignment from the Python Optimal Transport library (POT), as a reference.
+"""Assignment by the Python Optimal Transport library (POT), for comparison.
 
-``ot.batch`` steps rows first and columns last, the reverse of the order here; therefore it is
-given the transposed problem. Its tolerance is set to zero, so that it makes every iteration.
+``ot.batch`` steps rows first and columns last, the reverse of the order here, so it gets the
+transposed problem. Its tolerance is zero, so that it runs every iteration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from crkd.ot.problem import Problem
 
 
 def obstacles(problem: Problem) -> list[str]:
-    """Say why POT cannot solve ``problem``; an empty list means that it can."""
+    """Return the reasons why POT cannot solve ``problem``; an empty list means that it can."""
     reasons = []
     if importlib.util.find_spec("ot") is None:
         reasons.append("POT is not installed (pip install pot)")
@@ -28,14 +28,14 @@ def obstacles(problem: Problem) -> list[str]:
 
 
 def solve(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)`` in the compute type."""
+    """Return the assignment ``(P, N, M)`` in the compute dtype."""
     from ot.batch import bregman_log_projection_batch
 
     x = reference.scaled(problem)
     log_a, log_b = reference.log_marginals(problem)
     empty = (x.amax(-1, keepdim=True) == -torch.inf) | (log_a == -torch.inf)
     a = log_a.exp().masked_fill(empty, 0.0)
-    # POT counts samples of no weight in its first step; far away they weigh nothing there too.
+    # POT counts samples of weight 0 in its first step; at a large distance they have no effect.
     affinity = torch.where(empty, -reference.LARGEST, x)
     solution = bregman_log_projection_batch(
         affinity.mT,

@@ -1,4 +1,4 @@
-"""What the front door hands to a backend once everything has been checked."""
+"""Transport problem after all checks, and the backend interface."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Problem(NamedTuple):
     Attributes:
         scores: ``(P, N, M)`` with any strides.
         epsilon: weight of the entropy, above 0.
-        num_iters: column and row steps to make, at least 1.
+        num_iters: number of column and row steps, at least 1.
         class_marginal: ``(M,)`` or ``(P, M)``, each row sums to one; None means uniform.
         sample_marginal: ``(N,)`` or ``(P, N)``, on any common scale; None means uniform.
-        relaxation: weight rho of the KL term that stands in for the class constraint; None
+        relaxation: weight rho of the KL penalty that replaces the class constraint; None
             keeps the constraint exact.
         group: processes that hold the other samples of the same problems, or None.
-        out_dtype: type of the assignment.
-        storage: type in which a backend may keep the plan from one iteration to the next.
-        strict: whether the caller named the backend, so that no other may take its place.
+        out_dtype: dtype of the assignment.
+        storage: dtype in which a backend may store the plan between iterations.
+        strict: whether the caller named the backend, so that no other may be used.
     """
 
     scores: Tensor
@@ -48,7 +48,7 @@ class Problem(NamedTuple):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """float64 for float64 scores, float32 for everything shorter."""
+        """float64 for float64 scores, float32 for all others."""
         return torch.float64 if self.scores.dtype == torch.float64 else torch.float32
 
     @property
@@ -60,14 +60,14 @@ class Problem(NamedTuple):
 
 
 class Backend(NamedTuple):
-    """One way to solve a :class:`Problem`.
+    """One method of solving a :class:`Problem`.
 
     Attributes:
-        obstacles: the reasons why this machine or this problem rules the backend out; an empty
-            list means that ``solve`` will do it.
+        obstacles: returns the reasons why the backend cannot solve the problem on this machine; an
+            empty list means that it can.
         solve: returns the assignment ``(P, N, M)`` in the problem's ``out_dtype``.
         bind: after a problem was solved, returns a function that solves further ones that differ
-            in the values of their scores alone, with no check in between; or None.
+            only in the values of their scores, without checks; or None.
     """
 
     obstacles: Callable[[Problem], list[str]]
@@ -79,7 +79,7 @@ BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends", "crkd.o
 
 
 def torch_instead(reasons: list[str]) -> Backend:
-    """Return the backend that takes over from the CUDA kernels, and log once why."""
+    """Return the PyTorch backend that replaces the CUDA kernels, and log once why."""
     message = "PyTorch takes over from the CUDA kernels: " + "; ".join(reasons)
     if message not in _logged:
         _logged.add(message)

@@ -1,4 +1,4 @@
-"""Features of past batches, so that a small batch still meets enough samples per class.
+"""Feature queue of past batches, for batches with few samples per class.
 
 A batch with fewer samples than classes cannot fill every class. As in SwAV (Caron et al. 2020,
 section 3.2), the assignment is then computed over the batch and the last Q features together,
@@ -14,17 +14,17 @@ from crkd.core.errors import InputError
 
 
 class FeatureQueue(nn.Module):
-    """The last Q features of each head, in a ring of fixed shape.
+    """The last Q features of each head, in a ring buffer of fixed shape.
 
-    No operation waits for a device. Places that were never filled score -inf and thus weigh
-    nothing in the assignment. A module, so that its state is saved with the rest of the run.
+    No operation waits for a device. Empty entries have scores of -inf and so have no effect on the
+    assignment. It is a module, so its state is saved with the rest of the run.
 
     Args:
         num_heads: H.
         size: Q, at least 1.
         num_features: D.
-        device: where the features live.
-        dtype: their type.
+        device: device of the features.
+        dtype: dtype of the features.
 
     Raises:
         InputError: ``size`` is below 1.
@@ -53,15 +53,15 @@ class FeatureQueue(nn.Module):
 
     @property
     def size(self) -> int:
-        """Q, the number of places."""
+        """Q, the number of entries."""
         return self.ring.shape[1]
 
     @torch.no_grad()
     def push(self, features: Tensor) -> None:
-        """Store ``(H, B, D)``; the oldest features give way, of more than Q the last Q stay."""
+        """Store ``(H, B, D)`` in place of the oldest features; of more than Q the last Q stay."""
         features = features.detach()[:, -self.size :].to(self.ring.dtype)
         count = features.shape[1]
-        # The next place stays on the device, so that a captured step moves it too.
+        # The next position is on the device, so that a captured step moves it too.
         places = (self.place + torch.arange(count, device=self.ring.device)) % self.size
         self.ring.index_copy_(1, places, features)
         self.filled.index_fill_(0, places, True)
@@ -69,7 +69,7 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def scores(self, prototypes: Tensor) -> Tensor:
-        """Return ``(H, Q, M)`` scores against prototypes ``(H, M, D)``; -inf where empty."""
+        """Return ``(H, Q, M)`` scores with prototypes ``(H, M, D)``; -inf for empty entries."""
         scores = self.ring @ prototypes.detach().to(self.ring.dtype).mT
         return scores.masked_fill(~self.filled[None, :, None], -torch.inf)
 

@@ -1,10 +1,11 @@
-"""Sinkhorn's iterations in the logarithmic domain: the specification that every backend meets.
+"""Reference implementation of Sinkhorn's iterations in the logarithmic domain.
 
-The plan of one problem is ``P_ij = exp(f_i + x_ij / epsilon + g_j)``. One iteration sets g so
-that the columns of P sum to the class marginal b, then f so that its rows sum to the sample
-marginal a (Cuturi 2013; in logarithms Peyre and Cuturi 2019, section 4.4; the relaxed class step
-Chizat et al. 2018, table 1). The assignment is P with every row scaled to sum to one, so that
-no common factor of a or of b reaches it.
+All backends must give its results. The plan of one problem is
+``P_ij = exp(f_i + x_ij / epsilon + g_j)``. One iteration sets g so that the columns of P sum to the
+class marginal b, then f so that its rows sum to the sample marginal a (Cuturi 2013; in logarithms
+Peyre and Cuturi 2019, section 4.4; the relaxed class step Chizat et al. 2018, table 1). The
+assignment is P with every row scaled to sum to one, so it does not depend on a common factor of a
+or b.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 LARGEST = 1e37
-"""Bound of a scaled score: outside every sensible range, yet sums of a few stay finite."""
+"""Bound of a scaled score: outside of every sensible range, but sums of a few stay finite."""
 
 
 def solve(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)`` in the compute type; never waits for a device."""
+    """Return the assignment ``(P, N, M)`` in the compute dtype; never waits for a device."""
     x = scaled(problem)
     log_a, log_b = log_marginals(problem)
     f = log_a.new_zeros(()).where(log_a > -torch.inf, log_a)
@@ -35,10 +36,10 @@ def solve(problem: Problem) -> Tensor:
         if problem.group is not None:
             log_mass = shift = _sum_over_group(log_mass, shift, problem.group)
         g = problem.exponent * (log_b - log_mass)
-        # A class that nothing reaches, or that shall stay empty, takes no mass at all.
+        # A class without mass, or with marginal 0, gets no mass.
         g = g.masked_fill((log_mass == -torch.inf) | (log_b == -torch.inf), -torch.inf)
-        # A constant does not reach the result; unless a and b have exactly the same sum it would
-        # grow with every iteration and take digits away. All processes of a group have this one.
+        # Subtract a constant, which does not affect the result. It would grow with every iteration
+        # and lose precision unless a and b have the same sum. All processes of a group have it.
         g = g - g.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
         log_row = (x + g).logsumexp(-1, keepdim=True)
         empty = log_row == -torch.inf
@@ -47,11 +48,11 @@ def solve(problem: Problem) -> Tensor:
 
 
 def scaled(problem: Problem) -> Tensor:
-    """Return scores / epsilon in the compute type; finite ones are bounded and stay finite.
+    """Return scores / epsilon in the compute dtype; finite scores are bounded and stay finite.
 
-    An exact class step absorbs a constant per class, so each class is first shifted by its best
-    score: the digits of the quotient then go to what tells samples apart. (A relaxed step does
-    not absorb it, and the processes of a group do not know each other's best scores.)
+    An exact class step absorbs a constant per class, so the best score of each class is subtracted
+    first. This keeps precision for the differences between samples. A relaxed step does not absorb
+    it, and the processes of a group do not know each other's best scores.
     """
     scores = problem.scores.to(problem.compute_dtype)
     x = scores
@@ -77,10 +78,10 @@ def _problems(marginal: Tensor) -> int:
 
 
 def _sum_over_group(log_mass: Tensor, shift: Tensor | None, group: ProcessGroup) -> Tensor:
-    """Add up what each process holds of the class masses ``exp(log_mass)``: one all-reduce.
+    """Sum the class masses ``exp(log_mass)`` of all processes with one all-reduce.
 
-    The first iteration agrees on the largest mass beforehand. Later masses lie close to the
-    sum before them, which all processes know; float64 covers what they may have moved.
+    In the first iteration, the processes agree on the largest mass before. Later masses are close
+    to the previous sum, which all processes know, and float64 covers the difference.
     """
     if shift is None:
         shift = log_mass.clone()

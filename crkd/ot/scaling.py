@@ -1,9 +1,9 @@
-"""Sinkhorn by plain scaling, one problem after the other: the fast way on a processor.
+"""Sinkhorn by plain scaling, one problem after the other, for the CPU.
 
-Every column is shifted by its maximum, which the first column step absorbs exactly. One
-exponential an entry then suffices: each iteration is two matrix-vector products on a matrix that
-lies in the cache. The result is trusted only after a look at the quantities that could have
-left the range of the number type; whatever fails is solved by :mod:`crkd.ot.reference`.
+The maximum of every column is subtracted, which the first column step absorbs exactly. One
+exponential per entry is then enough: each iteration is two matrix-vector products with a matrix in
+the cache. The result is checked for values out of the range of the dtype. Problems that fail are
+solved by :mod:`crkd.ot.reference`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from crkd.ot import reference
 from crkd.ot.problem import Problem
 
 _CACHED = 1 << 17
-"""Entries that are worked on at once: with their copies they stay in a processor's own cache."""
+"""Number of entries processed at once; with their copies they fit a core's cache."""
 
 _LOWEST = {torch.float32: -80.0, torch.float64: -690.0}
-"""Logarithm at which entries are cut off."""
+"""Logarithm below which entries are set to zero."""
 
 _SAFE = {torch.float32: 1e-24, torch.float64: 1e-280}
-"""Smallest row or column sum, relative to its largest factor, that no cut entry can alter."""
+"""Smallest row or column sum, relative to its largest factor, that no zeroed entry can change."""
 
 
 def applies(problem: Problem) -> bool:
-    """Say whether :func:`solve` takes ``problem``: host memory, one process, exact classes."""
+    """Return whether :func:`solve` accepts ``problem``: host memory, one process, exact classes."""
     return (
         problem.scores.device.type == "cpu"
         and problem.relaxation is None
@@ -35,7 +35,7 @@ def applies(problem: Problem) -> bool:
 
 
 def solve(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)`` in ``out_dtype``; meant for scores in host memory."""
+    """Return the assignment ``(P, N, M)`` in ``out_dtype``, for scores in host memory."""
     scores = problem.scores
     out = torch.empty(scores.shape, dtype=problem.out_dtype)
     together = max(1, _CACHED // max(1, scores[0].numel()))
@@ -69,12 +69,12 @@ def _solve_into(out: Tensor, problem: Problem) -> Tensor:
     x = problem.scores.to(dtype)
     _, n, m = x.shape
     a, b = problem.sample_marginal, problem.class_marginal
-    # From here on a and u are row vectors (P or 1, 1, N), b and v (P or 1, 1, M): PyTorch
+    # From here on a and u are row vectors (P or 1, 1, N), b and v (P or 1, 1, M), because PyTorch
     # multiplies a row vector by a matrix several times faster than a matrix by a column.
     a = x.new_full((1, 1, 1), 1 / n) if a is None else a.to(dtype).reshape(-1, 1, n)
     b = x.new_full((1, 1, 1), 1 / m) if b is None else b.to(dtype).reshape(-1, 1, m)
     kernel = torch.sub(x, x.amax(-2, keepdim=True)).mul_(1 / problem.epsilon)
-    # Subnormal numbers would be exact but slow a processor down several times.
+    # Subnormal numbers would be exact but make a CPU several times slower.
     kernel.clamp_(min=_LOWEST[dtype]).exp_()
     u = (a > 0).to(dtype).expand(len(x), 1, n)
     margins = []

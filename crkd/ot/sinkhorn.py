@@ -1,4 +1,4 @@
-"""The one front door to balanced class assignment: checks, then the backend that fits."""
+"""Public function of balanced class assignment: argument checks and choice of the backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _bound: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
-"""Solvers for calls that have been seen before: all checks were passed then."""
+"""Solvers of earlier calls, which passed all checks."""
 
 
 def sinkhorn(
@@ -32,16 +32,16 @@ def sinkhorn(
     out_dtype: torch.dtype | None = None,
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Assign samples to classes so that the classes receive the mass of ``class_marginal``.
+    """Assign samples to classes so that the class masses match ``class_marginal``.
 
     Solves entropic optimal transport between N samples and M classes, for all leading
     dimensions at once, by ``num_iters`` iterations of Sinkhorn's algorithm (Cuturi 2013): first
     the class step, then the sample step, the order of self-labeling methods (Asano et al. 2020;
-    Caron et al. 2020). No gradient flows through it. Any finite score is safe.
+    Caron et al. 2020). No gradient flows through it. All finite scores are safe.
 
-    - A sample whose scores are all -inf weighs nothing and is given the class marginal.
-    - A class of marginal 0 is given nothing; a sample of weight 0 moves no class but is
-      assigned like the others.
+    - A sample whose scores are all -inf has no effect on the classes and gets the class marginal.
+    - A class of marginal 0 gets no samples. A sample of weight 0 has no effect on the classes but
+      is assigned like the others.
     - A NaN makes its own problem NaN and no other.
 
     Args:
@@ -49,30 +49,30 @@ def sinkhorn(
             and float32 are computed in float32, float64 in float64.
         epsilon: weight of the entropy, above 0, in units of the scores. Smaller is sharper.
         num_iters: iterations, at least 1.
-        class_marginal: ``(M,)`` or ``(..., M)`` or what expands to it, non-negative, scaled to sum
-            to one here; uniform if None. Its values are checked in host memory only: a look at
-            the device would wait.
+        class_marginal: ``(M,)`` or ``(..., M)`` or a shape that expands to it, non-negative. It is
+            scaled to sum to one; uniform if None. Its values are checked only in host memory,
+            because reading them from a device would wait.
         sample_marginal: ``(N,)`` or ``(..., N)``, likewise. With ``group``, the weights of all
-            processes must be on one common scale.
-        backend: "auto" takes the fastest that works for these scores and logs once why others do
-            not; a name takes that one.
-        relaxation: if given, class masses need not be met: their Kullback-Leibler divergence
-            from ``class_marginal`` is charged with this weight, at least 0, in units of the
+            processes must have one common scale.
+        backend: "auto" uses the fastest that works for these scores and logs once why others do
+            not; a name uses that one.
+        relaxation: if given, class masses need not match exactly. The Kullback-Leibler divergence
+            from ``class_marginal`` is penalized with this weight, at least 0, in units of the
             scores (Chizat et al. 2018). Large values approach the exact marginal, 0 ignores it.
-        group: processes that hold further samples of the same problems; the assignment is the
-            one that the whole batch would get. All of them must call.
-        out_dtype: floating type of the result; that of the scores if None.
-        storage: torch.float32 or torch.bfloat16, the type in which the plan may be kept from one
-            iteration to the next. bfloat16 halves the traffic of problems that do not fit on the
-            chip, at an error of some 2e-3 a row; backends without need of it ignore it.
+        group: processes that hold further samples of the same problems. The assignment is that of
+            the whole batch. All processes must call.
+        out_dtype: floating dtype of the result; that of the scores if None.
+        storage: torch.float32 or torch.bfloat16, the dtype in which the plan may be stored between
+            iterations. bfloat16 halves the memory traffic of problems that do not fit on the chip,
+            with an error of about 2e-3 per row. Other backends ignore it.
 
     Returns:
         The assignment ``(..., N, M)``, contiguous, non-negative, rows sum to one. Class masses
-        are met up to what ``num_iters`` leaves, since the sample step comes last.
+        match approximately, depending on ``num_iters``, because the sample step comes last.
 
     Raises:
-        InputError: an argument is out of its range, a marginal does not fit the scores, the
-            backend is unknown, or the backend asked for cannot do this.
+        InputError: an argument is out of range, a marginal does not match the scores, the
+            backend is unknown, or the given backend cannot solve this problem.
 
     >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.6]])
     >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
@@ -134,7 +134,7 @@ def _checked(
     *,
     strict: bool,
 ) -> tuple[Problem, torch.Size]:
-    """Return the problem in three dimensions and the shape that the result shall have."""
+    """Return the problem in three dimensions and the shape of the result."""
     if scores.ndim < 2 or not scores.dtype.is_floating_point:
         raise InputError(
             f"scores must be a floating point tensor (..., N, M), got {scores.dtype} of shape "
@@ -174,7 +174,7 @@ def _checked(
 def _marginal(
     name: str, marginal: Tensor, scores: Tensor, size: int, *, normalize: bool = True
 ) -> Tensor:
-    """Return ``marginal`` as ``(size,)`` or ``(P, size)`` of the compute type, sum one."""
+    """Return ``marginal`` as ``(size,)`` or ``(P, size)`` in the compute dtype, sum one."""
     lead = scores.shape[:-2]
     if not _fits(marginal.shape, (*lead, size)):
         raise InputError(
@@ -183,7 +183,7 @@ def _marginal(
         )
     if marginal.device != scores.device:
         raise InputError(
-            f"{name} must lie on the device of the scores ({scores.device}), got {marginal.device}"
+            f"{name} must be on the device of the scores ({scores.device}), got {marginal.device}"
         )
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     values = marginal.detach().to(dtype)
@@ -192,7 +192,7 @@ def _marginal(
         usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
         if not usable and size and normalize:
             raise InputError(
-                f"{name} must be finite, non-negative and not zero throughout, got values from "
+                f"{name} must be finite, non-negative and not all zero, got values from "
                 f"{float(values.min())} to {float(values.max())}"
             )
     if normalize:
@@ -201,7 +201,7 @@ def _marginal(
 
 
 def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
-    """Say whether a marginal expands to ``wanted`` and names each sample or class."""
+    """Return whether a marginal expands to ``wanted`` and has its last dimension."""
     if len(shape) == 0 or len(shape) > len(wanted) or shape[-1] != wanted[-1]:
         return False
     return all(a in (1, b) for a, b in zip(shape, wanted[-len(shape) :], strict=True))

@@ -1,4 +1,4 @@
-"""The review of discovered classes: a page to decide on, and the run that the decisions make."""
+"""Review of discovered classes: a page for decisions, and the run that applies them."""
 
 from typing import TYPE_CHECKING
 

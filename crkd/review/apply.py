@@ -1,4 +1,4 @@
-"""From decisions to a run: a model with named classes, and images with labels."""
+"""Application of review decisions: a run with named classes, and images with labels."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from torch import Tensor
 
 from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
 from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
 from crkd.models.heads.prototype import NovelHeads
-from crkd.models.heads.reviewed import ReviewedHead, reviewed
+from crkd.models.heads.reviewed import reviewed
 from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
 from crkd.review.export_images import write_images
@@ -27,20 +28,24 @@ from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay, save_replay
 from crkd.stages.results import Results
+from crkd.stages.vectors.data import VectorData
+from crkd.stages.vectors.discovery import relabeled
+from crkd.stages.vectors.run import CONTEST, opened_discovery
+from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What becomes of a run's M discovered classes.
+    """Result of the decisions on a run's M discovered classes.
 
     Attributes:
         halves: for each of them the new class of its first and its second half, counted from 0;
             both are the same unless it is split; -1 is no class.
-        names: of the new classes.
-        origins: for each of them the class ids of the reviewed run that went into it.
-        sides: ``(2, P)`` directions of each class that is split, by its place among the M.
-        labels: ``(N,)`` new class of every unlabeled image as decided, or -1.
+        names: names of the new classes.
+        origins: for each new class the class ids of the reviewed run that are merged into it.
+        sides: ``(2, P)`` directions of each class that is split, by its position among the M.
+        labels: ``(N,)`` new class of every unlabeled image, or -1.
     """
 
     halves: list[tuple[int, int]]
@@ -53,19 +58,19 @@ class Outcome:
 def apply_review(
     path: str | Path, file: Path, out: str | Path, *, device: torch.device, images: str | None
 ) -> tuple[RunFolder, Counter[str]]:
-    """Make a run whose classes are those that a person decided on.
+    """Create a run with the classes of the decisions.
 
-    The reviewed run is left as it is.
+    The reviewed run is not changed.
 
     Args:
-        path: the run that was reviewed.
-        file: decisions that its page saved.
+        path: the reviewed run.
+        file: decisions saved by its page.
         out: the new run folder.
-        device: where the network computes.
+        device: device of the network.
         images: also write the labeled images: "csv" or "folder"; None writes none.
 
     Returns:
-        The new run, and how many images each new class got.
+        The new run, and the number of images of each new class.
 
     Raises:
         InputError: the run, the file or the folder is unusable.
@@ -80,15 +85,14 @@ def apply_review(
         images=frozenset(evidence.images.ids),
     )
     outcome = outcome_of(evidence, decisions)
-    network = with_one_head(opened.network, evidence.head)
-    assert isinstance(network.novel_heads, NovelHeads)
-    head = reviewed(network.novel_heads, outcome.halves, outcome.sides).eval()
-    network.novel_heads = head
-    info = _description(evidence, decisions, outcome, head)
+    model = _reviewed_model(evidence, outcome)
+    info = _description(evidence, decisions, outcome, model.architecture)
     run = begin_run(out, info, opened.config, device, resume=False)
     with running(run):
         write_bytes(run.path / "decisions.json", file.read_bytes())
-        _write_results(run, network, evidence, outcome)
+        if (opened.run.path / CONTEST).is_file():
+            write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
+        _write_results(run, model, evidence, outcome)
         if images is not None:
             write_images(
                 run.path, images, evidence.images, outcome.labels, outcome.names, decisions.moved
@@ -98,12 +102,12 @@ def apply_review(
 
 
 def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
-    """Return what the decisions make of the run's classes and images.
+    """Return the result of the decisions on the run's classes and images.
 
-    New classes stand in the order of the old ones; of a split class the first half comes first.
+    New classes keep the order of the old ones; of a split class the first half comes first.
 
     Raises:
-        InputError: an image from which a class was to be split does not belong to it.
+        InputError: an image that starts the split of a class does not belong to it.
     """
     num_known, classes = evidence.num_known, decisions.classes
     halves: dict[int, tuple[int, int]] = {}
@@ -130,7 +134,7 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
 
 
 def _split(evidence: Evidence, decisions: Decisions) -> tuple[NDArray[np.bool_], dict[int, Tensor]]:
-    """Return which images lie in a second half, ``(N,)``, and the directions of all halves."""
+    """Return which images are in a second half, ``(N,)``, and the directions of all halves."""
     place = {image: row for row, image in enumerate(evidence.images.ids)}
     answered, projected = evidence.answered, evidence.projected
     later, sides = np.zeros(len(answered), bool), {}
@@ -154,8 +158,53 @@ def _split(evidence: Evidence, decisions: Decisions) -> tuple[NDArray[np.bool_],
     return later, sides
 
 
+@dataclass(frozen=True, eq=False)
+class ReviewedModel:
+    """The model with the classes of a review.
+
+    Attributes:
+        architecture: of the network.
+        network: with one novel head.
+        tensors: content of the model file.
+    """
+
+    architecture: Architecture
+    network: Network
+    tensors: dict[str, Tensor]
+
+
+def _reviewed_model(evidence: Evidence, outcome: Outcome) -> ReviewedModel:
+    """Return the model in which the novel classes are those of the review."""
+    opened, count = evidence.opened, len(outcome.names)
+    before = opened.architecture
+    if isinstance(evidence.data, VectorData):
+        found = relabeled(
+            opened_discovery(opened.run),
+            evidence.data.of(evidence.images),
+            outcome.labels,
+            count,
+            _labeled_vectors(evidence.data),
+        )
+        architecture = dataclasses.replace(before, num_novel=count)
+        return ReviewedModel(architecture, network_of(found), state_of(found))
+    network = with_one_head(opened.network, evidence.head)
+    assert isinstance(network.novel_heads, NovelHeads)
+    head = reviewed(network.novel_heads, outcome.halves, outcome.sides).eval()
+    network.novel_heads = head
+    groups = [before.review_of(group) for group in range(len(before.groups))]
+    architecture = dataclasses.replace(
+        before, num_novel=count, num_heads=1, overclustering=0, reviews=(*groups, head.classes)
+    )
+    return ReviewedModel(architecture, network, network.state_dict())
+
+
+def _labeled_vectors(data: VectorData) -> tuple[Tensor, NDArray[np.int64]] | None:
+    known = data.subsets.known_train
+    return (data.of(known), known.labels) if len(known) else None
+
+
 def _description(
-    evidence: Evidence, decisions: Decisions, outcome: Outcome, head: ReviewedHead
+    evidence: Evidence, decisions: Decisions, outcome: Outcome, architecture: Architecture
 ) -> RunInfo:
     info, num_known = evidence.opened.info, evidence.num_known
     novel = [
@@ -164,15 +213,6 @@ def _description(
         )
         for m, (name, origins) in enumerate(zip(outcome.names, outcome.origins, strict=True))
     ]
-    before = evidence.opened.architecture
-    groups = [before.review_of(group) for group in range(len(before.groups))]
-    architecture = dataclasses.replace(
-        before,
-        num_novel=len(novel),
-        num_heads=1,
-        overclustering=0,
-        reviews=(*groups, head.classes),
-    )
     actions = Counter(decision.action for decision in decisions.classes.values())
     told = ", ".join(f"{action} {count}" for action, count in sorted(actions.items()))
     return dataclasses.replace(
@@ -193,13 +233,15 @@ def _description(
     )
 
 
-def _write_results(run: RunFolder, network: Network, evidence: Evidence, outcome: Outcome) -> None:
-    data, old = evidence.data, evidence.opened.run
+def _write_results(
+    run: RunFolder, model: ReviewedModel, evidence: Evidence, outcome: Outcome
+) -> None:
+    data, old, network = evidence.data, evidence.opened.run, model.network
     network.requires_grad_(False)
     known = true_classes(old, len(evidence.names))[: evidence.num_known]
     outputs = data.evaluated_outputs(network)
     results = Results(run, data, outputs, chosen_head=0, true_known=known)
-    results.write_model(network.state_dict())
+    results.write_model(model.tensors)
     results.write_predictions()
     if (old.path / REPLAY).is_file():
         remembered = load_replay(old.path, len(evidence.names))
@@ -212,13 +254,13 @@ def _write_results(run: RunFolder, network: Network, evidence: Evidence, outcome
 def _statistics(
     remembered: ClassStatistics, evidence: Evidence, outcome: Outcome
 ) -> ClassStatistics:
-    """Return the statistics of all classes; those of the new ones follow the decided labels."""
+    """Return the statistics of all classes; those of the new ones use the decided labels."""
     known = {n: t[: evidence.num_known] for n, t in remembered.tensors().items()}
     labels, width = outcome.labels, len(outcome.names)
     if not (labels >= 0).any():
         raise InputError("FILE leaves no image in any discovered class; keep some")
     found = class_statistics(
-        torch.from_numpy(evidence.answers.features),
+        torch.from_numpy(evidence.outputs.features),
         torch.from_numpy(labels),
         width,
         rank=remembered.factors.shape[-1],

@@ -1,4 +1,4 @@
-"""What there is to say of every discovered class."""
+"""Summary of every discovered class."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class FoundClass:
 
     Attributes:
         id: its class id.
-        members: ``(n,)`` rows of its images, the surest first.
-        resembles: up to six known class ids and the mean probability that the known head gives
-            them on these images, largest first.
-        stability: share of the other heads that, after matching, keep an image of the class in
+        members: ``(n,)`` rows of its images, the most certain first.
+        resembles: up to six known class ids and their mean probability by the known head on these
+            images, largest first.
+        stability: fraction of the other heads that, after matching, keep an image of the class in
             it, mean over its images, in [0, 1]; None without other heads or images.
-        seeds: rows of the two images from which its halves are found; None if it has none.
+        seeds: rows of the two images that start its halves; None without halves.
         later: ``(n,)`` True for members of the second half.
     """
 
@@ -39,10 +39,10 @@ class FoundClass:
 
 
 def found_classes(evidence: Evidence) -> list[FoundClass]:
-    """Return every discovered class in the order of the ids, empty ones too."""
-    confidence = evidence.answers.confidence(evidence.head)
+    """Return every discovered class in the order of the ids, including empty ones."""
+    confidence = evidence.outputs.confidence(evidence.head)
     answered = evidence.answered
-    relation = probabilities(evidence.answers.known_logits, 1.0)
+    relation = probabilities(evidence.outputs.known_logits, 1.0)
     found = []
     for class_id in range(evidence.num_known, len(evidence.names)):
         rows = np.flatnonzero(answered == class_id)

@@ -1,4 +1,4 @@
-"""One picture of the discovered classes: their most typical images and what they resemble."""
+"""Contact sheet: typical images of the discovered classes, and the most similar known classes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.atomic_files import write_bytes
 
 IMAGES: Final = 10
-"""Images of a class, the most typical ones."""
+"""Number of images per class, the most typical ones."""
 SIDE: Final = 64
-"""Pixels of an image in the picture."""
+"""Side of an image in the picture, in pixels."""
 NAMED: Final = 2
-"""Known classes that a class is said to resemble."""
+"""Number of similar known classes per class."""
 LONGEST: Final = 20
-"""Classes in a column; with more, further columns stand beside."""
+"""Number of classes per column; more classes use further columns."""
 
 
 def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
@@ -33,13 +33,13 @@ def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
     Args:
         path: the run folder of a finished discovery on images.
         out: the PNG file.
-        device: where the network computes.
+        device: device of the network.
 
     Returns:
-        How many classes were drawn.
+        The number of drawn classes.
 
     Raises:
-        InputError: the run discovered nothing, has no images, or they cannot be found.
+        InputError: the run has no novel classes or no images, or the images are not found.
     """
     evidence = gather(path, device)
     found = found_classes(evidence)
@@ -48,11 +48,11 @@ def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
 
 
 def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return images side by side, each a square of ``SIDE`` pixels on white.
+    """Return images in a row, each a square of ``SIDE`` pixels on white.
 
     Args:
-        images: where they are read.
-        rows: up to ``IMAGES`` positions in ``images``; what cannot be read stays white.
+        images: source of the images.
+        rows: up to ``IMAGES`` positions in ``images``; unreadable images stay white.
     """
     canvas = Image.new("RGB", (SIDE * IMAGES, SIDE), "white")
     for place, row in enumerate(rows[:IMAGES].tolist()):
@@ -60,7 +60,7 @@ def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
             picture = Image.fromarray(images.source.read(int(images.indices[row])))
         except UnreadableImageError:
             continue
-        # Small images keep their pixels; photographs are smoothed.
+        # Small images are enlarged without smoothing; photographs are smoothed.
         small = max(picture.size) < SIDE
         factor = SIDE / max(picture.size)
         size = tuple(max(1, round(side * factor)) for side in picture.size)
@@ -72,11 +72,11 @@ def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def caption(entry: FoundClass, names: list[str]) -> tuple[str, str]:
-    """Return a class's name with its size, and what it resembles.
+    """Return a class's name with its size, and the most similar known classes.
 
     Args:
         entry: the class.
-        names: of all classes by id.
+        names: names of all classes by id.
     """
     count = len(entry.members)
     size = f"{count:,} image{'' if count == 1 else 's'}"
@@ -100,7 +100,7 @@ def _png(evidence: Evidence, found: list[FoundClass]) -> bytes:
         )
         axis.set_xlim(0, 2.6 + IMAGES)
         title, near = caption(entry, evidence.names)
-        # A name may hold a dollar sign, which would begin a formula.
+        # A name may contain a dollar sign, which would start a formula.
         shown: dict[str, Any] = {"fontsize": 9, "parse_math": False, "clip_on": True}
         axis.text(0, 0.62, title, va="center", weight="bold", **shown)
         axis.text(0, 0.28, near, va="center", color="0.35", **shown)

@@ -1,4 +1,4 @@
-"""What a person decided on the page: a file that anybody may have written."""
+"""Review decisions, read from an untrusted file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMAT: Final = "crkd-review"
 VERSION: Final = 1
 MAX_BYTES: Final = 32 * 2**20
 MAX_NAME_LENGTH: Final = 100
-# Joiners hold emoji and several scripts together; every other format character deceives the eye.
+# Emoji and several scripts need joiners; all other format characters are invisible and refused.
 _JOINERS: Final = "\u200c\u200d"
 _FORBIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 _KEYS: Final = {
@@ -29,14 +29,14 @@ _KEYS: Final = {
 
 @dataclass(frozen=True)
 class ClassDecision:
-    """What becomes of one discovered class.
+    """Decision on one discovered class.
 
     Attributes:
         id: the class.
         action: "accept", "reject", "merge" or "split".
         names: one name of an accepted class, two of a split one, else none.
-        into: the accepted class that a merged one joins.
-        seeds: ids of the two images from which the halves of a split class are found.
+        into: the accepted class into which a class is merged.
+        seeds: ids of the two images that start the halves of a split class.
     """
 
     id: int
@@ -48,11 +48,11 @@ class ClassDecision:
 
 @dataclass(frozen=True)
 class Decisions:
-    """Everything that a person decided.
+    """All decisions of a review.
 
     Attributes:
         classes: class id to decision, of every discovered class.
-        moved: image id to the discovered class that it belongs to, or None for no class.
+        moved: image id to its discovered class, or None for no class.
     """
 
     classes: dict[int, ClassDecision]
@@ -62,19 +62,19 @@ class Decisions:
 def read_decisions(
     path: Path, *, model_sha256: str, names: Sequence[str], num_known: int, images: Collection[str]
 ) -> Decisions:
-    """Read a file that the page saved, trusting nothing in it.
+    """Read a file that the page saved, with a check of its content.
 
-    A class that the file does not mention is accepted as it is called.
+    A class that the file does not mention is accepted with its current name.
 
     Args:
         path: the file.
-        model_sha256: of the model that is reviewed.
-        names: of all classes by id.
-        num_known: K; classes from there on are the discovered ones.
+        model_sha256: SHA-256 of the reviewed model.
+        names: names of all classes by id.
+        num_known: K; classes from K on are the discovered ones.
         images: ids of the images that may be named.
 
     Raises:
-        InputError: the file is no such file, of another model, or contradicts itself.
+        InputError: the file is not a decisions file, is of another model, or contradicts itself.
     """
     _check_size(path)
     content = read_json(path)
@@ -114,14 +114,14 @@ def read_decisions(
 
 
 def check_name(name: object, where: str) -> str:
-    """Return a class name that is fit for files, tables and eyes.
+    """Return a class name if it is suitable for files and tables.
 
     Args:
-        name: what was given.
-        where: the place, for messages.
+        name: the given value.
+        where: its location, for messages.
 
     Raises:
-        InputError: it is no text, empty, too long, or holds invisible or control characters.
+        InputError: it is not text, empty, too long, or has invisible or control characters.
     """
     if not isinstance(name, str):
         raise InputError(f"{where} gives {name!r:.80} as a name; give a text")
@@ -133,8 +133,7 @@ def check_name(name: object, where: str) -> str:
     odd = [c for c in tidy if unicodedata.category(c) in _FORBIDDEN and c not in _JOINERS]
     if odd:
         raise InputError(
-            f"{where} gives a name with the character U+{ord(odd[0]):04X}, which cannot be seen; "
-            "leave it out"
+            f"{where} gives a name with the invisible character U+{ord(odd[0]):04X}; remove it"
         )
     return tidy
 
@@ -197,7 +196,7 @@ def _image_id(value: Any, where: str, images: Collection[str]) -> str:
 
 
 def _check_together(decisions: Decisions, path: Path, known: Sequence[str]) -> None:
-    """Refuse decisions that are sound one by one but not together."""
+    """Check that the decisions do not contradict each other."""
     classes = decisions.classes
     for decision in classes.values():
         if decision.into is not None and classes[decision.into].action != "accept":
@@ -211,7 +210,7 @@ def _check_together(decisions: Decisions, path: Path, known: Sequence[str]) -> N
                 f"FILE {path} moves {image!r} to class {target}, which is rejected; choose another"
             )
     if all(decision.action == "reject" for decision in classes.values()):
-        raise InputError(f"FILE {path} rejects every class; keep one, or go on with the parent run")
+        raise InputError(f"FILE {path} rejects every class; keep one, or use the parent run")
     used = {_plain(name) for name in known}
     for name in (name for decision in classes.values() for name in decision.names):
         if _plain(name) in used:

@@ -1,4 +1,4 @@
-"""The images of a review with the labels that it gave them, for training and for tables."""
+"""Export of reviewed images with their labels, as a table or as folders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crkd.runs.atomic_files import write_bytes
 from crkd.runs.csv_cells import guarded
 
 FORMS: Final = ("csv", "folder")
-# Neither a separator nor a name that Windows keeps for itself may become a folder.
+# A separator or a name reserved by Windows cannot be a folder name.
 _UNFIT: Final = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST: Final = 120
@@ -42,8 +42,8 @@ def write_images(
         form: "csv" or "folder".
         images: the N images.
         labels: ``(N,)`` class of each, or -1.
-        names: of the classes.
-        by_person: ids of the images that a person moved.
+        names: names of the classes.
+        by_person: ids of the images that the user moved.
 
     Raises:
         InputError: a file cannot be written.
@@ -64,7 +64,7 @@ def write_images(
     for row in rows:
         path = _path(images, row)
         below = PurePosixPath(images.ids[row])
-        # Ids are unique, names of files below several folders need not be.
+        # Ids are unique, but file names below several folders need not be.
         name = f"{row:06d}-{fit_for_folders([below.name])[0]}"
         target = folder / "images" / places[labels[row]] / name
         if path is None:
@@ -76,7 +76,7 @@ def write_images(
 
 
 def fit_for_folders(names: Sequence[str]) -> list[str]:
-    """Return names that are safe as folders everywhere, each different whatever the case.
+    """Return names that are valid folders on all systems, different even without case.
 
     >>> fit_for_folders(["cat", "a/b", "Cat", "..", "con"])
     ['cat', 'a_b', 'Cat (2)', '_', 'con_']
@@ -98,6 +98,6 @@ def fit_for_folders(names: Sequence[str]) -> list[str]:
 
 
 def _path(images: Subset, row: int) -> Path | None:
-    """Return the file of an image, or None where it is no file of its own."""
+    """Return the file of an image, or None if it has no file of its own."""
     source = images.source
     return source.paths[int(images.indices[row])] if isinstance(source, FileSource) else None

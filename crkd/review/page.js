@@ -534,7 +534,7 @@
     });
     draw();
     dark.addEventListener("change", draw);
-    return el("div", {}, el("h2", {}, "Confusion ", el("small", {}, `rows: true classes, columns: answers, ${D.confusion.part} images`)), readout,
+    return el("div", {}, el("h2", {}, "Confusion ", el("small", {}, `rows: true classes, columns: predicted classes, ${D.confusion.part} images`)), readout,
       el("div", { class: "beside" }, canvas, mistakes()));
   }
 
@@ -639,7 +639,7 @@
 
   $("title").textContent = D.title;
   $("summary").textContent = `${D.run} · ${D.num_images.toLocaleString("en")} unlabeled images` +
-    (D.answered_known ? `, ${D.answered_known.toLocaleString("en")} of them answered as one of ${D.known.length} known classes` : "");
+    (D.answered_known ? `, ${D.answered_known.toLocaleString("en")} of them predicted as one of ${D.known.length} known classes` : "");
   for (const tab of tabs) $(`tab-${tab}`).addEventListener("click", () => open(tab));
   $("save").addEventListener("click", save);
   $("filter").addEventListener("input", showList);

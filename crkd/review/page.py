@@ -1,4 +1,4 @@
-"""The review page: one HTML file that needs nothing else."""
+"""Review page as a single HTML file."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from crkd.review.thumbnails import thumbnails
 from crkd.runs.atomic_files import write_bytes
 
 SHOWN: Final = 24
-"""Most images of a class at either end: the most typical and the most doubtful."""
+"""Largest number of images of a class at either end: the most typical and the most doubtful."""
 MAX_POINTS: Final = 5000
 THUMBNAIL_BUDGET: Final = 18_000_000
-"""Characters of all thumbnails; with everything else the page stays below 25 MB."""
+"""Maximum number of characters of all thumbnails; the whole page then stays below 25 MB."""
 
 
 def review(path: str | Path, out: Path, *, device: torch.device) -> dict[str, int]:
@@ -37,13 +37,13 @@ def review(path: str | Path, out: Path, *, device: torch.device) -> dict[str, in
     Args:
         path: the run folder of a finished discovery.
         out: the HTML file.
-        device: where the network computes.
+        device: device of the network.
 
     Returns:
-        Counts for people: "classes", "images", "thumbnails" and "bytes".
+        Counts for the user: "classes", "images", "thumbnails" and "bytes".
 
     Raises:
-        InputError: the run discovered nothing, has no images, or they cannot be found.
+        InputError: the run has no novel classes or no images, or the images are not found.
     """
     evidence = gather(path, device)
     data = page_data(evidence)
@@ -58,19 +58,19 @@ def review(path: str | Path, out: Path, *, device: torch.device) -> dict[str, in
 
 
 def page_data(evidence: Evidence, budget: int = THUMBNAIL_BUDGET) -> dict[str, Any]:
-    """Return everything that the page shows, in plain values.
+    """Return the content of the page in plain values.
 
     Args:
-        evidence: of the run.
-        budget: characters that all thumbnails may take.
+        evidence: outputs of the run.
+        budget: maximum number of characters of all thumbnails.
     """
     info, found = evidence.opened.info, found_classes(evidence)
     ends = [_ends(entry.members) for entry in found]
     sampled = map_sample(evidence.answered, MAX_POINTS)
     order = list(dict.fromkeys([*_in_turns(ends), *sampled]))
     pictures = thumbnails(evidence.images, order, budget)
-    place = on_a_plane(evidence.answers.features, evidence.answered)
-    confidence = evidence.answers.confidence(evidence.head)
+    place = on_a_plane(evidence.outputs.features, evidence.answered)
+    confidence = evidence.outputs.confidence(evidence.head)
     number = {row: position for position, row in enumerate(order)}
     later = {int(row): bool(x) for e in found for row, x in zip(e.members, e.later, strict=True)}
     shown = set(sampled)
@@ -107,9 +107,9 @@ def page_data(evidence: Evidence, budget: int = THUMBNAIL_BUDGET) -> dict[str, A
 def render(data: dict[str, Any]) -> str:
     """Return the page as HTML.
 
-    Text from outside, such as file names, stands in it as JSON in which no ``<`` remains; the
-    script turns it into text nodes alone. A content policy forbids every other script, and
-    everything that would be loaded from elsewhere.
+    External text, such as file names, is included as JSON without ``<``, and the script inserts it
+    only as text nodes. A content security policy forbids all other scripts and all external
+    resources.
     """
     parts = files("crkd.review")
     texts = {n: (parts / n).read_text("utf-8") for n in ("page.html", "page.css", "page.js")}
@@ -124,16 +124,16 @@ def render(data: dict[str, Any]) -> str:
         "script": texts["page.js"],
         "data": plain,
     }
-    # In one pass: no text that was filled in is looked at for a field again.
+    # Filled in one pass, so that inserted text is not searched for fields again.
     return re.sub(r"\{\{([a-z-]+)\}\}", lambda field: fields[field[1]], texts["page.html"])
 
 
 def map_sample(answered: NDArray[np.int64], limit: int) -> list[int]:
-    """Return up to ``limit`` rows for the map, as many of each class as its size allows.
+    """Return up to ``limit`` rows for the map, in proportion to the class sizes.
 
     Args:
         answered: ``(N,)`` class of every row.
-        limit: most rows.
+        limit: maximum number of rows.
     """
     shuffled = np.random.default_rng(0).permutation(len(answered))
     order = shuffled[np.argsort(answered[shuffled], kind="stable")]
@@ -148,7 +148,7 @@ def _in_turns(groups: list[list[int]]) -> list[int]:
 
 
 def _ends(members: NDArray[np.int64]) -> list[int]:
-    """Return the most typical and the most doubtful rows of a class in turns, none twice."""
+    """Return the most typical and the most doubtful rows of a class alternately, none twice."""
     typical = members[:SHOWN].tolist()
     doubtful = members[::-1][: min(SHOWN, max(0, len(members) - len(typical)))].tolist()
     return _in_turns([typical, doubtful])

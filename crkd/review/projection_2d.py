@@ -1,4 +1,4 @@
-"""Features on a plane: the two directions in which classes lie apart."""
+"""Projection of features to a plane that separates classes."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 WITHIN: Final = 0.05
-"""Weight of the spread within classes: it decides only where class means leave a direction open,
+"""Weight of the scatter within classes; it matters only if class means span less than a plane,
 as with one or two classes."""
 
 
 def on_a_plane(features: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return places on a plane, by principal components of the class means.
+    """Return positions in a plane, by principal components of the class means.
 
     The components are those of the scatter between classes plus a twentieth of the scatter within
-    them, of features at length one.
+    them, for features at length one.
 
     Args:
         features: ``(N, D)``.
         classes: ``(N,)`` class of each row.
 
     Returns:
-        ``(N, 2)``, scaled alike on both axes so that the farthest coordinate is 1 or -1.
+        ``(N, 2)``, scaled equally on both axes so that the largest coordinate is 1 or -1.
     """
     from scipy.linalg import eigh
 
@@ -40,7 +40,7 @@ def on_a_plane(features: NDArray[np.float32], classes: NDArray[np.int64]) -> NDA
     width = len(scatter)
     _, axes = eigh(scatter, subset_by_index=[max(0, width - 2), width - 1])
     axes = axes[:, ::-1]
-    # An axis has no sign of its own; the same features shall give the same picture everywhere.
+    # The sign of an axis is arbitrary; fix it, so that equal features give equal pictures.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
     places = np.zeros((len(rows), 2))
     places[:, : axes.shape[1]] = rows @ axes

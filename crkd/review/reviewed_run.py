@@ -1,4 +1,4 @@
-"""The run that decisions make, for a command that goes on from it."""
+"""Reviewed run of a decisions file, for commands that continue from it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from crkd.runs.search import free_folder
 
 
 def named_run(path: str | Path, file: Path, *, device: torch.device) -> Path:
-    """Return the run that a review made of another one; it is made unless it is there already.
+    """Return the reviewed run of another run; it is created unless it exists.
 
-    It lies beside the reviewed run and is called ``RUN-reviewed``, with a number if that is taken
-    by other decisions.
+    It is in the same folder as the reviewed run and is called ``RUN-reviewed``, with a number if
+    that name is used for other decisions.
 
     Args:
         path: the run that was reviewed.
-        file: decisions that its page saved.
-        device: where the network computes.
+        file: decisions saved by its page.
+        device: device of the network.
 
     Raises:
         InputError: the run or the file is unusable.

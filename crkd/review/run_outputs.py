@@ -1,4 +1,4 @@
-"""What a finished discovery says of its unlabeled images, gathered for a review."""
+"""Outputs of a finished discovery for its unlabeled images, for a review."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
+from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun, check_dataset, open_run
 from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData, prepare_incremental
+from crkd.stages.vectors.run import data_of_run
 
 BLOCK: Final = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """A run and its answers on its N unlabeled training images.
+    """A run and its outputs for its N unlabeled training images.
 
     Attributes:
         opened: the run.
         data: its images.
-        head: the novel head that answers.
-        answers: of the network.
-        projected: ``(N, P)`` float32 directions of length one, which the answering head compares
-            with its prototypes.
-        agreement: ``(N,)`` share of the other heads that say the same; None without others.
+        head: the chosen novel head.
+        outputs: outputs of the network.
+        projected: ``(N, P)`` float32 unit-length projections, which the chosen head compares with
+            its prototypes.
+        agreement: ``(N,)`` fraction of the other heads with the same prediction; None without
+            others.
     """
 
     opened: OpenedRun
     data: RunData
     head: int
-    answers: Outputs
+    outputs: Outputs
     projected: NDArray[np.float32]
     agreement: NDArray[np.float64] | None
 
@@ -56,21 +59,45 @@ class Evidence:
 
     @property
     def names(self) -> list[str]:
-        """Names of all classes by id, each different."""
+        """Names of all classes by id, all different."""
         return class_labels(self.opened.info.classes)
 
     @cached_property
     def answered(self) -> NDArray[np.int64]:
-        """Class id of every image, ``(N,)``: what ``predict`` says of it."""
-        best: NDArray[np.int64] = self.answers.joint_logits(self.head).argmax(axis=1)
+        """Predicted class id of every image, ``(N,)``, as by ``predict``.
+
+        In a discovery on vectors all unlabeled images are novel, so it is the best novel class.
+        """
+        if self.opened.architecture.backbone == VECTORS:
+            return self.num_known + self.outputs.novel[self.head]
+        best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
         return best
 
 
+def _data_of(opened: OpenedRun, device: torch.device) -> RunData:
+    """Return the images of a run, or its vectors, whose source reads the images behind them."""
+    info = opened.info
+    if opened.architecture.backbone == VECTORS:
+        if info.embedding is None:
+            raise InputError(
+                f"{opened.run.path} is a discovery on vectors of unknown origin, which have no "
+                "images to review; name a run on images"
+            )
+        return data_of_run(opened.run)
+    check_dataset(opened)
+    return prepare_incremental(
+        opened.config,
+        device,
+        classes=info.classes[: info.num_known],
+        preprocessing=info.preprocessing,
+    )
+
+
 def gather(path: str | Path, device: torch.device) -> Evidence:
-    """Open a finished discovery, read its images again and run its network over them.
+    """Open a finished discovery, read its images again and run its network on them.
 
     Raises:
-        InputError: the run discovered nothing, has no images, or they cannot be found.
+        InputError: the run has no novel classes or no images, or the images are not found.
     """
     opened = open_run(path, device)
     info, heads = opened.info, opened.network.novel_heads
@@ -78,21 +105,10 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
         raise InputError(
             f"{path} has no novel heads whose classes could be reviewed; name a run of discover"
         )
-    if opened.config.dataset == "features":
-        raise InputError(
-            f"{path} is a discovery on precomputed features, which have no images to look at; "
-            "name a run on images"
-        )
-    check_dataset(opened)
-    data = prepare_incremental(
-        opened.config,
-        device,
-        classes=info.classes[: info.num_known],
-        preprocessing=info.preprocessing,
-    )
-    answers = data.outputs(freeze(opened.network), data.subsets.novel_train)
+    data = _data_of(opened, device)
+    outputs = data.outputs(freeze(opened.network), data.subsets.novel_train)
     with torch.inference_mode():
-        features = torch.from_numpy(answers.features).to(device)
+        features = torch.from_numpy(outputs.features).to(device)
         chosen = heads.single(info.chosen_head)
         blocks = [
             F.normalize(chosen.projections(features[start : start + BLOCK])[0], dim=-1)
@@ -100,5 +116,5 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
         ]
         projected = torch.cat(blocks).cpu().numpy()
     agreement = HeadAgreement.of(opened)
-    shares = None if agreement is None else agreement.shares(answers)
-    return Evidence(opened, data, info.chosen_head, answers, projected, shares)
+    shares = None if agreement is None else agreement.shares(outputs)
+    return Evidence(opened, data, info.chosen_head, outputs, projected, shares)

@@ -1,4 +1,4 @@
-"""What a run recorded of itself, for the page: figures, curves, configuration."""
+"""Recorded results of a run for the review page: metrics, curves, configuration."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from crkd.runs.load import OpenedRun
 from crkd.training.loggers.base import NO_SERIES, logged
 
 MAX_STEPS: Final = 400
-"""Points of a curve; a longer log is thinned out evenly."""
+"""Maximum number of points of a curve; longer logs are thinned evenly."""
 MAX_CONFUSED: Final = 250
-"""Rows and columns up to which a confusion matrix is drawn."""
+"""Maximum number of rows and columns of a drawn confusion matrix."""
 
 
 def recorded(opened: OpenedRun) -> dict[str, Any]:
     """Return the page's blocks ``confusion``, ``accuracy``, ``curves``, ``facts`` and ``config``.
 
-    Blocks for which the run has nothing are None or empty.
+    Blocks without data are None or empty.
     """
     info = opened.info
     return {
@@ -35,7 +35,7 @@ def recorded(opened: OpenedRun) -> dict[str, Any]:
             "data": f"{info.dataset}, split {info.split['name']}",
             "classes": f"{info.num_known} known, {info.num_novel} novel",
             "backbone": f"{opened.architecture.backbone}, {opened.architecture.image_size} px",
-            "answering head": f"{info.chosen_head} of {opened.architecture.num_heads}",
+            "chosen head": f"{info.chosen_head} of {opened.architecture.num_heads}",
             "seed": str(info.seed),
             "finished": info.finished or "",
             "training": f"{info.seconds:,.0f} s",
@@ -46,7 +46,7 @@ def recorded(opened: OpenedRun) -> dict[str, Any]:
 
 
 def curves(run: RunFolder) -> dict[str, list[list[float]]]:
-    """Return every series of the run's log: its ``[epoch, value]`` pairs, thinned out."""
+    """Return every series of the run's log: its ``[epoch, value]`` pairs, thinned."""
     series: dict[str, list[list[float]]] = {}
     for row in logged(run):
         for name, value in row.items():
@@ -69,7 +69,7 @@ def _confusion(run: RunFolder) -> dict[str, Any] | None:
         try:
             matrix = confusion(predictions, part)
         except InputError:
-            # No image of this part has a label, which is the usual state of a person's own images.
+            # No image of this part has a label, which is usual for own images.
             continue
         if max(matrix.counts.shape) > MAX_CONFUSED:
             return None

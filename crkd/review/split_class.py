@@ -1,4 +1,4 @@
-"""A class in two: k-means with two directions, so that the same two images give the same halves."""
+"""Split of a class into two halves by k-means with two directions, started at two images."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from crkd.clustering.kmeans import kmeans
 Floats = NDArray[np.float32]
 ROUNDS: Final = 50
 SEARCHED: Final = 2000
-"""Rows on which the search for two seeds looks; halves are of all rows."""
+"""Maximum number of rows in the search for two seeds; the halves contain all rows."""
 
 
 def find_seeds(rows: Floats) -> tuple[int, int] | None:
-    """Return the two rows from which :func:`divide` finds the halves of a class.
+    """Return the two rows that start the halves of :func:`divide`.
 
     They are the rows nearest to the centroids of the best of several runs of k-means.
 
@@ -24,7 +24,7 @@ def find_seeds(rows: Floats) -> tuple[int, int] | None:
         rows: ``(n, P)`` of length one.
 
     Returns:
-        Two positions, or None where the rows do not fall into two parts.
+        Two positions, or None if the rows do not form two parts.
     """
     step = -(-len(rows) // SEARCHED) if len(rows) else 1
     sample = rows[::step]
@@ -34,17 +34,17 @@ def find_seeds(rows: Floats) -> tuple[int, int] | None:
     first, second = (int((sample @ centroid).argmax()) * step for centroid in centroids)
     if first == second:
         return None
-    # A copy of one row cannot be told from the other half's seed.
+    # A seed that is a copy of the other half's seed cannot be distinguished from it.
     return None if np.array_equal(rows[first], rows[second]) else (first, second)
 
 
 def divide(rows: Floats, first: int, second: int) -> tuple[NDArray[np.bool_], Floats]:
-    """Divide rows by their direction, beginning at two of them.
+    """Divide rows into two halves by direction, starting at two of them.
 
     Args:
         rows: ``(n, P)`` of length one.
-        first: position of the row at which the first half begins.
-        second: that of the second half; the two rows differ.
+        first: position of the row that starts the first half.
+        second: position of the row that starts the second half; the two rows differ.
 
     Returns:
         ``(n,)`` True for the half of ``second``, and the ``(2, P)`` directions of the halves. A

@@ -1,4 +1,4 @@
-"""Small pictures inside the page, as many as fit."""
+"""Thumbnails of images inside the review page, within a size budget."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from crkd.data.storage.workers import parallel
 SIDE: Final = 96
 """Longest side of a thumbnail in pixels; smaller images keep their size."""
 LOSSLESS: Final = 32
-"""Up to this side every pixel counts, and WebP without loss is about as small. Its method 1 makes
-files of the size that method 4 does, in a fifth of the time."""
+"""Side up to which thumbnails are lossless WebP, which is then about as small. Its method 1 gives
+files of the same size as method 4, in a fifth of the time."""
 BLOCK: Final = 256
 
 
@@ -26,12 +26,12 @@ def thumbnails(images: Subset, rows: Sequence[int], budget: int) -> dict[int, st
     """Return data URIs of images, in the order of the rows, until the budget is spent.
 
     Args:
-        images: where they are read.
+        images: source of the images.
         rows: positions in ``images``, the most important first.
-        budget: characters that all URIs may take together.
+        budget: maximum number of characters of all URIs together.
 
     Returns:
-        Row to URI; an image that can no longer be read is left out.
+        Row to URI; an unreadable image is left out.
     """
     made: dict[int, str] = {}
 
@@ -54,7 +54,7 @@ def thumbnails(images: Subset, rows: Sequence[int], budget: int) -> dict[int, st
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """Return ``(H, W, 3)`` uint8 pixels as a ``data:`` URI that holds a small WebP image."""
+    """Return ``(H, W, 3)`` uint8 pixels as a ``data:`` URI of a small WebP image."""
     image = Image.fromarray(pixels)
     small = max(image.size) <= LOSSLESS
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)

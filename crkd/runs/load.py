@@ -56,7 +56,8 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
     architecture = Architecture.from_plain(info.architecture, str(run.path / "run.json"))
     tensors = run.read_model(info)[0]
     if architecture.backbone == VECTORS:
-        network = vector_network(tensors).to(device)
+        # Linear maps of vectors are fast enough on every CPU.
+        network = vector_network(tensors)
         return OpenedRun(run, info, run.read_config(), architecture, network)
     check_plugin(run.path, info, BACKBONES, architecture.backbone)
     network = build_network(architecture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +50,50 @@ def check_plugin(path: Path, info: RunInfo, registry: Registry[Any], name: str) 
     Raises:
         InputError: the distribution that brought the entry is missing, or another one brings it.
     """
-    recorded = [p for p in recorded_plugins(info) if (p.group, p.name) == (registry.group, name)]
+    recorded = _recorded(info, registry, name)
     wanted = recorded[0].distribution if recorded else None
     here = registry.plugin(name)
     if wanted == (here.distribution if here else None):
         return
-    made = f"of the plug-in {in_words(recorded)}" if recorded else "without a plug-in"
+    made = _made_with(path, registry, name, recorded)
     if here is None:
-        raise InputError(
-            f"{path} was made with the {registry.kind} {name!r} {made}, which is not installed; "
-            "install it to open the run"
-        )
+        raise InputError(f"{made}, which is not installed; install it to open the run")
     raise InputError(
-        f"{path} was made with the {registry.kind} {name!r} {made}, but here the plug-in "
-        f"{in_words([here])} brings that name; open the run where that plug-in is not installed"
+        f"{made}, but here the plug-in {in_words([here])} brings that name; open the run where "
+        "that plug-in is not installed"
     )
+
+
+def check_installed(
+    path: Path, info: RunInfo, asked_for: Iterable[tuple[Registry[Any], str]]
+) -> None:
+    """Find out before a run goes on from another one whether that run's plug-ins are here.
+
+    A later run asks for names that the earlier one took from a plug-in: its data set, the losses
+    and the other entries of its configuration. An unknown name alone would not say where to get
+    it, and the earlier run's description does.
+
+    Args:
+        path: the earlier run's folder, for messages.
+        info: its description.
+        asked_for: names that the later run is about to look up, and where.
+
+    Raises:
+        InputError: nobody brings such a name, and the earlier run had it from a plug-in.
+    """
+    for registry, name in asked_for:
+        recorded = _recorded(info, registry, name)
+        if recorded and name not in registry.names():
+            raise InputError(
+                f"{_made_with(path, registry, name, recorded)}, which is not installed; install "
+                "it to use the run"
+            )
+
+
+def _recorded(info: RunInfo, registry: Registry[Any], name: str) -> list[Plugin]:
+    return [p for p in recorded_plugins(info) if (p.group, p.name) == (registry.group, name)]
+
+
+def _made_with(path: Path, registry: Registry[Any], name: str, recorded: Sequence[Plugin]) -> str:
+    origin = f"of the plug-in {in_words(recorded)}" if recorded else "without a plug-in"
+    return f"{path} was made with the {registry.kind} {name!r} {origin}"

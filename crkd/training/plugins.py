@@ -22,20 +22,29 @@ def plugins_of(config: Config, info: RunInfo) -> list[Plugin]:
     The run's own settings are asked, not what this process has imported: one process may make
     several runs, and a configuration also holds settings of other stages.
     """
-    found = (registry.plugin(name) for registry, name in _asked_for(config, info))
+    backbone = None if info.architecture is None else info.architecture["backbone"]
+    found = (registry.plugin(name) for registry, name in asked_for(config, info.kind, backbone))
     return list(dict.fromkeys(plugin for plugin in found if plugin is not None))
 
 
-def _asked_for(config: Config, info: RunInfo) -> Iterator[tuple[Registry[Any], str]]:
-    """Yield every name that a run looks up, with where it does so."""
+def asked_for(
+    config: Config, kind: str, backbone: str | None
+) -> Iterator[tuple[Registry[Any], str]]:
+    """Yield every name that a run looks up, with where it does so.
+
+    Args:
+        config: the run's configuration.
+        kind: one of :data:`crkd.runs.folder.KINDS`.
+        backbone: of the run's network; None without one, or where it is asked for elsewhere.
+    """
     yield DATASETS, config.dataset
-    if info.architecture is not None:
-        yield BACKBONES, info.architecture["backbone"]
+    if backbone is not None:
+        yield BACKBONES, backbone
     # FRoST takes neither terms nor assignment from the configuration.
-    if info.kind != "discovered" or config.discover.method != "frost":
-        for term in _terms(config, info.kind):
+    if kind != "discovered" or config.discover.method != "frost":
+        for term in _terms(config, kind):
             yield TERMS, term.name
-        if info.kind == "discovered":
+        if kind == "discovered":
             yield BACKENDS, config.discover.assignment.backend
     for name in config.loop.loggers:
         yield LOGS, name

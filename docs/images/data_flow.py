@@ -1,6 +1,6 @@
-"""Draws docs/images/data-flow.svg, the data flow of both stages.
+"""Drawing of docs/images/data-flow.svg, the data flow of both stages.
 
-One SVG for light and dark pages: its colors follow the reader's setting.
+The colors of the SVG follow the reader's light or dark setting.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BOXES: Final = {
     "swapped": ("loss", 796, 337, 176, 50, "swapped prediction", "of another view's label"),
 }
 
-# Corners of each way; its last one has the tip.
+# Corners of each arrow; the last one has the tip.
 WAYS: Final = (
     ((180, 87), (395, 87)),
     ((525, 87), (575, 87)),

@@ -96,7 +96,7 @@ def test_spherical_ignores_lengths():
         ([0, 1, -1, -1], 1, "allow 2 to 4"),
         ([0, 1, -1, -1], 5, "allow 2 to 4"),
         ([-1, -1, -1, -1], 0, "at least 1"),
-        ([0, 1], 2, "give one a row"),
+        ([0, 1], 2, "one for each of 4 rows"),
     ],
 )
 def test_mistakes_are_named(labels, count, word):

@@ -167,7 +167,7 @@ def test_what_a_person_gave_is_refused_as_ever() -> None:
 def test_rounds_of_what_failed_and_what_needs_it_are_not_tried() -> None:
     failed, needy, free = watched("fake_jobs:rounds", {}, LIMIT)
     assert failed.reason == "ValueError: no\nsense"
-    assert (needy.job, needy.reason) == ("needy", "not tried, since this failed: fail")
+    assert (needy.job, needy.reason) == ("needy", "skipped, because this job failed: fail")
     assert free.value > 0
 
 

@@ -129,6 +129,6 @@ def test_the_oracle_is_marked_as_such():
     text = " ".join(rendered(protocol_table(example())).split())
     # Heads: 4 of 5 and 5 of 5 on training images; the second is the better one.
     assert text.count("oracle head 100.0") == 3
-    assert "Oracle head: picked by hidden labels, for comparison alone; nothing uses it." in text
+    assert "Oracle head: chosen by hidden labels, only for comparison; nothing uses it." in text
     alone = {"novel_heads": [[0] * 15], "joint_heads": [[0] * 15]}
     assert "racle" not in rendered(protocol_table(example(**alone)))

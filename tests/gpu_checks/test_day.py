@@ -79,7 +79,7 @@ def test_steps_are_done_in_order_and_copied(place: Place) -> None:
     assert day.work(120)
     assert statuses(day) == ["done", "red", "done"]
     assert {path.name for path in place.out.iterdir()} == {"day.json", "0.json", "1.json", "2.json"}
-    begun = [line.split(":")[0] for line in said if "begins" in line]
+    begun = [line.split(":")[0] for line in said if "starts" in line]
     assert begun == ["works", "is red", "works too"]
 
 

@@ -220,7 +220,7 @@ def test_where_it_applies_and_its_options():
         refused("vid: init_variance is", init_variance=variance)
     refused("student_layers is 3, but the network has the stages 1 to 2", student_layers=[3])
     refused("teacher_layers is 0", teacher_layers=[0])
-    refused("1 stages of the student face 2 of the teacher", student_layers=[1])
+    refused("1 stages of the student but 2 of the teacher", student_layers=[1])
     refused("student_layers names no stage", student_layers=[])
     refused("3 of the teacher", CONTEXT._replace(teacher_channels=(1, 2, 3)))
     refused("names no stage.*backbone with feature maps", CONTEXT._replace(student_channels=()))

@@ -57,8 +57,8 @@ class Tags(HTMLParser):
 
 def test_classes_hold_what_predictions_say(evidence: Evidence) -> None:
     answered = evidence.answered
-    assert answered.tolist() == evidence.answers.joint[evidence.head].tolist()
-    confidence = evidence.answers.confidence(evidence.head)
+    assert answered.tolist() == evidence.outputs.joint[evidence.head].tolist()
+    confidence = evidence.outputs.confidence(evidence.head)
     found = found_classes(evidence)
     assert [entry.id for entry in found] == [2, 3, 4, 5]
     for entry in found:
@@ -66,7 +66,7 @@ def test_classes_hold_what_predictions_say(evidence: Evidence) -> None:
         assert (np.diff(confidence[entry.members]) <= 0).all(), "the surest come first"
         if not len(entry.members):
             continue
-        logits = evidence.answers.known_logits[entry.members].astype(float)
+        logits = evidence.outputs.known_logits[entry.members].astype(float)
         softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         assert dict(entry.resembles) == pytest.approx(dict(enumerate(softmax.mean(axis=0))))
         assert entry.resembles[0][1] == max(share for _, share in entry.resembles)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +10,23 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
+from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_image_run, open_run
 from crkd.stages.discover.run import discover
-from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
 from tests.support.small_runs import small_config
 
 CPU = torch.device("cpu")
 
 
-def test_an_opened_run_answers_as_its_predictions_say(tmp_path: Path):
-    config = small_config()
-    stage1 = pretrain(config, tmp_path / "stage1")
-    run = discover(config, tmp_path / "found", stage1.path)
+@pytest.fixture
+def run(stage1: Path, tmp_path: Path) -> RunFolder:
+    """A finished stage-1 run that the test may change."""
+    return RunFolder(shutil.copytree(stage1, tmp_path / "stage1"))
+
+
+def test_an_opened_run_answers_as_its_predictions_say(stage1: Path, tmp_path: Path):
+    run = discover(small_config(), tmp_path / "found", stage1)
     opened = open_run(run.path, CPU)
     assert opened.architecture.num_novel == 5
     data = prepare(opened.config, CPU)
@@ -30,8 +35,7 @@ def test_an_opened_run_answers_as_its_predictions_say(tmp_path: Path):
     np.testing.assert_array_equal(stored.joint_heads[:, stored.of("test")], answers.joint)
 
 
-def test_a_run_of_another_shape_is_refused(tmp_path: Path):
-    run = pretrain(small_config(), tmp_path / "stage1")
+def test_a_run_of_another_shape_is_refused(run: RunFolder):
     info = run.read_info()
     assert info.architecture is not None
     info.architecture["num_known"] = 6
@@ -40,8 +44,7 @@ def test_a_run_of_another_shape_is_refused(tmp_path: Path):
         open_run(run.path, CPU)
 
 
-def test_a_baseline_has_no_network_to_open(tmp_path: Path):
-    run = pretrain(small_config(), tmp_path / "stage1")
+def test_a_baseline_has_no_network_to_open(run: RunFolder):
     info = run.read_info()
     info.architecture = None
     run.write_info(info)
@@ -49,8 +52,7 @@ def test_a_baseline_has_no_network_to_open(tmp_path: Path):
         open_run(run.path, CPU)
 
 
-def test_a_run_on_features_does_not_answer_for_images(tmp_path: Path):
-    run = pretrain(small_config(), tmp_path / "stage1")
+def test_a_run_on_features_does_not_answer_for_images(run: RunFolder):
     config = dataclasses.replace(run.read_config(), dataset="features")
     run.write_config(config)
     with pytest.raises(InputError, match="precomputed features"):

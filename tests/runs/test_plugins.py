@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.core.registry import Plugin
 from crkd.data.datasets.base import DATASETS
@@ -18,7 +21,6 @@ from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import check_dataset, open_run
 from crkd.runs.plugins import recorded_plugins
 from crkd.stages.discover.run import discover
-from crkd.stages.pretrain.run import pretrain
 from crkd.training.interruption import Interrupted
 from crkd.training.plugins import plugins_of
 from tests.support.small_runs import interrupt_at, small_config
@@ -34,9 +36,14 @@ def offer(patch: pytest.MonkeyPatch, registry, name: str, value: str, version: s
     patch.setattr(registry, "_from_plugins", {})
 
 
-def mentioned(folder: Path, **changes: str) -> None:
+@pytest.fixture
+def run(stage1: Path, tmp_path: Path) -> RunFolder:
+    """A finished stage-1 run that the test may change."""
+    return RunFolder(shutil.copytree(stage1, tmp_path / "run"))
+
+
+def mentioned(run: RunFolder, **changes: str) -> None:
     """Add a plug-in to the description of a run."""
-    run = RunFolder(folder)
     info = run.read_info()
     entry = {"group": "crkd.backbones", "name": "mine", "distribution": "things", "version": "1.2"}
     info.provenance["plugins"] = [entry | changes]
@@ -45,10 +52,9 @@ def mentioned(folder: Path, **changes: str) -> None:
     run.write_info(info)
 
 
-def test_a_run_of_a_missing_plug_in_names_it(tmp_path: Path) -> None:
-    run = pretrain(small_config(), tmp_path / "run")
+def test_a_run_of_a_missing_plug_in_names_it(run: RunFolder) -> None:
     assert "plugins" not in run.read_info().provenance
-    mentioned(run.path)
+    mentioned(run)
     with pytest.raises(InputError, match=r"'mine' of the plug-in things 1\.2, which is not"):
         open_run(run.path, CPU)
 
@@ -61,17 +67,16 @@ def test_a_run_of_a_missing_plug_in_names_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_name_that_another_plug_in_brings_now_is_not_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], made: str
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], made: str
 ) -> None:
-    run = pretrain(small_config(), tmp_path / "run")
     offer(monkeypatch, BACKBONES, "mine", "a_module_that_is_not_there:mine")
-    mentioned(run.path, **changes)
+    mentioned(run, **changes)
     with pytest.raises(InputError, match=rf"'mine' {made}, but here the plug-in things 1\.2"):
         open_run(run.path, CPU)
 
 
-def test_a_damaged_record_names_no_plug_in(tmp_path: Path) -> None:
-    info = RunFolder(pretrain(small_config(), tmp_path / "run").path).read_info()
+def test_a_damaged_record_names_no_plug_in(stage1: Path) -> None:
+    info = RunFolder(stage1).read_info()
     sound = {"group": "g", "name": "n", "distribution": "d", "version": "1"}
     for record in (None, 3, "text", [3], [{}], [sound | {"more": "x"}], [sound | {"name": 1}]):
         info.provenance = {"plugins": record}
@@ -82,14 +87,60 @@ def test_a_damaged_record_names_no_plug_in(tmp_path: Path) -> None:
     assert recorded_plugins(info) == []
 
 
-def test_the_data_set_is_asked_for_where_it_is_read(tmp_path: Path) -> None:
-    run = pretrain(small_config(), tmp_path / "run")
-    opened = open_run(run.path, CPU)
+def test_the_data_set_is_asked_for_where_it_is_read(stage1: Path) -> None:
+    opened = open_run(stage1, CPU)
     check_dataset(opened)
     entry = {"group": "crkd.datasets", "name": "digits", "distribution": "things", "version": "3"}
     opened.info.provenance["plugins"] = [entry]
     with pytest.raises(InputError, match="the data set 'digits' of the plug-in things 3"):
         check_dataset(opened)
+
+
+MISSING = {
+    "data set": ("crkd.datasets", "distill", ()),
+    "distillation loss": ("crkd.losses", "distill", ("distill.method=[{name: absent}]",)),
+    "distillation loss by its flag": ("crkd.losses", "distill", ()),
+    "log": ("crkd.loggers", "distill", ("loop.loggers=[absent]",)),
+    "backbone": ("crkd.backbones", "distill", ("distill.student=absent",)),
+    "data set to discover in": ("crkd.datasets", "discover", ()),
+    "OT backend": ("crkd.ot", "discover", ("discover.assignment.backend=absent",)),
+    "distillation loss of stage 2": (
+        "crkd.losses",
+        "discover",
+        ("discover.distillation=[{name: absent}]",),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISSING)
+def test_a_command_that_goes_on_from_a_run_names_what_it_was_made_with(
+    what: str, run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    group, verb, settings = MISSING[what]
+    info = run.read_info()
+    entry = {"group": group, "name": "absent", "distribution": "things", "version": "1.2"}
+    info.provenance["plugins"] = [entry]
+    run.write_info(info)
+    flags = ["--teacher" if verb == "distill" else "--from", str(run.path), "--out"]
+    flags.append(str(tmp_path / "out"))
+    if what == "distillation loss by its flag":
+        flags += ["--method", "absent"]
+    if verb == "distill":
+        # The teacher's own configuration asks for the name.
+        dataset = {"dataset": "absent"} if what == "data set" else {}
+        run.write_config(dataclasses.replace(small_config(*settings), **dataset))
+    elif what == "data set to discover in":
+        flags += ["--dataset", "absent"]
+    else:
+        flags += [f"--set={setting}" for setting in settings]
+    assert run_verb(verb, flags) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"crkd {verb}: {run.path} was made with the ")
+    assert said.count("\n") == 1
+    assert said.endswith(
+        " 'absent' of the plug-in things 1.2, which is not installed; install it to use the run\n"
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_names_the_plug_ins_of_its_own_stage_alone(

@@ -28,9 +28,17 @@ from crkd.stages.incremental import extension, further, plan_splits, run_plan
 from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
 from crkd.training.interruption import Interrupted
-from tests.support.small_runs import interrupt_at, scramble_hidden_labels, small_config
+from tests.support import small_runs
+from tests.support.small_runs import interrupt_at, scramble_hidden_labels
+
+pytestmark = pytest.mark.usefixtures("few_images")
 
 SIZES = (4, 3, 3)
+
+
+def small_config(*settings: str, **flags: object) -> Config:
+    few = ("pretrain.batch_size=16", "discover.batch_size=32")
+    return small_runs.small_config(*few, *settings, **flags)
 
 
 def same_weights(first: Path, second: Path) -> bool:
@@ -182,10 +190,10 @@ def test_true_classes_become_the_outputs_that_answer_them():
     assert as_outputs(labels, known).tolist() == [0, 3, 2, 4, 5, -1]
 
 
-def save_digits(folder: Path, classes: list[int], *, named: bool) -> None:
+def save_digits(folder: Path, classes: list[int], *, named: bool, last: int = 700) -> None:
     digits = load_digits()
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        if label not in classes or number > 700:
+        if label not in classes or number > last:
             continue
         place = folder / str(label) if named else folder
         place.mkdir(parents=True, exist_ok=True)
@@ -217,7 +225,7 @@ def test_a_step_starts_in_a_fresh_process_with_the_old_folders_gone(tmp_path: Pa
 
 
 def test_old_images_join_a_step_and_the_others_are_replayed(plan: Path, tmp_path: Path):
-    save_digits(tmp_path / "old", [0, 1], named=True)
+    save_digits(tmp_path / "old", [0, 1], named=True, last=1800)
     save_digits(tmp_path / "new", [8, 9], named=False)
     config = extension(RunFolder(plan / "step-1"))
     data = {"known": str(tmp_path / "old"), "novel": str(tmp_path / "new")}

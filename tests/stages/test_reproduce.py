@@ -27,11 +27,13 @@ from crkd.training.loop import Loop
 from tests.support import ROOT
 from tests.support.small_runs import scramble_hidden_labels
 
+pytestmark = pytest.mark.usefixtures("few_images")
+
 TINY = """\
 extends: digits
 model: {hidden: 16, projection: 8, num_heads: 2}
-pretrain: {epochs: 1, num_views: 1}
-discover: {epochs: 1}
+pretrain: {epochs: 1, num_views: 1, batch_size: 16}
+discover: {epochs: 1, batch_size: 32}
 evaluation: {kmeans_restarts: 1}
 loop: {log_every: 5}
 experiment:
@@ -126,7 +128,11 @@ def test_an_experiment_is_run_kept_and_compared(
     assert again["mean"] == result["mean"]
     # The same stage 1 serves the baselines.
     uno = tiny(tmp_path, name="uno")
-    uno.write_text(uno.read_text().replace("{epochs: 1}", "{epochs: 1, distillation: []}"))
+    uno.write_text(
+        uno.read_text().replace(
+            "{epochs: 1, batch_size: 32}", "{epochs: 1, batch_size: 32, distillation: []}"
+        )
+    )
     for other in (uno, tiny(tmp_path, "kmeans", "kmeans")):
         assert len(reproduce(other, 1, place)["runs"]) == 1
     assert len(list(place.glob("stage1-*"))) == 2

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from crkd.config.load import FOLDERS, load_config, shipped_configs
 from crkd.data.datasets.base import Dataset
 from crkd.data.loader import BatchLoader
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.splits.class_split import ClassSplit, load_split
+from crkd.models.backbones.build import build_backbone
 from crkd.stages import run_data
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
@@ -36,6 +38,26 @@ SMALLER = (
 )
 
 
+SMALL_VIT = "timm:vit_tiny_patch16_224"
+
+
+def test_the_large_backbone_is_the_small_one_in_wide() -> None:
+    """What the step below trains in its place has the same parts, frozen and trained alike."""
+    model = load_config("cub").model
+    with torch.device("meta"):
+        large, small = (
+            build_backbone(name, image_size=32, trained_blocks=model.trained_blocks)
+            for name in (model.backbone, SMALL_VIT)
+        )
+    assert large.num_features == 768
+    trained = [
+        {name: (p.ndim, p.requires_grad) for name, p in network.named_parameters()}
+        for network in (large, small)
+    ]
+    assert trained[0] == trained[1]
+    assert any(p.requires_grad for p in large.parameters())
+
+
 def made_up(dataset: str, split: ClassSplit, size: int) -> Dataset:
     """Return two images a class, each class with a color of its own."""
     generator = np.random.default_rng(0)
@@ -57,8 +79,8 @@ def test_one_step_of_both_stages(
     flags = {"data": {"known": "x", "novel": "y"}} if is_folder else {}
     given = {} if is_folder else {"dataset": load_config(str(file)).dataset}
     name = file.stem if file.stem in ("cub", "folder") else given["dataset"]
-    # A ViT at 224 px would take minutes; four patches show the same wiring.
-    size = ["data.image_size=32"] if name == "cub" else []
+    # A ViT-B at 224 px would take minutes; four patches and a ViT-Ti show the same wiring.
+    size = ["data.image_size=32", f"model.backbone={SMALL_VIT}"] if name == "cub" else []
     config = load_config(str(file), [*SMALLER, *size], {**flags, "dataset": name})
     split = load_split("digits") if is_folder else load_split(name, config.split)
     dataset = made_up(name, split, 16 if name == "digits" else 32)

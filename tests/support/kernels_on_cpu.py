@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from crkd.ot.cuda import launches, plans
+from tests.support import ROOT
 
 KERNELS = Path(launches.__file__).parents[1] / "kernels"
 HERE = Path(__file__).parent / "on_cpu"
@@ -23,20 +24,38 @@ COMPILER = shutil.which("g++")
 PERSISTENT = -1
 """Stands for ``persistent.cu`` among the steps of ``streaming.cu``."""
 
-_FOLDER = tempfile.TemporaryDirectory(prefix="crkd-kernels-")
-
-
-def _compile(*arguments: str) -> None:
-    options = ["-std=c++20", "-O1", "-w", "-fPIC", f"-I{_FOLDER.name}"]
-    subprocess.run([str(COMPILER), *options, *arguments], check=True)
+OPTIONS = ("-std=c++20", "-O1", "-w", "-fPIC", "-U_FORTIFY_SOURCE")
+CACHE = ROOT / ".pytest_cache" / "kernels-on-cpu"
+"""Compiled libraries by what they are compiled from; processes and later test runs share them."""
 
 
 @functools.cache
-def _precompile() -> None:
-    """The standard library's headers take longer than the kernels."""
-    header = Path(_FOLDER.name) / "machine.h"
-    shutil.copy(HERE / "machine.h", header)
-    _compile("-x", "c++-header", "-o", str(header.with_suffix(".h.gch")), str(header))
+def _folder() -> Path:
+    """Return the folder of this compiler and this machine.h, with the latter compiled ahead.
+
+    The standard library's headers take longer than the kernels.
+    """
+    version = subprocess.run([str(COMPILER), "--version"], capture_output=True, check=True).stdout
+    machine = (HERE / "machine.h").read_bytes()
+    name = hashlib.sha256(version + repr(OPTIONS).encode() + machine).hexdigest()[:16]
+    folder = CACHE / name
+    if not folder.is_dir():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=CACHE))
+        header = Path(shutil.copy(HERE / "machine.h", new))
+        _compile(new, "-x", "c++-header", "-o", str(header.with_suffix(".h.gch")), str(header))
+        try:
+            new.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(new)
+        for other in CACHE.iterdir():
+            if len(other.name) == len(name) and other != folder:
+                shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def _compile(folder: Path, *arguments: str) -> None:
+    subprocess.run([str(COMPILER), *OPTIONS, f"-I{folder}", *arguments], check=True)
 
 
 @functools.cache
@@ -47,12 +66,16 @@ def _library(name: str, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
     shared = r"extern __shared__ (__align__\(16\) )?float shared\[\];"
     kernel = re.sub(shared, "float* const shared = SHARED_FLOATS;", kernel)
     kernel = kernel.replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
-    text = f'#include "machine.h"\n{defines}{common}{kernel}#include "{HERE / f"{name}_entry.h"}"\n'
-    _precompile()
-    stem = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
-    stem.with_suffix(".cpp").write_text(text)
-    _compile("-shared", "-o", str(stem.with_suffix(".so")), str(stem.with_suffix(".cpp")))
-    return ctypes.CDLL(str(stem.with_suffix(".so")))
+    entry = (HERE / f"{name}_entry.h").read_text()
+    text = f'#include "machine.h"\n{defines}{common}{kernel}{entry}'
+    library = _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
+    if not library.is_file():
+        with tempfile.TemporaryDirectory(dir=_folder()) as place:
+            source, made = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
+            source.write_text(text)
+            _compile(_folder(), "-shared", "-o", str(made), str(source))
+            made.rename(library)
+    return ctypes.CDLL(str(library))
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:

@@ -23,6 +23,8 @@ from crkd.training.loop import Loop
 from crkd.training.soft_label_files import FOLDER, INDEX, LabelStore
 from tests.support.small_runs import interrupt_at, same, scramble_hidden_labels, small_config
 
+pytestmark = pytest.mark.usefixtures("few_images")
+
 CPU = torch.device("cpu")
 EPOCHS = 2
 TERMS = "discover.distillation=[{name: class_relation, weight: 0.1}, {name: kd, weight: 0.1}]"
@@ -31,6 +33,7 @@ TERMS = "discover.distillation=[{name: class_relation, weight: 0.1}, {name: kd, 
 def config_of(*settings: str, mode: str = "full_float32") -> Config:
     return small_config(
         "discover.epochs=1",
+        "discover.batch_size=32",
         "discover.num_small=0",
         "model.num_heads=1",
         "evaluation.baselines=[]",
@@ -329,7 +332,7 @@ def test_a_student_learns_from_stored_labels_of_known_and_novel_classes(
     monkeypatch.setattr(distillation, "store_teacher", noting)
     config = config_of(
         "distill.epochs=1",
-        "distill.batch_size=128",
+        "distill.batch_size=32",
         "distill.stored_epochs=1",
         "distill.label_mode=full_float32",
         "distill.views=[{recipe: digits}, {recipe: digits}]",

@@ -15,6 +15,8 @@ from crkd.training.loop import Loop
 from crkd.training.optim import learning_rate
 from tests.support.steps import CPU, TapeCapture, device_branches, loop_of, tiny
 
+pytestmark = pytest.mark.usefixtures("few_images")
+
 QUEUE = "discover.assignment={queue: 32, queue_start_epoch: 1, prior: estimated}"
 
 
@@ -47,7 +49,7 @@ def test_recorded_and_eager_steps_agree(optimizer: str) -> None:
     config = tiny(
         QUEUE,
         f"discover.optimizer={{name: {optimizer}, lr: 0.02, warmup_epochs: 1}}",
-        "discover.batch_size=240",
+        "discover.batch_size=60",
         "model.overclustering=2",
         "discover.average=0.9",
     )

@@ -24,6 +24,8 @@ from crkd.training.loop import Loop
 from crkd.training.loss_terms import Terms, supervised_weight, weight_at
 from tests.support.small_runs import interrupt_at, same, small_config, with_term
 
+pytestmark = pytest.mark.usefixtures("few_images")
+
 CPU = torch.device("cpu")
 CONTEXT = TermContext(4, 6, 6)
 LIVE = [n for n in terms_for("discover") if "stored_views" not in TERMS.get(n).needs]
@@ -138,12 +140,20 @@ def weights(run: RunFolder) -> dict[str, Tensor]:
     return load_file(run.path / "model.safetensors")
 
 
+# Two views, for the terms that compare them.
+STAGE1 = ("pretrain.batch_size=16", "pretrain.num_views=2")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return pretrain(small_config(*STAGE1), tmp_path_factory.mktemp("runs") / "plain")
+
+
 @pytest.mark.parametrize("name", terms_for("pretrain"))
-def test_stage1_trains_with_terms(name: str, stage1: Path, tmp_path: Path):
-    # Two views, for the terms that compare them.
-    config = small_config(*with_term("pretrain", name), "pretrain.num_views=2")
+def test_stage1_trains_with_terms(name: str, plain: RunFolder, tmp_path: Path):
+    config = small_config(*with_term("pretrain", name), *STAGE1)
     run = pretrain(config, tmp_path / "run")
-    assert not same(weights(run), weights(RunFolder(stage1)))
+    assert not same(weights(run), weights(plain))
     line = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
     term = TERMS.get(name)
     assert line[f"{name}_weighted"] == pytest.approx(term.weight * line[name], rel=1e-5)
@@ -154,7 +164,11 @@ def test_stage1_trains_with_terms(name: str, stage1: Path, tmp_path: Path):
 
 def test_resumed_schedules_are_bit_identical(stage1: Path, tmp_path: Path):
     entry = {"name": "vid", "weight": 0.5, "warmup_epochs": 1, "end_weight": 0.1}
-    config = small_config("discover.epochs=2", f"discover.distillation={json.dumps([entry])}")
+    config = small_config(
+        "discover.epochs=2",
+        "discover.batch_size=32",
+        f"discover.distillation={json.dumps([entry])}",
+    )
     straight = discover(config, tmp_path / "straight", stage1)
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(14, patch)
@@ -173,7 +187,7 @@ def digits() -> RunData:
 
 
 def trained(data: RunData, *settings: str, steps: int = 2) -> Loop:
-    config = small_config("discover.batch_size=96", "discover.optimizer.lr=0.01", *settings)
+    config = small_config("discover.batch_size=32", "discover.optimizer.lr=0.01", *settings)
     loop = discovery_loop(config, data, CPU)
     # Past the warm-up, whose first step moves nothing.
     for number, batch in enumerate(loop.loader.batches(5, 5 + steps), 5):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.runs.atomic_files import read_json
@@ -19,30 +20,50 @@ from crkd.training.checkpoint import states
 from crkd.training.interruption import Interrupted
 from crkd.training.loop import Loop, NonFiniteLossError
 from crkd.training.step import TrainingStep
-from tests.support.small_runs import interrupt_at, small_config
+from tests.support import small_runs
+from tests.support.small_runs import interrupt_at
+
+pytestmark = pytest.mark.usefixtures("few_images")
 
 CPU = torch.device("cpu")
+
+
+def small_config(*settings: str, **flags: object) -> Config:
+    few = ("pretrain.batch_size=16", "discover.batch_size=32")
+    return small_runs.small_config(*few, *settings, **flags)
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A stage 1 that nothing interrupted."""
+    return pretrain(small_config(), tmp_path_factory.mktemp("runs") / "pretrained")
+
+
+@pytest.fixture(scope="module")
+def discovered(stage1: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A discovery that nothing interrupted."""
+    return discover(small_config(), tmp_path_factory.mktemp("runs") / "discovered", stage1)
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path / "model.safetensors")
 
 
-def test_resume_identical_pretrain(tmp_path: Path, stage1: Path) -> None:
+def test_resume_identical_pretrain(tmp_path: Path, pretrained: RunFolder) -> None:
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(4, patch)
         with pytest.raises(Interrupted, match=r"stopped after step 5 of 11.*--resume"):
             pretrain(small_config(), tmp_path / "run")
     assert RunFolder(tmp_path / "run").read_info().status == "interrupted"
     resumed = pretrain(small_config(), tmp_path / "run", resume=True)
-    straight, again = weights(stage1), weights(resumed.path)
+    straight, again = weights(pretrained.path), weights(resumed.path)
     assert all(torch.equal(straight[name], again[name]) for name in straight)
     assert resumed.read_info().status == "complete"
     assert not states(resumed.path)
 
 
-def test_resume_identical_discover(tmp_path: Path, stage1: Path) -> None:
-    straight = discover(small_config(), tmp_path / "straight", stage1)
+def test_resume_identical_discover(tmp_path: Path, stage1: Path, discovered: RunFolder) -> None:
+    straight = discovered
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(2, patch)
         with pytest.raises(Interrupted):
@@ -90,7 +111,7 @@ def test_resume_with_another_configuration_before_the_first_state_too(tmp_path: 
         with pytest.raises(NonFiniteLossError):
             pretrain(small_config(), tmp_path / "run")
     assert not states(tmp_path / "run")
-    with pytest.raises(InputError, match=r"pretrain.batch_size \(64 then, 32 now\)"):
+    with pytest.raises(InputError, match=r"pretrain.batch_size \(16 then, 32 now\)"):
         pretrain(small_config("pretrain.batch_size=32"), tmp_path / "run", resume=True)
 
 
@@ -121,7 +142,7 @@ def test_so_many_states_are_kept(tmp_path: Path) -> None:
 
 
 def test_resume_identical_from_the_state_before_a_damaged_one(
-    tmp_path: Path, stage1: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, pretrained: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = small_config("loop.checkpoint_every=1.0e-9")
     with pytest.MonkeyPatch.context() as patch:
@@ -135,7 +156,7 @@ def test_resume_identical_from_the_state_before_a_damaged_one(
         resumed = pretrain(config, tmp_path / "run", resume=True)
     assert begun[0] == 6
     assert f"{newest} is damaged" in capsys.readouterr().err
-    straight, again = weights(stage1), weights(resumed.path)
+    straight, again = weights(pretrained.path), weights(resumed.path)
     assert all(torch.equal(straight[name], again[name]) for name in straight)
 
 
@@ -218,7 +239,7 @@ def test_a_lower_rate_goes_on_from_the_last_good_state(
     assert good.name == "state-000000006.safetensors"
     assert all(tensor.isfinite().all() for tensor in load_file(good).values())
     # Nothing but a remedy may change, and without one the same step fails again.
-    with pytest.raises(InputError, match=r"pretrain.batch_size \(64 then, 32 now\)"):
+    with pytest.raises(InputError, match=r"pretrain.batch_size \(16 then, 32 now\)"):
         pretrain(small_config(*saved, "pretrain.batch_size=32"), tmp_path / "run", resume=True)
     with pytest.raises(NonFiniteLossError, match="at step 6"):
         pretrain(small_config(*saved), tmp_path / "run", resume=True)
@@ -250,10 +271,10 @@ def test_a_state_is_not_saved_on_top_of_a_bad_loss_when_a_signal_comes(
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_a_run_that_ends_in_its_evaluation_is_trained(
-    tmp_path: Path, stage1: Path, error: type[BaseException]
+    tmp_path: Path, stage1: Path, discovered: RunFolder, error: type[BaseException]
 ) -> None:
     """After the last step nothing is trained again: --resume computes the results alone."""
-    straight = discover(small_config(), tmp_path / "straight", stage1)
+    straight = discovered
     expected = Interrupted if error is KeyboardInterrupt else error
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunData, "evaluated_outputs", lambda *_: (_ for _ in ()).throw(error()))
@@ -273,8 +294,10 @@ def test_a_run_that_ends_in_its_evaluation_is_trained(
     assert straight.read_info().chosen_head == resumed.read_info().chosen_head
 
 
-def test_results_are_written_before_the_baselines(tmp_path: Path, stage1: Path) -> None:
-    straight = discover(small_config(), tmp_path / "straight", stage1)
+def test_results_are_written_before_the_baselines(
+    tmp_path: Path, stage1: Path, discovered: RunFolder
+) -> None:
+    straight = discovered
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "crkd.stages.results.kmeans_columns",

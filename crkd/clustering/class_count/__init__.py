@@ -1,4 +1,4 @@
-"""The number of novel classes, estimated as a range with evidence."""
+"""Estimation of the number of novel classes, as a range with evidence."""
 
 from typing import TYPE_CHECKING
 

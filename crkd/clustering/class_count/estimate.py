@@ -1,4 +1,4 @@
-"""How many classes there are among images without labels: a range, and what speaks for it."""
+"""Estimation of the number of classes in unlabeled images, as a range with evidence."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_ROWS = 4000
 MAX_DIMENSIONS = 64
 """More features are projected onto their leading principal components."""
 PROBE_SHARE = 0.75
-"""The smallest share of the known classes that stands in for novel ones in a draw."""
+"""The smallest fraction of the known classes that a draw holds out as probe classes."""
 PLATEAU = 0.02
-"""Probe clusterings whose adjusted Rand index is so close to the best count as good as it."""
+"""Probe clusterings within this distance of the best adjusted Rand index count as equally good."""
 PRICES = 200
 TAILS = 0.1
 WITNESSED = 24
-"""Numbers of clusters at which the witnesses are asked, at most."""
+"""The largest number of cluster counts at which stability and silhouette are computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,8 @@ class Evidence:
 
     Attributes:
         counts: ``(G,)`` numbers of clusters, ascending.
-        votes: share of the held-out known classes' prices that buy this many clusters; sums to
-            1. None where nothing is known of the known classes.
+        votes: fraction of the votes for each number of clusters; they sum to 1. None
+            without known classes.
         stability: adjusted Rand index under resampling.
         silhouette: mean silhouette.
     """
@@ -47,15 +47,15 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class ClassCount:
-    """The number of classes, as far as it can be told.
+    """The estimated number of classes.
 
     Attributes:
         estimate: the best single number.
         low: lower end of the range.
         high: upper end of the range.
-        evidence: what speaks for it.
-        num_probes: known classes that took part; 0 for a count without them.
-        at_limit: the range ends at the largest number that was looked at.
+        evidence: the scores behind the estimate.
+        num_probes: known classes that were used as probe classes; 0 for an estimate without them.
+        at_limit: whether the range ends at the largest number that was tried.
     """
 
     estimate: int
@@ -74,31 +74,33 @@ def estimate_class_count(
     seed: int,
     max_classes: int | None = None,
 ) -> ClassCount:
-    """Estimate how many classes the novel images hold.
+    """Estimate how many classes the novel images contain.
 
-    Label-anchored search: known classes are held out as if they were novel (Han, Vedaldi and
-    Zisserman, 2019; Vaze et al., 2022), after they were made as blurred as the novel images
-    (:mod:`crkd.clustering.class_count.probe_classes`). In each of eight draws of such probe
-    classes, k-means runs over a growing number of clusters; where the clusters agree best with the
-    probes' labels, one more cluster lowers the inertia by some amount. That price is put to the
-    novel images: as many clusters as are worth it are one vote. Stability and silhouette, each as
-    far as it stands out from its trend, weigh the votes by the exponential of half their mean.
+    The search holds out known classes as if they were novel (Han, Vedaldi and Zisserman, 2019;
+    Vaze et al., 2022). Their features are first spread as widely as those of the novel images
+    (:mod:`crkd.clustering.class_count.probe_classes`). There are eight draws of such probe
+    classes. In each draw, k-means runs over a growing number of clusters. At the number of
+    clusters that agrees best with the probe labels, one more cluster lowers the inertia by some
+    amount, the price. The draw votes for the number of clusters of the novel images at which one
+    more cluster lowers their inertia by less than this price. The votes are weighted by the
+    exponential of half the mean of stability and silhouette, each relative to its trend.
 
-    The estimate is the weighted median; the range holds the votes between the 10th and the 90th
-    percentile, and to either side of the estimate at least a tenth of it, or its quotient by the
-    square root of the number of known classes: few of them say little of others. Without known
-    classes, the estimate is where the witnesses stand out most, and the range is where they stand
-    out half as much.
+    The estimate is the weighted median. The range spans the 10th to the 90th percentile of the
+    votes. On either side of the estimate it spans at least a tenth of the estimate, and at least
+    the estimate divided by the square root of the number of known classes, because few known
+    classes give little evidence. Without known classes, the estimate is the number with the
+    highest stability and silhouette relative to their trend. The range then holds the numbers
+    with at least half of that height.
 
-    The price of a cluster grows with its images, so the novel classes are taken to be about as
-    large as the known ones.
+    The price of a cluster grows with the number of its images. The search therefore assumes that
+    novel classes are about as large as known classes.
 
     Args:
         novel: ``(N, D)`` features; their lengths do not matter.
         known: ``(n, D)`` features of known classes, or None.
-        labels: ``(n,)`` their classes, at least three of them.
-        seed: of samples, draws and k-means.
-        max_classes: the largest number to look at; None takes a twentieth of N, in [10, 150].
+        labels: ``(n,)`` labels of at least three known classes.
+        seed: seed of samples, draws and k-means.
+        max_classes: the largest number to try; None means N / 20, limited to [10, 150].
 
     Raises:
         InputError: there are too few images for a search.
@@ -140,7 +142,7 @@ def _votes(
     seed: int,
     draw: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the share of the votes for every number of clusters, ``(limit + 1,)``."""
+    """Return the fraction of the votes for every number of clusters, ``(limit + 1,)``."""
     from sklearn.metrics import adjusted_rand_score
 
     wanted = {"crowding_wanted": crowding(rows), "variance_wanted": total_variance(rows)}
@@ -165,7 +167,7 @@ def _votes(
 
 
 def _witnessed(votes: NDArray[np.float64] | None, limit: int) -> NDArray[np.int64]:
-    """Return the numbers of clusters worth a closer look: around the votes, else all."""
+    """Return the numbers of clusters to examine further: those around the votes, else all."""
     first, last = 2, limit
     if votes is not None:
         low, high = _percentiles(votes)
@@ -177,7 +179,7 @@ def _witnessed(votes: NDArray[np.float64] | None, limit: int) -> NDArray[np.int6
 def _clusterings(
     curve: InertiaCurve, rows: Floats, counts: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
-    """Return a clustering for each of ``counts``, the curve's own where it has one."""
+    """Return a clustering for each of ``counts``, reusing those of the curve where possible."""
     missing = np.setdiff1d(counts, curve.counts)
     found = dict(zip(curve.counts.tolist(), curve.assignments, strict=True))
     for count in missing.tolist():
@@ -216,7 +218,7 @@ def _sample(size: int, share: float, draw: np.random.Generator) -> NDArray[np.in
 
 
 def _principal_axes(rows: Floats) -> Floats:
-    """Return the directions in which the rows spread most, ``(D, d)``."""
+    """Return the directions of the largest variance of the rows, ``(D, d)``."""
     _, directions = np.linalg.eigh(np.cov(rows, rowvar=False).reshape(rows.shape[1], -1))
     axes: Floats = directions[:, ::-1][:, :MAX_DIMENSIONS].astype(np.float32)
     return np.ascontiguousarray(axes)

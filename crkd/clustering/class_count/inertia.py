@@ -1,4 +1,4 @@
-"""What one more cluster is worth: the k-means inertia as a curve over the number of clusters."""
+"""K-means inertia as a curve over the number of clusters."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from crkd.clustering.kmeans import Floats, kmeans
 
 EVERY_UP_TO = 16
 STEP = 1.08
-"""Above ``EVERY_UP_TO`` clusters, every next grid point is so many times the last."""
+"""Ratio of neighboring grid points above ``EVERY_UP_TO`` clusters."""
 
 
 @dataclass(frozen=True, eq=False)
 class InertiaCurve:
-    """Clusterings of one set of rows into ever more clusters.
+    """K-means clusterings of the same rows for an ascending number of clusters.
 
     Attributes:
         counts: ``(G,)`` ascending numbers of clusters, from 1.
         assignments: ``(G, N)`` int64.
-        gains: ``(counts[-1] - 1,)``; entry k - 1 is what the inertia falls by from k to k + 1
+        gains: ``(counts[-1] - 1,)``; entry k - 1 is the decrease of the inertia from k to k + 1
             clusters, on the lower convex envelope of the curve, so that it never grows.
     """
 
@@ -30,11 +30,11 @@ class InertiaCurve:
     gains: NDArray[np.float64]
 
     def clusters_worth(self, price: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return how many clusters there are if each has to pay at least ``price``."""
+        """Return the number of clusters if each must lower the inertia by at least ``price``."""
         return 1 + np.searchsorted(-self.gains, -np.asarray(price), side="right")
 
     def range_of_price(self, first: int, last: int) -> tuple[float, float]:
-        """Return the highest and the lowest price at which ``first`` to ``last`` clusters pay."""
+        """Return the highest and the lowest price that give ``first`` to ``last`` clusters."""
         end = len(self.gains) - 1
         return float(self.gains[max(first - 2, 0)]), float(self.gains[min(last - 1, end)])
 
@@ -42,7 +42,7 @@ class InertiaCurve:
 def inertia_curve(
     rows: Floats, counts: NDArray[np.int64], *, seed: int, num_restarts: int = 2
 ) -> InertiaCurve:
-    """Cluster ``(N, D)`` rows into each of ``counts`` clusters by k-means."""
+    """Cluster ``(N, D)`` rows by k-means, once for each number in ``counts``."""
     results = [kmeans(rows, int(k), seed=seed, num_restarts=num_restarts) for k in counts]
     inertias = np.array([max(result.inertia, np.finfo(np.float32).tiny) for result in results])
     whole = np.arange(1, counts[-1] + 1)
@@ -52,7 +52,7 @@ def inertia_curve(
 
 
 def cluster_counts(largest: int) -> NDArray[np.int64]:
-    """Return the numbers of clusters that a curve looks at.
+    """Return the numbers of clusters on the grid of a curve.
 
     >>> cluster_counts(20).tolist()[-4:]
     [15, 16, 18, 20]

@@ -1,4 +1,4 @@
-"""Known classes made as blurred as novel ones, so that what is learnt on them carries over."""
+"""Probe classes: known classes, spread as widely as novel ones."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from crkd.clustering.semi_kmeans import class_sums
 NEIGHBOR = 20
 BISECTIONS = 12
 SPREADS = (0.1, 12.0)
-"""Bounds of the factor by which images are moved away from their class mean."""
+"""Bounds of the factor by which rows are moved away from their class mean."""
 
 
 def crowding(rows: Floats) -> float:
-    """Return the squared distance to the 20th neighbor (median), over the total variance.
+    """Return the median squared distance to the 20th neighbor, divided by the total variance.
 
     Near 0 for tight clusters far from each other, near 1 for a cloud without clusters.
     """
     from sklearn.neighbors import NearestNeighbors
 
-    # A row finds itself first.
+    # The first neighbor of a row is the row itself.
     search = NearestNeighbors(n_neighbors=min(NEIGHBOR + 1, len(rows)), algorithm="brute")
     distances = search.fit(rows).kneighbors(rows)[0][:, -1]
     return float(np.median(distances) ** 2 / max(total_variance(rows), np.finfo(np.float32).tiny))
@@ -37,18 +37,18 @@ def total_variance(rows: NDArray[np.floating[Any]]) -> float:
 def probe_classes(
     rows: Floats, labels: NDArray[np.int64], *, crowding_wanted: float, variance_wanted: float
 ) -> Floats:
-    """Return the rows of known classes, as blurred and as wide as a set of novel images.
+    """Return the rows of known classes, spread as widely as a set of novel images.
 
-    A network gathers the images of classes that it was trained on closely around their means and
-    scatters those of others (neural collapse: Papyan, Han and Donoho, 2020). Every row moves away
-    from its class mean by one factor, found by bisection, until the set is as crowded as wanted;
-    then the whole is scaled. What a class looks like stays.
+    A network maps images of its training classes close to their class means and scatters images
+    of other classes (neural collapse: Papyan, Han and Donoho, 2020). This function moves every
+    row away from its class mean by one factor, which bisection finds, until the set has the
+    wanted crowding. It then scales the whole set to the wanted variance.
 
     Args:
         rows: ``(N, D)``.
         labels: ``(N,)`` in [0, P), every class present.
         crowding_wanted: see :func:`crowding`.
-        variance_wanted: of the result, see :func:`total_variance`.
+        variance_wanted: total variance of the result, see :func:`total_variance`.
 
     Returns:
         ``(N, D)`` float32 with mean 0.

@@ -1,4 +1,4 @@
-"""Scores of a clustering that need no label: silhouette, and stability under resampling."""
+"""Scores of a clustering without labels: silhouette, and stability under resampling."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def silhouettes(rows: Floats, assignments: NDArray[np.int64], *, seed: int) -> N
     Args:
         rows: ``(N, D)``.
         assignments: ``(G, N)``.
-        seed: of the sample, the same rows for each clustering.
+        seed: seed of the sample, which is the same for each clustering.
 
     Returns:
-        ``(G,)`` in [-1, 1] (Rousseeuw, 1987); 0 where the sample lies in one cluster.
+        ``(G,)`` in [-1, 1] (Rousseeuw, 1987); 0 where the sample is in one cluster.
     """
     from sklearn.metrics import pairwise_distances, silhouette_score
 
@@ -36,16 +36,16 @@ def silhouettes(rows: Floats, assignments: NDArray[np.int64], *, seed: int) -> N
 
 
 def stabilities(rows: Floats, counts: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
-    """Return how far clusterings of two halves of the rows agree on all rows.
+    """Return how well clusterings of two halves of the rows agree on all rows.
 
-    The rows are split in two halves, each half is clustered on its own, every row takes the
-    nearest centroid of either, and the two answers are compared by the adjusted Rand index; the
-    mean over four splits (after Lange et al., 2004).
+    The rows are split into two halves, and each half is clustered separately. Every row is
+    assigned to the nearest centroid of each half, and the adjusted Rand index compares the two
+    assignments. The result is the mean over four splits (after Lange et al., 2004).
 
     Args:
         rows: ``(N, D)``.
         counts: ``(G,)`` numbers of clusters, at most N / 2 each.
-        seed: of splits and clusterings.
+        seed: seed of splits and clusterings.
 
     Returns:
         ``(G,)``, 1 for the same clusters and about 0 for unrelated ones.
@@ -57,21 +57,21 @@ def stabilities(rows: Floats, counts: NDArray[np.int64], *, seed: int) -> NDArra
     scores = np.zeros((len(counts), SPLITS))
     for number, count in enumerate(counts):
         for split, pair in enumerate(halves):
-            answers = [
+            assigned = [
                 assign(rows, kmeans(rows[half], int(count), seed=seed, num_restarts=2).centroids)
                 for half in pair
             ]
-            scores[number, split] = adjusted_rand_score(*answers)
+            scores[number, split] = adjusted_rand_score(*assigned)
     mean: NDArray[np.float64] = scores.mean(axis=1)
     return mean
 
 
 def bumps(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how far each score stands out from the line between its two neighbors.
+    """Return how far each score exceeds the line between its two neighbors.
 
-    Silhouette and stability both drift with the number of clusters, so that their largest value
-    says little; at the number of classes they stand out. The first and the last have one
-    neighbor and count as 0; the rest is divided by its root mean square.
+    Silhouette and stability both drift with the number of clusters, so their maximum is not
+    informative. At the true number of classes they exceed their neighbors. The first and the last
+    score have one neighbor and count as 0. The others are divided by their root mean square.
 
     Args:
         counts: ``(G,)`` ascending.

@@ -1,4 +1,4 @@
-"""How far features are from the known classes."""
+"""Novelty scores: distances of features from the known classes."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Which unlabeled images look like a known class."""
+"""Detector of unlabeled images that look like a known class."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from crkd.core.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class KnownClassDetector:
-    """One Gaussian for each known class, all with one covariance, and one for all of them.
+    """Gaussians of the known classes with one covariance, and one Gaussian of all classes.
 
     Attributes:
         means: ``(K, D)`` float64.
         whitening: ``(D, D)`` float64; makes the covariance within the classes the identity.
-        center: ``(D,)`` float64, the mean of everything.
-        background: ``(D, D)`` float64; makes the covariance of everything the identity.
+        center: ``(D,)`` float64, the mean of all features.
+        background: ``(D, D)`` float64; makes the covariance of all features the identity.
     """
 
     means: NDArray[np.float64]
@@ -30,16 +30,16 @@ class KnownClassDetector:
     background: NDArray[np.float64]
 
     def novelty_score(self, features: Floats) -> NDArray[np.float64]:
-        """Return how much nearer each row is to the mean of everything than to any class.
+        """Return the relative Mahalanobis distance of each row (Ren et al., 2021).
 
-        The relative Mahalanobis distance (Ren et al., 2021): the squared distance to the nearest
-        class less that to the common Gaussian.
+        It is the squared distance to the nearest class minus the squared distance to the common
+        Gaussian.
 
         Args:
             features: ``(N, D)``.
 
         Returns:
-            ``(N,)``; large for images of no known class.
+            ``(N,)``; large for images that belong to no known class.
         """
         rows = np.asarray(features, np.float64)
         nearest = nearest_square(rows @ self.whitening, self.means @ self.whitening)
@@ -50,16 +50,16 @@ class KnownClassDetector:
 
 @dataclass(frozen=True, eq=False)
 class KnownCheck:
-    """The decision over each unlabeled image.
+    """Decisions on unlabeled images.
 
     Attributes:
         looks_known: ``(N,)`` bool.
         scores: ``(N,)``, see :meth:`KnownClassDetector.novelty_score`.
-        threshold: an image looks known up to this score.
-        false_positive_rate: share of known images that the threshold calls novel.
-        stranger: how often an unlabeled image is stranger than a known one, over all pairs of
-            them, in [0, 1]; 0.5 where all of them are known.
-        noise: standard deviation of ``stranger`` where all of them are known.
+        threshold: an image looks known if its score is at most this.
+        false_positive_rate: fraction of known images that the threshold calls novel.
+        stranger: fraction of all pairs of an unlabeled and a known image in which the unlabeled
+            one has the higher score, in [0, 1]; 0.5 if all unlabeled images are known.
+        noise: standard deviation of ``stranger`` if all unlabeled images are known.
     """
 
     looks_known: NDArray[np.bool_]
@@ -71,12 +71,12 @@ class KnownCheck:
 
     @property
     def count(self) -> int:
-        """How many images look known."""
+        """Number of images that look known."""
         return int(self.looks_known.sum())
 
 
 def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClassDetector:
-    """Fit the known classes' Gaussians.
+    """Fit the Gaussians of the known classes.
 
     Args:
         features: ``(n, D)`` of labeled images.
@@ -107,25 +107,25 @@ def known_check(
 ) -> KnownCheck:
     """Decide for each unlabeled image whether it looks like a known class.
 
-    The threshold is the score that a share ``false_positive_rate`` of ``calibration`` exceeds, so
-    that so many known images are taken for novel ones.
+    The threshold is the score that a fraction ``false_positive_rate`` of ``calibration`` exceeds.
+    That fraction of known images is mistaken for novel ones.
 
     Args:
         unlabeled: ``(N, D)``.
-        classes: of :func:`known_classes`.
-        calibration: ``(n, D)`` of known images that ``classes`` was not fitted to, or drawn from
-            statistics of known classes.
+        classes: result of :func:`known_classes`.
+        calibration: ``(n, D)`` of known images to which ``classes`` was not fitted, or samples
+            from statistics of known classes.
         false_positive_rate: in (0, 1).
 
     Raises:
-        InputError: the rate is out of range, or too few images stand behind it.
+        InputError: the rate is out of range, or there are too few calibration images for it.
     """
     if not 0 < false_positive_rate < 1:
-        raise InputError(f"false_positive_rate is {false_positive_rate}; it lies between 0 and 1")
+        raise InputError(f"false_positive_rate is {false_positive_rate}; it must be in (0, 1)")
     if len(calibration) * false_positive_rate < 1:
         raise InputError(
-            f"{len(calibration)} known images cannot say where {false_positive_rate} of them lie; "
-            "hold out more, or allow a higher rate"
+            f"{len(calibration)} known images are too few for a false_positive_rate of "
+            f"{false_positive_rate}; hold out more, or allow a higher rate"
         )
     reference = classes.novelty_score(calibration)
     threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))

@@ -1,4 +1,4 @@
-"""How far features lie from every class of a run, by the statistics that the run keeps."""
+"""Mahalanobis distances of features from the classes of a run, by their stored statistics."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from crkd.clustering.novelty.outliers import outer_fence
 
 SHRINKAGE = 0.1
 DRAWN = 2_000
-"""Features drawn in all, of every class equally many, to see how far members lie."""
+"""Total number of features drawn to find the threshold, equally many for every class."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassDistance:
-    """The distance to the nearest class, and how far a member of a class may lie.
+    """The distance to the nearest class, and a threshold for members of a class.
 
     Attributes:
         centers: ``(C, D)`` float64, whitened means of the classes.
         whitening: ``(D, D)`` float64; makes the covariance within the classes the identity.
-        threshold: an image fits nowhere above this distance.
+        threshold: above this distance, an image fits no class.
     """
 
     centers: NDArray[np.float64]
@@ -33,14 +33,14 @@ class ClassDistance:
 
     @classmethod
     def of(cls, statistics: ClassStatistics, *, seed: int = 0) -> ClassDistance:
-        """Take classes, their common covariance and the threshold from statistics.
+        """Compute classes, their common covariance and the threshold from statistics.
 
-        The threshold is the outer fence (:func:`.outliers.outer_fence`) of the
-        distances of features drawn from the statistics: no image is needed.
+        The threshold is the outer fence (:func:`.outliers.outer_fence`) of the distances of
+        features drawn from the statistics. No image is needed.
 
         Args:
-            statistics: of C classes.
-            seed: of the draws.
+            statistics: statistics of C classes.
+            seed: seed of the draws.
         """
         spread = statistics.factors.double().transpose(0, 1).flatten(1)
         within = spread @ spread.T / statistics.num_classes
@@ -56,7 +56,7 @@ class ClassDistance:
     def scores(self, features: Floats) -> NDArray[np.float64]:
         """Return the distance of each row to its nearest class.
 
-        The Mahalanobis distance under one covariance (Lee et al., NeurIPS 2018).
+        It is the Mahalanobis distance with one covariance (Lee et al., NeurIPS 2018).
 
         Args:
             features: ``(N, D)``.
@@ -68,20 +68,20 @@ class ClassDistance:
         return np.sqrt(np.maximum(nearest_square(rows, self.centers), 0.0))
 
     def fits_nowhere(self, features: Floats) -> NDArray[np.bool_]:
-        """Return which rows of ``features`` ``(N, D)`` lie beyond the threshold, ``(N,)``."""
+        """Return which rows of ``features`` ``(N, D)`` are above the threshold, ``(N,)``."""
         beyond: NDArray[np.bool_] = self.scores(features) > self.threshold
         return beyond
 
 
 def nearest_square(rows: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the squared distance of each of ``(N, D)`` rows to the nearest of ``(C, D)``."""
+    """Return the squared distance of each ``(N, D)`` row to the nearest of ``(C, D)`` centers."""
     squares = np.square(rows).sum(1)[:, None] - 2 * rows @ centers.T
     nearest: NDArray[np.float64] = (squares + np.square(centers).sum(1)).min(axis=1)
     return nearest
 
 
 def whitening_of(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return W with W W^T the inverse of a covariance, shrunk towards a multiple of identity."""
+    """Return W such that W W^T is the inverse of the covariance, shrunk towards the identity."""
     values, vectors = np.linalg.eigh(covariance)
     values = (1 - SHRINKAGE) * values + SHRINKAGE * max(values.mean(), np.finfo(np.float64).tiny)
     whitening: NDArray[np.float64] = vectors / np.sqrt(values)

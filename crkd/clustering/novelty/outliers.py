@@ -1,4 +1,4 @@
-"""Images that fit nowhere: a reject bucket by distance to the nearest others."""
+"""Outliers: images far from their nearest neighbors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from crkd.clustering.kmeans import CHUNK_ROWS, Floats, has_faiss, unit_rows
 from crkd.core.errors import InputError
 
 MOST_ROWS = 20_000
-"""So many rows of a set are compared with, of larger sets evenly spread ones."""
+"""The maximum number of reference rows; larger sets are sampled evenly."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """The reject bucket.
+    """Outliers of a set of images.
 
     Attributes:
         scores: ``(N,)`` distance to the k-th neighbor, in [0, 2].
         rejected: ``(N,)`` bool.
-        threshold: the largest score that is kept.
+        threshold: the largest score that is not rejected.
     """
 
     scores: NDArray[np.float32]
@@ -33,7 +33,7 @@ class Outliers:
 def outliers(
     features: Floats, reference: Floats, *, quantile: float = 0.99, neighbors: int = 5
 ) -> Outliers:
-    """Reject images that lie farther from ``reference`` than the reference lies from itself.
+    """Reject images that are farther from ``reference`` than the reference rows are.
 
     The score is the distance to the k-th neighbor among features of unit length (Sun et al.,
     Out-of-Distribution Detection with Deep Nearest Neighbors, 2022). A row that is part of the
@@ -41,15 +41,15 @@ def outliers(
 
     Args:
         features: ``(N, D)``.
-        reference: ``(n, D)`` rows that belong: known images, or the unlabeled ones themselves.
-        quantile: of the reference's own scores that is the threshold, in (0, 1).
+        reference: ``(n, D)`` rows to compare with: known images, or the unlabeled ones themselves.
+        quantile: quantile of the reference's own scores that is the threshold, in (0, 1).
         neighbors: k, below n.
 
     Raises:
         InputError: a number is out of range.
     """
     if not 0 < quantile < 1:
-        raise InputError(f"quantile is {quantile}; it lies between 0 and 1")
+        raise InputError(f"quantile is {quantile}; it must be between 0 and 1")
     if not 1 <= neighbors < len(reference):
         raise InputError(
             f"neighbors is {neighbors} for {len(reference)} reference rows; it must be at least "
@@ -63,15 +63,15 @@ def outliers(
 
 
 def reject_bucket(features: Floats, *, fence: float = 3.0, neighbors: int = 5) -> Outliers:
-    """Reject images that lie apart from all others of a set, of which none need be.
+    """Reject images that are far from all others of the set; there may be none.
 
-    The score is that of :func:`outliers`, among at most 20,000 rows of the set itself, the
-    threshold that of :func:`outer_fence`.
+    The score is that of :func:`outliers`, with at most 20,000 rows of the set itself as the
+    reference. The threshold is that of :func:`outer_fence`.
 
     Args:
         features: ``(N, D)``.
-        fence: above 0; lower rejects more.
-        neighbors: k; a set of k rows or fewer has no outlier.
+        fence: above 0; a lower value rejects more.
+        neighbors: k; a set of at most k rows has no outlier.
 
     Raises:
         InputError: the fence is not above 0.
@@ -88,26 +88,26 @@ def reject_bucket(features: Floats, *, fence: float = 3.0, neighbors: int = 5) -
 
 
 def outer_fence(scores: NDArray[Any], fence: float = 3.0) -> float:
-    """Return Tukey's outer fence of some scores (Exploratory Data Analysis, 1977).
+    """Return Tukey's outer fence of scores (Exploratory Data Analysis, 1977).
 
     Args:
         scores: ``(N,)``.
-        fence: added to the upper quartile, in distances between the quartiles.
+        fence: number of interquartile ranges above the upper quartile.
     """
     low, high = np.quantile(scores, [0.25, 0.75])
     return float(high + fence * (high - low))
 
 
 def _scores(rows: Floats, base: Floats, neighbors: int) -> Floats:
-    """Return the distance of every row to its k-th neighbor in ``base``, itself left out."""
+    """Return the distance of every row to its k-th neighbor in ``base`` other than itself."""
     found = _neighbor_distances(rows, base, neighbors + 1)
-    # A row at no distance stands in the reference itself.
+    # A row with distance 0 is itself in the reference.
     itself = found[:, 0] < 1e-3
     return np.where(itself, found[:, -1], found[:, -2]).astype(np.float32)
 
 
 def _neighbor_distances(rows: Floats, base: Floats, count: int) -> Floats:
-    """Return the distances of the ``count`` nearest rows of ``base``, ascending."""
+    """Return the distances to the ``count`` nearest rows of ``base``, ascending."""
     parts = [rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS)]
     if has_faiss():
         import faiss

@@ -1,4 +1,4 @@
-"""Batched image augmentation: recipe, per-image draws, rendering; alike on CPU and GPU."""
+"""Batched image augmentation on CPU and GPU: recipes, random parameters, rendering."""
 
 from crkd.data.augment.parameters import ViewParameters, draw
 from crkd.data.augment.plan import ViewPlan

@@ -1,4 +1,4 @@
-"""Works a batch off on the CPU: in pieces that fit the cache, one thread a core."""
+"""Processing of a batch on the CPU in cache-sized pieces, with one thread per core."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from threading import Barrier
 
 import torch
 
-# 256 images of 32 px: with fewer the calls themselves dominate, with more the cache overflows.
+# 256 images of 32 px: with fewer, call overhead dominates; with more, the cache overflows.
 _PIXELS = 2**18
 
 
 def for_each_piece(count: int, pixels: int, work: Callable[[slice], None]) -> None:
     """Call ``work`` with slices that together cover ``count`` images.
 
-    Several pieces are shared out over as many threads as torch uses for one operation; inside
-    them every operation runs on one thread, because pieces are too small to be worth splitting
-    and waiting for each other after every operation costs more than it gains.
+    The pieces are distributed over as many threads as torch uses for one operation. Inside a piece,
+    every operation runs on one thread, because splitting such small operations costs more time
+    than it saves.
 
     Args:
         count: images in the batch.
-        pixels: of one view.
-        work: renders the images of one slice; called from several threads at a time.
+        pixels: pixels of one view.
+        work: renders the images of one slice; called from several threads at once.
     """
     threads = torch.get_num_threads()
     length = max(1, _PIXELS // pixels)
@@ -35,13 +35,13 @@ def for_each_piece(count: int, pixels: int, work: Callable[[slice], None]) -> No
         for piece in pieces:
             work(piece)
         return
-    # A list, so that an exception in a thread is raised here.
+    # The list re-raises an exception of a thread here.
     list(_pool(os.getpid(), threads).map(work, pieces))
 
 
 @functools.lru_cache(maxsize=1)
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Return the threads of this process; a forked child must not wait for its parent's."""
+    """Return the thread pool of this process; a forked child must not use that of its parent."""
     ready = Barrier(threads + 1)
 
     def start() -> None:
@@ -53,6 +53,6 @@ def _pool(process: int, threads: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(start)
     ready.wait()
-    # Holds for the thread that sets it and for threads that start later: put it back for those.
+    # The setting holds for this thread and for threads that start later, so restore it.
     torch.set_num_threads(before)
     return pool

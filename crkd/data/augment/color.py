@@ -1,9 +1,9 @@
-"""Color operations on batches, level for level as Pillow computes them on 8-bit images.
+"""Color operations on batches, with the same results as Pillow on 8-bit images.
 
-Pillow truncates or rounds to whole levels after every operation, so these do as well: images
-are float32 holding whole levels 0 to 255, ``(B, 3, h, w)``. All integer intermediates stay below
-2**24, where float32 is exact. On a GPU an operation costs a launch whatever its size, so that
-each of these takes few: coefficients are tensors that are made once.
+Pillow truncates or rounds to whole levels after every operation, and so do these operations.
+Images are float32 ``(B, 3, h, w)`` with whole levels 0 to 255. All integer intermediates stay
+below 2**24, where float32 is exact. On a GPU every operation costs a kernel launch, so there are
+few operations, and the coefficients are tensors that are created once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from crkd.data.augment.parameters import ViewParameters
 
 # ITU-R 601-2 luma in 16-bit fixed point, as Pillow's conversion to "L".
 _LUMA = (19595.0, 38470.0, 7471.0)
-# Up to so many pixels a rounded float32 mean of whole levels is on the right side of every half.
+# Up to this many pixels, rounding a float32 mean of whole levels gives the exact result.
 _EXACT_PIXELS = 2**12
 
 _STEPS = 6
-"""Blends in which every order fits: three before the hue shift, three after it."""
+"""Number of blends that covers every order: three before the hue shift, three after it."""
 
 
 class Coefficients(NamedTuple):
@@ -31,9 +31,9 @@ class Coefficients(NamedTuple):
 
     Attributes:
         luma: ``(3, 1, 1)`` float32, weights of the channels.
-        half: ``(3, 1, 1)`` float32, a half in the first channel: rounds the luma.
+        half: ``(3, 1, 1)`` float32, 0.5 in the first channel, to round the luma.
         one: ``(1,)`` int32.
-        levels: ``(256,)`` float32, each level itself.
+        levels: ``(256,)`` float32, the levels 0 to 255.
         hue: tables of the hue shift.
     """
 
@@ -45,7 +45,7 @@ class Coefficients(NamedTuple):
 
 
 def coefficients(device: torch.device) -> Coefficients:
-    """Return the constants, made on the device."""
+    """Return the constants, created on the device."""
     luma = torch.cat([torch.full((1,), part * 2.0**-16, device=device) for part in _LUMA])
     half = torch.where(torch.arange(3, device=device) == 0, 0.5, 0.0)
     return Coefficients(
@@ -69,17 +69,17 @@ def luma(images: Tensor, constants: Coefficients) -> Tensor:
 
 
 def jitter_inputs(parameters: ViewParameters, with_hue: bool) -> Tensor:
-    """Return what :func:`color_jitter` reads of each view, ``(18 or 20, B)`` float32.
+    """Return the inputs of :func:`color_jitter` for each view, ``(18 or 20, B)`` float32.
 
-    Every image is hue-shifted once: the blends before it and the blends after it are two passes,
-    in which a blend that is not an image's turn has the factor 1 and changes nothing.
+    Every image is hue-shifted once, with one pass of blends before it and one after it. A blend
+    that an image does not take in a pass gets the factor 1 and changes nothing.
 
     Args:
-        parameters: of the views.
-        with_hue: whether the recipe has a hue shift; even one by zero passes through 8-bit HSV.
+        parameters: parameters of the views.
+        with_hue: whether the recipe has a hue shift; even a shift by zero goes through 8-bit HSV.
 
     Returns:
-        factor, contrast mark and saturation mark of each blend; then the hue's turn in levels and
+        factor, contrast mark and saturation mark of each blend; then the hue shift in levels and
         the mark of the images that have one.
     """
     order, jitter = parameters.order, parameters.jitter.unsqueeze(1)
@@ -99,13 +99,14 @@ def jitter_inputs(parameters: ViewParameters, with_hue: bool) -> Tensor:
 
 
 def rounding(pixels: int, device: torch.device) -> Tensor:
-    """Return what :func:`color_jitter` adds to mean levels of images before it rounds them down.
+    """Return the offset that :func:`color_jitter` adds to mean levels before it rounds them down.
 
-    Half a level, and half the distance to the next mean, so that inexact products round right.
+    It is half a level, plus half the distance to the next possible mean, so that inexact products
+    round correctly.
 
     Args:
-        pixels: of each image.
-        device: of the result.
+        pixels: pixels of each image.
+        device: device of the result.
 
     Returns:
         0-d, of the dtype in which levels are summed.
@@ -117,7 +118,7 @@ def rounding(pixels: int, device: torch.device) -> Tensor:
 def color_jitter(
     images: Tensor, inputs: Tensor, half_level: Tensor, constants: Coefficients
 ) -> Tensor:
-    """Apply brightness, contrast, saturation and hue in each image's own order.
+    """Apply brightness, contrast, saturation and hue in the order drawn for each image.
 
     Args:
         images: ``(B, 3, h, w)`` levels.
@@ -126,7 +127,7 @@ def color_jitter(
         constants: on the device of ``images``.
 
     Returns:
-        levels of the same shape; those of images without jitter as they were.
+        levels of the same shape; images without jitter are unchanged.
     """
     parts = inputs.unbind()
     for step in range(_STEPS):
@@ -143,8 +144,8 @@ def _blend(
 ) -> Tensor:
     """Blend each image with black, its rounded mean level or its gray image, truncating.
 
-    Pillow's ``Image.blend`` as its contrast and its saturation use it. All products with the
-    marks 0 and 1 are exact; the product with the factor is rounded before the sum.
+    This is Pillow's ``Image.blend`` as its contrast and saturation operations use it. All products
+    with the marks 0 and 1 are exact. The product with the factor is rounded before the sum.
     """
     factor, contrast, saturation = step
     gray = luma(images, constants)
@@ -174,14 +175,14 @@ def solarize(images: Tensor, threshold: Tensor) -> Tensor:
 def equalize(
     batches: Sequence[Tensor], pixels: Sequence[Tensor], constants: Coefficients
 ) -> list[Tensor]:
-    """Flatten the histogram of each channel of each image (Pillow ``ImageOps.equalize``).
+    """Equalize the histogram of each channel of each image (Pillow ``ImageOps.equalize``).
 
-    Several batches of images of different sizes share the work on their histograms.
+    Several batches of images of different sizes are processed together.
 
     Args:
         batches: ``(B, 3, h, w)`` levels each.
-        pixels: ``(B, 1, 1, 1)`` each, h * w where an image is equalized and 0 where it stays.
-        constants: on the device of the batches.
+        pixels: ``(B, 1, 1, 1)`` each, h * w for an image to equalize and 0 for the others.
+        constants: constants on the device of the batches.
 
     Returns:
         levels of the same shapes.
@@ -207,8 +208,8 @@ def equalize(
 def _equalizing_tables(histograms: Tensor, pixels: Tensor, levels: Tensor) -> Tensor:
     """Return the new level of each level, float32, from int32 histograms over the last dimension.
 
-    All pixels but those of the brightest level present are shared out over 255 steps; where that
-    leaves no pixel for a step, and where no pixel counts, levels stay.
+    All pixels except those of the brightest level present are distributed over 255 steps. Levels
+    do not change if a step would get no pixel or if no pixel counts.
     """
     upto = histograms.cumsum(3, dtype=torch.int32)
     before = upto - histograms

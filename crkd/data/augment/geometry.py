@@ -1,10 +1,10 @@
-"""Where each output pixel comes from: crop, resize, mirror image, affine map, blur.
+"""Geometric operations on batches: crop, resize, flip, affine map, blur.
 
-Crop, enlargement and reduction with anti-aliasing, mirror image and Gaussian blur are all
-separable and linear, so each is one small matrix an image for the rows and one for the columns:
-two batched products, alike on every device, with no loop over images.
+Crop, resize with anti-aliasing, flip and Gaussian blur are separable and linear. Each is one small
+matrix per image for the rows and one for the columns. Two batched matrix products therefore apply
+them on any device, without a loop over images.
 
-Images are float32 with whole levels 0 to 255 between the steps, because Pillow's are.
+Images are float32 with whole levels 0 to 255 between the steps, as in Pillow.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from crkd.data.augment.parameters import ViewParameters
 
 
 def crop_resize_flip(images: Tensor, weights: Tensor, size: int) -> Tensor:
-    """Cut windows, bring them to ``size`` and mirror them where drawn.
+    """Crop windows, resize them to ``size`` and flip them where drawn.
 
-    Pillow's crop and ``resize(BILINEAR)``, level for level: a triangle filter, widened when the
-    window shrinks, columns first, rounded to whole levels after each direction. What is outside
-    of the stored image is black.
+    The result equals Pillow's crop and ``resize(BILINEAR)``: a triangle filter, widened when the
+    window shrinks, columns first, rounded to whole levels after each direction. Pixels outside of
+    the stored image are black.
 
     Args:
         images: ``(B, 3, S, S)`` levels of any dtype.
@@ -34,7 +34,7 @@ def crop_resize_flip(images: Tensor, weights: Tensor, size: int) -> Tensor:
     """
     stored, channels = images.shape[-1], images.shape[1]
     rows, columns = weights.unbind()
-    # With the channels between rows and columns both directions are products of whole matrices.
+    # With the channels between rows and columns, both directions are products of whole matrices.
     wide = images.transpose(1, 2).expand(len(rows) // max(1, len(images)), -1, -1, -1, -1)
     wide = wide.to(torch.float32, memory_format=torch.contiguous_format)
     wide = wide.view(len(rows), stored * channels, stored)
@@ -45,20 +45,20 @@ def crop_resize_flip(images: Tensor, weights: Tensor, size: int) -> Tensor:
 
 
 def _whole_levels(sums: Tensor, size: int, dim: int) -> Tensor:
-    """Round weighted sums to levels, halves upwards, from the parts of the weights."""
+    """Round weighted sums to whole levels, halves up, from the parts of the weights."""
     if sums.shape[dim] > size:
         upper, lower = torch.split(sums, size, dim)
-        # Below 2**-11 only the whole multiples can carry over into the rounding.
+        # Below 2**-11, only whole multiples can affect the rounding.
         sums = torch.add(upper, lower.floor(), alpha=2.0**-11)
     return sums.add_(0.5).floor_()
 
 
 def affine_maps(parameters: ViewParameters, side: int) -> Tensor:
-    """Return the map of each view, ``(B, 6)`` float32, as :func:`affine` reads it.
+    """Return the affine map of each view, ``(B, 6)`` float32, for :func:`affine`.
 
     Args:
         parameters: angle, shifts, zoom and shear.
-        side: of the views in pixels.
+        side: side of the views in pixels.
     """
     turn, slope = torch.deg2rad(parameters.angle), torch.tan(torch.deg2rad(parameters.shear))
     sine, cosine = torch.sin(turn), torch.cos(turn)
@@ -74,9 +74,10 @@ def affine_maps(parameters: ViewParameters, side: int) -> Tensor:
 
 
 def affine(images: Tensor, maps: Tensor) -> Tensor:
-    """Rotate, shift, zoom and shear each image about its center, black outside.
+    """Rotate, translate, zoom and shear each image about its center, black outside.
 
-    torchvision's ``functional.affine`` on tensors (bilinear, ``fill=None``), one map an image.
+    Equals torchvision's ``functional.affine`` on tensors (bilinear, ``fill=None``), with one map
+    per image.
 
     Args:
         images: ``(B, 3, s, s)`` float32 levels.
@@ -105,14 +106,14 @@ def blur_kernels(sigma: Tensor, radius: int) -> Tensor:
 
 
 def blur_taps(radius: int, side: int, device: torch.device) -> Tensor:
-    """Return which pixels each place of a kernel reads, ``(2 * radius + 1, side * side)`` float32.
+    """Return the pixels that each kernel position reads, ``(2 * radius + 1, side * side)`` float32.
 
-    Beyond the border the image is reflected.
+    Beyond the border, the image is reflected.
 
     Args:
         radius: reach of the kernel, below ``side``.
-        side: of the image in pixels.
-        device: of the result.
+        side: side of the image in pixels.
+        device: device of the result.
     """
     offset = torch.arange(-radius, radius + 1, device=device)
     pixel = torch.arange(side, device=device)

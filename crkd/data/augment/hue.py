@@ -1,8 +1,8 @@
-"""The hue shift, level for level as Pillow computes it on 8-bit images, from tables.
+"""Hue shift from tables, with the same results as Pillow on 8-bit images.
 
-Pillow passes through 8-bit hue, saturation and value. Its hue depends on two differences of
-channels only, and its rounding falls either way where a hue is exactly a whole level. A table
-holds what it gives, so that neither a division nor a fused operation of a device can change it.
+Pillow converts to 8-bit hue, saturation and value. Its hue depends only on two differences of
+channels, and its rounding is irregular where a hue is exactly a whole level. A table stores its
+results, so that neither a division nor a fused operation of a device can change them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class HueTables(NamedTuple):
 
     Attributes:
         weights: ``(3, 1, 1)`` float32; the weighted sum of the channels and ``origin`` is the
-            place of a color in ``hues``.
+            index of a color in ``hues``.
         origin: ``(3, 1, 1)`` float32.
         hues: ``(511 * 511,)`` int64, hue in [0, 255) by the differences red - green, green - blue.
         depths: ``(256 * 256,)`` float32, value times saturation by the highest and lowest channel.
-        missing: ``(3, 512)`` float32 in [0, 85], which share of the depth each channel is below
-            the value, by the turned hue.
+        missing: ``(3, 512)`` float32 in [0, 85]; by the shifted hue, the fraction of the depth by
+            which each channel is below the value.
     """
 
     weights: Tensor
@@ -37,12 +37,12 @@ class HueTables(NamedTuple):
 
 
 def hue_tables(device: torch.device) -> HueTables:
-    """Return the tables, made on the device."""
+    """Return the tables, created on the device."""
     level = torch.arange(_SPAN, dtype=torch.float32, device=device) - _REACH
     hues = _hue_level(level.unsqueeze(1), level).to(torch.int64).flatten()
     value = torch.arange(256, dtype=torch.float32, device=device).unsqueeze(1)
     chroma = (value - value.t()).clamp(min=0.0)
-    # A whole quotient must not fall below itself on a device with inexact division.
+    # A whole quotient must not become smaller on a device with inexact division.
     depths = value * torch.floor((255.0 * chroma + 0.5) / value.clamp(min=1.0))
     doubled = 2.0 * (torch.arange(512, dtype=torch.float32, device=device) % 256)
     missing = (
@@ -57,11 +57,11 @@ def hue_tables(device: torch.device) -> HueTables:
 
 
 def _hue_level(red_green: Tensor, green_blue: Tensor) -> Tensor:
-    """Return Pillow's 8-bit hue by two differences of channels; arbitrary where all are equal.
+    """Return Pillow's 8-bit hue from two differences of channels; arbitrary if all are equal.
 
-    The smallest channel fixes the third of the circle, the other two the place within it. With
-    one division a color this rounds as Pillow's mixed float and double arithmetic does, for
-    every one of the 2**24 colors.
+    The smallest channel determines the third of the color circle, the other two the position
+    within it. One division per color rounds as Pillow's mixed float and double arithmetic does,
+    for every one of the 2**24 colors.
     """
     red, green, blue = red_green, torch.zeros_like(red_green), -green_blue
     value = torch.maximum(torch.maximum(red, green), blue)
@@ -72,13 +72,14 @@ def _hue_level(red_green: Tensor, green_blue: Tensor) -> Tensor:
     # Between blue and red the circle closes: Pillow counts the red side from below zero.
     closing = torch.where(red >= blue, -1.0, 5.0)
     third = torch.where(no_blue, 1.0, torch.where(no_red, 3.0, closing))
-    # Divided by a tensor: CUDA multiplies by the reciprocal of a number, which rounds otherwise.
+    # Division by a tensor, because CUDA multiplies by the reciprocal of a number, which rounds
+    # differently.
     turns = (third + place / chroma.clamp(min=1.0)) / torch.full_like(place, 6.0)
     return torch.floor((turns - torch.floor(turns)) * 255.0)
 
 
 def hue_turn(hue: Tensor) -> Tensor:
-    """Return the whole levels by which torchvision turns Pillow's hue, float32 in [0, 256).
+    """Return the levels by which torchvision shifts Pillow's hue, float32 in [0, 256).
 
     Args:
         hue: float32 turns in [-0.5, 0.5], truncated to 1/255 as torchvision does.
@@ -90,10 +91,10 @@ def hue_turn(hue: Tensor) -> Tensor:
 
 
 def shift_hue(images: Tensor, turn: Tensor, tables: HueTables) -> Tensor:
-    """Turn the color circle through Pillow's 8-bit HSV (torchvision ``adjust_hue``).
+    """Shift the hue through Pillow's 8-bit HSV (torchvision ``adjust_hue``).
 
-    Each channel is the value less a whole number of 1 / 21675 of the depth: exact in float32 and
-    never on a half.
+    Each channel is the value minus a whole number of 1 / 21675 of the depth. This is exact in
+    float32 and never on a half.
 
     Args:
         images: ``(B, 3, h, w)`` float32 levels.

@@ -1,7 +1,7 @@
-"""One float32 row an image for everything random about a view, and back again.
+"""Packing of all random parameters of a view into one float32 row per image.
 
 Float32 holds every field exactly: windows, orders and marks are small whole numbers, and the
-strengths are float32 from the start.
+other parameters are float32 already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pack(parameters: ViewParameters) -> Tensor:
     whole, marks, strengths = (
         torch.stack([values[name] for name in names]) for names in (_WHOLE, _MARKS, _STRENGTHS)
     )
-    # Concatenation converts whole numbers and marks to float32.
+    # Concatenation converts integers and booleans to float32.
     return torch.cat((whole, parameters.order.t(), marks, strengths))
 
 

@@ -1,4 +1,4 @@
-"""The random parameters of each view: a pure function of seed, epoch, image id and view."""
+"""Random parameters of each view: a pure function of seed, epoch, image id and view."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from crkd.data.augment.words import (
 
 
 class ViewParameters(NamedTuple):
-    """Everything random about one view of B images; each tensor is ``(B,)`` unless stated.
+    """Random parameters of one view of B images; each tensor is ``(B,)`` unless stated.
 
-    Kept and given to :func:`crkd.data.augment.render.render` again, they give the same view.
+    The same parameters give the same view (:func:`crkd.data.augment.render.render`).
 
     Attributes:
         top: int64, first row of the cropped window in the stored image; negative inside padding.
@@ -78,7 +78,7 @@ class ViewParameters(NamedTuple):
     equalize: Tensor
 
     def rows(self, index: Tensor | slice) -> ViewParameters:
-        """Return the parameters of some of the images."""
+        """Return the parameters of the images ``index``."""
         return ViewParameters(*(field[index] for field in self))
 
 
@@ -93,16 +93,16 @@ def draw(
 ) -> ViewParameters:
     """Draw the parameters of one view of B images.
 
-    Each value depends on ``(seed, epoch, image_id, view)`` and on nothing else: neither on the
-    batch around the image nor on the device. Where the released code draws with Python's or
-    torch's generator, the distribution is the same (torchvision ``RandomResizedCrop``,
-    ``RandomCrop``, ``ColorJitter``, ``RandomAffine``, ``RandomChoice``).
+    Each value depends only on ``(seed, epoch, image_id, view)``, not on the batch or the device.
+    The distributions are those of the released code, which draws with Python's or torch's generator
+    (torchvision ``RandomResizedCrop``, ``RandomCrop``, ``ColorJitter``, ``RandomAffine``,
+    ``RandomChoice``).
 
     Args:
-        recipe: what may happen to the view.
+        recipe: recipe of the view.
         seed: seed of the run.
-        epoch: number of the pass over the data; a 0-d int64 tensor on the device of
-            ``image_id`` serves compiled and captured steps.
+        epoch: epoch number; compiled and captured steps pass a 0-d int64 tensor on the device of
+            ``image_id``.
         image_id: ``(B,)`` int64, position of each image in its set.
         view: number of the view within the step, in ``[0, 65536)``; one for all images or
             ``(B,)`` int64.
@@ -120,12 +120,12 @@ def draw(
 
 
 def draw_from(words: Words, recipe: ViewRecipe, stored_size: int) -> ViewParameters:
-    """Do as :func:`draw` with random words that several recipes may share.
+    """Draw parameters as :func:`draw` does, from random words that several recipes can share.
 
     Args:
-        words: with the blocks that ``recipe`` needs.
-        recipe: what may happen to the views.
-        stored_size: side of the stored square images in pixels; ``recipe`` fits them.
+        words: random words that contain the blocks of ``recipe``.
+        recipe: recipe of the views.
+        stored_size: side of the stored square images in pixels; ``recipe`` must fit it.
     """
     turn = recipe.hue if recipe.has_jitter else 0.0
     sigma = recipe.blur_sigma if recipe.blur else (1.0, 1.0)
@@ -183,7 +183,7 @@ def _window(recipe: ViewRecipe, words: Words, stored: int) -> tuple[Tensor, ...]
 
 
 def central_window(size: int, stored: int) -> tuple[int, int]:
-    """Return first pixel and length of the window that shows an image without a random crop.
+    """Return the first pixel and the length of the window of an image without a random crop.
 
     >>> central_window(32, 40), central_window(32, 8)
     ((4, 32), (0, 8))
@@ -193,14 +193,14 @@ def central_window(size: int, stored: int) -> tuple[int, int]:
 
 
 def _resized_window(recipe: ViewRecipe, words: Words, stored: int) -> tuple[Tensor, ...]:
-    """Torchvision's random resized crop: the first of ten attempts that fits, else the center."""
+    """Draw as torchvision's random resized crop: the first of ten attempts that fits, or center."""
     area = stretch(words.attempts(0), *recipe.scale) * (stored * stored)
     log_ratio = stretch(words.attempts(1), math.log(recipe.ratio[0]), math.log(recipe.ratio[1]))
     ratio = torch.exp(log_ratio)
     width = torch.round(torch.sqrt(area * ratio)).to(torch.int64)
     height = torch.round(torch.sqrt(area / ratio)).to(torch.int64)
     fits = (width > 0) & (width <= stored) & (height > 0) & (height <= stored)
-    # The first success is the one before which none succeeded.
+    # The first success is the one without an earlier success.
     first = fits & (torch.cumsum(fits.to(torch.int64), dim=0) == 1)
     found = fits.any(dim=0)
     low, high = recipe.ratio
@@ -216,7 +216,7 @@ def _resized_window(recipe: ViewRecipe, words: Words, stored: int) -> tuple[Tens
 
 
 def _order(words: Words, needed: bool) -> Tensor:
-    """Return a uniformly drawn permutation of 0..3 an image, ``(B, 4)`` int64."""
+    """Return a uniformly drawn permutation of 0..3 for each image, ``(B, 4)`` int64."""
     if not needed:
         return torch.arange(4, device=words.image_id.device).expand(len(words.image_id), 4)
     index = words.below(ORDER, 3, 24)

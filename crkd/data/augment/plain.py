@@ -1,9 +1,9 @@
-"""The plain path of one recipe: operations on whole batches, alike on every device.
+"""The plain path of one recipe: operations on whole batches, the same on every device.
 
-Used on GPUs, where an operation costs a launch whatever its size, and in compiled code. So it
-takes few operations, and reads all that depends on random parameters alone from inputs that are
-made with the draws. It neither copies to or from the host nor waits for the device, and its
-shapes do not depend on data.
+The plain path is used on GPUs and in compiled code. On a GPU every operation costs a kernel launch,
+so there are few operations, and everything that depends only on random parameters is computed
+together with the draws. The path does not copy to or from the host, does not wait for the device,
+and has shapes that do not depend on data.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from crkd.data.augment.windows import Windows
 
 
 class Constants(NamedTuple):
-    """What the plain path of one recipe needs on one device.
+    """Constants of the plain path of one recipe on one device.
 
     Attributes:
-        weights: table of resampling weights, None where they are computed.
-        taps: of the blur, None without one.
-        half_level: rounds mean levels.
-        coefficients: of color operations, shared by all recipes.
+        weights: table of resampling weights, None if they are computed for each batch.
+        taps: pixel positions of the blur, None without a blur.
+        half_level: offset that rounds mean levels.
+        coefficients: coefficients of color operations, shared by all recipes.
     """
 
     weights: Tensor | None
@@ -39,7 +39,7 @@ class PlainView:
     """The plain path of one recipe for stored images of one size.
 
     Args:
-        recipe: what may happen to the views.
+        recipe: recipe of the views.
         stored_size: side of the stored images in pixels.
     """
 
@@ -59,11 +59,11 @@ class PlainView:
 
     @property
     def width(self) -> int:
-        """Numbers that the plain path reads of each view."""
+        """Number of values that the plain path reads for each view."""
         return sum(self._sizes.values())
 
     def inputs(self, parameters: ViewParameters) -> Tensor:
-        """Return what the plain path reads of B views, ``(width, B)`` float32."""
+        """Return the inputs of the plain path for B views, ``(width, B)`` float32."""
         recipe, p = self.recipe, parameters
         parts = [self.windows.describe(p)]
         if recipe.has_affine:
@@ -96,7 +96,7 @@ class PlainView:
     def unequalized(
         self, images: Tensor, inputs: Tensor, constants: Constants
     ) -> tuple[Tensor, Tensor | None]:
-        """Do all but the equalization.
+        """Apply all operations except the equalization.
 
         Args:
             images: ``(B, 3, S, S)`` uint8.
@@ -105,7 +105,7 @@ class PlainView:
 
         Returns:
             levels: ``(V * B, 3, size, size)`` float32, whole levels 0 to 255.
-            pixels: ``(V * B, 1, 1, 1)``, how many are equalized; None if no recipe does.
+            pixels: ``(V * B, 1, 1, 1)``, number of pixels to equalize; None without equalization.
         """
         recipe = self.recipe
         parts = torch.split(inputs.view(*inputs.shape, 1, 1, 1), list(self._sizes.values()))

@@ -1,4 +1,4 @@
-"""The plain path of all views of a step, the specification, with constants kept on each device."""
+"""The plain path of all views of a step, with constants cached on each device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crkd.data.augment.plain import Constants, PlainView
 
 
 class _Kept(NamedTuple):
-    """Constants on one device: of each recipe, and the normalization's ``(3, 1, 1)`` float32."""
+    """Constants on one device: those of each recipe, and ``(3, 1, 1)`` float32 normalization."""
 
     views: list[Constants]
     scale: Tensor
@@ -22,20 +22,20 @@ class _Kept(NamedTuple):
 
 
 class PlainPath:
-    """Renders views of several recipes from inputs that were made with the draws.
+    """Renders views of several recipes from inputs that were computed with the draws.
 
     Args:
-        views: one a recipe.
-        mean: of each channel, images scaled to [0, 1].
-        std: of each channel, likewise, above zero.
+        views: one plain view per recipe.
+        mean: mean of each channel, for images scaled to [0, 1].
+        std: standard deviation of each channel, likewise, above zero.
 
     Raises:
-        InputError: ``mean`` or ``std`` are unusable.
+        InputError: ``mean`` or ``std`` are invalid.
 
     Attributes:
-        views: one a recipe.
-        scale: factor of the levels of each channel that normalizes them.
-        shift: added after it.
+        views: one plain view per recipe.
+        scale: factor of the levels of each channel for normalization.
+        shift: offset added after it.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class PlainPath:
         self._kept: dict[torch.device, _Kept] = {}
 
     def prepare(self, device: torch.device) -> None:
-        """Make the constants on a device, before a step that renders is captured or compiled."""
-        # A tensor's device has its number, which "cuda" alone lacks.
+        """Create the constants on a device, before a step is captured or compiled."""
+        # A tensor's device has an index, which "cuda" lacks.
         self._constants(torch.empty(0, device=device).device)
 
     def levels(self, images: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -69,7 +69,7 @@ class PlainPath:
         constants = self._constants(images.device).views
         levels: list[Tensor] = []
         pixels: dict[int, Tensor] = {}
-        # Half precision would lose digits of the levels.
+        # Half precision cannot represent the levels exactly.
         with torch.autocast(images.device.type, enabled=False):
             for number, view in enumerate(self.views):
                 batch, count = view.unequalized(images, inputs[number], constants[number])
@@ -86,7 +86,7 @@ class PlainPath:
     def render(
         self, images: Tensor, inputs: Sequence[Tensor], dtype: torch.dtype, channels_last: bool
     ) -> list[Tensor]:
-        """Do as :meth:`levels`, then normalize to ``dtype`` and the memory format."""
+        """Render as :meth:`levels`, then normalize to ``dtype`` and the memory format."""
         kept = self._constants(images.device)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         return [
@@ -102,7 +102,7 @@ class PlainPath:
             return self._made(device)
         with torch.inference_mode(False):
             kept = self._made(device)
-        # What is made in a capture is memory of its graph, empty until the first replay.
+        # Tensors created in a capture belong to its graph and are empty until the first replay.
         if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
             self._kept[device] = kept
         return kept

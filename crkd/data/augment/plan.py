@@ -1,8 +1,8 @@
-"""All views of a training step: drawn for many steps at once, rendered in few operations.
+"""Plans of all views of a training step: drawn for many steps at once, rendered as one batch.
 
-Drawing takes hundreds of small operations however many images there are, and depends on seed,
-pass and image alone. So it is done for a stretch of steps at a time, together with everything
-else that depends on random parameters alone; rendering reads the result.
+Drawing takes hundreds of small operations for any number of images. It depends only on seed,
+epoch and image. It is therefore done for many steps at a time, together with everything else that
+depends only on random parameters. Rendering reads the result.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from crkd.data.augment.words import random_words
 
 
 class _Group(NamedTuple):
-    """Equal recipes that follow each other: rendered as one batch.
+    """Consecutive equal recipes, rendered as one batch.
 
     Attributes:
         plain: their plain path.
-        first: number of the first view.
-        views: how many there are.
-        inputs: first column of their inputs of the plain path.
+        first: index of the first view.
+        views: number of views.
+        inputs: first column of their plain-path inputs.
         packed: first column of their packed parameters.
     """
 
@@ -44,18 +44,18 @@ class _Group(NamedTuple):
 class ViewPlan:
     """Draws and renders the views of a step.
 
-    A row of what is drawn holds, for each group of equal recipes, the inputs of the plain path and
-    then the parameters themselves, view after view for each number.
+    A row of drawn parameters holds, for each group of equal recipes, the inputs of the plain path
+    and then the parameters. Each number is stored for all views of the group in order.
 
     Args:
-        recipes: one a view, large crops and small ones alike; equal ones that follow each other
-            are rendered as one batch.
+        recipes: one per view, large crops and small ones; consecutive equal recipes are rendered
+            as one batch.
         stored_size: side of the stored square images in pixels.
-        mean: of each channel, images scaled to [0, 1].
-        std: of each channel, likewise, above zero.
+        mean: mean of each channel, for images scaled to [0, 1].
+        std: standard deviation of each channel, likewise, above zero.
 
     Raises:
-        InputError: a recipe cannot crop images of that size, or ``mean`` or ``std`` are unusable.
+        InputError: a recipe cannot crop images of that size, or ``mean`` or ``std`` are invalid.
     """
 
     def __init__(
@@ -80,30 +80,30 @@ class ViewPlan:
         self._path = PlainPath([group.plain for group in self._groups], mean, std)
 
     def prepare(self, device: torch.device) -> None:
-        """Make what the plain path keeps on a device; :meth:`draw` does so on every GPU.
+        """Create the constants of the plain path on a device; :meth:`draw` does so on every GPU.
 
-        Rendering on a CPU in compiled code is faster after it.
+        Compiled code on a CPU renders faster after it.
         """
         self._path.prepare(device)
 
     def draw(self, *, seed: int, epoch: Tensor, image_id: Tensor) -> Tensor:
-        """Draw everything random about the views of n images.
+        """Draw all random parameters of the views of n images.
 
         View v of an image has the parameters that :func:`crkd.data.augment.draw` gives for it.
 
         Args:
             seed: seed of the run.
-            epoch: ``(n,)`` int64, pass over the data in which each image is shown.
+            epoch: ``(n,)`` int64, epoch in which each image is shown.
             image_id: ``(n,)`` int64 on the same device; n may cover many steps.
 
         Returns:
-            ``(n, F)`` float32, a row an image, for :meth:`render` and :meth:`parameters`.
+            ``(n, F)`` float32, a row per image, for :meth:`render` and :meth:`parameters`.
         """
         if image_id.device.type != "cpu":
-            # Before a step that renders is captured or compiled.
+            # Create them before a step is captured or compiled.
             self.prepare(image_id.device)
         groups = self.draw_groups(seed=seed, epoch=epoch, image_id=image_id)
-        # Of no view at all there is nothing to draw.
+        # Without views there is nothing to draw.
         blocks = [image_id.new_empty(0, dtype=torch.float32)]
         for inputs, parameters in zip(self._inputs(groups), groups, strict=True):
             blocks += [inputs.flatten(), packing.pack(parameters).flatten()]
@@ -142,7 +142,7 @@ class ViewPlan:
 
         Args:
             drawn: ``(n, F)`` from :meth:`draw`.
-            view: its number.
+            view: index of the view.
 
         Returns:
             the parameters of n images, as :func:`crkd.data.augment.draw` gives them.
@@ -162,12 +162,12 @@ class ViewPlan:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Render the views of B images: in place on a CPU, else and in compiled code plainly.
+        """Render the views of B images: in place on a CPU, otherwise by the plain path.
 
         Args:
             images: ``(B, 3, S, S)`` uint8.
             drawn: ``(B, F)`` float32, the rows of these images from :meth:`draw`.
-            dtype: of the output.
+            dtype: dtype of the output.
             channels_last: whether the output has that memory format.
 
         Returns:
@@ -196,7 +196,7 @@ class ViewPlan:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Do as :meth:`render` by the plain path on any device; images and rows are not checked."""
+        """Render as :meth:`render` by the plain path on any device, without checking the inputs."""
         columns = drawn.t().contiguous()
         inputs = [
             columns[group.inputs : group.packed].view(group.plain.width, -1)
@@ -212,14 +212,14 @@ class ViewPlan:
         dtype: torch.dtype = torch.float32,
         channels_last: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Do as :meth:`render` with parameters as :meth:`draw_groups` gives them."""
+        """Render as :meth:`render` with the parameters of :meth:`draw_groups`."""
         self._check(images)
         if images.device.type == "cpu" and not torch.compiler.is_compiling():
             return self._render_in_place(images, groups, dtype, channels_last)
         return self._render_plain(images, self._inputs(groups), dtype, channels_last)
 
     def levels(self, images: Tensor, groups: Sequence[ViewParameters]) -> list[Tensor]:
-        """Return the views before normalization by the plain path, the specification.
+        """Return the views before normalization by the plain path, which defines the result.
 
         Args:
             images: ``(B, 3, S, S)`` uint8.
@@ -260,7 +260,7 @@ class ViewPlan:
     ) -> tuple[Tensor, ...]:
         layout = torch.channels_last if channels_last else torch.contiguous_format
         views: list[Tensor] = []
-        # Memory kept from call to call must not be born an inference tensor.
+        # Reused memory must not be created as an inference tensor.
         with torch.inference_mode(False), torch.no_grad():
             scale, shift = (
                 torch.tensor(values).view(3, 1, 1)
@@ -290,9 +290,9 @@ class ViewPlan:
 
 
 def _runs(recipes: Sequence[ViewRecipe]) -> list[tuple[ViewRecipe, int, int]]:
-    """Return each recipe with its first view and how often it follows itself.
+    """Return each recipe with its first view and the number of consecutive repetitions.
 
-    Not itertools.groupby, which torch.compile cannot trace over recipes.
+    itertools.groupby is not used, because torch.compile cannot trace it over recipes.
     """
     runs: list[tuple[ViewRecipe, int, int]] = []
     for number, recipe in enumerate(recipes):

@@ -1,8 +1,8 @@
-"""The released recipes, under names.
+"""Named view recipes of the released code.
 
-Facts from the public code of the two methods: rKD (`data/augmentations/resnet_transform.py`,
-`vit_transform.py`) and UNO (`utils/transforms.py`). Operations, order and probabilities are
-theirs; rKD draws the solarize threshold uniformly from [0, 256) for each image.
+Sources: the public code of rKD (`data/augmentations/resnet_transform.py`, `vit_transform.py`) and
+UNO (`utils/transforms.py`). Operations, order and probabilities are the same; rKD draws the
+solarize threshold uniformly from [0, 256) for each image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from crkd.data.augment.recipe import ViewRecipe
 
 
 def large_view(size: int = 32) -> ViewRecipe:
-    """The large crop of rKD for small images (CIFAR); the padding keeps its share of the side."""
+    """The large crop of rKD for small images (CIFAR); the padding scales with the side."""
     return ViewRecipe(
         size=size,
         crop="either",
@@ -32,7 +32,7 @@ def large_view(size: int = 32) -> ViewRecipe:
 
 
 def small_view(size: int = 18) -> ViewRecipe:
-    """The small crop of rKD for small images: 18 px beside large crops of 32 px."""
+    """The small crop of rKD for small images: 18 px, with large crops of 32 px."""
     return ViewRecipe(
         size=size,
         crop="resized",
@@ -65,12 +65,12 @@ def pretraining_view(size: int = 32) -> ViewRecipe:
 
 
 def plain_view(size: int = 32) -> ViewRecipe:
-    """Pad-and-crop and flip alone, the classical view for supervised training on CIFAR."""
+    """Pad-and-crop and flip, the usual view for supervised training on CIFAR."""
     return ViewRecipe(size=size, crop="pad", padding=max(1, size // 8))
 
 
 def evaluation_view(size: int = 32) -> ViewRecipe:
-    """No randomness: the whole image, center-cropped where the stored one is larger."""
+    """No randomness: the whole image, center-cropped if the stored image is larger."""
     return ViewRecipe(size=size, crop="none", flip=0.0)
 
 
@@ -109,12 +109,12 @@ def small_photo_view(size: int = 96) -> ViewRecipe:
 
 
 def fine_grained_view(size: int = 224) -> ViewRecipe:
-    """The view of rKD's ViT: a random window of the image stored at ``size / 0.875``, flip."""
+    """The view of rKD's ViT: a random crop of the image stored at ``size / 0.875``, and flip."""
     return ViewRecipe(size=size, crop="pad", padding=0)
 
 
 def digits_view(size: int = 32) -> ViewRecipe:
-    """Strong geometry and no mirror image: a mirrored digit is another shape."""
+    """Strong geometric operations without a flip, because a mirrored digit is another shape."""
     return ViewRecipe(
         size=size,
         crop="none",
@@ -140,7 +140,7 @@ _RECIPES: dict[str, Callable[[int], ViewRecipe]] = {
 
 
 def recipe_names() -> list[str]:
-    """Return the names that :func:`named_recipe` knows."""
+    """Return the valid names of :func:`named_recipe`."""
     return list(_RECIPES)
 
 

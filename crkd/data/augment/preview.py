@@ -1,4 +1,4 @@
-"""One picture of originals and their views, for a person to look at."""
+"""Preview picture of images and their augmented views."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def view_sheet(
     epochs: int = 3,
     title: str = "",
 ) -> None:
-    """Write a picture with a row an image: the original, then each recipe over a few epochs.
+    """Write a picture with a row per image: the original, then each recipe over a few epochs.
 
     Args:
-        images: ``(B, 3, S, S)`` uint8; a dozen rows are comfortable to look at.
-        recipes: what to show, by the name to print above; the views are numbered in this order.
+        images: ``(B, 3, S, S)`` uint8; about a dozen rows are easy to view.
+        recipes: recipes by the name to print above; the views are numbered in this order.
         path: file to write, PNG by its suffix.
-        seed: of the draws.
-        epochs: how many views of each recipe.
-        title: printed above all.
+        seed: seed of the draws.
+        epochs: number of views of each recipe.
+        title: title of the picture.
     """
     from matplotlib.figure import Figure
 

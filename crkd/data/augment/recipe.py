@@ -1,4 +1,4 @@
-"""What one view of an image may go through, and how strongly."""
+"""View recipe: the random operations of a view and their strengths."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Crop = Literal["none", "pad", "resized", "either"]
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """The random operations behind one view, in the order in which they are applied.
+    """The random operations of one view, in the order in which they are applied.
 
-    Crop, flip, affine map, color jitter, grayscale, blur, solarize, equalize: a recipe without
-    one of them simply leaves it at its neutral default. Levels are those of 8-bit images.
+    The operations are crop, flip, affine map, color jitter, grayscale, blur, solarize, equalize.
+    The defaults disable an operation. Levels are those of 8-bit images.
 
     Attributes:
         size: side of the square output in pixels.
-        crop: ``"none"`` shows the whole image (center crop where the stored image is larger,
-            bilinear enlargement where it is smaller); ``"pad"`` cuts a random window out of the
+        crop: ``"none"`` shows the whole image (center crop if the stored image is larger,
+            bilinear enlargement if it is smaller); ``"pad"`` crops a random window of the
             zero-padded image; ``"resized"`` is the random resized crop; ``"either"`` is one of
-            the last two with equal chance.
+            the last two with equal probability.
         padding: black pixels on each side for ``"pad"``.
         scale: area of the resized crop as a fraction of the image, in (0, 1].
         ratio: width over height of the resized crop, drawn uniformly in its logarithm.
@@ -71,10 +71,10 @@ class ViewRecipe:
         """Check every range.
 
         Raises:
-            InputError: a value lies outside what its attribute allows.
+            InputError: a value is out of the range of its attribute.
         """
         for name in ("scale", "ratio", "zoom", "blur_sigma", "solarize_threshold"):
-            # A list, as YAML gives it, would make the frozen recipe unhashable.
+            # YAML gives a list, which would make the frozen recipe unhashable.
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.crop not in get_args(Crop):
             raise InputError(

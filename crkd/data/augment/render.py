@@ -1,4 +1,4 @@
-"""From stored images and drawn parameters to the normalized views a network reads."""
+"""Rendering of stored images and drawn parameters into normalized views."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def make_views(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Draw and render several views of B images; equal recipes in a row are rendered as one batch.
+    """Draw and render several views of B images; consecutive equal recipes form one batch.
 
-    Gives what :func:`make_view` gives for the views 0, 1, ..., with fewer and larger operations.
+    The result is that of :func:`make_view` for the views 0, 1, ..., with fewer operations.
 
     Args:
         images: ``(B, 3, S, S)`` uint8.
-        recipes: one a view.
+        recipes: one per view.
         seed: seed of the run.
-        epoch: number of the pass over the data: a Python or a 0-d device integer, or ``(B,)``
-            int64 where images are in different passes.
+        epoch: epoch number: a Python integer, a 0-d device integer, or ``(B,)`` int64 if images
+            are in different epochs.
         image_id: ``(B,)`` int64 on the device of ``images``.
-        mean: of each channel, images scaled to [0, 1].
-        std: of each channel, likewise.
-        dtype: of the output.
+        mean: mean of each channel, for images scaled to [0, 1].
+        std: standard deviation of each channel, likewise.
+        dtype: dtype of the output.
         channels_last: whether the output has that memory format.
 
     Returns:
@@ -69,15 +69,15 @@ def make_view(
 
     Args:
         images: ``(B, 3, S, S)`` uint8.
-        recipe: what may happen to the view.
+        recipe: recipe of the view.
         seed: seed of the run.
-        epoch: number of the pass over the data: a Python or a 0-d device integer, or ``(B,)``
-            int64 where images are in different passes.
+        epoch: epoch number: a Python integer, a 0-d device integer, or ``(B,)`` int64 if images
+            are in different epochs.
         image_id: ``(B,)`` int64 on the device of ``images``.
-        view: number of the view within the step, one for all images or ``(B,)`` int64.
-        mean: of each channel, images scaled to [0, 1].
-        std: of each channel, likewise.
-        dtype: of the output.
+        view: index of the view within the step, one for all images or ``(B,)`` int64.
+        mean: mean of each channel, for images scaled to [0, 1].
+        std: standard deviation of each channel, likewise.
+        dtype: dtype of the output.
         channels_last: whether the output has that memory format.
 
     Returns:
@@ -109,22 +109,22 @@ def render(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> Tensor:
-    """Render the view that ``parameters`` describe; the same parameters give the same view.
+    """Render the view of given parameters; the same parameters give the same view.
 
     Args:
         images: ``(B, 3, S, S)`` uint8.
         parameters: drawn for these images and ``recipe``, in the same order.
-        recipe: says which operations can occur at all.
-        mean: of each channel, images scaled to [0, 1].
-        std: of each channel, likewise, above zero.
-        dtype: of the output.
+        recipe: recipe of the view; it determines the possible operations.
+        mean: mean of each channel, for images scaled to [0, 1].
+        std: standard deviation of each channel, likewise, above zero.
+        dtype: dtype of the output.
         channels_last: whether the output has that memory format.
 
     Returns:
         ``(B, 3, size, size)`` normalized view.
 
     Raises:
-        InputError: the images are not square uint8 RGB, or ``mean`` or ``std`` are unusable.
+        InputError: the images are not square uint8 RGB, or ``mean`` or ``std`` are invalid.
     """
     plan = _plan_for((recipe,), images.shape[-1], mean, std)
     (view,) = plan.render_groups(images, (parameters,), dtype=dtype, channels_last=channels_last)
@@ -132,12 +132,12 @@ def render(
 
 
 def render_levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe) -> Tensor:
-    """Render a view before normalization by the plain path, the specification.
+    """Render a view before normalization by the plain path, which defines the result.
 
     Args:
         images: ``(B, 3, S, S)`` uint8.
         parameters: drawn for these images.
-        recipe: says which operations can occur.
+        recipe: recipe of the view; it determines the possible operations.
 
     Returns:
         ``(B, 3, size, size)`` float32, whole levels 0 to 255.
@@ -149,12 +149,12 @@ def render_levels(images: Tensor, parameters: ViewParameters, recipe: ViewRecipe
 def _plan_for(
     recipes: Sequence[ViewRecipe], stored_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> ViewPlan:
-    """Return a plan of these views, the one of an earlier call if there was one lately.
+    """Return a plan of these views, reusing that of a recent call.
 
     Raises:
         InputError: as :class:`ViewPlan`.
     """
-    # Compiled code takes what it traces as it is; it does not look into the cache.
+    # Code that torch.compile traces does not use the cache.
     make = _new_plan if torch.compiler.is_compiling() else _kept_plan
     return make(tuple(recipes), stored_size, tuple(mean), tuple(std))
 

@@ -1,10 +1,9 @@
-"""The same crop and color jitter for the CPU: small pieces, reused memory, no wasted rows.
+"""Crop and color jitter on the CPU: small pieces, reused memory, only the affected images.
 
-On a CPU the plain path spends most of its time on memory that it touches once. Here a batch is
-worked off in pieces that stay in the cache, every step writes into memory that is kept from
-piece to piece, the weights of the resampling come from a table, and a color operation sees only
-the images whose turn it is. The arithmetic is that of :mod:`geometry` and :mod:`color`, and so
-are the results, bit for bit.
+On a CPU, the plain path spends most of its time on memory that it uses once. This path processes a
+batch in pieces that stay in the cache. Every step writes into memory that is reused for the next
+piece, and the resampling weights come from a table. A color operation processes only the images
+that are drawn for it. The results equal those of :mod:`geometry` and :mod:`color` bit for bit.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ def render_in_place(
     scale: Tensor,
     shift: Tensor,
 ) -> None:
-    """Do as the plain path to a batch, then normalize, piece by piece.
+    """Apply the operations of the plain path to a batch, then normalize, piece by piece.
 
     Args:
-        view: ``(B, 3, size, size)``, written.
+        view: ``(B, 3, size, size)``, the output.
         images: ``(B, 3, S, S)`` uint8.
         parameters: drawn for these images.
-        recipe: says which operations can occur.
+        recipe: recipe of the view; it determines the possible operations.
         scale: ``(3, 1, 1)`` float32 factor of the levels of each channel.
-        shift: ``(3, 1, 1)`` float32, added after it.
+        shift: ``(3, 1, 1)`` float32, added after the factor.
     """
 
     def work(rows: slice) -> None:
-        # Half precision would lose digits of the levels.
+        # Half precision cannot represent the levels exactly.
         with torch.autocast("cpu", enabled=False):
             _render(view[rows], images[rows], parameters.rows(rows), recipe, scale, shift)
 
@@ -72,7 +71,7 @@ def _render(
 
 
 def _change_some(planes: Tensor, drawn: ViewParameters, recipe: ViewRecipe) -> None:
-    """Apply the operations after the jitter to the images that are drawn for them."""
+    """Apply the operations after the jitter to the images drawn for them."""
     size, constants = recipe.size, _coefficients()
     if recipe.grayscale:
         _change(planes, drawn.grayscale, lambda x, _: color.grayscale(x, constants))
@@ -108,14 +107,14 @@ def _blur_taps(radius: int, side: int) -> Tensor:
 
 
 def by_hue_place(parameters: ViewParameters) -> tuple[Tensor, list[int]]:
-    """Sort images by the step of their hue shift, latest first, those without jitter at the end.
+    """Sort images by the step of their hue shift, latest first, images without jitter last.
 
-    The images to be blended are then the first ones before the hue shift and the last ones
-    after it: plain slices.
+    The images to blend before the hue shift are then the first ones, and those to blend after it
+    the last ones. Both are slices.
 
     Returns:
         order: ``(B,)`` int64.
-        later: how many images have jitter, and how many a hue shift after step 0, 1 and 2.
+        later: number of images with jitter, and with a hue shift after step 0, 1 and 2.
     """
     hue_place = (parameters.order == 3).to(torch.int64).argmax(dim=1)
     place, order = torch.where(parameters.jitter, hue_place, -1).sort(descending=True)
@@ -127,7 +126,7 @@ def _inverse(order: Tensor) -> Tensor:
 
 
 def _change(planes: Tensor, chosen: Tensor, operation: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Replace the chosen images by what ``operation`` makes of them and of their indices."""
+    """Replace the chosen images by the result of ``operation`` on them and their indices."""
     index = chosen.nonzero().squeeze(1)
     if len(index):
         changed = operation(planes.index_select(1, index).transpose(0, 1), index)
@@ -137,10 +136,10 @@ def _change(planes: Tensor, chosen: Tensor, operation: Callable[[Tensor, Tensor]
 def _cropped_planes(
     images: Tensor, parameters: ViewParameters, recipe: ViewRecipe, order: Tensor
 ) -> Tensor:
-    """Return the cropped images in the given order, one plane a channel: ``(3, B, s, s)``.
+    """Return the cropped images in the given order, one plane per channel: ``(3, B, s, s)``.
 
-    Windows of the view's own size are copied, the others resampled. With a plane a channel no
-    color operation has to step over the other two.
+    Windows of the view's size are copied, the others are resampled. With one plane per channel, a
+    color operation on one channel reads contiguous memory.
     """
     size = recipe.size
     plain = (parameters.height == size) & (parameters.width == size)

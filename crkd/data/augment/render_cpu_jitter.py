@@ -1,4 +1,4 @@
-"""Color jitter for the CPU: in place, on planes, and only on the images whose turn it is."""
+"""Color jitter on the CPU: in place, on channel planes, only on the affected images."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from crkd.data.augment.scratch import memory
 def color_jitter(
     planes: Tensor, parameters: ViewParameters, later: list[int], with_hue: bool
 ) -> None:
-    """Do as :func:`color.color_jitter` to the images that are drawn for it, in place.
+    """Apply :func:`color.color_jitter` in place to the images drawn for it.
 
     Args:
         planes: ``(3, B, pixels)`` levels, overwritten.
-        parameters: of these images, sorted by :func:`crkd.data.augment.render_cpu.by_hue_place`.
-        later: as returned there.
+        parameters: parameters of these images, sorted by
+            :func:`crkd.data.augment.render_cpu.by_hue_place`.
+        later: second result of that function.
         with_hue: whether the recipe has a hue shift.
     """
     count = later[0]
@@ -54,7 +55,7 @@ def _blend(planes: Tensor, step: Tensor) -> None:
     gray = torch.mul(red, 19595.0, out=memory.take("gray", count, pixels))
     gray.add_(green, alpha=38470.0).add_(blue, alpha=7471.0)
     gray.add_(32768.0).mul_(2.0**-16).floor_()
-    # In float32 the sum of up to 2**14 levels is exact, and so is its rounded mean.
+    # In float32, the sum of up to 2**14 levels and its rounded mean are exact.
     mean = gray.sum(dim=1, keepdim=True, dtype=torch.float64 if pixels > 2**14 else None)
     mean = mean.add_(0.5 * pixels).div_(pixels).floor_().to(torch.float32).mul_(is_contrast)
     degenerate = gray.mul_(is_saturation).add_(mean)
@@ -62,7 +63,7 @@ def _blend(planes: Tensor, step: Tensor) -> None:
 
 
 def _shift_hue(planes: Tensor, hue: Tensor) -> None:
-    """Turn the colors of ``(3, B, pixels)`` levels through Pillow's 8-bit HSV."""
+    """Shift the hue of ``(3, B, pixels)`` levels through Pillow's 8-bit HSV."""
     red, green, blue = planes
     scratch = memory.take("hue", 7, *red.shape).unbind(0)
     value, chroma, spare = scratch[:3]
@@ -86,10 +87,10 @@ def _shift_hue(planes: Tensor, hue: Tensor) -> None:
 
 
 def _third_and_place(planes: Tensor, scratch: tuple[Tensor, ...]) -> Tensor:
-    """Return the hue in turns, at least minus a sixth, and turn the lowest level into the chroma.
+    """Return the hue in turns, at least -1/6, and replace the lowest level by the chroma.
 
-    Choices are made by ``lerp`` with marks 0 and 1, which is exact, because boolean selection
-    is several times slower on a CPU.
+    Values are selected by ``lerp`` with marks 0 and 1, which is exact. Boolean selection is several
+    times slower on a CPU.
     """
     red, green, blue = planes
     value, chroma, spare, no_blue, no_red, place, third = scratch

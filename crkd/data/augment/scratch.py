@@ -1,4 +1,4 @@
-"""Memory that the CPU path uses again and again, so that it stays in the cache."""
+"""Reused scratch memory of the CPU path, which stays in the cache."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class Workspace(threading.local):
-    """Float32 scratch memory by name, one set a thread, grown when a larger piece comes."""
+    """Named float32 scratch memory, one set per thread, enlarged when needed."""
 
     def __init__(self) -> None:
         self._flat: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """Return uninitialized memory of ``shape``; the last taker of ``name`` loses it."""
+        """Return uninitialized memory of ``shape``; it overwrites the last one of ``name``."""
         count = 1
         for extent in shape:
             count *= extent

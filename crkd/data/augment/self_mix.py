@@ -1,9 +1,9 @@
-"""SelfMix: each large view mixed with the next one of the same image.
+"""SelfMix: mixing of each large view with the next large view of the same image.
 
-The idea is that of FerKD (Shen, ICCV 2023): regions mixed within one image vary less in what they
-show than mixtures of two images. The paper leaves operator and shares open. Here an image is mixed
-by CutMix (a square of the other view in the same place) or by Mixup (a weighted mean), with equal
-chance, and the share of its own that a view keeps is uniform in [0, 1].
+The idea is from FerKD (Shen, ICCV 2023): regions of one image differ less in content than two
+images. The paper does not specify the operator and the fractions. Here an image is mixed by CutMix
+(a square of the other view at the same position) or by Mixup (a weighted mean), with equal
+probability. The fraction of itself that a view keeps is uniform in [0, 1].
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from crkd.core.philox import MASK, philox
 from crkd.core.types import Batch
 from crkd.data.augment.words import stretch
 
-# Views draw from the blocks below 2**16 under their number; these two are beyond them all.
+# Views draw from the blocks below 2**16 of their number; these two blocks are above all of them.
 _BLOCKS = (0xFFF0, 0xFFF1)
 
 
 class MixParameters(NamedTuple):
-    """Everything random about the mixtures of B images; each tensor is ``(B,)``.
+    """Random parameters of the mixtures of B images; each tensor is ``(B,)``.
 
     Attributes:
-        mixed: bool, whether the views are mixed at all.
-        cut: bool, by a square instead of by a mean.
-        share: float32 in [0, 1], what a view keeps of its own; 1 where it is not mixed.
+        mixed: bool, whether the views are mixed.
+        cut: bool, mixed by a square instead of a mean.
+        share: float32 in [0, 1], fraction of itself that a view keeps; 1 if it is not mixed.
         top: int64, first row of the square.
         left: int64, its first column.
         side: int64, its side in pixels.
@@ -48,9 +48,9 @@ def draw_mixes(
     """Draw the mixtures of B images, a pure function of ``(seed, epoch, image_id)``.
 
     Args:
-        probability: of an image to be mixed, in [0, 1].
+        probability: probability that an image is mixed, in [0, 1].
         seed: seed of the run.
-        epoch: ``(B,)`` int64, pass over the data from which the views are drawn.
+        epoch: ``(B,)`` int64, epoch from which the views are drawn.
         image_id: ``(B,)`` int64.
         size: side of the views in pixels.
     """
@@ -61,7 +61,7 @@ def draw_mixes(
     cut = words[1, 0] < 2**31
     share = stretch(words[2, 0], 0.0, 1.0)
     side = torch.round(torch.sqrt(1 - share) * size).to(torch.int64)
-    # A square has whole pixels, and labels follow the pixels.
+    # The square has whole pixels, and the labels follow the pixels.
     share = torch.where(cut, 1 - (side / size).square(), share).to(torch.float32)
     free = size - side + 1
     return MixParameters(
@@ -75,11 +75,11 @@ def draw_mixes(
 
 
 def mix(views: Tensor, drawn: MixParameters) -> Tensor:
-    """Return every view with its part of the next one; the last one's next is the first.
+    """Return every view mixed with the next one; the next of the last is the first.
 
     Args:
         views: ``(V, B, 3, size, size)``.
-        drawn: for these images and this size.
+        drawn: parameters for these images and this size.
     """
     other = views.roll(-1, 0)
     places = torch.arange(views.shape[-1], device=views.device)
@@ -99,11 +99,11 @@ def self_mix(batch: Batch, probability: float, *, seed: int) -> tuple[Batch, Ten
 
     Args:
         batch: with at least two large views.
-        probability: of an image to be mixed, in [0, 1].
+        probability: probability that an image is mixed, in [0, 1].
         seed: seed of the run.
 
     Returns:
-        the batch with mixed large views, and ``(B,)`` float32 share that each view kept.
+        the batch with mixed large views, and ``(B,)`` float32 fraction that each view kept.
 
     Raises:
         InputError: there is no other view to mix with.

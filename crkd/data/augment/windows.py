@@ -1,4 +1,4 @@
-"""The weights that take a cropped window of the stored image to the view, and tables of them."""
+"""Resampling weights from a crop window of the stored image to the view, and their tables."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TABLE_BYTES = 16 * 2**20
 
 
 class Windows(NamedTuple):
-    """All windows that a recipe can draw along one axis, mirrored or not, numbered.
+    """All windows that a recipe can draw along one axis, flipped or not, numbered.
 
     Attributes:
         size: pixels of the view.
         stored: pixels of the stored image.
         starts: first pixels, negative inside padding.
-        lengths: pixels of the window.
+        lengths: lengths of the windows in pixels.
     """
 
     size: int
@@ -45,17 +45,17 @@ class Windows(NamedTuple):
 
     @property
     def tabulated(self) -> bool:
-        """Whether a table of all weights is small."""
+        """Whether the windows are few enough for a table of all weights."""
         parts = 1 if one_part(self.size, self.stored) else 2
         return 4 * self._entries * parts * self.size * self.stored <= _TABLE_BYTES
 
     @property
     def inputs(self) -> int:
-        """How many numbers describe the window of an image, rows and columns, to the plain path."""
+        """Number of values that describe the window of an image, rows and columns."""
         return 2 if self.tabulated else 6
 
     def describe(self, parameters: ViewParameters) -> Tensor:
-        """Return these numbers, ``(inputs, B)`` float32."""
+        """Return these values, ``(inputs, B)`` float32."""
         top, left, height, width = parameters[:4]
         flip = parameters.flip.to(torch.int64)
         never = torch.zeros_like(flip)
@@ -66,12 +66,12 @@ class Windows(NamedTuple):
         return torch.stack(described).to(torch.float32)
 
     def entry(self, start: Tensor, length: Tensor, mirrored: Tensor) -> Tensor:
-        """Return the number of each window, int64; below 2**22 where they are tabulated."""
+        """Return the number of each window, int64; below 2**22 if they are tabulated."""
         place = (start - self.starts.start) * len(self.lengths) + length - self.lengths.start
         return place + mirrored * (self._entries // 2)
 
     def table(self, device: torch.device) -> Tensor:
-        """Return the weights of every window by its number, as :func:`window_weights`."""
+        """Return the weights of every window by its number, see :func:`window_weights`."""
         number = torch.arange(self._entries, device=device)
         length = number % len(self.lengths) + self.lengths.start
         start = number // len(self.lengths) % len(self.starts) + self.starts.start
@@ -79,11 +79,11 @@ class Windows(NamedTuple):
         return window_weights(start, length, mirrored, self.size, self.stored)
 
     def weights(self, described: Tensor, table: Tensor | None) -> Tensor:
-        """Return the weights of the rows and of the columns of B views.
+        """Return the weights of the rows and the columns of B views.
 
         Args:
             described: ``(inputs, B)`` float32, from :meth:`describe`.
-            table: what :meth:`table` returns, None where the windows are not tabulated.
+            table: result of :meth:`table`, None if the windows are not tabulated.
 
         Returns:
             ``(2, B, parts * size, stored)`` float32.
@@ -100,29 +100,29 @@ class Windows(NamedTuple):
 
 
 def one_part(size: int, stored: int) -> bool:
-    """Tell whether all weights are whole multiples of 2**-11: enlargement to a power of two."""
+    """Return whether all weights are multiples of 2**-11: enlargement to a power of two."""
     return size & (size - 1) == 0 and stored <= size <= 1024
 
 
 def window_weights(
     start: Tensor, length: Tensor, mirrored: Tensor, size: int, stored: int
 ) -> Tensor:
-    """Return the weights that take one axis of the stored image to the view's axis.
+    """Return the weights from one axis of the stored image to the axis of the view.
 
-    Pillow keeps them as whole multiples of 2**-22. They come as two parts, whole multiples of
-    2**-11 and of 2**-22 with eleven digits each: products with 8-bit levels are then exact in
-    float32 and even in TF32, so that every device sums them to the same number in any order.
+    Pillow uses multiples of 2**-22. Here the weights have two parts, multiples of 2**-11 and of
+    2**-22, with eleven bits each. Products with 8-bit levels are then exact in float32 and even in
+    TF32, so every device gets the same sum in any order.
 
     Args:
-        start: ``(...)`` first pixel of the window; like the others whole, of any dtype.
-        length: ``(...)`` pixels of the window.
-        mirrored: ``(...)`` 1 where the view runs backwards, else 0.
+        start: ``(...)`` first pixel of the window; whole numbers of any dtype.
+        length: ``(...)`` pixels of the window; likewise.
+        mirrored: ``(...)`` 1 where the view is flipped, else 0; likewise.
         size: pixels of the view.
         stored: pixels of the stored image.
 
     Returns:
         ``(..., size, stored)`` float32, or ``(..., 2 * size, stored)`` with the lower parts, as
-        multiples of 2**-11, below the upper ones; they are left out where they are always zero.
+        multiples of 2**-11, below the upper ones. Lower parts that are always zero are left out.
         A row's weights sum to one up to Pillow's rounding, or to zero outside the stored image.
     """
     first, span, backwards = (
@@ -134,13 +134,13 @@ def window_weights(
     center = ((2 * position + 1) * span).unsqueeze(-1)
     relative = torch.arange(stored, dtype=torch.float32, device=start.device) - first
     pixel = (2 * relative + 1) * size
-    # Beyond the window's edge a pixel is moved out of every filter's reach.
+    # Pixels beyond the window's edge are moved out of the reach of every filter.
     pixel = torch.where((relative >= 0) & (relative < span), pixel, -4.0 * (size + stored) ** 2)
     reach = (2 * span.clamp(min=size)).unsqueeze(-1)
     height = (reach - (pixel.unsqueeze(-2) - center).abs()).clamp(min=0.0)
     total = height.sum(dim=-1, keepdim=True).clamp(min=1.0)
     scaled = height * 2048.0
-    # To nearest, so that a device's last-digit error in a division cannot lose a whole unit.
+    # Round to nearest, so that a last-digit error of a division cannot lose a whole unit.
     upper = torch.floor(scaled / total + 0.5)
     if one_part(size, stored):
         return upper * 2.0**-11

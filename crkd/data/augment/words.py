@@ -1,4 +1,4 @@
-"""The random words behind a view: which block serves which purpose, and typed draws from them."""
+"""Random words of a view: the block of each purpose, and typed draws."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from crkd.core.philox import MASK, philox
 from crkd.data.augment.recipe import ViewRecipe
 
 _ATTEMPTS = 10  # as torchvision's RandomResizedCrop before it falls back to a central crop
-# Every block of four words has its fixed place, so that switching one operation on or off leaves
-# the draws of all the others as they were.
+# Every block of four words has a fixed purpose, so switching one operation on or off does not
+# change the draws of the others.
 PLACE, ATTEMPT, ORDER, FACTORS, LEVELS, BLUR, AFFINE, SHEAR = 0, 1, 6, 7, 8, 9, 10, 11
 
 
 class Words(NamedTuple):
-    """The blocks that some recipes need; a draw whose outcome is certain uses no word.
+    """Blocks of random words for some recipes; a draw with a certain outcome uses no word.
 
     Attributes:
         image_id: ``(n,)`` int64.
@@ -32,15 +32,15 @@ class Words(NamedTuple):
     blocks: Tensor
 
     def rows(self, start: int, stop: int) -> Words:
-        """Return the words of some of the images."""
+        """Return the words of the images ``[start, stop)``."""
         return Words(self.image_id[start:stop], self.first, self.blocks[:, :, start:stop])
 
     def word(self, block: int, lane: int) -> Tensor:
-        """Return one word an image, int64 in ``[0, 2**32)``."""
+        """Return one word per image, int64 in ``[0, 2**32)``."""
         return self.blocks[lane, block - self.first]
 
     def attempts(self, lane: int) -> Tensor:
-        """Return ten words an image, ``(10, n)``: lanes ``lane`` and ``lane + 2``."""
+        """Return ten words per image, ``(10, n)``: lanes ``lane`` and ``lane + 2``."""
         start = ATTEMPT - self.first
         rows = slice(start, start + _ATTEMPTS // 2)
         return torch.cat((self.blocks[lane, rows], self.blocks[lane + 2, rows]))
@@ -73,21 +73,21 @@ def random_words(
     image_id: Tensor,
     view: Tensor | int,
 ) -> Words:
-    """Return the blocks from the first to the last one that some recipe needs.
+    """Return the blocks from the first to the last one that any recipe needs.
 
     Args:
-        recipes: what may happen to the views.
+        recipes: recipes of the views.
         seed: seed of the run.
-        epoch: number of the pass over the data; a 0-d or ``(n,)`` int64 tensor on the device of
-            ``image_id`` serves compiled and captured steps.
+        epoch: epoch number; compiled and captured steps pass a 0-d or ``(n,)`` int64 tensor on the
+            device of ``image_id``.
         image_id: ``(n,)`` int64, position of each image in its set.
-        view: number of the view within the step, one for all images or ``(n,)`` int64.
+        view: index of the view within the step, one for all images or ``(n,)`` int64.
     """
     needed = [block for recipe in recipes for block in _blocks(recipe)]
     if not needed:
         return Words(image_id, 0, image_id.new_empty((4, 0, len(image_id))))
     first, last = min(needed), max(needed)
-    # Filled on the device from Python numbers: copying a host tensor would synchronize.
+    # Filled on the device from Python numbers, because copying a host tensor would synchronize.
     block = torch.arange(first, last + 1, device=image_id.device)
     epoch_word = (
         epoch.to(torch.int64) & MASK
@@ -106,8 +106,8 @@ def random_words(
 def stretch(word: Tensor, low: float, high: float) -> Tensor:
     """Map words in ``[0, 2**32)`` to float64 in ``[low, high)``, bit for bit on any device.
 
-    The word keeps 24 bits and the width 24, so their product is exact in float64 and the sum is
-    rounded once, whether or not a compiler fuses the two into one instruction.
+    The word and the width keep 24 bits each, so their product is exact in float64. The sum is
+    rounded once, whether or not a compiler fuses the two operations.
 
     >>> stretch(torch.tensor([0, 2**31]), -1.0, 3.0).tolist()
     [-1.0, 1.0]

@@ -1,4 +1,4 @@
-"""Named data sets, one file each."""
+"""Named data sets, one module each."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""FGVC-Aircraft, its 100 variants, in its published layout."""
+"""FGVC-Aircraft with its 100 variants, in its published layout."""
 
 from __future__ import annotations
 

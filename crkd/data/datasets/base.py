@@ -1,4 +1,4 @@
-"""Named data sets: a training part, a test part, and what a network has to know of them."""
+"""Named data sets: base types, registry and loading."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Dataset:
     """Images of one origin with their classes.
 
     Attributes:
-        name: the registered name, or "own" for a person's own folders.
+        name: the registered name, or "own" for the user's own folders.
         train: training images.
         test: test images with labels, or None.
-        class_names: the classes in label order, the same for both parts.
-        image_size: side in pixels at which the set is trained unless told otherwise.
+        class_names: the classes in label order, the same for training and test images.
+        image_size: default side in pixels for training.
         mean: mean of the training pixels, red, green and blue, in [0, 1].
-        std: standard deviation of the same.
-        note: what has to be said beside every figure from these files, or "".
+        std: standard deviation of the training pixels, likewise.
+        note: a remark to print with every result on these files, or "".
     """
 
     name: str
@@ -46,15 +46,15 @@ class DatasetBuilder(Protocol):
     """Reads one named data set."""
 
     def __call__(self, root: Path | None, *, download: bool = False) -> Dataset:
-        """Return the data set found under ``root``; a set without files ignores it.
+        """Return the data set found under ``root``; a data set without files ignores it.
 
         Args:
-            root: the data folder; the set stands in it under its published name.
-            download: whether files may be fetched from the set's publisher into ``root``.
+            root: the data folder, which contains the set under its published name.
+            download: whether files may be downloaded from the publisher into ``root``.
 
         Raises:
             DatasetNotFoundError: ``root`` holds none of the accepted layouts.
-            InputError: the files are there but incomplete or damaged.
+            InputError: the files are incomplete or damaged.
         """
         ...
 
@@ -63,11 +63,11 @@ class DatasetNotFoundError(InputError):
     """A data folder holds no accepted layout of the data set.
 
     Attributes:
-        layouts: the accepted layouts and, where it cannot be fetched, where to get the set.
+        layouts: the accepted layouts and, if it cannot be downloaded, the address of the set.
     """
 
     def __init__(self, name: str, layouts: str, root: Path | None = None) -> None:
-        super().__init__(f"data set {name!r} does not stand in {root}; accepted: {layouts}")
+        super().__init__(f"data set {name!r} was not found in {root}; accepted: {layouts}")
         self.layouts = layouts
 
 
@@ -75,7 +75,7 @@ def find_folder(name: str, layouts: str, root: Path | None, *folders: str) -> Pa
     """Return the first of ``folders`` that exists below ``root``.
 
     Raises:
-        DatasetNotFoundError: none does.
+        DatasetNotFoundError: none of them exists.
     """
     for folder in folders:
         if root is not None and (root / folder).is_dir():
@@ -91,18 +91,18 @@ def load_dataset(
 ) -> Dataset:
     """Return the data set called ``name``.
 
-    Without ``data_root`` these folders are tried in turn: the environment variable
-    ``CRKD_DATA``, ``./data``, ``../shared/data``, and the last two again seen from the
-    repository's own folder.
+    Without ``data_root`` these folders are tried in order: the environment variable
+    ``CRKD_DATA``, ``./data``, ``../shared/data``, and the last two relative to the repository's
+    folder.
 
     Args:
         name: a registered name; see ``DATASETS.names()``.
-        data_root: the only folder to look into.
-        download: whether files that are found nowhere may be fetched, into the first folder of
+        data_root: the only folder to search.
+        download: whether files that are not found may be downloaded, into the first folder of
             that list.
 
     Raises:
-        InputError: the name is unknown, the set is found nowhere, or its files are damaged. The
+        InputError: the name is unknown, the set is not found, or its files are damaged. The
             message lists the folders tried, the accepted layouts and the remedy.
     """
     builder = DATASETS.get(name)
@@ -128,7 +128,7 @@ def load_dataset(
 
 
 def _candidate_roots(data_root: str | Path | None) -> Iterator[Path]:
-    """Yield the folders to look into, each once, the one to download into first."""
+    """Yield the folders to search, each once, the one to download into first."""
     if data_root is not None:
         if not Path(data_root).is_dir():
             raise InputError(

@@ -12,7 +12,7 @@ from crkd.data.sources.files import FileSource, paths_below
 LAYOUTS: Final = (
     "stanford_cars/ with cars_train/, cars_test/, devkit/cars_meta.mat, "
     "devkit/cars_train_annos.mat and cars_test_annos_withlabels.mat (there or in devkit/); the "
-    "publisher's links are dead, copies of the four archives stand on kaggle.com"
+    "publisher's links are dead, copies of the four archives are on kaggle.com"
 )
 
 
@@ -20,7 +20,7 @@ LAYOUTS: Final = (
 def build_cars(root: Path | None, *, download: bool = False) -> Dataset:
     """Return the 196 cars with 8,144 training and 8,041 test images.
 
-    Labels are those of the development kit less one.
+    Labels are those of the development kit minus one.
 
     Source: J. Krause et al., "3D Object Representations for Fine-Grained Categorization", 2013.
     """

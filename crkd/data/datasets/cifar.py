@@ -14,7 +14,7 @@ from crkd.data.sources.parquet import ParquetSource
 
 
 class _Cifar(NamedTuple):
-    """What tells the two sets apart; mean and std are the published training statistics."""
+    """Properties of one of the two sets; mean and std are the published training statistics."""
 
     name: str
     folder: str
@@ -24,7 +24,7 @@ class _Cifar(NamedTuple):
 
     @property
     def layouts(self) -> str:
-        """Say which files are accepted."""
+        """Return a description of the accepted files."""
         return (
             f"torchvision's {self.folder}/, or Parquet files {self.name}-train*.parquet and "
             f"{self.name}-test*.parquet, or {self.name}/**/train-*.parquet and test-*.parquet; "
@@ -72,7 +72,7 @@ def _build(cifar: _Cifar, root: Path | None, *, download: bool = False) -> Datas
 def _torchvision_parts(
     cifar: _Cifar, root: Path, download: bool
 ) -> tuple[ArraySource, ArraySource]:
-    """Read torchvision's pickled batches, which it opens only after their MD5 sums agree."""
+    """Read torchvision's pickled batches, which it opens only if their MD5 sums match."""
     import torchvision.datasets
 
     kind: Any = getattr(torchvision.datasets, cifar.name.upper())
@@ -102,11 +102,11 @@ def _parquet_part(cifar: _Cifar, root: Path, part: str) -> ParquetSource:
 
 
 def _check_complete(files: list[Path]) -> None:
-    """Raise if shards called "...-00000-of-00003" are not all there."""
+    """Raise if shards called "...-00000-of-00003" are missing."""
     last = files[-1].stem.rpartition("-of-")[2]
     if last.isdigit() and int(last) != len(files):
         raise InputError(
-            f"{len(files)} of {int(last)} Parquet shards stand beside {str(files[-1])!r}; fetch "
+            f"{len(files)} of {int(last)} Parquet shards exist next to {str(files[-1])!r}; fetch "
             "the missing ones"
         )
 

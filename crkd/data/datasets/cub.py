@@ -40,7 +40,7 @@ def build_cub(root: Path | None, *, download: bool = False) -> Dataset:
 
 
 def _column(file: Path, files: list[list[str]]) -> np.ndarray:
-    """Return the numbers of a list that has one line an image, in the order of ``images.txt``."""
+    """Return the numbers of a list with one line per image, in the order of ``images.txt``."""
     try:
         values = {image: int(value) for image, value in read_columns(file, 2)}
         return np.array([values[image] for image, _ in files], dtype=np.int64)

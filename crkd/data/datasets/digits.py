@@ -1,7 +1,8 @@
-"""scikit-learn's embedded handwritten digits: 1,797 images that need no file."""
+"""Handwritten digits embedded in scikit-learn: 1,797 images without a file."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +25,14 @@ STD: Final = 0.31831908
 def build_digits(root: Path | None, *, download: bool = False) -> Dataset:
     """Return the digits as 16-pixel RGB images, in a fixed 80/20 split.
 
-    The 8 x 8 images with 17 gray levels are doubled bilinearly: pixels as blocks would give a
-    rotated or cropped view edges that no pen drew. Of every class one fifth, drawn with seed 0,
-    is the test part, so the split is stratified and the same everywhere.
+    The 8 x 8 images with 17 gray levels are doubled bilinearly, because pixels enlarged as blocks
+    would give rotated or cropped views artificial edges. One fifth of every class, drawn with
+    seed 0, is the test set, so the split is stratified and the same everywhere.
 
     Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI, 1998
-    (its test part, as scikit-learn ships it).
+    (its test set, as scikit-learn ships it).
     """
-    from sklearn.datasets import load_digits  # slow to import, and rarely needed
-
-    bunch = load_digits()
-    labels = np.asarray(bunch.target, dtype=np.int64)
-    images = np.stack([_enlarge(image) for image in bunch.images])
+    images, labels = _digits()
     is_test = _held_out(labels)
     names = tuple(str(digit) for digit in range(10))
     return Dataset(
@@ -47,6 +44,16 @@ def build_digits(root: Path | None, *, download: bool = False) -> Dataset:
         mean=(MEAN, MEAN, MEAN),
         std=(STD, STD, STD),
     )
+
+
+@functools.cache
+def _digits() -> tuple[Pixels, Labels]:
+    """Return all images and labels; enlarging them takes longer than a short training."""
+    from sklearn.datasets import load_digits  # slow to import, and rarely needed
+
+    bunch = load_digits()
+    images = np.stack([_enlarge(image) for image in bunch.images])
+    return images, np.asarray(bunch.target, dtype=np.int64)
 
 
 def _enlarge(image: np.ndarray) -> Pixels:

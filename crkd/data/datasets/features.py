@@ -1,4 +1,4 @@
-"""Two tables of feature vectors as a data set: their classes and their split."""
+"""Data set of two tables of feature vectors, with its classes and split."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def _images_of(table: FeatureTable) -> tuple[Listing, dict[str, int]] | None:
 
 
 def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, ClassSplit]:
-    """Return labels, ids and classes of two tables as a data set called "features", and its split.
+    """Return the data set "features" with labels, ids and classes of two tables, and its split.
 
-    Rows stand in the order of ``known``, then ``novel``. Labels of ``novel`` serve as hidden
-    labels, for evaluation, if every row has one; a class there that bears a known class's name
-    counts as a class of its own, called "NAME (novel)".
+    The rows of ``known`` come first, then those of ``novel``. Labels of ``novel`` are used as
+    hidden labels, for evaluation, if every row has one. A class of ``novel`` with the name of a
+    known class counts as a separate class called "NAME (novel)".
 
     Args:
-        known: vectors with a label each, of two classes or more.
-        novel: vectors to discover classes in.
+        known: vectors, each with a label, of at least two classes.
+        novel: vectors in which to discover classes.
 
     Raises:
         InputError: a known row has no label, there are fewer than two known classes, or the
@@ -95,8 +95,8 @@ def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, 
     known_names = _in_order(set(known.labels))
     if len(known_names) < 2:
         raise InputError(
-            f"the file of known vectors {str(known.path)!r} has the class {known_names[0]!r} "
-            "alone; give two known classes or more"
+            f"the file of known vectors {str(known.path)!r} has only the class {known_names[0]!r}; "
+            "give two known classes or more"
         )
     hidden = list(novel.labels) if novel.labels is not None and "" not in novel.labels else []
     hidden = [f"{name} (novel)" if name in known_names else name for name in hidden]

@@ -22,8 +22,8 @@ LAYOUTS: Final = (
 def build_tiny_imagenet(root: Path | None, *, download: bool = False) -> Dataset:
     """Return the 200 classes with 500 training and 50 validation images each, 64 pixels.
 
-    The validation images are the test part, since the test labels were never published. Classes
-    stand in the order of their WordNet ids, which are their names.
+    The validation images are the test set, because the test labels were never published. Classes
+    are in the order of their WordNet ids, which are their names.
     """
     folder = find_folder("tiny-imagenet", LAYOUTS, root, "tiny-imagenet-200", "tiny-imagenet")
     names = sorted(line.strip() for line in read_lines(folder / "wnids.txt") if line.strip())

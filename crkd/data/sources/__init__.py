@@ -1,4 +1,4 @@
-"""Image sources, one layout a module; a module that serves a named data set registers it."""
+"""Image sources, one module per layout."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Images that are already in memory."""
+"""Image source of arrays in memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class ArraySource(ImageSource):
     """Equal-sized images in one array.
 
     Args:
-        images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` uint8, RGB; a last axis of 3 is taken for the
-            colors where both readings are possible.
+        images: ``(N, H, W, 3)`` or ``(N, 3, H, W)`` uint8, RGB; if both readings are possible, the
+            last axis holds the colors.
         labels: ``(N,)`` integers, -1 for unlabeled images.
         class_names: the classes in label order.
-        part: what the ids begin with ("train/00012"); not used where ``ids`` are given.
+        part: prefix of the ids ("train/00012"); not used if ``ids`` are given.
         ids: N unique names.
 
     Raises:
-        InputError: the array has another shape or type, or the labels do not fit.
+        InputError: the array has another shape or type, or the labels do not match.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class ArraySource(ImageSource):
 
 
 def _as_bytes(images: npt.NDArray[np.generic]) -> Pixels:
-    """Return ``images`` as they are if uint8; say what is wrong with them otherwise."""
+    """Return ``images`` unchanged if uint8; raise an error that names the problem otherwise."""
     if images.dtype == np.uint8:
         return np.asarray(images, dtype=np.uint8)
     if np.issubdtype(images.dtype, np.floating) and not np.isfinite(images).all():
         bad = int(np.argmin(np.isfinite(images).reshape(len(images), -1).all(axis=1)))
         raise InputError(
-            f"images hold a NaN or infinite value, first in image {bad}; remove or mend it and "
+            f"images hold a NaN or infinite value, first in image {bad}; remove or correct it and "
             "give uint8 values from 0 to 255"
         )
     raise InputError(

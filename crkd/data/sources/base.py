@@ -1,4 +1,4 @@
-"""The one interface between images on disk and everything that uses them."""
+"""Image source interface."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class UnreadableImageError(InputError):
     """One image cannot be decoded.
 
     Attributes:
-        path: where the image stands (a file, or a file and a row).
-        reason: why it cannot be used.
+        path: location of the image (a file, or a file and a row).
+        reason: why it cannot be decoded.
     """
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(
-            f"cannot read the image {path!r}: {reason}; mend or remove it "
+            f"cannot read the image {path!r}: {reason}; repair or remove it "
             "(own image folders: --skip-unreadable leaves such files out)"
         )
         self.path = path
@@ -36,17 +36,16 @@ class ImageSource(ABC):
     """N images with labels, in a fixed order.
 
     Attributes:
-        labels: ``(N,)`` int64, position of each image's class in ``class_names``, -1 where no
-            label is known. Read-only.
+        labels: ``(N,)`` int64, position of each image's class in ``class_names``, -1 for an
+            unknown label. Read-only.
         class_names: the classes in label order.
-        ids: N unique names that stay the same from run to run ("train/00012", or a relative
-            path).
+        ids: N unique names that do not change between runs ("train/00012", or a relative path).
     """
 
     def __init__(
         self, labels: npt.ArrayLike, class_names: Sequence[str], ids: Sequence[str]
     ) -> None:
-        """Check and store what every source has.
+        """Check and store the attributes of every source.
 
         Raises:
             InputError: a label that is neither -1 nor in ``[0, len(class_names))``, class names
@@ -86,8 +85,8 @@ class ImageSource(ABC):
     def pixels(self) -> Pixels | None:
         """Return all images as ``(N, 3, S, S)`` uint8 if they are square, equal-sized and cheap.
 
-        "Cheap" means that they fit into main memory at their own size beyond doubt, as 32-pixel
-        images do. None says that images have to be read one by one.
+        "Cheap" means that they certainly fit into main memory, as 32-pixel images do. None means
+        that images have to be read one by one.
 
         Raises:
             UnreadableImageError: an image cannot be decoded.
@@ -96,7 +95,7 @@ class ImageSource(ABC):
 
 
 class RowIds(Sequence[str]):
-    """The ids of a source whose images have a position and no name: "train/00012".
+    """Ids of a source whose images have a position but no name: "train/00012".
 
     >>> RowIds("train", 3)[2], RowIds("test", 20)[5:7]
     ('train/00002', ['test/00005', 'test/00006'])

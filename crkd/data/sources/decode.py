@@ -1,4 +1,4 @@
-"""One encoded image to RGB bytes, whatever the file holds and whoever wrote it."""
+"""Decoding of one image file to RGB bytes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from crkd.data.sources.base import Pixels, UnreadableImageError
 MAX_PIXELS: Final = 8192 * 8192
 """Largest width times height that is decoded: 67 million pixels, 200 MB as RGB."""
 
-# A closed list: Pillow's other readers include some that start external programs (EPS) or follow
-# references to further files, which a folder of strangers' images must not be able to do.
+# A closed list, because other readers of Pillow can start external programs (EPS) or follow
+# references to other files. Untrusted images must not be able to do so.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -26,8 +26,8 @@ SUFFIXES: Final = frozenset(
 def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None) -> Pixels:
     """Decode one image to ``(H, W, 3)`` uint8, RGB.
 
-    EXIF orientation is applied; gray, palette and CMYK images become RGB; transparency is laid on
-    white; 16-bit gray keeps its upper eight bits; of an animation the first frame is taken.
+    EXIF orientation is applied; gray, palette and CMYK images become RGB; transparency is drawn on
+    white; 16-bit gray keeps its upper eight bits; an animation gives its first frame.
 
     Args:
         data: a file, or its content.
@@ -41,7 +41,7 @@ def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None)
     """
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images and odd metadata; the limit below is what counts.
+            # Pillow warns about large images and odd metadata; only the limit below counts.
             warnings.simplefilter("ignore")
             with _open(data) as image:
                 _check_size(image, where)
@@ -56,13 +56,13 @@ def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None)
 
 
 class Header(NamedTuple):
-    """What an image file says of itself.
+    """Header information of an image file.
 
     Attributes:
-        width: in pixels, before any turn.
-        height: in pixels, before any turn.
-        ends_well: the file ends as its format says. False means "undecided": the file may still
-            be fine, and only decoding can tell.
+        width: in pixels, before any rotation.
+        height: in pixels, before any rotation.
+        ends_well: whether the file ends as its format requires. False means "undecided": the file
+            may still be valid, and only decoding can tell.
     """
 
     width: int
@@ -71,7 +71,7 @@ class Header(NamedTuple):
 
 
 def read_header(path: Path, where: str) -> Header:
-    """Look at an image file without decoding it.
+    """Read the header of an image file without decoding it.
 
     Raises:
         UnreadableImageError: not one of ``FORMATS``, or more than ``MAX_PIXELS`` pixels.
@@ -109,7 +109,7 @@ def _check_size(image: Image.Image, where: str) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - damaged metadata must not cost the person the image
+    except Exception:  # noqa: BLE001 - damaged metadata must not make the image unreadable
         return image
 
 

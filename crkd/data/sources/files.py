@@ -1,4 +1,4 @@
-"""Images that are single files below one folder, and the text files that list them."""
+"""Image source of single files, and readers of the text files that list them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileSource(ImageSource):
         ids: N unique names, usually the paths below the data folder.
 
     Raises:
-        InputError: the labels do not fit, or two images have one name.
+        InputError: the labels do not match, or two images have one name.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class FileSource(ImageSource):
 
 
 def image_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below ``folder`` that are images by their suffix, in a stable order.
+    """Yield the files below ``folder`` with an image suffix, in a stable order.
 
-    Hidden files and folders are passed over; linked folders are not followed, since a link to a
-    parent would never end.
+    Hidden files and folders are skipped. Linked folders are not followed, because a link to a
+    parent folder would never end.
     """
     for place, folders, files in os.walk(folder, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -64,15 +64,15 @@ def image_files(folder: Path) -> Iterator[Path]:
 def readable_id(path: Path, folder: Path) -> str:
     """Return the path below ``folder`` as valid Unicode with forward slashes.
 
-    Bytes of a file name that are not UTF-8 become backslash escapes: ids are written to files
-    that hold UTF-8 alone.
+    Bytes of a file name that are not UTF-8 become backslash escapes, because ids are written to
+    UTF-8 files.
     """
     name = path.relative_to(folder).as_posix()
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def read_lines(file: Path) -> list[str]:
-    """Return the lines of a list that comes with a data set, without the ends of lines.
+    """Return the lines of a list that comes with a data set, without line ends.
 
     Raises:
         InputError: the file is missing, not UTF-8 text, or larger than 256 MiB.
@@ -89,11 +89,11 @@ def read_lines(file: Path) -> list[str]:
 
 
 def read_columns(file: Path, count: int, separator: str | None = None) -> list[list[str]]:
-    """Return the lines of a list, split into ``count`` columns; empty lines are passed over.
+    """Return the lines of a list, split into ``count`` columns; empty lines are skipped.
 
     Args:
         file: the list.
-        count: how many columns; the last one takes the rest of the line.
+        count: number of columns; the last one takes the rest of the line.
         separator: None splits at white space.
 
     Raises:
@@ -117,14 +117,14 @@ def paths_below(folder: Path, names: Iterable[str], listed_in: Path) -> list[Pat
     """Return the files that a list names, none of them outside ``folder``.
 
     Raises:
-        InputError: a name is absolute or climbs out of the folder.
+        InputError: a name is absolute or leads out of the folder.
     """
     paths = []
     for name in names:
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts or "\0" in name:
             raise InputError(
-                f"{str(listed_in)!r} names {name!r}, which lies outside {str(folder)!r}; fetch the "
+                f"{str(listed_in)!r} names {name!r}, which is outside {str(folder)!r}; fetch the "
                 "set again"
             )
         paths.append(folder.joinpath(*relative.parts))

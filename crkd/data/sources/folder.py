@@ -1,4 +1,4 @@
-"""A person's own images: a folder a known class, and a folder of images not yet sorted."""
+"""Own images in folders: one folder per known class, and a folder of unlabeled images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLED_SIZES: Final = 200
 
 
 class _File(NamedTuple):
-    """One image file: its place, its name in outputs, and its class or None."""
+    """One image file: its path, its id, and its class or None."""
 
     path: Path
     image_id: str
@@ -40,34 +40,34 @@ def folder_dataset(
     image_size: int | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Dataset, ClassSplit]:
-    """Return a person's own images as a data set called "folder", and its split.
+    """Return the user's own images as a data set called "folder", and its split.
 
-    Every image is looked at before training: its header, and its end where the format marks it;
-    what remains in doubt is decoded. With ``skip_unreadable`` every image is decoded.
+    The header of every image is checked before training, and its end if the format marks the end.
+    Doubtful files are decoded. With ``skip_unreadable``, every image is decoded.
 
-    The folders inside ``novel`` serve as hidden labels, for evaluation, only if every image lies
-    in one of them and there are at least two; otherwise the images carry no label, and the split
-    lists no novel class. A folder of ``novel`` that bears a known class's name counts as a class
-    of its own, called "NAME (novel)".
+    The folders inside ``novel`` are used as hidden labels, for evaluation, only if every image is
+    in one of them and there are at least two. Otherwise the images have no label, and the split
+    lists no novel class. A folder of ``novel`` with the name of a known class counts as a separate
+    class called "NAME (novel)".
 
     Args:
-        known: a folder a class, two or more; folders deeper down belong to their class. None, and
-            fewer folders, only beside ``classes_so_far``.
+        known: one folder per class, at least two; deeper folders belong to their class. None and
+            fewer folders are allowed only with ``classes_so_far``.
         novel: unlabeled images, flat or nested.
-        classes_so_far: names of the classes that an earlier run knows; they are the known classes
-            then, and folders of ``known`` must bear their names.
-        skip_unreadable: leave unreadable images out, and say how many, instead of raising.
-        verify: False takes the files unseen, for a check that reports every flaw instead.
-        image_size: side in pixels for training; None takes the largest of ``TRAINING_SIZES`` that
+        classes_so_far: class names of an earlier run; they are then the known classes, and the
+            folders of ``known`` must have their names.
+        skip_unreadable: leave out unreadable images, and report how many, instead of raising.
+        verify: False skips the check of the files, for a caller that reports every problem.
+        image_size: side in pixels for training; None uses the largest of ``TRAINING_SIZES`` that
             half of the images reach.
-        log: receives what the person should know.
+        log: receives messages for the user.
 
     Returns:
-        The data set, without a test part, and the split over its classes.
+        The data set, without test images, and the split over its classes.
 
     Raises:
-        InputError: a folder is missing, holds no image or lies in the other one, there are fewer
-            than two known classes, a class is empty or foreign, or an image cannot be read.
+        InputError: a folder is missing, has no image or is inside the other one, there are fewer
+            than two known classes, a class is empty or unknown, or an image cannot be read.
     """
     _check_folders(known, novel)
     names = {} if known is None else _class_folders(known, classes_so_far)
@@ -118,8 +118,8 @@ def _check_folders(known: Path | None, novel: Path | None) -> None:
         places = known.resolve(), novel.resolve()
         if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
             raise InputError(
-                f"--known {str(known)!r} and --novel {str(novel)!r} lie within each other; keep "
-                "them apart, since an image is either labeled or not"
+                f"one of --known {str(known)!r} and --novel {str(novel)!r} contains the other; "
+                "keep them separate, because an image is either labeled or not"
             )
 
 
@@ -128,7 +128,7 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
     loose = next((path for path in image_files(known) if path.parent == known), None)
     if loose is not None:
         raise InputError(
-            f"the image {loose.name!r} stands directly in --known {str(known)!r}; put every image "
+            f"the image {loose.name!r} is directly in --known {str(known)!r}; put every image "
             "into the folder of its class"
         )
     folders = sorted(
@@ -151,7 +151,7 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
 
 
 def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> list[_File]:
-    """Return the unlabeled images, with hidden classes where the folders give them."""
+    """Return the unlabeled images, with hidden classes if the folders give them."""
     paths = list(image_files(novel))
     if not paths:
         raise InputError(
@@ -169,32 +169,32 @@ def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> li
 def hidden_classes(
     folders: Sequence[str | None], known: Collection[str], log: Callable[[str], None]
 ) -> list[str | None]:
-    """Return the hidden class of each unlabeled image, by the folder that it lies in.
+    """Return the hidden class of each unlabeled image, by its folder.
 
     Args:
-        folders: of each image the outermost folder inside ``--novel``, None for a loose one.
+        folders: for each image the outermost folder inside ``--novel``, None without a folder.
         known: names of the known classes.
-        log: receives what the person should know.
+        log: receives messages for the user.
     """
     names = set(folders)
     if None in names or len(names) < 2:
-        log(f"{len(folders)} unlabeled images without folders of classes: no accuracy for them")
+        log(f"{len(folders)} unlabeled images without class folders: no accuracy for them")
         return [None] * len(folders)
     clashes = sorted(name for name in names if name is not None and name in known)
     if clashes:
-        log(f"folders of --novel bear names of known classes, counted apart: {listed(clashes)}")
-    log(f"{len(names)} folders of --novel serve as hidden labels, for evaluation alone")
+        log(f"folders of --novel with names of known classes count separately: {listed(clashes)}")
+    log(f"{len(names)} folders of --novel are used as hidden labels, only for evaluation")
     return [f"{name} (novel)" if name in known else name for name in folders]
 
 
 def _readable(
     files: Sequence[_File], skip_unreadable: bool, log: Callable[[str], None]
 ) -> list[_File]:
-    """Return the files that can be read, or raise and name those that cannot."""
+    """Return the readable files, or raise an error that names the unreadable ones."""
 
     def problem(file: _File) -> UnreadableImageError | None:
         try:
-            # Half a JPEG decodes into half a picture in lenient programs, so doubt is decoded.
+            # A truncated JPEG can have a valid header, so doubtful files are decoded.
             if skip_unreadable or not read_header(file.path, str(file.path)).ends_well:
                 decode_image(file.path, str(file.path))
         except UnreadableImageError as error:
@@ -208,7 +208,7 @@ def _readable(
     shown = listed((f"{error.path} ({error.reason})" for error in bad), limit=5)
     if not skip_unreadable:
         raise InputError(
-            f"{len(bad)} of {len(files)} images cannot be read: {shown}; mend or remove them, or "
+            f"{len(bad)} of {len(files)} images cannot be read: {shown}; repair or remove them, or "
             "give --skip-unreadable to leave them out"
         )
     log(f"left out {len(bad)} of {len(files)} images that cannot be read: {shown}")
@@ -226,7 +226,7 @@ def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
 
 
 def training_size(sides: Sequence[int], log: Callable[[str], None]) -> int:
-    """Return the largest training size that half of the images reach with their shorter side."""
+    """Return the largest training size that the shorter side of half of the images reaches."""
     median = float(np.median(sides)) if sides else 0.0
     size = max((size for size in TRAINING_SIZES if size <= median), default=TRAINING_SIZES[0])
     log(f"images are trained at {size} px (median shorter side {median:.0f} px)")

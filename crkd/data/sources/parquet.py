@@ -1,7 +1,7 @@
-"""Encoded images in Parquet files, in the layout of the Hugging Face hub.
+"""Image source of Parquet files in the layout of the Hugging Face hub.
 
-A struct column holds the encoded image (``bytes``, ``path``), an integer column the labels; the
-class names stand in the schema's metadata under the key ``huggingface``.
+A struct column holds the encoded image (``bytes``, ``path``), and an integer column the labels. The
+class names are in the schema's metadata under the key ``huggingface``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK_ROWS: Final = 512
 
 
 class _Shard(NamedTuple):
-    """Rows that stand together in memory: encoded images, and where they come from."""
+    """Contiguous rows in memory: encoded images, and their origin."""
 
     encoded: Any
     file: Path
@@ -43,11 +43,11 @@ class ParquetSource(ImageSource):
         image_column: name of the struct column with the field ``bytes``.
         label_column: name of the integer column.
         class_names: the classes in label order; None takes them from the schema's metadata.
-        part: what the ids begin with ("train/00012").
+        part: prefix of the ids ("train/00012").
 
     Raises:
         InputError: a file is not Parquet, lacks a column, names no classes, or has labels
-            outside them.
+            out of range.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class ParquetSource(ImageSource):
         return decode_image(bytes(self._encoded(shard, row)), _where(shard, row))
 
     def pixels(self) -> Pixels | None:
-        """Return all images as ``(N, 3, S, S)`` uint8 if equal-sized and 1 GiB at most.
+        """Return all images as ``(N, 3, S, S)`` uint8 if equal-sized and at most 1 GiB.
 
-        They are decoded once, in parallel, and kept: several parts of a run ask for them.
+        They are decoded once, in parallel, and kept, because several subsets of a run use them.
         """
         if self._decoded is None:
             self._decoded = self._decode_all()
         return self._decoded
 
     def image_format(self) -> str:
-        """Return the format of the first image as Pillow names it: "WEBP", "JPEG", "PNG" or ""."""
+        """Return Pillow's format name of the first image: "WEBP", "JPEG", "PNG" or ""."""
         head = bytes(self._encoded(*self._locate(0))[:12]) if len(self) else b""
         magic = {b"\xff\xd8": "JPEG", b"\x89P": "PNG", b"RI": "WEBP"}
         return magic.get(head[:2], "")
@@ -151,7 +151,7 @@ def _read_table(file: Path, image_column: str, label_column: str) -> Any:
                 f"{listed(parquet.schema_arrow.names)}); check that it is the right file"
             )
         table = parquet.read(columns=[image_column, label_column])
-        # Offsets and texts of a damaged file may lead anywhere.
+        # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
         return table
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -167,7 +167,7 @@ def _label_column(column: Any, file: Path) -> Labels:
     if not pyarrow.types.is_integer(column.type) or column.null_count:
         raise InputError(
             f"the labels in the Parquet file {str(file)!r} are of type {column.type} with "
-            f"{column.null_count} empty rows; give an integer a row, -1 for unlabeled"
+            f"{column.null_count} empty rows; give one integer a row, -1 for unlabeled"
         )
     labels: Labels = column.to_numpy().astype(np.int64)
     return labels

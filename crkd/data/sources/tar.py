@@ -1,8 +1,8 @@
-"""A person's own images in tar files, for sets that are too large for a folder or for memory.
+"""Image source of tar files, for own image sets that are too large for folders or for memory.
 
-The archives are never unpacked: their headers are read once, and every image is read where it
-stands. So a process reads the images of its own rows alone, in any order, and keeps nothing but
-their places. No content is interpreted but images and class names.
+The archives are never unpacked. Their headers are read once, and every image is read at its
+position. A process can read the images of its own rows in any order, and stores only their
+positions. Only images and class names are interpreted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MAX_CLASS_BYTES: Final = 1024
 
 
 class Member(NamedTuple):
-    """One image in an archive: where it stands, and its class or None."""
+    """One image in an archive: its position, and its class or None."""
 
     archive: Path
     offset: int
@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 
 class TarSource(ImageSource):
-    """Images inside tar files, read and decoded when asked for.
+    """Images inside tar files, read and decoded on demand.
 
     Args:
         members: the images.
@@ -47,7 +47,7 @@ class TarSource(ImageSource):
         ids: N unique names.
 
     Raises:
-        InputError: the labels do not fit, or two images have one name.
+        InputError: the labels do not match, or two images have one name.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class TarSource(ImageSource):
         archives = list(dict.fromkeys(member.archive for member in members))
         number = {archive: place for place, archive in enumerate(archives)}
         self._archives = archives
-        # Of millions of images numbers in arrays take little, objects much.
+        # For millions of images, arrays of numbers take much less memory than objects.
         self._places = np.array(
             [(number[m.archive], m.offset, m.size) for m in members], dtype=np.int64
         ).reshape(-1, 3)
@@ -84,7 +84,7 @@ class TarSource(ImageSource):
 
 
 def tar_files(path: Path) -> list[Path]:
-    """Return the archives that a path means: itself, or all ``*.tar`` directly in a folder."""
+    """Return the archives of a path: itself, or all ``*.tar`` directly in a folder."""
     if path.is_dir():
         return sorted(path.glob("*.tar"))
     return [path] if path.suffix == ".tar" else []
@@ -100,19 +100,19 @@ def tar_dataset(
 ) -> tuple[Dataset, ClassSplit]:
     """Return own images in tar files as a data set called "folder", and its split.
 
-    The class of an image is what its neighbor ``NAME.cls`` says, as in WebDataset, else the
-    outermost folder of its path. Those of ``novel`` are hidden labels, under the rules of
+    The class of an image is the content of its file ``NAME.cls``, as in WebDataset, or else the
+    outermost folder of its path. Classes of ``novel`` are hidden labels, under the rules of
     :func:`crkd.data.sources.folder.folder_dataset`.
 
     Args:
-        known: a tar file, or a folder of them; None only beside ``classes_so_far``.
-        novel: the same, of unlabeled images.
-        classes_so_far: names of the classes that an earlier run knows.
-        image_size: side in pixels for training; None goes by some of the images.
-        log: receives what the person should know.
+        known: a tar file, or a folder of them; None is allowed only with ``classes_so_far``.
+        novel: the same for unlabeled images.
+        classes_so_far: class names of an earlier run.
+        image_size: side in pixels for training; None chooses it from some of the images.
+        log: receives messages for the user.
 
     Raises:
-        InputError: an archive is missing, damaged or compressed, holds no image or one without a
+        InputError: an archive is missing, damaged or compressed, has no image or one without a
             class, or there are fewer than two known classes.
     """
     labeled = [] if known is None else list(_members(known, "--known"))
@@ -120,7 +120,7 @@ def tar_dataset(
     if loose is not None:
         raise InputError(
             f"the image {loose.name!r} in --known {loose.archive} has no class; put it into the "
-            "folder of its class, or a file NAME.cls with the class beside it"
+            "folder of its class, or add a file NAME.cls with the class"
         )
     present = sorted({member.class_name for member in labeled if member.class_name is not None})
     foreign = sorted(set(present) - set(classes_so_far))
@@ -164,7 +164,7 @@ def _members(place: Path, flag: str) -> Iterator[Member]:
     archives = tar_files(place)
     if not archives:
         raise InputError(
-            f"{flag} {str(place)!r} is no tar file and holds none; give --known and --novel in the "
+            f"{flag} {str(place)!r} is no tar file and has none; give --known and --novel in the "
             "same form, both as tar files or both as folders of images"
         )
     found = 0
@@ -182,13 +182,13 @@ def tar_members(archive: Path) -> tuple[Member, ...]:
     """Return the images of one archive, from its headers; other members are passed over.
 
     Raises:
-        InputError: it is damaged or compressed, a member leaves its folder, or is too large.
+        InputError: it is damaged or compressed, a member is outside its folder, or too large.
     """
     images: list[Member] = []
     classes: dict[str, str] = {}
     try:
         length = archive.stat().st_size
-        # Compressed archives would have to be unpacked from the beginning for every image.
+        # Compressed archives would have to be unpacked from the start for every image.
         with tarfile.open(archive, "r:") as tar:
             for entry in tar:
                 path = PurePosixPath(entry.name.encode("utf-8", "replace").decode())
@@ -222,8 +222,7 @@ def tar_members(archive: Path) -> tuple[Member, ...]:
 def _checked(archive: Path, entry: tarfile.TarInfo, path: PurePosixPath, length: int) -> Member:
     if path.is_absolute() or ".." in path.parts:
         raise InputError(
-            f"the tar file {str(archive)!r} names {str(path)!r}, which lies outside it; pack it "
-            "again"
+            f"the tar file {str(archive)!r} names {str(path)!r}, which is outside it; pack it again"
         )
     end = entry.offset_data + entry.size
     if not 0 <= entry.size <= MAX_IMAGE_BYTES or end > length:

@@ -1,4 +1,4 @@
-"""A short way through one common case: small lossless WebP images of a known size."""
+"""Fast decoder of small lossless WebP images of a known size."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def decode_lossless_webp(encoded: bytes | bytearray | memoryview, size: int) -> 
     """Decode an opaque lossless WebP image of ``size`` x ``size`` to ``(3, size, size)`` uint8.
 
     torchvision's decoder takes 45 microseconds for a 32-pixel image and releases Python's lock;
-    Pillow's takes 100 and does not. Lossless images have one right answer, so the two are equal.
+    Pillow's takes 100 and does not. The format is lossless, so both give the same pixels.
 
     Returns:
-        None for anything else (another format, size, or alpha) and where torchvision lacks the
-        decoder: the general decoder then has its turn, and its message.
+        None for any other image (another format or size, or with alpha) and if torchvision lacks
+        the decoder; the general decoder is then used.
     """
     decode = _torchvision_decoder()
     if decode is None or not _is_plain(bytes(encoded[:25]), size):
@@ -33,7 +33,7 @@ def decode_lossless_webp(encoded: bytes | bytearray | memoryview, size: int) -> 
 
 
 def _is_plain(head: bytes, size: int) -> bool:
-    """Read the 25 bytes before the pixels: container, size and alpha flag (RFC 9649)."""
+    """Check the 25 bytes before the pixels: container, size and alpha flag (RFC 9649)."""
     if len(head) < 25 or head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8L" or head[20] != 0x2F:
         return False
     (bits,) = struct.unpack("<I", head[21:25])
@@ -45,7 +45,7 @@ def _is_plain(head: bytes, size: int) -> bool:
 def _torchvision_decoder() -> Callable[[Tensor], Tensor] | None:
     from torchvision.io import decode_webp
 
-    # The smallest lossless WebP there is: one black pixel. A build without libwebp fails here.
+    # The smallest lossless WebP image: one black pixel. A build without libwebp fails here.
     pixel = bytes.fromhex("524946461a000000574542505650384c0e0000002f00000000071011fd0f4444ff03")
     try:
         decode_webp(torch.frombuffer(bytearray(pixel), dtype=torch.uint8))

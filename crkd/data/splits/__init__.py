@@ -1,4 +1,4 @@
-"""Known and novel classes, and the training and test parts made of them."""
+"""Splits into known and novel classes, and the resulting subsets of a data set."""
 
 from typing import TYPE_CHECKING
 

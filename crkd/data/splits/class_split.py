@@ -1,4 +1,4 @@
-"""Which classes are known, which are novel, and in which order the joint classes stand."""
+"""Class split: known and novel classes, and the order of the joint classes."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class ClassSplit:
 
     Attributes:
         dataset: registered name of the data set.
-        name: what the split is called ("50-50").
+        name: name of the split ("50-50").
         class_names: every class of the data set, in its label order.
         known: labels of the K known classes; position = joint class id.
         novel: labels of the M novel classes; position + K = joint class id. Classes in neither
-            are left out of a run.
-        label_hash: per part ("train", "test") the SHA-256 of its labels as little-endian int64;
-            under "train/sorted" or "test/sorted" that of the sorted labels, for sets whose copies
-            differ in the order of their rows. Checked only where present.
-        source: where the split comes from.
+            list are left out of a run.
+        label_hash: for "train" and "test" the SHA-256 of the labels as little-endian int64; for
+            "train/sorted" and "test/sorted" that of the sorted labels, for sets whose copies
+            differ in the order of their rows. Checked only if present.
+        source: origin of the split.
     """
 
     dataset: str
@@ -58,7 +58,7 @@ class ClassSplit:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Check that the ids are ids of classes, each at most once.
+        """Check that all ids are class ids, each at most once.
 
         Raises:
             InputError: an id is out of range or listed twice, names repeat, or no class is known.
@@ -69,7 +69,7 @@ class ClassSplit:
             raise InputError(
                 f"split {self.name!r} lists the class ids {listed(outside)}, but its "
                 f"{len(self.class_names)} class names allow 0 to {len(self.class_names) - 1}; "
-                "mend 'known' and 'novel'"
+                "correct 'known' and 'novel'"
             )
         twice = sorted({label for label in order if order.count(label) > 1})
         if twice:
@@ -105,7 +105,7 @@ class ClassSplit:
         return joint
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 that is equal for two splits that lead to the same training labels."""
+        """Return a SHA-256 that is equal for two splits with the same training labels."""
         content = [self.dataset, self.class_names, self.known, self.novel]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
@@ -128,7 +128,7 @@ class ClassSplit:
         )
 
     def check(self, dataset: Dataset) -> None:
-        """Raise unless ``dataset`` is the one that this split was written for.
+        """Raise unless this split belongs to ``dataset``.
 
         Raises:
             InputError: another name, other class names, or labels with another hash.
@@ -188,7 +188,7 @@ def load_split(dataset: str, name_or_file: str | None = None) -> ClassSplit:
 
     Args:
         dataset: registered name of the data set.
-        name_or_file: name of a split that comes with the package, or a YAML file; None takes the
+        name_or_file: name of a split that comes with the package, or a YAML file; None uses the
             data set's default split.
 
     Raises:

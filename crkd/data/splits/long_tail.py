@@ -1,4 +1,4 @@
-"""Unlabeled classes of uneven sizes, for research: a long tail made from even ones."""
+"""Long-tailed class sizes of unlabeled images, for research."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from crkd.core.shuffle import stable_shuffle
 from crkd.data.sources.base import Labels
 
 STREAM = 1 << 20
-"""Beyond the streams by which images are held out."""
+"""Random stream that differs from the streams of held-out images."""
 
 
 def long_tailed(classes: Labels, ratio: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Return which images are kept so that the classes' sizes fall along an exponential.
+    """Return which images are kept for exponentially decreasing class sizes.
 
-    Class m of M keeps ``n ratio^(-m / (M - 1))`` images, n being the size of the smallest class
+    Class m of M keeps ``n ratio^(-m / (M - 1))`` images, where n is the size of the smallest class
     (Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", 2019).
-    Which class is large depends on the order of the classes alone, which images stay on the seed.
+    The sizes depend only on the order of the classes, and the kept images on the seed.
 
     Args:
         classes: ``(N,)`` class of every image, -1 for none.
-        ratio: images of the largest class for one of the smallest, at least 1.
-        seed: of the choice of images.
+        ratio: images of the largest class for each image of the smallest, at least 1.
+        seed: seed of the choice of images.
 
     Returns:
+        ``(N,)`` bool; every class keeps at least one image.
         ``(N,)`` bool; a class keeps at least one image.
 
     Raises:
-        InputError: an image has no class, so that nothing says how large its class is.
+        InputError: an image has no class.
 
     >>> kept = long_tailed(np.arange(30) % 3, 4.0, seed=0)
     >>> np.bincount((np.arange(30) % 3)[kept]).tolist()
@@ -38,7 +39,7 @@ def long_tailed(classes: Labels, ratio: float, seed: int) -> npt.NDArray[np.bool
     if (classes < 0).any():
         raise InputError(
             f"data.imbalance is {ratio}, but {int((classes < 0).sum())} unlabeled images have no "
-            "class that the data set tells; leave it at 1"
+            "known class; leave it at 1"
         )
     names, sizes = np.unique(classes, return_counts=True)
     kept = np.zeros(len(classes), dtype=bool)

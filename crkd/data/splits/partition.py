@@ -1,4 +1,4 @@
-"""A data set under a split: what training may see, and the labels that it may not see."""
+"""Partition of a data set under a split: labeled, unlabeled, validation and test subsets."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from crkd.data.splits.long_tail import long_tailed
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Some images of a source, in the source's order; a key by identity.
+    """Some images of a source, in the source's order; hashed by identity.
 
     Attributes:
-        source: where the images are read.
+        source: source of the images.
         indices: ``(n,)`` int64, positions in ``source``, ascending.
-        labels: ``(n,)`` int64, joint class ids in ``[0, K)`` where training may see them, else -1.
+        labels: ``(n,)`` int64, joint class ids in ``[0, K)`` if training may see them, else -1.
         ids: n unique names of the images.
     """
 
@@ -39,10 +39,10 @@ class Subset:
 
 
 class HiddenLabels:
-    """The true classes of the novel training images and of the test images.
+    """True classes of the novel training images and of the test images.
 
-    Only the evaluator may call these methods. Nothing that trains, selects a head, an epoch or a
-    setting may: the images are unlabeled there.
+    Only the evaluation may call these methods. For training and for any choice of a head, an epoch
+    or a setting, the images are unlabeled.
     """
 
     def __init__(self, novel_train: Labels, test: Labels) -> None:
@@ -60,15 +60,15 @@ class HiddenLabels:
 
 @dataclass(frozen=True)
 class Subsets:
-    """The four parts of a run.
+    """The four subsets of a run.
 
     Attributes:
-        split: the classes behind the joint ids.
+        split: the classes of the joint ids.
         known_train: labeled training images.
         known_val: labeled images held out of the training images; may be empty.
         novel_train: unlabeled training images.
-        test: test images of known and novel classes; empty where the set has none.
-        hidden: the labels that the evaluator alone may see.
+        test: test images of known and novel classes; may be empty.
+        hidden: labels that only the evaluation may see.
     """
 
     split: ClassSplit
@@ -79,18 +79,18 @@ class Subsets:
     hidden: HiddenLabels
 
     def without_labeled(self) -> Subsets:
-        """Return the same without the labeled training images, as if they were gone."""
+        """Return the same subsets without the labeled training images."""
         none = slice(0, 0)
-        gone = dataclasses.replace(
+        empty = dataclasses.replace(
             self.known_train,
             indices=self.known_train.indices[none],
             labels=self.known_train.labels[none],
             ids=[],
         )
-        return dataclasses.replace(self, known_train=gone, known_val=gone)
+        return dataclasses.replace(self, known_train=empty, known_val=empty)
 
     def without_unlabeled(self, left_out: npt.NDArray[np.bool_]) -> Subsets:
-        """Return the same without some of the unlabeled training images.
+        """Return the same subsets without some of the unlabeled training images.
 
         Args:
             left_out: ``(n,)`` in the order of ``novel_train``.
@@ -115,22 +115,21 @@ def partition(
     images_gone: bool = False,
     imbalance: float = 1.0,
 ) -> Subsets:
-    """Divide a data set into what is labeled, what is not, and what is only evaluated on.
+    """Partition a data set into labeled, unlabeled and evaluation images.
 
     Images of classes that the split leaves out are dropped. Training images without a label (-1)
-    join the unlabeled ones, test images without a label are kept with the hidden label -1.
+    count as unlabeled images. Test images without a label are kept with the hidden label -1.
 
     Args:
         dataset: images and labels.
-        split: of the same data set; call ``split.check(dataset)`` before.
-        validation_fraction: share of every known class that is held out, in [0, 1); above 0 at
-            least one image of each class with two or more, and never the last.
-        seed: of the choice of held-out images; novel images and their labels have no part in it.
-        images_gone: known classes may be without training images, because an earlier run learnt
-            them.
-        imbalance: above 1, the novel training images are thinned to a long tail: the largest class
-            has so many times the images of the smallest. This makes another data set; nothing that
-            trains is told of it.
+        split: a split of this data set; call ``split.check(dataset)`` before.
+        validation_fraction: fraction of every known class that is held out, in [0, 1). Above 0, at
+            least one image of each class with two or more is held out, and never the last.
+        seed: seed of the choice of held-out images; novel images and labels do not affect it.
+        images_gone: whether known classes may be without training images, because an earlier run
+            learned them.
+        imbalance: above 1, the novel training images are reduced to a long tail: the largest class
+            has this many times the images of the smallest. Training does not know the sizes.
 
     Raises:
         InputError: the fraction is out of range, or a known class has no training image.
@@ -169,13 +168,13 @@ def partition(
 
 
 def joined(parts: Sequence[Subset]) -> Subset:
-    """Return several parts of one source as one, one after the other.
+    """Return several subsets of one source as one, in order.
 
     Raises:
-        ValueError: the parts read from different sources.
+        ValueError: the subsets have different sources.
     """
     if any(part.source is not parts[0].source for part in parts):
-        raise ValueError("parts of different sources cannot be joined")
+        raise ValueError("subsets of different sources cannot be joined")
     return Subset(
         parts[0].source,
         np.concatenate([part.indices for part in parts]),
@@ -191,7 +190,7 @@ def _part(source: ImageSource, rows: npt.NDArray[np.int64], joint: Labels | None
 
 
 def _held_out(joint: Labels, num_known: int, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Return which training images are held out, ``(N,)`` bool, stratified over known classes."""
+    """Return which training images are held out, ``(N,)`` bool, stratified by known class."""
     held_out = np.zeros(len(joint), dtype=bool)
     if fraction == 0.0:
         return held_out

@@ -1,4 +1,4 @@
-"""The text form of a class split: strict YAML, read as if a stranger had written it."""
+"""YAML file of a class split, read strictly as untrusted input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIELDS: Final = ("dataset", "name", "source", "class_names", "known", "novel", 
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Plain values only: no tags, no aliases (a short file could unfold to gigabytes with them)."""
+    """Loader of plain values without tags and aliases, which could expand to gigabytes."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -29,12 +29,12 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = {str(key) for key in keys if keys.count(key) > 1}
         if twice:
-            raise yaml.YAMLError(f"the key {listed(sorted(twice))} stands there twice")
+            raise yaml.YAMLError(f"the key {listed(sorted(twice))} appears twice")
         return super().construct_mapping(node, deep=deep)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Short lists on one line, every name quoted only where needed."""
+    """Dumper with short lists on one line and quotes only where needed."""
 
 
 def read_fields(path: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def read_fields(path: Path) -> dict[str, Any]:
             raise
         reason = " ".join(str(error).split())
         raise InputError(
-            f"the split file {str(path)!r} is not plain YAML: {reason}; mend it"
+            f"the split file {str(path)!r} is not plain YAML: {reason}; correct it"
         ) from error
     if not isinstance(content, dict):
         raise InputError(f"the split file {str(path)!r} holds no fields; see docs/data.md")
@@ -66,7 +66,7 @@ def read_fields(path: Path) -> dict[str, Any]:
 
 
 def write_fields(path: Path, fields: Mapping[str, Any]) -> None:
-    """Write the fields of a split to ``path``, whole or not at all.
+    """Write the fields of a split to ``path`` atomically.
 
     Raises:
         InputError: the file cannot be written.
@@ -119,7 +119,7 @@ def _value(name: str, value: Any, path: Path) -> Any:
         "novel": "a list of whole numbers",
         "label_hash": "texts under the keys train, test, train/sorted or test/sorted",
     }.get(name, "a text")
-    raise InputError(f"the field {name!r} of the split file {str(path)!r} is not {wanted}; mend it")
+    raise InputError(f"the field {name!r} of the split file {str(path)!r} is not {wanted}; fix it")
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

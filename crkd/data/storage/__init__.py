@@ -1,4 +1,4 @@
-"""Images at rest: in memory or decoded ahead of use."""
+"""Image storage: in memory, or decoded on demand."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What training asks of images at rest."""
+"""Interface of image stores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Rows = npt.NDArray[np.int64]
 
 
 class ImageStore(ABC):
-    """The n images of a part as square uint8 tensors.
+    """The n images of a subset as square uint8 tensors.
 
     Attributes:
         size: side of an image in pixels.
-        device: where the images are handed out.
+        device: device of the returned images.
     """
 
     size: int
@@ -30,7 +30,7 @@ class ImageStore(ABC):
 
     @abstractmethod
     def get(self, index: Tensor) -> Tensor:
-        """Return the images of some positions of the part, now.
+        """Return the images at some positions of the subset.
 
         Args:
             index: ``(b,)`` int64 in ``[0, n)``, on the store's device.
@@ -44,11 +44,11 @@ class ImageStore(ABC):
 
     @abstractmethod
     def batches(self, order: Iterable[Rows]) -> Iterator[Tensor]:
-        """Yield the images of batch after batch, prepared before they are asked for.
+        """Yield the images of successive batches, prepared in advance.
 
         Args:
-            order: the positions of each coming batch, ``(b,)`` int64 in ``[0, n)``, on the host.
-                It is drawn from ahead of use, so it must not depend on what was yielded.
+            order: the positions of each batch, ``(b,)`` int64 in ``[0, n)``, on the host. It is
+                read in advance, so it must not depend on the yielded images.
 
         Yields:
             ``(b, 3, size, size)`` uint8 on the store's device.

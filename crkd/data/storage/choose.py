@@ -1,4 +1,4 @@
-"""Where the images of a part are kept during training: the choice, and its two outcomes."""
+"""Choice of the image storage of a subset during training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ImageStore", "InMemoryImages", "StorageMode", "StreamingImages", "ch
 StorageMode = Literal["auto", "in_memory", "streaming"]
 
 SHARE_OF_FREE_MEMORY: Final = 0.4
-"""What "auto" gives to the images of one part; the network and its activations need the rest."""
+"""Fraction that "auto" gives to the images of one subset; the network needs the rest."""
 
 
 def choose_storage(
@@ -31,21 +31,21 @@ def choose_storage(
     log: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> ImageStore:
-    """Return the images of a part, kept on the device if they fit, else decoded ahead of use.
+    """Return an image store: on the device if the images fit, otherwise decoded on demand.
 
     Args:
         part: the images.
         size: side in pixels of the stored squares, at least 1.
         device: the training device.
-        memory_budget_bytes: what the images may take; None takes ``SHARE_OF_FREE_MEMORY`` of
-            what is free now.
-        mode: "auto" decides by the sizes; the others are taken at their word.
-        log: receives one line that states the choice and its reason.
-        progress: told of the images decoded, where they stay.
+        memory_budget_bytes: memory for the images; None uses ``SHARE_OF_FREE_MEMORY`` of the memory
+            that is free now.
+        mode: "auto" decides by size; the others select a storage.
+        log: receives one line with the choice and its reason.
+        progress: receives the number of decoded images, for in-memory storage.
 
     Raises:
         InputError: the mode is unknown or the size is below 1.
-        UnreadableImageError: an image cannot be decoded (images that stay).
+        UnreadableImageError: an image cannot be decoded (in-memory storage).
     """
     if mode not in ("auto", "in_memory", "streaming"):
         raise InputError(f"storage {mode!r} is unknown; choose auto, in_memory or streaming")
@@ -63,9 +63,9 @@ def choose_storage(
     else:
         reason = f"{sizes}, chosen by setting"
     if mode == "in_memory":
-        log(f"images stay on {device}: {reason}")
+        log(f"images are kept on {device}: {reason}")
         return InMemoryImages(part, size, device, progress)
-    log(f"images are decoded ahead of use for {device}: {reason}")
+    log(f"images are decoded during training for {device}: {reason}")
     return StreamingImages(part, size, device)
 
 

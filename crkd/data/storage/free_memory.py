@@ -1,4 +1,4 @@
-"""How much memory a device has left for images."""
+"""Free memory of a device."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import torch
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the memory that is free on ``device``, in bytes.
+    """Return the free memory of ``device`` in bytes.
 
-    On the host this is the smaller of what the system reports as available and of what is left
-    below the limit of the process's control group, so that a container is not filled beyond its
-    share.
+    On the host this is the smaller of two values: the available memory that the system reports, and
+    the memory left below the limit of the process's control group (of a container).
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]

@@ -1,4 +1,4 @@
-"""Images that are decoded once and stay on the training device."""
+"""In-memory image store: images decoded once and kept on the training device."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from crkd.data.storage.resize import read_squares
 from crkd.data.storage.workers import parallel
 
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and the number of images in all."""
+"""Called with the number of decoded images and the number of all images."""
 
 _BLOCK_IMAGES: Final = 128
 _UPLOAD_BATCHES: Final = 256
 
 
 class InMemoryImages(ImageStore):
-    """A part that was decoded once and stays on the device.
+    """Images of a subset, decoded once and kept on the device.
 
     Args:
         part: the images.
-        size: side in pixels; larger and smaller images are fitted (``fit_square``), those of
-            this size are taken as they are.
-        device: where they stay.
-        progress: told of the images decoded.
+        size: side in pixels; images of another size are resized (``fit_square``).
+        device: device of the images.
+        progress: receives the number of decoded images.
 
     Raises:
         UnreadableImageError: an image cannot be decoded.
@@ -67,7 +66,7 @@ class InMemoryImages(ImageStore):
         return self._images.index_select(0, index)
 
     def batches(self, order: Iterable[Rows]) -> Iterator[Tensor]:
-        """Yield ``(b, 3, size, size)`` uint8; positions are uploaded for many batches at once."""
+        """Yield ``(b, 3, size, size)`` uint8; positions of many batches are uploaded at once."""
         remaining = iter(order)
         while ahead := list(itertools.islice(remaining, _UPLOAD_BATCHES)):
             index = torch.from_numpy(np.concatenate(ahead))
@@ -78,7 +77,7 @@ class InMemoryImages(ImageStore):
 
 
 def _decode(part: Subset, size: int, device: torch.device, report: Progress) -> Tensor:
-    """Decode a part block by block, so that the host never holds all of a GPU's images."""
+    """Decode a subset in blocks, so that the host never holds all images of a GPU."""
     images = torch.empty((len(part), 3, size, size), dtype=torch.uint8, device=device)
     blocks = [
         np.arange(start, min(start + _BLOCK_IMAGES, len(part)))

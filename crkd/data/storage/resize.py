@@ -1,4 +1,4 @@
-"""Images of any shape to squares of one size."""
+"""Resizing of images to squares of one size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def fit_square(image: Pixels, size: int, interpolation: str = "bicubic") -> Pixe
         interpolation: "bicubic", "bilinear", "lanczos" or "nearest".
 
     Returns:
-        ``(3, size, size)`` uint8; an image that has the size already keeps its values.
+        ``(3, size, size)`` uint8; an image of that size keeps its values.
     """
     height, width, _ = image.shape
     if height == width == size:
@@ -38,11 +38,11 @@ def fit_square(image: Pixels, size: int, interpolation: str = "bicubic") -> Pixe
 
 
 def read_squares(part: Subset, rows: npt.NDArray[np.int64], size: int) -> Pixels:
-    """Decode the images at some positions of a part, one after the other.
+    """Decode the images at some positions of a subset.
 
     Args:
         part: the images.
-        rows: ``(b,)`` positions in the part.
+        rows: ``(b,)`` positions in the subset.
         size: side of the results in pixels.
 
     Returns:

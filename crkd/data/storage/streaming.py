@@ -1,4 +1,4 @@
-"""Images that are decoded by worker threads while earlier batches train."""
+"""Streaming image store: worker threads decode images while earlier batches train."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from crkd.data.storage.workers import cpu_count
 
 
 class StreamingImages(ImageStore):
-    """A part that is decoded on demand, ahead of use.
+    """Images of a subset, decoded on demand and in advance.
 
     Codecs and resizing release Python's lock, so threads use every processor, and no image has
     to be copied between processes.
 
     Args:
         part: the images.
-        size: side in pixels; images are fitted (``fit_square``).
-        device: where batches are handed out.
-        ahead: how many batches are decoded before they are asked for, at least 1.
-        workers: how many threads; None for one a processor.
+        size: side in pixels; images are resized (``fit_square``).
+        device: device of the batches.
+        ahead: number of batches decoded in advance, at least 1.
+        workers: number of threads; None for one per processor.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class StreamingImages(ImageStore):
         return len(self._part)
 
     def get(self, index: Tensor) -> Tensor:
-        """Return ``(b, 3, size, size)`` uint8, decoded now; ``index`` is looked at on the host."""
+        """Return ``(b, 3, size, size)`` uint8, decoded now; ``index`` is read on the host."""
         return next(self.batches([index.cpu().numpy()]))
 
     def batches(self, order: Iterable[Rows]) -> Iterator[Tensor]:
-        """Yield ``(b, 3, size, size)`` uint8, decoded and uploaded ahead of use."""
+        """Yield ``(b, 3, size, size)`` uint8, decoded and uploaded in advance."""
         remaining = iter(order)
         decoding: deque[list[Future[np.ndarray]]] = deque()
         uploads: deque[_Upload] = deque()
@@ -65,7 +65,7 @@ class StreamingImages(ImageStore):
             for rows in itertools.islice(remaining, self._ahead):
                 decoding.append(self._submit(pool, rows))
             while decoding or uploads:
-                # While a batch is used, the next one is already on its way to the device.
+                # The next batch is copied to the device while this one is used.
                 while decoding and len(uploads) < 2:
                     uploads.append(uploader.start([task.result() for task in decoding.popleft()]))
                     for rows in itertools.islice(remaining, 1):
@@ -75,7 +75,7 @@ class StreamingImages(ImageStore):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, rows: Rows) -> list[Future[np.ndarray]]:
-        """Begin to decode one batch, in as many tasks as keep every worker busy."""
+        """Start to decode one batch, in enough tasks to keep every worker busy."""
         count = min(len(rows), 2 * self._workers)
         return [
             pool.submit(read_squares, self._part, share, self.size)
@@ -84,7 +84,7 @@ class StreamingImages(ImageStore):
 
 
 class _Upload:
-    """One batch on its way to the device."""
+    """One batch during its copy to the device."""
 
     def __init__(self, batch: Tensor, event: torch.cuda.Event | None) -> None:
         self._batch = batch
@@ -100,7 +100,7 @@ class _Upload:
 
 
 class _Uploader:
-    """Copies batches to the device beside the training stream."""
+    """Copies batches to the device in parallel with training."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -109,7 +109,7 @@ class _Uploader:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def start(self, pieces: list[np.ndarray]) -> _Upload:
-        """Put a batch together from its pieces and begin to copy it."""
+        """Concatenate the pieces of a batch and start to copy it."""
         batch = torch.from_numpy(np.concatenate(pieces))
         if self._stream is None:
             return _Upload(batch.to(self._device), None)

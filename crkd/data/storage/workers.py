@@ -1,4 +1,4 @@
-"""Decoding in parallel threads: image codecs release Python's lock while they work."""
+"""Parallel decoding in threads; image codecs release Python's lock."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Result = TypeVar("Result")
 
 
 def cpu_count() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, computed by one thread a processor.
+    """Yield ``function(item)`` in order, computed by one thread per processor.
 
-    The first exception is raised where its result would have stood; what was not begun by then
-    is dropped.
+    The first exception is raised at the position of its result. Items that have not started by then
+    are dropped.
     """
     with ThreadPoolExecutor(cpu_count()) as pool:
         try:

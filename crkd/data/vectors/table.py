@@ -26,12 +26,12 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """N feature vectors with what else a file says of them.
+    """N feature vectors with their labels and ids from a file.
 
     Attributes:
         path: the file.
         features: ``(N, D)`` float32, finite, N and D at least 1.
-        labels: N class names, "" where a row has none; None where the file has no labels.
+        labels: N class names, "" for a row without one; None if the file has no labels.
         ids: N unique names.
         embedding: how ``crkd embed`` made the vectors (:mod:`crkd.data.vectors.embedding_file`);
             None for vectors of another origin.
@@ -54,16 +54,16 @@ def read_features(path: str | Path) -> FeatureTable:
     - **Parquet**: one list column holds the vectors, or every number column is one dimension, in
       the order of the file. The columns ``label``, ``id`` and ``sha256`` are taken out before.
     - **.npy**: the vectors, ``(N, D)``.
-    - **.npz**: the array ``features``, and ``label`` and ``id`` where there are any.
+    - **.npz**: the array ``features``, and optionally ``label`` and ``id``.
 
-    A label is text or a whole number; an empty text, a null and -1 say that there is none.
+    A label is text or a whole number; an empty text, a null and -1 mean that there is none.
 
     Args:
-        path: the file; its suffix says of which kind it is.
+        path: the file; its suffix determines the format.
 
     Raises:
-        InputError: the file is missing, damaged or of another kind, its vectors differ in length
-            or hold a value that is not finite, or labels or ids do not fit them.
+        InputError: the file is missing, damaged or in another format, its vectors differ in length
+            or hold a value that is not finite, or labels or ids do not match them.
     """
     file = Path(path)
     readers = {".parquet": _from_parquet, ".npy": _from_npy, ".npz": _from_npz}
@@ -123,8 +123,8 @@ def _loaded(file: Path) -> Any:
 def _unreadable(file: Path, error: Exception) -> InputError:
     reason = " ".join(str(error).split())
     return InputError(
-        f"cannot read the feature file {str(file)!r}: {reason}; write it anew, arrays as plain "
-        "numbers or text"
+        f"cannot read the feature file {str(file)!r}: {reason}; write it again, with arrays of "
+        "plain numbers or text"
     )
 
 
@@ -133,9 +133,9 @@ def _from_parquet(file: Path) -> Columns:
     import pyarrow.parquet
 
     try:
-        # memory_map leaves the file's pages to the system instead of holding a second copy.
+        # memory_map lets the system hold the file's pages, without a second copy.
         table = pyarrow.parquet.read_table(file, memory_map=True)
-        # Offsets and texts of a damaged file may lead anywhere.
+        # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
         return _columns(table, file)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -157,8 +157,8 @@ def _columns(table: Any, file: Path) -> Columns:
     others = [field.name for field in fields if field.name not in numbers]
     if lists or others or not numbers:
         raise InputError(
-            f"the feature file {str(file)!r} has the columns {listed(table.column_names)}; beside "
-            f"{LABEL!r} and {ID!r} it must have one list column, or number columns alone"
+            f"the feature file {str(file)!r} has the columns {listed(table.column_names)}; except "
+            f"for {LABEL!r} and {ID!r} it must have one list column, or only number columns"
         )
     columns = [_numbers(table.column(name), name, file) for name in numbers]
     return Columns(np.stack(columns, axis=1), labels, ids, embedding)
@@ -204,7 +204,7 @@ def _numbers(column: Any, name: str, file: Path) -> npt.NDArray[Any]:
     if not (kinds.is_floating(column.type) or kinds.is_integer(column.type)) or column.null_count:
         raise InputError(
             f"the column {name!r} of the feature file {str(file)!r} is of type {column.type} with "
-            f"{column.null_count} empty values; give numbers alone"
+            f"{column.null_count} empty values; give only numbers"
         )
     values: npt.NDArray[Any] = column.to_numpy()
     return values
@@ -225,13 +225,13 @@ def _checked(features: npt.NDArray[Any], file: Path) -> Vectors:
         )
     with np.errstate(over="ignore"):
         vectors: Vectors = np.ascontiguousarray(features, dtype=np.float32)
-    # The sum of a row is finite only if its values are, up to an overflow that is looked up below.
+    # The sum of a row is finite only if its values are, except for an overflow, checked below.
     doubtful = np.flatnonzero(~np.isfinite(vectors.sum(axis=1)))
     bad = doubtful[~np.isfinite(vectors[doubtful]).all(axis=1)]
     if len(bad):
         raise InputError(
             f"row {bad[0]} of the feature file {str(file)!r} holds a value that is not a finite "
-            "float32; remove the row or mend what computed it"
+            "float32; remove or correct the row"
         )
     return vectors
 

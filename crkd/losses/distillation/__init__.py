@@ -1,4 +1,4 @@
-"""Distillation losses: one module each, found by name through ``crkd.losses.term.TERMS``."""
+"""Distillation losses, one module each, registered in ``crkd.losses.term.TERMS``."""
 
 from typing import TYPE_CHECKING
 

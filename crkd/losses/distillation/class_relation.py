@@ -1,7 +1,7 @@
-"""Class-relation distillation: what the teacher's known classes say of an unlabeled image.
+"""Class-relation distillation on unlabeled images.
 
 Gu et al., "Class-relation Knowledge Distillation for Novel Class Discovery", ICCV 2023. The
-default is what the authors' released code computes; where the paper differs, an option says so.
+default is the authors' released code; options select the paper's version where it differs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def class_relation(
     weighting: str = "normalized",
     detach_weight: bool = False,
 ) -> Tensor:
-    """Return the class-relation loss, a scalar that already holds the factor ``temperature**2``.
+    """Return the class-relation loss, a scalar that includes the factor ``temperature**2``.
 
     For view v, head h and unlabeled sample n, with p the teacher's and q the student's softmax
     over the K known classes, both at the temperature T::
@@ -46,13 +46,13 @@ def class_relation(
         student_known: ``(V, N, K)`` logits.
         student_novel: ``(V, H, N, M)`` logits.
         teacher_known: ``(V, N, K)`` logits; no gradient reaches them.
-        temperature: T, on top of the heads' own temperature that the logits already hold.
-        form: ``cross_entropy``, or ``kl``: the teacher's entropy is subtracted.
+        temperature: T, in addition to the heads' own temperature, which the logits include.
+        form: ``cross_entropy``, or ``kl``, which subtracts the teacher's entropy.
         weighting: ``normalized`` as above, or ``none``: w is 1.
-        detach_weight: whether w is a constant to the gradient.
+        detach_weight: whether the gradient treats w as a constant.
 
     Returns:
-        Scalar; 0, and differentiable, where N is 0.
+        Scalar; 0, and differentiable, if N is 0.
     """
     log_q = log_softmax(student_known / temperature)
     log_p = log_softmax(teacher_known.detach() / temperature)
@@ -70,8 +70,8 @@ def class_relation(
 def _known_mass_weight(known: Tensor, novel: Tensor, temperature: float) -> Tensor:
     """Return eta divided by its mean over views, heads and samples, ``(V, H, N)``.
 
-    eta is the sigmoid of the difference of the two log-sum-exps, and dividing by the mean is a
-    softmax over all entries: written so, nothing is 0/0 however small every eta is.
+    eta is the sigmoid of the difference of the two log-sum-exps. Division by the mean is computed
+    as a softmax over all entries, so the result is never 0/0, however small all eta are.
     """
     known_lse = (full(known) / temperature).logsumexp(dim=-1).unsqueeze(1)
     novel_lse = (full(novel) / temperature).logsumexp(dim=-1)
@@ -87,7 +87,7 @@ class ClassRelation(DistillationTerm):
         temperature: T, above 0; 4 in the release, on cosines already divided by 0.1.
         form: ``cross_entropy`` (release) or ``kl`` (paper).
         weighting: ``normalized`` or ``none``.
-        detach_weight: True keeps the gradient out of the weights; the release lets it through.
+        detach_weight: True blocks the gradient through the weights; the release does not.
 
     Raises:
         InputError: an option is out of range.
@@ -124,7 +124,7 @@ class ClassRelation(DistillationTerm):
         """Return the raw loss of the unlabeled rows.
 
         Raises:
-            RuntimeError: the student has no novel heads, or the teacher's outputs are absent.
+            RuntimeError: the student has no novel heads, or there are no teacher outputs.
         """
         student = inputs.student.rows(inputs.num_labeled)
         if student.novel_logits is None:

@@ -1,4 +1,4 @@
-"""Self-supervision: two views of one image are told from all other images of the batch.
+"""Contrastive self-supervised loss between views of the same image.
 
 Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR),
 ICML 2020, eq. 1.
@@ -25,7 +25,7 @@ from crkd.losses.term import (
 
 
 def contrast(directions: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross-entropy of finding the other views of one's own image.
+    """Return the mean cross-entropy of identifying the other views of the same image.
 
     With z of unit length and (v, n) running over views and samples::
 
@@ -37,7 +37,7 @@ def contrast(directions: Tensor, temperature: float) -> Tensor:
         temperature: T.
 
     Returns:
-        Scalar in nats, at least 0; 0, and differentiable, without any sample.
+        Scalar in nats, at least 0; 0, and differentiable, without samples.
     """
     views, samples, _ = directions.shape
     unit = F.normalize(full(directions), dim=-1).flatten(0, 1)
@@ -51,15 +51,15 @@ def contrast(directions: Tensor, temperature: float) -> Tensor:
 
 @TERMS.register("contrastive")
 class Contrastive(DistillationTerm):
-    """SimCLR on the features, through a projector of its own; needs neither label nor teacher.
+    """SimCLR on the features, through its own projector; needs neither labels nor a teacher.
 
-    In stage 1 it may see the unlabeled images too (``pretrain.unlabeled``). The published
-    projector is followed: one hidden layer as wide as the features, 128 outputs, cosine.
+    In stage 1, unlabeled images can be used too (``pretrain.unlabeled``). The projector is the
+    published one: one hidden layer as wide as the features, 128 outputs, cosine.
 
     Args:
         num_features: length D of the feature vector.
-        temperature: T, above 0; 0.5 is best on CIFAR-10 in the paper (appendix B.9), smaller ones
-            suit more classes.
+        temperature: T, above 0; 0.5 is best on CIFAR-10 in the paper (appendix B.9); smaller values
+            are better for more classes.
         projection: length P of the projected features.
 
     Raises:
@@ -82,14 +82,14 @@ class Contrastive(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> Contrastive:
-        """Make the term for a network."""
+        """Create the term for a network."""
         return cls(context.student_features, **options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all large views and rows.
 
         Raises:
-            InputError: there is one view alone.
+            InputError: there is only one view.
         """
         features = inputs.student.features
         if len(features) < 2:

@@ -1,4 +1,4 @@
-"""Feature distillation: the student's feature vectors stay where the teacher's are.
+"""Feature distillation: distance between the feature vectors of student and teacher.
 
 Roy et al., "Class-incremental Novel Class Discovery", ECCV 2022, eq. 5, and its released code.
 """
@@ -28,13 +28,13 @@ class Features(DistillationTerm):
         unit:     loss = mean_{v,n} || f_vn / |f_vn| - g_vn / |g_vn| ||^2
         batch:    loss = mean_v || F_v / |F_v| - G_v / |G_v| ||,   F_v = (f_v1, ..., f_vN)
 
-    The paper compares features at unit length (``unit``); its release flattens a whole batch,
-    gives that one vector unit length and leaves the square out (``batch``). Both let the length
-    of the features go where it likes, which cosine prototypes do not notice, but the hidden layer
-    of a novel head does. Rectified features share a large mean besides, beside which the
-    differences between images are small at any such scale. ``relative``, the default, keeps
-    length and direction, and measures in the teacher's variance over the batch: 1 is the loss of
-    a student that says the same of every image.
+    The paper compares features at unit length (``unit``). Its release flattens a whole batch,
+    normalizes that one vector and omits the square (``batch``). Neither constrains the length of
+    the features. Cosine prototypes ignore the length, but the hidden layer of a novel head does
+    not. Features after a ReLU also share a large mean, so that the differences between images are
+    small at either scale. ``relative``, the default, preserves length and direction, and is
+    measured in the teacher's variance over the batch: 1 is the loss of a student with equal
+    features for all images.
 
     Args:
         student_features: length of the student's feature vector.
@@ -42,7 +42,7 @@ class Features(DistillationTerm):
         form: ``relative``, ``unit`` or ``batch``.
 
     Raises:
-        InputError: the form is unknown, or features of two lengths are compared.
+        InputError: the form is unknown, or the two lengths differ.
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
@@ -64,21 +64,21 @@ class Features(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> Features:
-        """Make the term for two given networks."""
+        """Create the term for two given networks."""
         return cls(context.student_features, context.teacher_features, **options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs are absent.
+            RuntimeError: there are no teacher outputs.
         """
         student = full(inputs.student.features)
         teacher = full(inputs.of_teacher().features.detach())
         if self.form == "batch":
             apart = F.normalize(student.flatten(1), dim=-1)
             apart = apart - F.normalize(teacher.flatten(1), dim=-1)
-            # The root has no gradient where student and teacher agree.
+            # The root has no gradient at 0, where student and teacher agree.
             return (apart.square().sum(dim=-1) + 1e-12).sqrt().mean()
         if self.form == "unit":
             student, teacher = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)

@@ -1,7 +1,7 @@
-"""Soft labels adapted to how difficult a region is, and mixtures of two views of one image.
+"""FerKD: soft labels adapted to the difficulty of a region, and SelfMix of two views of one image.
 
 Shen, "FerKD: Surgical Label Adaptation for Efficient Distillation", ICCV 2023. No code of the loss
-was released; what the paper leaves open is an option here, with its default stated.
+was released. Where the paper is not specific, an option states the default chosen here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WITHOUT_LABEL = ("keep", "drop")
 
 
 class Regions(NamedTuple):
-    """Which views are worth what; both of the shape of the scores.
+    """Regions of views by score; both fields have the shape of the scores.
 
     Attributes:
         informative: bool, neither among the lowest nor among the highest scores.
@@ -34,15 +34,16 @@ class Regions(NamedTuple):
 
 
 def regions(scores: Tensor, *, lowest: float, hard: float, highest: float) -> Regions:
-    """Sort views by their score relative to each other.
+    """Classify views by their score relative to each other.
 
-    Equal scores share one fate, the milder one: a batch of equal scores is informative, not hard.
+    Equal scores get the same region, the more informative one: a batch of equal scores is
+    informative, not hard.
 
     Args:
         scores: ``(V, n)``, compared over all of them; n may be 0.
-        lowest: share below which a view says nothing.
-        hard: share above it that is hard.
-        highest: share above which a view has nothing left to teach.
+        lowest: fraction of the lowest scores, which are not informative.
+        hard: fraction above it that is hard.
+        highest: fraction of the highest scores, which are not informative.
 
     >>> found = regions(torch.arange(10.0)[None], lowest=0.1, hard=0.2, highest=0.1)
     >>> found.informative[0].tolist().index(False), found.informative.sum().item()
@@ -55,7 +56,7 @@ def regions(scores: Tensor, *, lowest: float, hard: float, highest: float) -> Re
         nothing = torch.zeros_like(scores, dtype=torch.bool)
         return Regions(nothing, nothing)
     ascending = scores.flatten().sort().values
-    # A share that is whole but for its rounding still counts as whole.
+    # A fraction that is a whole number up to rounding counts as that number.
     ranks = [math.floor(share * count + 1e-9) for share in (lowest, lowest + hard, highest)]
     below, under, above = (min(rank, count - 1) for rank in ranks)
     informative = (scores >= ascending[below]) & (scores <= ascending[count - 1 - above])
@@ -67,27 +68,28 @@ class FerKd(DistillationTerm):
     """Cross-entropy with stored soft labels, some of them left out and some replaced.
 
     The teacher's largest probability s of a view is compared with that of all views of the batch,
-    labeled and unlabeled rows apart: a teacher is less sure of novel images, and one threshold
-    for both would leave most of them out. From the lowest s up::
+    separately for labeled and unlabeled rows. The teacher is less certain of novel images, so one
+    threshold for both would leave most of them out. From the lowest s upwards::
 
         lowest               uninformative: left out
         hard                 the label, smoothed: 1 - eps for it, eps / (C - 1) for every other
-        (the others)         important: the stored soft label as it is
+        (the others)         important: the stored soft label, unchanged
         highest              uninformative: left out
 
         loss = sum_{v,b} w_vb CE_vb / sum_{v,b} w_vb,   w = 0 where left out, else 1
 
-    With SelfMix the student sees ``share`` of a view and the rest of the next view of the same
-    image: its loss is ``share`` times that of its own adapted label plus the rest of the other's.
+    With SelfMix the student gets ``share`` of a view and the rest of the next view of the same
+    image. Its loss is ``share`` times that of the view's own adapted label, plus the rest times
+    that of the other view's label.
 
     Args:
-        lowest: share of views left out as too uncertain.
-        hard: share of views next to them that get the smoothed label.
-        highest: share of views left out as too certain.
+        lowest: fraction of views left out as too uncertain.
+        hard: fraction of views next to them that get the smoothed label.
+        highest: fraction of views left out as too certain.
         smoothing: eps, in [0, 1).
-        on: whose labels hard views get. ``labeled``: those of labeled rows, over the known
+        on: source of the labels of hard views. ``labeled``: those of labeled rows, over the known
             classes; ``pseudo``: pseudo-labels of every row, over the joint classes of each head.
-        without_label: what happens to a hard view whose row has no label: ``keep`` its soft label
+        without_label: treatment of a hard view whose row has no label: ``keep`` its soft label
             or ``drop`` it.
         self_mix: probability that the large views of an image are mixed, in [0, 1].
 
@@ -122,7 +124,7 @@ class FerKd(DistillationTerm):
         if not 0 <= smoothing < 1:
             raise InputError(f"ferkd: smoothing is {smoothing}; it must be at least 0 and below 1")
         if not 0 <= self_mix <= 1:
-            raise InputError(f"ferkd: self_mix is {self_mix}; it must lie in [0, 1]")
+            raise InputError(f"ferkd: self_mix is {self_mix}; it must be in [0, 1]")
         for name, value, choices in (
             ("on", on, ON),
             ("without_label", without_label, WITHOUT_LABEL),
@@ -139,7 +141,7 @@ class FerKd(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the stored labels, or the labels that it declares, are absent.
+            RuntimeError: the stored labels, or the labels that it needs, are missing.
         """
         soft = log_softmax(inputs.of_teacher().known_logits.detach()).exp()
         logits, labels = self._logits_and_labels(inputs)
@@ -161,11 +163,11 @@ class FerKd(DistillationTerm):
             other_loss, other_kept = weighted(1)
             loss = torch.lerp(other_loss, loss, inputs.mix.to(loss.dtype))
             kept = torch.lerp(other_kept, kept, inputs.mix.to(kept.dtype))
-        # The weights stay on the device, and where all are zero so is the loss.
+        # The weights stay on the device; if all are zero, so is the loss.
         return loss.sum() / kept.sum().clamp(min=torch.finfo(kept.dtype).eps)
 
     def _logits_and_labels(self, inputs: DistillationInputs) -> tuple[Tensor, Tensor]:
-        """Return logits ``(V, H, B, C)`` and labels ``(V, H, B)``, -1 where there is none."""
+        """Return logits ``(V, H, B, C)`` and labels ``(V, H, B)``, -1 for no label."""
         if self.on == "pseudo":
             logits, labels = inputs.student.joint_logits(), inputs.pseudo_labels
         else:
@@ -175,7 +177,7 @@ class FerKd(DistillationTerm):
         return logits, labels.expand(logits.shape[:-1])
 
     def _regions(self, scores: Tensor, num_labeled: int) -> Regions:
-        """Return the regions of labeled and unlabeled rows, each among themselves."""
+        """Return the regions of labeled and unlabeled rows, computed separately."""
         kinds = (scores[:, :num_labeled], scores[:, num_labeled:])
         found = [regions(kind, **self.shares) for kind in kinds]
         return Regions(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))

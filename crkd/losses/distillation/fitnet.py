@@ -1,4 +1,4 @@
-"""Hints: a middle map of the student, through a trained regressor, matches one of the teacher.
+"""FitNet hints: a regressor maps an intermediate student map to one of the teacher.
 
 Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015, eq. 3.
 """
@@ -23,18 +23,18 @@ class FitNet(DistillationTerm):
 
         loss = mean_{v,n,c,h,w} (r(f) - g)^2
 
-    Where paper and releases differ, the releases (RepDistiller, SemCKD, mdistiller) are followed,
-    because the published comparisons were made with them: the mean over all entries (weight 100)
-    in place of half the sum, and training jointly with the other losses in place of a stage of
-    its own. Where the maps differ in size, both use strided or valid convolutions in the
-    regressor; here the larger map is pooled, and for equal sizes the regressor is the releases'.
+    Where paper and releases differ, this follows the releases (RepDistiller, SemCKD, mdistiller),
+    because the published comparisons use them. They take the mean over all entries (weight 100)
+    instead of half the sum, and train jointly with the other losses instead of in a separate
+    stage. For maps of different size, the releases use strided or valid convolutions in the
+    regressor. Here the larger map is pooled; for equal sizes the regressor is that of the releases.
 
     Args:
         student_channels: channels of the student's stages.
         teacher_channels: the same of the teacher.
         hint_layer: stage of the teacher, counted from 1; 2 in RepDistiller, whose layer 0 is the
             stem.
-        guided_layer: stage of the student; that of the teacher if left out.
+        guided_layer: stage of the student; that of the teacher by default.
 
     Raises:
         InputError: a network has no such stage, or no feature maps.
@@ -42,7 +42,7 @@ class FitNet(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"feature_maps"})
-    # RepDistiller's, beside a whole cross-entropy.
+    # RepDistiller's weight, with a cross-entropy of weight 1.
     weight: ClassVar[float] = 100.0
     rows: ClassVar[frozenset[str]] = ROWS
 
@@ -64,14 +64,14 @@ class FitNet(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> FitNet:
-        """Make the term for two given networks."""
+        """Create the term for two given networks."""
         return cls(context.student_channels, context.teacher_channels, **options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs, or the maps of either network, are absent.
+            RuntimeError: the teacher's outputs, or the maps of either network, are missing.
         """
         hint = stage_map(inputs.of_teacher(), self.hint).detach()
         guided, hint = equal_sizes(stage_map(inputs.student, self.guided), hint)

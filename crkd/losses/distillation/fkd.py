@@ -1,4 +1,4 @@
-"""Soft labels made once, for views that come again: training without a teacher in the loop.
+"""FKD: stored soft labels of repeated views, for training without running the teacher.
 
 Shen and Xing, "A Fast Knowledge Distillation Framework for Visual Recognition", ECCV 2022.
 """
@@ -40,8 +40,8 @@ class Fkd(DistillationTerm):
 
         loss = - mean_{v,b} sum_k q_k log softmax(z / T)_k
 
-    As released there is neither a factor ``T^2`` nor a cross-entropy with labels. The labels are
-    the teacher's softmax at 1; T softens the student alone, as it does in the release's training.
+    As in the release, there is no factor ``T^2`` and no cross-entropy with labels. The soft labels
+    are the teacher's softmax at temperature 1; T applies only to the student.
 
     Args:
         temperature: T, above 0; 1 in the release.
@@ -63,7 +63,7 @@ class Fkd(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the stored labels are absent.
+            RuntimeError: the stored labels are missing.
         """
         labels = log_softmax(inputs.of_teacher().known_logits).exp()
         student = inputs.student.known_logits

@@ -1,4 +1,4 @@
-"""Knowledge distillation: the student's softened known-class distribution follows the teacher's.
+"""Knowledge distillation: KL divergence of the softened known-class distributions.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531 (2015),
 section 2 and its eq. 1. Temperature and reduction are those of the RepDistiller release.
@@ -27,7 +27,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
     Args:
         student_logits: ``(..., K)``.
         teacher_logits: ``(..., K)``; no gradient reaches them.
-        temperature: T, on top of any temperature that the logits already hold.
+        temperature: T, in addition to any temperature that the logits include.
 
     Returns:
         Scalar in nats times ``T^2``, at least 0; 0, and differentiable, without samples.
@@ -42,12 +42,12 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
 class Kd(DistillationTerm):
     """KL divergence of the known-class distributions, on labeled and unlabeled rows.
 
-    The logits of cosine heads are divided by 0.1 before they come here, so that with ``T = 4``
-    the cosines are divided by 0.4 in all. The factor ``T^2`` is that of T alone: it keeps the
-    gradient with respect to the logits at one size while T varies.
+    The logits of cosine heads are already divided by 0.1, so ``T = 4`` divides the cosines by 0.4
+    in total. The factor ``T^2`` uses only T. It keeps the gradient with respect to the logits at
+    the same scale for all T.
 
-    The paper mixes the term with the cross-entropy of labels and leaves T and the mixture open;
-    the release takes T = 4, and weights belong to the configuration.
+    The paper adds the term to the cross-entropy with labels and does not fix T and the weights. The
+    release uses T = 4; the configuration sets the weights.
 
     Args:
         temperature: T, above 0.
@@ -58,7 +58,7 @@ class Kd(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
-    # RepDistiller's mixture.
+    # RepDistiller's weights.
     weight: ClassVar[float] = 0.9
     supervised: ClassVar[float] = 0.1
     rows: ClassVar[frozenset[str]] = ROWS
@@ -71,7 +71,7 @@ class Kd(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs are absent.
+            RuntimeError: the teacher's outputs are missing.
         """
         teacher = inputs.of_teacher()
         return kd(inputs.student.known_logits, teacher.known_logits, temperature=self.temperature)

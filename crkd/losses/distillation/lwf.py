@@ -26,7 +26,7 @@ def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 
     Args:
         student_logits: ``(..., K)``.
         teacher_logits: ``(..., K)``; no gradient reaches them.
-        temperature: T, on top of any temperature that the logits already hold.
+        temperature: T, in addition to any temperature that the logits include.
 
     Returns:
         Scalar in nats, at least the teacher's mean entropy; 0, and differentiable, without
@@ -42,10 +42,10 @@ def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 
 class Lwf(DistillationTerm):
     """Cross-entropy of the known-class distributions, on labeled and unlabeled rows.
 
-    Neither the paper nor the class-iNCD release (Roy et al., ECCV 2022, which weights the term
-    by 10) multiplies by ``T^2``, and neither does this: its gradient is that of ``kd`` at the
-    same T over ``T^2``. The logits of cosine heads are divided by 0.1 before they come here, so
-    that with ``T = 2`` the cosines are divided by 0.2 in all.
+    Neither the paper nor the class-iNCD release (Roy et al., ECCV 2022, with weight 10) multiplies
+    by ``T^2``, and neither does this term. Its gradient is that of ``kd`` at the same T, divided by
+    ``T^2``. The logits of cosine heads are already divided by 0.1, so ``T = 2`` divides the cosines
+    by 0.2 in total.
 
     Args:
         temperature: T, above 0; 2 in paper and release.
@@ -66,7 +66,7 @@ class Lwf(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs are absent.
+            RuntimeError: the teacher's outputs are missing.
         """
         teacher = inputs.of_teacher()
         return lwf(inputs.student.known_logits, teacher.known_logits, temperature=self.temperature)

@@ -1,8 +1,8 @@
-"""Multi-level logit distillation: single predictions, samples together and classes together.
+"""Multi-level logit distillation: instance, batch and class level.
 
 Jin et al., "Multi-Level Logit Distillation", CVPR 2023, on the known head. The masks follow the
-released ``KD_ours.py`` as it reads with its commented-out ``reduce=False``: they pick samples and
-classes, where the code that runs only halves the loss.
+released ``KD_ours.py`` with its commented-out ``reduce=False``. They then select samples and
+classes; in the code as released they only halve the loss.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ VIEWS = ("alike", "weak_strong")
 
 
 def lowest(scores: Tensor, share: float) -> Tensor:
-    """Return which entries of the last axis are among its lowest, as booleans.
+    """Return which entries of the last axis are among the lowest, as booleans.
 
-    The threshold is the value of rank ``floor(share * (n - 1))``, and ties are in: for 0.5 the
-    entries at or below the median.
+    The threshold is the value of rank ``floor(share * (n - 1))``, ties included. For 0.5, these are
+    the entries at or below the median.
 
     Args:
         scores: ``(..., n)``, n at least 1.
-        share: in (0, 1]; 1 takes everything.
+        share: in (0, 1]; 1 selects all.
 
     >>> lowest(torch.tensor([0.9, 0.2, 0.5, 0.4]), 0.5).tolist()
     [False, True, False, True]
@@ -46,7 +46,7 @@ def instance_level(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def batch_level(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how each sample's agreement with the others differs between the networks.
+    """Return the difference of sample similarities between the networks, for each sample.
 
     Args:
         student: ``(..., B, K)`` probabilities P_s.
@@ -59,7 +59,7 @@ def batch_level(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def class_level(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how each class's company differs between the two networks.
+    """Return the difference of class correlations between the networks, for each class.
 
     Args:
         student: ``(..., B, K)`` probabilities P_s.
@@ -83,21 +83,21 @@ class MLLD(DistillationTerm):
         batch    = sum_T B0/B^2 sum_b m_b || (P_s P_s^T - P_t P_t^T)_b ||^2            (weak)
         class    = sum_T B0^2/(K B^2) sum_k c_k || (P_s^T P_s - P_t^T P_t)_k ||^2      (weak)
 
-    m keeps the samples of which the teacher is least sure on that view, c the classes to which it
-    gives the least; both are taken from its softmax of the logits as they are (T = 1). The levels
-    have the size that they have in the release at a batch of B0, whatever B is.
+    m keeps the samples of which the teacher is least certain on that view. c keeps the classes to
+    which it gives the lowest probability. Both use its softmax of the unscaled logits (T = 1). For
+    any B, the levels have the scale that they have in the release at a batch of B0.
 
     Args:
-        temperatures: the T, one or several, on top of the heads' own temperature that the logits
-            already hold.
-        sample_share: share of samples that m keeps, in (0, 1]; 1 keeps all.
-        class_share: share of classes that c keeps, in (0, 1]; 1 keeps all.
+        temperatures: the T, one or several, in addition to the heads' own temperature, which the
+            logits include.
+        sample_share: fraction of samples that m keeps, in (0, 1]; 1 keeps all.
+        class_share: fraction of classes that c keeps, in (0, 1]; 1 keeps all.
         reference_batch: B0, above 0; 64 in the release.
         views: ``alike``: every view is weak and strong at once; ``weak_strong``: the first view
             is weak, the others are strong.
-        instance_weight: factor of the instance level, at least 0.
-        batch_weight: factor of the batch level, at least 0.
-        class_weight: factor of the class level, at least 0.
+        instance_weight: weight of the instance level, at least 0.
+        batch_weight: weight of the batch level, at least 0.
+        class_weight: weight of the class level, at least 0.
 
     Raises:
         InputError: an option is out of range.
@@ -105,7 +105,7 @@ class MLLD(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
-    # The release's mixture.
+    # The weights of the release.
     weight: ClassVar[float] = 0.9
     supervised: ClassVar[float] = 0.1
 
@@ -147,7 +147,7 @@ class MLLD(DistillationTerm):
 
         Raises:
             InputError: ``views`` is ``weak_strong``, but there is one view.
-            RuntimeError: the teacher's outputs are absent.
+            RuntimeError: the teacher's outputs are missing.
         """
         student = inputs.student.known_logits
         teacher = inputs.of_teacher().known_logits.detach()

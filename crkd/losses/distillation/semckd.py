@@ -1,8 +1,8 @@
-"""SemCKD: every student layer learns from all teacher layers, by a trained attention.
+"""SemCKD: distillation from all teacher layers to every student layer by a trained attention.
 
 Chen et al., "Cross-Layer Distillation with Semantic Calibration", AAAI 2021. The released
-attention reads rows of a batch-by-batch similarity matrix through a linear layer, which ties it
-to one batch size; here it reads a fixed number of quantiles of each row instead.
+attention reads rows of a batch-by-batch similarity matrix through a linear layer, which fixes the
+batch size. Here it reads a fixed number of quantiles of each row instead.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from crkd.losses.term import (
     checked_temperature,
 )
 
-# A map without any activation has no direction; this bounds the gradient of its cosines.
+# Lower bound of a map's norm, which bounds the gradient of its cosines if the map is zero.
 SMALLEST_LENGTH = 1e-3
 HALF = (torch.bfloat16, torch.float16)
 
 
 def similarity_quantiles(maps: Tensor, num_views: int, levels: int) -> Tensor:
-    """Return how similar each sample is to those of its batch, whatever the batch size.
+    """Return the quantiles of each sample's similarities to its batch, for any batch size.
 
-    The row of cosines between the flattened map of a sample and those of all B samples of its
-    view, itself included, is sorted and read at ``levels`` evenly spaced ranks, between which it
-    is linear. Order and number of samples do not matter to the shape of the result.
+    A row contains the cosines between the flattened map of a sample and those of all B samples of
+    its view, including itself. The row is sorted and read at ``levels`` evenly spaced ranks, with
+    linear interpolation between them. The shape of the result does not depend on B.
 
     Args:
         maps: ``(V * B, channels, h, w)``, view by view; B at least 1.
         num_views: V.
-        levels: number of quantiles R, the smallest and the largest among them.
+        levels: number of quantiles R, including the smallest and the largest value.
 
     Returns:
         ``(V, B, R)`` in float32 at least, ascending, within [-1, 1].
@@ -53,7 +53,7 @@ def similarity_quantiles(maps: Tensor, num_views: int, levels: int) -> Tensor:
         ascending = (unit @ unit.mT).sort(dim=-1).values
         ranks = torch.arange(flat.shape[1], device=flat.device, dtype=flat.dtype)
         read = torch.linspace(0, flat.shape[1] - 1, levels, device=flat.device, dtype=flat.dtype)
-        # Linear interpolation as a product: a gather's gradient adds up in no fixed order.
+        # Linear interpolation as a product, because the gradient of a gather is not deterministic.
         return ascending @ (1 - (ranks.unsqueeze(1) - read).abs()).clamp_min(0)
 
 
@@ -67,24 +67,24 @@ class SemCKD(DistillationTerm):
         a_bij = softmax_j(cos(Q_i(r(f^s_i))_b, K_j(r(f^t_j))_b) / s)
         loss  = 1/L_s mean_{v,b} sum_{i,j} a_bij mean_{chw} (P_ij(f^s_i) - f^t_j)^2
 
-    The larger map of a pair is averaged down to the smaller one. Both attention and distances
-    send gradients into the student, as in the release.
+    The larger map of a pair is average-pooled to the size of the smaller. Both attention and
+    distances pass gradients to the student, as in the release.
 
     Args:
         student_channels: channels of the student's L_s maps.
         teacher_channels: channels of the teacher's L_t maps.
-        levels: quantiles that describe a row, at least 2.
+        levels: number of quantiles of a row, at least 2.
         width: length of queries and keys, at least 1; their MLP's hidden layer is twice as wide.
-        temperature: s, above 0; cosines bound the attention, so that
-            1 (release) keeps it near uniform.
+        temperature: s, above 0; the attention is a softmax of cosines, so that 1 (release) keeps
+            it nearly uniform.
 
     Raises:
-        InputError: a network gives no feature maps, or an option is out of range.
+        InputError: a network has no feature maps, or an option is out of range.
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"feature_maps"})
-    # The release's training scripts for CIFAR, which add kd.
+    # The weights of the release's training scripts for CIFAR, which add kd.
     weight: ClassVar[float] = 400.0
     beside: ClassVar[Mapping[str, float]] = MappingProxyType({"kd": 1.0})
 
@@ -116,19 +116,19 @@ class SemCKD(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> SemCKD:
-        """Make the term for the stages of two given backbones."""
+        """Create the term for the stages of two given backbones."""
         return cls(context.student_channels, context.teacher_channels, **options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all rows and views.
 
         Raises:
-            RuntimeError: the teacher's outputs, or the maps of either network, are absent.
+            RuntimeError: the teacher's outputs, or the maps of either network, are missing.
         """
         num_views, num_rows = inputs.student.features.shape[:2]
         student = [stage_map(inputs.student, i) for i in range(len(self.queries))]
         teacher = [stage_map(inputs.of_teacher(), j).detach() for j in range(len(self.keys))]
-        if num_rows == 0:  # batch norm has no mean to take
+        if num_rows == 0:  # batch norm of no rows has no mean
             return torch.stack([full(stage).sum() for stage in student]).sum()
         attention = self.attention(student, teacher, num_views).flatten(0, 1)
         pairs = list(product(student, teacher))
@@ -140,7 +140,7 @@ class SemCKD(DistillationTerm):
         return weighted.sum(dim=1).mean() / len(student)
 
     def attention(self, student: list[Tensor], teacher: list[Tensor], num_views: int) -> Tensor:
-        """Return how much each student layer listens to each teacher layer.
+        """Return the attention of each student layer to each teacher layer.
 
         Args:
             student: per stage ``(V * B, channels, h, w)``, view by view.
@@ -166,8 +166,8 @@ class SemCKD(DistillationTerm):
 def _distance(projector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared distance of each sample, ``(V * B,)``."""
     student, teacher = equal_sizes(student, teacher)
-    # Terms are computed after the networks' autocast ended; the projectors outweigh the student,
-    # and follow the arithmetic of its maps.
+    # Terms are computed outside of the networks' autocast. The projectors are larger than the
+    # student, so they use the precision of its maps.
     half = student.dtype in HALF
     dtype = student.dtype if half else torch.bfloat16
     with torch.autocast(student.device.type, dtype=dtype, enabled=half):

@@ -1,4 +1,4 @@
-"""A student that ends in the teacher's own classifier and learns its last feature map alone.
+"""SimKD: the student uses the teacher's classifier and learns only its last feature map.
 
 Chen et al., "Knowledge Distillation with the Reused Teacher Classifier", CVPR 2022.
 """
@@ -23,13 +23,13 @@ class SimKd(DistillationTerm):
         loss = mean_{v,n,c,h,w} (s - f)^2
 
     s is already projected: the projector and the teacher's frozen classifier belong to the
-    deployed student (``teacher_classifier``), and this term trains nothing of its own. It is the
-    whole loss: cross-entropy and ``kd`` weigh 0, and no label is seen. It applies to
-    teacher-to-student training alone: the classifier knows no class that the teacher does not, so
-    that in discovery nothing could tell novel images apart.
+    deployed student (``teacher_classifier``). This term trains no parameters of its own. It is the
+    whole loss: cross-entropy and ``kd`` have weight 0, and no labels are used. It applies only to
+    teacher-to-student training, because the teacher's classifier has no classes that the teacher
+    does not know, such as the novel classes of a discovery.
 
     Raises:
-        InputError: a network has no feature maps, or the teacher no classifier.
+        InputError: a network has no feature maps, or the teacher has no classifier.
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"distill"})
@@ -38,7 +38,7 @@ class SimKd(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> SimKd:
-        """Make the term for two given networks."""
+        """Create the term for two given networks."""
         if not (context.student_channels and context.teacher_channels):
             raise InputError(
                 "simkd compares last feature maps, and one of the two backbones has none; choose "
@@ -55,7 +55,7 @@ class SimKd(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs, or the maps of either network, are absent.
+            RuntimeError: the teacher's outputs, or the maps of either network, are missing.
         """
         teacher = stage_map(inputs.of_teacher(), -1).detach()
         return mean_square(*equal_sizes(stage_map(inputs.student, -1), teacher))

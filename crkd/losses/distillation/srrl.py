@@ -1,4 +1,4 @@
-"""Softmax regression representation learning: student features under the teacher's classifier.
+"""SRRL: student features under the teacher's classifier.
 
 Yang et al., "Knowledge Distillation via Softmax Regression Representation Learning", ICLR 2021.
 """
@@ -20,7 +20,7 @@ from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm, 
 
 @TERMS.register("srrl")
 class Srrl(DistillationTerm):
-    """Feature matching plus matching of the logits that the teacher's classifier gives.
+    """Distance of the features plus distance of the logits of the teacher's classifier.
 
     With f the student's last map, r a 1x1 convolution, batch norm and ReLU, h the teacher's
     features, z its known logits and W its frozen classifier::
@@ -28,21 +28,21 @@ class Srrl(DistillationTerm):
         s    = average over h,w of r(f)
         loss = mean_{v,n,d} (s - h)^2 + w mean_{v,n,k} (W(s) - z)^2
 
-    Paper and release agree on the squared distance of the logits (no softmax, no temperature);
-    the release's reduction, the mean over samples and entries, and its w of 1 are
-    followed. The variant in the SimKD repository connects the pooled vector and adds ``kd``; here
-    the connector sees the map, as in the authors' release, and ``kd`` is a term of its own.
+    Paper and release agree on the squared distance of the logits (no softmax, no temperature).
+    This follows the release's reduction, the mean over samples and entries, and its w of 1. The
+    variant in the SimKD repository connects the pooled vector and adds ``kd``. Here the connector
+    reads the map, as in the authors' release, and ``kd`` is a separate term.
 
-    The classifier is a frozen copy: gradients pass through it to the student and none stays in
-    it. Logits of a cosine head are cosines over 0.1, so that their squared distance is 100 times
-    that of the cosines, and blind to the length of s, which the first part alone fixes.
+    The classifier is a frozen copy: gradients pass through it to the student, but do not train it.
+    Logits of a cosine head are cosines divided by 0.1, so their squared distance is 100 times that
+    of the cosines. It does not depend on the length of s, which only the first part constrains.
 
     Args:
         student_channels: channels of the student's stages, of which the last is used.
         teacher_features: D, length of the teacher's feature vector.
         teacher_head: ``(N, D)`` features to ``(N, K)`` logits; copied.
         regression_weight: w, at least 0.
-        relu: whether a ReLU ends the connector. Without it, negative teacher features can be
+        relu: whether the connector ends with a ReLU. Without it, negative teacher features can be
             matched, such as those of transformers.
 
     Raises:
@@ -84,7 +84,7 @@ class Srrl(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> Srrl:
-        """Make the term for two given networks."""
+        """Create the term for two given networks."""
         return cls(
             context.student_channels, context.teacher_features, context.teacher_head, **options
         )
@@ -99,7 +99,7 @@ class Srrl(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs, or the student's maps, are absent.
+            RuntimeError: the teacher's outputs, or the student's maps, are missing.
         """
         teacher = inputs.of_teacher()
         connected = full(self.connector(stage_map(inputs.student, -1))).mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""A teacher made by hand from labels: right with a fixed probability, else without a preference.
+"""Tf-KD with a virtual teacher: a fixed probability for the label, the rest uniform.
 
 Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularization", CVPR 2020
 (Tf-KD, manually designed teacher).
@@ -37,7 +37,7 @@ def virtual_teacher(
     Args:
         logits: ``(..., C)``.
         labels: ``(...)`` int64 in ``[0, C)``; samples labeled -1 are left out.
-        temperature: T. It divides probabilities, so that p is nearly even from T = 10 on.
+        temperature: T. It divides probabilities, so p is nearly uniform from T = 10 on.
         correct: a, in (0, 1].
 
     Returns:
@@ -51,7 +51,7 @@ def virtual_teacher(
     log_p = (u / temperature).log_softmax(dim=-1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
     labeled = labels >= 0
-    # The count stays on the device: a look at it from the host would stall the step.
+    # The count stays on the device, because reading it on the host would synchronize.
     return (divergence * labeled).sum() / labeled.sum().clamp(min=1)
 
 
@@ -59,11 +59,10 @@ def virtual_teacher(
 class TfKdReg(DistillationTerm):
     """KL divergence of the student from a virtual teacher, on labels or pseudo-labels.
 
-    The formula is that of ``virtual_teacher``. As in the release, the temperature softens the
-    teacher's probabilities alone: the student's softmax is at 1, and there is no ``T^2``. The
-    release takes the mean over classes too and multiplies by m, which makes its weight
-    alpha m / K in this unit: 0.1 beside a cross-entropy of 0.9 for ResNet-18 on CIFAR-100, the
-    default.
+    The formula is that of ``virtual_teacher``. As in the release, the temperature applies only to
+    the teacher's probabilities: the student's softmax is at 1, and there is no ``T^2``. The release
+    also averages over classes and multiplies by m, so its weight in this unit is alpha m / K. For
+    ResNet-18 on CIFAR-100 this is 0.1, with a cross-entropy of weight 0.9. These are the defaults.
 
     Args:
         temperature: T, above 0; 20 in the release for ResNet-18 (10 to 40 for others).
@@ -77,7 +76,7 @@ class TfKdReg(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"pretrain", "discover", "distill"})
     needs: frozenset[str] = frozenset({"labels"})
-    # The release's for ResNet-18: alpha 0.1, multiplier 100 over 100 classes.
+    # The release's weights for ResNet-18: alpha 0.1, multiplier 100 over 100 classes.
     weight: ClassVar[float] = 0.1
     supervised: ClassVar[float] = 0.9
 
@@ -96,7 +95,7 @@ class TfKdReg(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> TfKdReg:
-        """Make the term for a stage."""
+        """Create the term for a stage."""
         if context.stage == "pretrain" and options.get("on") == "pseudo":
             raise InputError(
                 "tfkd_reg: on is 'pseudo', but stage 'pretrain' has labels and no pseudo-labels; "
@@ -105,10 +104,10 @@ class TfKdReg(DistillationTerm):
         return cls(**options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
-        """Return the raw loss over all views and the rows that count.
+        """Return the raw loss over all views and the selected rows.
 
         Raises:
-            RuntimeError: the labels, or pseudo-labels, that it declares are absent.
+            RuntimeError: the labels, or pseudo-labels, that it needs are missing.
         """
         if self.on == "pseudo":
             logits, labels = inputs.student.joint_logits(), inputs.pseudo_labels

@@ -1,4 +1,4 @@
-"""Self-training without a better teacher: a network follows one of its own architecture.
+"""Tf-KD by self-training: the teacher is a network of the student's own architecture.
 
 Yuan et al., "Revisiting Knowledge Distillation via Label Smoothing Regularization", CVPR 2020
 (Tf-KD, self-training).
@@ -27,13 +27,13 @@ class TfKdSelf(DistillationTerm):
 
         loss = T^2 mean_{v,n} sum_k p_vnk log(p_vnk / q_vnk)
 
-    What makes the method is the teacher, a network of the student's architecture trained on the
-    same labels, as discovery has it anyway; the loss is that of ``kd``. The release takes the
-    mean over classes too and multiplies by m, which makes its weight alpha m / K in this unit:
-    0.9 beside a cross-entropy of 0.1 for ResNeXt-29 on CIFAR-100, the default.
+    The loss is that of ``kd``. The method is defined by its teacher, a network of the student's
+    architecture trained on the same labels, as in discovery. The release also averages over classes
+    and multiplies by m, so its weight in this unit is alpha m / K. For ResNeXt-29 on CIFAR-100 this
+    is 0.9, with a cross-entropy of weight 0.1. These are the defaults.
 
     Args:
-        temperature: T, above 0, on top of any temperature that the logits already hold; 20 in the
+        temperature: T, above 0, in addition to any temperature that the logits include; 20 in the
             release for all but one network.
 
     Raises:
@@ -42,7 +42,7 @@ class TfKdSelf(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
-    # The release's for ResNeXt-29: alpha 0.9, multiplier 100 over 100 classes.
+    # The release's weights for ResNeXt-29: alpha 0.9, multiplier 100 over 100 classes.
     weight: ClassVar[float] = 0.9
     supervised: ClassVar[float] = 0.1
 
@@ -54,7 +54,7 @@ class TfKdSelf(DistillationTerm):
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs are absent.
+            RuntimeError: the teacher's outputs are missing.
         """
         student, teacher = inputs.student.known_logits, inputs.of_teacher().known_logits
         return kd(student, teacher, temperature=self.temperature)

@@ -1,7 +1,7 @@
-"""A teacher that admits second-best classes, and the generations of students after it.
+"""Tolerant teacher: top score difference, and distillation over generations of students.
 
 Yang et al., "Training Deep Neural Networks in Generations: A More Tolerant Teacher Educates Better
-Students", AAAI 2019. No released code was found: formula and defaults are those of notes on it.
+Students", AAAI 2019. No released code was found. Formula and defaults are from notes on the paper.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TOP = 5
 
 
 def top_score_difference(logits: Tensor, *, top: int = TOP) -> Tensor:
-    """Return how far the highest score lies above the next ones, averaged over samples.
+    """Return the highest score minus the mean of the next ones, averaged over samples.
 
     With p_(k) the k-th highest entry of a sample's softmax, whatever its label::
 
@@ -27,7 +27,7 @@ def top_score_difference(logits: Tensor, *, top: int = TOP) -> Tensor:
 
     Args:
         logits: ``(..., K)``.
-        top: how many classes count as plausible, the highest included; in ``[2, K]``.
+        top: number of plausible classes, including the highest; in ``[2, K]``.
 
     Returns:
         Scalar in ``[0, 1]``; 0, and differentiable, without samples.
@@ -42,24 +42,24 @@ class Tolerant(DistillationTerm):
     """The tolerant teacher's top score difference, or a later generation's divergence from it.
 
     In stage ``pretrain`` the term is ``top_score_difference`` of the known logits and needs no
-    teacher: the network keeps some belief in the classes that resemble the right one. In stage
-    ``distill`` it is the KL divergence from the generation before, at temperature 1.
+    teacher. The network then keeps some probability for classes that resemble the right one. In
+    stage ``distill`` it is the KL divergence from the previous generation, at temperature 1.
 
-    The paper mixes: ``eta CE + (1 - eta) difference``, then ``lambda CE + (1 - lambda) KL``. An
-    eta or lambda of 0.6 is a weight of 2/3 beside a cross-entropy of weight 1.
+    The paper uses ``eta CE + (1 - eta) difference``, then ``lambda CE + (1 - lambda) KL``. An eta
+    or lambda of 0.6 is a weight of 2/3 with a cross-entropy of weight 1.
 
     Args:
         stage: ``pretrain`` or ``distill``.
         num_known: K.
-        top: plausible classes of each sample, 5 if left out, in ``[2, K]``; ``pretrain`` alone.
+        top: plausible classes of each sample, 5 by default, in ``[2, K]``; only in ``pretrain``.
 
     Raises:
-        InputError: the option is out of range, or given where it has no meaning.
+        InputError: the option is out of range, or given in a stage without it.
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"pretrain", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
-    # eta and lambda of 0.6.
+    # From eta and lambda of 0.6.
     weight: ClassVar[float] = 0.4
     supervised: ClassVar[float] = 0.6
 
@@ -75,21 +75,21 @@ class Tolerant(DistillationTerm):
                 )
         elif top is not None:
             raise InputError(
-                f"tolerant: top is {top}, which stage 'pretrain' alone reads; leave it out in "
+                f"tolerant: top is {top}, which only stage 'pretrain' uses; leave it out in "
                 f"stage {stage!r}"
             )
         self.top = top
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> Tolerant:
-        """Make the term for a stage and a number of classes."""
+        """Create the term for a stage and a number of classes."""
         return cls(context.stage, context.num_known, **options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: stage ``distill``, and the teacher's outputs are absent.
+            RuntimeError: in stage ``distill``, the teacher's outputs are missing.
         """
         logits = inputs.student.known_logits
         if self.top is None:

@@ -22,7 +22,7 @@ MIN_VARIANCE = 1e-5
 
 
 class GaussianRegressor(nn.Module):
-    """q(teacher map | student map): a Gaussian with a regressed mean and one variance a channel.
+    """q(teacher map | student map): a Gaussian with a regressed mean and a variance per channel.
 
     The mean is three 1x1 convolutions without bias, with a ReLU between two of them.
 
@@ -73,21 +73,21 @@ class Vid(DistillationTerm):
 
         loss = sum_pairs mean_{v,n,c,h,w} ((mu(f) - t)^2 / v_c + log v_c) / 2
 
-    Up to the entropy of t and ``log(2 pi) / 2`` this is minus the bound on their mutual
-    information, per entry; it is negative once the variances are small. mu and v are trained
-    with the student: the optimizer's weight decay pulls v towards ``softplus(0) = 0.69``.
+    Up to the entropy of t and ``log(2 pi) / 2``, this is the negative bound on their mutual
+    information, per entry. It is negative once the variances are small. mu and v are trained with
+    the student, so the optimizer's weight decay moves v towards ``softplus(0) = 0.69``.
 
     Paper and release (RepDistiller, credited there to the authors) agree on the Gaussian and on
-    ``v = softplus + constant``. The paper sums over the entries of a map, the release takes the
-    mean; the mean is followed, so that one weight serves maps of every size. The
-    bound on the logits, which the paper also derives, is not part of it.
+    ``v = softplus + constant``. The paper sums over the entries of a map, and the release averages.
+    This uses the mean, so that one weight fits maps of every size. The paper also derives a bound
+    on the logits, which is not included.
 
     Args:
         student_channels: channels of the student's stages.
         teacher_channels: the same of the teacher.
         init_variance: v at the start, above 1e-5; 5 in the release.
-        student_layers: stages of the student, counted from 1; all if left out.
-        teacher_layers: those of the teacher, in the order of the student's; all if left out.
+        student_layers: stages of the student, counted from 1; all by default.
+        teacher_layers: those of the teacher, in the order of the student's; all by default.
 
     Raises:
         InputError: an option is out of range, the numbers of stages differ, or a network has no
@@ -116,7 +116,7 @@ class Vid(DistillationTerm):
         teacher_stages = _stages("teacher_layers", teacher_layers, teacher_channels)
         if len(student_stages) != len(teacher_stages):
             raise InputError(
-                f"vid: {len(student_stages)} stages of the student face {len(teacher_stages)} of "
+                f"vid: {len(student_stages)} stages of the student but {len(teacher_stages)} of "
                 "the teacher; name as many of each with student_layers and teacher_layers"
             )
         self.pairs = tuple(zip(student_stages, teacher_stages, strict=True))
@@ -127,14 +127,14 @@ class Vid(DistillationTerm):
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> Vid:
-        """Make the term for two given networks."""
+        """Create the term for two given networks."""
         return cls(context.student_channels, context.teacher_channels, **options)
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.
 
         Raises:
-            RuntimeError: the teacher's outputs, or the maps of either network, are absent.
+            RuntimeError: the teacher's outputs, or the maps of either network, are missing.
         """
         teacher = inputs.of_teacher()
         losses = []
@@ -149,7 +149,7 @@ class Vid(DistillationTerm):
 
 
 def _stages(option: str, chosen: Sequence[int] | None, channels: Sequence[int]) -> list[int]:
-    """Return the positions of the chosen stages; all where nothing was chosen."""
+    """Return the positions of the chosen stages; all if none was chosen."""
     stages = range(1, len(channels) + 1) if chosen is None else chosen
     if not stages:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Backbones: one module a family; each registers its names with ``BACKBONES``."""
+"""Backbones, one module per family, registered in ``BACKBONES``."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What every backbone offers, and the registry of backbones."""
+"""Backbone interface and registry."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FREE_DEPTHS_PREFIX = "cifar_resnet_"
 
 
 class Backbone(nn.Module, ABC):
-    """Turns images of any side into feature vectors.
+    """Maps images of any size to feature vectors.
 
     Attributes:
         num_features: length D of a feature vector.
         map_channels: channels of each feature map that :meth:`forward_with_maps` returns; empty
-            where the architecture gives none.
-        weights_report: what a weight file brought, or None for random weights.
-        keeps_statistics: batch norm goes on with the statistics that it has, also in training.
+            if the architecture has none.
+        weights_report: report on the loaded weight file, or None for random weights.
+        keeps_statistics: whether batch norm keeps its statistics, also in training.
     """
 
     num_features: int
@@ -40,18 +40,18 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
-        """Return the parts that ``trained_blocks`` counts, input side first."""
+        """Return the blocks that ``trained_blocks`` counts, input side first."""
 
     @property
     def loadable(self) -> nn.Module:
-        """The module whose parameter names are those of published weight files."""
+        """The module whose parameter names match published weight files."""
         return self
 
     def freeze_all_but(self, trained_blocks: int) -> None:
-        """Leave only the last ``trained_blocks`` blocks trainable; 0 freezes everything.
+        """Make only the last ``trained_blocks`` blocks trainable; 0 freezes everything.
 
-        What stands outside the blocks (stem, position embedding, final norm) is frozen too, as
-        in the released Cr-KD-NCD and GCD code.
+        Modules outside the blocks (stem, position embedding, final norm) are frozen too, as in
+        the released Cr-KD-NCD and GCD code.
 
         Raises:
             InputError: the backbone has fewer blocks.
@@ -68,10 +68,10 @@ class Backbone(nn.Module, ABC):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch to training mode, except for batch norm and dropout of frozen parts.
+        """Switch to training mode, except for batch norm and dropout of frozen modules.
 
-        Statistics of a frozen batch norm would drift away from weights that cannot follow. With
-        ``keeps_statistics`` no batch norm takes new ones.
+        New statistics of a frozen batch norm would not match its frozen weights. With
+        ``keeps_statistics``, no batch norm updates its statistics.
         """
         super().train(mode)
         if mode:
@@ -84,7 +84,7 @@ class Backbone(nn.Module, ABC):
 
 
 class BackboneFactory(Protocol):
-    """Makes one kind of backbone with random weights for images of a given side."""
+    """Creates one kind of backbone with random weights for images of a given size."""
 
     def __call__(self, image_size: int) -> Backbone:
         """Return the backbone for images of ``image_size`` pixels a side."""

@@ -1,4 +1,4 @@
-"""Backbones made by name: registered ones, CIFAR ResNets of any depth, timm's models."""
+"""Construction of backbones by name: registered ones, CIFAR ResNets of any depth, timm models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMM_PREFIX = "timm:"
 
 
 def _factory(name: str) -> BackboneFactory:
-    # The two prefixes come first: no plug-in can take over the names behind them.
+    # The two prefixes come first, so that no plug-in can replace the names with them.
     if name.startswith(FREE_DEPTHS_PREFIX):
         from crkd.models.backbones.cifar_resnet import free_depths_factory
 
@@ -48,20 +48,20 @@ def build_backbone(
     trained_blocks: int | None = None,
     seed: int = 0,
 ) -> Backbone:
-    """Make the backbone called ``name``.
+    """Create the backbone called ``name``.
 
     Args:
         name: a registered name, ``cifar_resnet_A-B-C`` for a CIFAR ResNet of any depths,
             ``timm:NAME``, or any timm name that is not registered here.
-        image_size: side of the large crops in pixels; it chooses the stem, and every other side
-            still passes through.
-        weights: safetensors or torch file to start from; random weights without it.
-        trained_blocks: train the last so many blocks only (blocks of a ViT, stages of a ResNet);
+        image_size: side of the large crops in pixels. It determines the stem; images of other
+            sizes are accepted too.
+        weights: safetensors or torch file with initial weights; random weights without it.
+        trained_blocks: train only this many last blocks (blocks of a ViT, stages of a ResNet);
             None trains everything.
-        seed: of the random weights; the global random state is left alone.
+        seed: seed of the random weights; the global random state is not changed.
 
     Raises:
-        InputError: unknown name, unreadable or unfitting weights, too many blocks.
+        InputError: unknown name, unreadable or mismatched weights, too many blocks.
     """
     if image_size < 1:
         raise InputError(f"image_size is {image_size}; give the side of the images in pixels")

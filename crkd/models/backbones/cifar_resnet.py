@@ -1,9 +1,9 @@
-"""The small three-stage ResNets on which distillation methods are compared.
+"""CIFAR ResNets with three stages, on which distillation methods are compared.
 
 Depth 6n + 2 as in section 4.2 of He et al., CVPR 2016, with a 1x1 convolution where a shortcut
-changes shape; widths as in Tian et al., "Contrastive Representation Distillation", ICLR 2020,
-whose wide ``x4`` nets also widen the stem. Any other depths have a name too:
-``cifar_resnet_1-3-5`` has one, three and five blocks, ``cifar_resnet_1-3-5x4`` the same in wide.
+changes shape. Widths as in Tian et al., "Contrastive Representation Distillation", ICLR 2020,
+whose wide ``x4`` nets also widen the stem. Other depths have a name too: ``cifar_resnet_1-3-5`` has
+one, three and five blocks, and ``cifar_resnet_1-3-5x4`` is its wide version.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _stage(channels: int, width: int, depth: int, *, stride: int) -> nn.Sequenti
 
 
 def free_depths_name(depths: tuple[int, int, int], *, wide: bool = False) -> str:
-    """Return the name under which ``build_backbone`` knows a net of these depths.
+    """Return the name of a net of these depths for ``build_backbone``.
 
     >>> free_depths_name((1, 3, 5), wide=True)
     'cifar_resnet_1-3-5x4'
@@ -84,7 +84,7 @@ def free_depths_name(depths: tuple[int, int, int], *, wide: bool = False) -> str
 
 
 def free_depths_factory(name: str) -> BackboneFactory:
-    """Return the factory of a net named as :func:`free_depths_name` does.
+    """Return the factory of a net with a name of :func:`free_depths_name`.
 
     Raises:
         InputError: the name has another form, or a stage without blocks.

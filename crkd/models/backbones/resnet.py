@@ -1,4 +1,4 @@
-"""ResNets of torchvision, with the 32-pixel stem for small images.
+"""ResNets of torchvision, with a 3x3 stem for small images.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 """

@@ -1,4 +1,4 @@
-"""A backbone whose last feature map passes a small projector, as SimKD deploys its students."""
+"""Backbone with a projector of the last feature map, for SimKD students."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from crkd.core.errors import InputError
 from crkd.models.backbones.base import Backbone
 
 REDUCTION = 2
-"""Factor by which the projector's middle is narrower than its output; 2 in the release."""
+"""Ratio of the projector's output channels to its middle channels; 2 in the release."""
 
 
 class ProjectedBackbone(Backbone):
     """A backbone and a projector of its last map to ``channels`` channels.
 
-    Three convolutions (1x1, 3x3, 1x1), each with batch norm and ReLU; the mean of the projected
-    map is the feature vector. Source: Chen et al., "Knowledge Distillation with the Reused
-    Teacher Classifier", CVPR 2022, section 3.2; the reduction factor is the release's.
+    The projector is three convolutions (1x1, 3x3, 1x1), each with batch norm and ReLU. The mean of
+    the projected map is the feature vector. Source: Chen et al., "Knowledge Distillation with the
+    Reused Teacher Classifier", CVPR 2022, section 3.2; the reduction factor is the release's.
 
     Args:
         body: a backbone with feature maps.
-        channels: of the projected map.
+        channels: channels of the projected map.
 
     Raises:
-        InputError: the backbone gives no feature maps.
+        InputError: the backbone has no feature maps.
     """
 
     def __init__(self, body: Backbone, channels: int) -> None:

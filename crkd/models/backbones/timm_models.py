@@ -1,4 +1,4 @@
-"""Any image model of timm as a backbone, without downloading anything."""
+"""timm image models as backbones, without downloads."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ NUM_MAPS = 4
 class TimmBackbone(Backbone):
     """A timm model without its classifier.
 
-    A vision transformer keeps its native position embedding, so that published weights fit, and
-    interpolates it to whatever crop arrives; crops are padded to whole patches. An architecture
-    that is bound to one side (MLP-Mixer, Swin) is built for ``image_size``, and crops of another
-    side are resized to it.
+    A vision transformer keeps its native position embedding, so that published weights match, and
+    interpolates it to the size of the images. Images are padded to whole patches. An architecture
+    with a fixed size (MLP-Mixer, Swin) is built for ``image_size``, and other images are resized to
+    it.
 
     Args:
-        name: of the timm model.
-        image_size: side in pixels; used where the architecture is built for one side.
+        name: name of the timm model.
+        image_size: side in pixels; used if the architecture has a fixed size.
     """
 
     def __init__(self, name: str, image_size: int) -> None:
         super().__init__()
-        # Any: what a timm model offers beyond nn.Module is not in its type.
+        # Any, because timm's attributes beyond nn.Module are not typed.
         self.net: Any
         self.net, self._side = _create(name, image_size)
-        # Some nets (MobileNetV3) widen their features once more behind the last map.
+        # Some nets (MobileNetV3) widen their features after the last map.
         self.num_features = int(getattr(self.net, "head_hidden_size", self.net.num_features))
         channels = [int(info["num_chs"]) for info in getattr(self.net, "feature_info", [])]
         self._stages: list[int] = []
@@ -41,20 +41,20 @@ class TimmBackbone(Backbone):
 
     @property
     def loadable(self) -> nn.Module:
-        """The timm model itself, whose names published files use."""
+        """The timm model itself, whose parameter names match published files."""
         net: nn.Module = self.net
         return net
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, D)`` features of ``(B, 3, h, w)`` images, pooled as timm pools."""
+        """Return the ``(B, D)`` features of ``(B, 3, h, w)`` images, with timm's pooling."""
         features: Tensor = self.net(self._fitted(images))
         return features
 
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return features and up to four maps, evenly spread blocks for a transformer.
+        """Return features and up to four maps; for a transformer those of evenly spread blocks.
 
         Raises:
-            InputError: this timm model gives no feature maps.
+            InputError: this timm model has no feature maps.
         """
         if not self._stages:
             raise InputError(
@@ -80,8 +80,8 @@ class TimmBackbone(Backbone):
 
 
 def timm_factory(name: str) -> BackboneFactory | None:
-    """Return a factory for the timm model ``name``, or None where timm has no such model."""
-    import timm  # takes a second to import, and most runs need none of its models
+    """Return a factory for the timm model ``name``, or None if timm has no such model."""
+    import timm  # takes a second to import, and most runs do not need it
 
     if not timm.is_model(name):
         return None
@@ -93,10 +93,10 @@ def timm_factory(name: str) -> BackboneFactory | None:
 
 
 def _create(name: str, image_size: int) -> tuple[Any, int | None]:
-    """Return the model and the only side that it takes, or None where any side passes."""
+    """Return the model and its fixed image size, or None if it accepts any size."""
     import timm
 
-    # Which of these an architecture accepts is told by its constructor alone.
+    # Only the constructor tells which of these arguments an architecture accepts.
     choices: tuple[dict[str, object], ...] = (
         {"dynamic_img_size": True, "dynamic_img_pad": True},
         {"img_size": image_size},

@@ -1,4 +1,4 @@
-"""A classifier of all classes that a chain of discoveries knows by now."""
+"""Incremental head: a classifier of all classes found in earlier steps."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from crkd.models.heads.clustering import ClusteringHeads
 
 
 class IncrementalHead(nn.Module):
-    """Classifiers side by side, in the order in which their classes were learnt.
+    """Concatenated classifiers, in the order in which their classes were learned.
 
-    The first answers the classes that had labels; every further one is the novel head that an
-    earlier discovery chose. All give cosines over one temperature, so their logits stand beside
-    each other as they are, and a discovered class keeps its id and its answers for ever.
+    The first gives the logits of the labeled classes. Every further one is the novel head that an
+    earlier discovery chose. All use cosines with one temperature, so their logits are concatenated
+    without scaling, and a discovered class keeps its id.
 
     Args:
         first: features ``(B, D)`` to ``(B, K)`` logits.
-        found: one novel head each.
+        found: one novel head per earlier discovery.
     """
 
     def __init__(self, first: nn.Module, found: Sequence[ClusteringHeads]) -> None:
@@ -34,8 +34,7 @@ class IncrementalHead(nn.Module):
     def train(self, mode: bool = True) -> IncrementalHead:
         """Switch to training mode, except for the batch norm of the found heads.
 
-        A later step sees images of other classes; their statistics are not those on which the
-        older classes were told apart.
+        A later step has images of other classes, whose statistics do not fit the older heads.
         """
         super().train(mode)
         self.found.eval()

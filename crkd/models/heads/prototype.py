@@ -16,9 +16,9 @@ class PrototypeModule(nn.Module):
     """A head whose ``prototypes`` ``(..., classes, D)`` are kept at length one.
 
     They are renormalized in place around each step (:meth:`normalize_prototypes`), as in the
-    released UNO and Cr-KD-NCD code, and not in the forward pass: there, weight decay would
-    shrink the free length and so raise the effective learning rate of the published recipes.
-    Saved prototypes are unit vectors that any matrix product can use.
+    released UNO and Cr-KD-NCD code, not in the forward pass. With normalization in the forward
+    pass, weight decay would shrink the unused length and so raise the effective learning rate of
+    the published recipes. Saved prototypes are unit vectors.
     """
 
     prototypes: nn.Parameter
@@ -31,15 +31,15 @@ class PrototypeModule(nn.Module):
 
     @torch.no_grad()
     def normalize_prototypes(self) -> None:
-        """Give every prototype length one, in place."""
+        """Normalize every prototype to length one, in place."""
         self.prototypes.copy_(F.normalize(self.prototypes, dim=-1))
 
     def cosine_logits(self, directions: Tensor) -> Tensor:
-        """Return cosines divided by the temperature, at least in float32.
+        """Return cosines divided by the temperature, in at least float32.
 
-        A cosine near one is a multiple of 2^-8 in bfloat16; divided by a temperature of 0.1 that
-        is a step of 0.04 in the logit, and it decides who wins in Sinkhorn at epsilon 0.05. The
-        product is small, so it is computed in full precision even under autocast.
+        In bfloat16, a cosine near one is a multiple of 2^-8. Divided by a temperature of 0.1, that
+        is a step of 0.04 in the logit, which affects Sinkhorn at epsilon 0.05. The product is
+        small, so it is computed in full precision even under autocast.
 
         Args:
             directions: ``(..., B, D)`` of any length, with the prototypes' leading shape.
@@ -54,7 +54,7 @@ class PrototypeModule(nn.Module):
 
 
 class PrototypeHead(PrototypeModule):
-    """One prototype a class; logits are cosines divided by ``temperature``.
+    """One prototype per class; logits are cosines divided by ``temperature``.
 
     Args:
         num_features: length D of the features.
@@ -75,7 +75,7 @@ class PrototypeHead(PrototypeModule):
 
 
 class LinearHead(nn.Linear):
-    """A plain linear layer; logits as they are.
+    """A plain linear layer; its outputs are the logits.
 
     Args:
         num_features: length D of the features.
@@ -88,13 +88,13 @@ class LinearHead(nn.Linear):
 
 
 class NovelHeads(PrototypeModule, ClusteringHeads):
-    """H clustering heads, computed together: MLP with batch norm, normalized, prototypes.
+    """H novel heads, computed together: MLP with batch norm, normalization, prototypes.
 
-    The stacked weights are drawn as H separate ``nn.Linear`` stacks would be, and the heads give
-    what those stacks give: the H hidden layers are one wide layer, whose batch norm is per
-    channel and hence per head. Logits times ``temperature`` are the cosines on which the release
-    runs Sinkhorn. A plain ``nn.BatchNorm1d`` also lets synchronized batch norm find
-    it. Source: Fini et al., "A Unified Objective for Novel Class Discovery", ICCV 2021.
+    The stacked weights are drawn as those of H separate ``nn.Linear`` stacks, and the outputs are
+    the same. The H hidden layers form one wide layer, whose batch norm is per channel and
+    therefore per head. It is a plain ``nn.BatchNorm1d``, so that synchronized batch norm finds it.
+    Logits times ``temperature`` are the cosines on which the release runs Sinkhorn. Source: Fini et
+    al., "A Unified Objective for Novel Class Discovery", ICCV 2021.
 
     Args:
         num_features: length D of the backbone features.
@@ -141,10 +141,10 @@ class NovelHeads(PrototypeModule, ClusteringHeads):
 
     @torch.no_grad()
     def single(self, head: int) -> NovelHeads:
-        """Return a copy of one head alone, on the same device.
+        """Return a copy of one head, on the same device.
 
         Args:
-            head: which, in ``[0, H)``.
+            head: index in ``[0, H)``.
         """
         hidden = self.hidden.out_features // self.num_heads
         projection, num_classes = self.prototypes.shape[-1], self.prototypes.shape[-2]
@@ -174,14 +174,14 @@ class NovelHeads(PrototypeModule, ClusteringHeads):
 
     @torch.no_grad()
     def point_at(self, features: Tensor, clusters: Tensor) -> None:
-        """Turn every prototype towards the projections of one cluster of samples.
+        """Set every prototype to the mean projection of one cluster of samples.
 
-        Projections share a large common part, which tells no cluster from another: it is taken
-        out. The prototype of a cluster without a sample stays where it is.
+        Projections share a large common component that does not separate clusters, so it is
+        subtracted. The prototype of a cluster without samples is not changed.
 
         Args:
-            features: ``(N, D)``; batch norm sees them together, as in training.
-            clusters: ``(H, N)`` int64 in ``[0, M)``, one clustering a head.
+            features: ``(N, D)``; batch norm uses their common statistics, as in training.
+            clusters: ``(H, N)`` int64 in ``[0, M)``, one clustering per head.
         """
         norm = self.norm
         hidden = F.batch_norm(

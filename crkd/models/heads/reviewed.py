@@ -1,4 +1,4 @@
-"""A novel head after a person has looked at its classes: merged, split, rejected."""
+"""Reviewed head: a novel head with merged, split or rejected classes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from crkd.models.heads.prototype import NovelHeads
 
 
 class ReviewedHead(NovelHeads):
-    """One novel head whose R prototypes have become the M classes that a person saw in them.
+    """One novel head whose R prototypes are mapped to M reviewed classes.
 
-    Every prototype has two halves. Where its class was split, two directions a and b divide it by
-    the margin ``m = (cos(x, a) - cos(x, b)) / temperature``: the first half answers the
-    prototype's logit plus ``min(0, m)``, the second that plus ``min(0, -m)``, so that the larger
-    of the two is the prototype's own. A class answers the largest logit among its halves; halves
-    of class -1, which was rejected, do not answer.
+    Every prototype has two halves. If its class was split, two directions a and b divide it by the
+    margin ``m = (cos(x, a) - cos(x, b)) / temperature``. The logit of the first half is the
+    prototype's logit plus ``min(0, m)``, and that of the second half adds ``min(0, -m)``. The
+    larger of the two is therefore the prototype's own logit. The logit of a class is the largest
+    among its halves. Halves of class -1, which was rejected, give no logit.
 
-    So a decision changes the answer to the images it is about and to no others: those of merged
-    classes get the class that they became, those of a split class one of its halves, and those of
-    a rejected class the class that came second.
+    A decision changes only the predictions for images of its classes. Images of merged classes get
+    the merged class, and those of a split class get one of its halves. Those of a rejected class
+    get the class with the second-largest logit.
 
     Args:
         num_features: length D of the backbone features.
@@ -36,7 +36,7 @@ class ReviewedHead(NovelHeads):
     """
 
     sides: Tensor
-    """``(R, 2, P)`` directions of the halves; zero where a prototype is whole."""
+    """``(R, 2, P)`` directions of the halves; zero for a prototype that is not split."""
     members: Tensor
     """``(M, W)`` int64 halves of every class; shorter lists repeat their first entry."""
 
@@ -66,7 +66,7 @@ class ReviewedHead(NovelHeads):
         ]
         width = max(map(len, lists))
         padded = torch.tensor([halves + halves[:1] * (width - len(halves)) for halves in lists])
-        # What follows from the classes alone is no weight.
+        # A function of the classes, not a weight.
         self.register_buffer("members", padded, persistent=False)
 
     def cosine_logits(self, directions: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ReviewedHead(NovelHeads):
 
     @torch.no_grad()
     def single(self, head: int) -> NovelHeads:
-        """Return a copy: there is one head."""
+        """Return a copy, because there is only one head."""
         del head
         return copy.deepcopy(self)
 
@@ -89,16 +89,16 @@ class ReviewedHead(NovelHeads):
 def reviewed(
     head: NovelHeads, outcomes: Sequence[tuple[int, int]], sides: dict[int, Tensor]
 ) -> ReviewedHead:
-    """Return what a review makes of one head, which may itself have been reviewed before.
+    """Return the reviewed version of a head, which may have been reviewed before.
 
     Args:
         head: one head with M classes.
-        outcomes: for each of them the new class of its first and of its second half; both are
-            the same unless it is split; -1 is no class.
-        sides: ``(2, P)`` directions of length one of each class that is split.
+        outcomes: for each class the new class of its first and of its second half; both are the
+            same unless it is split; -1 is no class.
+        sides: ``(2, P)`` unit-length directions of each class that is split.
 
     Raises:
-        InputError: a class is to be split that has been split before.
+        InputError: a class that was split before is to be split again.
     """
     old = head.classes if isinstance(head, ReviewedHead) else _whole(head.prototypes.shape[1])
     weights = head.prototypes.detach()
@@ -114,7 +114,7 @@ def reviewed(
             if before is not None and before[half // 2].any():
                 raise InputError(
                     f"the discovered class at place {class_id} holds a half of a class that was "
-                    "split before, and halves stay whole; decide otherwise in the first review"
+                    "split before, and a half cannot be split; decide otherwise in the first review"
                 )
             directions[half // 2] = sides[class_id].to(directions)
     made = ReviewedHead(
@@ -129,7 +129,7 @@ def reviewed(
 
 
 def check_classes(classes: Sequence[int]) -> None:
-    """Refuse a list that is not the classes of all halves.
+    """Check that a list contains the classes of all halves.
 
     Raises:
         InputError: it is empty or odd in length, or a class is missing.

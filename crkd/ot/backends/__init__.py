@@ -1,3 +1,3 @@
-"""The solvers behind :func:`crkd.ot.sinkhorn`, one module each."""
+"""Backends of :func:`crkd.ot.sinkhorn`, one module each."""
 
 __all__: list[str] = []

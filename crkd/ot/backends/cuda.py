@@ -1,4 +1,4 @@
-"""Backend "cuda": the hand-written kernels in ``crkd/ot/kernels``."""
+"""Backend "cuda": the CUDA kernels in ``crkd/ot/kernels``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def _obstacles(problem: Problem) -> list[str]:
     scores = problem.scores
     reasons = list(_of_machine(scores.device.index if scores.is_cuda else None))
     if not scores.is_cuda:
-        reasons.append(f"the scores lie on {scores.device}, not on a CUDA device")
+        reasons.append(f"the scores are on {scores.device}, not on a CUDA device")
     if scores.dtype not in launches.TYPES or problem.out_dtype not in launches.TYPES:
         reasons.append(
             "the kernels read and write float32, bfloat16 and float16, not "
             f"{scores.dtype} to {problem.out_dtype}"
         )
     if problem.group is not None:
-        reasons.append("sums over a process group are taken between PyTorch operations")
+        reasons.append("the kernels cannot sum over a process group")
     if scores.shape[2] > plans.LARGEST_M:
         reasons.append(f"the kernels take at most {plans.LARGEST_M} classes, got {scores.shape[2]}")
     if not reasons and not _traced(scores):
@@ -37,16 +37,16 @@ def _obstacles(problem: Problem) -> list[str]:
 
 
 def _traced(scores: Tensor) -> bool:
-    """Say whether the work goes through the operator, which makes it visible to tracers.
+    """Return whether to use the operator, which makes the work visible to tracers.
 
-    The dispatcher costs as much as the launch; plain tensors in eager mode go without it.
+    The dispatcher costs as much as the launch, so plain tensors in eager mode do not use it.
     """
     return torch.compiler.is_compiling() or type(scores) is not Tensor
 
 
 @functools.cache
 def _lacks(index: int | None) -> tuple[str, ...]:
-    """Say what the machine, its packages and CUDA device ``index`` lack."""
+    """Return what the machine, its packages and CUDA device ``index`` lack."""
     reasons = []
     if torch.version.cuda is None:
         reasons.append("this PyTorch is built without CUDA")
@@ -66,7 +66,7 @@ def _of_machine_untraced(index: int | None) -> tuple[str, ...]:
     return _lacks(index)
 
 
-# torch.compile takes the answer as it is, instead of following the search for packages.
+# torch.compile uses the result as a constant, instead of tracing the search for packages.
 _compiler: Any = torch.compiler
 _of_machine: Callable[[int | None], tuple[str, ...]] = _compiler.assume_constant_result(
     _of_machine_untraced

@@ -1,4 +1,4 @@
-"""Backend "torch": PyTorch alone, on any device."""
+"""Backend "torch": PyTorch operations, on any device."""
 
 from __future__ import annotations
 

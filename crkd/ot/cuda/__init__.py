@@ -1,3 +1,3 @@
-"""Hand-written CUDA kernels for Sinkhorn's iterations, compiled at their first use."""
+"""CUDA kernels of Sinkhorn's iterations, compiled at their first use."""
 
 __all__: list[str] = []

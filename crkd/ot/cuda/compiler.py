@@ -1,7 +1,7 @@
-"""From kernel source to loaded kernel: NVRTC through ``cuda.core``, with a cache on disk.
+"""Compilation and loading of kernels: NVRTC through ``cuda.core``, with a cache on disk.
 
-Neither a compiler nor CUDA headers are needed: the sources are package data without includes.
-Compiling needs no GPU; loading does.
+Neither a compiler nor CUDA headers are needed, because the sources are package data without
+includes. Compiling needs no GPU; loading does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 @functools.cache
 def core() -> Any:
-    """Return the module that holds ``Program`` and ``launch``; early versions hid it.
+    """Return the module with ``Program`` and ``launch``, which early versions name differently.
 
     Raises:
         ImportError: cuda-core is not installed.
@@ -33,14 +33,14 @@ def core() -> Any:
 
 
 def source(name: str, constants: Mapping[str, int]) -> str:
-    """Return the whole text of one kernel: its compile-time constants, then the code."""
+    """Return the full source of one kernel: its compile-time constants, then the code."""
     files = ("primitives.cuh", "common.cuh", f"{name}.cu")
     head = "".join(f"#define {key} {value}\n" for key, value in constants.items())
     return head + "".join((_SOURCES / file).read_text() for file in files)
 
 
 def cubin(name: str, constants: Mapping[str, int], architecture: str) -> bytes:
-    """Return the machine code of one kernel, from the disk if it was compiled before.
+    """Return the machine code of one kernel, from the disk cache if it was compiled before.
 
     Args:
         name: file of the kernel, without ``.cu``.
@@ -58,7 +58,7 @@ def cubin(name: str, constants: Mapping[str, int], architecture: str) -> bytes:
 
 
 def cache_folder() -> Path:
-    """Return where compiled kernels are kept: ``$CRKD_CACHE``, else the user's cache folder."""
+    """Return the folder of compiled kernels: ``$CRKD_CACHE``, or the user's cache folder."""
     named = os.environ.get("CRKD_CACHE")
     if named:
         return Path(named) / "kernels"
@@ -69,10 +69,10 @@ def load(code: bytes, function: str, shared_bytes: int, cluster: int) -> Any:
     """Load machine code into the current CUDA context and return its kernel, ready to launch.
 
     Args:
-        code: what :func:`cubin` returned.
+        code: result of :func:`cubin`.
         function: name of the kernel function.
-        shared_bytes: dynamic shared memory that a block will ask for.
-        cluster: blocks of a cluster; above 8 needs a permission of its own.
+        shared_bytes: dynamic shared memory of a block.
+        cluster: blocks of a cluster; more than 8 need a special attribute.
     """
     from cuda.bindings import driver
 
@@ -96,14 +96,14 @@ def load(code: bytes, function: str, shared_bytes: int, cluster: int) -> Any:
 
 
 def compiled(text: str, architecture: str) -> bytes:
-    """Return the machine code of CUDA C++ source, without a look at the disk."""
+    """Return the machine code of CUDA C++ source, without the disk cache."""
     module = core()
     options = module.ProgramOptions(arch=architecture, std="c++17")
     return bytes(module.Program(text, "c++", options).compile("cubin").code)
 
 
 def _kept(path: Path) -> bytes | None:
-    """Return the code of a cache entry, or None if there is none or it was damaged."""
+    """Return the code of a cache entry, or None if it is missing or damaged."""
     try:
         entry = path.read_bytes()
     except OSError:
@@ -113,9 +113,9 @@ def _kept(path: Path) -> bytes | None:
 
 
 def _keep(path: Path, code: bytes) -> None:
-    """Write code and digest in one step, so that no process reads half of them.
+    """Write code and digest atomically, so that no process reads half of them.
 
-    The digest comes last: disassemblers, which ignore what follows the code, can read the file.
+    The digest comes last, so that disassemblers, which ignore trailing bytes, can read the file.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def _keep(path: Path, code: bytes) -> None:
             file.write(code + hashlib.sha256(code).digest())
         os.replace(name, path)
     except OSError:
-        # A read-only home costs a compilation in every process, nothing else.
+        # With a read-only home folder, every process compiles the kernels again.
         return
 
 
@@ -136,13 +136,13 @@ def _nvrtc_version() -> tuple[int, int]:
     return int(major), int(minor)
 
 
-def _checked(answer: tuple[Any, ...]) -> Any:
-    """Return what a driver call answered.
+def _checked(returned: tuple[Any, ...]) -> Any:
+    """Return the result of a driver call.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the call failed.
     """
-    error, *values = answer
+    error, *values = returned
     if int(error) != 0:
-        raise RuntimeError(f"the CUDA driver answered {error}")
+        raise RuntimeError(f"the CUDA driver returned {error}")
     return values[0] if values else None

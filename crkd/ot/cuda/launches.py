@@ -1,4 +1,4 @@
-"""A kernel and its launch on PyTorch's current stream."""
+"""Kernels and their launches on PyTorch's current stream."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from crkd.ot.cuda import compiler, plans
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-"""Scores that the kernels read and results that they write, with their numbers there."""
+"""Types of the scores and of the results, with their numbers in the kernels."""
 
 CLUSTERED = (90, 100, 103)
-"""Architectures on which blocks form clusters that read each other's shared memory."""
+"""Architectures whose blocks can form clusters that read each other's shared memory."""
 
 
 class Kind(NamedTuple):
-    """All that decides which machine code runs.
+    """Properties that determine the machine code of a solve.
 
     Attributes:
         device: ordinal of the CUDA device.
@@ -42,10 +42,10 @@ class Kind(NamedTuple):
 
 
 class _Thread(threading.local):
-    """What each thread keeps for itself.
+    """State of each thread.
 
     Attributes:
-        streams: the streams it has launched on, by device and handle.
+        streams: streams on which the thread has launched, by device and handle.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ _thread = _Thread()
 
 @functools.cache
 def device(index: int) -> plans.Device:
-    """Return what the plans must know of CUDA device ``index``."""
+    """Return the properties of CUDA device ``index`` for the plans."""
     properties = torch.cuda.get_device_properties(index)
     # PyTorch's type stubs do not list this attribute.
     shared_bytes: int = getattr(properties, "shared_memory_per_block_optin")  # noqa: B009
@@ -71,10 +71,10 @@ def device(index: int) -> plans.Device:
 
 
 class Kernel:
-    """One loaded kernel ``sinkhorn_NAME`` of ``NAME.cu`` and how it is launched.
+    """One loaded kernel ``sinkhorn_NAME`` of ``NAME.cu`` and its launch configuration.
 
     Args:
-        kind: what it is compiled for.
+        kind: properties for which it is compiled.
         name: file of the kernel, without ``.cu``.
         plan: its layout.
         constants: compile-time constants of the layout.
@@ -83,7 +83,7 @@ class Kernel:
 
     Raises:
         Exception: it cannot be compiled, loaded or configured; ``cuda.core``, ``cuda.bindings``
-            and the operating system have types of their own for that.
+            and the operating system raise different types.
     """
 
     def __init__(
@@ -111,8 +111,8 @@ class Kernel:
                 extras=_extras(device(kind.device).architecture, cooperative=cooperative),
             )
         )
-        # A launch that this device or cuda.core does not know shall fail here, where another
-        # backend can still take over.
+        # A launch that this device or cuda.core does not support must fail here, so that another
+        # backend can be used.
         self._config(1)
 
     def __call__(self, grid: int, *arguments: float) -> None:
@@ -120,7 +120,7 @@ class Kernel:
         self._launch(current_stream(self._index), self._config(grid), self._kernel, *arguments)
 
     def clusters_at_once(self) -> int:
-        """Return how many clusters the device runs at the same time."""
+        """Return the number of clusters that the device runs at the same time."""
         stream = current_stream(self._index)
         return int(self._kernel.occupancy.max_active_clusters(self._config(1), stream=stream))
 
@@ -134,10 +134,10 @@ def _types(kind: Kind) -> dict[str, int]:
 
 
 def _extras(architecture: int, *, cooperative: bool) -> list[dict[str, bool]]:
-    """Return what a launch asks for besides its layout, in the words of several ``cuda.core``.
+    """Return the launch options besides the layout, in the names of several ``cuda.core`` versions.
 
-    Successive launches overlap from compute capability 9.0 on: only there the kernels wait for
-    their predecessor themselves. A cooperative launch waits for its turn.
+    From compute capability 9.0 on, successive launches overlap and the kernels wait for their
+    predecessor themselves. A cooperative launch does not overlap with its predecessor.
     """
     if cooperative:
         return [{"is_cooperative": True}, {"cooperative_launch": True}]
@@ -145,10 +145,10 @@ def _extras(architecture: int, *, cooperative: bool) -> list[dict[str, bool]]:
 
 
 def _config(grid: int, *, extras: list[dict[str, bool]], **layout: int | None) -> Any:
-    """Return a launch configuration with the first of ``extras`` that ``cuda.core`` knows.
+    """Return a launch configuration with the first of ``extras`` that ``cuda.core`` accepts.
 
     Raises:
-        RuntimeError: all blocks shall run at once, which that version cannot ask for.
+        RuntimeError: the launch must be cooperative, which that version does not support.
     """
     for extra in extras:
         try:
@@ -159,9 +159,9 @@ def _config(grid: int, *, extras: list[dict[str, bool]], **layout: int | None) -
 
 
 def current_stream(index: int) -> Any:
-    """Return PyTorch's current stream on device ``index`` as ``cuda.core`` knows it.
+    """Return PyTorch's current stream on device ``index`` as an object of ``cuda.core``.
 
-    At the first call on a stream in each thread the device's context becomes current there.
+    The first call on a stream in each thread makes the device's context current in that thread.
     """
     key = (index, _raw_stream(index))
     stream = _thread.streams.get(key)
@@ -174,15 +174,15 @@ def current_stream(index: int) -> Any:
 def make_current(index: int) -> None:
     """Make the context of device ``index``, PyTorch's current device, current in this thread.
 
-    PyTorch does so itself at a thread's first work on a GPU, but memory from its cache is no such
-    work: the launch may come first.
+    PyTorch does so at a thread's first work on a GPU. Memory from its cache is not such work, so
+    the launch may be the first.
     """
     compiler.core().Device(index).set_current()
 
 
 def _raw_stream(index: int) -> int:
     """Return the handle of PyTorch's current stream on device ``index``."""
-    # Compiled PyTorch code asks in this way too: the public call takes several microseconds.
+    # Compiled PyTorch code uses this call too; the public one takes several microseconds.
     quick = getattr(torch._C, "_cuda_getCurrentRawStream", None)
     if quick is not None:
         return int(quick(index))

@@ -1,4 +1,4 @@
-"""The kernels as a PyTorch operator, ``torch.ops.crkd.sinkhorn``, for ``torch.compile``."""
+"""PyTorch operator ``torch.ops.crkd.sinkhorn`` of the kernels, for ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _problem(
     storage: torch.dtype,
     strict: bool = False,
 ) -> Problem:
-    """Return what the operator's arguments, in the order of its schema, ask for."""
+    """Return the problem of the operator's arguments, in the order of its schema."""
     return Problem(
         scores,
         epsilon,
@@ -45,7 +45,7 @@ def _problem(
 
 
 def _on_cuda(*arguments: Any) -> Tensor:
-    # What was traced has chosen its backend before anything could be compiled or loaded.
+    # Traced code has chosen its backend before anything could be compiled or loaded.
     problem = _problem(*arguments)
     try:
         return solver.solve(problem)
@@ -68,8 +68,8 @@ def _shape(*arguments: Any) -> Tensor:
 
 
 def _register() -> Any:
-    """Define the operator; it lives as long as the object returned."""
-    # PyTorch leaves torch.library without annotations.
+    """Define the operator; it exists as long as the returned object."""
+    # torch.library has no type annotations.
     library: Any = torch.library
     ours = library.Library("crkd", "FRAGMENT")
     ours.define(_SCHEMA)
@@ -83,7 +83,7 @@ _library = _register()
 
 
 def sinkhorn(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)`` by way of the operator."""
+    """Return the assignment ``(P, N, M)``, computed by the operator."""
     result: Tensor = torch.ops.crkd.sinkhorn(
         problem.scores,
         problem.epsilon,

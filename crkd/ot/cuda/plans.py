@@ -1,7 +1,7 @@
-"""How a problem of N samples and M classes is laid out on the device.
+"""Layouts of a problem of N samples and M classes on the device.
 
-A plan follows from N, M and the kind of device alone, never from the number of problems: the
-order of every sum, and with it every bit of a result, is the same whatever runs beside it.
+A layout depends only on N, M and the kind of device, never on the number of problems. The order of
+every sum, and so every bit of a result, does not depend on the other problems.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ _REGISTERS = 64
 """Entries of the plan that one thread keeps in registers."""
 
 _READ_BY_ALL = 16384
-"""Bytes of class masses that every block of a cluster may read without asking for a share."""
+"""Bytes of class masses up to which every block of a cluster reads all of them."""
 
 LARGEST_M = 16384
-"""Most classes that the streaming kernels take: 32 warps a row, 16 columns a lane."""
+"""Largest number of classes of the streaming kernels: 32 warps per row, 16 columns per lane."""
 
 
 class Device(NamedTuple):
-    """What of a device matters here.
+    """Properties of a device that determine the layout.
 
     Attributes:
         architecture: compute capability, 10 * major + minor.
-        shared_bytes: dynamic shared memory that one block may have.
-        largest_cluster: most blocks that can read each other's shared memory; 1 if none can.
-        multiprocessors: how many there are.
+        shared_bytes: maximum dynamic shared memory of one block.
+        largest_cluster: maximum number of blocks of a cluster; 1 without clusters.
+        multiprocessors: number of multiprocessors.
     """
 
     architecture: int
@@ -36,7 +36,7 @@ class Device(NamedTuple):
 
 
 class Resident(NamedTuple):
-    """Layout of ``resident.cu``; its header explains the letters in parentheses.
+    """Layout of ``resident.cu``, whose header explains the letters in parentheses.
 
     Attributes:
         warps: warps of a block (WARPS).
@@ -45,8 +45,8 @@ class Resident(NamedTuple):
         rows: row steps (TR).
         rows_in_registers: row steps kept in registers (TRR), the others in shared memory.
         cluster: blocks that share a problem (CLUSTER).
-        blocks_per_sm: blocks that shall fit a multiprocessor.
-        split: whether each block adds up a share of the classes for the others (SPLIT).
+        blocks_per_sm: blocks that must fit a multiprocessor.
+        split: whether each block sums some of the classes for all blocks (SPLIT).
     """
 
     warps: int
@@ -60,7 +60,7 @@ class Resident(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Threads of a block."""
+        """Number of threads of a block."""
         return 32 * self.warps
 
     @property
@@ -92,7 +92,7 @@ class Streaming(NamedTuple):
         columns: columns of a lane (TC).
         team: warps of a row (TEAM).
         chunks: blocks of a problem.
-        chunks_per_group: chunks that are added up before the groups are.
+        chunks_per_group: number of chunks that are summed before the groups are.
     """
 
     columns: int
@@ -102,12 +102,12 @@ class Streaming(NamedTuple):
 
     @property
     def groups(self) -> int:
-        """Groups of chunks."""
+        """Number of groups of chunks."""
         return -(-self.chunks // self.chunks_per_group)
 
     @property
     def threads(self) -> int:
-        """Threads of a block."""
+        """Number of threads of a block."""
         return 32 * max(8, self.team)
 
     @property
@@ -134,7 +134,7 @@ class Persistent(NamedTuple):
         shared: rows of a team in shared memory (SHARED).
         stored: rows of a team in global memory.
         blocks: blocks of a problem (BLOCKS).
-        together: problems that fit the device at once.
+        together: number of problems that fit the device at once.
     """
 
     quads: int
@@ -148,7 +148,7 @@ class Persistent(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Threads of a block."""
+        """Number of threads of a block."""
         return 32 * self.warps
 
     @property
@@ -180,7 +180,7 @@ class Persistent(NamedTuple):
 
 
 def resident(n: int, m: int, device: Device) -> Resident | None:
-    """Return the layout that keeps a whole problem on the chip, or None if none does."""
+    """Return the layout that keeps a whole problem on the chip, or None if there is none."""
     for cluster in _cluster_sizes(n * m, device):
         for warps in (4, 8, 16):
             plan = resident_layout(n, m, cluster=cluster, warps=warps, lanes=_lanes(m))
@@ -194,8 +194,8 @@ def resident(n: int, m: int, device: Device) -> Resident | None:
 def _cluster_sizes(entries: int, device: Device) -> list[int]:
     """Return the cluster sizes to try, the best first.
 
-    About 2048 entries keep a block of 512 threads busy. 8 blocks are granted everywhere and
-    exchange faster than 16; those pay once 8 could not hold the problem in registers.
+    About 2048 entries keep a block of 512 threads busy. Clusters of 8 blocks work on every device
+    and exchange faster than 16. If 8 cannot hold the problem in registers, 16 are faster.
     """
     enough = ((1, 2048), (2, 4096), (4, 8192), (8, 8 * 512 * _REGISTERS))
     best = next((size for size, most in enough if entries <= most), 16)
@@ -204,7 +204,7 @@ def _cluster_sizes(entries: int, device: Device) -> list[int]:
 
 
 def _lanes(m: int) -> int:
-    """Return how many lanes share a row: 32 unless fewer waste clearly less on the last one."""
+    """Return the number of lanes per row: 32, unless fewer leave clearly fewer lanes idle."""
     return min((32, 16, 8), key=lambda lanes: math.ceil(m / lanes) * lanes * (1 + 2.4 / lanes))
 
 
@@ -244,7 +244,7 @@ def streaming(n: int, m: int) -> Streaming | None:
 
 
 def persistent(n: int, m: int, device: Device) -> Persistent | None:
-    """Return the layout of the persistent kernel, or None if the device or M rules it out."""
+    """Return the layout of the persistent kernel, or None if the device or M does not allow it."""
     blocks = 64
     if m > 16 * 512 or device.multiprocessors < blocks:
         return None

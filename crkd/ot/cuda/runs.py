@@ -1,4 +1,4 @@
-"""What the kernel families enqueue for one solve."""
+"""Launch sequences of the kernel families for one solve."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from crkd.ot.cuda import plans
 from crkd.ot.cuda.launches import Kernel, Kind
 
 SHORT_FROM = 4
-"""Iterations from which a short copy of the plan, which must be built first, saves time."""
+"""Number of iterations from which a bfloat16 copy of the plan saves time."""
 
 
 class Call(NamedTuple):
-    """What one solve asks for besides its scores.
+    """Arguments of one solve besides its scores.
 
     Attributes:
         num_iters: iterations, at least 1.
         scale: log2(e) / epsilon.
         power: power of the class step, 1 unless it is relaxed.
-        class_address: where the class marginal lies; 0 if uniform.
+        class_address: address of the class marginal; 0 if uniform.
         class_stride: entries from one problem's class marginal to the next.
         sample_address: the same for the sample marginal.
         sample_stride: likewise.
@@ -38,7 +38,7 @@ class Call(NamedTuple):
 
 
 class ResidentRun:
-    """Enqueues the one launch of ``resident.cu``."""
+    """Enqueues the single launch of ``resident.cu``."""
 
     def __init__(self, kind: Kind, plan: plans.Resident) -> None:
         self.kernel = Kernel(kind, "resident", plan, plan.constants, cluster=plan.cluster)
@@ -67,8 +67,8 @@ class ResidentRun:
 class StreamingRun:
     """Enqueues the T + 1 launches of ``streaming.cu``.
 
-    With a layout of ``persistent.cu``, that kernel makes the iterations between the first class
-    step and the result, where there are enough of them.
+    With a layout of ``persistent.cu``, and if there are enough iterations, that kernel runs those
+    between the first class step and the result.
     """
 
     def __init__(
@@ -92,8 +92,8 @@ class StreamingRun:
         own = () if persistent is None else _own_parts(persistent, p, m)
         counts = p * (plan.groups + 1)
         parts = (*own, 2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m, counts)
-        # One tensor holds all of it until the last launch is enqueued. Memory freed earlier would
-        # be given to the next request, and memory kept for later calls could be part of the
+        # One tensor holds all buffers until the last launch is enqueued. Memory freed earlier could
+        # be reused by the next allocation, and memory kept for later calls could belong to the
         # private pool of a CUDA graph.
         workspace = torch.empty(sum(parts), dtype=torch.int32, device=scores.device)
         workspace[-counts:].zero_()
@@ -141,10 +141,10 @@ class StreamingRun:
         Args:
             plan: its layout.
             scores: ``(P, N, M)`` whose rows are contiguous.
-            call: what the solve asks for besides.
+            call: arguments of the solve.
             potentials: address of the class potentials.
             counters: address of counters that are zero.
-            own: addresses of the parts that :func:`_own_parts` lists.
+            own: addresses of the buffers that :func:`_own_parts` lists.
         """
         p, n, m = scores.shape
         stored, sums, factors, generations = own
@@ -173,10 +173,10 @@ class StreamingRun:
 
 
 def _own_parts(plan: plans.Persistent, p: int, m: int) -> tuple[int, int, int, int]:
-    """Return how many words of 4 bytes ``persistent.cu`` needs for itself.
+    """Return the number of words of 4 bytes in each buffer of ``persistent.cu``.
 
-    They are for the short plan, the sums of blocks, the factors and one generation a problem. The
-    short plan comes first, since it is moved in units of 16 bytes.
+    The buffers hold the bfloat16 plan, the sums of blocks, the factors and one generation counter
+    per problem. The plan comes first, because it is moved in units of 16 bytes.
     """
     together = min(p, plan.together)
     blocks = together * plan.blocks

@@ -1,4 +1,4 @@
-"""The kernels as one function: scores on a CUDA device in, their assignment out."""
+"""Solver function of the kernels: scores on a CUDA device to their assignment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Unavailable(RuntimeError):
 
 
 def solve(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)``, contiguous; the scores lie on a CUDA device.
+    """Return the assignment ``(P, N, M)``, contiguous, for scores on a CUDA device.
 
     Raises:
         Unavailable: the kernels cannot be compiled or loaded.
@@ -34,7 +34,7 @@ def solve(problem: Problem) -> Tensor:
         return torch.empty(scores.shape, dtype=problem.out_dtype, device=scores.device)
     if scores.stride(2) != 1:
         scores = scores.contiguous()
-    # The kernels walk through marginals row by row; expanded or transposed ones have other strides.
+    # The kernels read marginals row by row, but expanded or transposed ones have other strides.
     b, a = (
         None if marginal is None else marginal.contiguous()
         for marginal in (problem.class_marginal, problem.sample_marginal)
@@ -47,9 +47,9 @@ def solve(problem: Problem) -> Tensor:
 
 
 def bind(kind: Kind, call: Call) -> Callable[[Tensor], Tensor]:
-    """Return a function for scores of one kind with nothing left to look up.
+    """Return a function for scores of one kind that does no look-ups.
 
-    It expects contiguous rows on the current device. The kernels must have been prepared.
+    The scores need contiguous rows on the current device, and the kernels must be prepared.
     """
     run = _ready[kind]
 
@@ -69,7 +69,7 @@ def solve_with(
 
 
 def kind_of(problem: Problem) -> Kind:
-    """Return which machine code solves ``problem``."""
+    """Return the kind of machine code for ``problem``."""
     scores = problem.scores
     _, n, m = scores.shape
     relaxed = problem.relaxation is not None
@@ -87,7 +87,7 @@ def call_of(
     sample_marginal: Tensor | None = None,
     relaxation: float | None = None,
 ) -> Call:
-    """Return what the kernels need to know of one solve."""
+    """Return the kernels' arguments for one solve."""
     return Call(
         num_iters,
         1.0 / (math.log(2) * epsilon),
@@ -98,7 +98,7 @@ def call_of(
 
 
 def _rows(marginal: Tensor | None) -> tuple[int, int]:
-    """Return address of a marginal and distance from one problem's row to the next."""
+    """Return the address of a marginal and the stride from one problem's row to the next."""
     if marginal is None:
         return 0, 0
     return marginal.data_ptr(), marginal.shape[1] if marginal.ndim == 2 else 0
@@ -107,7 +107,7 @@ def _rows(marginal: Tensor | None) -> tuple[int, int]:
 def prepare(kind: Kind) -> ResidentRun | StreamingRun:
     """Return the kernels for ``kind``, compiled and loaded at the first call.
 
-    One call is needed before a CUDA graph captures them. What failed is not tried again.
+    One call is needed before a CUDA graph captures them. A failure is not tried again.
 
     Raises:
         Unavailable: they cannot be compiled or loaded.
@@ -127,7 +127,7 @@ def prepare(kind: Kind) -> ResidentRun | StreamingRun:
         with torch.cuda.device(kind.device):
             run = _ready[kind] = _resident_run(kind) or streaming_run(kind)
     except Exception as error:
-        # Compiler, driver and file system have no common type of error.
+        # Compiler, driver and file system raise different types of error.
         first_line = str(error).strip().partition("\n")[0]
         reason = f"{type(error).__name__}: {first_line}"
         _failed[kind] = f"the kernels cannot be compiled or loaded here ({reason})"
@@ -136,12 +136,12 @@ def prepare(kind: Kind) -> ResidentRun | StreamingRun:
 
 
 def _resident_run(kind: Kind) -> ResidentRun | None:
-    """Return the launch that keeps a problem on the chip, or None if no layout does."""
+    """Return the launch that keeps a problem on the chip, or None without such a layout."""
     if kind.relaxed:
         return None
     device = launches.device(kind.device)
-    # A part of a device, or one with few multiprocessors in working order, may refuse clusters
-    # of 16 blocks, which only the loaded kernel can tell.
+    # A partial device, or one with few active multiprocessors, may refuse clusters of 16 blocks,
+    # which only the loaded kernel can tell.
     for limit in sorted({device.largest_cluster, min(8, device.largest_cluster)}, reverse=True):
         plan = plans.resident(kind.n, kind.m, device._replace(largest_cluster=limit))
         if plan is None:

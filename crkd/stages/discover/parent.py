@@ -18,6 +18,7 @@ from crkd.models.network import Network, absorbed, freeze
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.plugins import check_installed
 from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
@@ -30,6 +31,7 @@ from crkd.stages.run_data import (
     prepare,
     prepare_incremental,
 )
+from crkd.training.plugins import asked_for
 
 ONLY_KNOWN = 0.9
 """Least share of known-looking images at which a folder may hold no new class."""
@@ -86,10 +88,11 @@ def open_parent(
 
     Raises:
         InputError: the run does not fit the images, has no network or is not finished; or there
-            is nothing to discover in.
+            is nothing to discover in; or a plug-in that the run was made with is missing.
     """
     run = RunFolder.open(parent)
     info = run.read_info()
+    check_installed(run.path, info, asked_for(config, "discovered", None))
     own_without_known = config.dataset == "folder" and config.data.known is None
     further = own_without_known or config.discover.labeled is False or info.num_novel > 0
     if further or info.classes[-1].was_discovered:

@@ -14,6 +14,7 @@ from crkd.core.errors import InputError
 from crkd.models.network import freeze, with_one_head
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.plugins import check_installed
 from crkd.stages.class_memory import true_classes
 from crkd.stages.distill.student import distillation_loader, student_architecture, student_network
 from crkd.stages.distill.task import DistillTask, as_one_head
@@ -23,6 +24,7 @@ from crkd.stages.run_data import RunData, prepare, prepare_incremental
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.interruption import Interrupted
 from crkd.training.loop import Loop
+from crkd.training.plugins import asked_for
 from crkd.training.session import begin_run, running
 
 STUDENT_SEED = 7_000_003
@@ -41,13 +43,16 @@ def distill(
         resume: continue the students of ``out``.
 
     Raises:
-        InputError: the teacher, the configuration, the data or the folder is unusable.
+        InputError: the teacher, the configuration, the data or the folder is unusable, or a plug-in
+            that the teacher was made with is missing.
         Interrupted: a signal came; the state is saved.
     """
     device = pick_device(config.device)
-    data = _data_of(RunFolder.open(teacher).read_info(), config, device)
-    last = config.distill.generations
     run = RunFolder.open(teacher)
+    info = run.read_info()
+    check_installed(run.path, info, asked_for(config, "distilled", config.distill.student))
+    data = _data_of(info, config, device)
+    last = config.distill.generations
     for number in range(1, last + 1):
         folder = generation_folder(Path(out), number, last)
         begun = (folder / "run.json").is_file()

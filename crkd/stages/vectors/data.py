@@ -56,7 +56,7 @@ def vector_data(config: Config) -> VectorData:
         InputError: there are not two files, they do not fit each other, or one is unusable.
     """
     known, novel = _tables(config, 2)
-    _check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
+    check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
     dataset, split = feature_dataset(known, novel)
     parts = partition(
         dataset,
@@ -96,7 +96,7 @@ def next_vector_data(
         InputError: there is not one file, it is unusable, or its vectors were made otherwise.
     """
     (novel,) = _tables(config, 1)
-    _check_same_embedding(novel, embedding, str(novel.path), origin)
+    check_same_embedding(novel, embedding, str(novel.path), origin)
     dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
     parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
     width = dataset.image_size
@@ -122,9 +122,20 @@ def made_alike(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
     return {name: embedding.get(name) for name in names}
 
 
-def _check_same_embedding(
+def check_same_embedding(
     table: FeatureTable, other: dict[str, Any] | None, first: str, second: str
 ) -> None:
+    """Refuse vectors that were made otherwise; vectors of unknown origin are accepted.
+
+    Args:
+        table: vectors.
+        other: how the other vectors were made, or None.
+        first: name of the table, for messages.
+        second: name of the other vectors.
+
+    Raises:
+        InputError: backbone, weights, preprocessing or form differ.
+    """
     ours, theirs = made_alike(table.embedding), made_alike(other)
     if ours is None or theirs is None or ours == theirs:
         return

@@ -118,7 +118,8 @@ def fit_discovery(
     head = NovelAnswer(wide, *logistic_regression(inside, labels, num_known))
     memory = SharedGaussians.fit(inside, labels, num_known)
     old = (inside, labels)
-    gate = _gate(wide, (num_known,), memory, old, fresh, answer)
+    clusters = answer.logits(fresh).argmax(axis=1)
+    gate = _gate(wide, (num_known,), memory, old, fresh, clusters, num_novel)
     return VectorDiscovery(space, gate, (head, answer), contest)
 
 
@@ -169,8 +170,41 @@ def further_discovery(
     answer = CANDIDATES[contest.chosen](Material(fresh, num_novel, found.space, seed), seed)
     gate = found.gate
     old = gate.memory.sample(SAMPLED, seed=seed)
-    gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, answer)
+    clusters = answer.logits(fresh).argmax(axis=1)
+    gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, clusters, num_novel)
     return VectorDiscovery(found.space, gate, (*found.answers, answer), contest)
+
+
+def relabeled(
+    found: VectorDiscovery,
+    novel: Tensor,
+    labels: NDArray[np.int64],
+    num_classes: int,
+    known: tuple[Tensor, NDArray[np.int64]] | None = None,
+) -> VectorDiscovery:
+    """Return the discovery with other classes in the last group, such as those of a review.
+
+    Args:
+        found: the discovery.
+        novel: ``(m, D)`` vectors of the last group.
+        labels: ``(m,)`` int64 new class of each, in ``[-1, num_classes)``; -1 is left out.
+        num_classes: number of the new classes, each with a vector.
+        known: vectors ``(n, D)`` and classes of the earlier groups; None draws them from the class
+            statistics.
+    """
+    kept = labels >= 0
+    fresh, clusters = _checked("novel", novel)[kept], labels[kept]
+    inside = found.space.rows(fresh)
+    answer = NovelAnswer(found.space, *logistic_regression(inside, clusters, num_classes))
+    gate = found.gate
+    sizes = gate.sizes[:-1]
+    memory = gate.memory.first(sum(sizes))
+    if known is None:
+        old = memory.sample(SAMPLED, seed=0)
+    else:
+        old = (gate.space.rows(_checked("known", known[0])), known[1])
+    gate = _gate(gate.space, sizes, memory, old, fresh, clusters, num_classes)
+    return VectorDiscovery(found.space, gate, (*found.answers[:-1], answer), found.contest)
 
 
 def _gate(
@@ -179,7 +213,8 @@ def _gate(
     memory: SharedGaussians,
     old: tuple[Floats, NDArray[np.int64]],
     fresh: Floats,
-    answer: NovelAnswer,
+    clusters: NDArray[np.int64],
+    count: int,
 ) -> Gate:
     """Return the gate of old groups and a new one.
 
@@ -189,10 +224,10 @@ def _gate(
         memory: of the old classes.
         old: rows of the old classes in the space, ``(n, k)``, and their classes.
         fresh: ``(m, D)`` vectors of the new group.
-        answer: head of the new group.
+        clusters: ``(m,)`` class of each vector within the new group.
+        count: classes of the new group.
     """
-    count, before = answer.weights.shape[1], sum(sizes)
-    clusters = answer.logits(fresh).argmax(axis=1)
+    before = sum(sizes)
     inside = space.rows(fresh)
     memory = memory.followed_by(SharedGaussians.fit(inside, clusters, count))
     rows = np.concatenate([old[0], inside])

@@ -126,6 +126,19 @@ def opened_discovery(run: RunFolder) -> VectorDiscovery:
     return discovery_from(run.read_model(info)[0], read_contest(run))
 
 
+def data_of_run(run: RunFolder) -> VectorData:
+    """Return the vectors of a finished run, read again from its files.
+
+    Raises:
+        InputError: a file is missing or was made otherwise.
+    """
+    config, info = run.read_config(), run.read_info()
+    if len(config.data.features) == 1:
+        known = info.classes[: info.num_known]
+        return next_vector_data(config, known, info.embedding, str(run.path))
+    return vector_data(config)
+
+
 def read_contest(run: RunFolder) -> Contest:
     """Return the contest of a run on vectors."""
     values = read_json(run.path / CONTEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import shutil
 
@@ -26,33 +25,13 @@ from crkd.data.augment import (
     windows,
 )
 from crkd.data.augment.render import render_levels
+from tests.support.view_recipes import EVERYTHING, NO_HUE, NORMALIZED, RAW, blobs
 
 LARGE, SMALL = named_recipe("large", 32), named_recipe("small", 18)
 PUBLISHED = (LARGE, LARGE, SMALL, SMALL)
-NORMALIZED = {"mean": (0.507, 0.487, 0.441), "std": (0.267, 0.256, 0.276)}
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-ALL = ViewRecipe(
-    size=24,
-    crop="either",
-    scale=(0.3, 1.0),
-    rotation=20.0,
-    shift=0.1,
-    zoom=(0.8, 1.2),
-    shear=10.0,
-    jitter=0.7,
-    brightness=0.4,
-    contrast=0.4,
-    saturation=0.2,
-    hue=0.1,
-    grayscale=0.3,
-    blur=0.4,
-    solarize=0.3,
-    solarize_threshold=(0.0, 256.0),
-    equalize=0.3,
-)
 RECIPES = {
-    "everything": ALL,
-    "no hue": dataclasses.replace(ALL, hue=0.0),
+    "everything": EVERYTHING,
+    "no hue": NO_HUE,
     "hue alone": ViewRecipe(size=18, jitter=0.5, hue=0.5),
     "wide padding": ViewRecipe(size=24, crop="either", padding=40, scale=(0.01, 0.1)),
     "larger than stored": ViewRecipe(size=70, crop="pad", padding=30),
@@ -61,11 +40,7 @@ RECIPES = {
 
 def picture(count: int, side: int) -> Tensor:
     """Smooth colored blobs over noise with black, white and equal patches."""
-    generator = torch.Generator().manual_seed(side)
-    coarse = torch.rand(count, 3, 6, 6, generator=generator) * 300 - 20
-    smooth = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
-    smooth += torch.randn(smooth.shape, generator=generator) * 8
-    images = smooth.clamp(0, 255).to(torch.uint8)
+    images = blobs(count, side, seed=side)
     images[:2] = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
     images[2:6, :, : side // 2] = images[2:6, :1, :1, :1]
     return images
@@ -199,7 +174,7 @@ def compare_levels(recipe: ViewRecipe, stored: int, count: int = 40) -> None:
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_rendered_views_are_those_of_make_views(plain: bool):
-    recipes = (*PUBLISHED, ALL, LARGE, named_recipe("evaluation", 32))
+    recipes = (*PUBLISHED, EVERYTHING, LARGE, named_recipe("evaluation", 32))
     images, where = picture(64, 32), numbers(64)
     plan = plan_of(*recipes)
     drawn = plan.draw(seed=4, **where)

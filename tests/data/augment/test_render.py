@@ -26,34 +26,13 @@ from crkd.data.augment import (
 )
 from crkd.data.augment.preview import view_sheet
 from crkd.data.augment.render import render_levels
+from tests.support.view_recipes import EVERYTHING, NO_HUE, NORMALIZED, RAW, blobs
 
-MEAN, STD = (0.507, 0.487, 0.441), (0.267, 0.256, 0.276)
-RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
-NORMALIZED = {"mean": MEAN, "std": STD}
-ALL = ViewRecipe(
-    size=24,
-    crop="either",
-    scale=(0.3, 1.0),
-    rotation=20.0,
-    shift=0.1,
-    zoom=(0.8, 1.2),
-    shear=10.0,
-    jitter=0.7,
-    brightness=0.4,
-    contrast=0.4,
-    saturation=0.2,
-    hue=0.1,
-    grayscale=0.3,
-    blur=0.4,
-    solarize=0.3,
-    solarize_threshold=(0.0, 256.0),
-    equalize=0.3,
-)
 RECIPES = {
-    "everything": ALL,
-    "no hue": dataclasses.replace(ALL, hue=0.0),
-    "nobody": dataclasses.replace(ALL, jitter=1e-9, crop="pad"),
-    "everybody": dataclasses.replace(ALL, jitter=1.0, equalize=1.0, crop="resized"),
+    "everything": EVERYTHING,
+    "no hue": NO_HUE,
+    "nobody": dataclasses.replace(EVERYTHING, jitter=1e-9, crop="pad"),
+    "everybody": dataclasses.replace(EVERYTHING, jitter=1.0, equalize=1.0, crop="resized"),
     **{name: named_recipe(name, 32) for name in ("large", "pretraining", "plain", "evaluation")},
     "small": named_recipe("small", 18),
     "digits": named_recipe("digits", 16),
@@ -64,11 +43,7 @@ RECIPES = {
 @pytest.fixture(scope="module")
 def images() -> Tensor:
     """Smooth colored blobs over noise: 96 images of 32 px."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(96, 3, 6, 6, generator=generator) * 300 - 20
-    smooth = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic")
-    smooth += torch.randn(smooth.shape, generator=generator) * 8
-    return smooth.clamp(0, 255).to(torch.uint8)
+    return blobs(96, 32, seed=0)
 
 
 def view_of(images: Tensor, recipe: ViewRecipe, **options: object) -> Tensor:
@@ -102,7 +77,7 @@ def pillow_view(image: Tensor, p: ViewParameters, row: int, recipe: ViewRecipe) 
         picture = ImageOps.solarize(picture, p.threshold[row].item())
     if p.equalize[row]:
         picture = ImageOps.equalize(picture)
-    return reference.normalize(reference.to_tensor(picture), MEAN, STD)
+    return reference.normalize(reference.to_tensor(picture), **NORMALIZED)
 
 
 @pytest.mark.parametrize(("name", "size"), [("large", 32), ("small", 18), ("pretraining", 32)])
@@ -127,14 +102,14 @@ def test_fast_path_is_the_plain_path_bit_for_bit(images: Tensor, name: str):
 
 
 def test_pieces_and_threads_change_nothing(images: Tensor, monkeypatch: pytest.MonkeyPatch):
-    whole = view_of(images, ALL)
+    whole = view_of(images, EVERYTHING)
     threads = torch.get_num_threads()
     monkeypatch.setattr(chunks, "_PIXELS", 7 * 24 * 24)
     try:
         torch.set_num_threads(1)
-        assert torch.equal(view_of(images, ALL), whole)
+        assert torch.equal(view_of(images, EVERYTHING), whole)
         torch.set_num_threads(2)
-        assert torch.equal(view_of(images, ALL), whole)
+        assert torch.equal(view_of(images, EVERYTHING), whole)
         assert torch.get_num_threads() == 2
         seen: list[int] = []
         late = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
@@ -159,29 +134,29 @@ def test_an_error_in_a_thread_reaches_the_caller(images: Tensor, monkeypatch: py
 
 
 def test_a_view_does_not_depend_on_the_batch(images: Tensor):
-    whole = view_of(images, ALL)
+    whole = view_of(images, EVERYTHING)
     order = torch.randperm(96, generator=torch.Generator().manual_seed(1))
-    permuted = view_of(images[order], ALL, image_id=order)
+    permuted = view_of(images[order], EVERYTHING, image_id=order)
     assert torch.equal(permuted, whole[order])
-    few = view_of(images[5:8], ALL, image_id=torch.arange(5, 8))
+    few = view_of(images[5:8], EVERYTHING, image_id=torch.arange(5, 8))
     assert torch.equal(few, whole[5:8])
 
 
 def test_seed_epoch_and_view_change_the_picture(images: Tensor):
-    whole = view_of(images, ALL)
-    assert torch.equal(view_of(images, ALL), whole)
+    whole = view_of(images, EVERYTHING)
+    assert torch.equal(view_of(images, EVERYTHING), whole)
     for change in ({"seed": 2}, {"epoch": 3}, {"view": 1}):
-        other = view_of(images, ALL, **change)
+        other = view_of(images, EVERYTHING, **change)
         assert ((other - whole).abs().amax(dim=(1, 2, 3)) > 0).float().mean() > 0.95
 
 
 def test_stored_parameters_replay_the_view(images: Tensor, tmp_path: Path):
     from safetensors.torch import load_file, save_file
 
-    p = drawn(images, ALL)
+    p = drawn(images, EVERYTHING)
     save_file(dict(p._asdict()), tmp_path / "views.safetensors")
     again = ViewParameters(**load_file(tmp_path / "views.safetensors"))
-    assert torch.equal(render(images, again, ALL, **RAW), view_of(images, ALL))
+    assert torch.equal(render(images, again, EVERYTHING, **RAW), view_of(images, EVERYTHING))
 
 
 def test_every_image_may_be_in_a_pass_of_its_own(images: Tensor) -> None:
@@ -192,7 +167,7 @@ def test_every_image_may_be_in_a_pass_of_its_own(images: Tensor) -> None:
     for number, view in enumerate(views):
         for one in range(3):
             alone = make_view(
-                images, ALL, seed=4, epoch=one, image_id=ids, view=number, **NORMALIZED
+                images, EVERYTHING, seed=4, epoch=one, image_id=ids, view=number, **NORMALIZED
             )
             assert torch.equal(view[passes == one], alone[passes == one])
 
@@ -208,8 +183,8 @@ def test_several_views_are_the_single_ones(images: Tensor):
 
 
 def test_output_has_the_asked_dtype_and_layout(images: Tensor):
-    full = view_of(images, ALL, **NORMALIZED)
-    half = view_of(images, ALL, **NORMALIZED, dtype=torch.bfloat16, channels_last=True)
+    full = view_of(images, EVERYTHING, **NORMALIZED)
+    half = view_of(images, EVERYTHING, **NORMALIZED, dtype=torch.bfloat16, channels_last=True)
     assert half.dtype == torch.bfloat16
     assert half.is_contiguous(memory_format=torch.channels_last)
     assert full.is_contiguous()
@@ -247,25 +222,25 @@ def test_several_views_trace_whole(images: Tensor):
 
 def test_half_precision_regions_do_not_touch_the_levels(images: Tensor):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = view_of(images, ALL)
-    assert torch.equal(inside, view_of(images, ALL))
+        inside = view_of(images, EVERYTHING)
+    assert torch.equal(inside, view_of(images, EVERYTHING))
 
 
 def test_memory_born_in_inference_mode_can_be_used_outside(images: Tensor):
     larger = images.repeat(3, 1, 1, 1)
     with torch.inference_mode():
-        inside = view_of(larger, ALL)
-    assert torch.equal(inside, view_of(larger, ALL))
+        inside = view_of(larger, EVERYTHING)
+    assert torch.equal(inside, view_of(larger, EVERYTHING))
     assert not inside.is_inference()
 
 
 def test_an_empty_batch_gives_an_empty_view(images: Tensor):
-    assert view_of(images[:0], ALL).shape == (0, 3, 24, 24)
+    assert view_of(images[:0], EVERYTHING).shape == (0, 3, 24, 24)
 
 
 def test_the_evaluation_view_only_normalizes(images: Tensor):
     view = view_of(images, named_recipe("evaluation", 32), **NORMALIZED)
-    theirs = reference.normalize(images.float() / 255, MEAN, STD)
+    theirs = reference.normalize(images.float() / 255, **NORMALIZED)
     assert (view - theirs).abs().max() < 2e-6
 
 
@@ -279,14 +254,14 @@ def test_the_evaluation_view_only_normalizes(images: Tensor):
 )
 def test_other_images_are_refused(batch: Tensor, word: str):
     with pytest.raises(InputError, match=word):
-        view_of(batch, ALL)
+        view_of(batch, EVERYTHING)
 
 
 def test_wrong_number_of_channel_statistics_is_refused(images: Tensor):
     with pytest.raises(InputError, match="std"):
-        view_of(images, ALL, std=(0.2, 0.0, 0.2))
+        view_of(images, EVERYTHING, std=(0.2, 0.0, 0.2))
     with pytest.raises(InputError, match="mean"):
-        view_of(images, ALL, mean=(0.5,))
+        view_of(images, EVERYTHING, mean=(0.5,))
 
 
 def test_picture_shows_every_view_of_every_image(images: Tensor, tmp_path: Path):

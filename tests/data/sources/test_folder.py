@@ -94,7 +94,7 @@ def test_missing_empty_and_overlapping_folders(known: Path, tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"--novel .*holds no image"):
         folder_dataset(known, tmp_path / "empty")
     for novel in (known, known / "cat", tmp_path):
-        with pytest.raises(InputError, match="within each other"):
+        with pytest.raises(InputError, match="contains the other"):
             folder_dataset(known, novel)
 
 

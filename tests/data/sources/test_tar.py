@@ -110,8 +110,8 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     refused({"a.png": png(0)}, "has no class")
     refused({"a/a.png": png(0)}, "holds 1 classes")
     refused({"a.txt": b""}, "holds no image")
-    refused({"../a/b.png": png(0)}, "lies outside it")
-    refused({"/a/b.png": png(0)}, "lies outside it")
+    refused({"../a/b.png": png(0)}, "is outside it")
+    refused({"/a/b.png": png(0)}, "is outside it")
     refused(KNOWN | {"ant/0.png": png(1), "ant/./0.png": png(1)}, "two images are called")
     refused(KNOWN, "not a compressed one", "w:gz")
     with pytest.raises(InputError, match="in the same form"):

@@ -161,8 +161,8 @@ def test_choice_follows_the_sizes_and_is_stated() -> None:
     spills = choose_storage(part, 8, "cpu", needed - 1, log=lines.append)
     assert isinstance(fits, InMemoryImages)
     assert isinstance(spills, StreamingImages)
-    assert "stay on cpu" in lines[0]
-    assert "ahead of use" in lines[1]
+    assert "kept on cpu" in lines[0]
+    assert "decoded during training" in lines[1]
     assert isinstance(choose_storage(part, 8, "cpu", 0, "in_memory"), InMemoryImages)
     assert isinstance(choose_storage(part, 8, "cpu", mode="streaming"), StreamingImages)
     assert isinstance(choose_storage(part, 8, "cpu"), InMemoryImages)

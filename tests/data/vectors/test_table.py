@@ -75,8 +75,8 @@ BAD_PARQUET: dict[str, tuple[dict[str, Any], str]] = {
     "empty row": ({"f": pa.array([[1.0], None])}, "empty rows"),
     "null inside": ({"f": pa.array([[1.0], [None]])}, "1 empty values"),
     "null in a column": ({"a": pa.array([1.0, None])}, "1 empty values"),
-    "text": ({"f": ["a", "b"]}, "number columns alone"),
-    "list of text": ({"f": pa.array([["a"], ["b"]])}, "give numbers alone"),
+    "text": ({"f": ["a", "b"]}, "only number columns"),
+    "list of text": ({"f": pa.array([["a"], ["b"]])}, "give only numbers"),
     "two lists": ({"f": pa.array([[1.0]]), "g": pa.array([[1.0]])}, "one list column"),
     "labels alone": ({"label": [1, 2]}, "one list column"),
     "no rows": ({"f": pa.array([], pa.list_(pa.float32(), 3))}, "shape"),
@@ -133,7 +133,7 @@ def test_two_tables_become_a_data_set_and_its_split(tmp_path: Path):
     assert split.joint_names == ("9", "10", "9 (novel)", "x")
     assert dataset.train.labels.tolist() == [1, 0, 1, 2, 3]
     assert (len(split.known), len(split.novel)) == (2, 2)
-    with pytest.raises(InputError, match="no image"):
+    with pytest.raises(InputError, match="not an image"):
         dataset.train.read(0)
 
 
@@ -149,7 +149,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path):
     for name, labels, message in (
         ("none", None, "has no labels"),
         ("some", ["a", "", "b"], "rows without a label"),
-        ("one", ["a", "a", "a"], "class 'a' alone"),
+        ("one", ["a", "a", "a"], "only the class 'a'"),
     ):
         with pytest.raises(InputError, match=message):
             feature_dataset(table(tmp_path, name, ROWS, labels), novel)

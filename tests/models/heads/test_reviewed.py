@@ -48,7 +48,7 @@ def test_a_review_of_a_review_is_one_review(head):
     before, after = head(ROWS)[0], second(ROWS)[0]
     torch.testing.assert_close(after[:, :2].amax(-1), before[:, [0, 2]].amax(-1))
     torch.testing.assert_close(after[:, 2], before[:, 3])
-    with pytest.raises(InputError, match="halves stay whole"):
+    with pytest.raises(InputError, match="cannot be split"):
         reviewed(second, [(0, 1), (2, 2), (3, 3)], {0: directions(1)})
 
 

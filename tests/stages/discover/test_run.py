@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
@@ -16,7 +17,14 @@ from crkd.runs.folder import RunFolder
 from crkd.stages.discover.pseudo_labels import Assigner
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
-from tests.support.small_runs import same, scramble_hidden_labels, small_config, with_term
+from tests.support import small_runs
+from tests.support.small_runs import same, scramble_hidden_labels, with_term
+
+pytestmark = pytest.mark.usefixtures("few_images")
+
+
+def small_config(*settings: str, **flags: object) -> Config:
+    return small_runs.small_config("discover.batch_size=32", *settings, **flags)
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
@@ -75,7 +83,7 @@ def test_metrics_follow_from_the_predictions_alone(finished: RunFolder) -> None:
 def test_log_lines_carry_raw_and_weighted_terms(finished: RunFolder) -> None:
     lines = [json.loads(line) for line in (finished.path / "log.jsonl").open()]
     last = lines[-1]
-    assert last["step"] == 11, "1438 digits in batches of 128"
+    assert last["step"] == 11, "360 digits in batches of 32"
     assert last["class_relation_weighted"] == pytest.approx(0.1 * last["class_relation"], rel=1e-5)
     assert last["loss"] == pytest.approx(
         last["swapped"] + last["class_relation_weighted"], rel=1e-4
@@ -135,11 +143,12 @@ def test_scrambled_hidden_labels_change_no_weight(
 
 
 def test_scrambled_hidden_labels_change_no_stage1_weight(
-    stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    honest = pretrain(small_config(), tmp_path / "honest")
     scramble_hidden_labels(monkeypatch)
     scrambled = pretrain(small_config(), tmp_path / "scrambled")
-    assert same(weights(RunFolder(stage1)), weights(scrambled))
+    assert same(weights(honest), weights(scrambled))
 
 
 ALL_IMAGES = ("pretrain.num_views=2", *with_term("pretrain", "contrastive"))
@@ -228,7 +237,7 @@ def test_every_setting_does_something(
 
 @pytest.mark.parametrize("name", [n for n in terms_for("discover") if n != "class_relation"])
 def test_every_term_plugs_in(name: str, stage1: Path, tmp_path: Path) -> None:
-    settings = ["discover.batch_size=720", *with_term("discover", name, weight=0.1)]
+    settings = ["discover.batch_size=180", *with_term("discover", name, weight=0.1)]
     runs = []
     for number in range(2):
         torch.manual_seed(number)

@@ -30,6 +30,8 @@ from tests.support.small_runs import (
     with_term,
 )
 
+pytestmark = pytest.mark.usefixtures("few_images")
+
 CPU = torch.device("cpu")
 ALL = terms_for("distill")
 STORED = [n for n in ALL if "stored_views" in TERMS.get(n).needs]
@@ -38,7 +40,8 @@ REUSING = "simkd"
 
 
 def config_for(*settings: str, **flags: object) -> Config:
-    return small_config("distill.epochs=1", "distill.batch_size=240", *settings, **flags)
+    few = ("discover.batch_size=32", "distill.epochs=1", "distill.batch_size=60")
+    return small_config(*few, *settings, **flags)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,7 @@ def reused(found: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFol
 
 
 def trained(teacher: OpenedRun, data: RunData, *settings: str, steps: int) -> Student:
-    config = config_for("distill.batch_size=96", "distill.optimizer.lr=0.01", *settings)
+    config = config_for("distill.batch_size=32", "distill.optimizer.lr=0.01", *settings)
     student = Student(config, data, teacher, CPU, generation=1)
     student.task.modules.train()
     step = TrainingStep(
@@ -180,7 +183,7 @@ def test_a_supervised_teacher_has_no_novel_classes_to_teach(
     stage1: Path, data: RunData, tmp_path: Path
 ):
     student = Student(config_for(), data, open_run(stage1, CPU), CPU, generation=1)
-    assert student.loader.counts == [240, 0], "unlabeled images do not join"
+    assert student.loader.counts == [60, 0], "unlabeled images do not join"
     run = student.train(tmp_path / "run", resume=False)
     assert weights(run)["known_head.weight"].shape[0] == 5
     assert run.read_info().chosen_head is None

@@ -1,0 +1,107 @@
+"""Outputs of a discovery on vectors, for image files and files of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.core.errors import InputError
+from crkd.data.encoded.folder import read_regular
+from crkd.data.sources.base import Pixels, UnreadableImageError
+from crkd.data.storage.workers import parallel
+from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.data.vectors.store import VectorStore
+from crkd.data.vectors.table import Vectors, read_features
+from crkd.models.pretrained.embedder import one_thread_each
+from crkd.runs.load import OpenedRun
+from crkd.stages.embed.pipeline import pixels_of
+from crkd.stages.embed.plan import reopen
+from crkd.stages.forward import Outputs, forward_batches
+from crkd.stages.vectors.data import check_same_embedding
+
+VECTOR_SUFFIXES: Final = (".parquet", ".npy", ".npz")
+
+Batches = Iterator[tuple[NDArray[np.int64], Outputs]]
+
+
+def are_vector_files(arguments: Sequence[str | Path]) -> bool:
+    """Return whether all arguments are files of vectors by their suffix."""
+    return all(Path(argument).suffix.lower() in VECTOR_SUFFIXES for argument in arguments)
+
+
+def vectors_of_files(opened: OpenedRun, files: Sequence[str | Path]) -> tuple[list[Path], Vectors]:
+    """Return the ids and vectors of files of vectors, which must fit the run.
+
+    Raises:
+        InputError: a file is unusable, or its vectors were made otherwise than those of the run.
+    """
+    tables = [read_features(file) for file in files]
+    width = opened.architecture.image_size
+    for table in tables:
+        check_same_embedding(
+            table, opened.info.embedding, str(table.path), f"the run {opened.run.path}"
+        )
+        if table.features.shape[1] != width:
+            raise InputError(
+                f"the vectors of {str(table.path)!r} have {table.features.shape[1]} dimensions, "
+                f"but the run {opened.run.path} takes {width}; use the same network"
+            )
+    ids = [Path(name) for table in tables for name in table.ids]
+    return ids, np.concatenate([table.features for table in tables])
+
+
+def outputs_of_vectors(opened: OpenedRun, vectors: Vectors, batch_size: int) -> Batches:
+    """Yield the positions of every batch and the network's outputs on it."""
+    rows = np.arange(len(vectors))
+    blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    store = VectorStore(torch.from_numpy(vectors))
+    outputs = forward_batches(opened.network, store, blocks, lambda batch: batch)
+    return iter(zip(blocks, outputs, strict=True))
+
+
+def outputs_of_images(
+    opened: OpenedRun, paths: Sequence[Path], unreadable: dict[int, str]
+) -> Batches:
+    """Embed image files as the run's images were, and yield the outputs on batch after batch.
+
+    Args:
+        opened: the run.
+        paths: image files.
+        unreadable: receives the reason for each position that cannot be read; its outputs are
+            those of a black image.
+
+    Raises:
+        InputError: the run's vectors are of unknown origin, or its backbone cannot be opened.
+    """
+    if opened.info.embedding is None:
+        raise InputError(
+            f"{opened.run.path} was made of vectors of unknown origin, so images cannot be "
+            "embedded for it; give files of vectors (.parquet, .npy or .npz)"
+        )
+    info = EmbeddingInfo.from_plain(
+        {**opened.info.embedding, "roots": [], "skipped": 0}, opened.run.path / "run.json"
+    )
+    embedder = reopen(info)
+    shape = embedder.backbone.preprocessing
+
+    def pixels(row: int) -> Pixels:
+        try:
+            return pixels_of(read_regular(paths[row]), str(paths[row]), shape)
+        except UnreadableImageError as error:
+            unreadable[row] = error.reason
+            return np.zeros((shape.image_size, shape.image_size, 3), np.uint8)
+
+    def embedded(block: NDArray[np.int64]) -> Vectors:
+        return embedder(np.stack([pixels(int(row)) for row in block]))
+
+    rows, size = np.arange(len(paths)), embedder.form.batch_size
+    blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
+    with one_thread_each():
+        for block, vectors in zip(blocks, parallel(embedded, blocks), strict=True):
+            for _, outputs in outputs_of_vectors(opened, vectors, len(block)):
+                yield block, outputs
