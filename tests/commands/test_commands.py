@@ -238,3 +238,22 @@ def test_importing_the_package_touches_no_gpu_and_no_heavy_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_embed_prints_what_is_in_the_file_and_refuses_in_one_sentence(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture
+):
+    known, _ = folders
+    (known / "cat" / "broken.png").write_bytes(b"")
+    arguments = ["embed", str(known), "--out=v.parquet", "--image-size=32", "--runtime=torch"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "1 files skipped, listed in v.skipped.csv" in said
+    assert "16 images embedded" in said
+    assert main([*arguments, "--resume"]) == 0
+    assert "0 images embedded" in capsys.readouterr().out
+    assert "--out 'v.csv'" in refused(capsys, "embed", str(known), "--out=v.csv")
+    assert "--backbone 'lite1'" in refused(
+        capsys, "embed", str(known), "--out=w.parquet", "--backbone=lite1"
+    )
+    assert not list(Path().glob("*.parts"))
