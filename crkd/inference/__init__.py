@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from crkd.core.lazy import lazy_exports
 from crkd.inference.predict import Summary, predict
-from crkd.stages.embed.in_memory import embed_images
 
 if TYPE_CHECKING:
     from crkd.inference.export_labels import fiftyone_labels, label_studio_tasks
@@ -26,7 +25,6 @@ __all__ = [
     "Deployed",
     "PredictedImage",
     "Summary",
-    "embed_images",
     "export",
     "fiftyone_labels",
     "find_images",

@@ -69,7 +69,8 @@ class Evidence:
         In a discovery on vectors all unlabeled images are novel, so it is the best novel class.
         """
         if self.opened.architecture.backbone == VECTORS:
-            return self.num_known + self.outputs.novel[self.head]
+            novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
+            return novel
         best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
         return best
 

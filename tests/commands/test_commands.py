@@ -208,3 +208,22 @@ def test_gpu_checks_without_a_gpu_say_that_nothing_was_checked(
     assert len(all_checks()) > 15
     if not torch.cuda.is_available():
         assert "nothing was checked" in refused(capsys, "check-gpu")
+
+
+def test_embed_prints_what_is_in_the_file_and_refuses_in_one_sentence(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture
+):
+    known, _ = folders
+    (known / "cat" / "broken.png").write_bytes(b"")
+    arguments = ["embed", str(known), "--out=v.parquet", "--image-size=32", "--runtime=torch"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "1 files skipped, listed in v.skipped.csv" in said
+    assert "16 images embedded" in said
+    assert main([*arguments, "--resume"]) == 0
+    assert "0 images embedded" in capsys.readouterr().out
+    assert "--out 'v.csv'" in refused(capsys, "embed", str(known), "--out=v.csv")
+    assert "--backbone 'lite1'" in refused(
+        capsys, "embed", str(known), "--out=w.parquet", "--backbone=lite1"
+    )
+    assert not list(Path().glob("*.parts"))

@@ -25,7 +25,7 @@ from crkd.runs import atomic_files
 from crkd.stages.embed import assemble, parts
 from crkd.stages.embed.plan import EmbedSettings
 from crkd.stages.embed.run import embed
-from crkd.training.loop import Interrupted
+from crkd.training.interruption import Interrupted
 
 PRELOADED = (pyarrow.parquet, timm)
 SETTINGS = EmbedSettings(image_size=32, runtime="torch", workers=2)

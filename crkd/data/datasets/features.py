@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-
-import numpy as np
-import numpy.typing as npt
 
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
-from crkd.data.encoded.find import Listing, find_encoded
-from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
-from crkd.data.sources.decode import decode_image
+from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.vectors.table import LABEL, FeatureTable
 
 
 class FeatureSource(ImageSource):
-    """Labels and ids of feature vectors, and the images from which they were made.
-
-    Args:
-        labels: see :class:`~crkd.data.sources.base.ImageSource`.
-        class_names: likewise.
-        tables: files of vectors in the order of the rows; their ids name the rows.
-    """
-
-    def __init__(
-        self, labels: npt.ArrayLike, class_names: Sequence[str], tables: Sequence[FeatureTable]
-    ) -> None:
-        super().__init__(labels, class_names, [name for table in tables for name in table.ids])
-        self._tables = tuple(tables)
-        self._starts = np.cumsum([0, *map(len, tables)])
+    """Labels and ids of feature vectors; the vectors are stored in a separate array."""
 
     def read(self, index: int) -> Pixels:
-        """Return the image behind a vector that ``crkd embed`` made.
+        """Raise, because a vector has no image.
 
         Raises:
-            InputError: the vector is of another origin, or the image cannot be found or read.
+            InputError: always.
         """
-        table = int(np.searchsorted(self._starts, index, side="right")) - 1
-        found = self._images[table]
-        name = self.ids[index]
-        if found is None:
-            raise InputError(
-                f"{name} is a feature vector without an image; use vectors of crkd embed"
-            )
-        listing, rows = found
-        if name not in rows:
-            raise UnreadableImageError(name, "the file is missing")
-        return decode_image(listing.read(rows[name]), name)
-
-    @cached_property
-    def _images(self) -> list[tuple[Listing, dict[str, int]] | None]:
-        """For each table, its images and the position of each id."""
-        return [_images_of(table) for table in self._tables]
-
-
-def _images_of(table: FeatureTable) -> tuple[Listing, dict[str, int]] | None:
-    if table.embedding is None:
-        return None
-    roots = {root["path"]: root["name"] for root in table.embedding["roots"]}
-    listing = find_encoded(list(roots), roots)
-    return listing, {listing.image_id(row): row for row in range(len(listing))}
+        raise InputError(
+            f"{self.ids[index]} is a feature vector, not an image; this works only on images"
+        )
 
 
 def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, ClassSplit]:
@@ -104,7 +64,7 @@ def feature_dataset(known: FeatureTable, novel: FeatureTable) -> tuple[Dataset, 
     position = {name: label for label, name in enumerate((*known_names, *novel_names))}
     labels = [position[name] for name in (*known.labels, *hidden)]
     labels += [-1] * (len(novel) - len(hidden))
-    source = FeatureSource(labels, list(position), [known, novel])
+    source = FeatureSource(labels, list(position), [*known.ids, *novel.ids])
     return _dataset(source, len(known_names), known)
 
 
@@ -122,7 +82,7 @@ def next_feature_dataset(
     names = (*known_names, *_in_order(set(hidden)))
     position = {name: label for label, name in enumerate(names)}
     labels = [position[name] for name in hidden] or [-1] * len(novel)
-    return _dataset(FeatureSource(labels, names, [novel]), len(known_names), novel)
+    return _dataset(FeatureSource(labels, names, novel.ids), len(known_names), novel)
 
 
 def _dataset(

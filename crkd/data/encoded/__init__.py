@@ -6,14 +6,18 @@ from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from crkd.data.encoded.base import EncodedImages
-    from crkd.data.encoded.find import Listing, Root, find_encoded
+    from crkd.data.encoded.folder import EncodedFolder
+    from crkd.data.encoded.table import EncodedTable
+    from crkd.data.encoded.tar import EncodedTar
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "base": "EncodedImages",
-            "find": "Listing Root find_encoded",
+            "folder": "EncodedFolder",
+            "table": "EncodedTable",
+            "tar": "EncodedTar",
         },
     )
 
-__all__ = ["EncodedImages", "Listing", "Root", "find_encoded"]
+__all__ = ["EncodedFolder", "EncodedImages", "EncodedTable", "EncodedTar"]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
-from crkd.data.encoded.find import Listing, Root, readable
 from crkd.data.vectors.embedding_file import (
     ROW_GROUP,
     EmbeddingFile,
@@ -22,19 +22,19 @@ from crkd.data.vectors.embedding_file import (
     writing_embeddings,
 )
 from crkd.stages.embed.items import DAMAGED, Items
+from crkd.stages.embed.listing import Listing, Root, readable
 from crkd.stages.embed.parts import KnownVectors
 
 _FINAL: Final = "final.unfinished"
 
 
-@dataclass(frozen=True, eq=False)
-class Line:
-    """One row of the final file, and where its vector is."""
+class Line(NamedTuple):
+    """One row of the final file: id, class or None, digest ``(32,)``, and row of its vector."""
 
     image_id: str
     label: str | None
     digest: npt.NDArray[np.uint8]
-    vector: npt.NDArray[np.float32]
+    known_row: int
 
 
 def assemble(
@@ -66,30 +66,15 @@ def assemble(
     Raises:
         InputError: the file cannot be written.
     """
-    named = {readable(root.path): (root.name, span) for root, span in _spans(listing)}
-    before = () if existing is None else existing.info.roots
-    entries: list[RootEntry] = []
-    sources: list[Iterator[Line]] = []
-    first = 0
-    for entry in before:
-        kept = range(first, first + entry.rows)
-        first += entry.rows
-        if entry.path not in named:
-            assert existing is not None
-            entries.append(entry)
-            sources.append(_kept(existing, kept))
-            continue
-        name, span = named.pop(entry.path)
-        entries.append(RootEntry(name, entry.path, _readable_count(items, span)))
-        sources.append(_listed(listing, items, known, span))
-    for path, (name, span) in named.items():
-        entries.append(RootEntry(name, path, _readable_count(items, span)))
-        sources.append(_listed(listing, items, known, span))
+    entries, sources = [], []
+    for entry, source in _roots(listing, items, known, existing):
+        entries.append(entry)
+        sources.append(source)
     made = replace(info, roots=tuple(entries), skipped=len(items.reasons))
     temporary = folder / _FINAL
     try:
         with writing_embeddings(temporary, made) as writer:
-            _write(writer, sources)
+            _write(writer, itertools.chain.from_iterable(sources), known, info.num_features)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, out)
@@ -101,6 +86,25 @@ def assemble(
     return made
 
 
+def _roots(
+    listing: Listing, items: Items, known: KnownVectors, existing: EmbeddingFile | None
+) -> Iterator[tuple[RootEntry, Iterator[Line]]]:
+    """Yield the folders of the final file with their rows: those of the file, then new ones."""
+    named = {readable(root.path): (root.name, span) for root, span in _spans(listing)}
+    first = 0
+    for entry in () if existing is None else existing.info.roots:
+        rows = range(first, first + entry.rows)
+        first += entry.rows
+        if entry.path not in named:
+            assert existing is not None
+            yield entry, _kept(existing, rows)
+            continue
+        name, span = named.pop(entry.path)
+        yield RootEntry(name, entry.path, _count(items, span)), _listed(listing, items, known, span)
+    for path, (name, span) in named.items():
+        yield RootEntry(name, path, _count(items, span)), _listed(listing, items, known, span)
+
+
 def _spans(listing: Listing) -> Iterator[tuple[Root, range]]:
     first = 0
     for root in listing.roots:
@@ -108,7 +112,7 @@ def _spans(listing: Listing) -> Iterator[tuple[Root, range]]:
         first += len(root)
 
 
-def _readable_count(items: Items, span: range) -> int:
+def _count(items: Items, span: range) -> int:
     return int((items.states[span.start : span.stop] != DAMAGED).sum())
 
 
@@ -116,7 +120,8 @@ def _kept(existing: EmbeddingFile, rows: range) -> Iterator[Line]:
     digests = existing.digests()
     for row in rows:
         found = existing.row(row)
-        yield Line(found.image_id, found.label, digests[row], found.vector)
+        # The known vectors begin with those of the file.
+        yield Line(found.image_id, found.label, digests[row], row)
 
 
 def _listed(listing: Listing, items: Items, known: KnownVectors, span: range) -> Iterator[Line]:
@@ -126,25 +131,20 @@ def _listed(listing: Listing, items: Items, known: KnownVectors, span: range) ->
         digest = items.digests[index]
         row = known.find(digest.tobytes())
         assert row >= 0, f"no vector of {listing.image_id(index)}"
-        yield Line(listing.image_id(index), listing.class_of(index), digest, known.vector(row))
+        yield Line(listing.image_id(index), listing.class_of(index), digest, row)
 
 
-def _write(writer: EmbeddingWriter, sources: list[Iterator[Line]]) -> None:
-    waiting: list[Line] = []
-
-    def flush() -> None:
-        if waiting:
-            writer.write(
-                [line.image_id for line in waiting],
-                [line.label for line in waiting],
-                np.stack([line.digest for line in waiting]),
-                np.stack([line.vector for line in waiting]),
-            )
-            waiting.clear()
-
-    for source in sources:
-        for line in source:
-            waiting.append(line)
-            if len(waiting) == ROW_GROUP:
-                flush()
-    flush()
+def _write(
+    writer: EmbeddingWriter, lines: Iterator[Line], known: KnownVectors, num_features: int
+) -> None:
+    while group := list(itertools.islice(lines, ROW_GROUP)):
+        vectors = np.empty((len(group), num_features), np.float32)
+        # In the order of the source: each group of rows of the old file is read once.
+        for place in np.argsort([line.known_row for line in group], kind="stable"):
+            vectors[place] = known.vector(group[place].known_row)
+        writer.write(
+            [line.image_id for line in group],
+            [line.label for line in group],
+            np.stack([line.digest for line in group]),
+            vectors,
+        )

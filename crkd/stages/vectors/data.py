@@ -20,6 +20,7 @@ from crkd.data.vectors.table import FeatureTable, read_features
 from crkd.runs.class_info import ClassInfo
 from crkd.stages.forward import NetworkInput
 from crkd.stages.run_data import RunData
+from crkd.stages.vectors.images import with_images
 
 CPU = torch.device("cpu")
 
@@ -58,6 +59,7 @@ def vector_data(config: Config) -> VectorData:
     known, novel = _tables(config, 2)
     check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
     dataset, split = feature_dataset(known, novel)
+    dataset = with_images(dataset, [known, novel])
     parts = partition(
         dataset,
         split,
@@ -98,6 +100,7 @@ def next_vector_data(
     (novel,) = _tables(config, 1)
     check_same_embedding(novel, embedding, str(novel.path), origin)
     dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
+    dataset = with_images(dataset, [novel])
     parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
     width = dataset.image_size
     return VectorData(

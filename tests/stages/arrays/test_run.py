@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from crkd.stages.arrays.run import discover_features, prepare_features
+from crkd.stages.arrays.vectors import lengthened
 
 from crkd.commands.main import run_verb
 from crkd.config.load import load_config
@@ -16,8 +18,6 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.load import open_run
-from crkd.stages.arrays.run import discover_features, prepare_features
-from crkd.stages.arrays.vectors import lengthened
 from crkd.training.interruption import Interrupted
 
 CPU = torch.device("cpu")

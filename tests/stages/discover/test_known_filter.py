@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from crkd.stages.arrays.run import discover_features
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -16,7 +17,6 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.folder import RunFolder
-from crkd.stages.arrays.run import discover_features
 from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain

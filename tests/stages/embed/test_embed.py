@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import shutil
 import tarfile
@@ -20,12 +21,14 @@ from crkd.data.vectors import read_features
 from crkd.data.vectors.embedding_file import read_info
 from crkd.models.pretrained.open import open_pretrained
 from crkd.runs.atomic_files import write_json
+from crkd.stages.embed import assemble, in_memory, plan
 from crkd.stages.embed.in_memory import embed_images
 from crkd.stages.embed.parts import parts_folder
 from crkd.stages.embed.plan import EmbedSettings, reopen
 from crkd.stages.embed.progress import smoothed
 from crkd.stages.embed.run import EmbedSummary, embed
 
+OPEN = functools.cache(open_pretrained)
 SETTINGS = EmbedSettings(image_size=32, runtime="torch")
 
 
@@ -34,6 +37,12 @@ def photo(path: Path, seed: int) -> Path:
     pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "open_pretrained", OPEN)
+    monkeypatch.setattr(in_memory, "open_pretrained", OPEN)
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ def test_a_file_holds_ids_classes_and_the_vectors_of_the_network(photos: Path, t
     assert network is not None
     with Image.open(photos / "dog" / "1.png") as image:
         square = image.resize((32, 32), Image.Resampling.BICUBIC, box=(5, 0, 45, 40))
-    view = (torch.from_numpy(np.asarray(square)).permute(2, 0, 1)[None].float() - 127) / 128
+    view = (torch.from_numpy(np.array(square)).permute(2, 0, 1)[None].float() - 127) / 128
     expected = network(view)[0]
     np.testing.assert_allclose(table.features[3], expected, rtol=1e-4, atol=1e-4)
 
@@ -82,6 +91,20 @@ def test_only_new_images_are_embedded(photos: Path, tmp_path: Path):
         second.features[list(second.ids).index("photos/dog/renamed.png")],
         first.features[list(first.ids).index("photos/dog/1.png")],
     )
+    quiet([photos], tmp_path / "fresh.parquet")
+    assert out.read_bytes() == (tmp_path / "fresh.parquet").read_bytes()
+
+
+def test_vectors_of_several_row_groups_follow_their_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(assemble, "ROW_GROUP", 2)
+    out = tmp_path / "v.parquet"
+    quiet([photos], out)
+    assert pq.ParquetFile(out).metadata.num_row_groups == 3
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        path.rename(photos / ("cat", "dog")[number % 2] / f"new {9 - number}.png")
+    assert quiet([photos], out).embedded == 0
     quiet([photos], tmp_path / "fresh.parquet")
     assert out.read_bytes() == (tmp_path / "fresh.parquet").read_bytes()
 
@@ -114,8 +137,8 @@ def test_tar_files_and_tables_give_the_vectors_of_the_same_images(photos: Path, 
     np.testing.assert_array_equal(tar_.features, folder.features[:3])
     np.testing.assert_array_equal(table.features, folder.features[:3])
     assert tar_.labels == table.labels == ["cat"] * 3
-    assert list(tar_.ids)[0] == "set.tar/cat/0.png"
-    assert list(table.ids)[0] == "set.parquet/0000000"
+    assert tar_.ids[0] == "set.tar/cat/0.png"
+    assert table.ids[0] == "set.parquet/0000000"
 
 
 def test_damaged_and_odd_files_are_listed_and_none_waits(photos: Path, tmp_path: Path):
@@ -171,7 +194,7 @@ def test_parts_of_other_weights_are_refused(photos: Path, tmp_path: Path):
     values = {**(read_features(out).embedding or {}), "weights_sha256": "0" * 64}
     out.unlink()
     write_json(parts_folder(out) / "plan.json", values)
-    with pytest.raises(InputError, match="the weights 579344248a93.*000000000000"):
+    with pytest.raises(InputError, match=r"the weights 579344248a93.*000000000000"):
         quiet([photos], out)
 
 
