@@ -9,6 +9,10 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from crkd.evaluation.predictions import Predictions
     from crkd.runs.folder import RunFolder
 
 RUNS = Path("runs")
@@ -40,17 +44,79 @@ def check_out(out: Path, *, resume: bool) -> None:
 
 
 def print_protocols(run: RunFolder) -> None:
-    """Print the metrics of a run as a table, then its notes and its folder."""
+    """Print the metrics of a run as a table, then its notes and its folder.
+
+    Without a label of a novel image the sizes of the discovered classes take the place of metrics.
+    """
     from rich.console import Console
 
+    from crkd.evaluation.predictions_file import load_predictions
     from crkd.evaluation.tables import protocol_table
 
     info = run.read_info()
     console = Console()
-    if (run.path / "predictions.parquet").is_file():
-        console.print(protocol_table(run.read_metrics()))
-    else:
+    table = run.path / "predictions.parquet"
+    if not table.is_file():
         console.print("no images for evaluation: set data.validation_fraction to hold some out")
+    else:
+        predictions = load_predictions(table)
+        labeled = (predictions.label[predictions.of("train")] >= 0).any()
+        if labeled or info.num_novel == 0:
+            console.print(protocol_table(run.read_metrics()))
+        else:
+            console.print(_class_table(run, predictions))
+    if (run.path / "contest.json").is_file():
+        _print_contest(console, run)
     for note in info.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
+    if info.num_novel and info.kind == "discovered":
+        console.print(f"next: crkd review {run.path}", highlight=False, markup=False)
+
+
+def _class_table(run: RunFolder, predictions: Predictions) -> Table:
+    """Return the number of images of each discovered class, and its stability where measured."""
+    import numpy as np
+    from rich import box
+    from rich.table import Table
+
+    from crkd.runs.atomic_files import read_json
+
+    info = run.read_info()
+    names = [entry.name for entry in info.classes if entry.is_novel]
+    clusters = predictions.novel_heads[info.chosen_head or 0][predictions.of("train")]
+    sizes = np.bincount(clusters, minlength=len(names))
+    path = run.path / "stability.json"
+    values = read_json(path) if path.is_file() else {}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="discovered classes (no labels)")
+    table.add_column("class")
+    table.add_column("images", justify="right")
+    table.add_column("stability", justify="right")
+    for index in np.argsort(-sizes, kind="stable"):
+        value = values.get(names[index])
+        table.add_row(
+            names[index], f"{sizes[index]:,}", "" if value is None else f"{100 * value:.0f} %"
+        )
+    return table
+
+
+def _print_contest(console: Console, run: RunFolder) -> None:
+    """Print the candidates of a discovery on vectors and the chosen one."""
+    from rich import box
+    from rich.table import Table
+
+    from crkd.stages.vectors.run import read_contest
+
+    contest = read_contest(run)
+    if contest.scores:
+        title = "contest on hidden known classes, clustering accuracy in percent"
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
+        table.add_column("method")
+        table.add_column("mean", justify="right")
+        table.add_column("each draw", justify="right")
+        for score in contest.scores:
+            draws = "  ".join(f"{value:.1f}" for value in score.accuracies)
+            chosen = " (chosen)" if score.candidate == contest.chosen else ""
+            table.add_row(score.candidate + chosen, f"{score.mean:.1f}", draws)
+        console.print(table)
+    console.print(f"method: {contest.chosen}; {contest.reason}", highlight=False, markup=False)

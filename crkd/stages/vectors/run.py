@@ -38,11 +38,14 @@ from crkd.stages.vectors.discovery import (
     further_discovery,
 )
 from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import discovery_from, network_of, state_of
 from crkd.training.session import begin_run, running
 
 CONTEST = "contest.json"
 """The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
+STABILITY = "stability.json"
+"""How well a discovery with another seed repeats each novel class, by name."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,24 @@ def discover_vectors(
             tensors=state_of(found),
             earlier=None,
         )
+        _write_stability(run, start, found)
     return run
+
+
+def _write_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
+    """Discover once more with another seed, and write how well it repeats each class."""
+    data, chosen = start.data, found.contest.chosen
+    novel = data.of(data.subsets.novel_train).numpy()
+    answer, seed = found.answers[-1], data.config.seed + 1
+    count = answer.weights.shape[1]
+    other = CANDIDATES[chosen](Material(novel, count, found.space, seed), seed)
+    values = class_stability(
+        answer.logits(novel).argmax(axis=1).astype(np.int64),
+        other.logits(novel).argmax(axis=1).astype(np.int64),
+        count,
+    )
+    names = [entry.name for entry in run.read_info().classes[-count:]]
+    write_json(run.path / STABILITY, dict(zip(names, values, strict=True)))
 
 
 def opened_discovery(run: RunFolder) -> VectorDiscovery:
