@@ -35,6 +35,7 @@ Measure a part of the system on this machine.
   increments plans of further steps against FRoST's recipe and fine-tuning; resumes likewise
   class-count  error of the estimated number of classes; with --device cuda at the published size
   long-tail  priors of the assignment where the novel classes are a long tail
+  vectors    discovery on frozen vectors and k-means on them; CRKD_VECTORS is their folder
 
 Each row is written to --json once it is measured. A measurement that fails becomes a row without
 a value but with a reason, the others still run, and the exit code is 1. With --row-seconds the
@@ -59,6 +60,7 @@ PARTS = {
     "increments": ("out", "jobs"),
     "class-count": ("out", "device", "jobs"),
     "long-tail": ("out", "jobs"),
+    "vectors": ("out", "jobs"),
 }
 """Part to the arguments that its measuring code takes."""
 

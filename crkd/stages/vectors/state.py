@@ -11,7 +11,7 @@ from torch import Tensor
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.errors import InputError
-from crkd.stages.vectors.candidates import NovelAnswer
+from crkd.stages.vectors.candidates import NovelHead
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.discovery import VectorDiscovery
 from crkd.stages.vectors.gate import Gate
@@ -31,10 +31,10 @@ def state_of(found: VectorDiscovery) -> tuple[dict[str, Tensor], dict[str, Any]]
         "memory.scatter": gate.memory.scatter,
     }
     spaces = {"space": found.space, "gate": gate.space}
-    for number, answer in enumerate(found.answers):
-        spaces[f"heads.{number}"] = answer.space
-        arrays[f"heads.{number}.weights"] = answer.weights
-        arrays[f"heads.{number}.biases"] = answer.biases
+    for number, head in enumerate(found.heads):
+        spaces[f"heads.{number}"] = head.space
+        arrays[f"heads.{number}.weights"] = head.weights
+        arrays[f"heads.{number}.biases"] = head.biases
     for name, space in spaces.items():
         arrays[f"{name}.mean"], arrays[f"{name}.projection"] = space.mean, space.projection
     tensors = {name: torch.from_numpy(np.array(values)) for name, values in arrays.items()}
@@ -58,8 +58,8 @@ def discovery_from(tensors: dict[str, Tensor], data: dict[str, Any]) -> VectorDi
             name: WhitenedSpace(root, arrays[f"{name}.mean"], arrays[f"{name}.projection"])
             for name, root in data["root"].items()
         }
-        answers = tuple(
-            NovelAnswer(spaces[name], arrays[f"{name}.weights"], arrays[f"{name}.biases"])
+        heads = tuple(
+            NovelHead(spaces[name], arrays[f"{name}.weights"], arrays[f"{name}.biases"])
             for name in (f"heads.{number}" for number in range(len(data["sizes"])))
         )
         memory = SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter")))
@@ -70,7 +70,7 @@ def discovery_from(tensors: dict[str, Tensor], data: dict[str, Any]) -> VectorDi
             tuple(data["sizes"]),
             memory,
         )
-        return VectorDiscovery(spaces["space"], gate, answers, Contest.of(data["contest"]))
+        return VectorDiscovery(spaces["space"], gate, heads, Contest.of(data["contest"]))
     except KeyError as error:
         raise InputError(
             f"the discovery has no {error}; it was stored by another program"
