@@ -1,11 +1,11 @@
-"""Discovery on frozen vectors, beside k-means and the ceiling of linear discriminant analysis.
+"""Discovery on frozen vectors, compared with k-means and with supervised discriminant analysis.
 
-The vectors are those of a network that was trained on ImageNet's labels; figures of this table are
+The vectors are those of a network that was trained on ImageNet's labels; results of this table are
 not those of training from scratch. The folder ``CRKD_VECTORS`` holds ``NAME-train.npz`` and
 ``NAME-test.npz`` with x ``(N, D)`` and y ``(N,)`` for cifar100 (its classes 0 to 19 serve) and
 fashion; the digits need no file. Their pixels are the vectors. Accuracies are those of the
 novel training vectors, task-aware, where nothing else is said. True labels are read after the
-discovery. A finished trial is a line of a file beside the output.
+discovery. A finished trial is a line of ``NAME.runs.jsonl``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Setting(NamedTuple):
         data: "cifar100", "fashion" or "digits".
         classes: how many of the first classes are drawn from; an order permutes them.
         num_known: K; the others are novel.
-        orders: orders of classes; 0 stands for the classes as they are.
+        orders: orders of classes; 0 is the classes as they are.
         each: training vectors of a class, at most.
         thinned: every second novel class keeps a fifth of its vectors.
         further: novel classes that come in a second step.
@@ -89,10 +89,10 @@ class Trial(NamedTuple):
 
 
 def rows(out: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
-    """Return mean, worst and the other figures of every setting; baseline is k-means.
+    """Return mean, worst and the other measures of every setting; baseline is k-means.
 
     Args:
-        out: the result file; finished trials stand beside it in ``NAME.runs.jsonl``.
+        out: the result file; finished trials are kept in ``NAME.runs.jsonl``.
         jobs: processes, of one thread each.
     """
     wanted = [
@@ -141,13 +141,13 @@ def measure(trial: Trial) -> dict[str, Any]:
         seed=trial.seed,
     )
     seconds = time.process_time() - start
-    figures: dict[str, Any] = {"seconds": seconds, "chosen": found.contest.chosen}
-    figures |= baselines(found, novel, count, trial.seed)
-    figures |= answers(found, novel, [taken(test, classes, setting.each) for classes in groups])
+    measures: dict[str, Any] = {"seconds": seconds, "chosen": found.contest.chosen}
+    measures |= baselines(found, novel, count, trial.seed)
+    measures |= accuracies(found, novel, [taken(test, classes, setting.each) for classes in groups])
     if setting.further:
         fresh = np.sort(order[last:])
-        figures |= second_step(found, train, test, [*groups, fresh], trial.seed, setting.each)
-    return {**figures, "contest": found.contest.plain()["scores"]}
+        measures |= second_step(found, train, test, [*groups, fresh], trial.seed, setting.each)
+    return {**measures, "contest": found.contest.plain()["scores"]}
 
 
 def class_order(classes: int, number: int) -> NDArray[np.int64]:
@@ -186,18 +186,18 @@ def taken(source: Arrays, classes: NDArray[np.int64], each: int) -> Arrays:
 
 def baselines(found: VectorDiscovery, novel: Arrays, count: int, seed: int) -> dict[str, float]:
     """Return k-means, whitened k-means, and discriminant analysis with the true labels."""
-    material = Material(novel[0], count, found.space, seed)
-    figures = {}
+    material = Material(novel[0], count, found.space, found.gate.space, seed)
+    measures = {}
     for name in ("kmeans", "whitened_kmeans"):
         clusters = CANDIDATES[name](material, seed).logits(novel[0]).argmax(axis=1)
-        figures[name] = right(clusters, novel[1], matched(clusters, novel[1], count))
+        measures[name] = right(clusters, novel[1], matched(clusters, novel[1], count))
     inside = found.space.rows(novel[0])
     weights, biases = SharedGaussians.fit(inside, novel[1], count).classifier()
     told = (inside @ weights + biases).argmax(axis=1)
-    return {**figures, "ceiling": right(told, novel[1], np.arange(count))}
+    return {**measures, "ceiling": right(told, novel[1], np.arange(count))}
 
 
-def answers(found: VectorDiscovery, novel: Arrays, held_out: list[Arrays]) -> dict[str, float]:
+def accuracies(found: VectorDiscovery, novel: Arrays, held_out: list[Arrays]) -> dict[str, float]:
     """Return the accuracies of training and held-out vectors; the matching is that of training."""
     count = found.gate.sizes[-1]
     clusters = of(found, novel[0]).novel.argmax(dim=1).numpy()
@@ -205,7 +205,7 @@ def answers(found: VectorDiscovery, novel: Arrays, held_out: list[Arrays]) -> di
     known, unseen = (of(found, part[0]) for part in held_out)
     first = found.num_classes - count
     joint = unseen.joint.argmax(dim=1).numpy()
-    # An old class is no novel one: it stands for -1.
+    # An old class is no novel one: it counts as -1.
     class_of_all = np.concatenate([np.full(first, -1), class_of])
     return {
         "novel": right(clusters, novel[1], class_of),
@@ -253,27 +253,27 @@ def second_step(
         right(of(one, held_out[0]).joint.argmax(dim=1).numpy(), held_out[1], classes)
         for one in (found, more)
     )
-    told = answers(more, fresh, [old, taken(test, groups[2], each)])
+    last = accuracies(more, fresh, [old, taken(test, groups[2], each)])
     return {
-        "step2_new_joint": told["novel_joint"],
-        "step2_new": told["novel"],
+        "step2_new_joint": last["novel_joint"],
+        "step2_new": last["novel"],
         "step2_old_before": before,
         "step2_old_after": after,
     }
 
 
 def of(found: VectorDiscovery, vectors: NDArray[np.float32]) -> Any:
-    """Return the answers of a discovery on vectors."""
+    """Return the predictions of a discovery for vectors."""
     return found.predict(torch.from_numpy(vectors))
 
 
 def matched(clusters: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return the class that each cluster stands for."""
+    """Return the class that each cluster is matched to."""
     return match(contingency(clusters, truth, count, count))
 
 
 def right(
     clusters: NDArray[np.int64], truth: NDArray[np.int64], class_of: NDArray[np.int64]
 ) -> float:
-    """Return the percent of rows whose cluster stands for their class."""
+    """Return the percent of rows whose cluster is matched to their class."""
     return round(100 * float((class_of[clusters] == truth).mean()), 2)

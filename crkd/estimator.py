@@ -69,7 +69,7 @@ class NovelClassDiscovery(
     Args:
         num_novel: number of novel classes; it must be given where samples are unlabeled.
         method: vectors: "auto" chooses by a contest on hidden known classes, or a name of
-            :data:`crkd.stages.vectors.candidates.CANDIDATES`.
+            :data:`crkd.stages.vectors.candidates.METHODS`.
         num_heads: images: number of novel heads; the one with the lowest loss predicts.
         hidden: images: width of the hidden layer of a novel head.
         projection: images: width of the space of the novel prototypes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,6 @@ from crkd.core.errors import InputError
 
 Doubles = NDArray[np.float64]
 
-WIDTH = 128
 SHRINKAGE = 0.3
 NOTHING = 1e-9
 """Directions with a smaller share of the variance of the first one are rounding."""
@@ -62,31 +62,31 @@ def principal_space(vectors: Floats, *, width: int = 64, root: bool = False) -> 
     return WhitenedSpace(root, mean, axes)
 
 
-def whitened_space(
+def whitened_spaces(
     known: Floats,
     labels: NDArray[np.int64],
     novel: Floats,
+    widths: Sequence[int],
     *,
-    width: int = WIDTH,
     shrinkage: float = SHRINKAGE,
     root: bool = True,
-) -> WhitenedSpace:
-    """Return the space whitened by the scatter within the known classes.
+) -> list[WhitenedSpace]:
+    """Return spaces whitened by the scatter within the known classes, one for each width.
 
     With x the rows of both sets, centered and projected onto their first k components::
 
         S = mean over known rows of (x - mu_y)(x - mu_y)^T
         z = ((1 - a) S + a tr(S)/k I)^(-1/2) x, then unit length
 
-    The smaller the classes, the less of S can be told: with n known rows the share a is raised to
-    k / (k + n - K) where that is more. A class of one row tells nothing of S; where no class tells
+    The smaller the classes, the less is known of S: with n known rows the share a is raised to
+    k / (k + n - K) where that is more. A class of one row adds nothing to S; where no class adds
     anything, S is the covariance of all rows.
 
     Args:
         known: ``(n, D)`` finite values.
         labels: ``(n,)`` classes in ``[0, K)``.
         novel: ``(m, D)`` finite values, whose classes nobody knows.
-        width: k, at most; fewer where fewer directions have variance.
+        widths: k, at most; fewer where fewer directions have variance.
         shrinkage: a, in [0, 1].
         root: see :class:`WhitenedSpace`; pooled rectified features are closer to Gaussians so
             (Yang, Liu and Xu, "Free Lunch for Few-shot Learning", ICLR 2021, equation 3).
@@ -102,14 +102,19 @@ def whitened_space(
             "of one length"
         )
     rows = _rooted(np.concatenate([known, novel]), root)
-    mean, axes = _principal_axes(rows, width)
+    mean, axes = _principal_axes(rows, max(widths))
     rows = (rows - mean) @ axes
     residuals, freedom = residuals_within(rows[: len(known)], labels)
     if freedom == 0 or not residuals.any():
         residuals, freedom = rows, len(rows) - 1
-    scatter = residuals.T @ residuals / max(freedom, 1)
-    share = max(shrinkage, len(scatter) / (len(scatter) + max(freedom, 1)))
-    return WhitenedSpace(root, mean, axes @ inverse_root(shrunk(scatter, share)))
+    freedom = max(freedom, 1)
+    scatter = residuals.T @ residuals / freedom
+    spaces = []
+    for width in widths:
+        k = min(width, len(scatter))
+        matrix = shrunk(scatter[:k, :k], max(shrinkage, k / (k + freedom)))
+        spaces.append(WhitenedSpace(root, mean, axes[:, :k] @ inverse_root(matrix)))
+    return spaces
 
 
 def residuals_within(rows: Doubles, labels: NDArray[np.int64]) -> tuple[Doubles, int]:
@@ -158,7 +163,10 @@ def _principal_axes(rows: Doubles, width: int) -> tuple[Doubles, Doubles]:
         kept = _leading(values, width)
         axes = gaps.T @ vectors[:, :kept] / np.sqrt(np.maximum(values[:kept], 1e-300))
     else:
-        values, vectors = np.linalg.eigh(gaps.T @ gaps)
+        from scipy.linalg import eigh
+
+        ends = (max(gaps.shape[1] - width, 0), gaps.shape[1] - 1)
+        values, vectors = eigh(gaps.T @ gaps, subset_by_index=ends)
         axes = vectors[:, ::-1][:, : _leading(values[::-1], width)]
     # The sign of a direction is arbitrary: its largest entry is made positive.
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]

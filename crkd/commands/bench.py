@@ -31,7 +31,7 @@ PARTS = {
     "recipes": ("out", "device", "jobs"),
     "increments": ("out", "jobs"),
     "class-count": ("out", "device", "jobs"),
-    "long-tail": ("out", "jobs"),
+    "vectors": ("out", "jobs"),
 }
 """Benchmark to the arguments of its code."""
 
@@ -64,8 +64,7 @@ Run a benchmark on this machine.
   increments   plans of several steps, compared with FRoST and fine-tuning
   class-count  error of the estimated number of classes; --device cuda uses the
                published size
-  long-tail    assignment priors on novel classes with a long-tailed
-               distribution
+  vectors      discovery on feature vectors, compared with k-means
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code

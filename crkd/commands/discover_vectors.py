@@ -34,7 +34,7 @@ def add_vector_flags(parser: argparse.ArgumentParser) -> None:
         "--method",
         metavar="NAME",
         help="auto (default: a contest chooses), heads, plain_heads, sinkhorn_heads, "
-        "whitened_kmeans or kmeans",
+        "whitened_kmeans, kmeans or consensus",
     )
     group.add_argument(
         "--train-backbone",

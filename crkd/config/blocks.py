@@ -70,7 +70,7 @@ class VectorConfig:
     """Discovery on feature vectors."""
 
     method: Literal[
-        "auto", "heads", "plain_heads", "sinkhorn_heads", "whitened_kmeans", "kmeans"
+        "auto", "heads", "plain_heads", "sinkhorn_heads", "whitened_kmeans", "kmeans", "consensus"
     ] = "auto"
     """Method of discovery; "auto" chooses by a contest on hidden known classes."""
 

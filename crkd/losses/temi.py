@@ -69,6 +69,7 @@ def temi(
     Raises:
         InputError: the exponent is out of its range.
 
+    >>> import torch
     >>> sure = torch.tensor([[[40.0, 0.0], [0.0, 40.0]]])
     >>> temi((sure, sure), (sure, sure), torch.full((1, 2), 0.5))
     tensor([-0.6931])

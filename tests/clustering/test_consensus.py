@@ -10,7 +10,7 @@ from crkd.clustering.consensus import consensus
 from crkd.core.errors import InputError
 
 
-def test_it_mends_what_single_clusterings_get_wrong():
+def test_it_corrects_what_single_clusterings_get_wrong():
     draw = np.random.default_rng(0)
     truth = draw.integers(0, 4, 300)
     given = []

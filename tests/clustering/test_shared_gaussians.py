@@ -19,7 +19,7 @@ def classes(num=5, each=60, width=4, seed=0):
     return rows.astype(np.float32), labels
 
 
-def test_it_answers_as_discriminant_analysis_does():
+def test_it_predicts_as_discriminant_analysis_does():
     rows, labels = classes()
     weights, biases = SharedGaussians.fit(rows, labels, 5).classifier(shrinkage=0.2)
     # scikit-learn shrinks by the same formula, the scatter divided by N, not by N - C.
@@ -44,7 +44,7 @@ def test_classes_that_join_are_as_if_they_had_always_been_there():
     np.testing.assert_allclose(joined.scatter, whole.scatter)
 
 
-def test_a_class_without_rows_never_answers():
+def test_a_class_without_rows_is_never_predicted():
     rows, labels = classes()
     weights, biases = SharedGaussians.fit(rows, labels, 7).classifier()
     assert (rows @ weights + biases).argmax(axis=1).max() < 5
@@ -57,6 +57,16 @@ def test_drawn_rows_have_the_means_and_the_covariance():
     again = SharedGaussians.fit(drawn, which, 2)
     np.testing.assert_allclose(again.means, found.means, atol=0.1)
     np.testing.assert_allclose(again.covariance(0.0), found.covariance(0.0), rtol=0.1, atol=0.1)
+
+
+def test_heavy_tails_reach_farther_around_the_same_center():
+    rows, labels = classes(num=2)
+    found = SharedGaussians.fit(rows, labels, 2)
+    near, which = found.sample(5_000, seed=0)
+    far, _ = found.sample(5_000, seed=0, freedom=3.0)
+    np.testing.assert_allclose(np.median(far[which == 1], axis=0), found.means[1], atol=0.2)
+    lengths = [np.linalg.norm(part - found.means[which], axis=1) for part in (near, far)]
+    assert np.quantile(lengths[1], 0.99) > 2 * np.quantile(lengths[0], 0.99)
 
 
 def test_one_row_is_enough():

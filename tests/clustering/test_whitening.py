@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from scipy.linalg import inv, sqrtm
 
-from crkd.clustering.whitening import principal_space, whitened_space
+from crkd.clustering.whitening import principal_space, whitened_spaces
 from crkd.core.errors import InputError
+
+
+def whitened_space(known, labels, novel, **options):
+    return whitened_spaces(known, labels, novel, (128,), **options)[0]
 
 
 def classes(num=4, each=80, width=12, seed=0):
@@ -95,3 +99,12 @@ def test_what_does_not_fit_is_refused():
         whitened_space(rows, labels, rows, shrinkage=2)
     with pytest.raises(InputError, match="one length"):
         whitened_space(rows, labels, rows[:, :3])
+
+
+def test_several_widths_are_as_if_asked_one_by_one():
+    rows, labels = classes()
+    both = whitened_spaces(rows, labels, rows, (3, 7))
+    for space, width in zip(both, (3, 7), strict=True):
+        (alone,) = whitened_spaces(rows, labels, rows, (width,))
+        left, right = space.rows(rows), alone.rows(rows)
+        np.testing.assert_allclose(left @ left.T, right @ right.T, atol=1e-5)

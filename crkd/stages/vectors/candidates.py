@@ -16,6 +16,7 @@ from crkd.clustering.consensus import consensus
 from crkd.clustering.kmeans import Floats, kmeans
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.stages.vectors.heads import Heads, HeadSettings, train_heads
+from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import Material, Rows
 
 TEMI: Final = HeadSettings()
@@ -26,8 +27,8 @@ BEST_HEADS: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
-class NovelAnswer:
-    """What tells M novel classes apart: a linear head in a space.
+class NovelHead:
+    """A linear head in a space that separates M novel classes.
 
     Attributes:
         space: of the vectors.
@@ -45,32 +46,41 @@ class NovelAnswer:
         return found
 
 
-Candidate = Callable[[Material, int], NovelAnswer]
+Candidate = Callable[[Material, int], NovelHead]
 
 
-def by_kmeans(material: Material, seed: int) -> NovelAnswer:
+def by_kmeans(material: Material, seed: int) -> NovelHead:
     """K-means on principal components at unit length: the floor."""
     return _nearest_centroid(material.plain, material.num_novel, seed)
 
 
-def by_whitened_kmeans(material: Material, seed: int) -> NovelAnswer:
+def by_whitened_kmeans(material: Material, seed: int) -> NovelHead:
     """K-means in the space whitened by the known classes."""
     return _nearest_centroid(material.whitened, material.num_novel, seed)
 
 
-def by_heads(material: Material, seed: int) -> NovelAnswer:
-    """TEMI heads in the whitened space, and a last head from their consensus."""
-    return _heads(material.whitened, material.num_novel, TEMI, seed)
+def by_heads(material: Material, seed: int) -> NovelHead:
+    """TEMI heads in the whitened space, and a last head from what they agree on."""
+    return _widened(material, _heads(material.whitened, material.num_novel, TEMI, seed), seed)
 
 
-def by_plain_heads(material: Material, seed: int) -> NovelAnswer:
+def by_plain_heads(material: Material, seed: int) -> NovelHead:
     """TEMI heads on principal components: no label shapes their space."""
     return _heads(material.plain, material.num_novel, TEMI, seed)
 
 
-def by_sinkhorn_heads(material: Material, seed: int) -> NovelAnswer:
+def by_sinkhorn_heads(material: Material, seed: int) -> NovelHead:
     """Heads trained on balanced pseudo-labels in the whitened space, from whitened k-means."""
     return _heads(material.whitened, material.num_novel, SINKHORN, seed)
+
+
+def by_consensus(material: Material, seed: int) -> NovelHead:
+    """Return what heads, whitened k-means and k-means agree on, for want of a clear winner."""
+    heads = [way(material, seed) for way in (by_heads, by_whitened_kmeans, by_kmeans)]
+    logits = [torch.from_numpy(head.logits(material.novel)) for head in heads]
+    votes = [part.softmax(dim=1).numpy() for part in logits]
+    clusters = consensus(votes, material.num_novel, seed=seed)
+    return _learned(material, clusters)
 
 
 CANDIDATES: Final[dict[str, Candidate]] = {
@@ -80,38 +90,70 @@ CANDIDATES: Final[dict[str, Candidate]] = {
     "whitened_kmeans": by_whitened_kmeans,
     "kmeans": by_kmeans,
 }
-"""Name to candidate; of equally good ones the first is taken."""
+"""Name to candidate of the contest; of equally good ones the first is taken."""
+
+METHODS: Final[dict[str, Candidate]] = {**CANDIDATES, "consensus": by_consensus}
+"""All that can be asked for."""
 
 FLOOR: Final = "kmeans"
-DEFAULT: Final = "heads"
+UNDECIDED: Final = "consensus"
 
 
-def _nearest_centroid(rows: Rows, num_novel: int, seed: int) -> NovelAnswer:
+def _nearest_centroid(rows: Rows, num_novel: int, seed: int) -> NovelHead:
     """Return k-means as a linear head: half the squared distance, less what all classes share."""
     centroids = kmeans(rows.values, num_novel, seed=seed).centroids
     biases = -0.5 * np.square(centroids).sum(axis=1)
     scale = np.float32(1 / TEMI.temperature)
-    return NovelAnswer(rows.space, scale * centroids.T, scale * biases)
+    return NovelHead(rows.space, scale * centroids.T, scale * biases)
 
 
-def _heads(rows: Rows, num_novel: int, settings: HeadSettings, seed: int) -> NovelAnswer:
+def _heads(rows: Rows, num_novel: int, settings: HeadSettings, seed: int) -> NovelHead:
     """Train heads, refine the best and what they agree on, and return the one of least loss."""
     values, neighbors = rows.tensors()
     heads = train_heads(values, neighbors, num_novel, settings, seed=seed)
     clusterings = _starts(heads, rows, num_novel, seed)
+    return _refined(rows, clusterings, num_novel, settings, seed + 1)
+
+
+def _widened(material: Material, head: NovelHead, seed: int) -> NovelHead:
+    """Refine a head in the wide space, and learn its clusters there.
+
+    The regression corrects single vectors; the wide space holds more of what separates classes.
+    """
+    wide = material.wide
+    clusters = head.logits(material.novel).argmax(axis=1)
+    head = _refined(wide, [clusters], material.num_novel, TEMI, seed + 2)
+    return _learned(material, (wide.values @ head.weights).argmax(axis=1))
+
+
+def _learned(material: Material, clusters: NDArray[np.int64]) -> NovelHead:
+    """Return a head that is learned from clusters in the wide space as if they were labels."""
+    wide = material.wide
+    return NovelHead(wide.space, *logistic_regression(wide.values, clusters, material.num_novel))
+
+
+def _refined(
+    rows: Rows,
+    clusterings: list[NDArray[np.int64]],
+    num_novel: int,
+    settings: HeadSettings,
+    seed: int,
+) -> NovelHead:
+    """Train heads from clusterings at a low rate, and return the one of least loss."""
+    values, neighbors = rows.tensors()
     start = torch.stack([_directions(values, found, num_novel) for found in clusterings])
     refining = dataclasses.replace(
         settings, learning_rate=REFINING_RATE, steps=min(REFINING_STEPS, settings.steps)
     )
-    last = train_heads(values, neighbors, num_novel, refining, seed=seed + 1, start=start)
-    best = last.weights[int(last.losses.argmin())]
-    return NovelAnswer(rows.space, best.numpy(), np.zeros(num_novel, np.float32))
+    heads = train_heads(values, neighbors, num_novel, refining, seed=seed, start=start)
+    best = heads.weights[int(heads.losses.argmin())]
+    return NovelHead(rows.space, best.numpy(), np.zeros(num_novel, np.float32))
 
 
 def _starts(heads: Heads, rows: Rows, num_novel: int, seed: int) -> list[NDArray[np.int64]]:
     """Return clusterings to refine: good heads, consensus of all and of the better half, k-means.
 
-    A consensus mends what single heads merge or divide, but the merging of most heads remains in
+    A consensus corrects what single heads merge or divide, but the merging of most heads remains in
     it. So some of the heads themselves stay in the choice.
     """
     probabilities = heads.logits(torch.from_numpy(rows.values)).softmax(dim=-1)

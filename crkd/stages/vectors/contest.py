@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
-from crkd.clustering.whitening import whitened_space
+from crkd.clustering.whitening import whitened_spaces
 from crkd.evaluation.matching import contingency, match
-from crkd.stages.vectors.candidates import CANDIDATES, DEFAULT, FLOOR
-from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.candidates import CANDIDATES, FLOOR, UNDECIDED
+from crkd.stages.vectors.material import WIDTHS, Material
 
 DRAWS = 4
 CLEARLY = 0.5
@@ -83,8 +83,9 @@ def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Cont
     stay known. The labels of the hidden ones are read to count what was found and for nothing else.
     No vector of a novel class takes part.
 
-    The candidate of the highest mean is taken, unless k-means is within half a percent of it: then
-    k-means is. With fewer than three known classes nothing can be hidden.
+    The candidate of the highest mean is taken. Where it is not half a percent better than k-means,
+    and where fewer than three known classes leave nothing to hide, it is the consensus of heads and
+    k-means; k-means itself where that is best.
 
     Args:
         known: ``(n, D)`` float32.
@@ -94,7 +95,7 @@ def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Cont
     num_known = int(labels.max()) + 1
     if num_known < FEWEST_KNOWN:
         reason = f"{num_known} known classes are too few to hide some; no contest was held"
-        return Contest((), (), DEFAULT, reason)
+        return Contest((), (), UNDECIDED, reason)
     hidden = tuple(_draws(num_known, seed))
     found: dict[str, list[float]] = {name: [] for name in CANDIDATES}
     for number, classes in enumerate(hidden):
@@ -106,11 +107,14 @@ def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Cont
     scores = sorted((Score(n, tuple(a)) for n, a in found.items()), key=lambda s: -s.mean)
     floor = next(score for score in scores if score.candidate == FLOOR)
     best = scores[0]
-    if best.mean - floor.mean < CLEARLY:
-        told = f"no other candidate beats k-means ({floor.mean:.1f} %) by {CLEARLY} % or more"
-        return Contest(tuple(scores), hidden, FLOOR, told)
-    told = f"it found hidden known classes best: {best.mean:.1f} %, k-means {floor.mean:.1f} %"
-    return Contest(tuple(scores), hidden, best.candidate, told)
+    reason = f"it found hidden known classes best: {best.mean:.1f} %, k-means {floor.mean:.1f} %"
+    chosen = best.candidate
+    if best.mean == floor.mean and best.mean < 100 - CLEARLY:
+        chosen, reason = FLOOR, f"no candidate beats k-means ({floor.mean:.1f} %)"
+    elif best.mean - floor.mean < CLEARLY:
+        reason = f"no candidate clearly beats k-means ({floor.mean:.1f} %); several are combined"
+        chosen = UNDECIDED
+    return Contest(tuple(scores), hidden, chosen, reason)
 
 
 def accuracy(clusters: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> float:
@@ -146,5 +150,5 @@ def _hide(
     rows = np.sort(rows[np.argsort(labels[rows], kind="stable")][::step])
     kept = np.unique(labels[~inside], return_inverse=True)[1].astype(np.int64)
     truth = np.searchsorted(classes, labels[rows])
-    space = whitened_space(known[~inside], kept, known[rows])
-    return Material(known[rows], len(classes), space, seed), truth
+    space, wide = whitened_spaces(known[~inside], kept, known[rows], WIDTHS)
+    return Material(known[rows], len(classes), space, wide, seed), truth

@@ -1,4 +1,4 @@
-"""Discovery on frozen vectors: known head, novel classes, and one answer for all of them."""
+"""Discovery on frozen vectors: known head, novel classes, and one prediction for all of them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.shared_gaussians import SharedGaussians
-from crkd.clustering.whitening import WhitenedSpace, whitened_space
+from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError, listed
-from crkd.stages.vectors.candidates import CANDIDATES, NovelAnswer
+from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
 from crkd.stages.vectors.gate import Gate, fit_gate
 from crkd.stages.vectors.logistic import logistic_regression
-from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.material import WIDTHS, Material
 
-GATE_WIDTH = 256
-"""Dimensions in which classes are told apart once they are found: more than help to find them."""
 SAMPLED = 200
-"""Rows drawn of every class whose vectors are gone."""
+"""Rows drawn of every class whose vectors are not kept."""
+FREEDOM = 3.0
+"""Degrees of freedom of these rows: their tails are heavy, so that old classes keep their room."""
 
 
 class Prediction(NamedTuple):
-    """Answers on N vectors.
+    """Predictions for N vectors.
 
     Attributes:
         joint: ``(N, C)`` float32 log-probabilities, known classes first, then novel ones in the
@@ -48,14 +48,14 @@ class VectorDiscovery:
 
     Attributes:
         space: whitened by the known classes; the ways of discovery that use labels work in it.
-        gate: tells groups of classes apart.
-        answers: head of each group: the known classes, then those of each step.
+        gate: separates the groups of classes.
+        heads: head of each group: the known classes, then those of each step.
         contest: how the way of discovery was chosen.
     """
 
     space: WhitenedSpace
     gate: Gate
-    answers: tuple[NovelAnswer, ...]
+    heads: tuple[NovelHead, ...]
     contest: Contest
 
     @property
@@ -69,13 +69,13 @@ class VectorDiscovery:
         return sum(self.gate.sizes)
 
     def predict(self, vectors: Tensor) -> Prediction:
-        """Answer ``(N, D)`` vectors, seen or unseen.
+        """Predict the classes of ``(N, D)`` vectors, seen or unseen.
 
         Raises:
             InputError: the vectors have another length or a value that is not finite.
         """
         host = _checked("vectors", vectors)
-        heads = [answer.logits(host) for answer in self.answers]
+        heads = [head.logits(host) for head in self.heads]
         joint = self.gate.joint(host, heads).astype(np.float32)
         return Prediction(*(torch.from_numpy(part) for part in (joint, heads[0], heads[-1])))
 
@@ -101,7 +101,7 @@ def fit_discovery(
         known_labels: ``(n,)`` int64 in ``[0, K)``, each class at least once.
         novel: ``(m, D)`` finite vectors of novel classes.
         num_novel: M, from 1 to m.
-        method: "auto", or a name of :data:`~crkd.stages.vectors.candidates.CANDIDATES`.
+        method: "auto", or a name of :data:`~crkd.stages.vectors.candidates.METHODS`.
         seed: of everything drawn. The same seed gives the same bits on the same machine.
 
     Raises:
@@ -111,16 +111,15 @@ def fit_discovery(
     labels = _checked_labels(known_labels, len(rows))
     _check_choice(method, num_novel, len(fresh))
     contest = _contest(method, lambda: hold_contest(rows, labels, seed=seed))
-    space = whitened_space(rows, labels, fresh)
-    answer = CANDIDATES[contest.chosen](Material(fresh, num_novel, space, seed), seed)
-    wide = whitened_space(rows, labels, fresh, width=GATE_WIDTH)
+    space, wide = whitened_spaces(rows, labels, fresh, WIDTHS)
+    fresh_head = METHODS[contest.chosen](Material(fresh, num_novel, space, wide, seed), seed)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
-    head = NovelAnswer(wide, *logistic_regression(inside, labels, num_known))
+    head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
     memory = SharedGaussians.fit(inside, labels, num_known)
     old = (inside, labels)
-    clusters = answer.logits(fresh).argmax(axis=1)
+    clusters = fresh_head.logits(fresh).argmax(axis=1)
     gate = _gate(wide, (num_known,), memory, old, fresh, clusters, num_novel)
-    return VectorDiscovery(space, gate, (head, answer), contest)
+    return VectorDiscovery(space, gate, (head, fresh_head), contest)
 
 
 def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorDiscovery:
@@ -137,12 +136,11 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     rows = _checked("known", known)
     labels = _checked_labels(known_labels, len(rows))
     others = _checked("unlabeled", unlabeled) if len(unlabeled) else rows[:0]
-    wide = whitened_space(rows, labels, others, width=GATE_WIDTH)
+    space, wide = whitened_spaces(rows, labels, others, WIDTHS)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
-    head = NovelAnswer(wide, *logistic_regression(inside, labels, num_known))
+    head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
     memory = SharedGaussians.fit(inside, labels, num_known)
     gate = Gate(wide, head.weights, head.biases, (num_known,), memory)
-    space = whitened_space(rows, labels, others)
     return VectorDiscovery(space, gate, (head,), _asked("known classes"))
 
 
@@ -167,12 +165,13 @@ def further_discovery(
     fresh = _checked("novel", novel)
     _check_choice(method, num_novel, len(fresh))
     contest = found.contest if method == "auto" else _asked(method)
-    answer = CANDIDATES[contest.chosen](Material(fresh, num_novel, found.space, seed), seed)
     gate = found.gate
-    old = gate.memory.sample(SAMPLED, seed=seed)
-    clusters = answer.logits(fresh).argmax(axis=1)
+    material = Material(fresh, num_novel, found.space, gate.space, seed)
+    fresh_head = METHODS[contest.chosen](material, seed)
+    old = gate.memory.sample(SAMPLED, seed=seed, freedom=FREEDOM)
+    clusters = fresh_head.logits(fresh).argmax(axis=1)
     gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, clusters, num_novel)
-    return VectorDiscovery(found.space, gate, (*found.answers, answer), contest)
+    return VectorDiscovery(found.space, gate, (*found.heads, fresh_head), contest)
 
 
 def relabeled(
@@ -195,16 +194,16 @@ def relabeled(
     kept = labels >= 0
     fresh, clusters = _checked("novel", novel)[kept], labels[kept]
     inside = found.space.rows(fresh)
-    answer = NovelAnswer(found.space, *logistic_regression(inside, clusters, num_classes))
+    head = NovelHead(found.space, *logistic_regression(inside, clusters, num_classes))
     gate = found.gate
     sizes = gate.sizes[:-1]
     memory = gate.memory.first(sum(sizes))
     if known is None:
-        old = memory.sample(SAMPLED, seed=0)
+        old = memory.sample(SAMPLED, seed=0, freedom=FREEDOM)
     else:
         old = (gate.space.rows(_checked("known", known[0])), known[1])
     gate = _gate(gate.space, sizes, memory, old, fresh, clusters, num_classes)
-    return VectorDiscovery(found.space, gate, (*found.answers[:-1], answer), found.contest)
+    return VectorDiscovery(found.space, gate, (*found.heads[:-1], head), found.contest)
 
 
 def _gate(
@@ -273,8 +272,8 @@ def _checked_labels(labels: Tensor, count: int) -> NDArray[np.int64]:
 
 
 def _check_choice(method: str, num_novel: int, count: int) -> None:
-    if method != "auto" and method not in CANDIDATES:
-        raise InputError(f"method is {method!r}; choose one of: {listed(['auto', *CANDIDATES])}")
+    if method != "auto" and method not in METHODS:
+        raise InputError(f"method is {method!r}; choose one of: {listed(['auto', *METHODS])}")
     if not 1 <= num_novel <= count:
         raise InputError(
             f"num_novel is {num_novel} for {count} novel vectors; give a number from 1 to {count}"

@@ -72,7 +72,7 @@ def train_heads(
     seed: int,
     start: Tensor | None = None,
 ) -> Heads:
-    """Train heads so that a row and its neighbors are answered alike and all classes are used.
+    """Train heads so that a row and its neighbors get equal predictions and all classes are used.
 
     The gradient of both objectives with respect to the student's logits is ``q - r``, times the
     weight of the pair and the exponent: r are the responsibilities or the assignment. So no graph

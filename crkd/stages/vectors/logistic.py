@@ -19,7 +19,7 @@ def logistic_regression(
 
     The loss is the mean cross-entropy, every class of equal weight, plus |W|^2 / (2 N): the
     strength of the penalty that scikit-learn calls C = 1. L-BFGS starts at zero, so that nothing
-    is random. A class without rows never answers.
+    is random. A class without rows is never predicted.
 
     Args:
         rows: ``(N, k)``.

@@ -14,8 +14,12 @@ from crkd.clustering.kmeans import Floats
 from crkd.clustering.neighbors import nearest_neighbors
 from crkd.clustering.whitening import WhitenedSpace, principal_space
 
+WIDTHS = (128, 256)
+"""Dimensions of the space in which classes are found, and of that in which they are separated."""
 NEIGHBOR_SHARE = 0.2
 """Of the vectors of a class of average size: so many count as neighbors."""
+REFINING_SHARE = 0.08
+"""The same once the classes are found: near neighbors suffice then, and are more often right."""
 NEIGHBORS = (4, 100)
 
 
@@ -45,13 +49,15 @@ class Material:
     Attributes:
         novel: ``(m, D)`` float32.
         num_novel: M.
-        known_space: the space whitened by the known classes.
+        known_space: whitened by the known classes, as wide as helps to find classes.
+        wide_space: likewise, as wide as helps to separate classes once they are found.
         seed: of the pools of neighbors.
     """
 
     novel: Floats
     num_novel: int
     known_space: WhitenedSpace
+    wide_space: WhitenedSpace
     seed: int
 
     @cached_property
@@ -64,17 +70,22 @@ class Material:
         """Return the novel rows in the space whitened by the known classes."""
         return self._rows(self.known_space)
 
-    def _rows(self, space: WhitenedSpace) -> Rows:
+    @cached_property
+    def wide(self) -> Rows:
+        """Return the novel rows in the wide space."""
+        return self._rows(self.wide_space, REFINING_SHARE)
+
+    def _rows(self, space: WhitenedSpace, share: float = NEIGHBOR_SHARE) -> Rows:
         values = space.rows(self.novel)
-        count = num_neighbors(len(values), self.num_novel)
+        count = num_neighbors(len(values), self.num_novel, share)
         return Rows(space, values, nearest_neighbors(values, count, seed=self.seed))
 
 
-def num_neighbors(num_rows: int, num_classes: int) -> int:
+def num_neighbors(num_rows: int, num_classes: int, share: float = NEIGHBOR_SHARE) -> int:
     """Return how many neighbors of a row count as being of its class.
 
     >>> num_neighbors(5000, 10), num_neighbors(1000, 10), num_neighbors(30, 10)
     (100, 20, 4)
     """
     low, high = NEIGHBORS
-    return min(max(round(NEIGHBOR_SHARE * num_rows / num_classes), low), high)
+    return min(max(round(share * num_rows / num_classes), low), high)

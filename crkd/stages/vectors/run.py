@@ -28,7 +28,7 @@ from crkd.stages.kmeans_columns import Column
 from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import num_novel_classes
-from crkd.stages.vectors.candidates import CANDIDATES, FLOOR
+from crkd.stages.vectors.candidates import FLOOR, METHODS
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.data import CPU, VectorData, next_vector_data, vector_data
 from crkd.stages.vectors.discovery import (
@@ -119,11 +119,11 @@ def _write_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery)
     """Discover once more with another seed, and write how well it repeats each class."""
     data, chosen = start.data, found.contest.chosen
     novel = data.of(data.subsets.novel_train).numpy()
-    answer, seed = found.answers[-1], data.config.seed + 1
-    count = answer.weights.shape[1]
-    other = CANDIDATES[chosen](Material(novel, count, found.space, seed), seed)
+    head, seed = found.heads[-1], data.config.seed + 1
+    count = head.weights.shape[1]
+    other = METHODS[chosen](Material(novel, count, found.space, found.gate.space, seed), seed)
     values = class_stability(
-        answer.logits(novel).argmax(axis=1).astype(np.int64),
+        head.logits(novel).argmax(axis=1).astype(np.int64),
         other.logits(novel).argmax(axis=1).astype(np.int64),
         count,
     )
@@ -235,7 +235,8 @@ def _kmeans_column(start: VectorStart, num_novel: int) -> Column:
     """Return the clusters of k-means on the same vectors, by subset."""
     data, seed = start.data, start.data.config.seed
     novel = data.of(data.subsets.novel_train).numpy()
-    floor = CANDIDATES[FLOOR](Material(novel, num_novel, start.found.space, seed), seed)
+    space, wide = start.found.space, start.found.gate.space
+    floor = METHODS[FLOOR](Material(novel, num_novel, space, wide, seed), seed)
     return {
         name: floor.logits(data.of(subset).numpy()).argmax(axis=1).astype(np.int64)
         for name, subset in data.evaluated().items()

@@ -13,7 +13,7 @@ from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.errors import InputError
 from crkd.models.network import Network
 from crkd.models.vector_network import vector_network
-from crkd.stages.vectors.candidates import NovelAnswer
+from crkd.stages.vectors.candidates import NovelHead
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.discovery import VectorDiscovery
 from crkd.stages.vectors.gate import Gate
@@ -37,14 +37,14 @@ def state_of(found: VectorDiscovery) -> dict[str, Tensor]:
     number_of(gate.space)
     arrays = {"whitened": np.array(number_of(found.space))}
     columns = np.cumsum((0, *gate.sizes))
-    for number, answer in enumerate(found.answers):
+    for number, head in enumerate(found.heads):
         part = slice(columns[number], columns[number + 1])
         arrays |= {
-            f"groups.{number}.space": np.array(number_of(answer.space)),
+            f"groups.{number}.space": np.array(number_of(head.space)),
             f"groups.{number}.density": gate.weights[:, part],
             f"groups.{number}.density_bias": gate.biases[part],
-            f"groups.{number}.weights": answer.weights,
-            f"groups.{number}.biases": answer.biases,
+            f"groups.{number}.weights": head.weights,
+            f"groups.{number}.biases": head.biases,
         }
     for number, space in enumerate(spaces):
         arrays |= {
@@ -90,8 +90,8 @@ def discovery_from(tensors: Mapping[str, Tensor], contest: Contest) -> VectorDis
             for number in range(count)
         ]
         groups = [f"groups.{g}" for g in range(sum(n.endswith("density_bias") for n in arrays))]
-        answers = tuple(
-            NovelAnswer(
+        heads = tuple(
+            NovelHead(
                 spaces[int(arrays[f"{group}.space"])],
                 floats(f"{group}.weights"),
                 floats(f"{group}.biases"),
@@ -102,9 +102,9 @@ def discovery_from(tensors: Mapping[str, Tensor], contest: Contest) -> VectorDis
             spaces[0],
             np.concatenate([floats(f"{group}.density") for group in groups], axis=1),
             np.concatenate([floats(f"{group}.density_bias") for group in groups]),
-            tuple(answer.weights.shape[1] for answer in answers),
+            tuple(head.weights.shape[1] for head in heads),
             SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter"))),
         )
-        return VectorDiscovery(spaces[int(arrays["whitened"])], gate, answers, contest)
+        return VectorDiscovery(spaces[int(arrays["whitened"])], gate, heads, contest)
     except (KeyError, IndexError) as error:
         raise InputError(f"the model of the run has no {error}; restore it") from None

@@ -1,0 +1,197 @@
+"""Discovery on vectors as a whole: what it finds, what it never reads, and small sets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from crkd.core.errors import InputError
+from crkd.stages.vectors import candidates
+from crkd.stages.vectors import contest as contests
+from crkd.stages.vectors.candidates import METHODS, NovelHead
+from crkd.stages.vectors.contest import Contest, accuracy, hold_contest
+from crkd.stages.vectors.discovery import fit_discovery, further_discovery
+from crkd.stages.vectors.material import num_neighbors
+from crkd.stages.vectors.state import discovery_from, state_of
+
+WIDTH = 20
+
+
+def vectors(classes, each=40, seed=0, spread=1.0):
+    """Return Gaussian classes that a few noisy dimensions cover up, as tensors."""
+    means = 4 * np.random.default_rng(99).standard_normal((12, WIDTH))
+    draw = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(classes)), each)
+    rows = means[np.array(classes)][labels] + spread * draw.standard_normal((len(labels), WIDTH))
+    rows[:, :2] += 12 * draw.standard_normal((len(labels), 2))
+    return torch.from_numpy(rows.astype(np.float32)), torch.from_numpy(labels)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short():
+    """Train few heads for few steps: the classes here are easy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TEMI", "SINKHORN"):
+            settings = dataclasses.replace(getattr(candidates, name), num_heads=4, steps=80)
+            patch.setattr(candidates, name, settings)
+        patch.setattr(contests, "DRAWS", 2)
+        yield
+
+
+@pytest.fixture(scope="module")
+def found(_short):
+    known, labels = vectors(range(5))
+    novel, _ = vectors(range(5, 9), seed=1)
+    return fit_discovery(known, labels, novel, 4, method="heads", seed=0)
+
+
+def test_novel_classes_are_found_seen_or_unseen(found):
+    for seed in (1, 2):
+        rows, truth = vectors(range(5, 9), seed=seed)
+        clusters = found.predict(rows).novel.argmax(dim=1).numpy()
+        assert accuracy(clusters, truth.numpy(), 4) > 95
+
+
+def test_one_prediction_for_all_classes(found):
+    known, labels = vectors(range(5), seed=3)
+    joint = found.predict(known).joint
+    assert (joint.argmax(dim=1) == labels).float().mean() > 0.95
+    torch.testing.assert_close(joint.exp().sum(dim=1), torch.ones(len(known)))
+    novel, _ = vectors(range(5, 9), seed=3)
+    assert (found.predict(novel).joint.argmax(dim=1) >= 5).float().mean() > 0.95
+
+
+def test_a_further_step_needs_no_old_vector(found):
+    fresh, truth = vectors(range(9, 12), seed=1)
+    more = further_discovery(found, fresh, 3, seed=0)
+    assert more.gate.sizes == (5, 4, 3)
+    unseen, truth = vectors(range(9, 12), seed=2)
+    joint = more.predict(unseen).joint.argmax(dim=1).numpy()
+    assert (joint >= 9).mean() > 0.95
+    assert accuracy(np.maximum(joint - 9, 0), truth.numpy(), 3) > 95
+    old, _ = vectors(range(9), seed=3)
+    before, after = found.predict(old).joint, more.predict(old).joint
+    assert (before.argmax(dim=1) == after.argmax(dim=1)).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_nothing_but_the_seed_matters(method):
+    known, labels = vectors(range(3), each=15)
+    novel, _ = vectors(range(3, 5), each=15)
+    states = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        np.random.seed(noise)  # noqa: NPY002
+        one = fit_discovery(known, labels, novel, 2, method=method, seed=5)
+        states.append(state_of(one)[0])
+    assert states[0].keys() == states[1].keys()
+    for name, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][name]), name
+
+
+def test_a_stored_discovery_predicts_the_same(found):
+    tensors, data = state_of(found)
+    again = discovery_from(tensors, data)
+    rows, _ = vectors(range(9), seed=4)
+    for left, right in zip(found.predict(rows), again.predict(rows), strict=True):
+        assert torch.equal(left, right)
+    del tensors["gate.weights"]
+    with pytest.raises(InputError, match=r"gate\.weights"):
+        discovery_from(tensors, data)
+
+
+def stub(quality):
+    """Return a candidate that gets this share of the hidden vectors right."""
+
+    def candidate(material, seed):
+        def logits(rows):
+            truth = TRUTH[len(rows)]
+            wrong = np.arange(len(rows)) % 100 >= quality
+            return np.eye(material.num_novel)[np.where(wrong, 0, truth)]
+
+        class Head(NovelHead):
+            def logits(self, rows):
+                return logits(rows)
+
+        return Head(material.known_space, np.zeros((1, 1), "f4"), np.zeros(1, "f4"))
+
+    return candidate
+
+
+TRUTH: dict[int, np.ndarray] = {}
+
+
+@pytest.mark.parametrize(
+    ("heads", "kmeans", "chosen"),
+    [(90, 70, "heads"), (70, 90, "kmeans"), (90, 90, "kmeans"), (100, 100, "consensus")],
+)
+def test_the_contest_takes_the_best_and_never_what_is_worse_than_kmeans(
+    monkeypatch, heads, kmeans, chosen
+):
+    TRUTH[200] = np.repeat([0, 1], 100)
+    monkeypatch.setattr(contests, "CANDIDATES", {"heads": stub(heads), "kmeans": stub(kmeans)})
+    known, labels = vectors(range(4), each=100)
+    table = hold_contest(known.numpy(), labels.numpy(), seed=0)
+    assert table.chosen == chosen
+    assert {score.candidate for score in table.scores} == {"heads", "kmeans"}
+    assert Contest.of(table.plain()) == table
+
+
+def test_with_two_known_classes_there_is_no_contest():
+    known, labels = vectors(range(2), each=10)
+    novel, truth = vectors(range(2, 5), each=20)
+    found = fit_discovery(known, labels, novel, 3)
+    assert not found.contest.scores
+    assert "too few" in found.contest.reason
+    clusters = found.predict(novel).novel.argmax(dim=1).numpy()
+    assert accuracy(clusters, truth.numpy(), 3) > 90
+
+
+def test_scrambled_labels_of_novel_vectors_reach_nothing():
+    """Only the order of the vectors could hold labels: the classes are the same in another one."""
+    known, labels = vectors(range(4), each=20)
+    novel, truth = vectors(range(4, 7), each=30)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(novel)))
+    told = []
+    for rows in (novel, novel[order]):
+        found = fit_discovery(known, labels, rows, 3, method="auto", seed=0)
+        told.append((found.contest, found.predict(novel).novel.argmax(dim=1).numpy()))
+    # No vector of a novel class takes part in the contest.
+    assert told[0][0] == told[1][0]
+    for _, clusters in told:
+        assert accuracy(clusters, truth.numpy(), 3) > 90
+
+
+@pytest.mark.parametrize("each", [1, 2, 5])
+def test_very_few_vectors(each):
+    known, labels = vectors(range(4), each=each)
+    novel, _ = vectors(range(4, 7), each=max(each, 2))
+    found = fit_discovery(known, labels, novel, 3, method="heads")
+    for scores in found.predict(novel):
+        assert scores.isfinite().all()
+
+
+def test_neighbors_follow_the_size_of_a_class():
+    assert [num_neighbors(n, 10) for n in (20, 1000, 50_000)] == [4, 20, 100]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_novel": 0}, "num_novel is 0"),
+        ({"num_novel": 99}, "num_novel is 99 for 20"),
+        ({"method": "magic"}, "method is 'magic'"),
+        ({"known_labels": torch.zeros(3)}, "give one a vector"),
+        ({"known_labels": torch.arange(20) // 10 * 2}, "without a gap"),
+        ({"novel": torch.full((20, WIDTH), torch.nan)}, "novel row 0"),
+        ({"novel": torch.zeros(0, WIDTH)}, "filled"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(change, words):
+    known, labels = vectors(range(2), each=10)
+    given = {"known": known, "known_labels": labels, "novel": known, "num_novel": 2, **change}
+    with pytest.raises(InputError, match=words):
+        fit_discovery(**given)
