@@ -112,7 +112,7 @@ class SharedGaussians:
         Returns:
             Rows ``(C each, k)`` float32 and their classes.
         """
-        root: Doubles = np.linalg.inv(inverse_root(self.covariance(0.0)))
+        root = np.asarray(np.linalg.inv(inverse_root(self.covariance(0.0))), np.float64)
         labels = np.repeat(np.arange(len(self.means)), each)
         draw = np.random.default_rng(seed)
         rows: Doubles = draw.standard_normal((len(labels), len(root))) @ root

@@ -84,10 +84,13 @@ class VectorSpaces(Backbone):
 
 
 class GroupHead(nn.Module):
-    """Logits of one group of classes: log-density of the group, plus log-softmax of its own head.
+    """Logits of one group of classes: the group's score, and differences by its own head.
+
+    The best class of the group has the score of the group, which compares across groups. The other
+    classes follow at the distance that the group's own head gives them.
 
     Args:
-        density: weights ``(k, C)`` of the log-densities in the first space.
+        density: weights ``(k, C)`` of the scores in the first space.
         density_bias: ``(C,)``.
         weights: ``(k', C)`` of the group's head in its own space.
         biases: ``(C,)``.
@@ -117,8 +120,8 @@ class GroupHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return ``(B, C)`` logits that compare across groups, of ``(B, D')`` features."""
         scores = features[:, : len(self.density)] @ self.density + self.density_bias
-        mass = scores.logsumexp(dim=-1, keepdim=True)
-        return mass + self.own_logits(features).log_softmax(dim=-1)
+        own = self.own_logits(features)
+        return scores.amax(dim=-1, keepdim=True) + own - own.amax(dim=-1, keepdim=True)
 
 
 class NovelGroup(ClusteringHeads):

@@ -112,7 +112,7 @@ def next_vector_data(
         width,
         config,
         [],
-        vectors=torch.from_numpy(novel.features),
+        vectors=torch.tensor(novel.features),
         embedding=novel.embedding,
     )
 

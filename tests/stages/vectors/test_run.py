@@ -1,0 +1,303 @@
+"""Discovery on feature vectors as a run folder, and every verb on such a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from crkd.commands.main import main
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.evaluation.predictions_file import load_predictions
+from crkd.review.decisions import FORMAT, VERSION
+from crkd.runs.folder import RunFolder
+from crkd.runs.load import open_run
+from crkd.stages.vectors.data import vector_data
+from crkd.stages.vectors.discovery import fit_discovery
+from crkd.stages.vectors.run import discover_vectors, opened_discovery
+from crkd.stages.vectors.stability import class_stability
+from crkd.stages.vectors.state import network_of
+
+CPU = torch.device("cpu")
+KNOWN, NOVEL, EACH, WIDTH = 4, 3, 30, 12
+KMEANS = "vectors.method=whitened_kmeans"
+
+
+def clouds(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of clouds far apart, and their classes."""
+    generator = np.random.default_rng(0)
+    centers = generator.normal(size=(KNOWN + NOVEL, WIDTH)) * 4
+    classes = np.arange(KNOWN + NOVEL).repeat(EACH)
+    noise = np.random.default_rng(seed).normal(size=(len(classes), WIDTH))
+    return (centers[classes] + noise).astype(np.float32), classes
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two files of vectors; the novel one with its hidden labels."""
+    folder = tmp_path_factory.mktemp("features")
+    rows, classes = clouds(1)
+    for name, part in (("known", classes < KNOWN), ("novel", classes >= KNOWN)):
+        save(folder / f"{name}.parquet", rows[part], [f"c{c}" for c in classes[part]])
+    return [str(folder / "known.parquet"), str(folder / "novel.parquet")]
+
+
+def save(file: Path, rows: np.ndarray, labels: list[str] | None) -> None:
+    columns = {"f": pa.array(list(rows), pa.list_(pa.float32(), rows.shape[1]))}
+    if labels is not None:
+        columns["label"] = pa.array(labels)
+    pq.write_table(pa.table(columns), file)
+
+
+def config_of(files: list[str], *settings: str, **flags: object) -> Config:
+    given = {"dataset": "features", "data": {"features": files}, **flags}
+    return load_config(None, [*settings], given)
+
+
+@pytest.fixture(scope="module")
+def run(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "found"
+    return discover_vectors(config_of(files), out).path
+
+
+def test_clouds_far_apart_are_recovered_and_the_contest_is_kept(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["task_aware"]["train"]["novel"]["acc"] == 1.0
+    assert metrics["task_agnostic"]["test"]["known"]["acc"] == 1.0
+    table = load_predictions(run / "predictions.parquet")
+    assert set(table.baselines) == {"kmeans_features"}
+    assert table.of("train").sum() == NOVEL * EACH
+    # A tenth of each known class is held out and used as the test set.
+    assert table.of("test").sum() == KNOWN * EACH // 10
+    contest = json.loads((run / "contest.json").read_text())
+    assert len(contest["hidden"]) == 4
+    assert {len(values) for values in contest["scores"].values()} == {4}
+    stability = json.loads((run / "stability.json").read_text())
+    assert list(stability.values()) == [1.0] * NOVEL
+
+
+def test_an_opened_run_predicts_as_its_table(run: Path) -> None:
+    opened = open_run(run, CPU)
+    data = vector_data(opened.config)
+    outputs = data.outputs(opened.network, data.subsets.novel_train)
+    table = load_predictions(run / "predictions.parquet")
+    np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], outputs.joint)
+    found = opened_discovery(RunFolder(run)).predict(data.of(data.subsets.novel_train))
+    np.testing.assert_allclose(
+        torch.from_numpy(outputs.joint_logits(0)).log_softmax(-1), found.joint, atol=2e-4
+    )
+
+
+def test_the_network_is_the_discovery() -> None:
+    """Spaces, gate and heads in torch against the discovery's own arithmetic, all methods."""
+    rows, classes = clouds(2)
+    vectors, labels = torch.from_numpy(rows), torch.from_numpy(classes)
+    known = labels < KNOWN
+    for method in ("plain_heads", "heads", "kmeans", "consensus"):
+        found = fit_discovery(vectors[known], labels[known], vectors[~known], 3, method=method)
+        out = network_of(found)([vectors])
+        predicted = found.predict(vectors)
+        joint = out.joint_logits()[0, 0].log_softmax(-1)
+        torch.testing.assert_close(joint.float(), predicted.joint, atol=2e-4, rtol=1e-3)
+        assert out.novel_logits is not None
+        assert torch.equal(out.novel_logits[0, 0].argmax(-1), predicted.novel.argmax(-1))
+
+
+def test_the_same_seed_gives_the_same_run(files: list[str], tmp_path: Path) -> None:
+    first = discover_vectors(config_of(files, KMEANS), tmp_path / "first").path
+    torch.manual_seed(123)
+    np.random.seed(123)  # noqa: NPY002
+    second = discover_vectors(config_of(files, KMEANS), tmp_path / "second").path
+    for name in ("model.safetensors", "metrics.json", "contest.json", "stability.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_scrambled_hidden_labels_change_neither_model_nor_contest(
+    files: list[str], run: Path, tmp_path: Path
+) -> None:
+    rows, classes = clouds(1)
+    novel = classes >= KNOWN
+    scrambled = np.random.default_rng(5).permutation(classes[novel])
+    file = tmp_path / "scrambled.parquet"
+    save(file, rows[novel], [f"c{c}" for c in scrambled])
+    again = discover_vectors(config_of([files[0], str(file)]), tmp_path / "again").path
+    for name in ("model.safetensors", "contest.json", "stability.json"):
+        assert (again / name).read_bytes() == (run / name).read_bytes()
+    assert (again / "metrics.json").read_bytes() != (run / "metrics.json").read_bytes()
+
+
+def test_a_second_step_needs_no_old_vector(run: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(9)
+    rows = np.concatenate(
+        [generator.normal(size=(EACH, WIDTH)) + 6 * sign for sign in (1, -1)]
+    ).astype(np.float32)
+    save(tmp_path / "next.parquet", rows, ["p"] * EACH + ["q"] * EACH)
+    config = config_of([str(tmp_path / "next.parquet")])
+    second = discover_vectors(config, tmp_path / "second", run)
+    info = second.read_info()
+    assert [entry.step for entry in info.classes] == [None] * KNOWN + [1] * NOVEL + [2] * 2
+    assert second.read_metrics()["task_aware"]["train"]["novel"]["acc"] == 1.0
+    network = open_run(second.path, CPU).network
+    old, classes = clouds(1)
+    joint = network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1).numpy()
+    before = open_run(run, CPU).network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1)
+    assert (joint == before.numpy()).mean() > 0.97
+    third = discover_vectors(config, tmp_path / "third", second.path)
+    assert third.read_info().architecture["groups"] == [NOVEL, 2]
+    assert len(open_run(third.path, CPU).network([torch.from_numpy(old)]).known_logits[0, 0]) == 9
+
+
+def test_stability_matches_a_count_by_hand() -> None:
+    assert class_stability(np.array([0, 0, 0, 1]), np.array([1, 1, 0, 0]), 2) == [2 / 3, 1 / 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "files_given", "wanted"),
+    [
+        (("discover.method=frost",), 2, "discover.method 'frost' does not apply to vectors"),
+        (("discover.num_novel=500",), 2, "--num-novel 500 exceeds the 90 unlabeled vectors"),
+        ((), 1, "data.features names 1 files; give 2"),
+    ],
+)
+def test_refusals(
+    files: list[str], settings: tuple[str, ...], files_given: int, wanted: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=wanted):
+        discover_vectors(config_of(files[:files_given], *settings), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_number_of_classes_is_estimated(files: list[str], tmp_path: Path) -> None:
+    found = discover_vectors(config_of(files, KMEANS, "discover.num_novel=auto"), tmp_path / "run")
+    assert found.read_info().num_novel == NOVEL
+
+
+COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
+NEW = {"yellow": (220, 210, 40), "white": (240, 240, 240)}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noisy images of one color for each class: labeled folders, and a flat unlabeled folder."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, color in (COLORS | NEW).items():
+        place = root / "known" / name if name in COLORS else root / "novel"
+        place.mkdir(parents=True, exist_ok=True)
+        for number in range(8):
+            noise = generator.normal(0, 12, (24, 24, 3))
+            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(place / f"{name}-{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def photographs(folders: Path) -> Path:
+    """The run of ``crkd discover --known DIR --novel DIR``."""
+    out = folders / "runs" / "first"
+    arguments = ["--known", str(folders / "known"), "--novel", str(folders / "novel")]
+    arguments += ["--num-novel", "2", "--image-size", "64", "--runtime", "torch"]
+    assert main(["discover", *arguments, "--out", str(out)]) == 0
+    return out
+
+
+def test_two_folders_become_a_run_that_predicts_images(
+    photographs: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = load_predictions(photographs / "predictions.parquet")
+    train = table.of("train")
+    clusters = dict(zip(table.id[train], table.novel_heads[0][train], strict=True))
+    by_color = {
+        name: {cluster for image, cluster in clusters.items() if name in image} for name in NEW
+    }
+    assert [len(found) for found in by_color.values()] == [1, 1]
+    assert by_color["yellow"] != by_color["white"]
+    assert main(["predict", str(photographs), str(folders / "novel"), "--out", "p.json"]) == 0
+    images = json.loads((tmp_path / "p.json").read_text())["images"]
+    # The embedding of predict is that of the discovery, to the bit.
+    ours = {Path(image["path"]).name: image["class_id"] - 3 for image in images}
+    theirs = {Path(image).name: cluster for image, cluster in clusters.items()}
+    pairs = zip(table.id[train], table.joint_heads[0][train], strict=True)
+    joint = {Path(image).name: predicted for image, predicted in pairs}
+    assert {name: c + 3 for name, c in ours.items()} == joint
+    assert theirs.keys() == ours.keys()
+    vectors = next((photographs.parent / "vectors").glob("novel-*.parquet"))
+    assert main(["predict", str(photographs), str(vectors), "--out", "v.json"]) == 0
+    again = json.loads((tmp_path / "v.json").read_text())["images"]
+    assert [image["class_id"] for image in again] == [image["class_id"] for image in images]
+
+
+def test_a_review_of_photographs_names_the_classes(photographs: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert main(["review", str(photographs), "--out", str(page)]) == 0
+    assert page.read_text().count("data:image/") >= 16
+    decisions = tmp_path / "decisions.json"
+    info = RunFolder(photographs).read_info()
+    decisions.write_text(
+        json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "model_sha256": info.model_sha256,
+                "classes": [
+                    {"id": 3, "action": "accept", "name": "first"},
+                    {"id": 4, "action": "accept", "name": "second"},
+                ],
+                "images": [],
+            }
+        )
+    )
+    out = tmp_path / "named"
+    assert main(["apply-review", str(photographs), str(decisions), "--out", str(out)]) == 0
+    named = RunFolder(out).read_info()
+    assert [entry.name for entry in named.classes[3:]] == ["first", "second"]
+    before, after = (load_predictions(p / "predictions.parquet") for p in (photographs, out))
+    rows = before.of("train")
+    assert (before.novel_heads[0][rows] == after.novel_heads[0][rows]).all()
+
+
+def test_photographs_extend_a_run_without_old_images(photographs: Path, folders: Path) -> None:
+    out = folders / "runs" / "second"
+    arguments = ["--from", str(photographs), "--novel", str(folders / "known")]
+    assert main(["discover", *arguments, "--num-novel", "3", "--out", str(out)]) == 0
+    assert len(RunFolder(out).read_info().classes) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--novel", "{novel}"], "--known is not given"),
+        (["--known", "{known}", "--novel", "{novel}"], "the number of novel classes is not given"),
+        (["--known", "{known}", "--novel", "{novel}", "--pretrain"], "add --train-backbone"),
+        (
+            ["--from", "{run}", "--novel", "{novel}", "--num-novel", "2", "--backbone", "lite1"],
+            "--backbone is lite1",
+        ),
+        (["--known", "{known}", "--novel", "{novel}", "--out", "{run}"], "holds files already"),
+    ],
+)
+def test_refusals_come_before_any_work(
+    arguments: list[str],
+    wanted: str,
+    photographs: Path,
+    folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"known": folders / "known", "novel": folders / "novel", "run": photographs}
+    assert main(["discover", *(text.format(**places) for text in arguments)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert wanted in said
+    assert said.count("\n") == 0
+    assert not (tmp_path / "runs").exists()
