@@ -21,8 +21,8 @@ from benchmarks.campaign import finished
 from benchmarks.rows import row
 from crkd.config.load import load_config
 from crkd.stages.discover.class_count import Images, estimate_k
+from crkd.stages.load_images import split_of
 from crkd.stages.pretrain.run import pretrain
-from crkd.stages.run_data import split_of
 
 ORDERS = tuple(range(5))
 ON_CPU = {

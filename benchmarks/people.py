@@ -28,6 +28,7 @@ from crkd.models.architecture import Architecture
 from crkd.models.network import build_network
 from crkd.review.page import page_data, render
 from crkd.review.run_outputs import Evidence
+from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import open_run
 from crkd.stages.discover.parent import next_classes
@@ -77,7 +78,7 @@ def _untrained_run(folder: Path) -> RunFolder:
         hidden=256,
         projection=64,
     )
-    known = [{"id": n, "name": f"class {n}", "kind": "known"} for n in range(KNOWN)]
+    known = [ClassInfo(n, f"class {n}", "known") for n in range(KNOWN)]
     run = RunFolder.create(folder)
     run.write_config(load_config("digits", [], {}))
     info = RunInfo(

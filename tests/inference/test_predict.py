@@ -28,7 +28,7 @@ from crkd.stages.forward import Outputs
 from tests.support.untrained_runs import save_noise, untrained_run
 
 # The package gives the function under this name.
-predicting = importlib.import_module("crkd.inference.predict")
+forwarding = importlib.import_module("crkd.stages.forward")
 
 CPU = torch.device("cpu")
 
@@ -212,7 +212,7 @@ def test_a_few_batches_at_most_are_read_ahead(
 ) -> None:
     for number in range(60):
         save_noise(tmp_path / "many" / f"{number}.png", number)
-    opened, seen, honest_read, honest_view = [], [], TolerantSource.read, predicting.make_view
+    opened, seen, honest_read, honest_view = [], [], TolerantSource.read, forwarding.make_view
 
     def read_one(self, index):  # type: ignore[no-untyped-def]
         opened.append(index)
@@ -223,7 +223,7 @@ def test_a_few_batches_at_most_are_read_ahead(
         return honest_view(pixels, *arguments, **options)
 
     monkeypatch.setattr(TolerantSource, "read", read_one)
-    monkeypatch.setattr(predicting, "make_view", view_batch)
+    monkeypatch.setattr(forwarding, "make_view", view_batch)
     predict(run.path, [tmp_path / "many"], tmp_path / "rows.csv", device=CPU, batch_size=2)
     assert [size for size, _ in seen] == [2] * 30
     # Two batches on their way to the device, four being decoded.

@@ -107,7 +107,7 @@ def test_it_predicts(kept: Path, name: str, tmp_path: Path) -> None:
     table = load_predictions(kept / name / "predictions.parquet")
     info = RunFolder.open(kept / name).read_info()
     outputs = table.known_head if info.chosen_head is None else table.joint_heads[info.chosen_head]
-    wanted = [info.classes[n]["name"] for n in outputs[table.of("test")][:20]]
+    wanted = [info.classes[n].name for n in outputs[table.of("test")][:20]]
     with out.open() as file:
         found = {Path(row["path"]).stem: row["class_name"] for row in csv.DictReader(file)}
     assert [found[f"{number:02d}"] for number in range(20)] == wanted
@@ -128,7 +128,7 @@ def test_it_is_reviewed(kept: Path) -> None:
     run = kept / "discovered"
     assert run_verb("review", [str(run)]) == 0
     page = (run / "review.html").read_text()
-    names = [c["name"] for c in RunFolder.open(run).read_info().classes if c["kind"] == "novel"]
+    names = [c.name for c in RunFolder.open(run).read_info().classes if c.is_novel]
     assert all(name in page for name in names)
 
 
@@ -163,5 +163,5 @@ def test_a_further_step_starts_from_the_discovered_run(kept: Path, tmp_path: Pat
     flags = ["--set=discover.batch_size=40", "--set=discover.precheck=false", *SHORT]
     assert run_verb("discover", [*start, *flags, "--out", str(out)]) == 0
     info, parent = RunFolder.open(out).read_info(), RunFolder.open(kept / "discovered").read_info()
-    assert [c["name"] for c in info.classes[:10]] == [c["name"] for c in parent.classes]
-    assert [c["kind"] for c in info.classes] == ["known"] * 10 + ["novel"] * 2
+    assert [c.name for c in info.classes[:10]] == [c.name for c in parent.classes]
+    assert [c.kind for c in info.classes] == ["known"] * 10 + ["novel"] * 2

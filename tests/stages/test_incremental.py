@@ -232,7 +232,7 @@ def test_old_images_join_a_step_and_the_others_are_replayed(plan: Path, tmp_path
     config = small_config_on(config, data)
     start = open_parent(config, plan / "step-1", torch.device("cpu"))
     assert set(start.data.subsets.known_train.labels.tolist()) == {0, 1}
-    assert start.gone == (2, 3, 4, 5, 6)
+    assert start.known.without_images == (2, 3, 4, 5, 6)
     run = discover(config, tmp_path / "run", plan / "step-1")
     before, after = load_replay(plan / "step-1", 7), load_replay(run.path, 9)
     assert torch.equal(after.means[2:7], before.means[2:7])

@@ -213,7 +213,9 @@ def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = spoil_losses(monkeypatch, at=1)
-    with pytest.raises(NonFiniteLossError, match=r"at step 1 \(terms: loss; .*failed-step"):
+    with pytest.raises(
+        NonFiniteLossError, match=r"at step 1 of stage pretrain \(terms: loss; .*failed-step"
+    ):
         pretrain(small_config("loop.log_every=4"), tmp_path / "run")
     torch.testing.assert_close(seen[2], seen[1], msg="the update of the bad step must not happen")
     assert RunFolder(tmp_path / "run").read_info().status == "failed"

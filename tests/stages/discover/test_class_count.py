@@ -82,8 +82,8 @@ def test_precheck_counts_known_images_in_an_unlabeled_folder(stage1: Path, tmp_p
     looking_known = {}
     for name, digits in {"known": {0, 1, 2, 3, 4}, "novel": {5, 6, 7, 8, 9}}.items():
         folder = images_of(tmp_path / name, digits, 150)
-        config, data = images_for(opened, Images(novel=str(folder)), CPU)
-        result = precheck(opened, data, config, CPU)
+        data = images_for(opened, Images(novel=str(folder)), CPU)
+        result = precheck(opened.network, opened.run, data)
         assert len(result.check.scores) == 150
         assert f"{result.check.count} of 150 unlabeled images" in result.sentence
         looking_known[name] = result.check.count

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crkd.stages.arrays.run import discover_features
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -115,11 +114,9 @@ def test_hidden_labels_stay_with_their_images(stage1: Path) -> None:
     assert len(store) == len(kept.novel_train)
 
 
-def test_features_and_folders_of_known_images_alone_are_refused(
+def test_a_folder_of_known_images_alone_is_refused(
     mixture: tuple[Config, RunFolder], tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"discover\.mixed does not apply to features"):
-        discover_features(small_config("discover.mixed=true"), tmp_path / "features")
     config, stage1 = mixture
     (tmp_path / "few").mkdir()
     # The image that looks most like a known class.
