@@ -146,7 +146,7 @@ def test_a_second_step_needs_no_old_vector(run: Path, tmp_path: Path) -> None:
     assert [entry.step for entry in info.classes] == [None] * KNOWN + [1] * NOVEL + [2] * 2
     assert second.read_metrics()["task_aware"]["train"]["novel"]["acc"] == 1.0
     network = open_run(second.path, CPU).network
-    old, classes = clouds(1)
+    old, _ = clouds(1)
     joint = network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1).numpy()
     before = open_run(run, CPU).network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1)
     assert (joint == before.numpy()).mean() > 0.97
