@@ -1,11 +1,14 @@
-"""Data set and split of a configuration, and the number of its novel classes."""
+"""Data set and split of a configuration."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -48,12 +51,33 @@ def split_of(config: Config) -> ClassSplit:
 def split_entry(split: ClassSplit) -> dict[str, str]:
     """Return the entry of a split in ``run.json``.
 
-    Stage 1 depends on the known classes alone, so a discovery may start from every run whose
-    ``known`` digest is its own.
+    Stage 1 depends on the known classes and their images alone, so a discovery may start from
+    every run with the same ``known`` digest. Of own images, the digest covers names, sizes, begins
+    and ends of the files; ``images`` is the digest of the unlabeled ones.
     """
     known = [split.dataset, *split.joint_names[: len(split.known)]]
+    if "images/known" in split.label_hash:
+        known.append(split.label_hash["images/known"])
     digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
-    return {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
+    entry = {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
+    if "images/novel" in split.label_hash:
+        entry["images"] = split.label_hash["images/novel"]
+    return entry
+
+
+def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:
+    """Return the split with digests of the files of own images."""
+    source = dataset.train
+    joint = split.joint_ids(source.labels)
+    known = (joint >= 0) & (joint < len(split.known))
+    digests = {}
+    for name, rows in (("known", np.flatnonzero(known)), ("novel", np.flatnonzero(~known))):
+        found = hashlib.sha256()
+        for row in rows.tolist():
+            found.update(source.ids[row].encode("utf-8", "surrogateescape") + b"\0")
+            found.update(source.fingerprint(row))
+        digests[f"images/{name}"] = found.hexdigest()
+    return dataclasses.replace(split, label_hash=digests)
 
 
 def _own_images(
@@ -72,10 +96,11 @@ def _own_images(
         raise InputError("data.known is not given; own images need --known DIR")
     folders = (None if known is None else Path(known), None if novel is None else Path(novel))
     if any(folder is not None and tar_files(folder) for folder in folders):
-        return tar_dataset(
+        dataset, split = tar_dataset(
             *folders, classes_so_far=class_names, image_size=config.data.image_size, log=say
         )
-    return folder_dataset(
+        return dataset, with_image_digests(dataset, split)
+    dataset, split = folder_dataset(
         *folders,
         classes_so_far=class_names,
         skip_unreadable=config.data.skip_unreadable,
@@ -83,3 +108,4 @@ def _own_images(
         image_size=config.data.image_size,
         log=say,
     )
+    return dataset, with_image_digests(dataset, split)

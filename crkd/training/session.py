@@ -86,6 +86,7 @@ def _begun(
 
 
 def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
+    _check_same_images(run, saved, info)
     if (saved.kind, saved.split, saved.dataset) != (info.kind, info.split, info.dataset):
         raise InputError(
             f"--resume: {run.path} is a {saved.kind} run of {saved.dataset} "
@@ -101,6 +102,18 @@ def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
             f"({str(teachers[0])[:12]}), than {places[1]} ({str(teachers[1])[:12]}); name the one "
             "that it began with"
         )
+
+
+def _check_same_images(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
+    """Refuse own images that changed since the run began."""
+    if "images" not in saved.split or "images" not in info.split:
+        return
+    for name, kind in (("known", "labeled"), ("images", "unlabeled")):
+        if saved.split["name"] == info.split["name"] and saved.split[name] != info.split[name]:
+            raise InputError(
+                f"--resume: the {kind} images have changed since the run in {run.path} began; "
+                "restore them, or start another run with --out"
+            )
 
 
 def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:

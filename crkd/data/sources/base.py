@@ -74,6 +74,14 @@ class ImageSource(ABC):
         """Return N."""
         return len(self.labels)
 
+    def fingerprint(self, index: int) -> bytes:
+        """Return bytes that change with the stored image ``index``: its size, begin and end.
+
+        Sources of images that a person cannot change return nothing.
+        """
+        del index
+        return b""
+
     @abstractmethod
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB. Safe to call from many threads.

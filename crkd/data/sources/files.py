@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy.typing as npt
 
@@ -15,6 +15,18 @@ from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.sources.decode import SUFFIXES, decode_image
 
 MAX_LIST_BYTES: Final = 256 * 1024 * 1024
+
+
+ENDS: Final = 1024
+"""Bytes at the begin and at the end of an image that enter its fingerprint."""
+
+
+def ends(file: BinaryIO, start: int, size: int) -> bytes:
+    """Return the size of an image in an open file, and its first and last bytes."""
+    file.seek(start)
+    first = file.read(min(size, ENDS))
+    file.seek(start + max(0, size - ENDS))
+    return size.to_bytes(8, "little") + first + file.read(min(size, ENDS))
 
 
 class FileSource(ImageSource):
@@ -42,6 +54,15 @@ class FileSource(ImageSource):
             twice = next(name for name, count in Counter(ids).items() if count > 1)
             raise InputError(f"two images are called {twice!r}; rename or remove one of them")
         self.paths = tuple(paths)
+
+    def fingerprint(self, index: int) -> bytes:
+        """Return size, begin and end of the file; a missing file has none."""
+        try:
+            with self.paths[index].open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                return ends(file, 0, size)
+        except OSError:
+            return b""
 
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""

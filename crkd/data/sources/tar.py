@@ -20,6 +20,7 @@ from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES, decode_image
+from crkd.data.sources.files import ends
 from crkd.data.sources.folder import SAMPLED_SIZES, hidden_classes, training_size
 from crkd.data.splits.class_split import ClassSplit
 
@@ -68,6 +69,15 @@ class TarSource(ImageSource):
         self._places = np.array(
             [(number[m.archive], m.offset, m.size) for m in members], dtype=np.int64
         ).reshape(-1, 3)
+
+    def fingerprint(self, index: int) -> bytes:
+        """Return size, begin and end of the member; a missing archive has none."""
+        number, offset, size = self._places[index].tolist()
+        try:
+            with self._archives[number].open("rb") as file:
+                return ends(file, offset, size)
+        except OSError:
+            return b""
 
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""

@@ -45,7 +45,8 @@ class ClassSplit:
             list are left out of a run.
         label_hash: for "train" and "test" the SHA-256 of the labels as little-endian int64; for
             "train/sorted" and "test/sorted" that of the sorted labels, for sets whose copies
-            differ in the order of their rows. Checked only if present.
+            differ in the order of their rows. Checked only if present. For own images,
+            "images/known" and "images/novel" hold a digest of the files.
         source: origin of the split.
     """
 

@@ -1,0 +1,92 @@
+"""Own images: digests of their files in the entry of a split."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crkd.config.load import load_config
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.runs.search import find_stage1
+from crkd.stages.load_images import split_entry, split_of
+from crkd.stages.pretrain.run import pretrain
+from crkd.training.interruption import Interrupted
+from tests.support.small_runs import interrupt_at
+
+
+def images(folder: Path, seed: int, count: int = 6) -> Path:
+    generator = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    for name in ("known/cat", "known/dog", "novel"):
+        images(tmp_path / name, len(name))
+    return tmp_path
+
+
+def config_of(root: Path, known: str = "known") -> Config:
+    given = {
+        "dataset": "folder",
+        "data": {"known": str(root / known), "novel": str(root / "novel"), "image_size": 16},
+        "model": {"backbone": "resnet8"},
+        "pretrain": {"epochs": 4, "batch_size": 8},
+    }
+    return load_config(None, ["device=cpu"], given)
+
+
+def test_other_images_in_folders_of_the_same_names_are_another_stage_1(folders: Path) -> None:
+    entry = split_entry(split_of(config_of(folders)))
+    assert split_entry(split_of(config_of(folders))) == entry
+    images(folders / "other" / "cat", 7)
+    images(folders / "other" / "dog", 8)
+    (folders / "known").rename(folders / "before")
+    (folders / "other").rename(folders / "known")
+    changed = split_entry(split_of(config_of(folders)))
+    assert changed["known"] != entry["known"]
+    assert (changed["name"], changed["fingerprint"]) == (entry["name"], entry["fingerprint"])
+    assert changed["images"] == entry["images"]
+    (folders / "novel" / "more.png").write_bytes((folders / "novel" / "0.png").read_bytes())
+    assert split_entry(split_of(config_of(folders)))["images"] != entry["images"]
+
+
+def test_tar_files_have_a_digest_too(folders: Path) -> None:
+    digests = []
+    place = folders / "archive"
+    place.mkdir()
+    for seed in (1, 1, 2):
+        folder = images(folders / f"made-{len(digests)}" / "cat", seed).parent
+        with tarfile.open(place / "known.tar", "w") as archive:
+            for file in sorted(folder.glob("*/*.png")):
+                archive.add(file, arcname=f"cat/{file.name}")
+            archive.add(folders / "known" / "dog" / "0.png", arcname="dog/0.png")
+        digests.append(split_entry(split_of(config_of(folders, "archive")))["known"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_changed_images_are_refused_at_resume_and_not_found_as_stage_1(folders: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            pretrain(config_of(folders), folders / "run")
+    (folders / "known" / "cat" / "0.png").unlink()
+    with pytest.raises(InputError, match="the labeled images have changed"):
+        pretrain(config_of(folders), folders / "run", resume=True)
+    finished = pretrain(config_of(folders), folders / "runs" / "again")
+    known = split_entry(split_of(config_of(folders)))["known"]
+    found = find_stage1([folders / "runs"], dataset="folder", known=known, seed=0)
+    assert found is not None
+    assert found[0] == finished.path
+    images(folders / "known" / "cat" / "more", 9)
+    known = split_entry(split_of(config_of(folders)))["known"]
+    assert find_stage1([folders / "runs"], dataset="folder", known=known, seed=0) is None
