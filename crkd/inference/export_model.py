@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 import crkd
 from crkd.core.errors import InputError
 from crkd.inference.rows import class_labels
-from crkd.models.network import with_one_head
+from crkd.inference.vector_outputs import embedding_of
+from crkd.models.network import Network, with_one_head
+from crkd.models.pretrained.open import open_pretrained
+from crkd.models.vector_network import NAME as VECTORS
+from crkd.models.vector_network import EmbeddedSpaces, VectorSpaces
 from crkd.runs.atomic_files import write_bytes, write_json
 from crkd.runs.calibration import read_calibration
-from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.load import OpenedRun, open_run
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -42,11 +47,11 @@ class Deployed(nn.Module):
 
     def __init__(self, opened: OpenedRun, temperature: float = 1.0) -> None:
         super().__init__()
-        shape = opened.info.preprocessing
+        shape = input_of(opened)
         self.size = int(shape["image_size"])
         self.stored = round(self.size * opened.config.data.stored_share)
         self.temperature = temperature
-        self.network = with_one_head(opened.network, opened.info.chosen_head)
+        self.network = _image_network(opened)
         mean, std = (torch.tensor(shape[name]).view(3, 1, 1) for name in ("mean", "std"))
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -mean / std)
@@ -70,6 +75,44 @@ class Deployed(nn.Module):
         return logits, (logits / self.temperature).softmax(-1), out.features[0]
 
 
+def input_of(opened: OpenedRun) -> Mapping[str, Any]:
+    """Return size, mean and standard deviation of the images that a run takes.
+
+    Raises:
+        InputError: the run was made of vectors of unknown origin.
+    """
+    if opened.architecture.backbone != VECTORS:
+        return opened.info.preprocessing
+    if opened.info.embedding is None:
+        raise InputError(
+            f"{opened.run.path} was made of vectors of unknown origin, so no program can take "
+            "images; export a run on images"
+        )
+    shape: Mapping[str, Any] = opened.info.embedding["preprocessing"]
+    return shape
+
+
+def _image_network(opened: OpenedRun) -> Network:
+    """Return the network of one head that takes images.
+
+    Of a discovery on vectors this is the pretrained backbone and the heads in float32.
+    """
+    network = with_one_head(opened.network, opened.info.chosen_head)
+    if opened.architecture.backbone != VECTORS:
+        return network
+    info = embedding_of(opened)
+    body = open_pretrained(info.backbone, image_size=int(info.preprocessing["image_size"])).network
+    if body is None:
+        raise InputError(
+            f"{opened.run.path} was embedded by the ONNX file {info.backbone}, which cannot become "
+            "part of another program; use predict"
+        )
+    network = network.float()
+    assert isinstance(network.backbone, VectorSpaces)
+    network.backbone = EmbeddedSpaces(body, network.backbone)
+    return network
+
+
 def export(path: str | Path, form: str, out: Path | None = None) -> tuple[Path, float | None]:
     """Write a run as an ONNX or torch program, and its description as ``NAME.json``.
 
@@ -85,7 +128,7 @@ def export(path: str | Path, form: str, out: Path | None = None) -> tuple[Path, 
     Raises:
         InputError: the run has no network, a package is missing, or the outputs differ.
     """
-    opened = open_image_run(path, torch.device("cpu"))
+    opened = open_run(path, torch.device("cpu"))
     calibration = read_calibration(opened.run)
     temperature = 1.0 if calibration is None else calibration.temperature
     deployed = Deployed(opened, temperature)
@@ -135,8 +178,8 @@ def description(opened: OpenedRun, deployed: Deployed, *, calibrated: bool) -> d
         },
         "inside": {
             "center_crop": deployed.size,
-            "mean": info.preprocessing["mean"],
-            "std": info.preprocessing["std"],
+            "mean": list(input_of(opened)["mean"]),
+            "std": list(input_of(opened)["std"]),
             "temperature": deployed.temperature,
         },
         "outputs": {

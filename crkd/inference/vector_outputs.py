@@ -55,6 +55,21 @@ def vectors_of_files(opened: OpenedRun, files: Sequence[str | Path]) -> tuple[li
     return ids, np.concatenate([table.features for table in tables])
 
 
+def embedding_of(opened: OpenedRun) -> EmbeddingInfo:
+    """Return how the vectors of a run were made.
+
+    Raises:
+        InputError: they are of unknown origin.
+    """
+    if opened.info.embedding is None:
+        raise InputError(
+            f"{opened.run.path} was made of vectors of unknown origin, so images cannot be "
+            "embedded for it; give files of vectors (.parquet, .npy or .npz)"
+        )
+    values = {**opened.info.embedding, "roots": [], "skipped": 0}
+    return EmbeddingInfo.from_plain(values, opened.run.path / "run.json")
+
+
 def outputs_of_vectors(opened: OpenedRun, vectors: Vectors, batch_size: int) -> Batches:
     """Yield the positions of every batch and the network's outputs on it."""
     rows = np.arange(len(vectors))
@@ -78,15 +93,7 @@ def outputs_of_images(
     Raises:
         InputError: the run's vectors are of unknown origin, or its backbone cannot be opened.
     """
-    if opened.info.embedding is None:
-        raise InputError(
-            f"{opened.run.path} was made of vectors of unknown origin, so images cannot be "
-            "embedded for it; give files of vectors (.parquet, .npy or .npz)"
-        )
-    info = EmbeddingInfo.from_plain(
-        {**opened.info.embedding, "roots": [], "skipped": 0}, opened.run.path / "run.json"
-    )
-    embedder = reopen(info)
+    embedder = reopen(embedding_of(opened))
     shape = embedder.backbone.preprocessing
 
     def pixels(row: int) -> Pixels:

@@ -83,6 +83,33 @@ class VectorSpaces(Backbone):
         return []
 
 
+class EmbeddedSpaces(Backbone):
+    """A pretrained network followed by the spaces: images to the features of a vector network.
+
+    Args:
+        body: normalized images ``(B, 3, S, S)`` to vectors ``(B, D)``.
+        spaces: of the vectors.
+    """
+
+    def __init__(self, body: nn.Module, spaces: VectorSpaces) -> None:
+        super().__init__()
+        self.body, self.spaces = body, spaces
+        self.num_features, self.map_channels = spaces.num_features, ()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the ``(B, D')`` features of ``(B, 3, S, S)`` images."""
+        features: Tensor = self.spaces(self.body(images))
+        return features
+
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Raise, as :meth:`VectorSpaces.forward_with_maps`."""
+        return self.spaces.forward_with_maps(images)
+
+    def blocks(self) -> list[nn.Module]:
+        """Return none: nothing is trained."""
+        return []
+
+
 class GroupHead(nn.Module):
     """Logits of one group of classes: the group's score, and differences by its own head.
 
