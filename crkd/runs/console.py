@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from types import TracebackType
@@ -59,12 +60,20 @@ class TrainingProgress:
         images_per_step: for the rate in images/s.
     """
 
+    FIRST_LINE_SECONDS = 10.0
     LINE_SECONDS = 30.0
+    LONG_SECONDS = 60.0
+    """Expected time above which it is announced before the work."""
+    TIMED_STEPS = 3
+    MEMORY_SECONDS = 60.0
+    """Time constant of the average of the rate, so that the time left does not jump."""
 
     def __init__(self, title: str, total: int, start: int, images_per_step: int) -> None:
         self.title, self.total, self.images_per_step = title, total, images_per_step
-        self._last_step, self._last_time = start, time.monotonic()
-        self._last_line = time.monotonic()
+        self._start = self._last_step = start
+        self._last_time = self._last_line = self._began = time.monotonic()
+        self._seconds: float | None = None
+        self._lines = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -88,9 +97,41 @@ class TrainingProgress:
     ) -> None:
         self._progress.stop()
 
+    def tick(self, step: int) -> None:
+        """Announce the expected time after a few steps, and show progress when a line is due.
+
+        For work that ends with its step, as on a CPU. The first step is not timed: it is slower.
+        """
+        now = time.monotonic()
+        done = step - self._start
+        if done == 1:
+            self._began = now
+        elif done == 1 + self.TIMED_STEPS:
+            seconds = (now - self._began) / self.TIMED_STEPS
+            left = seconds * (self.total - step)
+            if left > self.LONG_SECONDS:
+                line = f"{self.title}: about {in_words(left)} for {self.total - step:,} steps"
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+        wait = self.LINE_SECONDS if self._lines else self.FIRST_LINE_SECONDS
+        if now - self._last_line > wait:
+            self.show(step, {})
+
+    def _averaged(self, step: int, now: float) -> float:
+        """Return the average seconds of a step, recent steps first."""
+        steps, elapsed = step - self._last_step, max(now - self._last_time, 1e-9)
+        if steps <= 0:
+            return self._seconds or 0.0
+        latest = elapsed / steps
+        if self._seconds is None:
+            self._seconds = latest
+        share = 1.0 - math.exp(-elapsed / self.MEMORY_SECONDS)
+        self._seconds += share * (latest - self._seconds)
+        return self._seconds
+
     def show(self, step: int, metrics: dict[str, float]) -> None:
         """Show the state after ``step`` steps."""
         now = time.monotonic()
+        seconds = self._averaged(step, now)
         rate = (step - self._last_step) * self.images_per_step / max(now - self._last_time, 1e-9)
         self._last_step, self._last_time = step, now
         parts = [
@@ -101,10 +142,10 @@ class TrainingProgress:
         parts += [f"{rate:,.0f} images/s", memory_in_use()]
         text = ", ".join(part for part in parts if part)
         self._progress.update(self._task, completed=step, metrics=text)
-        if not sys.stderr.isatty() and (
-            now - self._last_line > self.LINE_SECONDS or step == self.total
-        ):
+        wait = self.LINE_SECONDS if self._lines else self.FIRST_LINE_SECONDS
+        if not sys.stderr.isatty() and (now - self._last_line > wait or step == self.total):
             self._last_line = now
-            left = in_words((self.total - step) * self.images_per_step / max(rate, 1e-9))
+            self._lines += 1
+            left = in_words((self.total - step) * seconds)
             line = f"{self.title}: step {step}/{self.total}, {text}, {left} left"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

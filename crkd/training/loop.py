@@ -31,6 +31,7 @@ from crkd.training.step import TrainingStep
 from crkd.training.task import Task
 
 Show = Callable[[int, dict[str, float]], None]
+Tick = Callable[[int], None]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -113,7 +114,7 @@ class Loop:
         per_epoch = self.loader.steps_per_epoch
         self.task.modules.train()
         self.task.resume_epoch(start // per_epoch)
-        with self._watched(start) as (signals, logs, show):
+        with self._watched(start) as (signals, logs, show, tick):
             batches = self.loader.batches(start, self.total, rendered=False)
             for step, batch in enumerate(batches, start):
                 if step % per_epoch == 0:
@@ -124,6 +125,9 @@ class Loop:
                     show(done, self.log(step, logs))
                 if self.run is None:
                     continue
+                if self.device.type != "cuda":
+                    # A GPU works behind the host, whose clock says nothing between two log lines.
+                    tick(done)
                 seconds = before + time.monotonic() - began
                 if any_rank(bool(signals)) and done < self.total:
                     self.log(step, logs)
@@ -138,10 +142,10 @@ class Loop:
         return before + time.monotonic() - began
 
     @contextmanager
-    def _watched(self, start: int) -> Iterator[tuple[list[int], Logs | None, Show]]:
+    def _watched(self, start: int) -> Iterator[tuple[list[int], Logs | None, Show, Tick]]:
         """Yield signals received, logs and display of the training."""
         if self.run is None:
-            yield [], None, self._tell
+            yield [], None, self._tell, lambda step: None
             return
         images = sum(self.loader.counts)
         with (
@@ -149,7 +153,7 @@ class Loop:
             open_logs(self.run, self.config, start) as logs,
             TrainingProgress(self.task.stage, self.total, start, images) as bar,
         ):
-            yield signals, logs, bar.show
+            yield signals, logs, bar.show, bar.tick
 
     def _tell(self, step: int, means: dict[str, float]) -> None:
         self._say(f"{self.task.stage}: step {step} of {self.total}, loss {means['loss']:.3f}")

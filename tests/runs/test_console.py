@@ -70,3 +70,35 @@ def test_memory_is_told_in_gibibytes() -> None:
     amount, unit = console.memory_in_use().split(" ")[:2]
     assert unit == "GiB"
     assert 0.05 < float(amount) < 1000
+
+
+def test_long_work_is_announced_after_three_steps_and_the_time_left_is_steady(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with TrainingProgress("pretrain", 1000, 0, 32) as bar:
+        now += 9.0
+        bar.tick(1)
+        for step in range(2, 60):
+            # A step of two seconds, now and then one of ten.
+            now += 10.0 if step % 8 == 0 else 2.0
+            bar.tick(step)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("pretrain: step 2/1000, "), "the first line comes after 10 s"
+    assert "pretrain: about 33 min 12 s for 996 steps" in lines
+    minutes = [int(line.split(", ")[-1].split(" min")[0]) for line in lines if "left" in line]
+    assert len(minutes) >= 5
+    assert max(minutes[2:]) < 1.5 * min(minutes[2:])
+
+
+def test_short_work_is_not_announced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with TrainingProgress("discover", 40, 0, 32) as bar:
+        for step in range(1, 9):
+            now += 1.0
+            bar.tick(step)
+    assert capsys.readouterr().err == ""

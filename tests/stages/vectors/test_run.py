@@ -16,6 +16,7 @@ from crkd.commands.main import main
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.data.storage.resize import fit_square
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.review.decisions import FORMAT, VERSION
 from crkd.runs.folder import RunFolder
@@ -234,6 +235,23 @@ def test_two_folders_become_a_run_that_predicts_images(
     assert main(["predict", str(photographs), str(vectors), "--out", "v.json"]) == 0
     again = json.loads((tmp_path / "v.json").read_text())["images"]
     assert [image["class_id"] for image in again] == [image["class_id"] for image in images]
+
+
+def test_the_exported_program_holds_backbone_and_heads(
+    photographs: Path, folders: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "model.pt2"
+    assert main(["export", str(photographs), "--format", "torch", "--out", str(out)]) == 0
+    program = torch.export.load(out).module()
+    files = sorted((folders / "novel").glob("*.png"))
+    side = json.loads((tmp_path / "model.pt2.json").read_text())["input"]["shape"][2]
+    images = np.stack([fit_square(np.asarray(Image.open(file)), side) for file in files])
+    logits, probabilities, _ = program(torch.from_numpy(images))
+    table = load_predictions(photographs / "predictions.parquet")
+    pairs = zip(table.id, table.joint_heads[0], strict=True)
+    joint = {Path(image).name: predicted for image, predicted in pairs}
+    assert logits.argmax(-1).tolist() == [joint[file.name] for file in files]
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(len(files)))
 
 
 def test_a_review_of_photographs_names_the_classes(photographs: Path, tmp_path: Path) -> None:
