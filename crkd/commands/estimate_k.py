@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crkd.commands.flags import add_data_root_flag, add_device_flag
+from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
     from crkd.stages.discover.class_count import Estimate
@@ -56,15 +57,25 @@ def run(given: argparse.Namespace) -> int:
     from crkd.runs.provenance import command_line, git_commit, versions
     from crkd.stages.discover.class_count import Images, estimate_k
     from crkd.stages.discover.class_count_plot import write_count_plot
+    from crkd.stages.vectors.class_count import estimate_on_vectors
+    from crkd.stages.vectors.run import is_vector_run
 
-    result = estimate_k(
-        given.run,
-        Images(given.novel, given.known, given.split, given.data_root),
-        pick_device(given.device),
-        max_classes=given.max_k,
-        seed=given.seed,
-        mixed=given.mixed,
-    )
+    if is_vector_run(given.run):
+        for flag in ("known", "split", "mixed"):
+            if getattr(given, flag):
+                raise InputError(f"--{flag} does not apply to a discovery on vectors; leave it out")
+        result = estimate_on_vectors(
+            given.run, given.novel, max_classes=given.max_k, seed=given.seed
+        )
+    else:
+        result = estimate_k(
+            given.run,
+            Images(given.novel, given.known, given.split, given.data_root),
+            pick_device(given.device),
+            max_classes=given.max_k,
+            seed=given.seed,
+            mixed=given.mixed,
+        )
     _show(result)
     if given.json:
         provenance = {"command": command_line(), "commit": git_commit(), "versions": versions()}

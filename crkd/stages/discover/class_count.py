@@ -44,7 +44,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Images:
-    """Which images to look at; None leaves a choice to the run.
+    """The images of an estimate; None takes those of the run.
 
     Attributes:
         novel: folder of unlabeled images.
@@ -152,7 +152,7 @@ def estimate_num_novel(
         rows = rows[~checked.check.looks_known]
     known, labels, anchors = _anchors(network, parent, data, len(rows), seed)
     count = estimate_class_count(rows, known, labels, seed=seed, max_classes=max_classes)
-    return Estimate(count, anchors, len(rows), _notes(count, anchors, checked), checked)
+    return Estimate(count, anchors, len(rows), notes_of(count, anchors, checked), checked)
 
 
 def _anchors(
@@ -168,7 +168,8 @@ def _anchors(
     return None, None, "none"
 
 
-def _notes(count: ClassCount, anchors: str, checked: Precheck | None) -> list[str]:
+def notes_of(count: ClassCount, anchors: str, checked: Precheck | None) -> list[str]:
+    """Return remarks about an estimate."""
     notes = []
     if checked is not None:
         notes.append(checked.sentence)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -146,13 +147,21 @@ def opened_discovery(run: RunFolder) -> VectorDiscovery:
     return discovery_from(run.read_model(info)[0], read_contest(run))
 
 
-def data_of_run(run: RunFolder) -> VectorData:
+def data_of_run(run: RunFolder, novel: str | None = None) -> VectorData:
     """Return the vectors of a finished run, read again from its files.
+
+    Args:
+        run: the folder.
+        novel: a file of other unlabeled vectors, without known ones; None takes the run's.
 
     Raises:
         InputError: a file is missing or was made otherwise.
     """
     config, info = run.read_config(), run.read_info()
+    if novel is not None:
+        data = dataclasses.replace(config.data, features=(novel,))
+        config = dataclasses.replace(config, data=data)
+        return next_vector_data(config, info.classes, info.embedding, str(run.path))
     if len(config.data.features) == 1:
         known = info.classes[: info.num_known]
         return next_vector_data(config, known, info.embedding, str(run.path))

@@ -181,6 +181,17 @@ def test_the_number_of_classes_is_estimated(files: list[str], tmp_path: Path) ->
     assert found.read_info().num_novel == NOVEL
 
 
+def test_estimate_k_takes_such_a_run(
+    run: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["estimate-k", str(run), "--max-k", "6"]) == 0
+    assert f"novel classes: {NOVEL} (range " in capsys.readouterr().out
+    assert main(["estimate-k", str(run), "--novel", files[1], "--max-k", "6"]) == 0
+    assert f"novel classes: {NOVEL} (range " in capsys.readouterr().out
+    assert main(["estimate-k", str(run), "--mixed"]) == 2
+    assert "--mixed does not apply" in capsys.readouterr().err
+
+
 COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
 NEW = {"yellow": (220, 210, 40), "white": (240, 240, 240)}
 
