@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.whitening import whitened_spaces
+from crkd.data.storage.workers import parallel
 from crkd.evaluation.matching import contingency, match
 from crkd.stages.vectors.candidates import CANDIDATES, FLOOR, UNDECIDED
 from crkd.stages.vectors.material import WIDTHS, Material
@@ -98,11 +99,19 @@ def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Cont
         return Contest((), (), UNDECIDED, reason)
     hidden = tuple(_draws(num_known, seed))
     found: dict[str, list[float]] = {name: [] for name in CANDIDATES}
-    for number, classes in enumerate(hidden):
+
+    def draw(number: int) -> dict[str, float]:
+        classes = hidden[number]
         material, truth = _hide(known, labels, classes, seed + number)
+        scores = {}
         for name, candidate in CANDIDATES.items():
             logits = candidate(material, seed + number).logits(material.novel)
-            found[name].append(accuracy(logits.argmax(axis=1), truth, len(classes)))
+            scores[name] = accuracy(logits.argmax(axis=1), truth, len(classes))
+        return scores
+
+    for scores_of_draw in parallel(draw, range(len(hidden))):
+        for name, value in scores_of_draw.items():
+            found[name].append(value)
     # Sorting keeps the order of equally good ones.
     scores = sorted((Score(n, tuple(a)) for n, a in found.items()), key=lambda s: -s.mean)
     floor = next(score for score in scores if score.candidate == FLOOR)

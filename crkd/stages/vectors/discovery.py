@@ -15,6 +15,7 @@ from crkd.clustering.kmeans import Floats
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError, listed
+from crkd.core.threads import one_thread
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
 from crkd.stages.vectors.gate import Gate, fit_gate
@@ -80,6 +81,7 @@ class VectorDiscovery:
         return Prediction(*(torch.from_numpy(part) for part in (joint, heads[0], heads[-1])))
 
 
+@one_thread()
 def fit_discovery(
     known: Tensor,
     known_labels: Tensor,
@@ -122,6 +124,7 @@ def fit_discovery(
     return VectorDiscovery(space, gate, (head, fresh_head), contest)
 
 
+@one_thread()
 def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorDiscovery:
     """Learn the known classes alone: stage 1 without a stage 2.
 
@@ -144,6 +147,7 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     return VectorDiscovery(space, gate, (head,), _asked("known classes"))
 
 
+@one_thread()
 def further_discovery(
     found: VectorDiscovery, novel: Tensor, num_novel: int, *, method: str = "auto", seed: int = 0
 ) -> VectorDiscovery:
@@ -174,6 +178,7 @@ def further_discovery(
     return VectorDiscovery(found.space, gate, (*found.heads, fresh_head), contest)
 
 
+@one_thread()
 def relabeled(
     found: VectorDiscovery,
     novel: Tensor,

@@ -17,6 +17,7 @@ from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.config.schema import Config
 from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
+from crkd.core.threads import one_thread
 from crkd.models.architecture import Architecture
 from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import read_json, write_json
@@ -95,7 +96,7 @@ def discover_vectors(
         raise InputError(f"--num-novel {num_novel} exceeds the {count} unlabeled vectors; lower it")
     info = _info(config, start, num_novel, [*start.notes, origin])
     run = begin_run(out, info, config, CPU, resume=resume)
-    with running(run):
+    with running(run), one_thread():
         if start.aside is not None:
             start.aside.write(run)
         began = time.monotonic()
