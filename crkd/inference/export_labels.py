@@ -13,12 +13,14 @@ import numpy as np
 
 from crkd.core.errors import InputError
 from crkd.data.sources.files import image_files, readable_id
+from crkd.data.vectors.embedding_file import read_info
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.image_files import readable
 from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
+from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.atomic_files import write_bytes, write_json
-from crkd.runs.folder import RunFolder
+from crkd.runs.folder import RunFolder, RunInfo
 
 
 def export_labels(
@@ -82,27 +84,22 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
     Raises:
         InputError: the run used no image files, has no novel head, or a file is missing.
     """
-    info, config = run.read_info(), run.read_config()
-    if config.data.novel is None or info.chosen_head is None:
-        raise InputError(
-            f"{run.path} discovered nothing in image files of its own; give --predictions FILE"
-        )
-    folder = Path(config.data.novel)
-    if not folder.is_dir():
-        raise InputError(
-            f"{str(folder)!r}, the unlabeled images of {run.path}, is not here; run this where "
-            "discovery ran, or give --predictions FILE"
-        )
-    files = {f"novel/{readable_id(file, folder)}": file for file in image_files(folder)}
+    info = run.read_info()
+    if info.chosen_head is None:
+        raise InputError(f"{run.path} has no novel head; give --predictions FILE")
+    files = _image_files(run, info)
     table = load_predictions(run.path / "predictions.parquet")
     rows, names = [], class_labels(info.classes)
     for n in np.flatnonzero(table.of("train")):
         if table.id[n] not in files:
             raise InputError(
-                f"{table.id[n]!r} is no longer in {str(folder)!r}; restore it, or give "
-                "--predictions FILE"
+                f"{table.id[n]!r} is no longer among the images of {run.path}; restore it, or "
+                "give --predictions FILE"
             )
+        # All unlabeled vectors are novel, as on the review page.
+        novel = info.num_known + int(table.novel_heads[info.chosen_head, n])
         joint = int(table.joint_heads[info.chosen_head, n])
+        joint = novel if _on_vectors(info) else joint
         confidence = round(float(table.confidence[n]), DIGITS)
         rows.append(
             PredictedImage(
@@ -119,6 +116,32 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
             )
         )
     return rows
+
+
+def _on_vectors(info: RunInfo) -> bool:
+    return info.architecture is not None and info.architecture.get("backbone") == VECTORS
+
+
+def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
+    """Return the image file of each id of the run's unlabeled images.
+
+    Raises:
+        InputError: the run used no image files, or their folder is missing.
+    """
+    config = run.read_config()
+    folder, prefix = config.data.novel, "novel/"
+    if _on_vectors(info) and info.embedding is not None:
+        roots = read_info(Path(config.data.features[-1])).roots
+        folder, prefix = roots[0].path, f"{roots[0].name}/"
+    if folder is None:
+        raise InputError(f"{run.path} discovered nothing in image files; give --predictions FILE")
+    place = Path(folder)
+    if not place.is_dir():
+        raise InputError(
+            f"{folder!r}, the unlabeled images of {run.path}, is not a folder here; run this where "
+            "discovery ran, or give --predictions FILE"
+        )
+    return {f"{prefix}{readable_id(file, place)}": file for file in image_files(place)}
 
 
 def label_studio_tasks(

@@ -80,12 +80,12 @@ def open_image_run(path: str | Path, device: torch.device) -> OpenedRun:
     """Open a finished run whose network takes images.
 
     Raises:
-        InputError: as :func:`open_run`, or the network takes precomputed features.
+        InputError: as :func:`open_run`, or the network takes feature vectors.
     """
     opened = open_run(path, device)
     if opened.config.dataset == "features":
         raise InputError(
-            f"{opened.run.path} is a discovery on precomputed features, and this is about images; "
-            "name a run on images"
+            f"{opened.run.path} is a discovery on feature vectors, which trained no network for "
+            "images; name a run of a named data set or of discover --train-backbone"
         )
     return opened

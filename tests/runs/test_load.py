@@ -55,5 +55,5 @@ def test_a_baseline_has_no_network_to_open(run: RunFolder):
 def test_a_run_on_features_does_not_answer_for_images(run: RunFolder):
     config = dataclasses.replace(run.read_config(), dataset="features")
     run.write_config(config)
-    with pytest.raises(InputError, match="precomputed features"):
+    with pytest.raises(InputError, match="feature vectors"):
         open_image_run(run.path, CPU)

@@ -50,6 +50,8 @@ def distill(
     device = pick_device(config.device)
     run = RunFolder.open(teacher)
     info = run.read_info()
+    if config.dataset == "features":
+        open_image_run(run.path, device)
     check_installed(run.path, info, asked_for(config, "distilled", config.distill.student))
     data = _data_of(info, config, device)
     last = config.distill.generations

@@ -294,6 +294,31 @@ def test_a_review_of_photographs_names_the_classes(photographs: Path, tmp_path: 
     assert (before.novel_heads[0][rows] == after.novel_heads[0][rows]).all()
 
 
+def test_labels_for_other_tools_hold_the_discovered_classes(
+    photographs: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tasks.json"
+    arguments = [str(photographs), "--format", "labelstudio", "--out", str(out)]
+    assert main(["export", *arguments, "--root", str(photographs.parents[1])]) == 0
+    tasks = json.loads(out.read_text())
+    assert len(tasks) == 16, "no image is lost to a known class"
+    named = {
+        (
+            Path(task["data"]["image"]).name.split("-")[0],
+            task["predictions"][0]["result"][0]["value"]["choices"][0],
+        )
+        for task in tasks
+    }
+    assert len(named) == 2
+
+
+def test_a_run_on_vectors_is_no_teacher_of_images(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distill", "--teacher", str(run), "--out", str(tmp_path / "student")]) == 2
+    assert "trained no network for images" in capsys.readouterr().err
+
+
 def test_photographs_extend_a_run_without_old_images(photographs: Path, folders: Path) -> None:
     out = folders / "runs" / "second"
     arguments = ["--from", str(photographs), "--novel", str(folders / "known")]
