@@ -37,8 +37,10 @@ from crkd.models.network import with_one_head
 from crkd.stages.arrays.images import (
     RECIPE,
     array_data,
+    as_numpy,
     discover_in_memory,
     image_source,
+    is_images,
     outputs_of,
     pixel_statistics,
 )
@@ -61,27 +63,24 @@ class NovelClassDiscovery(
     classifier of the known classes.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
-    Vectors of a pretrained network (:func:`crkd.inference.embed_images`) take seconds: heads are
-    learned in a space whitened by the known classes. Images train a small network from scratch:
-    first the known classes, then balanced pseudo-labels of several heads, swapped prediction and
-    class-relation distillation.
+    Vectors of a pretrained network (:func:`crkd.stages.embed.embed_images`) take seconds. Images
+    train a small network: first the known classes, then class-relation distillation with balanced
+    pseudo-labels of several heads. Most parameters are for images only.
 
     Args:
         num_novel: number of novel classes; it must be given where samples are unlabeled.
         method: vectors: "auto" chooses by a contest on hidden known classes, or a name of
             :data:`crkd.stages.vectors.candidates.METHODS`.
-        num_heads: images: number of novel heads; the one with the lowest loss predicts.
-        hidden: images: width of the hidden layer of a novel head.
-        projection: images: width of the space of the novel prototypes.
-        epochs: images: passes over all samples of stage 2; stage 1 takes a third of them.
-        batch_size: images: samples in a step, at least 2.
-        learning_rate: images: highest learning rate of both stages.
-        distillation: images: weight of class-relation distillation; 0 leaves it out.
-        backbone: images: network that is trained.
+        num_heads, hidden, projection: number of novel heads, of which the one with the lowest loss
+            predicts; width of their hidden layer; width of the space of their prototypes.
+        epochs: passes over all samples of stage 2; stage 1 takes a third of them.
+        batch_size, learning_rate: samples in a step, and highest learning rate, of both stages.
+        distillation: weight of class-relation distillation; 0 leaves it out.
+        backbone: network that is trained.
         random_state: of weights, batches and views; the same integer gives the same result on
             the same machine, whatever the state of the global generators.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        verbose: images: whether to print the loss about ten times a stage.
+        verbose: whether to print the loss about ten times a stage.
 
     Attributes:
         classes_: ``(C,)`` labels that :meth:`predict` may return: the known labels sorted, then
@@ -201,7 +200,7 @@ class NovelClassDiscovery(
         Raises:
             InputError: as in :meth:`fit`.
         """
-        known, novel = np.asarray(_as_numpy(X_known)), np.asarray(_as_numpy(X_novel))
+        known, novel = np.asarray(as_numpy(X_known)), np.asarray(as_numpy(X_novel))
         labels = [*np.asarray(y_known, dtype=object), *[None] * len(novel)]
         return self.fit(np.concatenate([known, novel]), np.array(labels, dtype=object))
 
@@ -279,13 +278,13 @@ class NovelClassDiscovery(
         """Return checked samples and their ``(n,)`` labels."""
         y = with_marks(y)
         samples: ArraySource | NDArray[np.float32]
-        if _is_images(X):
-            X, y = _as_numpy(X), column_or_1d(y, warn=True)
+        if is_images(X):
+            X, y = as_numpy(X), column_or_1d(y, warn=True)
             check_consistent_length(X, y)
             samples = image_source(X)
             self.n_features_in_ = int(np.prod(X.shape[1:]))
         else:
-            X, y = validate_data(self, _as_numpy(X), y, dtype=np.float32, order="C")
+            X, y = validate_data(self, as_numpy(X), y, dtype=np.float32, order="C")
             samples = X
         known = [label for label in y.tolist() if label != UNLABELED]
         if known:
@@ -306,7 +305,7 @@ class NovelClassDiscovery(
     def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self)
         if self.discovery_ is not None:
-            X = validate_data(self, _as_numpy(X), reset=False, dtype=np.float32, order="C")
+            X = validate_data(self, as_numpy(X), reset=False, dtype=np.float32, order="C")
             store = VectorStore(torch.from_numpy(X))
             return forward_store(self.network_, store, lambda rows: rows, batch_size=4096)
         found = int(np.prod(np.shape(X)[1:]))
@@ -316,7 +315,7 @@ class NovelClassDiscovery(
                 f"{self.n_features_in_}; give images of the same size"
             )
         device = pick_device(self.device)
-        source = image_source(_as_numpy(X))
+        source = image_source(as_numpy(X))
         return outputs_of(self.network_.to(device), source, self._statistics, device)
 
     def _joint_logits(self, X: Any) -> NDArray[Any]:
@@ -324,11 +323,3 @@ class NovelClassDiscovery(
         if self.network_.novel_heads is None:
             return outputs.known_logits
         return outputs.joint_logits(0)
-
-
-def _is_images(X: Any) -> bool:
-    return len(getattr(X, "shape", ())) == 4
-
-
-def _as_numpy(X: Any) -> Any:
-    return X.detach().cpu().numpy() if isinstance(X, torch.Tensor) else X

@@ -9,15 +9,16 @@ from pathlib import Path
 from crkd.core.errors import listed
 
 DESCRIPTION = """\
-Write the feature vectors of images, computed by a pretrained backbone, to a Parquet file.
+Compute feature vectors of images with a pretrained backbone, and write them to
+a Parquet file.
 
   crkd embed photos/ --out vectors.parquet
-  crkd embed photos/ more.tar --backbone vit_small_patch14_dinov2.lvd142m --image-size 224 \\
-      --download --out vectors.parquet
+  crkd embed photos/ more.tar --backbone vit_small_patch14_dinov2.lvd142m \\
+      --image-size 224 --download --out vectors.parquet
 
-DIR are folders, tar files and Parquet tables of images. An image that has a vector in FILE is not
-embedded again. After an interruption the same command continues. A file that cannot be read is
-listed in NAME.skipped.csv.
+DIR are folders, tar files and Parquet tables of images. An image that has a
+vector in FILE is not embedded again. After an interruption the same command
+continues. A file that cannot be read is listed in NAME.skipped.csv.
 """
 
 

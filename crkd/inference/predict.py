@@ -102,6 +102,8 @@ def predict(
         raise InputError(f"--unsure {unsure} is not in [0, 1]; 0.5 is usual")
     if batch_size < 1:
         raise InputError(f"--batch-size {batch_size} is below 1; {BATCH_SIZE} is usual")
+    if not are_vector_files(images):
+        find_images(images)
     opened = open_run(path, device)
     paths, unreadable, batches, size = _batches(opened, images, device, batch_size)
     maker = RowMaker(opened, unsure)

@@ -26,6 +26,8 @@ from crkd.runs.class_info import ClassInfo, plain_classes
 
 SCHEMA_VERSION = 3
 KINDS = ("supervised", "discovered", "distilled", "baseline")
+REMOVED_KEYS = ("features",)
+"""Blocks of configurations of earlier versions that no kept run needs."""
 STATUSES = ("running", "interrupted", "failed", "complete")
 
 
@@ -171,7 +173,10 @@ class RunFolder:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path} cannot be read ({error}); restore it") from None
-        return build(Config, parse_yaml(text, str(path)))
+        values = parse_yaml(text, str(path))
+        if isinstance(values, dict):
+            values = {key: value for key, value in values.items() if key not in REMOVED_KEYS}
+        return build(Config, values)
 
     def write_model(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
         """Write ``model.safetensors`` and return its SHA-256."""

@@ -128,7 +128,7 @@ def _finished(
 def _stage1(config: Config) -> Any:
     """Return what a stage 1 depends on."""
     values = resumable_settings(config)
-    for key in ("discover", "distill", "features", "evaluation"):
+    for key in ("discover", "distill", "vectors", "evaluation"):
         values.pop(key)
     return values
 

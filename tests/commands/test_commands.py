@@ -23,6 +23,7 @@ SMALL = [
     "--set=discover.epochs=1",
     "--set=evaluation.kmeans_restarts=1",
 ]
+TRAIN = ["--train-backbone", "--pretrain"]
 TINY_IMAGES = [
     *SMALL,
     "--set=model.backbone=resnet8",
@@ -87,10 +88,10 @@ def test_own_images(
 ) -> None:
     known, novel = folders
     flags = ["--known", str(known), "--novel", str(novel)]
-    assert "give --num-novel K" in refused(capsys, "discover", *flags, "--pretrain", *TINY_IMAGES)
+    assert "add --num-novel K" in refused(capsys, "discover", *flags, *TRAIN, *TINY_IMAGES)
     done = ["--num-novel", "3", "--out", "mine", *TINY_IMAGES]
-    assert main(["discover", *flags, "--pretrain", *done]) == 0
-    assert "no labels" in capsys.readouterr().out
+    assert main(["discover", *flags, *TRAIN, *done]) == 0
+    assert "discovered classes (no labels)" in capsys.readouterr().out
     metrics = json.loads((tmp_path / "mine" / "metrics.json").read_text())
     assert metrics["task_aware"]["train"]["novel"]["acc"] is None
     assert 0 <= metrics["validation"]["known"]["acc"] <= 1

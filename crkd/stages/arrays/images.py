@@ -36,6 +36,16 @@ RECIPE: dict[str, Any] = {
 """Settings of images in memory, unless told otherwise."""
 
 
+def is_images(samples: Any) -> bool:
+    """Return whether samples are images: an array of four axes."""
+    return len(getattr(samples, "shape", ())) == 4
+
+
+def as_numpy(samples: Any) -> Any:
+    """Return a tensor as an array; everything else as it is."""
+    return samples.detach().cpu().numpy() if isinstance(samples, torch.Tensor) else samples
+
+
 def image_source(pixels: NDArray[np.generic]) -> ArraySource:
     """Return ``(N, H, W, 3)`` or ``(N, 3, H, W)`` uint8 images as a source without labels.
 

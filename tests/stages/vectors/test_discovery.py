@@ -86,21 +86,21 @@ def test_nothing_but_the_seed_matters(method):
         torch.manual_seed(noise)
         np.random.seed(noise)  # noqa: NPY002
         one = fit_discovery(known, labels, novel, 2, method=method, seed=5)
-        states.append(state_of(one)[0])
+        states.append(state_of(one))
     assert states[0].keys() == states[1].keys()
     for name, tensor in states[0].items():
         assert torch.equal(tensor, states[1][name]), name
 
 
 def test_a_stored_discovery_predicts_the_same(found):
-    tensors, data = state_of(found)
-    again = discovery_from(tensors, data)
+    tensors = state_of(found)
+    again = discovery_from(tensors, found.contest)
     rows, _ = vectors(range(9), seed=4)
     for left, right in zip(found.predict(rows), again.predict(rows), strict=True):
         assert torch.equal(left, right)
-    del tensors["gate.weights"]
-    with pytest.raises(InputError, match=r"gate\.weights"):
-        discovery_from(tensors, data)
+    del tensors["groups.0.density"]
+    with pytest.raises(InputError, match=r"groups\.0\.density"):
+        discovery_from(tensors, found.contest)
 
 
 def stub(quality):

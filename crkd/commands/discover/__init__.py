@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd.commands.discover_vectors import add_vector_flags, run_on_vectors, uses_vectors
+from crkd.commands.discover.vectors import add_vector_flags, run_on_vectors, uses_vectors
 from crkd.commands.flags import (
     add_config_flags,
     add_run_flags,
@@ -86,7 +86,10 @@ def _trained(given: argparse.Namespace) -> RunFolder:
 
     from crkd.runs.search import free_folder
     from crkd.stages.discover.run import discover
+    from crkd.stages.vectors.folders import check_num_novel
 
+    if config.dataset == "folder":
+        check_num_novel(str(config.data.novel), config.discover.num_novel)
     out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
     check_out(out, resume=given.resume)
     resume = given.resume and (out / "run.json").is_file()
