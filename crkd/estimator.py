@@ -88,8 +88,7 @@ class NovelClassDiscovery(
             "novel-0", "novel-1", ... for text.
         num_known_: K, the number of known classes in ``classes_``.
         n_features_in_: D, or 3 H W.
-        network_: the trained network.
-        discovery_: vectors: spaces, heads and class statistics; None for images.
+        network_, discovery_: the network; spaces, heads and statistics of vectors, or None.
 
     >>> from sklearn.datasets import make_blobs
     >>> X, y = make_blobs(300, 16, centers=5, random_state=0)
@@ -196,9 +195,6 @@ class NovelClassDiscovery(
             X_known: ``(n, D)`` numbers, or images.
             y_known: ``(n,)`` their labels.
             X_novel: ``(m, D)`` numbers, or images of the same size.
-
-        Raises:
-            InputError: as in :meth:`fit`.
         """
         known, novel = np.asarray(as_numpy(X_known)), np.asarray(as_numpy(X_novel))
         labels = [*np.asarray(y_known, dtype=object), *[None] * len(novel)]
@@ -225,9 +221,8 @@ class NovelClassDiscovery(
         """
         if self.discovery_ is not None:
             # The space of the classes comes first; the others belong to single heads.
-            width = self._n_features_out
-            rows: NDArray[np.float64] = self._outputs(X).features[:, :width].astype(np.float64)
-            return rows
+            rows = self._outputs(X).features[:, : self._n_features_out]
+            return np.asarray(rows, np.float64)
         features = torch.from_numpy(self._outputs(X).features)
         heads = self.network_.novel_heads
         if isinstance(heads, NovelHeads):

@@ -138,7 +138,7 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     place = Path(folder)
     if not place.is_dir():
         raise InputError(
-            f"{folder!r}, the unlabeled images of {run.path}, is not a folder here; run this where "
+            f"{folder!r}, the unlabeled images of {run.path}, is not here; run this where "
             "discovery ran, or give --predictions FILE"
         )
     return {f"{prefix}{readable_id(file, place)}": file for file in image_files(place)}

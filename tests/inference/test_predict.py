@@ -73,8 +73,9 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Pat
     }
     flags = [f"--set={key}={value}" for key, value in settings.items()]
     known, novel, out = place / "known", place / "new photos", place / "run"
+    train = ["--train-backbone", "--pretrain"]
     where = ["--known", str(known), "--novel", str(novel), "--image-size", "16", "--out", str(out)]
-    assert run_verb("discover", [*where, "--num-novel", "3", "--pretrain", *flags]) == 0
+    assert run_verb("discover", [*where, "--num-novel", "3", *train, *flags]) == 0
     return RunFolder.open(out), novel
 
 

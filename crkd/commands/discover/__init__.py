@@ -23,6 +23,8 @@ from crkd.core.errors import InputError
 if TYPE_CHECKING:
     from crkd.runs.folder import RunFolder
 
+__all__ = ["DESCRIPTION", "add_arguments", "run"]
+
 DESCRIPTION = """\
 Stage 2: find the novel classes among unlabeled images.
 
