@@ -78,8 +78,13 @@ def thinned(source: Arrays, each: int, parity: int = 1) -> Arrays:
     return source[0][kept], labels[kept]
 
 
-def fashion_tables(folder: Path) -> None:
-    """Write Fashion-MNIST as Parquet tables of images, as ``crkd embed`` reads them."""
+def fashion_tables(folder: Path, each: int = 500) -> None:
+    """Write Fashion-MNIST as Parquet tables of images, as ``crkd embed`` reads them.
+
+    Args:
+        folder: of the tables.
+        each: images of a class, the first ones.
+    """
     import pyarrow
     import pyarrow.parquet
     from PIL import Image
@@ -90,11 +95,13 @@ def fashion_tables(folder: Path) -> None:
             for kind in ("images-idx3", "labels-idx1")
         ]
         pixels = np.frombuffer(content[0], np.uint8, offset=16).reshape(-1, 28, 28)
+        classes = np.frombuffer(content[1], np.uint8, offset=8)
+        rows = np.concatenate([np.flatnonzero(classes == label)[:each] for label in range(10)])
         images = []
-        for row in pixels:
+        for row in pixels[rows]:
             file = io.BytesIO()
             Image.fromarray(row).save(file, "PNG", compress_level=1)
             images.append({"bytes": file.getvalue(), "path": None})
-        labels = [str(label) for label in content[1][8:]]
+        labels = [str(label) for label in classes[rows]]
         table = pyarrow.table({"image": images, "label": labels})
         pyarrow.parquet.write_table(table, folder / f"fashion-{part}-images.parquet")

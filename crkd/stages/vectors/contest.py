@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.merging import merged_kmeans
 from crkd.clustering.whitening import whitened_spaces
 from crkd.evaluation.matching import contingency, match
 from crkd.stages.vectors.candidates import CANDIDATES, FLOOR, UNDECIDED
@@ -19,6 +20,9 @@ from crkd.stages.vectors.material import WIDTHS, Material
 DRAWS = 4
 CLEARLY = 0.5
 """Percent by which a candidate must beat k-means to be taken in its place."""
+EVEN = 0.87
+"""Effective share of the clusters from which on classes count as equally large; of 36 draws of
+hidden classes of CIFAR-100 that are equally large, one is below it."""
 FEWEST_KNOWN = 3
 """Known classes of a contest: two to hide, and one to whiten by."""
 MOST_ROWS = 10_000
@@ -76,12 +80,18 @@ class Contest:
         return cls(scores, hidden, data["chosen"], data["reason"])
 
 
-def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Contest:
+def hold_contest(
+    known: Floats,
+    labels: NDArray[np.int64],
+    shares: Sequence[float] = (1.0,),
+    *,
+    seed: int,
+) -> Contest:
     """Hide known classes, let every candidate discover them, and choose the best.
 
     In each draw half of the known classes, two or more, take the part of the novel ones; the others
-    stay known. The labels of the hidden ones are read to count what was found and for nothing else.
-    No vector of a novel class takes part.
+    stay known. The labels of the hidden ones are read to count what was found, and to thin the
+    classes to the sizes that the novel ones seem to have. No vector of a novel class takes part.
 
     The candidate of the highest mean is taken. Where it is not half a percent better than k-means,
     and where fewer than three known classes leave nothing to hide, it is the consensus of heads and
@@ -90,6 +100,7 @@ def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Cont
     Args:
         known: ``(n, D)`` float32.
         labels: ``(n,)`` int64 in ``[0, K)``.
+        shares: sizes of the novel classes, in parts of the largest (:func:`likely_shares`).
         seed: of the draws and of the candidates.
     """
     num_known = int(labels.max()) + 1
@@ -99,7 +110,7 @@ def hold_contest(known: Floats, labels: NDArray[np.int64], *, seed: int) -> Cont
     hidden = tuple(_draws(num_known, seed))
     found: dict[str, list[float]] = {name: [] for name in CANDIDATES}
     for number, classes in enumerate(hidden):
-        material, truth = _hide(known, labels, classes, seed + number)
+        material, truth = _hide(known, labels, classes, shares, seed + number)
         for name, candidate in CANDIDATES.items():
             logits = candidate(material, seed + number).logits(material.novel)
             found[name].append(accuracy(logits.argmax(axis=1), truth, len(classes)))
@@ -139,16 +150,55 @@ def _draws(num_known: int, seed: int) -> Iterator[tuple[int, ...]]:
         yield tuple(sorted(order[-size:].tolist()))
 
 
+def likely_shares(material: Material, seed: int) -> list[float]:
+    """Return the sizes that the novel classes seem to have, in parts of the largest.
+
+    They are the sizes of merged clusters. Errors of the clusters make equal classes look uneven, so
+    that all are 1 unless the effective number of classes, the exponential of the entropy of the
+    sizes, is clearly below M.
+    """
+    count = material.num_novel
+    clusters = merged_kmeans(material.whitened.values, count, seed=seed)
+    sizes = np.sort(np.bincount(clusters, minlength=count)) / len(clusters)
+    entropy = -float(np.sum(sizes * np.log(np.maximum(sizes, 1e-12))))
+    if math.exp(entropy) >= EVEN * count:
+        return [1.0]
+    return [float(share) for share in sizes / sizes[-1]]
+
+
 def _hide(
-    known: Floats, labels: NDArray[np.int64], classes: tuple[int, ...], seed: int
+    known: Floats,
+    labels: NDArray[np.int64],
+    classes: tuple[int, ...],
+    shares: Sequence[float],
+    seed: int,
 ) -> tuple[Material, NDArray[np.int64]]:
     """Return the material of a draw, and the hidden truth in ``[0, len(classes))``."""
     inside = np.isin(labels, classes)
-    step = math.ceil(max(1, int(inside.sum())) / MOST_ROWS)
-    rows = np.flatnonzero(inside)
-    # Every step-th vector in the order of the classes: all shares shrink alike.
-    rows = np.sort(rows[np.argsort(labels[rows], kind="stable")][::step])
+    rows = np.sort(_thinned(labels, classes, shares, seed))
     kept = np.unique(labels[~inside], return_inverse=True)[1].astype(np.int64)
     truth = np.searchsorted(classes, labels[rows])
     space, wide = whitened_spaces(known[~inside], kept, known[rows], WIDTHS)
     return Material(known[rows], len(classes), space, wide, seed), truth
+
+
+def _thinned(
+    labels: NDArray[np.int64], classes: tuple[int, ...], shares: Sequence[float], seed: int
+) -> NDArray[np.int64]:
+    """Return rows of the hidden classes, with sizes like those of the novel ones in random order.
+
+    The sizes are read off evenly where the hidden classes are fewer. Of every class an even share
+    of its rows takes part, two at least.
+    """
+    places = np.linspace(0, len(shares) - 1, len(classes)).round().astype(np.int64)
+    parts = np.random.default_rng([seed, 2]).permutation(np.sort(shares)[places])
+    rows = [np.flatnonzero(labels == label) for label in classes]
+    sizes = np.array([len(part) for part in rows])
+    wanted = np.maximum(sizes * parts, np.minimum(sizes, 2))
+    wanted = wanted * min(1.0, MOST_ROWS / wanted.sum())
+    return np.concatenate(
+        [
+            part[np.linspace(0, len(part) - 1, max(1, round(size))).round().astype(np.int64)]
+            for part, size in zip(rows, wanted.tolist(), strict=True)
+        ]
+    )
