@@ -59,16 +59,16 @@ EIGHT = tuple(range(1, 9))
 
 SETTINGS = {
     "cifar100 eight splits 10-10, heads": Setting("cifar100", 20, 10, EIGHT, methods=("heads",)),
+    "cifar100 50-50, heads": Setting("cifar100", 100, 50, methods=("heads",), seeds=(0,)),
     "cifar100 10-10, 100 a class": Setting("cifar100", 20, 10, each=100),
     "cifar100 10-10, thinned": Setting("cifar100", 20, 10, (0, 1, 2), thinned=True, seeds=(0,)),
-    "cifar100 50-50, heads": Setting("cifar100", 100, 50, methods=("heads",), seeds=(0,)),
-    "cifar100 eight splits 10-10": Setting("cifar100", 20, 10, EIGHT, seeds=(0,)),
-    "cifar100 10-5-3": Setting("cifar100", 18, 10, further=3),
-    "cifar100 10-10, 60 a class": Setting("cifar100", 20, 10, each=60),
-    "fashion 5-5": Setting("fashion", 10, 5),
     "digits 5-5": Setting("digits", 10, 5),
-    "cifar100 2-5": Setting("cifar100", 7, 2),
+    "fashion 5-5": Setting("fashion", 10, 5),
+    "cifar100 10-5-3": Setting("cifar100", 18, 10, further=3),
+    "cifar100 eight splits 10-10": Setting("cifar100", 20, 10, EIGHT, seeds=(0,)),
+    "cifar100 10-10, 60 a class": Setting("cifar100", 20, 10, each=60),
     "cifar100 50-50": Setting("cifar100", 100, 50, seeds=(0,)),
+    "cifar100 2-5": Setting("cifar100", 7, 2),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.kmeans import Floats
+from crkd.clustering.kmeans import Floats, kmeans
 from crkd.clustering.merging import merged_kmeans
 from crkd.clustering.whitening import whitened_spaces
 from crkd.evaluation.matching import contingency, match
@@ -20,9 +20,12 @@ from crkd.stages.vectors.material import WIDTHS, Material
 DRAWS = 4
 CLEARLY = 0.5
 """Percent by which a candidate must beat k-means to be taken in its place."""
-EVEN = 0.87
-"""Effective share of the clusters from which on classes count as equally large; of 36 draws of
-hidden classes of CIFAR-100 that are equally large, one is below it."""
+EVEN = 0.91
+"""Mean effective share of the clusters from which on classes count as equally large. Over 21
+settings of CIFAR-100 it was 0.925 or more with equal classes, and 0.89 or less where every second
+class had a fifth of the images of the others."""
+SIZINGS = 5
+"""Seeds of the clusters that the sizes are read off."""
 FEWEST_KNOWN = 3
 """Known classes of a contest: two to hide, and one to whiten by."""
 MOST_ROWS = 10_000
@@ -153,17 +156,34 @@ def _draws(num_known: int, seed: int) -> Iterator[tuple[int, ...]]:
 def likely_shares(material: Material, seed: int) -> list[float]:
     """Return the sizes that the novel classes seem to have, in parts of the largest.
 
-    They are the sizes of merged clusters. Errors of the clusters make equal classes look uneven, so
-    that all are 1 unless the effective number of classes, the exponential of the entropy of the
-    sizes, is clearly below M.
+    They are the sizes of merged clusters. Errors of the clusters make equal classes look uneven. So
+    all parts are 1 unless k-means and merged k-means, in the median over several seeds, both have
+    uneven clusters.
     """
-    count = material.num_novel
-    clusters = merged_kmeans(material.whitened.values, count, seed=seed)
-    sizes = np.sort(np.bincount(clusters, minlength=count)) / len(clusters)
-    entropy = -float(np.sum(sizes * np.log(np.maximum(sizes, 1e-12))))
-    if math.exp(entropy) >= EVEN * count:
+    rows, count = material.whitened.values, material.num_novel
+    found, evenness = [], []
+    for number in range(seed, seed + SIZINGS):
+        merged = np.bincount(merged_kmeans(rows, count, seed=number), minlength=count)
+        plain = np.bincount(
+            kmeans(rows, count, seed=number, num_restarts=3).assignment, minlength=count
+        )
+        found.append(np.sort(merged))
+        evenness.append((effective_share(merged) + effective_share(plain)) / 2)
+    if np.median(evenness) >= EVEN:
         return [1.0]
+    sizes = np.mean(found, axis=0)
     return [float(share) for share in sizes / sizes[-1]]
+
+
+def effective_share(sizes: NDArray[np.int64]) -> float:
+    """Return the effective number of classes, the exponential of the entropy, in parts of all.
+
+    >>> effective_share(np.array([5, 5, 0, 0]))
+    0.5
+    """
+    shares = sizes / sizes.sum()
+    entropy = -float(np.sum(shares * np.log(np.maximum(shares, 1e-12))))
+    return round(math.exp(entropy) / len(sizes), 6)
 
 
 def _hide(
