@@ -96,8 +96,9 @@ def hold_contest(
     stay known. The labels of the hidden ones are read to count what was found, and to thin the
     classes to the sizes that the novel ones seem to have. No vector of a novel class takes part.
 
-    The candidate of the highest mean is taken. Where it is not half a percent better than k-means,
-    and where fewer than three known classes leave nothing to hide, it is the consensus of heads and
+    The candidate of the highest mean is taken; of those less than half a percent below it, the
+    first in the order of the candidates. Where it is not half a percent better than k-means, and
+    where fewer than three known classes leave nothing to hide, it is the consensus of heads and
     k-means; k-means itself where that is best.
 
     Args:
@@ -120,15 +121,28 @@ def hold_contest(
     # Sorting keeps the order of equally good ones.
     scores = sorted((Score(n, tuple(a)) for n, a in found.items()), key=lambda s: -s.mean)
     floor = next(score for score in scores if score.candidate == FLOOR)
-    best = scores[0]
-    reason = f"it found hidden known classes best: {best.mean:.1f} %, k-means {floor.mean:.1f} %"
-    chosen = best.candidate
-    if best.mean == floor.mean and best.mean < 100 - CLEARLY:
-        chosen, reason = FLOOR, f"no candidate beats k-means ({floor.mean:.1f} %)"
-    elif best.mean - floor.mean < CLEARLY:
-        reason = f"no candidate clearly beats k-means ({floor.mean:.1f} %); several are combined"
-        chosen = UNDECIDED
+    chosen, reason = _choice(scores, floor)
     return Contest(tuple(scores), hidden, chosen, reason)
+
+
+def _choice(scores: list[Score], floor: Score) -> tuple[str, str]:
+    """Return the candidate that is taken, and why.
+
+    Args:
+        scores: of all candidates, the best first.
+        floor: that of k-means.
+    """
+    best = scores[0].mean
+    if best == floor.mean and best < 100 - CLEARLY:
+        return FLOOR, f"no candidate beats k-means ({floor.mean:.1f} %)"
+    if best - floor.mean < CLEARLY:
+        reason = f"no candidate clearly beats k-means ({floor.mean:.1f} %); several are combined"
+        return UNDECIDED, reason
+    least = max(best - CLEARLY, floor.mean + CLEARLY)
+    near = {score.candidate: score.mean for score in scores if score.mean >= least}
+    name = next(name for name in CANDIDATES if name in near)
+    reason = f"it found hidden known classes best: {near[name]:.1f} %, k-means {floor.mean:.1f} %"
+    return name, reason
 
 
 def accuracy(clusters: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> float:

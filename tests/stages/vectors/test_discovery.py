@@ -172,6 +172,16 @@ def test_the_sizes_of_novel_classes_are_read_off_their_clusters():
     assert likely_shares(even, 0) == [1.0]
 
 
+def test_a_difference_that_is_not_clear_leaves_the_order_of_the_candidates(monkeypatch):
+    TRUTH[2000] = np.repeat([0, 1], 1000)
+    known, labels = (part.numpy() for part in vectors(range(4), each=1000))
+    order = {"first": stub(90), "second": stub(91), "kmeans": stub(70)}
+    for clearly, chosen in ((0.6, "first"), (0.4, "second")):
+        monkeypatch.setattr(contests, "CANDIDATES", order)
+        monkeypatch.setattr(contests, "CLEARLY", clearly)
+        assert hold_contest(known, labels, seed=0).chosen == chosen
+
+
 def test_with_two_known_classes_there_is_no_contest():
     known, labels = vectors(range(2), each=10)
     novel, truth = vectors(range(2, 5), each=20)
