@@ -29,7 +29,8 @@ SIZINGS = 5
 FEWEST_KNOWN = 3
 """Known classes of a contest: two to hide, and one to whiten by."""
 MOST_ROWS = 10_000
-"""Hidden vectors of a draw; of more, an even share of every class takes part."""
+"""Hidden vectors of a draw; of more, an even share of every class takes part. The sizes of novel
+classes are read off so many vectors at most."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,9 @@ def likely_shares(material: Material, seed: int) -> list[float]:
     uneven clusters.
     """
     rows, count = material.whitened.values, material.num_novel
+    if len(rows) > max(MOST_ROWS, count):
+        draw = np.random.default_rng([seed, 3])
+        rows = rows[draw.choice(len(rows), max(MOST_ROWS, count), replace=False)]
     found, evenness = [], []
     for number in range(seed, seed + SIZINGS):
         merged = np.bincount(merged_kmeans(rows, count, seed=number), minlength=count)
