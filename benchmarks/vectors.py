@@ -1,18 +1,17 @@
 """Discovery on frozen vectors, compared with k-means and with supervised discriminant analysis.
 
 The vectors are those of a network that was trained on ImageNet's labels; results of this table are
-not those of training from scratch. The folder ``CRKD_VECTORS`` holds ``NAME-train.npz`` and
-``NAME-test.npz`` with x ``(N, D)`` and y ``(N,)`` for cifar100 (its classes 0 to 19 serve) and
-fashion; the digits need no file. Their pixels are the vectors. Accuracies are those of the
-novel training vectors, task-aware, where nothing else is said. True labels are read after the
-discovery. A finished trial is a line of ``NAME.runs.jsonl``.
+not those of training from scratch. :mod:`benchmarks.vector_files` says where they come from; of
+CIFAR-100 most settings use classes 0 to 19. The pixels of the digits are their vectors.
+Accuracies are those of the novel training vectors, task-aware, where nothing else is said. True
+labels are read after the discovery. A finished trial is a line of ``NAME.runs.jsonl``.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,16 +21,12 @@ from numpy.typing import NDArray
 
 from benchmarks.campaign import finished
 from benchmarks.rows import row
-from crkd.clustering.shared_gaussians import SharedGaussians
-from crkd.core.errors import InputError
-from crkd.evaluation.matching import contingency, match
-from crkd.stages.vectors.candidates import CANDIDATES
+from benchmarks.vector_files import Arrays, class_order, read, taken, thinned
+from benchmarks.vector_references import joint_ceiling, matched, references, right
+from crkd.runs.provenance import git_commit
 from crkd.stages.vectors.discovery import VectorDiscovery, fit_discovery, further_discovery
-from crkd.stages.vectors.material import Material
 
-Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
-
-SEEDS = (0, 1, 2)
+COMMAND = "CRKD_VECTORS=FOLDER crkd bench vectors --json FILE"
 
 
 class Setting(NamedTuple):
@@ -46,6 +41,7 @@ class Setting(NamedTuple):
         thinned: every second novel class keeps a fifth of its vectors.
         further: novel classes that come in a second step.
         methods: of discovery.
+        seeds: of everything drawn.
     """
 
     data: str
@@ -56,19 +52,23 @@ class Setting(NamedTuple):
     thinned: bool = False
     further: int = 0
     methods: tuple[str, ...] = ("auto",)
+    seeds: tuple[int, ...] = (0, 1, 2)
 
+
+EIGHT = tuple(range(1, 9))
 
 SETTINGS = {
-    "cifar100 eight splits 10-10": Setting("cifar100", 20, 10, tuple(range(1, 9))),
-    "cifar100 10-10": Setting("cifar100", 20, 10),
+    "cifar100 eight splits 10-10, heads": Setting("cifar100", 20, 10, EIGHT, methods=("heads",)),
+    "cifar100 50-50, heads": Setting("cifar100", 100, 50, methods=("heads",), seeds=(0,)),
     "cifar100 10-10, 100 a class": Setting("cifar100", 20, 10, each=100),
-    "cifar100 10-10, 60 a class": Setting("cifar100", 20, 10, each=60),
-    "cifar100 10-10, thinned": Setting("cifar100", 20, 10, thinned=True),
-    "cifar100 2-5": Setting("cifar100", 7, 2),
-    "cifar100 10-5-3": Setting("cifar100", 18, 10, further=3),
-    "cifar100 50-50": Setting("cifar100", 100, 50, methods=("heads",)),
-    "fashion 5-5": Setting("fashion", 10, 5),
+    "cifar100 10-10, thinned": Setting("cifar100", 20, 10, (0, 1, 2), thinned=True, seeds=(0,)),
     "digits 5-5": Setting("digits", 10, 5),
+    "fashion 5-5": Setting("fashion", 10, 5),
+    "cifar100 10-5-3": Setting("cifar100", 18, 10, further=3),
+    "cifar100 eight splits 10-10": Setting("cifar100", 20, 10, EIGHT, seeds=(0,)),
+    "cifar100 10-10, 60 a class": Setting("cifar100", 20, 10, each=60),
+    "cifar100 50-50": Setting("cifar100", 100, 50, seeds=(0,)),
+    "cifar100 2-5": Setting("cifar100", 7, 2),
 }
 
 
@@ -88,34 +88,49 @@ class Trial(NamedTuple):
     seed: int
 
 
-def rows(out: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
-    """Return mean, worst and the other measures of every setting; baseline is k-means.
+def rows(out: Path, *, jobs: int = 1) -> Iterator[dict[str, Any]]:
+    """Yield mean, worst and the other measures of every setting; the baseline is k-means.
 
     Args:
         out: the result file; finished trials are kept in ``NAME.runs.jsonl``.
         jobs: processes, of one thread each.
     """
-    wanted = [
-        Trial(name, order, method, seed)
-        for name, setting in SETTINGS.items()
-        for method in setting.methods
-        for seed in SEEDS
-        for order in setting.orders
-    ]
-    lines = finished(wanted, measure, out, jobs=jobs)
-    made = []
-    for name in SETTINGS:
-        mine = [line for line in lines if line["run"]["setting"] == name]
-        means = {
-            key: round(statistics.fmean(line[key] for line in mine), 2)
-            for key, value in mine[0].items()
-            if isinstance(value, float)
-        }
-        told = row("vectors", "%", name, means["novel"], means["kmeans"], complete=False)
-        worst = min(line["novel"] for line in mine)
-        gap = min(line["novel"] - line["kmeans"] for line in mine)
-        made.append({**told, **means, "worst": worst, "worst_gain": gap, "trials": len(mine)})
-    return made
+    for name, setting in SETTINGS.items():
+        wanted = [
+            Trial(name, order, method, seed)
+            for method in setting.methods
+            for seed in setting.seeds
+            for order in setting.orders
+        ]
+        yield summary(name, finished(wanted, measure, out, jobs=jobs))
+
+
+def summary(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row of a setting.
+
+    Args:
+        name: of the setting.
+        lines: of its trials.
+    """
+    means = {
+        key: round(statistics.fmean(line[key] for line in lines), 2)
+        for key, value in lines[0].items()
+        if isinstance(value, float)
+    }
+    told = row("vectors", "%", name, means["novel"], means["kmeans"], complete=False)
+    keys = ("novel", "kmeans", "ceiling", "seconds", "chosen", "contest")
+    return {
+        **told,
+        **means,
+        "worst": min(line["novel"] for line in lines),
+        "worst_gain": round(min(line["novel"] - line["kmeans"] for line in lines), 2),
+        "held_out_lost": round(means["novel"] - means["novel_held_out"], 2),
+        "joint_known_lost": round(means["known_alone"] - means["known_joint"], 2),
+        "joint_novel_lost": round(means["novel_held_out"] - means["novel_joint"], 2),
+        "command": COMMAND,
+        "commit": ", ".join(sorted({str(line["commit"]) for line in lines})),
+        "trials": [{**line["run"], **{key: line[key] for key in keys}} for line in lines],
+    }
 
 
 def measure(trial: Trial) -> dict[str, Any]:
@@ -126,10 +141,9 @@ def measure(trial: Trial) -> dict[str, Any]:
     last = len(order) - setting.further
     groups = [np.sort(order[: setting.num_known]), np.sort(order[setting.num_known : last])]
     known, novel = (taken(train, classes, setting.each) for classes in groups)
+    held_out = [taken(test, classes, setting.each) for classes in groups]
     if setting.thinned:
-        rank = np.concatenate([np.arange(n) for n in np.bincount(novel[1])])
-        kept = (novel[1] % 2 == 0) | (rank < setting.each // 5)
-        novel = (novel[0][kept], novel[1][kept])
+        novel = thinned(novel, setting.each)
     count = len(groups[1])
     start = time.process_time()
     found = fit_discovery(
@@ -142,59 +156,13 @@ def measure(trial: Trial) -> dict[str, Any]:
     )
     seconds = time.process_time() - start
     measures: dict[str, Any] = {"seconds": seconds, "chosen": found.contest.chosen}
-    measures |= baselines(found, novel, count, trial.seed)
-    measures |= accuracies(found, novel, [taken(test, classes, setting.each) for classes in groups])
+    measures |= references(found, novel, count, trial.seed)
+    measures |= joint_ceiling(found, known, novel, held_out)
+    measures |= accuracies(found, novel, held_out)
     if setting.further:
         fresh = np.sort(order[last:])
         measures |= second_step(found, train, test, [*groups, fresh], trial.seed, setting.each)
-    return {**measures, "contest": found.contest.plain()["scores"]}
-
-
-def class_order(classes: int, number: int) -> NDArray[np.int64]:
-    """Return the classes as they are for 0, else the draw of that number from one generator."""
-    draw, order = np.random.default_rng(0), np.arange(classes)
-    for _ in range(number):
-        order = draw.permutation(classes)
-    return order
-
-
-def read(data: str, part: str) -> Arrays:
-    """Return the vectors and labels of a part of a data set.
-
-    Raises:
-        InputError: there is no folder of vectors.
-    """
-    if data == "digits":
-        from sklearn.datasets import load_digits
-
-        pixels, labels = load_digits(return_X_y=True)
-        mine = (np.arange(len(labels)) % 5 == 0) == (part == "test")
-        return pixels[mine].astype(np.float32), labels[mine].astype(np.int64)
-    folder = os.environ.get("CRKD_VECTORS")
-    if folder is None:
-        raise InputError("CRKD_VECTORS is not set; give the folder of NAME-train.npz files")
-    with np.load(Path(folder) / f"{data}-{part}.npz") as file:
-        return file["x"].astype(np.float32), file["y"].astype(np.int64)
-
-
-def taken(source: Arrays, classes: NDArray[np.int64], each: int) -> Arrays:
-    """Return the first vectors of every class, and labels from 0."""
-    rows = [np.flatnonzero(source[1] == label)[:each] for label in classes]
-    labels = np.repeat(np.arange(len(classes)), [len(part) for part in rows])
-    return source[0][np.concatenate(rows)], labels
-
-
-def baselines(found: VectorDiscovery, novel: Arrays, count: int, seed: int) -> dict[str, float]:
-    """Return k-means, whitened k-means, and discriminant analysis with the true labels."""
-    material = Material(novel[0], count, found.space, found.gate.space, seed)
-    measures = {}
-    for name in ("kmeans", "whitened_kmeans"):
-        clusters = CANDIDATES[name](material, seed).logits(novel[0]).argmax(axis=1)
-        measures[name] = right(clusters, novel[1], matched(clusters, novel[1], count))
-    inside = found.space.rows(novel[0])
-    weights, biases = SharedGaussians.fit(inside, novel[1], count).classifier()
-    told = (inside @ weights + biases).argmax(axis=1)
-    return {**measures, "ceiling": right(told, novel[1], np.arange(count))}
+    return {**measures, "contest": found.contest.plain()["scores"], "commit": git_commit()}
 
 
 def accuracies(found: VectorDiscovery, novel: Arrays, held_out: list[Arrays]) -> dict[str, float]:
@@ -265,15 +233,3 @@ def second_step(
 def of(found: VectorDiscovery, vectors: NDArray[np.float32]) -> Any:
     """Return the predictions of a discovery for vectors."""
     return found.predict(torch.from_numpy(vectors))
-
-
-def matched(clusters: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Return the class that each cluster is matched to."""
-    return match(contingency(clusters, truth, count, count))
-
-
-def right(
-    clusters: NDArray[np.int64], truth: NDArray[np.int64], class_of: NDArray[np.int64]
-) -> float:
-    """Return the percent of rows whose cluster is matched to their class."""
-    return round(100 * float((class_of[clusters] == truth).mean()), 2)

@@ -22,7 +22,7 @@ from crkd.evaluation.matching import contingency, match
 from tests.support import ROOT
 
 DOCS = ROOT / "docs"
-QUICK = NovelClassDiscovery(num_novel=2, epochs=40, hidden=32, random_state=0)
+QUICK = NovelClassDiscovery(num_novel=2, method="heads", epochs=40, hidden=32, random_state=0)
 
 
 def expected_failures(estimator: BaseEstimator) -> dict[str, str]:

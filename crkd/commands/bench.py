@@ -26,6 +26,7 @@ PARTS = {
     "operations": (),
     "people": (),
     "kmeans": (),
+    "embed": (),
     "diswot": ("out",),
     "distill": ("out", "jobs"),
     "recipes": ("out", "device", "jobs"),
@@ -57,6 +58,7 @@ Run a benchmark on this machine.
                lower bound of their time on an H100
   people       predict, and the review page of 100,000 images, on the CPU
   kmeans       time and memory of k-means on a million features
+  embed        images a second of crkd embed, of a table named by CRKD_IMAGES
   diswot       rank correlation of the DisWOT score with accuracy; about 25
                minutes on one core
   distill      all methods of distillation, three seeds

@@ -70,7 +70,14 @@ class VectorConfig:
     """Discovery on feature vectors."""
 
     method: Literal[
-        "auto", "heads", "plain_heads", "sinkhorn_heads", "whitened_kmeans", "kmeans", "consensus"
+        "auto",
+        "heads",
+        "plain_heads",
+        "sinkhorn_heads",
+        "merging",
+        "whitened_kmeans",
+        "kmeans",
+        "consensus",
     ] = "auto"
     """Method of discovery; "auto" chooses by a contest on hidden known classes."""
 

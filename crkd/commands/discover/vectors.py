@@ -33,7 +33,7 @@ def add_vector_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         metavar="NAME",
-        help="auto (default: a contest chooses), heads, plain_heads, sinkhorn_heads, "
+        help="auto (default: a contest chooses), heads, plain_heads, sinkhorn_heads, merging, "
         "whitened_kmeans, kmeans or consensus",
     )
     group.add_argument(

@@ -14,12 +14,15 @@ from torch import Tensor
 
 from crkd.clustering.consensus import consensus
 from crkd.clustering.kmeans import Floats, kmeans
+from crkd.clustering.merging import merged_kmeans
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.stages.vectors.heads import Heads, HeadSettings, train_heads
 from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import Material, Rows
 
 TEMI: Final = HeadSettings()
+UNEVEN: Final = HeadSettings(exponent=0.9)
+"""The nearer the exponent is to 1, the less the classes are spread evenly."""
 SINKHORN: Final = HeadSettings(objective="sinkhorn", num_heads=6)
 REFINING_RATE: Final = 1e-2
 REFINING_STEPS: Final = 200
@@ -74,6 +77,12 @@ def by_sinkhorn_heads(material: Material, seed: int) -> NovelHead:
     return _heads(material.whitened, material.num_novel, SINKHORN, seed)
 
 
+def by_merging(material: Material, seed: int) -> NovelHead:
+    """Refine merged clusters by TEMI that lets classes differ in size."""
+    clusters = merged_kmeans(material.whitened.values, material.num_novel, seed=seed)
+    return _refined(material.wide, [clusters], material.num_novel, UNEVEN, seed + 1)
+
+
 def by_consensus(material: Material, seed: int) -> NovelHead:
     """Return what heads, whitened k-means and k-means agree on, for want of a clear winner."""
     heads = [way(material, seed) for way in (by_heads, by_whitened_kmeans, by_kmeans)]
@@ -87,6 +96,7 @@ CANDIDATES: Final[dict[str, Candidate]] = {
     "heads": by_heads,
     "plain_heads": by_plain_heads,
     "sinkhorn_heads": by_sinkhorn_heads,
+    "merging": by_merging,
     "whitened_kmeans": by_whitened_kmeans,
     "kmeans": by_kmeans,
 }

@@ -17,7 +17,7 @@ from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError, listed
 from crkd.core.threads import one_thread
 from crkd.stages.vectors.candidates import METHODS, NovelHead
-from crkd.stages.vectors.contest import Contest, hold_contest
+from crkd.stages.vectors.contest import Contest, hold_contest, likely_shares
 from crkd.stages.vectors.gate import Gate, fit_gate
 from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import WIDTHS, Material
@@ -112,9 +112,12 @@ def fit_discovery(
     rows, fresh = _checked("known", known), _checked("novel", novel)
     labels = _checked_labels(known_labels, len(rows))
     _check_choice(method, num_novel, len(fresh))
-    contest = _contest(method, lambda: hold_contest(rows, labels, seed=seed))
     space, wide = whitened_spaces(rows, labels, fresh, WIDTHS)
-    fresh_head = METHODS[contest.chosen](Material(fresh, num_novel, space, wide, seed), seed)
+    material = Material(fresh, num_novel, space, wide, seed)
+    contest = _contest(
+        method, lambda: hold_contest(rows, labels, likely_shares(material, seed), seed=seed)
+    )
+    fresh_head = METHODS[contest.chosen](material, seed)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
     head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
     memory = SharedGaussians.fit(inside, labels, num_known)

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from crkd.clustering.whitening import whitened_spaces
 from crkd.core.errors import InputError
 from crkd.stages.vectors import candidates
 from crkd.stages.vectors import contest as contests
 from crkd.stages.vectors.candidates import METHODS, NovelHead
-from crkd.stages.vectors.contest import Contest, accuracy, hold_contest
+from crkd.stages.vectors.contest import Contest, accuracy, hold_contest, likely_shares
 from crkd.stages.vectors.discovery import fit_discovery, further_discovery
-from crkd.stages.vectors.material import num_neighbors
+from crkd.stages.vectors.material import WIDTHS, Material, num_neighbors
 from crkd.stages.vectors.state import discovery_from, state_of
 
 WIDTH = 20
@@ -140,6 +141,47 @@ def test_the_contest_takes_the_best_and_never_what_is_worse_than_kmeans(
     assert Contest.of(table.plain()) == table
 
 
+@pytest.mark.parametrize(
+    ("shares", "sizes"), [((1.0,), [100, 100]), ((0.1, 1.0), [10, 100]), ((0, 0.5, 1), [2, 100])]
+)
+def test_hidden_classes_are_thinned_like_the_novel_ones(monkeypatch, shares, sizes):
+    seen = []
+
+    def candidate(material, seed):
+        seen.append(material.novel)
+        return stub(0)(material, seed)
+
+    for size in range(201):
+        TRUTH[size] = np.zeros(size, np.int64)
+    monkeypatch.setattr(contests, "CANDIDATES", {"kmeans": candidate})
+    known, labels = (part.numpy() for part in vectors(range(4), each=100))
+    hold_contest(known, labels, shares, seed=0)
+    for rows in seen:
+        own = [labels[(known == row).all(axis=1)][0] for row in rows]
+        assert sorted(n for n in np.bincount(own, minlength=4) if n) == sizes
+
+
+def test_the_sizes_of_novel_classes_are_read_off_their_clusters():
+    known, labels = vectors(range(3), spread=0.3)
+    parts = [vectors([label], each=n, spread=0.3)[0] for label, n in ((3, 80), (4, 80), (5, 16))]
+    novel = torch.cat(parts).numpy()
+    space, wide = whitened_spaces(known.numpy(), labels.numpy(), novel, WIDTHS)
+    shares = likely_shares(Material(novel, 3, space, wide, 0), 0)
+    assert shares == pytest.approx([0.2, 1, 1], abs=0.05)
+    even = Material(novel[:160], 2, space, wide, 0)
+    assert likely_shares(even, 0) == [1.0]
+
+
+def test_a_difference_that_is_not_clear_leaves_the_order_of_the_candidates(monkeypatch):
+    TRUTH[2000] = np.repeat([0, 1], 1000)
+    known, labels = (part.numpy() for part in vectors(range(4), each=1000))
+    order = {"first": stub(90), "second": stub(91), "kmeans": stub(70)}
+    for clearly, chosen in ((0.6, "first"), (0.4, "second")):
+        monkeypatch.setattr(contests, "CANDIDATES", order)
+        monkeypatch.setattr(contests, "CLEARLY", clearly)
+        assert hold_contest(known, labels, seed=0).chosen == chosen
+
+
 def test_with_two_known_classes_there_is_no_contest():
     known, labels = vectors(range(2), each=10)
     novel, truth = vectors(range(2, 5), each=20)
@@ -159,7 +201,7 @@ def test_scrambled_labels_of_novel_vectors_reach_nothing():
     for rows in (novel, novel[order]):
         found = fit_discovery(known, labels, rows, 3, method="auto", seed=0)
         told.append((found.contest, found.predict(novel).novel.argmax(dim=1).numpy()))
-    # No vector of a novel class takes part in the contest.
+    # Nothing of the novel vectors takes part in the contest but the sizes of their clusters.
     assert told[0][0] == told[1][0]
     for _, clusters in told:
         assert accuracy(clusters, truth.numpy(), 3) > 90
