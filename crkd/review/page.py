@@ -57,6 +57,14 @@ def review(path: str | Path, out: Path, *, device: torch.device) -> dict[str, in
     }
 
 
+def _source(evidence: Evidence) -> str:
+    """Return the name of the data set, or of the folder of own images."""
+    name = evidence.opened.info.dataset
+    if name != "features" or not len(evidence.images):
+        return name
+    return evidence.images.ids[0].split("/")[0]
+
+
 def page_data(evidence: Evidence, budget: int = THUMBNAIL_BUDGET) -> dict[str, Any]:
     """Return the content of the page in plain values.
 
@@ -90,7 +98,7 @@ def page_data(evidence: Evidence, budget: int = THUMBNAIL_BUDGET) -> dict[str, A
         "version": VERSION,
         "max_name": MAX_NAME_LENGTH,
         "model_sha256": info.model_sha256,
-        "title": f"{len(found)} discovered classes in {info.dataset}",
+        "title": f"{len(found)} discovered classes in {_source(evidence)}",
         "run": str(evidence.opened.run.path),
         "num_images": len(evidence.images),
         "known": evidence.names[: evidence.num_known],

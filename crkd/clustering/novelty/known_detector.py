@@ -125,7 +125,7 @@ def known_check(
     if len(calibration) * false_positive_rate < 1:
         raise InputError(
             f"{len(calibration)} known images are too few for a false_positive_rate of "
-            f"{false_positive_rate}; hold out more, or allow a higher rate"
+            f"{false_positive_rate}; hold out more with data.validation_fraction, or add images"
         )
     reference = classes.novelty_score(calibration)
     threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))
