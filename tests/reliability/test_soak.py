@@ -65,9 +65,10 @@ def test_nothing_grows(tmp_path: Path, record: Record) -> None:
     loop.train()
     assert len(seen) == EPOCHS
     early, late = seen[SETTLED : SETTLED + 5], seen[-5:]
-    first = [max(column) for column in zip(*early, strict=True)]
-    last = [max(column) for column in zip(*late, strict=True)]
-    growth = (last[0] - first[0]) / MEBIBYTE
-    record("soak", epochs=EPOCHS, growth_mib=round(growth, 2), handles=last[1], threads=last[2])
+    growth = (max(row[0] for row in late) - max(row[0] for row in early)) / MEBIBYTE
+    # A decoding thread may have a file open at the moment of a count: the least count tells a leak.
+    (first, last) = ([min(row[n] for row in part) for n in (1, 2)] for part in (early, late))
+    record("soak", epochs=EPOCHS, growth_mib=round(growth, 2), handles=last[0], threads=last[1])
     assert growth < 8
-    assert last[1:] <= first[1:]
+    assert last[0] <= first[0]
+    assert last[1] <= first[1]
