@@ -100,7 +100,7 @@ class SharedGaussians:
     def sample(
         self, each: int, *, seed: int, freedom: float = np.inf
     ) -> tuple[Floats, NDArray[np.int64]]:
-        """Draw rows of every class, in the place of rows that nobody kept.
+        """Draw rows of every class from its Gaussian.
 
         Args:
             each: rows of a class.

@@ -67,7 +67,7 @@ def check_plugin(path: Path, info: RunInfo, registry: Registry[Any], name: str) 
 def check_installed(
     path: Path, info: RunInfo, asked_for: Iterable[tuple[Registry[Any], str]]
 ) -> None:
-    """Find out before a run goes on from another one whether that run's plug-ins are here.
+    """Check that the plug-ins of an earlier run are installed, before a new run uses it.
 
     A later run asks for names that the earlier one took from a plug-in: its data set, the losses
     and the other entries of its configuration. An unknown name alone would not say where to get

@@ -174,7 +174,7 @@ class _Job:
     def _embedded(self, info: EmbeddingInfo, embedder: Embedder) -> Items:
         """Embed the share of this process; return the items of all processes."""
         known = KnownVectors(self.existing, self.folder, info.num_features)
-        # Nobody writes a part while another still lists them.
+        # No process writes a part while another one still lists the parts.
         barrier()
         parts = PartWriter(self.folder, self.rank, info.num_features)
         count = len(self.listing)

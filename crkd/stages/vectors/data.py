@@ -12,8 +12,10 @@ from torch import Tensor
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.data.datasets.base import Dataset
 from crkd.data.datasets.features import feature_dataset, next_feature_dataset
-from crkd.data.splits.partition import Subset, partition
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.splits.partition import Subset, Subsets, partition
 from crkd.data.storage.base import ImageStore
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import FeatureTable, read_features
@@ -59,7 +61,6 @@ def vector_data(config: Config) -> VectorData:
     known, novel = _tables(config, 2)
     check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
     dataset, split = feature_dataset(known, novel)
-    dataset = with_images(dataset, [known, novel])
     parts = partition(
         dataset,
         split,
@@ -67,20 +68,7 @@ def vector_data(config: Config) -> VectorData:
         seed=config.seed,
         imbalance=config.data.imbalance,
     )
-    width = dataset.image_size
-    vectors = torch.from_numpy(np.concatenate([known.features, novel.features]))
-    return VectorData(
-        dataset,
-        split,
-        parts,
-        width,
-        CPU,
-        width,
-        config,
-        [],
-        vectors=vectors,
-        embedding=novel.embedding,
-    )
+    return _data(config, dataset, split, parts, [known, novel])
 
 
 def next_vector_data(
@@ -100,20 +88,29 @@ def next_vector_data(
     (novel,) = _tables(config, 1)
     check_same_embedding(novel, embedding, str(novel.path), origin)
     dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
-    dataset = with_images(dataset, [novel])
     parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
+    return _data(config, dataset, split, parts, [novel])
+
+
+def _data(
+    config: Config,
+    dataset: Dataset,
+    split: ClassSplit,
+    subsets: Subsets,
+    tables: Sequence[FeatureTable],
+) -> VectorData:
     width = dataset.image_size
     return VectorData(
-        dataset,
+        with_images(dataset, tables),
         split,
-        parts,
+        subsets,
         width,
         CPU,
         width,
         config,
         [],
-        vectors=torch.tensor(novel.features),
-        embedding=novel.embedding,
+        vectors=torch.from_numpy(np.concatenate([table.features for table in tables])),
+        embedding=tables[-1].embedding,
     )
 
 
