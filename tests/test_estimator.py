@@ -67,8 +67,9 @@ def test_it_beats_kmeans_on_digits():
     X, y = load_digits(return_X_y=True)
     truth = np.argsort(np.random.default_rng(0).permutation(10))[y]
     novel = truth >= 5
-    model = NovelClassDiscovery(num_novel=5, random_state=0).fit(X, np.where(novel, -1, truth))
-    found = model.predict(X)
+    # The contest chooses another method here, which k-means equals: see the limits in features.md.
+    model = NovelClassDiscovery(num_novel=5, method="heads", random_state=0)
+    found = model.fit(X, np.where(novel, -1, truth)).predict(X)
     assert (found[~novel] == truth[~novel]).mean() > 0.95
     ours = accuracy(np.maximum(found[novel] - 5, 0), truth[novel] - 5, 5)
     baseline = kmeans(X[novel].astype(np.float32), 5, seed=0).assignment
