@@ -63,18 +63,27 @@ def test_clouds_far_apart_are_recovered_exactly():
     np.testing.assert_array_equal(shares.argmax(axis=1), found)
 
 
-def test_it_beats_kmeans_on_digits():
+def gain_on_digits(method: str) -> float:
+    """Return the share of novel digits found, less that of k-means; known ones must be right."""
     X, y = load_digits(return_X_y=True)
     truth = np.argsort(np.random.default_rng(0).permutation(10))[y]
     novel = truth >= 5
-    # The contest chooses another method here, which k-means equals: see the limits in features.md.
-    model = NovelClassDiscovery(num_novel=5, method="heads", random_state=0)
+    model = NovelClassDiscovery(num_novel=5, method=method, random_state=0)
     found = model.fit(X, np.where(novel, -1, truth)).predict(X)
     assert (found[~novel] == truth[~novel]).mean() > 0.95
     ours = accuracy(np.maximum(found[novel] - 5, 0), truth[novel] - 5, 5)
     baseline = kmeans(X[novel].astype(np.float32), 5, seed=0).assignment
+    return ours - accuracy(baseline, truth[novel] - 5, 5)
+
+
+@pytest.mark.xfail(strict=True, reason="the contest chooses a method below k-means: features.md")
+def test_it_beats_kmeans_on_digits():
+    assert gain_on_digits("auto") > 0.1
+
+
+def test_heads_beat_kmeans_on_digits():
     # About 0.78 against 0.69 in this class order.
-    assert ours > accuracy(baseline, truth[novel] - 5, 5) + 0.05
+    assert gain_on_digits("heads") > 0.05
 
 
 @pytest.mark.parametrize("mark", [-1, None])

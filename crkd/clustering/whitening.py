@@ -85,7 +85,7 @@ def whitened_spaces(
     Args:
         known: ``(n, D)`` finite values.
         labels: ``(n,)`` classes in ``[0, K)``.
-        novel: ``(m, D)`` finite values, whose classes nobody knows.
+        novel: ``(m, D)`` finite values without labels.
         widths: k, at most; fewer where fewer directions have variance.
         shrinkage: a, in [0, 1].
         root: see :class:`WhitenedSpace`; pooled rectified features are closer to Gaussians so

@@ -79,7 +79,7 @@ def check_installed(
         asked_for: names that the later run is about to look up, and where.
 
     Raises:
-        InputError: nobody brings such a name, and the earlier run had it from a plug-in.
+        InputError: no installed plug-in has the name, and the earlier run had it from a plug-in.
     """
     for registry, name in asked_for:
         recorded = _recorded(info, registry, name)

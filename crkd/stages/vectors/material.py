@@ -44,7 +44,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """Vectors of M novel classes, whose labels nobody knows, and the spaces to look at them in.
+    """Unlabeled vectors of M novel classes, and the spaces of the candidates.
 
     Attributes:
         novel: ``(m, D)`` float32.
