@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.kmeans import Floats, kmeans
-from crkd.clustering.merging import merged_kmeans
+from crkd.clustering.kmeans import Floats
 from crkd.clustering.whitening import whitened_spaces
 from crkd.data.storage.workers import parallel
 from crkd.evaluation.matching import contingency, match
@@ -21,17 +20,10 @@ from crkd.stages.vectors.material import WIDTHS, Material
 DRAWS = 4
 CLEARLY = 0.5
 """Percent by which a candidate must beat k-means to be taken in its place."""
-EVEN = 0.91
-"""Mean effective share of the clusters from which on classes count as equally large. On CIFAR-100
-it was more with equal classes, 0.88 to 0.92 where every second class had half of the images of the
-others, and less where it had a fifth."""
-SIZINGS = 5
-"""Seeds of the clusters that the sizes are read off."""
 FEWEST_KNOWN = 3
 """Known classes of a contest: two to hide, and one to whiten by."""
 MOST_ROWS = 10_000
-"""Hidden vectors of a draw; of more, an even share of every class takes part. The sizes of novel
-classes are read off so many vectors at most."""
+"""Hidden vectors of a draw; of more, an even share of every class takes part."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,8 @@ def hold_contest(
     Args:
         known: ``(n, D)`` float32.
         labels: ``(n,)`` int64 in ``[0, K)``.
-        shares: sizes of the novel classes, in parts of the largest (:func:`likely_shares`).
+        shares: sizes of the novel classes, in parts of the largest
+            (:func:`~crkd.stages.vectors.sizes.likely_shares`).
         seed: of the draws and of the candidates.
     """
     num_known = int(labels.max()) + 1
@@ -132,6 +125,11 @@ def hold_contest(
     scores = sorted((Score(n, tuple(a)) for n, a in found.items()), key=lambda s: -s.mean)
     floor = next(score for score in scores if score.candidate == FLOOR)
     chosen, reason = _choice(scores, floor)
+    if min(shares) < 1:
+        reason += (
+            f"; the smallest novel class seems to have {100 * min(shares):.0f} % of the samples of "
+            "the largest, so hidden classes were thinned alike"
+        )
     return Contest(tuple(scores), hidden, chosen, reason)
 
 
@@ -175,42 +173,6 @@ def _draws(num_known: int, seed: int) -> Iterator[tuple[int, ...]]:
         order = draw.permutation(num_known)
         yield tuple(sorted(order[:size].tolist()))
         yield tuple(sorted(order[-size:].tolist()))
-
-
-def likely_shares(material: Material, seed: int) -> list[float]:
-    """Return the sizes that the novel classes seem to have, in parts of the largest.
-
-    They are the sizes of merged clusters. Errors of the clusters make equal classes look uneven. So
-    all parts are 1 unless k-means and merged k-means, in the median over several seeds, both have
-    uneven clusters.
-    """
-    rows, count = material.whitened.values, material.num_novel
-    if len(rows) > max(MOST_ROWS, count):
-        draw = np.random.default_rng([seed, 3])
-        rows = rows[draw.choice(len(rows), max(MOST_ROWS, count), replace=False)]
-    found, evenness = [], []
-    for number in range(seed, seed + SIZINGS):
-        merged = np.bincount(merged_kmeans(rows, count, seed=number), minlength=count)
-        plain = np.bincount(
-            kmeans(rows, count, seed=number, num_restarts=3).assignment, minlength=count
-        )
-        found.append(np.sort(merged))
-        evenness.append((effective_share(merged) + effective_share(plain)) / 2)
-    if np.median(evenness) >= EVEN:
-        return [1.0]
-    sizes = np.mean(found, axis=0)
-    return [float(share) for share in sizes / sizes[-1]]
-
-
-def effective_share(sizes: NDArray[np.int64]) -> float:
-    """Return the effective number of classes, the exponential of the entropy, in parts of all.
-
-    >>> effective_share(np.array([5, 5, 0, 0]))
-    0.5
-    """
-    shares = sizes / sizes.sum()
-    entropy = -float(np.sum(shares * np.log(np.maximum(shares, 1e-12))))
-    return round(math.exp(entropy) / len(sizes), 6)
 
 
 def _hide(

@@ -17,10 +17,11 @@ from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError, listed
 from crkd.core.threads import one_thread
 from crkd.stages.vectors.candidates import METHODS, NovelHead
-from crkd.stages.vectors.contest import Contest, hold_contest, likely_shares
+from crkd.stages.vectors.contest import Contest, hold_contest
 from crkd.stages.vectors.gate import Gate, fit_gate
 from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import WIDTHS, Material
+from crkd.stages.vectors.sizes import likely_shares
 
 SAMPLED = 200
 """Rows drawn of every class whose vectors are not kept."""

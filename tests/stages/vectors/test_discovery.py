@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from crkd.clustering.whitening import whitened_spaces
 from crkd.core.errors import InputError
 from crkd.stages.vectors import candidates
 from crkd.stages.vectors import contest as contests
 from crkd.stages.vectors.candidates import METHODS, NovelHead
-from crkd.stages.vectors.contest import Contest, accuracy, hold_contest, likely_shares
+from crkd.stages.vectors.contest import Contest, accuracy, hold_contest
 from crkd.stages.vectors.discovery import fit_discovery, further_discovery
-from crkd.stages.vectors.material import WIDTHS, Material, num_neighbors
+from crkd.stages.vectors.material import num_neighbors
 from crkd.stages.vectors.state import discovery_from, state_of
 
 WIDTH = 20
@@ -159,17 +158,6 @@ def test_hidden_classes_are_thinned_like_the_novel_ones(monkeypatch, shares, siz
     for rows in seen:
         own = [labels[(known == row).all(axis=1)][0] for row in rows]
         assert sorted(n for n in np.bincount(own, minlength=4) if n) == sizes
-
-
-def test_the_sizes_of_novel_classes_are_read_off_their_clusters():
-    known, labels = vectors(range(3), spread=0.3)
-    parts = [vectors([label], each=n, spread=0.3)[0] for label, n in ((3, 80), (4, 80), (5, 16))]
-    novel = torch.cat(parts).numpy()
-    space, wide = whitened_spaces(known.numpy(), labels.numpy(), novel, WIDTHS)
-    shares = likely_shares(Material(novel, 3, space, wide, 0), 0)
-    assert shares == pytest.approx([0.2, 1, 1], abs=0.05)
-    even = Material(novel[:160], 2, space, wide, 0)
-    assert likely_shares(even, 0) == [1.0]
 
 
 def test_a_difference_that_is_not_clear_leaves_the_order_of_the_candidates(monkeypatch):
