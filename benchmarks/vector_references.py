@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from benchmarks.vector_files import Arrays
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.evaluation.matching import contingency, match
 from crkd.stages.vectors.candidates import CANDIDATES
 from crkd.stages.vectors.discovery import VectorDiscovery
 from crkd.stages.vectors.gate import NEW_LOSS, OLD_LOSS
-from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import Material
 
 MOST_SPECTRAL = 6_000

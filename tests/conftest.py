@@ -62,6 +62,16 @@ def stage1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pretrain(small_config(), tmp_path_factory.mktemp("runs") / "pretrain").path
 
 
+@pytest.fixture(scope="session")
+def stage1_held_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished stage-1 run that held out images of its classes; no test changes it."""
+    from crkd.stages.pretrain.run import pretrain
+    from tests.support.small_runs import small_config
+
+    config = small_config("data.validation_fraction=0.2")
+    return pretrain(config, tmp_path_factory.mktemp("runs") / "held-out").path
+
+
 @pytest.fixture(scope="module")
 def few_images() -> Iterator[None]:
     """Runs of this module read every fourth image of a data set, whatever the data set."""

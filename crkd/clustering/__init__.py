@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
     from crkd.clustering.cluster_usage import Merge, merge_suggestions, unused_clusters
     from crkd.clustering.neighbors import nearest_neighbors, neighbors_within
-    from crkd.clustering.novelty.known_detector import KnownCheck, KnownClassDetector
+    from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
     from crkd.clustering.novelty.mahalanobis import ClassDistance
     from crkd.clustering.novelty.outliers import Outliers
 else:
@@ -26,7 +26,7 @@ else:
             "class_gaussians": "ClassStatistics class_statistics",
             "cluster_usage": "Merge merge_suggestions unused_clusters",
             "neighbors": "nearest_neighbors neighbors_within",
-            "novelty.known_detector": "KnownCheck KnownClassDetector",
+            "novelty.known_or_novel": "KnownCheck known_check",
             "novelty.mahalanobis": "ClassDistance",
             "novelty.outliers": "Outliers",
         },
@@ -40,7 +40,6 @@ __all__ = [
     "Evidence",
     "KMeansResult",
     "KnownCheck",
-    "KnownClassDetector",
     "Merge",
     "Outliers",
     "SemiKMeansResult",
@@ -48,6 +47,7 @@ __all__ = [
     "class_statistics",
     "estimate_class_count",
     "kmeans",
+    "known_check",
     "merge_suggestions",
     "near_duplicates",
     "nearest_neighbors",

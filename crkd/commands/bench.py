@@ -33,6 +33,7 @@ PARTS = {
     "increments": ("out", "jobs"),
     "class-count": ("out", "device", "jobs"),
     "vectors": ("out", "jobs"),
+    "known-or-novel": (),
 }
 """Benchmark to the arguments of its code."""
 
@@ -67,6 +68,8 @@ Run a benchmark on this machine.
   class-count  error of the estimated number of classes; --device cuda uses the
                published size
   vectors      discovery on feature vectors, compared with k-means
+  known-or-novel
+               known classes among unlabeled vectors, compared with distances
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code

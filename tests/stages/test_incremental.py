@@ -274,7 +274,7 @@ def test_a_folder_of_known_classes_alone_adds_none(plan: Path, tmp_path: Path):
     assert not (tmp_path / "run").exists()
     forced = load_config(settings=["discover.precheck=false"], base=config)
     start = open_parent(forced, plan / "step-0", torch.device("cpu"))
-    assert any("unlabeled images look like a known class" in note for note in start.notes)
+    assert any("unlabeled images are as near to the known classes" in note for note in start.notes)
 
 
 def test_a_step_with_fewer_images_than_classes_is_refused(plan: Path, tmp_path: Path):

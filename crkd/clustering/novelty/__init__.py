@@ -1,35 +1,46 @@
-"""Novelty scores: distances of features from the known classes."""
+"""Known or novel: detectors, their measured quality, and outliers."""
 
 from typing import TYPE_CHECKING
 
 from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from crkd.clustering.novelty.known_detector import (
-        KnownCheck,
-        KnownClassDetector,
-        known_check,
+    from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
+    from crkd.clustering.novelty.mahalanobis import ClassDistance
+    from crkd.clustering.novelty.mixture_share import known_share
+    from crkd.clustering.novelty.outliers import Outliers, outer_fence, reject_bucket
+    from crkd.clustering.novelty.separation import Separation, measure_separation
+    from crkd.clustering.novelty.set_distance import (
+        ClassGaussians,
+        DistanceCheck,
+        distance_check,
         known_classes,
     )
-    from crkd.clustering.novelty.mahalanobis import ClassDistance
-    from crkd.clustering.novelty.outliers import Outliers, outer_fence, reject_bucket
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "known_detector": "KnownCheck KnownClassDetector known_check known_classes",
+            "set_distance": "ClassGaussians DistanceCheck distance_check known_classes",
+            "known_or_novel": "KnownCheck known_check",
+            "mixture_share": "known_share",
             "mahalanobis": "ClassDistance",
             "outliers": "Outliers outer_fence reject_bucket",
+            "separation": "Separation measure_separation",
         },
     )
 
 __all__ = [
     "ClassDistance",
+    "ClassGaussians",
+    "DistanceCheck",
     "KnownCheck",
-    "KnownClassDetector",
     "Outliers",
+    "Separation",
+    "distance_check",
     "known_check",
     "known_classes",
+    "known_share",
+    "measure_separation",
     "outer_fence",
     "reject_bucket",
 ]

@@ -16,7 +16,8 @@ from crkd.models.network import Network, freeze
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, check_dataset, open_image_run
 from crkd.stages.discover.feature_replay import FILE as REPLAY
-from crkd.stages.discover.known_filter import Precheck, drawn_features, precheck
+from crkd.stages.discover.known_filter import KnownFilter, find_known_images
+from crkd.stages.discover.precheck import drawn_features
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
 
 FEWEST_DRAWN = 20
@@ -39,7 +40,7 @@ class Estimate:
     anchors: str
     num_unlabeled: int
     notes: list[str]
-    mixed: Precheck | None = None
+    mixed: KnownFilter | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def estimate_num_novel(
         mixed: leave images out first that look like a known class.
     """
     rows = data.outputs(network, data.subsets.novel_train).features
-    checked = precheck(network, parent, data) if mixed else None
+    checked = find_known_images(network, data) if mixed else None
     if checked is not None:
         rows = rows[~checked.check.looks_known]
     known, labels, anchors = _anchors(network, parent, data, len(rows), seed)
@@ -168,7 +169,7 @@ def _anchors(
     return None, None, "none"
 
 
-def notes_of(count: ClassCount, anchors: str, checked: Precheck | None) -> list[str]:
+def notes_of(count: ClassCount, anchors: str, checked: KnownFilter | None) -> list[str]:
     """Return remarks about an estimate."""
     notes = []
     if checked is not None:

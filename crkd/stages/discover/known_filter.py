@@ -1,4 +1,4 @@
-"""Detection of unlabeled images that look like a known class, before a discovery."""
+"""Unlabeled images of known classes: found before a discovery, and set aside."""
 
 from __future__ import annotations
 
@@ -9,114 +9,121 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from crkd.clustering.novelty.known_detector import KnownCheck, known_check, known_classes
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.novelty.known_or_novel import KnownCheck, Labeled, known_check
+from crkd.clustering.novelty.separation import Separation, measure_separation
 from crkd.core.errors import InputError
-from crkd.core.shuffle import stable_shuffle
 from crkd.models.network import Network
-from crkd.runs.atomic_files import write_bytes
+from crkd.runs.atomic_files import write_bytes, write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.csv_cells import guarded
 from crkd.runs.folder import RunFolder
-from crkd.stages.discover.feature_replay import FILE as REPLAY
-from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.run_data import RunData
 from crkd.training.distributed import is_rank_zero
 
 FILE: Final = "looks-known.csv"
-
-DRAWN = 200
-"""Features drawn for each known class where only its statistics are left."""
+MEASURED: Final = "known-filter.json"
+"""Estimated known share, and the quality of the filter on hidden known classes."""
+FEWEST = 10
+"""Labeled images of a known class, on average, that the filter needs."""
 
 
 @dataclass(frozen=True)
-class Precheck:
-    """The decision over the unlabeled images.
+class KnownFilter:
+    """The decision over the unlabeled images, and its measured quality.
 
     Attributes:
         check: one decision an image, in the order of the unlabeled images.
-        calibrated_on: "held-out images", "training images" or "statistics".
+        separation: quality of such decisions on known classes that were hidden.
     """
 
     check: KnownCheck
-    calibrated_on: str
+    separation: Separation
 
     @property
     def sentence(self) -> str:
         """The decision in one sentence."""
-        share = 100 * self.check.false_positive_rate
-        text = (
-            f"{self.check.count} of {len(self.check.scores)} unlabeled images look like a known "
-            f"class (threshold: {share:.0f} % of known {self.calibrated_on} are beyond it)"
+        check, found = self.check, self.separation
+        return (
+            f"{check.count} of {len(check.scores)} unlabeled images belong to known classes by "
+            f"estimate; on hidden known classes the AUROC of this filter is {found.auroc:.2f}, "
+            f"{100 * found.error:.0f} % of its decisions are wrong, and its share of known images "
+            f"is off by {100 * found.share_error:.0f} points"
         )
-        if self.calibrated_on != "held-out images":
-            # A network knows the images that it was trained on better than others.
-            text += "; without held-out images this is a lower bound"
-        return text
 
 
-def precheck(
-    network: Network, parent: RunFolder | None, data: RunData, *, false_positive_rate: float = 0.05
-) -> Precheck:
-    """Decide which unlabeled images look like a class that the parent run knows.
-
-    The threshold comes from known images that were held out of training, else from half of the
-    training images, else from features drawn from the run's statistics.
+def find_known(
+    labeled: Floats,
+    labels: NDArray[np.int64],
+    unlabeled: Floats,
+    *,
+    seed: int,
+    shaping: Labeled | None = None,
+    remedy: str = "give more images",
+) -> KnownFilter:
+    """Decide which unlabeled images belong to a known class.
 
     Args:
-        network: of the parent run, frozen; it gives the features.
-        parent: the folder, which may hold class statistics, or None.
-        data: the images.
-        false_positive_rate: share of known images that are taken for novel ones.
+        labeled: ``(n, D)`` features of images of known classes, which did not train the network.
+        labels: ``(n,)`` their classes.
+        unlabeled: ``(N, D)`` features.
+        seed: of clusters and draws.
+        shaping: see :func:`.known_or_novel.known_check`.
+        remedy: in the error about too few labeled images.
 
     Raises:
-        InputError: neither images nor statistics of the known classes are left.
+        InputError: there are too few labeled images, or known and novel images are not separated.
+    """
+    _check_count(labels, remedy)
+    numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    check = known_check(labeled, numbered, unlabeled, seed=seed, shaping=shaping)
+    separation = measure_separation(labeled, numbered, check.share, seed=seed, shaping=shaping)
+    if separation.is_weak:
+        raise InputError(
+            "known and novel images are hard to tell apart by these features: on hidden known "
+            f"classes the AUROC is {separation.auroc:.2f}; sort the images by hand with predict "
+            "and leave out --mixed, or use a stronger backbone"
+        )
+    return KnownFilter(check, separation)
+
+
+def find_known_images(network: Network, data: RunData) -> KnownFilter:
+    """Decide for the images of a run, by those of the known classes that were held out.
+
+    Features of the training images differ from those of other images of the same classes. So they
+    only shape the space.
+
+    Args:
+        network: frozen; it gives the features.
+        data: the images.
+
+    Raises:
+        InputError: see :func:`find_known`.
     """
     subsets = data.subsets
-    unlabeled = data.outputs(network, subsets.novel_train).features
-    held = None
-    if len(subsets.known_train):
-        rows, labels = (
-            data.outputs(network, subsets.known_train).features,
-            subsets.known_train.labels,
-        )
-        origin = "held-out images" if len(subsets.known_val) else "training images"
-        if len(subsets.known_val):
-            held = data.outputs(network, subsets.known_val).features
-    elif parent is not None and (parent.path / REPLAY).is_file():
-        rows, labels = drawn_features(parent, DRAWN, seed=0)
-        origin = "statistics"
-    else:
-        raise InputError(
-            "no images and no statistics are left of the known classes; give --known DIR"
-        )
-    if held is None:
-        order = stable_shuffle(len(rows), 0, stream=0)
-        held = rows[order[::2]]
-        kept = order[1::2]
-        rows, labels = rows[kept], labels[kept]
-    numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    check = known_check(
-        unlabeled, known_classes(rows, numbered), held, false_positive_rate=false_positive_rate
+    held, novel, train = subsets.known_val, subsets.novel_train, subsets.known_train
+    remedy = "train stage 1 with a higher data.validation_fraction"
+    _check_count(held.labels, remedy)
+    return find_known(
+        data.outputs(network, held).features,
+        held.labels,
+        data.outputs(network, novel).features,
+        seed=data.config.seed,
+        shaping=(data.outputs(network, train).features, train.labels),
+        remedy=remedy,
     )
-    return Precheck(check, origin)
 
 
-def drawn_features(
-    run: RunFolder, each: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Draw ``each`` features of every class from the statistics of a run.
-
-    Returns:
-        ``(K * each, D)`` features and ``(K * each,)`` classes.
-    """
-    statistics = load_replay(run.path, len(run.read_info().classes))
-    classes = torch.arange(statistics.num_classes).repeat_interleave(each)
-    generator = torch.Generator().manual_seed(seed)
-    normals = torch.randn(len(classes), statistics.num_draws, generator=generator)
-    return statistics.sample(classes, normals).numpy(), classes.numpy()
+def _check_count(labels: NDArray[np.int64], remedy: str) -> None:
+    num_known = len(np.unique(labels))
+    if len(labels) < FEWEST * max(num_known, 1):
+        raise InputError(
+            "--mixed compares unlabeled images with images of the known classes that did not train "
+            f"the network, at least {FEWEST} a class on average; there are {len(labels)} of "
+            f"{num_known} classes; {remedy}, or leave out --mixed"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +133,13 @@ class SetAside:
     Attributes:
         ids: n names of images.
         classes: the known class that each resembles most, by name.
-        scores: ``(n,)``, see :meth:`.known_detector.KnownClassDetector.novelty_score`.
+        scores: ``(n,)``, novelty scores, see :class:`.known_or_novel.KnownCheck`.
     """
 
     ids: list[str]
     classes: list[str]
     scores: NDArray[np.float64]
+    found: KnownFilter
 
     @property
     def sentence(self) -> str:
@@ -142,7 +150,7 @@ class SetAside:
         )
 
     def write(self, run: RunFolder) -> None:
-        """Write ``looks-known.csv``: image, known class and score, the most certain first."""
+        """Write ``looks-known.csv``, the lowest novelty score first, and :data:`MEASURED`."""
         if not is_rank_zero():
             return
         order = np.argsort(self.scores, kind="stable")
@@ -150,20 +158,23 @@ class SetAside:
             (guarded(self.ids[n]), guarded(self.classes[n]), f"{self.scores[n]:.4f}") for n in order
         ]
         text = io.StringIO()
-        csv.writer(text).writerows([("image", "class_name", "strangeness"), *rows])
+        csv.writer(text).writerows([("image", "class_name", "novelty_score"), *rows])
         write_bytes(run.path / FILE, text.getvalue().encode())
+        check, separation = self.found.check, self.found.separation
+        values = {"known_share": check.share, "hidden_known_classes": vars(separation)}
+        write_json(run.path / MEASURED, values)
 
 
 def set_aside(
-    data: RunData, checked: Precheck, teacher: Network, classes: Sequence[ClassInfo]
+    data: RunData, found: KnownFilter, teacher: Network, classes: Sequence[ClassInfo]
 ) -> tuple[RunData, SetAside]:
     """Divide the unlabeled images into those that look known and those to discover in.
 
-    No label is used: the precheck decides, and the teacher predicts the class.
+    No label is used: the filter decides, and the teacher predicts the class.
 
     Args:
         data: the images.
-        checked: the decision over each unlabeled image.
+        found: the decision over each unlabeled image.
         teacher: frozen; its known head predicts all known classes.
         classes: the known classes, in the order of these outputs.
 
@@ -173,7 +184,7 @@ def set_aside(
     Raises:
         InputError: all images look known.
     """
-    aside, subset = checked.check.looks_known, data.subsets.novel_train
+    aside, subset = found.check.looks_known, data.subsets.novel_train
     if aside.all():
         raise InputError(
             f"all {len(subset)} unlabeled images look like known classes, so that nothing is left "
@@ -181,9 +192,10 @@ def set_aside(
         )
     predicted = data.outputs(teacher, subset).known
     rows = np.flatnonzero(aside)
-    found = SetAside(
+    removed = SetAside(
         [subset.ids[row] for row in rows],
         [classes[predicted[row]].name for row in rows],
-        checked.check.scores[rows],
+        found.check.scores[rows],
+        found,
     )
-    return data.without_unlabeled(aside), found
+    return data.without_unlabeled(aside), removed

@@ -23,7 +23,8 @@ from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.discover.known_filter import Precheck, SetAside, precheck, set_aside
+from crkd.stages.discover.known_filter import SetAside, find_known_images, set_aside
+from crkd.stages.discover.precheck import Precheck, precheck
 from crkd.stages.load_images import split_entry
 from crkd.stages.run_data import (
     RunData,
@@ -116,13 +117,15 @@ def open_parent(
         )
     mixed = config.discover.mixed
     teacher, aside = freeze(absorbed(opened.network, info.chosen_head)), None
-    checked = precheck(teacher, run, data) if further or mixed else None
-    if checked is not None and further:
+    notes = []
+    if further and not mixed:
+        checked = precheck(teacher, run, data)
         _check_new(checked, opened, config)
-    notes = [] if checked is None else [checked.sentence]
-    if checked is not None and mixed:
-        data, aside = set_aside(data, checked, teacher, info.classes)
-        notes.append(aside.sentence)
+        notes.append(checked.sentence)
+    if mixed:
+        found = find_known_images(teacher, data)
+        data, aside = set_aside(data, found, teacher, info.classes)
+        notes += [found.sentence, aside.sentence]
     num_novel, origin = _counted(teacher, run, data)
     if num_novel > len(data.subsets.novel_train):
         raise InputError(

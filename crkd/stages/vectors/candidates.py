@@ -14,10 +14,10 @@ from torch import Tensor
 
 from crkd.clustering.consensus import consensus
 from crkd.clustering.kmeans import Floats, kmeans
+from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.merging import merged_kmeans
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.stages.vectors.heads import Heads, HeadSettings, train_heads
-from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import Material, Rows
 
 TEMI: Final = HeadSettings()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError, listed
@@ -19,7 +20,6 @@ from crkd.core.threads import one_thread
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
 from crkd.stages.vectors.gate import Gate, fit_gate
-from crkd.stages.vectors.logistic import logistic_regression
 from crkd.stages.vectors.material import WIDTHS, Material
 from crkd.stages.vectors.sizes import likely_shares
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
-from crkd.stages.vectors.logistic import logistic_regression
 
 Doubles = NDArray[np.float64]
 

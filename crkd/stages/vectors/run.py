@@ -24,7 +24,7 @@ from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.class_memory import true_classes
-from crkd.stages.discover.known_filter import SetAside, precheck, set_aside
+from crkd.stages.discover.known_filter import SetAside, find_known, set_aside
 from crkd.stages.discover.parent import next_classes
 from crkd.stages.kmeans_columns import Column
 from crkd.stages.load_images import split_entry
@@ -196,10 +196,11 @@ def _first_start(config: Config) -> VectorStart:
     classes, aside, notes = data.class_entries(0), None, list(data.notes)
     if config.discover.mixed:
         network = network_of(found)
-        checked = precheck(network, None, data)
-        kept, aside = set_aside(data, checked, network, classes)
+        rows = [data.of(part).numpy() for part in (known, data.subsets.novel_train)]
+        looked = find_known(rows[0], known.labels, rows[1], seed=config.seed)
+        kept, aside = set_aside(data, looked, network, classes)
         assert isinstance(kept, VectorData)
-        data, notes = kept, [*notes, checked.sentence, aside.sentence]
+        data, notes = kept, [*notes, looked.sentence, aside.sentence]
     return VectorStart(data, found, None, classes, np.arange(data.num_known), aside, notes)
 
 

@@ -16,7 +16,7 @@ from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.runs.load import open_run
 from crkd.stages.discover.class_count import Images, estimate_k, images_for
-from crkd.stages.discover.known_filter import precheck
+from crkd.stages.discover.precheck import precheck
 from tests.support.small_runs import scramble_hidden_labels
 
 CPU = torch.device("cpu")
@@ -90,8 +90,8 @@ def test_precheck_counts_known_images_in_an_unlabeled_folder(stage1: Path, tmp_p
     assert looking_known["known"] > looking_known["novel"]
 
 
-def test_mixed_sets_known_looking_images_aside(stage1: Path) -> None:
-    result = estimate_k(stage1, Images(), CPU, mixed=True, **FAST)
+def test_mixed_sets_known_looking_images_aside(stage1_held_out: Path) -> None:
+    result = estimate_k(stage1_held_out, Images(), CPU, mixed=True, **FAST)
     assert result.mixed is not None
     assert result.num_unlabeled == 717 - result.mixed.check.count
 

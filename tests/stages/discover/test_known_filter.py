@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.folder import RunFolder
+from crkd.stages.discover.known_filter import find_known
 from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 from tests.support.small_runs import same, scramble_hidden_labels, small_config
 
 KNOWN = range(5)
+MIXED = ("discover.mixed=true", "data.validation_fraction=0.2")
 
 
 @pytest.fixture(scope="module")
@@ -79,28 +82,32 @@ def test_the_known_share_of_a_mixture_is_found_and_no_image_is_lost(
     assert len(right) > 0.8 * len(rows)
     named = [int(row["class_name"]) == digit_of(row["image"]) for row in right]
     assert np.mean(named) > 0.8
-    scores = [float(row["strangeness"]) for row in rows]
+    scores = [float(row["novelty_score"]) for row in rows]
     assert scores == sorted(scores)
     notes = run.read_info().notes
     assert any(f"{len(rows)} unlabeled images that look like known" in note for note in notes)
+    assert any("on hidden known classes the AUROC of this filter is" in note for note in notes)
+    measured = json.loads((run.path / "known-filter.json").read_text())
+    assert measured["known_share"] == pytest.approx(len(rows) / len(every), abs=0.002)
+    assert 0.75 < measured["hidden_known_classes"]["auroc"] <= 1
 
 
 def test_scrambled_hidden_labels_set_the_same_images_aside(
-    stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage1_held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small_config("discover.mixed=true")
-    honest = discover(config, tmp_path / "honest", stage1)
+    config = small_config(*MIXED)
+    honest = discover(config, tmp_path / "honest", stage1_held_out)
     scramble_hidden_labels(monkeypatch)
-    scrambled = discover(config, tmp_path / "scrambled", stage1)
+    scrambled = discover(config, tmp_path / "scrambled", stage1_held_out)
     assert rows_of(honest) == rows_of(scrambled) != []
     first, second = (run.read_model(run.read_info())[0] for run in (honest, scrambled))
     assert same(first, second)
 
 
-def test_hidden_labels_stay_with_their_images(stage1: Path) -> None:
-    config = small_config("discover.mixed=true")
-    plain = open_parent(small_config(), stage1, torch.device("cpu"))
-    mixed = open_parent(config, stage1, torch.device("cpu"))
+def test_hidden_labels_stay_with_their_images(stage1_held_out: Path) -> None:
+    device = torch.device("cpu")
+    plain = open_parent(small_config(*MIXED[1:]), stage1_held_out, device)
+    mixed = open_parent(small_config(*MIXED), stage1_held_out, device)
     assert plain.aside is None
     assert mixed.aside is not None
     parts = plain.data.subsets
@@ -131,3 +138,16 @@ def test_a_folder_of_known_images_alone_is_refused(
     with pytest.raises(InputError, match="all 1 unlabeled images look like known classes"):
         discover(only, tmp_path / "run", stage1.path)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_held_out_images_nothing_is_set_aside(stage1: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there are 0 of 0 classes; train stage 1 with a higher"):
+        discover(small_config("discover.mixed=true"), tmp_path / "run", stage1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_classes_that_are_not_separated_are_refused() -> None:
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((300, 16)).astype(np.float32)
+    with pytest.raises(InputError, match=r"hard to tell apart .* the AUROC is 0\.\d\d"):
+        find_known(rows, np.arange(300) % 5, rows + 0.1, seed=0)

@@ -13,10 +13,13 @@ from crkd.stages.run_data import RunData
 from tests.support.small_runs import small_config
 
 
-def test_each_network_sees_each_image_once(tmp_path: Path, stage1: Path) -> None:
-    """With precheck, filter, class count, k-means prototypes, baseline and statistics."""
+def test_each_network_sees_each_image_once(tmp_path: Path, stage1_held_out: Path) -> None:
+    """With filter, class count, k-means prototypes, baseline and statistics."""
     config = small_config(
-        "discover.mixed=true", "discover.prototypes=kmeans", "discover.num_novel=auto"
+        "discover.mixed=true",
+        "data.validation_fraction=0.2",
+        "discover.prototypes=kmeans",
+        "discover.num_novel=auto",
     )
     passes: Counter[int] = Counter()
     images: Counter[int] = Counter()
@@ -35,7 +38,7 @@ def test_each_network_sees_each_image_once(tmp_path: Path, stage1: Path) -> None
             "crkd.stages.discover.parent.prepare",
             lambda *given, **named: seen.append(prepare(*given, **named)) or seen[-1],
         )
-        discover(config, tmp_path / "run", stage1)
+        discover(config, tmp_path / "run", stage1_held_out)
     subsets = seen[0].subsets
     everything = sum(
         len(part)

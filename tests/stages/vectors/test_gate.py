@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.stages.vectors.gate import Gate, balanced_offset, log_softmax
-from crkd.stages.vectors.logistic import logistic_regression
 
 
 def overlapping(num=3, each=50, width=4):

@@ -1,4 +1,4 @@
-"""Detector of unlabeled images that look like a known class."""
+"""Check whether a set of samples is as near to the known classes as their own samples are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
-class KnownClassDetector:
+class ClassGaussians:
     """Gaussians of the known classes with one covariance, and one Gaussian of all classes.
 
     Attributes:
@@ -49,20 +49,23 @@ class KnownClassDetector:
 
 
 @dataclass(frozen=True, eq=False)
-class KnownCheck:
-    """Decisions on unlabeled images.
+class DistanceCheck:
+    """Distances of unlabeled images from the known classes.
+
+    Images of unseen classes can be within the threshold too. So the check tells whether a whole set
+    may be known, not which image is: for that, see :mod:`.known_or_novel`.
 
     Attributes:
-        looks_known: ``(N,)`` bool.
-        scores: ``(N,)``, see :meth:`KnownClassDetector.novelty_score`.
-        threshold: an image looks known if its score is at most this.
-        false_positive_rate: fraction of known images that the threshold calls novel.
+        within: ``(N,)`` bool, whether an image is within the threshold.
+        scores: ``(N,)``, see :meth:`ClassGaussians.novelty_score`.
+        threshold: the largest score within.
+        false_positive_rate: fraction of known images that are beyond the threshold.
         stranger: fraction of all pairs of an unlabeled and a known image in which the unlabeled
             one has the higher score, in [0, 1]; 0.5 if all unlabeled images are known.
         noise: standard deviation of ``stranger`` if all unlabeled images are known.
     """
 
-    looks_known: NDArray[np.bool_]
+    within: NDArray[np.bool_]
     scores: NDArray[np.float64]
     threshold: float
     false_positive_rate: float
@@ -71,11 +74,11 @@ class KnownCheck:
 
     @property
     def count(self) -> int:
-        """Number of images that look known."""
-        return int(self.looks_known.sum())
+        """Number of images within the threshold."""
+        return int(self.within.sum())
 
 
-def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClassDetector:
+def known_classes(features: Floats, labels: NDArray[np.int64]) -> ClassGaussians:
     """Fit the Gaussians of the known classes.
 
     Args:
@@ -93,22 +96,21 @@ def known_classes(features: Floats, labels: NDArray[np.int64]) -> KnownClassDete
         raise InputError("a known class has no image; number the classes without a gap")
     means = class_sums(rows, labels, len(counts)) / counts[:, None]
     center = rows.mean(axis=0)
-    return KnownClassDetector(
+    return ClassGaussians(
         means, _whitening(rows - means[labels]), center, _whitening(rows - center)
     )
 
 
-def known_check(
+def distance_check(
     unlabeled: Floats,
-    classes: KnownClassDetector,
+    classes: ClassGaussians,
     calibration: Floats,
     *,
     false_positive_rate: float = 0.05,
-) -> KnownCheck:
-    """Decide for each unlabeled image whether it looks like a known class.
+) -> DistanceCheck:
+    """Compare distances of unlabeled images with those of known images.
 
     The threshold is the score that a fraction ``false_positive_rate`` of ``calibration`` exceeds.
-    That fraction of known images is mistaken for novel ones.
 
     Args:
         unlabeled: ``(N, D)``.
@@ -133,7 +135,7 @@ def known_check(
     known, new = len(reference), len(scores)
     above = np.searchsorted(np.sort(reference), scores).sum() / max(1, known * new)
     noise = ((known + new + 1) / (12 * known * max(1, new))) ** 0.5
-    return KnownCheck(
+    return DistanceCheck(
         scores <= threshold, scores, threshold, false_positive_rate, float(above), noise
     )
 
