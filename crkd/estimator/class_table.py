@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.clustering.kmeans import Floats
 from crkd.estimator.class_space import ClassSpace
 from crkd.estimator.samples import OUTLIER, LearnedSamples
 
@@ -40,43 +41,37 @@ class ClassRow:
 def class_table(space: ClassSpace, samples: LearnedSamples) -> list[ClassRow]:
     """Return a row for each class, and a last row for the outliers, if there are any."""
     classes, confidence = samples.classes(space), samples.confidence(space)
+    apart = samples.outliers(space)
     rows = []
     for position, (label, name) in enumerate(zip(space.labels.tolist(), space.names, strict=True)):
-        members = (classes == position) & ~samples.outliers
+        members = np.flatnonzero((classes == position) & ~apart)
         rows.append(
             ClassRow(
                 label,
                 name,
                 "known" if position < space.num_known else "novel",
-                int(members.sum()),
+                len(members),
                 _mean(confidence[members]),
-                tuple(representatives(space, samples, position, REPRESENTATIVES).tolist()),
+                tuple(nearest_to_mean(samples.embedding, members, REPRESENTATIVES).tolist()),
             )
         )
-    if samples.outliers.any():
-        count, mean = int(samples.outliers.sum()), _mean(confidence[samples.outliers])
-        rows.append(ClassRow(OUTLIER, "outliers", "outlier", count, mean, ()))
+    if apart.any():
+        mean = _mean(confidence[apart])
+        rows.append(ClassRow(OUTLIER, "outliers", "outlier", int(apart.sum()), mean, ()))
     return rows
 
 
-def representatives(
-    space: ClassSpace, samples: LearnedSamples, position: int, count: int
-) -> NDArray[np.int64]:
-    """Return the samples of a class nearest to the mean of its embedding, the nearest first.
+def nearest_to_mean(embedding: Floats, members: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return the members of a class that are nearest to their mean, the nearest first.
 
     Args:
-        space: the classes.
-        samples: the learned samples.
-        position: of the class, in ``[0, C)``.
-        count: largest number of samples to return.
-
-    Returns:
-        ``(n,)`` int64 indices of samples; n is below ``count`` only for a smaller class.
+        embedding: ``(N, P)`` of all samples.
+        members: ``(n,)`` indices of the samples of the class.
+        count: largest number of members to return.
     """
-    members = np.flatnonzero((samples.classes(space) == position) & ~samples.outliers)
     if not len(members):
         return members
-    rows = samples.embedding[members].astype(np.float64)
+    rows = embedding[members].astype(np.float64)
     distances = np.square(rows - rows.mean(axis=0)).sum(axis=1)
     return members[np.argsort(distances, kind="stable")[:count]]
 

@@ -56,11 +56,13 @@ class EditingMixin:
         return self
 
     def reduce_outliers(self, threshold: float = 0.0) -> Self:
-        """Assign outliers to classes.
+        """Assign outliers to their novel classes.
 
-        Each outlier gets the novel class with the largest logit, if the probability of that class
-        (its entry in ``confidence_``) is at least ``threshold``. The others remain outliers. The
-        model and its predictions do not change.
+        An outlier is an unlabeled sample that an earlier class, such as a known one, fits better
+        than every novel class of its call. ``predict`` gives it that class, and its entry in
+        ``labels_`` is -1. Each outlier gets the novel class that fits best if the probability of
+        that class (its entry in ``confidence_``) is at least ``threshold``. The others remain
+        outliers. The model and its predictions do not change.
 
         Args:
             threshold: in [0, 1]; 0 assigns every outlier.

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from crkd.clustering.kmeans import Floats
 from crkd.core.errors import InputError
 from crkd.estimator.class_space import ClassSpace
-from crkd.estimator.class_table import REPRESENTATIVES, ClassRow, class_table, representatives
+from crkd.estimator.class_table import REPRESENTATIVES, ClassRow, class_table, nearest_to_mean
 from crkd.estimator.plotting import draw_classes
 from crkd.estimator.samples import LearnedSamples
 
@@ -83,7 +83,10 @@ class InspectionMixin:
         check_is_fitted(self)
         if not isinstance(n, int | np.integer) or n < 1:
             raise InputError(f"n is {n!r}; give the number of samples, at least 1")
-        return representatives(self._space, self._samples, self._space.position(label), int(n))
+        space, samples = self._space, self._samples
+        own = samples.classes(space) == space.position(label)
+        members = np.flatnonzero(own & ~samples.outliers(space))
+        return nearest_to_mean(samples.embedding, members, int(n))
 
     def visualize_classes(self) -> Figure:
         """Return a picture of the learned samples on a plane, as a matplotlib figure.

@@ -85,8 +85,9 @@ class NovelClassDiscovery(
         class_names_: C names, in the order of ``classes_``.
         num_known_: K, the number of known classes in ``classes_``.
         labels_: ``(N,)`` label of each learned sample: its own, or the novel class of an unlabeled
-            sample; -1 for outliers, which are unlabeled samples far from all others. The samples
-            of ``fit`` come first, then those of each :meth:`update`.
+            sample; -1 for outliers, which are unlabeled samples that a known class fits better
+            (:meth:`reduce_outliers`). The samples of ``fit`` come first, then those of each
+            :meth:`update`.
         confidence_: ``(N,)`` probability of the class of each learned sample, not calibrated, by
             the model that learned it.
         embedding_: ``(N, P)`` float32, the embedding of each learned sample.

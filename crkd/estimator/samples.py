@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from crkd.clustering.kmeans import Floats
-from crkd.clustering.novelty.outliers import reject_bucket
 from crkd.estimator.class_space import ClassSpace
 from crkd.stages.arrays.labels import UNLABELED
 
@@ -25,14 +24,14 @@ class LearnedSamples:
 
     Attributes:
         outputs: ``(N,)`` int64 output of the model for the class of each sample.
-        outliers: ``(N,)`` bool; samples that have no class. Their output is the best novel one.
+        settled: ``(N,)`` bool; labeled samples, and outliers that were assigned to their class.
         logits: ``(N, O)`` float32 joint logits by the model that learned the sample; -inf for
             outputs that were learned later.
         embedding: ``(N, P)`` float32 of unit length.
     """
 
     outputs: NDArray[np.int64]
-    outliers: NDArray[np.bool_]
+    settled: NDArray[np.bool_]
     logits: Floats
     embedding: Floats
 
@@ -43,8 +42,7 @@ class LearnedSamples:
         """Return the samples of one call.
 
         A labeled sample has the class of its label. All unlabeled samples belong to novel classes,
-        so each has the novel class with the largest logit. Unlabeled samples far from all other
-        unlabeled ones are outliers (:func:`~crkd.clustering.novelty.outliers.reject_bucket`).
+        so each has the novel class with the largest logit.
 
         Args:
             labels: ``(N,)`` int64 outputs of the labeled samples, -1 for the others.
@@ -52,14 +50,11 @@ class LearnedSamples:
             embedding: ``(N, P)`` float32 of unit length.
             num_novel: M; the last M outputs are those of the unlabeled samples.
         """
-        unlabeled = labels < 0
-        outputs = labels.copy()
-        outliers = np.zeros(len(labels), bool)
-        if unlabeled.any():
+        settled, outputs = labels >= 0, labels.copy()
+        if not settled.all():
             first = joint.shape[1] - num_novel
-            outputs[unlabeled] = first + joint[unlabeled, first:].argmax(axis=1)
-            outliers[unlabeled] = reject_bucket(embedding[unlabeled]).rejected
-        return cls(outputs, outliers, joint.astype(np.float32), embedding)
+            outputs[~settled] = first + joint[~settled, first:].argmax(axis=1)
+        return cls(outputs, settled, joint.astype(np.float32), embedding)
 
     def followed_by(self, later: LearnedSamples) -> LearnedSamples:
         """Return these samples and those of a later call, whose model has more outputs."""
@@ -67,15 +62,24 @@ class LearnedSamples:
         logits = np.pad(self.logits, ((0, 0), (0, missing)), constant_values=-np.inf)
         return LearnedSamples(
             np.concatenate([self.outputs, later.outputs]),
-            np.concatenate([self.outliers, later.outliers]),
+            np.concatenate([self.settled, later.settled]),
             np.concatenate([logits, later.logits]),
             np.concatenate([self.embedding, later.embedding]),
         )
 
     def classes(self, space: ClassSpace) -> NDArray[np.int64]:
-        """Return the position of the class of each sample, ``(N,)``; of an outlier, the best."""
+        """Return the position of the class of each sample, ``(N,)``.
+
+        For an outlier it is the novel class that fits best.
+        """
         found: NDArray[np.int64] = space.class_of_output[self.outputs]
         return found
+
+    def outliers(self, space: ClassSpace) -> NDArray[np.bool_]:
+        """Return the samples that an earlier class fits better than their own, ``(N,)`` bool."""
+        best = space.logits(self.logits).argmax(axis=1)
+        apart: NDArray[np.bool_] = ~self.settled & (best != self.classes(space))
+        return apart
 
     def labels(self, space: ClassSpace) -> NDArray[Any]:
         """Return the label of each sample, ``(N,)``; -1 for outliers.
@@ -85,14 +89,14 @@ class LearnedSamples:
         found = space.labels[self.classes(space)]
         if found.dtype.kind == "U":
             found = found.astype(object)
-        found[self.outliers] = OUTLIER
+        found[self.outliers(space)] = OUTLIER
         return found
 
     def confidence(self, space: ClassSpace) -> NDArray[np.float64]:
         """Return the probability of the class of each sample, ``(N,)`` in [0, 1].
 
         The probability is that of the model that learned the sample. For an outlier it is that of
-        its best novel class.
+        the novel class that fits best.
         """
         shares = softmax(space.logits(self.logits).astype(np.float64), axis=1)
         found: NDArray[np.float64] = shares[np.arange(len(shares)), self.classes(space)]
@@ -100,5 +104,5 @@ class LearnedSamples:
 
     def with_classes_for_outliers(self, space: ClassSpace, threshold: float) -> LearnedSamples:
         """Return the samples; each outlier of at least this confidence has its best class."""
-        kept = self.outliers & (self.confidence(space) < threshold)
-        return dataclasses.replace(self, outliers=kept)
+        assigned = self.outliers(space) & (self.confidence(space) >= threshold)
+        return dataclasses.replace(self, settled=self.settled | assigned)

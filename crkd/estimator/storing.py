@@ -206,7 +206,7 @@ def _check_sizes(state: FittedState) -> None:
     count, outputs = samples.logits.shape
     sound = (
         len(space.output_labels) == len(space.main) == outputs
-        and len(samples.outputs) == len(samples.outliers) == len(samples.embedding) == count
+        and len(samples.outputs) == len(samples.settled) == len(samples.embedding) == count
         and samples.embedding.shape[1] == state.model.width
     )
     if not sound:

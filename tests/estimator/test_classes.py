@@ -112,50 +112,60 @@ def test_text_labels(clouds: Clouds) -> None:
     assert set(model.predict(clouds.X[clouds.first])) == {"ant", "bee", "cat", "novel-1"}
 
 
-def with_far_samples(clouds: Clouds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the samples of the fit, and eight unlabeled ones far from all clouds at the end."""
-    far = np.random.default_rng(0).uniform(-30, 30, (8, 12))
-    X = np.concatenate([clouds.X[clouds.first], far])
-    return X, np.concatenate([clouds.labels(), np.full(8, -1)])
+HIDDEN = 10
+"""Samples of the known class 0 whose label is hidden."""
 
 
 @pytest.mark.parametrize("text", [False, True])
-def test_samples_far_from_all_others_are_outliers_until_they_are_assigned(
+def test_unlabeled_samples_of_a_known_class_are_outliers_until_they_are_assigned(
     clouds: Clouds, text: bool
 ) -> None:
-    X, y = with_far_samples(clouds)
-    if text:
-        y = np.array(["ant", "bee", "cat", -1], dtype=object)[y]
+    X, y = clouds.X[clouds.first], clouds.text() if text else clouds.labels()
+    hidden = np.flatnonzero(clouds.labels() == 0)[:HIDDEN]
+    zero = y[hidden[0]]
+    y[hidden] = -1
     model = NovelClassDiscovery(2, method="whitened_kmeans", random_state=0).fit(X, y)
     apart = model.labels_ == -1
-    assert np.flatnonzero(apart).tolist() == list(range(300, 308))
+    np.testing.assert_array_equal(np.flatnonzero(apart), hidden)
+    assert set(model.predict(X[apart])) == {zero}
     row = model.get_class_info()[-1]
-    assert (row.label, row.name, row.kind, row.count) == (-1, "outliers", "outlier", 8)
-    assert sum(row.count for row in model.get_class_info()) == len(X)
+    assert (row.label, row.name, row.kind, row.count) == (-1, "outliers", "outlier", HIDDEN)
+    assert [row.count for row in model.get_class_info()] == [50, 60, 60, 60, 60, HIDDEN]
     # Their best novel class has this probability.
-    shares = model.predict_proba(X)[apart][:, 3:].max(axis=1)
-    np.testing.assert_allclose(model.confidence_[apart], shares, atol=1e-6)
-    assert row.confidence == pytest.approx(shares.mean(), abs=1e-6)
+    shares = model.predict_proba(X)[apart][:, 3:]
+    np.testing.assert_allclose(model.confidence_[apart], shares.max(axis=1), atol=1e-6)
+    assert row.confidence == pytest.approx(shares.max(axis=1).mean(), abs=1e-6)
 
     labels, found = model.labels_, model.predict(X)
     threshold = float(np.sort(model.confidence_[apart])[3])
-    assert model.reduce_outliers(1.0) is model
+    assert model.reduce_outliers(0.5) is model
     np.testing.assert_array_equal(model.labels_, labels)
     model.reduce_outliers(threshold)
-    still = model.labels_ == -1
-    np.testing.assert_array_equal(np.flatnonzero(still), 300 + np.flatnonzero(shares < threshold))
-    assert still.sum() == 3
+    assert (model.labels_ == -1).sum() == 3
     np.testing.assert_array_equal(model.labels_[~apart], labels[~apart])
     model.reduce_outliers()
-    best = model.predict_proba(X)[300:, 3:].argmax(axis=1)
-    np.testing.assert_array_equal(model.labels_[300:], model.classes_[3:][best])
+    np.testing.assert_array_equal(model.labels_[apart], model.classes_[3:][shares.argmax(axis=1)])
     assert [row.kind for row in model.get_class_info()] == ["known"] * 3 + ["novel"] * 2
     np.testing.assert_array_equal(model.predict(X), found)
 
 
+def test_outliers_have_the_known_class_into_which_their_novel_class_is_merged(
+    clouds: Clouds,
+) -> None:
+    y = clouds.labels()
+    y[np.flatnonzero(y == 0)[:HIDDEN]] = -1
+    model = NovelClassDiscovery(2, method="whitened_kmeans", random_state=0)
+    model.fit(clouds.X[clouds.first], y)
+    apart = model.labels_ == -1
+    best = model._samples.with_classes_for_outliers(model._space, 0.0).labels(model._space)[apart]
+    model.merge_classes([[0, int(best[0])]])
+    assert (model.labels_[apart] == np.where(best == best[0], 0, -1)).all()
+
+
 def test_a_novel_class_without_samples_has_an_empty_row(fitted: NovelClassDiscovery) -> None:
-    empty = fitted._samples.outputs == 4
-    fitted._samples = dataclasses.replace(fitted._samples, outliers=empty)
+    outputs = np.where(fitted._samples.outputs == 4, 3, fitted._samples.outputs)
+    fitted._samples = dataclasses.replace(fitted._samples, outputs=outputs)
+    fitted.reduce_outliers()
     row = fitted.get_class_info()[4]
     assert (row.count, row.representatives) == (0, ())
     assert math.isnan(row.confidence)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from crkd import NovelClassDiscovery
@@ -15,48 +16,68 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
-def points(figure: Figure) -> list[np.ndarray]:
-    return [np.asarray(group.get_offsets()) for group in figure.axes[0].collections]
+def points(figure: Figure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the places of points, their colors, and the places of crosses."""
+    dots, crosses = figure.axes[0].collections
+    assert isinstance(dots, PathCollection)
+    return np.asarray(dots.get_offsets()), dots.get_facecolors(), np.asarray(crosses.get_offsets())
 
 
 def legend(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_every_class_is_named_where_its_samples_are(fitted: NovelClassDiscovery) -> None:
-    fitted.set_class_names({3: "a $crane$", 4: "two\nlines " + 40 * "x"})
+    fitted.set_class_names({3: "a $crane", 4: "two\nlines " + 40 * "x"})
     figure = fitted.visualize_classes()
     names = texts(figure)
-    assert names[:4] == ["0", "1", "2", "a $crane$"]
+    assert names[:4] == ["0", "1", "2", "a $crane"]
     assert names[4].startswith("two lines xxx")
     assert len(names[4]) == plotting.LONGEST_NAME
-    known, novel = points(figure)
-    assert (len(known), len(novel)) == (180, 120)
-    assert legend(figure) == ["known classes: 180 samples", "novel classes: 120 samples"]
-    # The name of a novel class is at the mean of the points of one color.
-    colors = figure.axes[0].collections[1].get_facecolors()
-    members = novel[(colors == colors[0]).all(axis=1)]
-    places = [text.get_position() for text in figure.axes[0].texts[3:]]
-    assert min(np.linalg.norm(members.mean(axis=0) - place) for place in places) < 1e-5
-    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    assert legend(figure) == ["known classes (180)", "a $crane (60)", f"{names[4]} (60)"]
+    places, colors, crosses = points(figure)
+    assert (len(places), len(crosses)) == (300, 0)
+    labels = fitted.labels_
+    for position, text in enumerate(figure.axes[0].texts):
+        members = places[labels == position]
+        np.testing.assert_allclose(text.get_position(), members.mean(axis=0), atol=1e-5)
+    assert len(np.unique(colors[labels < 3], axis=0)) == 1
+    assert len(np.unique(colors, axis=0)) == 3
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=40)
+    assert file.getvalue().startswith(b"\x89PNG")
 
 
-def test_outliers_are_drawn_apart(fitted: NovelClassDiscovery) -> None:
-    import dataclasses
+def test_outliers_are_crosses(clouds: Clouds) -> None:
+    y = clouds.labels()
+    y[np.flatnonzero(y == 0)[:5]] = -1
+    model = NovelClassDiscovery(2, method="whitened_kmeans", random_state=0)
+    figure = model.fit(clouds.X[clouds.first], y).visualize_classes()
+    places, _, crosses = points(figure)
+    assert (len(places), len(crosses)) == (295, 5)
+    assert legend(figure) == ["known classes (175)", "3 (60)", "4 (60)", "outliers (5)"]
+    # The name of a novel class is at the mean of its points alone.
+    labels = model.labels_[model.labels_ >= 0]
+    for position, text in enumerate(figure.axes[0].texts):
+        mean = places[labels == position].mean(axis=0)
+        np.testing.assert_allclose(text.get_position(), mean, atol=1e-5)
 
-    apart = np.zeros(300, bool)
-    apart[np.flatnonzero(fitted.labels_ == 3)[:5]] = True
-    fitted._samples = dataclasses.replace(fitted._samples, outliers=apart)
+
+def test_many_classes_are_named_in_the_legend_alone(
+    fitted: NovelClassDiscovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plotting, "MOST_NAMES", 4)
     figure = fitted.visualize_classes()
-    assert [len(group) for group in points(figure)] == [180, 115, 5]
-    assert legend(figure)[-1] == "outliers: 5 samples"
+    assert texts(figure) == []
+    assert legend(figure) == ["known classes (180)", "3 (60)", "4 (60)"]
 
 
 def test_large_sets_are_thinned(
     fitted: NovelClassDiscovery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plotting, "MOST_POINTS", 50)
-    assert sum(len(group) for group in points(fitted.visualize_classes())) == 50
+    places, _, _ = points(fitted.visualize_classes())
+    assert len(places) == 50
 
 
 def test_a_classifier_of_known_classes_is_drawn(clouds: Clouds) -> None:
@@ -64,4 +85,4 @@ def test_a_classifier_of_known_classes_is_drawn(clouds: Clouds) -> None:
     model = NovelClassDiscovery(random_state=0).fit(clouds.X[known], clouds.truth[known])
     figure = model.visualize_classes()
     assert texts(figure) == ["0", "1"]
-    assert legend(figure) == ["known classes: 120 samples"]
+    assert legend(figure) == ["known classes (120)"]

@@ -63,8 +63,8 @@ def test_the_contest_is_kept(fitted: NovelClassDiscovery, tmp_path: Path) -> Non
 
 
 def test_text_labels_and_outliers_are_kept(clouds: Clouds, tmp_path: Path) -> None:
-    X = np.append(clouds.X[clouds.first], np.full((1, 12), 90.0), axis=0)
-    y = np.append(clouds.text(), np.array([-1], dtype=object))
+    X, y = clouds.X[clouds.first], clouds.text()
+    y[np.flatnonzero(y == "ant")[0]] = None
     model = NovelClassDiscovery(np.int64(2), method="whitened_kmeans", random_state=0).fit(X, y)
     assert (model.labels_ == -1).sum() == 1
     model.save(tmp_path / "model")
@@ -101,6 +101,12 @@ def test_a_generator_cannot_be_saved(fitted: NovelClassDiscovery, tmp_path: Path
         fitted.save(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
     fitted.set_params(random_state=0).save(tmp_path / "model")
+
+
+def test_a_file_that_cannot_be_written_is_told(fitted: NovelClassDiscovery, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be written .* choose another folder"):
+        fitted.save(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_that_hold_no_estimator_are_refused(
