@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crkd.clustering.projection_2d import on_a_plane
 from crkd.review.class_summaries import FoundClass, found_classes
 from crkd.review.decisions import FORMAT, MAX_NAME_LENGTH, VERSION
-from crkd.review.projection_2d import on_a_plane
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.run_summary import recorded
 from crkd.review.thumbnails import thumbnails

@@ -45,7 +45,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary = None
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another --out"
+            f"{path} cannot be written ({error.strerror}); free space or choose another folder"
         ) from error
     finally:
         if temporary is not None:

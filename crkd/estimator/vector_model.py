@@ -1,0 +1,87 @@
+"""Model of an estimator that was fitted on feature vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats
+from crkd.data.vectors.store import VectorStore
+from crkd.models.network import Network
+from crkd.stages.forward import Outputs, forward_store
+from crkd.stages.vectors.candidates import UNDECIDED
+from crkd.stages.vectors.discovery import (
+    VectorDiscovery,
+    fit_discovery,
+    fit_known,
+    further_discovery,
+)
+from crkd.stages.vectors.state import network_of
+
+
+@dataclass(frozen=True, eq=False)
+class VectorModel:
+    """A model of feature vectors.
+
+    Attributes:
+        network: computes the predictions, in float64.
+        discovery: what was found.
+    """
+
+    network: Network
+    discovery: VectorDiscovery
+
+    @classmethod
+    def of(cls, discovery: VectorDiscovery) -> VectorModel:
+        """Return the model of a discovery."""
+        return cls(network_of(discovery), discovery)
+
+    @classmethod
+    def fit(
+        cls, vectors: Floats, labels: NDArray[np.int64], num_novel: int, *, method: str, seed: int
+    ) -> VectorModel:
+        """Learn from labeled and unlabeled vectors.
+
+        Args:
+            vectors: ``(n, D)``.
+            labels: ``(n,)`` in ``[0, K)``, -1 for unlabeled vectors.
+            num_novel: M; 0 if all vectors are labeled.
+            method: see :func:`~crkd.stages.vectors.discovery.fit_discovery`.
+            seed: of everything drawn.
+        """
+        rows, known = torch.from_numpy(vectors), torch.from_numpy(labels >= 0)
+        given = torch.from_numpy(labels)[known]
+        if not num_novel:
+            return cls.of(fit_known(rows[known], given, rows[:0]))
+        return cls.of(
+            fit_discovery(rows[known], given, rows[~known], num_novel, method=method, seed=seed)
+        )
+
+    def extended(self, vectors: Floats, num_novel: int, *, method: str, seed: int) -> VectorModel:
+        """Return the model with further classes, found in ``(m, D)`` unlabeled vectors.
+
+        The method "auto" is that of the first discovery. Where there was none, no labeled vector
+        is left for a contest, and the consensus is used.
+        """
+        if method == "auto" and len(self.discovery.heads) == 1:
+            method = UNDECIDED
+        rows = torch.from_numpy(vectors)
+        return self.of(further_discovery(self.discovery, rows, num_novel, method=method, seed=seed))
+
+    def outputs(self, vectors: Floats) -> Outputs:
+        """Return the outputs of the network for ``(n, D)`` vectors."""
+        store = VectorStore(torch.from_numpy(vectors))
+        return forward_store(self.network, store, lambda rows: rows, batch_size=4096)
+
+    @property
+    def width(self) -> int:
+        """P, the length of the embedding."""
+        return int(self.discovery.gate.space.projection.shape[1])
+
+    def embedding(self, outputs: Outputs) -> NDArray[np.float64]:
+        """Return the rows in the space whitened by the known classes, ``(n, P)`` of length one."""
+        # The space of the classes comes first; the others belong to single heads.
+        return np.asarray(outputs.features[:, : self.width], np.float64)
