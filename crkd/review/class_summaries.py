@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from crkd.evaluation.calibration import probabilities
 from crkd.review.run_outputs import Evidence
-from crkd.review.split_class import divide, find_seeds
 
 RESEMBLED: Final = 6
 
@@ -26,16 +25,12 @@ class FoundClass:
             images, largest first.
         stability: fraction of the other heads that, after matching, keep an image of the class in
             it, mean over its images, in [0, 1]; None without other heads or images.
-        seeds: rows of the two images that start its halves; None without halves.
-        later: ``(n,)`` True for members of the second half.
     """
 
     id: int
     members: NDArray[np.int64]
     resembles: list[tuple[int, float]]
     stability: float | None
-    seeds: tuple[int, int] | None
-    later: NDArray[np.bool_]
 
 
 def found_classes(evidence: Evidence) -> list[FoundClass]:
@@ -55,17 +50,5 @@ def found_classes(evidence: Evidence) -> list[FoundClass]:
             resembles = [(int(known), float(mean[known])) for known in nearest]
         if len(members) and evidence.agreement is not None:
             stability = float(evidence.agreement[members].mean())
-        seeds, later = _halves(evidence.projected, members)
-        found.append(FoundClass(class_id, members, resembles, stability, seeds, later))
+        found.append(FoundClass(class_id, members, resembles, stability))
     return found
-
-
-def _halves(
-    projected: NDArray[np.float32], members: NDArray[np.int64]
-) -> tuple[tuple[int, int] | None, NDArray[np.bool_]]:
-    nobody = np.zeros(len(members), bool)
-    seeds = find_seeds(projected[members])
-    if seeds is None:
-        return None, nobody
-    later, _ = divide(projected[members], *seeds)
-    return (int(members[seeds[0]]), int(members[seeds[1]])), later
