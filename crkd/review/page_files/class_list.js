@@ -35,11 +35,13 @@ function metaOf(entry) {
   return meta.join(" · ");
 }
 
+const isCurrent = (id) => (view.kind === "class" && id === current ? "true" : null);
+
 function listRow(entry, wrong) {
   const action = actionOf(entry.id), label = wrong.has(entry.id) ? "look again" : badges[action];
   return el("li", {}, el("button", {
     class: action === "reject" ? "row rejected" : "row", "data-id": entry.id,
-    "aria-current": view.kind === "class" && entry.id === current, onclick: () => choose(entry.id),
+    "aria-current": isCurrent(entry.id), onclick: () => choose(entry.id),
   },
   el("span", { class: "strip", "aria-hidden": "true" }, typical(entry.id).map(thumbnail)),
   el("span", { class: "text" },
@@ -57,7 +59,7 @@ function typical(id) {
 }
 
 function knownRow(id) {
-  return el("li", {}, el("button", { class: "row", "data-id": id, "aria-current": view.kind === "class" && id === current, onclick: () => choose(id) },
+  return el("li", {}, el("button", { class: "row", "data-id": id, "aria-current": isCurrent(id), onclick: () => choose(id) },
     el("span", { class: "text" }, el("span", { class: "name" }, swatch(id), D.known[id]),
       el("span", { class: "meta" }, images(sizeOf(id))))));
 }
@@ -93,7 +95,6 @@ function sortList() {
 function choose(id) {
   current = id;
   order = [];
-  grid.size = Math.max(0, grid.size);
   $("detail").scrollTop = 0;
   if (!$("map").hidden) open("classes");
   show({ kind: "class", id, part: null });

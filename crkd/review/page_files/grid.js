@@ -11,7 +11,7 @@ function showPictures(keep = false) {
   grid.items = listed();
   const [title, note] = headline();
   $("pictures-title").replaceChildren(`${title} `, el("small", {}, [images(grid.items.length), note].filter(Boolean).join(", ")));
-  $("order").disabled = view.kind === "similar";
+  $("order").hidden = view.kind === "similar";
   $("grid").setAttribute("aria-label", `${title}, ${images(grid.items.length)}`);
   $("grid").hidden = !grid.items.length;
   $("empty").hidden = grid.items.length > 0;

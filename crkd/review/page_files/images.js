@@ -41,7 +41,7 @@ function enlarged(index) {
   const below = image.file ?? image.id.slice(image.id.indexOf("/") + 1);
   if (location.protocol !== "file:" || !D.root || !below) return thumbnail(index);
   const img = el("img", { src: D.root + below, alt: image.id });
-  img.addEventListener("load", () => img.classList.toggle("small", img.naturalWidth <= 96));
+  img.addEventListener("load", () => img.classList.toggle("small", img.naturalWidth <= 24));
   img.addEventListener("error", () => img.replaceWith(thumbnail(index)));
   return img;
 }
