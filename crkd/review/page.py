@@ -71,7 +71,15 @@ def review(path: str | Path, out: Path, *, device: torch.device) -> dict[str, in
         InputError: the run has no novel classes or no images, the images are not found, or the
             folder of the thumbnails contains other files.
     """
-    evidence = gather(path, device)
+    return write_page(gather(path, device), out)
+
+
+def write_page(evidence: Evidence, out: Path) -> dict[str, int]:
+    """Write the page of the outputs of a run, as :func:`review`.
+
+    Raises:
+        InputError: the folder of the thumbnails contains other files, or a file cannot be written.
+    """
     data = page_data(evidence)
     bytes_beside = 0
     if len(data["images"]) > EMBEDDED or not embed_pictures(data, evidence, THUMBNAIL_BUDGET):

@@ -28,19 +28,28 @@ function imagesOfClass(id, part) {
 }
 
 const SIMILAR = 200;
+// Orders of the grid: the name, and the key by which images are sorted. Equal keys keep the stored
+// order: by the class of the model, the most certain first.
 const orders = {
-  typical: ["most typical first", (a, b) => D.images[b].confidence - D.images[a].confidence || a - b],
-  doubtful: ["most doubtful first", (a, b) => D.images[a].confidence - D.images[b].confidence || a - b],
-  class: ["by class", (a, b) => Number(baseOf(targetOf(a))) - Number(baseOf(targetOf(b))) || a - b],
-  file: ["by file name", (a, b) => (D.images[a].id < D.images[b].id ? -1 : 1)],
+  typical: ["most typical first", (index) => -D.images[index].confidence],
+  doubtful: ["most doubtful first", (index) => D.images[index].confidence],
+  class: ["by class", (index) => mapClass(index) ?? Infinity],
+  file: ["by file name", null],
 };
+
+function sorted(list, order) {
+  const key_of = orders[order][1];
+  if (!key_of) return list.sort((a, b) => (D.images[a].id < D.images[b].id ? -1 : 1));
+  const keys = new Float64Array(D.images.length);
+  for (const index of list) keys[index] = key_of(index);
+  return list.sort((a, b) => keys[a] - keys[b] || a - b);
+}
 
 function listed() {
   if (view.kind === "similar") return nearest(view.index, SIMILAR);
   const list = view.kind === "class" ? imagesOfClass(view.id, view.part)
     : view.kind === "map" ? imagesOfMap() : collections[view.kind].list();
-  const order = orders[$("order").value][1];
-  return list.sort(order);
+  return sorted(list, $("order").value);
 }
 
 function headline() {
@@ -52,6 +61,7 @@ function headline() {
 }
 
 function show(wanted) {
+  if (wanted.kind !== view.kind) $("order").value = wanted.kind === "class" ? "typical" : "class";
   view = wanted;
   if (view.kind !== "class") $("detail").scrollTop = 0;
   selected.clear();
