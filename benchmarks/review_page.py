@@ -32,7 +32,8 @@ SCROLL = """([element, pixels]) => new Promise((resolve) => {
     times.push(now);
     const done = now - start;
     box.scrollTop = from + 1.2 * done;
-    done < pixels / 1.2 ? requestAnimationFrame(step) : resolve(times.slice(1).map((t, n) => t - times[n]));
+    if (done < pixels / 1.2) requestAnimationFrame(step);
+    else resolve(times.slice(1).map((time, n) => time - times[n]));
   };
   requestAnimationFrame(step);
 })"""
@@ -40,7 +41,8 @@ SCROLL = """([element, pixels]) => new Promise((resolve) => {
 # Presses a key and returns the milliseconds until the next frame is drawn.
 PRESS = """(key) => new Promise((resolve) => {
   const start = performance.now();
-  document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const event = new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true });
+  document.activeElement.dispatchEvent(event);
   requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - start), 0));
 })"""
 
@@ -55,7 +57,9 @@ def rows(images: int = IMAGES, pixels: int = 20_000) -> Iterator[dict[str, Any]]
     Raises:
         InputError: Playwright or Chromium is missing.
     """
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+    browser = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None
+    )
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:

@@ -54,7 +54,9 @@ def export_labels(
     """
     run = RunFolder.open(path)
     names = class_labels(run.read_info().classes)
-    rows: Sequence[PredictedImage] = trained_images(run) if predictions is None else read(predictions)
+    rows: Sequence[PredictedImage] = (
+        trained_images(run) if predictions is None else read(predictions)
+    )
     unknown = {row.class_name for row in rows} - set(names)
     if unknown:
         raise InputError(
@@ -203,7 +205,12 @@ def label_studio_tasks(
         }
         tasks.append(
             {
-                "data": {"image": prefix + quote(below), "path": row.path, "kind": row.kind, **_decided(row)},
+                "data": {
+                    "image": prefix + quote(below),
+                    "path": row.path,
+                    "kind": row.kind,
+                    "decided_by": _decided_by(row),
+                },
                 "predictions": [
                     {"model_version": model_version, "score": row.confidence, "result": [choice]}
                 ],
@@ -212,10 +219,9 @@ def label_studio_tasks(
     return tasks
 
 
-def _decided(row: PredictedImage) -> dict[str, str]:
-    """Return who chose the class of an image."""
-    person = isinstance(row, TrainedImage) and row.by_person
-    return {"decided_by": "person" if person else "model"}
+def _decided_by(row: PredictedImage) -> str:
+    """Return who chose the class of an image: "person" or "model"."""
+    return "person" if isinstance(row, TrainedImage) and row.by_person else "model"
 
 
 def label_studio_config(names: Sequence[str]) -> str:
@@ -242,7 +248,7 @@ def fiftyone_labels(rows: Sequence[PredictedImage], names: Sequence[str]) -> dic
                 "calibrated": row.calibrated,
                 "unsure": row.unsure,
                 "nearest_known": ", ".join(row.nearest_known),
-                **_decided(row),
+                "decided_by": _decided_by(row),
             },
         }
         for row in rows

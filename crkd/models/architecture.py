@@ -139,7 +139,9 @@ class Architecture:
             isinstance(values, dict)
             and values.keys() == types.keys()
             and all(type(values[name]) is kind for name, kind in types.items())
-            and all(type(size) is int for name in ("groups", "review_parts") for size in values[name])
+            and all(
+                type(size) is int for name in ("groups", "review_parts") for size in values[name]
+            )
             and all(isinstance(review, tuple) for review in values["reviews"])
             and all(type(own) is int for review in values["reviews"] for own in review)
         )

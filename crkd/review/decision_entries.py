@@ -114,7 +114,9 @@ def class_decision(entry: Any, where: str, run: RunContents) -> ClassDecision:
 
 def _part(entry: Any, where: str, run: RunContents) -> SplitPart:
     if not isinstance(entry, dict) or entry.keys() not in ({"name", "images"}, {"into", "images"}):
-        raise InputError(f"{where} is not the 'images' of a part and a 'name' or 'into'; save again")
+        raise InputError(
+            f"{where} is not the 'images' of a part and a 'name' or 'into'; save again"
+        )
     if not isinstance(entry["images"], list) or not entry["images"]:
         raise InputError(f"{where} names no images; split into fewer parts")
     images = tuple(_image_id(image, where, run) for image in entry["images"])

@@ -57,8 +57,8 @@ def read_decisions(
         raise InputError(f"FILE {path} holds no decisions of a review; save it from the page")
     if content.get("version") not in range(1, VERSION + 1) or type(content["version"]) is not int:
         raise InputError(
-            f"FILE {path} has version {content.get('version')!r}, this program reads 1 to {VERSION}; "
-            "write the page again and decide there"
+            f"FILE {path} has version {content.get('version')!r}, this program reads 1 to "
+            f"{VERSION}; write the page again and decide there"
         )
     if content.keys() != keys or not all(
         isinstance(content[name], list) for name in ("classes", "images")
@@ -137,7 +137,9 @@ def _check_together(decisions: Decisions, path: Path, known: Sequence[str]) -> N
 
 def _check_parts(decisions: Decisions, path: Path) -> None:
     parts = [part for decision in decisions.classes.values() for part in decision.parts]
-    twice = [image for image, count in Counter(i for p in parts for i in p.images).items() if count > 1]
+    twice = [
+        image for image, count in Counter(i for p in parts for i in p.images).items() if count > 1
+    ]
     if twice:
         raise InputError(f"FILE {path} puts the image {twice[0]!r} into two parts; keep one")
 

@@ -61,7 +61,11 @@ def written_sheets(
 
 def _check_ours(folder: Path) -> None:
     """Check that a folder contains only sheets of thumbnails, since it will be replaced."""
-    foreign = [f.name for f in folder.iterdir() if not _SHEET.fullmatch(f.name)] if folder.is_dir() else [folder.name]
+    foreign = (
+        [f.name for f in folder.iterdir() if not _SHEET.fullmatch(f.name)]
+        if folder.is_dir()
+        else [folder.name]
+    )
     if foreign:
         raise InputError(
             f"{folder} is needed for thumbnails, but it contains {foreign[0]!r}; move it or choose "

@@ -67,7 +67,9 @@ def write_sheets(images: Subset, rows: Sequence[int], folder: Path) -> tuple[int
     """
     count = ACROSS * ACROSS
     blocks = [rows[start : start + count] for start in range(0, len(rows), count)]
-    first = [pixels.shape[:2] for row in rows[:count] if (pixels := _pixels(images, row)) is not None]
+    first = [
+        pixels.shape[:2] for row in rows[:count] if (pixels := _pixels(images, row)) is not None
+    ]
     # All sheets have the side of the first, so that the page needs one number.
     side = min(SIDE, max(map(max, first), default=SIDE))
 

@@ -125,7 +125,9 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
     entry = max(found_classes(evidence), key=lambda e: len(e.members))
     rows = apart(evidence, entry.members)
     seeds = [evidence.images.ids[row] for row in rows]
-    later, _ = divide(evidence.projected[entry.members], *np.flatnonzero(np.isin(entry.members, rows)))
+    later, _ = divide(
+        evidence.projected[entry.members], *np.flatnonzero(np.isin(entry.members, rows))
+    )
     choice = {"id": entry.id, "action": "split", "names": ["first", "second"], "seeds": seeds}
     named = applied(tmp_path, evidence, [choice], flags=("--images", "csv"), version=1)
     table = load_predictions(named / "predictions.parquet")
@@ -251,9 +253,7 @@ def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Pat
     foreign = evidence.images.ids[np.flatnonzero(evidence.answered == second)[0]]
     own = [evidence.images.ids[row] for row in np.flatnonzero(evidence.answered == first)[:2]]
     parts = [{"name": "x", "images": [own[0]]}, {"name": "y", "images": [own[1], foreign]}]
-    file = write(
-        tmp_path / "d.json", evidence, [{"id": first, "action": "split", "parts": parts}]
-    )
+    file = write(tmp_path / "d.json", evidence, [{"id": first, "action": "split", "parts": parts}])
     command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
     assert run_verb("apply-review", command) == 2
     assert not (tmp_path / "no").exists()

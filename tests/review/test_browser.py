@@ -56,7 +56,7 @@ def page(discovered: tuple[Path, Path], tmp_path: Path) -> Iterator[Any]:
 def shown(page: Any) -> list[str]:
     """Files of the images in the grid, in its order, as far as they are in the document."""
     found: list[str] = page.locator("#grid .thumb").evaluate_all(
-        "all => all.sort((a, b) => a.getAttribute('aria-posinset') - b.getAttribute('aria-posinset'))"
+        "all => all.sort((a, b) => a.ariaPosInSet - b.ariaPosInSet)"
         ".map((one) => one.title.split('\\n')[0])"
     )
     return found
@@ -275,7 +275,9 @@ def test_a_mixed_class_is_split_into_its_clusters(
     assert run_verb("apply-review", command) == 0
     with (named / "labels.csv").open(newline="") as table:
         labels = {Path(unguarded(r["path"])).name: r["class"] for r in csv.DictReader(table)}
-    names = {color_of(parts[n][0]): name for n, name in enumerate(["red", "b", "novel-1", "novel-0 d"])}
+    names = {
+        color_of(parts[n][0]): name for n, name in enumerate(["red", "b", "novel-1", "novel-0 d"])
+    }
     assert labels == {Path(f).name: names[color_of(f)] for files in parts.values() for f in files}
 
 
@@ -285,7 +287,10 @@ def test_a_class_is_merged_into_a_known_one(page: Any, tmp_path: Path) -> None:
     assert size_of(page, 2) == "→ b"
     known = page.locator("#list [data-id='1']")
     known.click()
-    assert page.locator("#pictures-title small").text_content() in known.locator(".meta").text_content()
+    assert (
+        page.locator("#pictures-title small").text_content()
+        in known.locator(".meta").text_content()
+    )
     assert page.locator("#grid .mark").first.text_content() == "from novel-0"
     content = json.loads(save(page, tmp_path / "d.json").read_text())
     assert content["classes"] == [{"id": 2, "action": "merge", "into": 1}]
@@ -389,7 +394,9 @@ def test_disputed_images_have_a_view_of_their_own(
         window.locator("#accept-known").click()
         assert shown(window) == []
         content = json.loads(save(window, tmp_path / "d.json").read_text())
-    assert {(i["id"], i["to"]) for i in content["images"]} == set(zip(files, (0, 1, 0), strict=True))
+    assert {(i["id"], i["to"]) for i in content["images"]} == set(
+        zip(files, (0, 1, 0), strict=True)
+    )
 
 
 def test_thumbnails_in_a_folder_are_shown(
@@ -412,16 +419,17 @@ def test_thumbnails_in_a_folder_are_shown(
 
 def test_every_control_has_a_name_and_every_reference_a_target(page: Any) -> None:
     check = """() => {
-        const wrong = [];
-        const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
+        const wrong = [], all = (selector) => [...document.querySelectorAll(selector)];
+        const ids = all('[id]').map((one) => one.id);
         if (new Set(ids).size !== ids.length) wrong.push('an id is used twice');
-        for (const one of document.querySelectorAll('button, input, select, dialog, [role=option], [role=listbox]')) {
-            const label = one.closest('label') || one.getAttribute('aria-label') || one.textContent.trim();
-            if (!label && !one.getAttribute('aria-labelledby')) wrong.push(one.outerHTML.slice(0, 80));
-        }
+        const controls = 'button, input, select, dialog, [role=option], [role=listbox]';
+        for (const one of all(controls))
+            if (!one.closest('label') && !one.ariaLabel && !one.textContent.trim())
+                wrong.push(one.outerHTML.slice(0, 80));
         for (const name of ['aria-controls', 'aria-labelledby', 'aria-activedescendant'])
-            for (const one of document.querySelectorAll(`[${name}]`))
-                if (!document.getElementById(one.getAttribute(name))) wrong.push(`${name} of ${one.id}`);
+            for (const one of all(`[${name}]`))
+                if (!document.getElementById(one.getAttribute(name)))
+                    wrong.push(`${name} of ${one.id}`);
         return wrong;
     }"""
     for key in ("s", "u", "2", "3", "4", "1"):
@@ -440,10 +448,12 @@ def test_every_control_has_a_name_and_every_reference_a_target(page: Any) -> Non
 def test_a_narrow_window_needs_no_sideways_scrolling(page: Any, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 420, "height": 800})
-    wide = "() => document.scrollingElement.scrollWidth <= 420 && [...document.querySelectorAll('[data-scroll]')].every((one) => one.scrollWidth <= one.clientWidth)"
+    fits = """() => document.scrollingElement.scrollWidth <= 420 &&
+        [...document.querySelectorAll('[data-scroll]')].every((one) =>
+            one.scrollWidth <= one.clientWidth)"""
     for key in ("s", "u", "2", "3", "4", "1"):
         page.keyboard.press(key)
-        assert page.evaluate(wide), key
+        assert page.evaluate(fits), key
     page.keyboard.press("i")
     page.keyboard.press("Space")
     assert page.locator("#selection").bounding_box()["width"] <= 420

@@ -102,13 +102,14 @@ class ReviewedHead(NovelHeads):
     def _part_logits(self, directions: Tensor) -> Tensor:
         """Return the ``(1, B, R W)`` logits of the parts of all prototypes."""
         whole = super().cosine_logits(directions)
+        count, width, _ = self.sides.shape
         with torch.autocast(directions.device.type, enabled=False):
             unit = F.normalize(directions.to(whole.dtype), dim=-1)
-            cosines = (unit @ self.sides.to(whole.dtype).flatten(0, 1).T).unflatten(
-                -1, (-1, self.num_parts)
-            )
+            cosines = unit @ self.sides.to(whole.dtype).flatten(0, 1).T
+            cosines = cosines.view(*whole.shape[:-1], count, width)
             margins = (cosines - cosines.amax(dim=-1, keepdim=True)) / self.temperature
-        return (whole.unsqueeze(-1) + margins).flatten(-2)
+        parts: Tensor = (whole.unsqueeze(-1) + margins).flatten(-2)
+        return parts
 
 
 def reviewed(
