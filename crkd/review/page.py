@@ -173,6 +173,7 @@ def _image_entries(
     confidence = evidence.outputs.confidence(evidence.head)
     place = on_a_plane(evidence.outputs.features, evidence.answered)
     others, shares = _nearest(evidence)
+    disputed = _disputed(evidence)
     entries = []
     for row, name in zip(rows, names, strict=True):
         entry: dict[str, Any] = {
@@ -188,8 +189,17 @@ def _image_entries(
         }
         if name is not None:
             entry["file"] = name
+        if row in disputed:
+            entry["disputed"] = disputed[row]
         entries.append(entry)
     return entries
+
+
+def _disputed(evidence: Evidence) -> dict[int, int]:
+    """Return the known class of each image that has a novel class but a known one jointly."""
+    joint = evidence.outputs.joint_logits(evidence.head).argmax(axis=1)
+    rows = np.flatnonzero((joint < evidence.num_known) & (evidence.answered >= evidence.num_known))
+    return dict(zip(rows.tolist(), joint[rows].tolist(), strict=True))
 
 
 def _nearest(evidence: Evidence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

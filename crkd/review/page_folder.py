@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
-from crkd.review.thumbnails import ACROSS, sheet_name, write_sheets
+from crkd.review.thumbnails import ACROSS, write_sheets
 
-_SHEET: Final = re.compile(r"\d+\.(webp|jpg)")
+_SHEET: Final = re.compile(r"\d+\.jpg")
 
 
 def written_sheets(
@@ -54,9 +54,8 @@ def written_sheets(
     for entry, good in zip(entries, readable, strict=True):
         if not good:
             entry["unreadable"] = True
-    ending = sheet_name(0, side).partition(".")[2]
     size = sum(file.stat().st_size for file in folder.iterdir())
-    return {"folder": folder.name, "ending": ending, "across": ACROSS, "side": side}, size
+    return {"folder": folder.name, "across": ACROSS, "side": side}, size
 
 
 def _check_ours(folder: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
 from crkd.review import page
 from crkd.review.class_summaries import found_classes
 from crkd.review.compact_features import compact
@@ -152,6 +153,33 @@ def test_the_page_shows_what_the_run_holds(evidence: Evidence) -> None:
             assert other != image["class"]
 
 
+def test_images_of_a_known_class_by_the_joint_output_are_disputed(evidence: Evidence) -> None:
+    known = evidence.outputs.known_logits.copy()
+    known[[3, 9], 1] += 1000
+    outputs = dataclasses.replace(evidence.outputs, known_logits=known)
+    own = dataclasses.replace(evidence, outputs=outputs)
+    # As where all unlabeled images are novel: the best novel class.
+    own.__dict__["answered"] = own.num_known + outputs.novel[own.head]
+    entries = {image["id"]: image for image in page.page_data(own)["images"]}
+    disputed = {name: one["disputed"] for name, one in entries.items() if "disputed" in one}
+    assert disputed == {evidence.images.ids[row]: 1 for row in (3, 9)}
+    assert all(one["class"] >= 2 for one in entries.values())
+
+
+def test_a_class_on_vectors_has_the_stability_of_its_seeds(
+    evidence: Evidence, tmp_path: Path
+) -> None:
+    own = dataclasses.replace(evidence, agreement=None)
+    assert all(entry.stability is None for entry in found_classes(own))
+    run = RunFolder.create(tmp_path / "run")
+    own = dataclasses.replace(own, opened=dataclasses.replace(evidence.opened, run=run))
+    (run.path / "stability.json").write_text('{"novel-1": 0.25}')
+    assert [entry.stability for entry in found_classes(own)] == [None, 0.25, None, None]
+    (run.path / "stability.json").write_text('{"novel-1": "x"}')
+    with pytest.raises(InputError, match="damaged"):
+        found_classes(own)
+
+
 def test_an_image_is_found_by_its_address(evidence: Evidence) -> None:
     data = page.page_data(evidence)
     for image in data["images"]:
@@ -172,17 +200,18 @@ def test_many_images_have_their_thumbnails_in_a_folder(
     tags = Tags()
     tags.feed(out.read_text())
     data = json.loads(tags.data)
-    assert data["sheets"] == {"folder": "page.files", "ending": "webp", "across": 6, "side": 18}
+    assert data["sheets"] == {"folder": "page.files", "across": 6, "side": 24}
     assert not any("src" in image for image in data["images"])
     folder = tmp_path / "page.files"
-    assert sorted(file.name for file in folder.iterdir()) == ["0.webp", "1.webp"]
+    assert sorted(file.name for file in folder.iterdir()) == ["0.jpg", "1.jpg"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["page.files", "page.html"]
-    sheets = [np.asarray(Image.open(folder / f"{n}.webp").convert("RGB")) for n in range(2)]
+    sheets = [np.asarray(Image.open(folder / f"{n}.jpg").convert("RGB")) for n in range(2)]
     for number, image in enumerate(data["images"]):
         sheet, place = divmod(number, 36)
-        y, x = (18 * part for part in divmod(place, 6))
-        pixels = np.asarray(Image.open(discovered[1] / image["id"].partition("/")[2]))
-        assert np.array_equal(sheets[sheet][y : y + 18, x : x + 18], pixels)
+        y, x = (24 * part for part in divmod(place, 6))
+        tile = sheets[sheet][y : y + 24, x : x + 24].astype(float)
+        pixels = Image.open(discovered[1] / image["id"].partition("/")[2]).resize((24, 24))
+        assert np.abs(tile - np.asarray(pixels)).mean() < 8
 
 
 def test_a_folder_of_other_files_is_not_replaced(

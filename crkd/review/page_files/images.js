@@ -25,10 +25,10 @@ function thumbnail(index) {
     img.addEventListener("load", () => img.classList.toggle("small", img.naturalWidth <= 32));
     return img;
   }
-  const { folder, ending, across, side } = D.sheets;
+  const { folder, across, side } = D.sheets;
   const [sheet, place] = [Math.floor(index / across ** 2), index % across ** 2];
   const part = el("span", { class: side <= 32 ? "part small" : "part", role: "img", "aria-label": image.id });
-  part.style.backgroundImage = `url("${encodeURIComponent(folder)}/${sheet}.${ending}")`;
+  part.style.backgroundImage = `url("${encodeURIComponent(folder)}/${sheet}.jpg")`;
   part.style.backgroundSize = `${100 * across}% ${100 * across}%`;
   const shift = (cell) => `${(100 * cell) / (across - 1)}%`;
   part.style.backgroundPosition = `${shift(place % across)} ${shift(Math.floor(place / across))}`;
