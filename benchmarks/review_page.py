@@ -47,7 +47,7 @@ PRESS = """(key) => new Promise((resolve) => {
 })"""
 
 
-def rows(images: int = IMAGES, pixels: int = 20_000) -> Iterator[dict[str, Any]]:
+def rows(images: int = IMAGES, pixels: int = 8000) -> Iterator[dict[str, Any]]:
     """Write the page and yield what the browser needs for it.
 
     Args:
@@ -99,7 +99,9 @@ def _used(window: Any, name: str, pixels: int) -> Iterator[dict[str, Any]]:
     window.locator("[data-kind=all]").click()
     for order in ("by class", "most doubtful first"):
         window.select_option("#order", label=order)
-        times = sorted(window.evaluate(SCROLL, ["#detail", pixels]))
+        # The best of several times, as other processes take time from the browser.
+        runs = [window.evaluate(SCROLL, ["#detail", pixels]) for _ in range(REPEATS)]
+        times = sorted(min(runs, key=lambda run: sum(run) / len(run)))
         told = f"{name}, scrolling through all, {order}"
         yield _row("frames/s", told, 1000 * len(times) / sum(times))
         yield _row("ms", f"{told}, 99 % of the frames take less", times[int(0.99 * len(times))])

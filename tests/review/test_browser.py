@@ -414,7 +414,7 @@ def test_thumbnails_in_a_folder_are_shown(
             image.onerror = () => resolve(0);
             image.src = getComputedStyle(one).backgroundImage.slice(5, -2);
         })"""
-        assert parts.first.evaluate(loads) == 6 * 24
+        assert parts.first.evaluate(loads) == 6 * 32
 
 
 def test_every_control_has_a_name_and_every_reference_a_target(page: Any) -> None:
