@@ -55,7 +55,13 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
     targets = _targets(decisions.classes, num_known)
     place = {image: row for row, image in enumerate(evidence.images.ids)}
     chosen = evidence.answered.copy()
-    chosen[chosen < num_known] = -1
+    earlier = {image: label for image, label in evidence.reviewed.items() if image in place}
+    decided = [place[i] for i, label in earlier.items() if label.class_id is not None]
+    # The model alone puts no image into a known class; a person or an earlier review does.
+    chosen[np.setdiff1d(np.flatnonzero(chosen < num_known), decided)] = -1
+    for image, label in earlier.items():
+        if label.taken_out:
+            chosen[place[image]] = -1
     for image, target in decisions.moved.items():
         chosen[place[image]] = -1 if target is None else target
     labels = np.where(chosen < num_known, chosen, -1)
@@ -72,8 +78,9 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
         [class_id for class_id, into in targets.items() if num_known + new in into]
         for new in range(len(names))
     ]
-    by_person = frozenset(decisions.moved)
-    return Outcome(list(targets.values()), names, origins, sides, labels, by_person)
+    by_person = {image for image, label in earlier.items() if label.by_person}
+    by_person |= decisions.moved.keys()
+    return Outcome(list(targets.values()), names, origins, sides, labels, frozenset(by_person))
 
 
 def _targets(classes: dict[int, ClassDecision], num_known: int) -> dict[int, list[int]]:

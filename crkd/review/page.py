@@ -189,7 +189,10 @@ def _image_entries(
         }
         if name is not None:
             entry["file"] = name
-        if row in disputed:
+        label = evidence.reviewed.get(entry["id"])
+        if label is not None and label.by_person:
+            entry |= {"decided": True, **({"out": True} if label.taken_out else {})}
+        elif row in disputed:
             entry["disputed"] = disputed[row]
         entries.append(entry)
     return entries

@@ -29,6 +29,11 @@ class ReviewedLabel:
     class_id: int | None
     by_person: bool
 
+    @property
+    def taken_out(self) -> bool:
+        """Whether a person decided that the image is of no class."""
+        return self.by_person and self.class_id is None
+
 
 def write_labels(
     run: RunFolder, ids: Sequence[str], labels: NDArray[np.int64], by_person: Collection[str]

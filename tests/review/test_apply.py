@@ -18,6 +18,7 @@ from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
 from crkd.review.export_images import fit_for_folders
+from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
 from crkd.runs.csv_cells import unguarded
@@ -246,6 +247,37 @@ def test_labels_for_other_tools_are_those_of_the_person(evidence: Evidence, tmp_
     assert Path(out).name not in tasks
     people = {name for name, task in tasks.items() if task["data"]["decided_by"] == "person"}
     assert people == {Path(away).name, Path(home).name}
+
+
+def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path: Path) -> None:
+    first, second, merged, _ = by_size(evidence)
+    members = np.flatnonzero(evidence.answered == first)
+    away, home, out = (evidence.images.ids[row] for row in members[:3])
+    moves = [{"id": away, "to": second}, {"id": home, "to": 0}, {"id": out, "to": None}]
+    named = applied(tmp_path, evidence, [{"id": merged, "action": "merge", "into": 1}], moves)
+    before, people = labels_of(named)
+    again = gather(named, CPU)
+    for image, answered in zip(again.images.ids, again.answered, strict=True):
+        assert image == out or again.names[answered] == before[image]
+    entries = {image["id"]: image for image in page_data(again)["images"]}
+    assert {i for i, one in entries.items() if one.get("decided")} == people == {away, home, out}
+    assert [i for i, one in entries.items() if one.get("out")] == [out]
+    # A second review renames a class and moves another image; the rest stays.
+    other = evidence.images.ids[members[3]]
+    renamed = before[other]
+    target = again.names.index(renamed)
+    file = write(
+        tmp_path / "again.json",
+        again,
+        [{"id": target, "action": "accept", "name": "new"}],
+        [{"id": other, "to": None}],
+    )
+    place = tmp_path / "second"
+    assert run_verb("apply-review", [str(named), str(file), "--out", str(place)]) == 0
+    after, people = labels_of(place)
+    expected = {i: "new" if name == renamed else name for i, name in before.items()}
+    assert after == {**expected, other: None}
+    assert people == {away, home, out, other}
 
 
 def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ const moved = new Map();
 const actionOf = (id) => decided.get(id)?.action ?? null;
 const nameOf = (id) => decided.get(id)?.name ?? found.get(id)?.name ?? D.known[id];
 const stays = (id) => actionOf(id) === null || actionOf(id) === "accept";
-const classOf = (index) => (moved.has(index) ? moved.get(index) : D.images[index].class);
+// An image that an earlier review took out has no class.
+const classOf = (index) => (moved.has(index) ? moved.get(index) : D.images[index].out ? null : D.images[index].class);
 
 // A target is the text of a class id, of a part ("7.1"), or "out" for no class.
 const targetName = (target) => {

@@ -22,6 +22,7 @@ function factsOf(index) {
   const rows = [["File", image.id], ["Class", targetName(target)]];
   if (baseOf(target) !== image.class) rows.push(["Class by the model", found.get(image.class)?.name ?? D.known[image.class]]);
   if (moved.has(index)) rows.push(["Decided by", "you"]);
+  else if (image.decided) rows.push(["Decided by", "a person, in an earlier review"]);
   rows.push(["Confidence", percent(image.confidence)]);
   if (image.disputed !== undefined) rows.push(["Disputed", `the joint output says ${D.known[image.disputed]}, a known class`]);
   return rows;
