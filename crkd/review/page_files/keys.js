@@ -5,7 +5,7 @@ const shortcuts = [
   ["Classes", [["j k", "next, previous class"], ["a", "accept"], ["r", "rename"], ["x", "reject"],
     ["m", "merge into another class"], ["s", "split into clusters"], ["u", "undecided again"]]],
   ["Images", [["i", "go to the images"], ["← ↑ → ↓", "move among them"], ["Space", "select"], ["Shift+arrows", "select a range"],
-    ["Ctrl+A", "select all"], ["Enter", "enlarge; arrows walk on"], ["n", "nearest images of this one"],
+    ["Ctrl+A", "select all"], ["Enter", "enlarge; arrows show the next image"], ["n", "nearest images of this one"],
     ["t", "move the selected to a class"], ["o b", "take them out, put them back"], ["+ -", "larger, smaller pictures"]]],
   ["Map", [["← →", "points of the class, or of the legend"], ["Shift+↑ ↓", "larger, smaller region around the point"],
     ["drag", "choose a region; with Shift a rectangle"]]],
