@@ -3,7 +3,8 @@
 Vectors of CIFAR-100 (:mod:`benchmarks.vector_files`). A draw chooses 20 known classes with 250
 labeled vectors each, and 20 novel classes. The 2,000 unlabeled vectors are 0, 25, 50, 75 or 100 %
 of known classes. The baselines are the distance to the fifth nearest labeled vector and the
-relative Mahalanobis distance. Further rows have fewer vectors. True labels are read after the decision.
+relative Mahalanobis distance. Further rows have fewer vectors. True labels are read after the
+decision.
 """
 
 from __future__ import annotations

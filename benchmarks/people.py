@@ -26,7 +26,7 @@ from crkd.data.splits.partition import Subset
 from crkd.inference.predict import predict
 from crkd.models.architecture import Architecture
 from crkd.models.network import build_network
-from crkd.review.page import page_data, render
+from crkd.review.page import write_page
 from crkd.review.run_outputs import Evidence
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
@@ -57,18 +57,19 @@ def measurements(images: int = 4000, reviewed: int = 100_000) -> list[Job]:
 
 def _predict(name: str, images: int) -> Iterator[dict[str, Any]]:
     with TemporaryDirectory() as folder:
-        run = _untrained_run(Path(folder) / "run")
+        run = untrained_run(Path(folder) / "run")
         yield row("people", "images/s of one core", name, _predicted(run, Path(folder), images))
 
 
 def _review(name: str, images: int, kind: str) -> Iterator[dict[str, Any]]:
     with TemporaryDirectory() as folder:
-        seconds, megabytes = _page(_untrained_run(Path(folder) / "run"), images, kind)
+        seconds, megabytes = _page(untrained_run(Path(folder) / "run"), images, kind)
     yield row("people", "s of one core", f"{name}, once the network has answered", seconds)
     yield row("people", "MB", name, megabytes)
 
 
-def _untrained_run(folder: Path) -> RunFolder:
+def untrained_run(folder: Path) -> RunFolder:
+    """Return a finished discovery with random weights."""
     shape = Architecture(
         "resnet8",
         SIDE,
@@ -110,33 +111,45 @@ def _predicted(run: RunFolder, folder: Path, count: int) -> float:
     return count / (time.process_time() - start)
 
 
-def _picture(draw: np.random.Generator, coarse: int = 8) -> Pixels:
-    """Return ``(SIDE, SIDE, 3)`` random colors, smoothed from ``coarse`` by ``coarse`` pixels."""
+def _picture(draw: np.random.Generator, coarse: int = 8, side: int = SIDE) -> Pixels:
+    """Return ``(side, side, 3)`` random colors, smoothed from ``coarse`` by ``coarse`` pixels."""
     colors = draw.integers(0, 256, (coarse, coarse, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(colors).resize((SIDE, SIDE)))
+    return np.asarray(Image.fromarray(colors).resize((side, side)))
 
 
 def _page(run: RunFolder, count: int, kind: str) -> tuple[float, float]:
-    """Return the seconds of one core and the megabytes of the page of made-up answers."""
+    """Return the seconds of one core and the megabytes of the page of made-up outputs."""
+    evidence = made_up_evidence(run, count, kind)
+    start = time.process_time()
+    counts = write_page(evidence, run.path / "page.html")
+    return time.process_time() - start, counts["bytes"] / 1e6
+
+
+def made_up_evidence(run: RunFolder, count: int, kind: str, side: int = SIDE) -> Evidence:
+    """Return outputs for many images, of ``NOVEL`` clusters, without a network.
+
+    Args:
+        run: of :func:`untrained_run`.
+        count: number of images; 1,000 different ones are repeated.
+        kind: "smooth pictures" or "noise".
+        side: of the images in pixels.
+    """
     draw = np.random.default_rng(0)
     truth = draw.integers(0, NOVEL, count)
     centers = draw.normal(size=(NOVEL, 64)).astype(np.float32)
     features = centers[truth] + draw.normal(0, 0.3, (count, 64)).astype(np.float32)
     novel = features @ centers.T / 8
-    answers = Outputs(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
-    coarse = SIDE if kind == "noise" else 8
-    pixels = np.stack([_picture(draw, coarse) for _ in range(1000)])
+    outputs = Outputs(features, draw.normal(size=(count, KNOWN)).astype(np.float32), novel[None])
+    coarse = side if kind == "noise" else 8
+    pixels = np.stack([_picture(draw, coarse, side) for _ in range(1000)])
     source = ArraySource(pixels, np.full(len(pixels), -1), [])
     ids = [f"new photos/{number:06d}.png" for number in range(count)]
     part = Subset(source, np.arange(count) % len(pixels), np.full(count, -1), ids)
-    evidence = Evidence(
+    return Evidence(
         open_run(run.path, CPU),
         cast(RunData, SimpleNamespace(subsets=SimpleNamespace(novel_train=part))),
         0,
-        answers,
+        outputs,
         features / np.linalg.norm(features, axis=1, keepdims=True),
         np.ones(count),
     )
-    start = time.process_time()
-    content = render(page_data(evidence)).encode()
-    return time.process_time() - start, len(content) / 1e6

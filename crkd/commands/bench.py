@@ -25,6 +25,7 @@ PARTS = {
     "machine": ("device",),
     "operations": (),
     "people": (),
+    "review-page": (),
     "kmeans": (),
     "embed": (),
     "diswot": ("out",),
@@ -58,6 +59,8 @@ Run a benchmark on this machine.
   operations   count of the operations of a training step by phase, and the
                lower bound of their time on an H100
   people       predict, and the review page of 100,000 images, on the CPU
+  review-page  the review page of 100,000 images in Chromium: time to open,
+               frames while scrolling, search
   kmeans       time and memory of k-means on a million features
   embed        images a second of crkd embed, of a table named by CRKD_IMAGES
   diswot       rank correlation of the DisWOT score with accuracy; about 25

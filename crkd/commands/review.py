@@ -10,8 +10,9 @@ from crkd.core.errors import InputError
 
 DESCRIPTION = """\
 Write one HTML page that shows every discovered class of a run: its images,
-similar classes and its stability. On the page, a person accepts, names, merges,
-splits or rejects the classes and saves the decisions as a file. 'crkd
+similar classes and its stability. Thumbnails of more than 4,000 images are in a
+folder next to it. On the page, a person accepts, names, merges, splits or
+rejects the classes, moves images and saves the decisions as a file. 'crkd
 apply-review' makes a run with named classes from this file.
 
   crkd review runs/mine --picture classes.png

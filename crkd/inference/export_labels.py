@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from crkd.inference.table import PredictedImage, read
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.atomic_files import write_bytes, write_json
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.reviewed_labels import read_labels
 
 
 def export_labels(
@@ -40,7 +42,7 @@ def export_labels(
         form: "labelstudio" or "fiftyone".
         out: the file; None is ``labelstudio.json`` or ``fiftyone.json`` in the run folder.
         predictions: rows that ``predict`` wrote; None takes the run's own unlabeled images.
-        known_too: also images that were given a known class.
+        known_too: also images that the model gave a known class.
         prefix: Label Studio: text before the path of an image.
         root: Label Studio: the folder that ``prefix`` means.
 
@@ -52,14 +54,20 @@ def export_labels(
     """
     run = RunFolder.open(path)
     names = class_labels(run.read_info().classes)
-    rows = trained_images(run) if predictions is None else read(predictions)
+    rows: Sequence[PredictedImage] = (
+        trained_images(run) if predictions is None else read(predictions)
+    )
     unknown = {row.class_name for row in rows} - set(names)
     if unknown:
         raise InputError(
             f"--predictions {predictions} names the class {min(unknown)!r}, which {run.path} does "
             "not have; give rows that this run predicted"
         )
-    chosen = [row for row in rows if known_too or row.kind == "novel"]
+    chosen = [
+        row
+        for row in rows
+        if known_too or row.kind == "novel" or (isinstance(row, TrainedImage) and row.reviewed)
+    ]
     if not chosen:
         raise InputError(
             f"{predictions or run.path} holds no image of a discovered class; --all also takes "
@@ -76,9 +84,23 @@ def export_labels(
     return [target, config], len(chosen)
 
 
-def trained_images(run: RunFolder) -> list[PredictedImage]:
+@dataclass(frozen=True)
+class TrainedImage(PredictedImage):
+    """What a run says of an image that it was trained on.
+
+    Attributes:
+        by_person: whether a person chose the class for this image.
+        reviewed: whether the class results from a review.
+    """
+
+    by_person: bool = False
+    reviewed: bool = False
+
+
+def trained_images(run: RunFolder) -> list[TrainedImage]:
     """Return what a run says of its own unlabeled training images, which must be files.
 
+    In a reviewed run, an image has the class of the review, and images of no class are left out.
     Confidence is as the run recorded it, without a temperature.
 
     Raises:
@@ -89,7 +111,9 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
         raise InputError(f"{run.path} has no novel head; give --predictions FILE")
     files = _image_files(run, info)
     table = load_predictions(run.path / "predictions.parquet")
-    rows, names = [], class_labels(info.classes)
+    rows: list[TrainedImage] = []
+    names = class_labels(info.classes)
+    reviewed = read_labels(run)
     for n in np.flatnonzero(table.of("train")):
         if table.id[n] not in files:
             raise InputError(
@@ -100,9 +124,15 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
         novel = info.num_known + int(table.novel_heads[info.chosen_head, n])
         joint = int(table.joint_heads[info.chosen_head, n])
         joint = novel if _on_vectors(info) else joint
+        label = reviewed.get(table.id[n])
+        if label is not None:
+            # A known class that no person chose is the model's answer, not a result of the review.
+            if label.class_id is None and (label.by_person or joint >= info.num_known):
+                continue
+            joint = joint if label.class_id is None else label.class_id
         confidence = round(float(table.confidence[n]), DIGITS)
         rows.append(
-            PredictedImage(
+            TrainedImage(
                 path=readable(files[table.id[n]]),
                 kind=info.classes[joint].kind,
                 class_id=joint,
@@ -113,6 +143,8 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
                 head_agreement=None,
                 top={names[joint]: confidence},
                 nearest_known={},
+                by_person=label is not None and label.by_person,
+                reviewed=label is not None and label.class_id is not None,
             )
         )
     return rows
@@ -173,13 +205,23 @@ def label_studio_tasks(
         }
         tasks.append(
             {
-                "data": {"image": prefix + quote(below), "path": row.path, "kind": row.kind},
+                "data": {
+                    "image": prefix + quote(below),
+                    "path": row.path,
+                    "kind": row.kind,
+                    "decided_by": _decided_by(row),
+                },
                 "predictions": [
                     {"model_version": model_version, "score": row.confidence, "result": [choice]}
                 ],
             }
         )
     return tasks
+
+
+def _decided_by(row: PredictedImage) -> str:
+    """Return who chose the class of an image: "person" or "model"."""
+    return "person" if isinstance(row, TrainedImage) and row.by_person else "model"
 
 
 def label_studio_config(names: Sequence[str]) -> str:
@@ -206,6 +248,7 @@ def fiftyone_labels(rows: Sequence[PredictedImage], names: Sequence[str]) -> dic
                 "calibrated": row.calibrated,
                 "unsure": row.unsure,
                 "nearest_known": ", ".join(row.nearest_known),
+                "decided_by": _decided_by(row),
             },
         }
         for row in rows

@@ -34,8 +34,9 @@ class Architecture:
             the projected map is the feature vector. 0 means no projector. See
             :class:`crkd.models.backbones.simkd_projector.ProjectedBackbone`.
         reviews: for each of the groups, and then for the novel classes, the result of a review:
-            the class of every half of every prototype, see
+            the class of every part of every prototype, see
             :class:`crkd.models.heads.reviewed.ReviewedHead`. Missing or empty without a review.
+        review_parts: for each review the number of parts of a prototype; 2 where it is missing.
 
     Raises:
         InputError: a value is out of range.
@@ -55,6 +56,7 @@ class Architecture:
     joint: bool = False
     projected: int = 0
     reviews: tuple[tuple[int, ...], ...] = ()
+    review_parts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.known_head not in KNOWN_HEADS:
@@ -87,6 +89,10 @@ class Architecture:
     def review_of(self, group: int) -> tuple[int, ...]:
         """Return the review of a group, or of the novel classes after the last; () for none."""
         return self.reviews[group] if group < len(self.reviews) else ()
+
+    def parts_of(self, group: int) -> int:
+        """Return the number of parts of a prototype in the review of a group."""
+        return self.review_parts[group] if group < len(self.review_parts) else 2
 
     def absorbed(self) -> Architecture:
         """Return the architecture in which the novel classes have become known ones."""
@@ -121,9 +127,10 @@ class Architecture:
         types |= {"backbone": str, "image_size": int, "num_known": int}
         if isinstance(values, dict):
             # Older runs have no reviews.
-            values = {"reviews": (), **values}
-            if isinstance(values.get("groups"), list):
-                values["groups"] = tuple(values["groups"])
+            values = {"reviews": (), "review_parts": (), **values}
+            for name in ("groups", "review_parts"):
+                if isinstance(values.get(name), list):
+                    values[name] = tuple(values[name])
             if isinstance(values["reviews"], list) and all(
                 isinstance(review, list | tuple) for review in values["reviews"]
             ):
@@ -132,7 +139,9 @@ class Architecture:
             isinstance(values, dict)
             and values.keys() == types.keys()
             and all(type(values[name]) is kind for name, kind in types.items())
-            and all(type(size) is int for size in values["groups"])
+            and all(
+                type(size) is int for name in ("groups", "review_parts") for size in values[name]
+            )
             and all(isinstance(review, tuple) for review in values["reviews"])
             and all(type(own) is int for review in values["reviews"] for own in review)
         )

@@ -98,6 +98,8 @@ class Network(nn.Module):
         if self.novel_heads is not None:
             raw = self.novel_heads.projections(rows)
             novel = self.novel_heads.cosine_logits(raw)
+            if isinstance(self.novel_heads, ReviewedHead):
+                known = self.novel_heads.raised(known, raw)
             if projections:
                 unit = F.normalize(raw[:, :seen].detach().float(), dim=-1)
                 projected = _by_view(unit, len(views))
@@ -190,7 +192,11 @@ def build_network(
             body = ProjectedBackbone(body, shape.projected)
 
     def clustering_heads(
-        num_classes: int, part: int, num_heads: int, review: tuple[int, ...] = ()
+        num_classes: int,
+        part: int,
+        num_heads: int,
+        review: tuple[int, ...] = (),
+        num_parts: int = 2,
     ) -> NovelHeads:
         with seeded(_part_seed(seed, part)):
             if review:
@@ -200,6 +206,7 @@ def build_network(
                     hidden=shape.hidden,
                     projection=shape.projection,
                     temperature=shape.temperature,
+                    num_parts=num_parts,
                 )
             return NovelHeads(
                 body.num_features,
@@ -218,17 +225,18 @@ def build_network(
             head = PrototypeHead(body.num_features, in_first_head, shape.temperature)
     if shape.groups:
         found = [
-            clustering_heads(size, 5, 1, shape.review_of(group))
+            clustering_heads(size, 5, 1, shape.review_of(group), shape.parts_of(group))
             for group, size in enumerate(shape.groups)
         ]
         head = IncrementalHead(head, found)
     clusters = shape.num_novel if shape.has_novel_heads else 0
     finer = clusters * shape.overclustering
-    review = shape.review_of(len(shape.groups))
+    last = len(shape.groups)
+    review, num_parts = shape.review_of(last), shape.parts_of(last)
     return Network(
         body,
         head,
-        clustering_heads(clusters, 2, shape.num_heads, review) if clusters else None,
+        clustering_heads(clusters, 2, shape.num_heads, review, num_parts) if clusters else None,
         clustering_heads(finer, 3, shape.num_heads) if finer else None,
         num_known=shape.num_known,
     )

@@ -6,7 +6,8 @@ from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from crkd.review.apply import apply_review
-    from crkd.review.decisions import ClassDecision, Decisions, read_decisions
+    from crkd.review.decision_entries import ClassDecision
+    from crkd.review.decisions import Decisions, read_decisions
     from crkd.review.export_images import write_images
     from crkd.review.page import page_data
 else:
@@ -14,7 +15,8 @@ else:
         __name__,
         {
             "apply": "apply_review",
-            "decisions": "ClassDecision Decisions read_decisions",
+            "decision_entries": "ClassDecision",
+            "decisions": "Decisions read_decisions",
             "export_images": "write_images",
             "page": "page_data",
         },

@@ -20,10 +20,11 @@ from crkd.models.heads.reviewed import reviewed
 from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
 from crkd.review.export_images import write_images
+from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.run_outputs import Evidence, gather
-from crkd.review.split_class import divide
 from crkd.runs.atomic_files import write_bytes
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.reviewed_labels import write_labels
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay, save_replay
@@ -33,26 +34,6 @@ from crkd.stages.vectors.discovery import relabeled
 from crkd.stages.vectors.run import CONTEST, opened_discovery
 from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """Result of the decisions on a run's M discovered classes.
-
-    Attributes:
-        halves: for each of them the new class of its first and its second half, counted from 0;
-            both are the same unless it is split; -1 is no class.
-        names: names of the new classes.
-        origins: for each new class the class ids of the reviewed run that are merged into it.
-        sides: ``(2, P)`` directions of each class that is split, by its position among the M.
-        labels: ``(N,)`` new class of every unlabeled image, or -1.
-    """
-
-    halves: list[tuple[int, int]]
-    names: list[str]
-    origins: list[list[int]]
-    sides: dict[int, Tensor]
-    labels: NDArray[np.int64]
 
 
 def apply_review(
@@ -85,6 +66,8 @@ def apply_review(
         images=frozenset(evidence.images.ids),
     )
     outcome = outcome_of(evidence, decisions)
+    _check_filled(evidence, outcome)
+    names = [*evidence.names[: evidence.num_known], *outcome.names]
     model = _reviewed_model(evidence, outcome)
     info = _description(evidence, decisions, outcome, model.architecture)
     run = begin_run(out, info, opened.config, device, resume=False)
@@ -93,69 +76,29 @@ def apply_review(
         if (opened.run.path / CONTEST).is_file():
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
         _write_results(run, model, evidence, outcome)
+        write_labels(run, evidence.images.ids, outcome.labels, outcome.by_person)
         if images is not None:
             write_images(
-                run.path, images, evidence.images, outcome.labels, outcome.names, decisions.moved
+                run.path, images, evidence.images, outcome.labels, names, outcome.by_person
             )
-    counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(outcome.names))
-    return run, Counter(dict(zip(outcome.names, counts.tolist(), strict=True)))
+    counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(names))
+    shown = slice(evidence.num_known, None)
+    found = dict(zip(names[shown], counts[shown].tolist(), strict=True))
+    known = dict(zip(names[: evidence.num_known], counts.tolist(), strict=False))
+    return run, Counter(found | {name: count for name, count in known.items() if count})
 
 
-def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
-    """Return the result of the decisions on the run's classes and images.
-
-    New classes keep the order of the old ones; of a split class the first half comes first.
+def _check_filled(evidence: Evidence, outcome: Outcome) -> None:
+    """Check that every new class has an image.
 
     Raises:
-        InputError: an image that starts the split of a class does not belong to it.
+        InputError: a class of a discovery on vectors has none, so no head can be fitted.
     """
-    num_known, classes = evidence.num_known, decisions.classes
-    halves: dict[int, tuple[int, int]] = {}
-    names: list[str] = []
-    for decision in classes.values():
-        first = len(names)
-        names += decision.names
-        halves[decision.id] = (first, len(names) - 1) if decision.names else (-1, -1)
-    for decision in classes.values():
-        if decision.into is not None:
-            halves[decision.id] = halves[decision.into]
-    later, sides = _split(evidence, decisions)
-    place = {image: row for row, image in enumerate(evidence.images.ids)}
-    answered = evidence.answered
-    for image, target in decisions.moved.items():
-        answered[place[image]] = -1 if target is None else target
-    table_of = np.full((num_known + len(halves) + 1, 2), -1)  # the last row is for no class
-    for class_id, pair in halves.items():
-        table_of[class_id] = pair
-    origins = [[c for c, pair in halves.items() if new in pair] for new in range(len(names))]
-    return Outcome(
-        list(halves.values()), names, origins, sides, table_of[answered, later.astype(int)]
-    )
-
-
-def _split(evidence: Evidence, decisions: Decisions) -> tuple[NDArray[np.bool_], dict[int, Tensor]]:
-    """Return which images are in a second half, ``(N,)``, and the directions of all halves."""
-    place = {image: row for row, image in enumerate(evidence.images.ids)}
-    answered, projected = evidence.answered, evidence.projected
-    later, sides = np.zeros(len(answered), bool), {}
-    target = answered.copy()
-    for image, class_id in decisions.moved.items():
-        target[place[image]] = -1 if class_id is None else class_id
-    for decision in decisions.classes.values():
-        if decision.seeds is None:
-            continue
-        members = np.flatnonzero(answered == decision.id)
-        seeds = [np.flatnonzero(members == place[image]) for image in decision.seeds]
-        if not all(map(len, seeds)):
-            raise InputError(
-                f"FILE splits class {decision.id} by images that do not belong to it; write the "
-                "page again and decide there"
-            )
-        _, directions = divide(projected[members], *(int(seed[0]) for seed in seeds))
-        sides[decision.id - evidence.num_known] = torch.from_numpy(directions)
-        own = target == decision.id
-        later[own] = projected[own] @ (directions[0] - directions[1]) < 0
-    return later, sides
+    new = outcome.labels[outcome.labels >= evidence.num_known] - evidence.num_known
+    counts = np.bincount(new, minlength=len(outcome.names))
+    if isinstance(evidence.data, VectorData) and 0 in counts:
+        name = outcome.names[int(counts.argmin())]
+        raise InputError(f"FILE leaves no image in the class {name!r}; reject it or merge it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,25 +120,42 @@ def _reviewed_model(evidence: Evidence, outcome: Outcome) -> ReviewedModel:
     """Return the model in which the novel classes are those of the review."""
     opened, count = evidence.opened, len(outcome.names)
     before = opened.architecture
+    num_known = evidence.num_known
     if isinstance(evidence.data, VectorData):
+        vectors, labels = evidence.data.of(evidence.images), outcome.labels
+        known = (labels >= 0) & (labels < num_known)
         found = relabeled(
             opened_discovery(opened.run),
-            evidence.data.of(evidence.images),
-            outcome.labels,
+            vectors,
+            np.where(labels >= num_known, labels - num_known, -1),
             count,
             _labeled_vectors(evidence.data),
+            (vectors[torch.from_numpy(known)], labels[known]),
         )
         architecture = dataclasses.replace(before, num_novel=count)
         return ReviewedModel(architecture, network_of(found), state_of(found))
     network = with_one_head(opened.network, evidence.head)
     assert isinstance(network.novel_heads, NovelHeads)
-    head = reviewed(network.novel_heads, outcome.halves, outcome.sides).eval()
+    places = [[_place(target, num_known) for target in parts] for parts in outcome.targets]
+    head = reviewed(network.novel_heads, places, outcome.sides).eval()
     network.novel_heads = head
-    groups = [before.review_of(group) for group in range(len(before.groups))]
+    groups = range(len(before.groups))
     architecture = dataclasses.replace(
-        before, num_novel=count, num_heads=1, overclustering=0, reviews=(*groups, head.classes)
+        before,
+        num_novel=count,
+        num_heads=1,
+        overclustering=0,
+        reviews=(*map(before.review_of, groups), head.classes),
+        review_parts=(*map(before.parts_of, groups), head.num_parts),
     )
     return ReviewedModel(architecture, network, network.state_dict())
+
+
+def _place(target: int, num_known: int) -> int:
+    """Return a class as :func:`crkd.models.heads.reviewed.reviewed` numbers it."""
+    if target >= num_known:
+        return target - num_known
+    return REJECTED if target < 0 else -2 - target
 
 
 def _labeled_vectors(data: VectorData) -> tuple[Tensor, NDArray[np.int64]] | None:
@@ -256,7 +216,8 @@ def _statistics(
 ) -> ClassStatistics:
     """Return the statistics of all classes; those of the new ones use the decided labels."""
     known = {n: t[: evidence.num_known] for n, t in remembered.tensors().items()}
-    labels, width = outcome.labels, len(outcome.names)
+    width = len(outcome.names)
+    labels = (outcome.labels - evidence.num_known).clip(min=-1)
     if not (labels >= 0).any():
         raise InputError("FILE leaves no image in any discovered class; keep some")
     found = class_statistics(

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crkd.data.sources.files import FileSource
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import readable
 from crkd.runs.atomic_files import write_bytes
@@ -54,7 +53,7 @@ def write_images(
         writer = csv.writer(text)
         writer.writerow(("path", "class", "decided_by"))
         for row in rows:
-            path = _path(images, row)
+            path = images.source.file(int(images.indices[row]))
             shown = images.ids[row] if path is None else readable(path)
             who = "person" if images.ids[row] in by_person else "model"
             writer.writerow((guarded(shown), guarded(names[labels[row]]), who))
@@ -62,7 +61,7 @@ def write_images(
         return
     places = fit_for_folders(names)
     for row in rows:
-        path = _path(images, row)
+        path = images.source.file(int(images.indices[row]))
         below = PurePosixPath(images.ids[row])
         # Ids are unique, but file names below several folders need not be.
         name = f"{row:06d}-{fit_for_folders([below.name])[0]}"
@@ -95,9 +94,3 @@ def fit_for_folders(names: Sequence[str]) -> list[str]:
         taken.add(unicodedata.normalize("NFKC", fit).casefold())
         places.append(fit)
     return places
-
-
-def _path(images: Subset, row: int) -> Path | None:
-    """Return the file of an image, or None if it has no file of its own."""
-    source = images.source
-    return source.paths[int(images.indices[row])] if isinstance(source, FileSource) else None

@@ -18,6 +18,7 @@ from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun, check_dataset, open_run
+from crkd.runs.reviewed_labels import ReviewedLabel, read_labels
 from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData, prepare_incremental
 from crkd.stages.vectors.run import data_of_run
@@ -66,8 +67,22 @@ class Evidence:
     def answered(self) -> NDArray[np.int64]:
         """Predicted class id of every image, ``(N,)``, as by ``predict``.
 
-        In a discovery on vectors all unlabeled images are novel, so it is the best novel class.
+        In a discovery on vectors all unlabeled images are novel, so it is the best novel class. In
+        a reviewed run, an image keeps the class of the review.
         """
+        answered = self._predicted()
+        for row, image in enumerate(self.images.ids):
+            label = self.reviewed.get(image)
+            if label is not None and label.class_id is not None:
+                answered[row] = label.class_id
+        return answered
+
+    @cached_property
+    def reviewed(self) -> dict[str, ReviewedLabel]:
+        """Class of each image after an earlier review, by image id; empty without one."""
+        return read_labels(self.opened.run)
+
+    def _predicted(self) -> NDArray[np.int64]:
         if self.opened.architecture.backbone == VECTORS:
             novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
             return novel

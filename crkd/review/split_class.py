@@ -1,4 +1,4 @@
-"""Split of a class into two halves by k-means with two directions, started at two images."""
+"""Parts of a split class in the embedding of a head."""
 
 from __future__ import annotations
 
@@ -7,35 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.kmeans import kmeans
-
 Floats = NDArray[np.float32]
 ROUNDS: Final = 50
-SEARCHED: Final = 2000
-"""Maximum number of rows in the search for two seeds; the halves contain all rows."""
-
-
-def find_seeds(rows: Floats) -> tuple[int, int] | None:
-    """Return the two rows that start the halves of :func:`divide`.
-
-    They are the rows nearest to the centroids of the best of several runs of k-means.
-
-    Args:
-        rows: ``(n, P)`` of length one.
-
-    Returns:
-        Two positions, or None if the rows do not form two parts.
-    """
-    step = -(-len(rows) // SEARCHED) if len(rows) else 1
-    sample = rows[::step]
-    if len(sample) < 2:
-        return None
-    centroids = kmeans(sample, 2, seed=0, num_restarts=4, spherical=True).centroids
-    first, second = (int((sample @ centroid).argmax()) * step for centroid in centroids)
-    if first == second:
-        return None
-    # A seed that is a copy of the other half's seed cannot be distinguished from it.
-    return None if np.array_equal(rows[first], rows[second]) else (first, second)
 
 
 def divide(rows: Floats, first: int, second: int) -> tuple[NDArray[np.bool_], Floats]:
@@ -66,3 +39,16 @@ def divide(rows: Floats, first: int, second: int) -> tuple[NDArray[np.bool_], Fl
 def _nearer_second(rows: Floats, directions: Floats) -> NDArray[np.bool_]:
     nearer: NDArray[np.bool_] = rows @ (directions[0] - directions[1]) < 0
     return nearer
+
+
+def part_directions(rows: Floats, parts: NDArray[np.int64], count: int) -> Floats:
+    """Return the unit-length mean of each part, ``(count, P)``.
+
+    Args:
+        rows: ``(n, P)`` of length one.
+        parts: ``(n,)`` part of each row; every part has a row.
+        count: number of parts.
+    """
+    sums = np.stack([rows[parts == part].sum(axis=0) for part in range(count)])
+    directions: Floats = sums / np.linalg.norm(sums, axis=1, keepdims=True).clip(min=1e-12)
+    return directions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import augment, load, operations, people, sizes, train
+from benchmarks import augment, load, operations, people, review_page, sizes, train
 from benchmarks import rows as timing
 from benchmarks.plain import PlainDiscovery
 from crkd.commands.bench import RESUMED
@@ -119,6 +120,15 @@ def test_a_plot_of_another_part_is_refused(capsys: pytest.CaptureFixture[str]) -
 def test_a_part_that_goes_on_needs_a_file(part: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_verb("bench", [part]) == 2
     assert f"bench {part} needs --json FILE" in capsys.readouterr().err
+
+
+def test_the_rows_of_the_review_page_are_measured_on_a_small_scale() -> None:
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "chrome"))):
+        pytest.skip("no chromium is installed")
+    measured = list(review_page.rows(images=200, pixels=300))
+    assert [entry["unit"] for entry in measured].count("frames/s") == 2
+    assert all(entry["value"] > 0 for entry in measured)
 
 
 def test_the_rows_of_people_are_measured_on_a_small_scale() -> None:

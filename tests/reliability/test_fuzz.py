@@ -314,9 +314,13 @@ def test_decisions(tmp_path: Path, tally: Tally) -> None:
         "model_sha256": "0" * 64,
         "classes": [
             {"id": 1, "action": "accept", "name": "fox"},
-            {"id": 2, "action": "split", "names": ["owl", "hen"], "seeds": ["a", "b"]},
+            {
+                "id": 2,
+                "action": "split",
+                "parts": [{"name": "owl", "images": ["a"]}, {"into": 0, "images": ["b"]}],
+            },
             {"id": 3, "action": "merge", "into": 1},
-            {"id": 4, "action": "reject"},
+            {"id": 4, "action": "merge", "into": 2, "part": 0},
         ],
         "images": [{"id": "c", "to": 1}, {"id": "a", "to": None}],
     }
@@ -324,8 +328,8 @@ def test_decisions(tmp_path: Path, tally: Tally) -> None:
         st.sampled_from([None, True, -1, 1, 2, 4, 5, 2**70, 0.5, "a", "cat", "\u202e", [], {}]),
         st.text(max_size=5),
     )
-    places = [(part, number) for part in ("classes", "images") for number in range(2)]
-    keys = ("id", "action", "name", "names", "seeds", "into", "to")
+    places = [("classes", number) for number in range(4)] + [("images", 0), ("images", 1)]
+    keys = ("id", "action", "name", "names", "seeds", "into", "to", "parts", "part")
 
     def changed(changes: list[tuple[tuple[str, int], str, Any]], top: dict[str, Any]) -> bytes:
         decisions = json.loads(json.dumps(original)) | top

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
 from crkd.review.export_images import fit_for_folders
+from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
+from crkd.review.split_class import divide
 from crkd.runs.csv_cells import unguarded
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
+from crkd.runs.reviewed_labels import read_labels
 
 CPU = torch.device("cpu")
 
@@ -30,20 +34,28 @@ def evidence(discovered: tuple[Path, Path]) -> Evidence:
     return gather(discovered[0], CPU)
 
 
-def write(path: Path, evidence: Evidence, classes: list[Any], images: list[Any] = []) -> Path:  # noqa: B006
+def write(
+    path: Path, evidence: Evidence, classes: list[Any], images: Sequence[Any] = (), version: int = 2
+) -> Path:
     content = {
         "format": "crkd-review",
-        "version": 1,
+        "version": version,
         "model_sha256": evidence.opened.info.model_sha256,
         "classes": classes,
-        "images": images,
+        "images": list(images),
     }
     path.write_text(json.dumps(content))
     return path
 
 
-def applied(tmp_path: Path, evidence: Evidence, *decisions: list[Any], flags: tuple = ()) -> Path:
-    file = write(tmp_path / "decisions.json", evidence, *decisions)
+def applied(
+    tmp_path: Path,
+    evidence: Evidence,
+    *decisions: list[Any],
+    flags: tuple[str, ...] = (),
+    version: int = 2,
+) -> Path:
+    file = write(tmp_path / "decisions.json", evidence, *decisions, version=version)
     out = tmp_path / "named"
     assert (
         run_verb(
@@ -64,6 +76,13 @@ def by_size(evidence: Evidence) -> list[int]:
     """Discovered classes, largest first."""
     found = found_classes(evidence)
     return [entry.id for entry in sorted(found, key=lambda e: -len(e.members))]
+
+
+def apart(evidence: Evidence, members: np.ndarray) -> np.ndarray:
+    """The two images of a class that differ most, in the order of the class."""
+    rows = evidence.projected[members]
+    pair = np.unravel_index((rows @ rows.T).argmin(), (len(rows), len(rows)))
+    return members[np.sort(pair)]
 
 
 def test_every_decision_changes_the_answers_it_is_about_and_no_others(
@@ -103,17 +122,21 @@ def test_every_decision_changes_the_answers_it_is_about_and_no_others(
 def test_a_split_divides_one_class_as_the_page_showed_it(
     evidence: Evidence, discovered: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    # A file of version 1, in which two images start the halves.
     entry = max(found_classes(evidence), key=lambda e: len(e.members))
-    assert entry.seeds is not None
-    seeds = [evidence.images.ids[row] for row in entry.seeds]
+    rows = apart(evidence, entry.members)
+    seeds = [evidence.images.ids[row] for row in rows]
+    later, _ = divide(
+        evidence.projected[entry.members], *np.flatnonzero(np.isin(entry.members, rows))
+    )
     choice = {"id": entry.id, "action": "split", "names": ["first", "second"], "seeds": seeds}
-    named = applied(tmp_path, evidence, [choice], flags=("--images", "csv"))
+    named = applied(tmp_path, evidence, [choice], flags=("--images", "csv"), version=1)
     table = load_predictions(named / "predictions.parquet")
     train = table.of("train")
     told = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
     names = [c.name for c in RunFolder(named).read_info().classes]
-    for row, later in zip(entry.members, entry.later, strict=True):
-        assert names[told[evidence.images.ids[row]]] == ("second" if later else "first")
+    for row, second in zip(entry.members, later, strict=True):
+        assert names[told[evidence.images.ids[row]]] == ("second" if second else "first")
     rest = np.setdiff1d(np.arange(len(evidence.images)), entry.members)
     old = evidence.names
     assert all(names[told[evidence.images.ids[n]]] == old[evidence.answered[n]] for n in rest)
@@ -125,11 +148,146 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
     assert {"first", "second"} <= set(labels.values())
     # One half may be reviewed again, but it stays whole.
     again = gather(named, CPU)
-    half = next(e for e in found_classes(again) if names[e.id] in ("first", "second") and e.seeds)
+    halves = [e for e in found_classes(again) if names[e.id] in ("first", "second")]
+    half = max(halves, key=lambda e: len(e.members))
     choice["id"], choice["names"] = half.id, ["x", "y"]
-    choice["seeds"] = [again.images.ids[row] for row in half.seeds or ()]
+    choice["seeds"] = [again.images.ids[row] for row in apart(again, half.members)]
     file = write(tmp_path / "again.json", again, [choice])
     assert run_verb("apply-review", [str(named), str(file), "--out", str(tmp_path / "no")]) == 2
+    assert not (tmp_path / "no").exists()
+
+
+def test_parts_of_a_split_go_where_a_person_puts_them(evidence: Evidence, tmp_path: Path) -> None:
+    target, split, *_ = sorted(by_size(evidence), key=lambda c: -(evidence.answered == c).sum())
+    ids, members = evidence.images.ids, np.flatnonzero(evidence.answered == split)
+    parts = [[ids[row] for row in members[start::3]] for start in range(3)]
+    moved = ids[np.flatnonzero(evidence.answered == target)[0]]
+    parts[0].append(moved)
+    choice = {
+        "id": split,
+        "action": "split",
+        "parts": [
+            {"name": "first", "images": parts[0]},
+            {"into": target, "images": parts[1]},
+            {"into": 0, "images": parts[2]},
+        ],
+    }
+    other = next(c for c in range(2, 6) if c not in (target, split))
+    merge = {"id": other, "action": "merge", "into": split, "part": 0}
+    named = applied(
+        tmp_path,
+        evidence,
+        [choice, merge],
+        [{"id": moved, "to": split}],
+        flags=("--images", "csv"),
+    )
+    names = [c.name for c in RunFolder(named).read_info().classes]
+    assert names[:2] == ["a", "b"]
+    assert "first" in names
+    assert len(names) == 5
+    labels, people = labels_of(named)
+    assert {labels[image] for image in parts[0]} == {"first"}
+    assert {labels[image] for image in parts[1]} == {evidence.names[target]}
+    assert {labels[image] for image in parts[2]} == {"a"}
+    merged = [ids[row] for row in np.flatnonzero(evidence.answered == other)]
+    assert {labels[image] for image in merged} == {"first"}
+    assert people == {moved}
+    with (named / "labels.csv").open(newline="") as file:
+        table = {Path(unguarded(r["path"])).name: r for r in csv.DictReader(file)}
+    assert {name: row["class"] for name, row in table.items()} == {
+        Path(image).name: name for image, name in labels.items() if name
+    }
+    assert [name for name, row in table.items() if row["decided_by"] == "person"] == [
+        Path(moved).name
+    ]
+
+
+def labels_of(run: Path) -> tuple[dict[str, str | None], set[str]]:
+    """Class of every image after a review, and the images that a person decided one by one."""
+    names = [c.name for c in RunFolder(run).read_info().classes]
+    labels = read_labels(RunFolder(run))
+    return (
+        {i: None if one.class_id is None else names[one.class_id] for i, one in labels.items()},
+        {image for image, one in labels.items() if one.by_person},
+    )
+
+
+def test_a_class_merged_into_a_known_one_is_predicted_as_it(
+    evidence: Evidence, discovered: tuple[Path, Path], tmp_path: Path
+) -> None:
+    merged = by_size(evidence)[0]
+    named = applied(tmp_path, evidence, [{"id": merged, "action": "merge", "into": 1}])
+    before, after = answers(discovered[0], discovered[1]), answers(named, discovered[1])
+    for image, (class_id, name) in before.items():
+        assert after[image][1] == ("b" if class_id == merged else name)
+    out = tmp_path / "labels.json"
+    command = [str(named), "--format", "fiftyone", "--out", str(out)]
+    assert run_verb("export", command) == 0
+    content = json.loads(out.read_text())
+    labels = {Path(k).name: content["classes"][v["label"]] for k, v in content["labels"].items()}
+    assert labels == {image: name for image, (_, name) in after.items()}
+
+
+def test_labels_for_other_tools_are_those_of_the_person(evidence: Evidence, tmp_path: Path) -> None:
+    first, second, *_ = by_size(evidence)
+    members = np.flatnonzero(evidence.answered == first)
+    away, out, home = (evidence.images.ids[row] for row in members[:3])
+    moves = [{"id": away, "to": second}, {"id": out, "to": None}, {"id": home, "to": 0}]
+    named = applied(tmp_path, evidence, [], moves)
+    file = tmp_path / "tasks.json"
+    command = [str(named), "--format", "labelstudio", "--out", str(file), "--root", "/"]
+    assert run_verb("export", command) == 0
+    tasks = {Path(task["data"]["path"]).name: task for task in json.loads(file.read_text())}
+    choice = {
+        name: task["predictions"][0]["result"][0]["value"]["choices"][0]
+        for name, task in tasks.items()
+    }
+    assert choice[Path(away).name] == evidence.names[second]
+    assert choice[Path(home).name] == "a"
+    assert Path(out).name not in tasks
+    people = {name for name, task in tasks.items() if task["data"]["decided_by"] == "person"}
+    assert people == {Path(away).name, Path(home).name}
+
+
+def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path: Path) -> None:
+    first, second, merged, _ = by_size(evidence)
+    members = np.flatnonzero(evidence.answered == first)
+    away, home, out = (evidence.images.ids[row] for row in members[:3])
+    moves = [{"id": away, "to": second}, {"id": home, "to": 0}, {"id": out, "to": None}]
+    named = applied(tmp_path, evidence, [{"id": merged, "action": "merge", "into": 1}], moves)
+    before, people = labels_of(named)
+    again = gather(named, CPU)
+    for image, answered in zip(again.images.ids, again.answered, strict=True):
+        assert image == out or again.names[answered] == before[image]
+    entries = {image["id"]: image for image in page_data(again)["images"]}
+    assert {i for i, one in entries.items() if one.get("decided")} == people == {away, home, out}
+    assert [i for i, one in entries.items() if one.get("out")] == [out]
+    # A second review renames a class and moves another image; the rest stays.
+    other = evidence.images.ids[members[3]]
+    renamed = before[other]
+    target = again.names.index(renamed)
+    file = write(
+        tmp_path / "again.json",
+        again,
+        [{"id": target, "action": "accept", "name": "new"}],
+        [{"id": other, "to": None}],
+    )
+    place = tmp_path / "second"
+    assert run_verb("apply-review", [str(named), str(file), "--out", str(place)]) == 0
+    after, people = labels_of(place)
+    expected = {i: "new" if name == renamed else name for i, name in before.items()}
+    assert after == {**expected, other: None}
+    assert people == {away, home, out, other}
+
+
+def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Path) -> None:
+    first, second, *_ = by_size(evidence)
+    foreign = evidence.images.ids[np.flatnonzero(evidence.answered == second)[0]]
+    own = [evidence.images.ids[row] for row in np.flatnonzero(evidence.answered == first)[:2]]
+    parts = [{"name": "x", "images": [own[0]]}, {"name": "y", "images": [own[1], foreign]}]
+    file = write(tmp_path / "d.json", evidence, [{"id": first, "action": "split", "parts": parts}])
+    command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
+    assert run_verb("apply-review", command) == 2
     assert not (tmp_path / "no").exists()
 
 
@@ -184,7 +342,7 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
     ("changes", "message"),
     [
         ({"format": "other"}, "holds no decisions"),
-        ({"version": 2}, "has version 2"),
+        ({"version": 3}, "has version 3"),
         ({"version": True}, "has version True"),
         ({"extra": 1}, "entries are not"),
         ({"classes": {}}, "entries are not"),
@@ -207,10 +365,22 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
         ({"classes": [{**ACCEPT, "name": "A"}]}, "'A', a name that is taken"),
         ({"classes": [{**ACCEPT, "name": "novel-1"}]}, "'novel-1', a name that is taken"),
         ({"classes": [{"id": 2, "action": "merge", "into": 2}]}, "which is not accepted"),
-        ({"classes": [{"id": 2, "action": "merge", "into": 0}]}, "names the class 0"),
+        ({"classes": [{"id": 2, "action": "merge", "into": 9}]}, "names the class 9"),
+        ({"classes": [{"id": 2, "action": "merge", "into": 3, "part": 0}]}, "not accepted"),
+        ({"classes": [{"id": 2, "action": "merge", "into": 3, "part": "x"}]}, "the part 'x'"),
         (
             {"classes": [{"id": n, "action": "reject"} for n in range(2, 6)]},
             "rejects every class",
+        ),
+        (
+            {"classes": [{"id": n, "action": "merge", "into": 0} for n in range(2, 6)]},
+            "merges all into known ones",
+        ),
+        ({"classes": [{"id": 2, "action": "split", "parts": [{}]}]}, "at least two parts"),
+        ({"classes": [{"id": 2, "action": "split", "parts": [{}, {}]}]}, "parts[0] is not"),
+        (
+            {"classes": [{"id": 2, "action": "split", "parts": [{"name": "x", "images": []}] * 2}]},
+            "names no images",
         ),
         (
             {"classes": [{"id": 2, "action": "split", "names": ["x"], "seeds": ["a", "b"]}]},
@@ -259,7 +429,7 @@ def test_a_large_file_is_not_read(
     monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
     file = write(tmp_path / "decisions.json", evidence, [])
     with file.open("ab") as sparse:
-        sparse.truncate(40 * 2**20)
+        sparse.truncate(80 * 2**20)
     monkeypatch.setattr("crkd.review.decisions.read_json", lambda _: pytest.fail("was read"))
     assert run_verb("apply-review", ["x", str(file), "--out", str(tmp_path / "named")]) == 2
 

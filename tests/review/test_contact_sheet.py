@@ -40,11 +40,10 @@ def test_an_image_that_is_gone_stays_white(discovered, monkeypatch: pytest.Monke
 
 
 def test_a_caption_says_how_many_and_like_what():
-    nothing = np.zeros(0, bool)
     names = ["cat", "$dog$", "novel-0"]
-    entry = FoundClass(2, np.arange(1), [(1, 0.75), (0, 0.25)], None, None, nothing)
+    entry = FoundClass(2, np.arange(1), [(1, 0.75), (0, 0.25)], None)
     assert caption(entry, names) == ("novel-0: 1 image", "like $dog$ 75%, cat 25%")
-    empty = FoundClass(2, np.arange(0), [], None, None, nothing)
+    empty = FoundClass(2, np.arange(0), [], None)
     assert caption(empty, names) == ("novel-0: 0 images", "")
 
 

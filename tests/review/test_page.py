@@ -8,18 +8,23 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from crkd.clustering.projection_2d import on_a_plane
 from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
 from crkd.review import page
 from crkd.review.class_summaries import found_classes
+from crkd.review.compact_features import compact
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.run_summary import curves
-from crkd.review.split_class import divide, find_seeds
+from crkd.review.split_class import divide
 from crkd.review.thumbnails import data_uri
 from crkd.runs.folder import RunFolder
 from crkd.stages.forward import Outputs
@@ -78,42 +83,147 @@ def test_halves_are_those_of_two_bundles_of_directions() -> None:
     truth = rng.random(60) < 0.4
     rows = np.where(truth[:, None], [0.0, 1.0, 0.2], [1.0, 0.0, 0.2]) + rng.normal(0, 0.05, (60, 3))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    seeds = find_seeds(rows)
-    assert seeds is not None
+    seeds = (int(np.argmin(truth)), int(np.argmax(truth)))
     later, directions = divide(rows, *seeds)
-    assert (later == truth).all() or (later == ~truth).all()
+    assert (later == truth).all()
     swapped, _ = divide(rows, *seeds[::-1])
     assert (swapped == ~later).all(), "the seeds say which half is the first"
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("rows", [np.zeros((0, 3)), np.eye(3)[:1], np.tile(np.eye(3)[:1], (5, 1))])
-def test_a_class_of_one_kind_has_no_halves(rows: np.ndarray) -> None:
-    assert find_seeds(rows.astype(np.float32)) is None
+def test_compact_features_keep_the_nearest_neighbors() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(8, 64))[np.arange(400) % 8] + rng.normal(0, 0.3, (400, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    small = compact(rows).astype(float)
+    assert small.shape == (400, 32)
+    assert np.abs(small).max() == 127
+    exact = np.linalg.norm(rows[:, None] - rows, axis=-1)
+    near = np.linalg.norm(small[:, None] - small, axis=-1)
+    assert np.corrcoef(exact.ravel(), near.ravel())[0, 1] > 0.99
+    first = np.argsort(near, axis=1)[:, :10]
+    assert (first % 8 == np.arange(400)[:, None] % 8).all()
+    assert compact(rows[:0]).shape == (0, 32)
+    assert compact(rows[:, :3]).shape == (400, 3)
+    assert not compact(np.ones((5, 4), np.float32)).any()
 
 
-def test_the_map_takes_every_class_in_turns() -> None:
-    answered = np.repeat([0, 1, 2], [1000, 5, 1000])
-    rows = page.map_sample(answered, 45)
-    assert len(set(rows)) == len(rows) == 45
-    assert np.bincount(answered[rows]).tolist() == [20, 5, 20]
-    assert len(page.map_sample(answered, 10_000)) == 2005
+def test_the_plane_shows_the_directions_between_class_means() -> None:
+    rng = np.random.default_rng(0)
+    means = np.zeros((3, 6))
+    means[:, :2] = [[0, 1], [-1, -1], [1, -1]]
+    classes = np.repeat([0, 1, 2], 50)
+    rows = means[classes] + rng.normal(0, 0.02, (150, 6))
+    rows[:, 5] = rng.normal(0, 0.4, 150)  # spreads most, within every class alike
+    places = on_a_plane(rows.astype(np.float32), classes)
+    centers = np.stack([places[classes == c].mean(axis=0) for c in range(3)])
+    apart = np.linalg.norm(centers[:, None] - centers, axis=-1)[np.triu_indices(3, 1)]
+    spread = np.linalg.norm(places - centers[classes], axis=1)
+    assert apart.min() > 4 * spread.mean()
+    assert np.abs(places).max() == pytest.approx(1)
+    assert on_a_plane(rows[:0].astype(np.float32), classes[:0]).shape == (0, 2)
+    assert on_a_plane(rows[:, :1].astype(np.float32), classes).shape == (150, 2)
+
+
+def pictured(evidence: Evidence) -> dict[str, Any]:
+    data = page.page_data(evidence)
+    assert page.embed_pictures(data, evidence, page.THUMBNAIL_BUDGET)
+    return data
 
 
 def test_the_page_shows_what_the_run_holds(evidence: Evidence) -> None:
-    data = page.page_data(evidence)
-    entry = data["classes"][0]
-    ids = [data["images"][index]["id"] for index in [*entry["typical"], *entry["doubtful"]]]
-    assert len(ids) == len(set(ids)) == min(entry["size"], 2 * page.SHOWN)
-    assert sum(entry["size"] for entry in data["classes"]) + data["answered_known"] == 48
-    assert all("src" in image for image in data["images"])
+    data = pictured(evidence)
+    assert sorted(image["id"] for image in data["images"]) == sorted(evidence.images.ids)
+    order = [(image["class"], -image["confidence"]) for image in data["images"]]
+    assert order == sorted(order), "by class, the most certain first"
     assert data["curves"] == {"loss": [[0.0, 1.0], [1.0, 0.5], [2.0, 0.33333]]}
     assert data["confusion"]["part"] == "test"
     assert "backbone: resnet8" in data["config"]
-    picture = Image.open(io.BytesIO(base64.b64decode(data["images"][0]["src"].split(",")[1])))
-    row = evidence.images.ids.index(data["images"][0]["id"])
-    read = evidence.images.source.read(int(evidence.images.indices[row]))
-    assert np.array_equal(np.asarray(picture.convert("RGB")), read), "small images are kept whole"
+    joint = evidence.outputs.joint_logits(evidence.head).astype(float)
+    shares = np.exp(joint) / np.exp(joint).sum(axis=1, keepdims=True)
+    for image in data["images"]:
+        row = evidence.images.ids.index(image["id"])
+        picture = Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1])))
+        read = evidence.images.source.read(int(evidence.images.indices[row]))
+        assert np.array_equal(np.asarray(picture.convert("RGB")), read), "small ones stay whole"
+        best = np.argsort(-shares[row])[:4]
+        expected = [c for c in best if c != image["class"]][:3]
+        for (other, share), wanted in zip(image["near"], expected, strict=False):
+            assert share == pytest.approx(shares[row, wanted], abs=1e-3)
+            assert other != image["class"]
+
+
+def test_images_of_a_known_class_by_the_joint_output_are_disputed(evidence: Evidence) -> None:
+    known = evidence.outputs.known_logits.copy()
+    known[[3, 9], 1] += 1000
+    outputs = dataclasses.replace(evidence.outputs, known_logits=known)
+    own = dataclasses.replace(evidence, outputs=outputs)
+    # As where all unlabeled images are novel: the best novel class.
+    own.__dict__["answered"] = own.num_known + outputs.novel[own.head]
+    entries = {image["id"]: image for image in page.page_data(own)["images"]}
+    disputed = {name: one["disputed"] for name, one in entries.items() if "disputed" in one}
+    assert disputed == {evidence.images.ids[row]: 1 for row in (3, 9)}
+    assert all(one["class"] >= 2 for one in entries.values())
+
+
+def test_a_class_on_vectors_has_the_stability_of_its_seeds(
+    evidence: Evidence, tmp_path: Path
+) -> None:
+    own = dataclasses.replace(evidence, agreement=None)
+    assert all(entry.stability is None for entry in found_classes(own))
+    run = RunFolder.create(tmp_path / "run")
+    own = dataclasses.replace(own, opened=dataclasses.replace(evidence.opened, run=run))
+    (run.path / "stability.json").write_text('{"novel-1": 0.25}')
+    assert [entry.stability for entry in found_classes(own)] == [None, 0.25, None, None]
+    (run.path / "stability.json").write_text('{"novel-1": "x"}')
+    with pytest.raises(InputError, match="damaged"):
+        found_classes(own)
+
+
+def test_an_image_is_found_by_its_address(evidence: Evidence) -> None:
+    data = page.page_data(evidence)
+    for image in data["images"]:
+        name = image.get("file", image["id"].partition("/")[2])
+        place = Path(unquote(data["root"].removeprefix("file://") + name))
+        assert place == evidence.images.source.file(
+            int(evidence.images.indices[evidence.images.ids.index(image["id"])])
+        )
+
+
+def test_many_images_have_their_thumbnails_in_a_folder(
+    discovered: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "EMBEDDED", 40)
+    out = tmp_path / "page.html"
+    for _ in range(2):
+        assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
+    tags = Tags()
+    tags.feed(out.read_text())
+    data = json.loads(tags.data)
+    assert data["sheets"] == {"folder": "page.files", "across": 6, "side": 32}
+    assert not any("src" in image for image in data["images"])
+    folder = tmp_path / "page.files"
+    assert sorted(file.name for file in folder.iterdir()) == ["0.jpg", "1.jpg"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["page.files", "page.html"]
+    sheets = [np.asarray(Image.open(folder / f"{n}.jpg").convert("RGB")) for n in range(2)]
+    for number, image in enumerate(data["images"]):
+        sheet, place = divmod(number, 36)
+        y, x = (32 * part for part in divmod(place, 6))
+        tile = sheets[sheet][y : y + 32, x : x + 32].astype(float)
+        pixels = Image.open(discovered[1] / image["id"].partition("/")[2]).resize((32, 32))
+        apart = tile.mean((0, 1)) - np.asarray(pixels).mean((0, 1))
+        assert np.abs(apart).max() < 8
+
+
+def test_a_folder_of_other_files_is_not_replaced(
+    discovered: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "EMBEDDED", 40)
+    (tmp_path / "page.files").mkdir()
+    (tmp_path / "page.files" / "mine.txt").write_text("precious")
+    command = [str(discovered[0]), "--out", str(tmp_path / "page.html")]
+    assert run_verb("review", command) == 2
+    assert [p.name for p in tmp_path.rglob("*")] == ["page.files", "mine.txt"]
 
 
 def test_a_file_name_never_becomes_markup(discovered: tuple[Path, Path], tmp_path: Path) -> None:
@@ -143,20 +253,17 @@ def test_the_page_loads_nothing_and_allows_its_own_script_alone(evidence: Eviden
     tags.feed(text)
     assert tags.addresses == []
     assert "{{" not in text.split("</style>")[0]
-    assert re.search(r"default-src 'none'; img-src data:; style-src 'sha256-", text)
+    assert re.search(r"default-src 'none'; img-src data: file:; style-src 'sha256-", text)
     script = text.split("<script>")[1].split("</script>")[0]
     assert page._digest(script) in text
 
 
-def test_thumbnails_stop_at_the_budget_with_the_most_telling_first(evidence: Evidence) -> None:
-    everything = page.page_data(evidence)
-    size = sum(len(image["src"]) for image in everything["images"])
-    data = page.page_data(evidence, budget=size // 2)
-    kept = ["src" in image for image in data["images"]]
-    assert sum(len(image.get("src", "")) for image in data["images"]) <= size // 2
-    assert 0 < sum(kept) < len(kept)
-    assert kept == sorted(kept, reverse=True)
-    assert [image["id"] for image in data["images"]] == [i["id"] for i in everything["images"]]
+def test_a_budget_that_is_too_small_leaves_the_page_without_thumbnails(evidence: Evidence) -> None:
+    size = sum(len(image["src"]) for image in pictured(evidence)["images"])
+    data = page.page_data(evidence)
+    assert not page.embed_pictures(data, evidence, size - 1)
+    assert not any("src" in image for image in data["images"])
+    assert page.embed_pictures(data, evidence, size)
 
 
 def test_the_work_for_an_image_does_not_grow_with_the_number_of_images(
@@ -169,20 +276,21 @@ def test_the_work_for_an_image_does_not_grow_with_the_number_of_images(
         Outputs, "joint_logits", lambda *given: calls.append(given) or honest(*given)
     )
     page.page_data(dataclasses.replace(evidence))
-    assert 0 < len(calls) <= 4
+    assert 0 < len(calls) <= 8
 
 
-def test_the_largest_page_stays_below_25_mb() -> None:
-    # Everything but the pictures, at its worst: 200 classes, long paths, a full confusion matrix.
+def test_a_page_with_embedded_thumbnails_stays_below_25_mb() -> None:
+    # Everything but the pictures, at its worst: long paths, a full confusion matrix.
     images = [
         {
             "id": f"novel/{'x' * 240}/{n}.png",
             "class": n % 200,
             "confidence": 0.1234,
-            "half": 1,
-            "at": [-0.1234, -0.1234],
+            "at": [-0.123, -0.123],
+            "near": [[100, 0.123]] * 3,
+            "file": f"{'x' * 240}/{n}.png",
         }
-        for n in range(200 * 2 * page.SHOWN + page.MAX_POINTS)
+        for n in range(page.EMBEDDED)
     ]
     plain = {
         "title": "",

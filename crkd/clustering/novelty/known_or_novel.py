@@ -26,6 +26,8 @@ CLUSTERS = 40
 """Clusters of the samples that do not look known, at most: one class each of the classifier."""
 CLUSTER_ROWS = 10
 FOLDS = 5
+DISTANCE_WEIGHT = 1 / 3
+"""Weight of the estimate by distance; the classifier has the rest."""
 MOST_ROWS = 20_000
 """Samples that a classifier is fitted to, at most."""
 
@@ -73,9 +75,10 @@ def known_check(
        are clustered. A logistic regression separates the known classes and these clusters. In each
        of five folds it scores samples that it was not fitted to: log-odds of all clusters against
        all known classes. They give a third share.
-    3. The known share is the mean of the first and the third: distances overestimate it where
-       novel classes are near, the classifier underestimates it where the unlabeled samples differ
-       a little from the labeled ones of their class. The samples of the lowest log-odds are known.
+    3. The known share is a weighted mean of the first and the third. Distances overestimate it
+       where novel classes are near; the classifier underestimates it where the unlabeled samples
+       differ a little from the labeled ones of their class. The samples of the lowest log-odds are
+       known.
 
     Features of a network that was trained on the labeled images will not do, since they differ from
     those of other images of the same classes. Those of held-out images do.
@@ -118,7 +121,7 @@ def known_check(
         groups[count + novel] = num_known + found
         novelty = _log_odds(rows, groups, num_known, num_known + clusters, seed)
         share = known_share(-novelty[:count], -novelty[count:])
-    share = (share + distance_share) / 2
+    share += DISTANCE_WEIGHT * (distance_share - share)
     return KnownCheck(_lowest(novelty[count:], share), novelty[count:], share)
 
 

@@ -46,6 +46,11 @@ class EncodedImages(ABC):
         label = int(self._classes[index])
         return None if label < 0 else self.class_names[label]
 
+    def path(self, index: int) -> Path | None:
+        """Return the file of an image; None if it has none of its own."""
+        del index
+        return None
+
     @abstractmethod
     def read(self, index: int) -> bytes:
         """Return the encoded image. Safe to call from many threads.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -81,6 +82,11 @@ class ImageSource(ABC):
         """
         del index
         return b""
+
+    def file(self, index: int) -> Path | None:
+        """Return the file of image ``index``; None if it has none of its own."""
+        del index
+        return None
 
     @abstractmethod
     def read(self, index: int) -> Pixels:

@@ -64,6 +64,10 @@ class FileSource(ImageSource):
         except OSError:
             return b""
 
+    def file(self, index: int) -> Path:
+        """Return the file of image ``index``."""
+        return self.paths[index]
+
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
         return decode_image(self.paths[index], str(self.paths[index]))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd.models.heads.clustering import ClusteringHeads
+from crkd.models.heads.reviewed import ReviewedHead
 
 
 class IncrementalHead(nn.Module):
@@ -29,7 +30,12 @@ class IncrementalHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the ``(B, K + M_1 + M_2 + ...)`` logits of ``(B, D)`` features."""
-        return torch.cat([self.first(features), *(head(features)[0] for head in self.found)], -1)
+        logits: Tensor = self.first(features)
+        for head in self.found:
+            if isinstance(head, ReviewedHead):
+                logits = head.raised(logits, head.projections(features))
+            logits = torch.cat([logits, head(features)[0]], -1)
+        return logits
 
     def train(self, mode: bool = True) -> IncrementalHead:
         """Switch to training mode, except for the batch norm of the found heads.

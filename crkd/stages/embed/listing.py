@@ -68,6 +68,11 @@ class Listing:
         _, images, row = self._at(index)
         return images.class_of(row)
 
+    def path(self, index: int) -> Path | None:
+        """Return the file of an image; None within a tar file or a table."""
+        _, images, row = self._at(index)
+        return images.path(row)
+
     def read(self, index: int) -> bytes:
         """Return an encoded image. Safe to call from many threads.
 

@@ -189,6 +189,7 @@ def relabeled(
     labels: NDArray[np.int64],
     num_classes: int,
     known: tuple[Tensor, NDArray[np.int64]] | None = None,
+    more_known: tuple[Tensor, NDArray[np.int64]] | None = None,
 ) -> VectorDiscovery:
     """Return the discovery with other classes in the last group, such as those of a review.
 
@@ -199,6 +200,8 @@ def relabeled(
         num_classes: number of the new classes, each with a vector.
         known: vectors ``(n, D)`` and classes of the earlier groups; None draws them from the class
             statistics.
+        more_known: further vectors ``(m', D)`` of classes of the earlier groups, such as those that
+            a review puts there.
     """
     kept = labels >= 0
     fresh, clusters = _checked("novel", novel)[kept], labels[kept]
@@ -211,6 +214,9 @@ def relabeled(
         old = memory.sample(SAMPLED, seed=0, freedom=FREEDOM)
     else:
         old = (gate.space.rows(_checked("known", known[0])), known[1])
+    if more_known is not None and len(more_known[1]):
+        rows = gate.space.rows(_checked("more_known", more_known[0]))
+        old = (np.concatenate([old[0], rows]), np.concatenate([old[1], more_known[1]]))
     gate = _gate(gate.space, sizes, memory, old, fresh, clusters, num_classes)
     return VectorDiscovery(found.space, gate, (*found.heads[:-1], head), found.contest)
 

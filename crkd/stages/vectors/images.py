@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -30,20 +31,31 @@ class EmbeddedSource(FeatureSource):
         self._tables = tuple(tables)
         self._starts = np.cumsum([0, *map(len, tables)])
 
+    def file(self, index: int) -> Path | None:
+        """Return the file of the image behind a vector; None if it has none of its own."""
+        found, name = self._found(index)
+        if found is None or name not in found[1]:
+            return None
+        return found[0].path(found[1][name])
+
     def read(self, index: int) -> Pixels:
         """Return the image behind a vector, ``(H, W, 3)`` uint8.
 
         Raises:
             InputError: the vector is of another origin, or the image is missing or unreadable.
         """
-        table = int(np.searchsorted(self._starts, index, side="right")) - 1
-        found, name = self._images[table], self.ids[index]
+        found, name = self._found(index)
         if found is None:
             raise InputError(f"{name} is a vector without an image; use vectors of crkd embed")
         listing, rows = found
         if name not in rows:
             raise UnreadableImageError(name, "the file is missing")
         return decode_image(listing.read(rows[name]), name)
+
+    def _found(self, index: int) -> tuple[tuple[Listing, dict[str, int]] | None, str]:
+        """Return the images of the table of a vector, and the id of the vector."""
+        table = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._images[table], self.ids[index]
 
     @cached_property
     def _images(self) -> list[tuple[Listing, dict[str, int]] | None]:

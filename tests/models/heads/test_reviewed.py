@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -75,8 +76,46 @@ def test_a_reviewed_network_is_built_again_and_its_classes_become_known(head):
     torch.testing.assert_close(known(images).known_logits[0], joint)
 
 
+def test_parts_of_a_class_are_those_of_the_nearest_direction(head):
+    drawn = torch.randn(3, 8, generator=torch.Generator().manual_seed(3))
+    sides = torch.nn.functional.normalize(drawn, dim=-1)
+    made = reviewed(head, [(0,), (1, 2, 3), (4,), (4,)], {1: sides}).eval()
+    assert made.num_parts == 3
+    before, after = head(ROWS)[0], made(ROWS)[0]
+    unit = torch.nn.functional.normalize(head.projections(ROWS)[0], dim=-1)
+    torch.testing.assert_close(after[:, 1:4].amax(-1), before[:, 1])
+    assert torch.equal(after[:, 1:4].argmax(-1), (unit @ sides.T).argmax(-1))
+    torch.testing.assert_close(after[:, 4], before[:, 2:].amax(-1))
+    # A second review keeps the parts, and merges one of them.
+    again = reviewed(made, [(0,), (1,), (1,), (2,), (3,)], {}).eval()(ROWS)[0]
+    torch.testing.assert_close(again[:, 1], after[:, 1:3].amax(-1))
+    torch.testing.assert_close(again[:, 2:], after[:, 3:])
+
+
+def test_a_class_merged_into_a_known_one_raises_its_logit():
+    network = with_one_head(build_network(SHAPE, seed=1), 1).eval()
+    images = [torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(1))]
+    # The prototype is moved to the images, so that it is nearer than the known class.
+    heads = network.novel_heads
+    projected = heads.projections(network(images).features[0]).mean(dim=1)
+    heads.prototypes.data[:, 1] = torch.nn.functional.normalize(projected, dim=-1)
+    before = network(images)
+    merged = copy.deepcopy(network)
+    merged.novel_heads = reviewed(network.novel_heads, [(0,), (-4,), (-1,), (1,)], {}).eval()
+    after = merged(images)
+    known, novel = before.known_logits[0], before.novel_logits[0, 0]
+    torch.testing.assert_close(after.known_logits[0, :, :2], known[:, :2])
+    raised = torch.maximum(known[:, 2], novel[:, 1])
+    torch.testing.assert_close(after.known_logits[0, :, 2], raised)
+    assert (raised > known[:, 2]).any()
+    torch.testing.assert_close(after.novel_logits[0, 0], novel[:, [0, 3]])
+    # In the next run the class is still a part of the known one.
+    joint = torch.cat([after.known_logits[0], after.novel_logits[0, 0]], -1)
+    torch.testing.assert_close(absorbed(merged, 0)(images).known_logits[0], joint)
+
+
 def test_an_older_run_has_no_reviews():
-    plain = {name: value for name, value in SHAPE.plain().items() if name != "reviews"}
+    plain = {n: value for n, value in SHAPE.plain().items() if n not in ("reviews", "review_parts")}
     assert Architecture.from_plain(plain, "run.json") == SHAPE
 
 
@@ -88,7 +127,7 @@ def test_reviews_that_do_not_fit_are_refused(reviews):
         build_network(Architecture.from_plain({**SHAPE.plain(), "reviews": reviews}, "run.json"))
 
 
-@pytest.mark.parametrize("classes", [(), (0,), (-1, -1), (0, 2), (-2, 0), (1, 1)])
+@pytest.mark.parametrize("classes", [(), (0,), (-1, -1), (0, 2), (-2, -2), (1, 1)])
 def test_classes_without_order_are_refused(classes):
-    with pytest.raises(InputError, match="two for every prototype"):
+    with pytest.raises(InputError, match="2 for every prototype"):
         ReviewedHead(8, classes, hidden=4, projection=2, temperature=0.1)

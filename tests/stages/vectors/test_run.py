@@ -269,6 +269,7 @@ def test_a_review_of_photographs_names_the_classes(photographs: Path, tmp_path: 
     page = tmp_path / "page.html"
     assert main(["review", str(photographs), "--out", str(page)]) == 0
     assert page.read_text().count("data:image/") >= 16
+    assert f'"root":"{(photographs.parents[1] / "novel").as_uri()}/"' in page.read_text()
     decisions = tmp_path / "decisions.json"
     info = RunFolder(photographs).read_info()
     decisions.write_text(
