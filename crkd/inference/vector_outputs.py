@@ -22,7 +22,7 @@ from crkd.runs.load import OpenedRun
 from crkd.stages.embed.pipeline import pixels_of
 from crkd.stages.embed.plan import reopen
 from crkd.stages.forward import Outputs, forward_batches
-from crkd.stages.vectors.data import check_same_embedding
+from crkd.stages.vectors.tables import check_same_embedding
 
 VECTOR_SUFFIXES: Final = (".parquet", ".npy", ".npz")
 

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from crkd.core.errors import InputError
-from crkd.data.datasets.base import Dataset
-from crkd.data.datasets.features import FeatureSource
+from crkd.config.schema import Config
+from crkd.core.errors import InputError, listed
+from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from crkd.data.datasets.features import FeatureSource, feature_dataset, next_feature_dataset
 from crkd.data.sources.base import Pixels, UnreadableImageError
-from crkd.data.sources.decode import decode_image
+from crkd.data.sources.decode import decode_image, read_header
+from crkd.data.sources.folder import SAMPLED_SIZES, training_size
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.storage.workers import parallel
+from crkd.data.vectors.embedding_file import Digests, EmbeddingFile, EmbeddingInfo
 from crkd.data.vectors.table import FeatureTable
 from crkd.stages.embed.listing import Listing, find_encoded
+from crkd.stages.vectors.tables import read_tables
+
+LARGEST_SIZE: Final = 64
+"""Largest default side in pixels at which a network is trained on the images."""
+MISSING, CHANGED = "missing", "changed"
 
 
 class EmbeddedSource(FeatureSource):
-    """Feature vectors whose images can be read, as for thumbnails.
+    """Feature vectors whose images can be read.
 
     Args:
         source: labels and ids of the vectors of all tables.
@@ -27,7 +41,9 @@ class EmbeddedSource(FeatureSource):
 
     def __init__(self, source: FeatureSource, tables: Sequence[FeatureTable]) -> None:
         super().__init__(source.labels, source.class_names, source.ids)
-        self._tables = tuple(tables)
+        self._files = [
+            None if table.embedding is None else _EmbeddedFile(table.path) for table in tables
+        ]
         self._starts = np.cumsum([0, *map(len, tables)])
 
     def read(self, index: int) -> Pixels:
@@ -36,19 +52,97 @@ class EmbeddedSource(FeatureSource):
         Raises:
             InputError: the vector is of another origin, or the image is missing or unreadable.
         """
-        table = int(np.searchsorted(self._starts, index, side="right")) - 1
-        found, name = self._images[table], self.ids[index]
-        if found is None:
-            raise InputError(f"{name} is a vector without an image; use vectors of crkd embed")
-        listing, rows = found
-        if name not in rows:
+        return decode_image(self.encoded(index), self.ids[index])
+
+    def encoded(self, index: int) -> bytes:
+        """Return the file content of the image behind a vector. Raises as :meth:`read`."""
+        file, _ = self._at(index)
+        name = self.ids[index]
+        if name not in file.rows:
             raise UnreadableImageError(name, "the file is missing")
-        return decode_image(listing.read(rows[name]), name)
+        return file.listing.read(file.rows[name])
+
+    def fingerprint(self, index: int) -> bytes:
+        """Return the digest of the image that was embedded."""
+        file, row = self._at(index)
+        digest: bytes = file.digests[row].tobytes()
+        return digest
+
+    def check(self) -> None:
+        """Compare all images with the digests of the embedding.
+
+        Raises:
+            InputError: images are missing or have changed.
+        """
+
+        def problem(index: int) -> str | None:
+            try:
+                content = self.encoded(index)
+            except UnreadableImageError:
+                return MISSING
+            same = hashlib.sha256(content).digest() == self.fingerprint(index)
+            return None if same else CHANGED
+
+        for file in self._files:
+            if file is not None:
+                file.open()
+        found: dict[str, list[str]] = {MISSING: [], CHANGED: []}
+        for index, kind in enumerate(parallel(problem, range(len(self)))):
+            if kind is not None:
+                found[kind].append(self.ids[index])
+        told = [f"{len(n)} are {kind} ({listed(n, 3)})" for kind, n in found.items() if n]
+        if told:
+            raise InputError(
+                f"of {len(self):,} embedded images {' and '.join(told)}; restore them, or run "
+                "discover again"
+            )
+
+    def _at(self, index: int) -> tuple[_EmbeddedFile, int]:
+        """Return the file of a vector and its row there."""
+        table = int(np.searchsorted(self._starts, index, side="right")) - 1
+        file = self._files[table]
+        if file is None:
+            raise InputError(
+                f"{self.ids[index]} is a vector without an image; use vectors of crkd embed"
+            )
+        return file, index - int(self._starts[table])
+
+
+class _EmbeddedFile:
+    """The images of one file of vectors, listed when the first one is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     @cached_property
-    def _images(self) -> list[tuple[Listing, dict[str, int]] | None]:
-        """For each table, its images and the position of each id."""
-        return [_images_of(table) for table in self._tables]
+    def info(self) -> EmbeddingInfo:
+        with EmbeddingFile(self._path) as file:
+            return file.info
+
+    @cached_property
+    def digests(self) -> Digests:
+        with EmbeddingFile(self._path) as file:
+            return file.digests()
+
+    @cached_property
+    def listing(self) -> Listing:
+        roots = {root.path: root.name for root in self.info.roots}
+        lost = [path for path in roots if not Path(path).exists()]
+        if lost:
+            raise InputError(
+                f"the images of {str(self._path)!r} are not in {lost[0]!r} any more; restore them, "
+                "or run discover again"
+            )
+        return find_encoded(list(roots), roots)
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """Position of each id in the listing."""
+        return {self.listing.image_id(row): row for row in range(len(self.listing))}
+
+    def open(self) -> None:
+        """List images and digests before threads read: each of them would list the images."""
+        _ = self.rows, self.digests
 
 
 def with_images(dataset: Dataset, tables: Sequence[FeatureTable]) -> Dataset:
@@ -57,9 +151,52 @@ def with_images(dataset: Dataset, tables: Sequence[FeatureTable]) -> Dataset:
     return dataclasses.replace(dataset, train=EmbeddedSource(dataset.train, tables))
 
 
-def _images_of(table: FeatureTable) -> tuple[Listing, dict[str, int]] | None:
-    if table.embedding is None:
-        return None
-    roots = {root["path"]: root["name"] for root in table.embedding["roots"]}
-    listing = find_encoded(list(roots), roots)
-    return listing, {listing.image_id(row): row for row in range(len(listing))}
+def embedded_images(
+    config: Config,
+    *,
+    class_names: Sequence[str] = (),
+    log: Callable[[str], None] = lambda line: None,
+) -> tuple[Dataset, ClassSplit]:
+    """Return the images behind the vectors of a configuration as a data set, and its split.
+
+    Args:
+        config: its ``data.features`` names the files: known vectors, unlabeled vectors of earlier
+            steps, unlabeled vectors; or one file of unlabeled vectors.
+        class_names: classes of an earlier run; needed for one file.
+        log: receives messages for the user.
+
+    Raises:
+        InputError: there is no such file, or its vectors have no images.
+    """
+    tables = read_tables(config)
+    foreign = [table.path for table in tables if table.embedding is None]
+    if foreign:
+        raise InputError(
+            f"{str(foreign[0])!r} holds vectors of unknown origin, which have no images; use "
+            "vectors of crkd embed"
+        )
+    if not tables or (len(tables) < 2 and not class_names):
+        raise InputError(
+            f"data.features names {len(tables)} files; give known and novel vectors of crkd embed"
+        )
+    if len(tables) == 1:
+        dataset, split = next_feature_dataset(class_names, tables[0])
+    else:
+        known, *earlier, novel = tables
+        dataset, split = feature_dataset(known, novel, earlier=earlier, classes_so_far=class_names)
+    dataset = with_images(dataset, tables)
+    size = config.data.image_size or _default_size(dataset, log)
+    images = dataclasses.replace(dataset, image_size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return images, split
+
+
+def _default_size(dataset: Dataset, log: Callable[[str], None]) -> int:
+    """Return the training size of the images, from the headers of some of them."""
+    source = dataset.train
+    assert isinstance(source, EmbeddedSource)
+    sides = []
+    for row in range(0, len(source), max(1, len(source) // SAMPLED_SIZES)):
+        with contextlib.suppress(UnreadableImageError):
+            header = read_header(source.encoded(row), source.ids[row])
+            sides.append(min(header.width, header.height))
+    return training_size(sides, log, largest=LARGEST_SIZE)
