@@ -13,6 +13,8 @@ from torch import Tensor
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
+from crkd.data.vectors.embedded_source import EmbeddedSource
+from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.models.network import Network
 from crkd.runs.console import say
@@ -20,8 +22,7 @@ from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun
 from crkd.stages.forward import Outputs, forward_store
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
-from crkd.stages.vectors.images import EmbeddedSource
-from crkd.stages.vectors.tables import check_same_embedding, read_tables
+from crkd.stages.vectors.images import read_tables
 from crkd.training.loss_terms import check_offered
 from crkd.training.teacher import FixedTeacher
 

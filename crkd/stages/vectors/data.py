@@ -17,13 +17,14 @@ from crkd.data.datasets.features import feature_dataset, next_feature_dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import Subset, Subsets, partition
 from crkd.data.storage.base import ImageStore
+from crkd.data.vectors.embedded_source import with_images
+from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import FeatureTable
 from crkd.runs.class_info import ClassInfo
 from crkd.stages.forward import NetworkInput
 from crkd.stages.run_data import RunData
-from crkd.stages.vectors.images import with_images
-from crkd.stages.vectors.tables import check_same_embedding, read_tables
+from crkd.stages.vectors.images import read_tables
 
 CPU = torch.device("cpu")
 

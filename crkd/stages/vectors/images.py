@@ -1,154 +1,39 @@
-"""The images behind the vectors of ``crkd embed``."""
+"""The images behind the vectors of a configuration as a data set."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from crkd.config.schema import Config
-from crkd.core.errors import InputError, listed
+from crkd.core.errors import InputError
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
-from crkd.data.datasets.features import FeatureSource, feature_dataset, next_feature_dataset
-from crkd.data.sources.base import Pixels, UnreadableImageError
-from crkd.data.sources.decode import decode_image, read_header
+from crkd.data.datasets.features import feature_dataset, next_feature_dataset
+from crkd.data.sources.base import UnreadableImageError
+from crkd.data.sources.decode import read_header
 from crkd.data.sources.folder import SAMPLED_SIZES, training_size
 from crkd.data.splits.class_split import ClassSplit
-from crkd.data.storage.workers import parallel
-from crkd.data.vectors.embedding_file import Digests, EmbeddingFile, EmbeddingInfo
-from crkd.data.vectors.table import FeatureTable
-from crkd.stages.embed.listing import Listing, find_encoded
-from crkd.stages.vectors.tables import read_tables
+from crkd.data.vectors.embedded_source import EmbeddedSource, with_images
+from crkd.data.vectors.table import FeatureTable, read_features
 
 LARGEST_SIZE: Final = 64
 """Largest default side in pixels at which a network is trained on the images."""
-MISSING, CHANGED = "missing", "changed"
 
 
-class EmbeddedSource(FeatureSource):
-    """Feature vectors whose images can be read.
+def read_tables(config: Config) -> list[FeatureTable]:
+    """Return the files of vectors of a configuration, in order.
 
-    Args:
-        source: labels and ids of the vectors of all tables.
-        tables: files of vectors, in the order of the rows.
+    Raises:
+        InputError: a file is unusable, or a split is configured.
     """
-
-    def __init__(self, source: FeatureSource, tables: Sequence[FeatureTable]) -> None:
-        super().__init__(source.labels, source.class_names, source.ids)
-        self._files = [
-            None if table.embedding is None else _EmbeddedFile(table.path) for table in tables
-        ]
-        self._starts = np.cumsum([0, *map(len, tables)])
-
-    def read(self, index: int) -> Pixels:
-        """Return the image behind a vector, ``(H, W, 3)`` uint8.
-
-        Raises:
-            InputError: the vector is of another origin, or the image is missing or unreadable.
-        """
-        return decode_image(self.encoded(index), self.ids[index])
-
-    def encoded(self, index: int) -> bytes:
-        """Return the file content of the image behind a vector. Raises as :meth:`read`."""
-        file, _ = self._at(index)
-        name = self.ids[index]
-        if name not in file.rows:
-            raise UnreadableImageError(name, "the file is missing")
-        return file.listing.read(file.rows[name])
-
-    def fingerprint(self, index: int) -> bytes:
-        """Return the digest of the image that was embedded."""
-        file, row = self._at(index)
-        digest: bytes = file.digests[row].tobytes()
-        return digest
-
-    def check(self) -> None:
-        """Compare all images with the digests of the embedding.
-
-        Raises:
-            InputError: images are missing or have changed.
-        """
-
-        def problem(index: int) -> str | None:
-            try:
-                content = self.encoded(index)
-            except UnreadableImageError:
-                return MISSING
-            same = hashlib.sha256(content).digest() == self.fingerprint(index)
-            return None if same else CHANGED
-
-        for file in self._files:
-            if file is not None:
-                file.open()
-        found: dict[str, list[str]] = {MISSING: [], CHANGED: []}
-        for index, kind in enumerate(parallel(problem, range(len(self)))):
-            if kind is not None:
-                found[kind].append(self.ids[index])
-        told = [f"{len(n)} are {kind} ({listed(n, 3)})" for kind, n in found.items() if n]
-        if told:
-            raise InputError(
-                f"of {len(self):,} embedded images {' and '.join(told)}; restore them, or run "
-                "discover again"
-            )
-
-    def _at(self, index: int) -> tuple[_EmbeddedFile, int]:
-        """Return the file of a vector and its row there."""
-        table = int(np.searchsorted(self._starts, index, side="right")) - 1
-        file = self._files[table]
-        if file is None:
-            raise InputError(
-                f"{self.ids[index]} is a vector without an image; use vectors of crkd embed"
-            )
-        return file, index - int(self._starts[table])
-
-
-class _EmbeddedFile:
-    """The images of one file of vectors, listed when the first one is read."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @cached_property
-    def info(self) -> EmbeddingInfo:
-        with EmbeddingFile(self._path) as file:
-            return file.info
-
-    @cached_property
-    def digests(self) -> Digests:
-        with EmbeddingFile(self._path) as file:
-            return file.digests()
-
-    @cached_property
-    def listing(self) -> Listing:
-        roots = {root.path: root.name for root in self.info.roots}
-        lost = [path for path in roots if not Path(path).exists()]
-        if lost:
-            raise InputError(
-                f"the images of {str(self._path)!r} are not in {lost[0]!r} any more; restore them, "
-                "or run discover again"
-            )
-        return find_encoded(list(roots), roots)
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """Position of each id in the listing."""
-        return {self.listing.image_id(row): row for row in range(len(self.listing))}
-
-    def open(self) -> None:
-        """List images and digests before threads read: each of them would list the images."""
-        _ = self.rows, self.digests
-
-
-def with_images(dataset: Dataset, tables: Sequence[FeatureTable]) -> Dataset:
-    """Return a data set of vectors whose source reads the images behind them."""
-    assert isinstance(dataset.train, FeatureSource)
-    return dataclasses.replace(dataset, train=EmbeddedSource(dataset.train, tables))
+    if config.split is not None or config.class_order_seed is not None:
+        raise InputError(
+            "--split and --class-order-seed do not apply to feature files: their labels name the "
+            "known classes; leave them out"
+        )
+    return [read_features(path) for path in config.data.features]
 
 
 def embedded_images(

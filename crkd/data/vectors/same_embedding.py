@@ -1,26 +1,11 @@
-"""Files of vectors that a configuration names, and whether they may be compared."""
+"""Whether two files of vectors may be compared."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.data.vectors.table import FeatureTable, read_features
-
-
-def read_tables(config: Config) -> list[FeatureTable]:
-    """Return the files of vectors of a configuration, in order.
-
-    Raises:
-        InputError: a file is unusable, or a split is configured.
-    """
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to feature files: their labels name the "
-            "known classes; leave them out"
-        )
-    return [read_features(path) for path in config.data.features]
+from crkd.data.vectors.table import FeatureTable
 
 
 def made_alike(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
