@@ -29,8 +29,9 @@ the student learns the known classes and the novel classes of the selected head.
 It uses no hidden labels. --method uses the published weights of its terms;
 --set distill.method=[...] sets terms with other weights.
 
-From a discovery on own images without --train-backbone, the student learns from
-the images. The outputs of the teacher are computed once from the stored vectors.
+The teacher may be a discovery on own images without --train-backbone. The
+student learns from these images. The outputs of the teacher are computed once
+from the stored vectors.
 
   crkd distill --teacher runs/mine --student resnet8x4 --method simkd
   crkd distill --teacher runs/mine --method tolerant --generations 3
