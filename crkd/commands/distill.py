@@ -93,7 +93,10 @@ def run(given: argparse.Namespace) -> int:
 
     config = student_config(given)
     name = "-".join(["distill", *(term.name for term in config.distill.method)])
-    out = Path(given.out) if given.out else free_folder(run_name(config, name))
+    place = run_name(config, name)
+    if config.dataset == "features":
+        place = Path(given.teacher).parent / place.name
+    out = Path(given.out) if given.out else free_folder(place)
     check_out(out, resume=given.resume)
     try:
         trained = distill(config, out, given.teacher, resume=given.resume)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from crkd.data.vectors.embedding_file import Digests, EmbeddingFile, EmbeddingIn
 from crkd.data.vectors.table import FeatureTable
 
 MISSING, CHANGED = "missing", "changed"
+_BLOCK: Final = 256
 
 
 class EmbeddedSource(FeatureSource):
@@ -66,28 +68,34 @@ class EmbeddedSource(FeatureSource):
         Raises:
             InputError: images are missing or have changed.
         """
-
-        def problem(index: int) -> str | None:
-            try:
-                content = self.encoded(index)
-            except UnreadableImageError:
-                return MISSING
-            same = hashlib.sha256(content).digest() == self.fingerprint(index)
-            return None if same else CHANGED
-
         for file in self._files:
             if file is not None:
                 file.open()
         found: dict[str, list[str]] = {MISSING: [], CHANGED: []}
-        for index, kind in enumerate(parallel(problem, range(len(self)))):
-            if kind is not None:
-                found[kind].append(self.ids[index])
-        told = [f"{len(n)} are {kind} ({listed(n, 3)})" for kind, n in found.items() if n]
+        starts = range(0, len(self), _BLOCK)
+        blocks = [range(start, min(start + _BLOCK, len(self))) for start in starts]
+        for block in parallel(self._problems, blocks):
+            for kind, name in block:
+                found[kind].append(name)
+        told = [f"{len(n):,} {kind} ({listed(n, 3)})" for kind, n in found.items() if n]
         if told:
             raise InputError(
                 f"of {len(self):,} embedded images {' and '.join(told)}; restore them, or run "
                 "discover again"
             )
+
+    def _problems(self, rows: range) -> list[tuple[str, str]]:
+        """Return kind and id of the images that are not those that were embedded."""
+        found = []
+        for row in rows:
+            try:
+                content = self.encoded(row)
+            except UnreadableImageError:
+                found.append((MISSING, self.ids[row]))
+                continue
+            if hashlib.sha256(content).digest() != self.fingerprint(row):
+                found.append((CHANGED, self.ids[row]))
+        return found
 
     def _at(self, index: int) -> tuple[_EmbeddedFile, int]:
         """Return the file of a vector and its row there."""

@@ -208,13 +208,13 @@ class Student:
         return {name: self.vectors.outputs(part) for name, part in self.data.evaluated().items()}
 
     def _note_agreement(self, run: RunFolder, teacher: dict[str, Outputs]) -> None:
+        if not teacher or not is_rank_zero():
+            return
         # Outputs of a frozen network are kept: the evaluation reads them again.
         self.network.requires_grad_(False)
-        student = self.data.evaluated_outputs(self.network)
-        if teacher and is_rank_zero():
-            info = run.read_info()
-            info.notes.append(agreement(teacher, student))
-            run.write_info(info)
+        info = run.read_info()
+        info.notes.append(agreement(teacher, self.data.evaluated_outputs(self.network)))
+        run.write_info(info)
 
     def _info(self) -> RunInfo:
         teacher = self.opened

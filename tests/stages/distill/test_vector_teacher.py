@@ -354,23 +354,21 @@ def test_refusals_come_before_any_work(
     found: RunFolder,
     student: RunFolder,
     foreign: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    before = sorted(found.path.parent.iterdir())
     places = {"found": found.path, "student": student.path, "foreign": foreign}
     assert main(["distill", *(text.format(**places) for text in arguments)]) == 2
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("crkd distill: ")]
     assert wanted in line
-    assert not (tmp_path / "runs").exists()
+    assert sorted(found.path.parent.iterdir()) == before
 
 
 @pytest.mark.parametrize(
     ("damage", "wanted"),
     [
-        ("changed", r"of 40 embedded images 1 are changed \(known/red/red-3.png\); restore them"),
-        ("missing", r"of 40 embedded images 1 are missing \(known/red/red-3.png\); restore them"),
+        ("changed", r"of 40 embedded images 1 changed \(known/red/red-3.png\); restore them"),
+        ("missing", r"of 40 embedded images 1 missing \(known/red/red-3.png\); restore them"),
         ("folder", r"are not in '.*known' any more; restore them"),
     ],
 )
