@@ -162,7 +162,8 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     """
     config = run.read_config()
     folder, prefix = config.data.novel, "novel/"
-    if _on_vectors(info) and info.embedding is not None:
+    unknown = _on_vectors(info) and info.embedding is None
+    if config.dataset == "features" and not unknown:
         roots = read_info(Path(config.data.features[-1])).roots
         folder, prefix = roots[0].path, f"{roots[0].name}/"
     if folder is None:

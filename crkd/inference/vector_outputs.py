@@ -15,6 +15,7 @@ from crkd.data.encoded.folder import read_regular
 from crkd.data.sources.base import Pixels, UnreadableImageError
 from crkd.data.storage.workers import parallel
 from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import Vectors, read_features
 from crkd.models.pretrained.embedder import one_thread_each
@@ -22,7 +23,6 @@ from crkd.runs.load import OpenedRun
 from crkd.stages.embed.pipeline import pixels_of
 from crkd.stages.embed.plan import reopen
 from crkd.stages.forward import Outputs, forward_batches
-from crkd.stages.vectors.data import check_same_embedding
 
 VECTOR_SUFFIXES: Final = (".parquet", ".npy", ".npz")
 

@@ -135,6 +135,14 @@ def _reviewed_model(evidence: Evidence, outcome: Outcome) -> ReviewedModel:
         architecture = dataclasses.replace(before, num_novel=count)
         return ReviewedModel(architecture, network_of(found), state_of(found))
     network = with_one_head(opened.network, evidence.head)
+    if network.novel_heads is None:
+        if outcome.origins != [[c] for c in range(before.num_known, before.num_known + count)]:
+            raise InputError(
+                f"FILE merges, splits or rejects classes, but one head of {opened.run.path} gives "
+                "all classes, which can only be named; decide so in a review of its teacher, and "
+                "distill the result"
+            )
+        return ReviewedModel(before, network, network.state_dict())
     assert isinstance(network.novel_heads, NovelHeads)
     places = [[_place(target, num_known) for target in parts] for parts in outcome.targets]
     head = reviewed(network.novel_heads, places, outcome.sides).eval()

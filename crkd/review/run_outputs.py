@@ -36,7 +36,7 @@ class Evidence:
         head: the chosen novel head.
         outputs: outputs of the network.
         projected: ``(N, P)`` float32 unit-length projections, which the chosen head compares with
-            its prototypes.
+            its prototypes; the features at unit length where one head gives all classes.
         agreement: ``(N,)`` fraction of the other heads with the same prediction; None without
             others.
     """
@@ -117,7 +117,7 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
     """
     opened = open_run(path, device)
     info, heads = opened.info, opened.network.novel_heads
-    if heads is None or info.chosen_head is None:
+    if info.chosen_head is None:
         raise InputError(
             f"{path} has no novel heads whose classes could be reviewed; name a run of discover"
         )
@@ -125,10 +125,10 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
     outputs = data.outputs(freeze(opened.network), data.subsets.novel_train)
     with torch.inference_mode():
         features = torch.from_numpy(outputs.features).to(device)
-        chosen = heads.single(info.chosen_head)
+        chosen = None if heads is None else heads.single(info.chosen_head)
         blocks = [
-            F.normalize(chosen.projections(features[start : start + BLOCK])[0], dim=-1)
-            for start in range(0, len(features), BLOCK)
+            F.normalize(block if chosen is None else chosen.projections(block)[0], dim=-1)
+            for block in torch.split(features, BLOCK)
         ]
         projected = torch.cat(blocks).cpu().numpy()
     agreement = HeadAgreement.of(opened)

@@ -15,6 +15,7 @@ from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.runs.console import say
+from crkd.stages.vectors.images import embedded_images
 
 
 def load_images(
@@ -26,6 +27,8 @@ def load_images(
 ) -> tuple[Dataset, ClassSplit]:
     """Return the configured data set and split, not yet checked against each other.
 
+    The data set "features" gives the images behind the vectors.
+
     Args:
         config: the run's configuration.
         download: fetch the data set if it is missing and can be fetched.
@@ -34,6 +37,9 @@ def load_images(
     """
     if config.dataset == "folder":
         return _own_images(config, verify=verify, class_names=class_names)
+    if config.dataset == "features":
+        dataset, split = embedded_images(config, class_names=class_names, log=say)
+        return dataset, with_image_digests(dataset, split)
     dataset = load_dataset(config.dataset, config.data.root, download=download)
     return dataset, split_of(config)
 
@@ -53,7 +59,8 @@ def split_entry(split: ClassSplit) -> dict[str, str]:
 
     Stage 1 depends on the known classes and their images alone, so a discovery may start from
     every run with the same ``known`` digest. Of own images, the digest covers names, sizes, begins
-    and ends of the files; ``images`` is the digest of the unlabeled ones.
+    and ends of the files, or their names and SHA-256 if they are embedded; ``images`` is the digest
+    of the unlabeled ones.
     """
     known = [split.dataset, *split.joint_names[: len(split.known)]]
     if "images/known" in split.label_hash:

@@ -225,9 +225,18 @@ def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
     return training_size(sides, log)
 
 
-def training_size(sides: Sequence[int], log: Callable[[str], None]) -> int:
-    """Return the largest training size that the shorter side of half of the images reaches."""
+def training_size(
+    sides: Sequence[int], log: Callable[[str], None], *, largest: int = TRAINING_SIZES[-1]
+) -> int:
+    """Return the largest training size that the shorter side of half of the images reaches.
+
+    Args:
+        sides: shorter sides of some images, in pixels.
+        log: receives the size.
+        largest: no larger size is returned.
+    """
     median = float(np.median(sides)) if sides else 0.0
-    size = max((size for size in TRAINING_SIZES if size <= median), default=TRAINING_SIZES[0])
+    reached = (size for size in TRAINING_SIZES if size <= min(median, largest))
+    size = max(reached, default=TRAINING_SIZES[0])
     log(f"images are trained at {size} px (median shorter side {median:.0f} px)")
     return size

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from crkd.data.encoded.listing import Listing
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import decode_image
 from crkd.data.storage.resize import fit_square
@@ -20,7 +21,6 @@ from crkd.data.vectors.table import Vectors
 from crkd.models.pretrained.base import Preprocessing
 from crkd.models.pretrained.embedder import Embedder, Pixels, one_thread_each
 from crkd.stages.embed.items import EMBEDDED, REUSED, Items
-from crkd.stages.embed.listing import Listing
 from crkd.stages.embed.parts import KnownVectors, PartWriter
 
 BLOCK: Final = 16

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import Listing, find_encoded
 from crkd.data.vectors.embedding_file import EmbeddingFile, EmbeddingInfo
 from crkd.models.pretrained.base import PretrainedBackbone
 from crkd.models.pretrained.embedder import Embedder, Form
@@ -21,7 +22,6 @@ from crkd.runs.console import console
 from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.embed.assemble import assemble
 from crkd.stages.embed.items import EMBEDDED, REUSED, Items
-from crkd.stages.embed.listing import Listing, find_encoded
 from crkd.stages.embed.parts import KnownVectors, PartWriter, parts_folder
 from crkd.stages.embed.pipeline import Pipeline
 from crkd.stages.embed.plan import (

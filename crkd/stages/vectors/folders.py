@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import find_encoded
 from crkd.data.vectors.embedding_file import EmbeddingInfo
-from crkd.stages.embed.listing import find_encoded
 from crkd.stages.embed.plan import EmbedSettings
 from crkd.stages.embed.run import embed
 

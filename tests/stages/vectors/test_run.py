@@ -26,6 +26,7 @@ from crkd.stages.vectors.discovery import fit_discovery
 from crkd.stages.vectors.run import discover_vectors, opened_discovery
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import network_of
+from tests.support.color_folders import NEW, color_folders, discover_colors
 
 CPU = torch.device("cpu")
 KNOWN, NOVEL, EACH, WIDTH = 4, 3, 30, 12
@@ -192,33 +193,18 @@ def test_estimate_k_takes_such_a_run(
     assert "--mixed does not apply" in capsys.readouterr().err
 
 
-COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
-NEW = {"yellow": (220, 210, 40), "white": (240, 240, 240)}
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noisy images of one color for each class: labeled folders, and a flat unlabeled folder."""
     root = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name, color in (COLORS | NEW).items():
-        place = root / "known" / name if name in COLORS else root / "novel"
-        place.mkdir(parents=True, exist_ok=True)
-        for number in range(8):
-            noise = generator.normal(0, 12, (24, 24, 3))
-            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(place / f"{name}-{number}.png")
+    color_folders(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def photographs(folders: Path) -> Path:
     """The run of ``crkd discover --known DIR --novel DIR``."""
-    out = folders / "runs" / "first"
-    arguments = ["--known", str(folders / "known"), "--novel", str(folders / "novel")]
-    arguments += ["--num-novel", "2", "--image-size", "64", "--runtime", "torch"]
-    assert main(["discover", *arguments, "--out", str(out)]) == 0
-    return out
+    return discover_colors(folders)
 
 
 def test_two_folders_become_a_run_that_predicts_images(
@@ -311,13 +297,6 @@ def test_labels_for_other_tools_hold_the_discovered_classes(
         for task in tasks
     }
     assert len(named) == 2
-
-
-def test_a_run_on_vectors_is_no_teacher_of_images(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["distill", "--teacher", str(run), "--out", str(tmp_path / "student")]) == 2
-    assert "trained no network for images" in capsys.readouterr().err
 
 
 def test_photographs_extend_a_run_without_old_images(photographs: Path, folders: Path) -> None:
