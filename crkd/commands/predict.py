@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_device_flag(parser)
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, default=128, help="images in a batch (default: 128)"
+        "--batch-size",
+        metavar="N",
+        type=int,
+        help="images in a batch (default: 32 on a CPU, 128 on a GPU)",
     )
 
 
@@ -59,12 +62,16 @@ def run(given: argparse.Namespace) -> int:
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN, write_images
     from crkd.inference.predict import predict
+    from crkd.training.distributed import barrier, is_rank_zero
 
     folder, images = given.run, given.images
     out = Path(given.out or "predictions.csv")
     if given.example:
         out = Path(given.out or PLACE / "predictions.csv")
-        folder, images = RUN, [str(write_images(out.parent / "digits"))]
+        folder, images = RUN, [str(out.parent / "digits")]
+        if is_rank_zero():
+            write_images(out.parent / "digits")
+        barrier()
     found = predict(
         folder,
         images,

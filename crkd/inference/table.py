@@ -89,13 +89,18 @@ def writing(path: Path, header: dict[str, Any]) -> Iterator[Write]:
             yield write
         unfinished.replace(path)
     except OSError as error:
-        raise InputError(
-            f"--out {path} cannot be written ({error.strerror or error}); free space or name "
-            "another file"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Return the error for an output file that cannot be written."""
+    return InputError(
+        f"--out {path} cannot be written ({error.strerror or error}); free space or name "
+        "another file"
+    )
 
 
 def read(path: Path) -> list[PredictedImage]:
@@ -189,14 +194,16 @@ def _parquet(path: Path, header: dict[str, Any]) -> Iterator[Write]:
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
 
         def flush() -> None:
-            columns = [[_column(getattr(row, name)) for row in waiting] for name in COLUMNS]
+            group = waiting[:_ROW_GROUP]
+            columns = [[_column(getattr(row, name)) for row in group] for name in COLUMNS]
             arrays = [pa.array(c, t) for c, t in zip(columns, types.values(), strict=True)]
             file.write_table(pa.table(arrays, schema=schema))
-            waiting.clear()
+            del waiting[:_ROW_GROUP]
 
         def write(rows: Sequence[PredictedImage]) -> None:
             waiting.extend(rows)
-            if len(waiting) >= _ROW_GROUP:
+            # The groups of the file depend on the number of rows only, not on the batches.
+            while len(waiting) >= _ROW_GROUP:
                 flush()
 
         yield write
