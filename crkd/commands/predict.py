@@ -92,11 +92,11 @@ def _show(found: Summary, out: Path, unsure: float) -> None:
         print(f"{counts.total():,} images of {len(counts)} {kind} classes")
     print(f"{found.unsure:,} unsure (confidence below {unsure})")
     if found.outliers is None:
-        print("no outlier detection: the run has no class statistics")
+        print("no outlier detection: the run has no statistics for it")
     else:
         print(f"{found.outliers:,} images fit none of the classes (column outlier)")
     if found.temperature is None:
-        print("confidence is not calibrated: the run held out no known images for a temperature")
+        print(f"confidence is not calibrated: {found.uncalibrated}")
     else:
         print(f"confidence of known classes: temperature {found.temperature:.2f}")
         print("confidence of novel classes is not calibrated")

@@ -32,6 +32,7 @@ from crkd.inference.vector_outputs import (
     vectors_of_files,
 )
 from crkd.models.vector_network import NAME as VECTORS
+from crkd.runs.calibration import missing_temperature
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.embed.progress import ImageProgress
@@ -54,9 +55,11 @@ class Summary:
         skipped: reason for each file that could not be read.
         seconds: from the first file to the last row.
         temperature: fitted temperature behind the confidence of known classes, or None.
+        uncalibrated: why there is no temperature; empty with one.
     """
 
     temperature: float | None
+    uncalibrated: str
     classes: dict[str, Counter[str]] = field(
         default_factory=lambda: {"known": Counter(), "novel": Counter()}
     )
@@ -144,7 +147,9 @@ def predict(
     else:
         samples = _images(opened, paths or find_images(images), device, batch_size)
     maker = RowMaker(opened, unsure)
-    summary = Summary(maker.temperature)
+    summary = Summary(
+        maker.temperature, "" if maker.temperature else missing_temperature(opened.run)
+    )
     began = time.monotonic()
     header = {
         "run": readable(Path(path)),
@@ -157,7 +162,7 @@ def predict(
         for _ in batches:
             pass
         return summary
-    with writing(out, header) as write:
+    with writing(out, header, maker.columns) as write:
         for batch in batches:
             write(batch.rows)
             summary.add(batch)

@@ -30,6 +30,7 @@ from crkd.stages.discover.feature_replay import load_replay, save_replay
 from crkd.stages.results import Results
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.discovery import relabeled
+from crkd.stages.vectors.outliers import calibrate_outliers
 from crkd.stages.vectors.run import CONTEST, opened_discovery
 from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
@@ -93,6 +94,8 @@ def apply_review(
         if (opened.run.path / CONTEST).is_file():
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
         _write_results(run, model, evidence, outcome)
+        if isinstance(evidence.data, VectorData):
+            calibrate_outliers(run, opened_discovery(run).gate, evidence.data, opened.run)
         if images is not None:
             write_images(
                 run.path, images, evidence.images, outcome.labels, outcome.names, decisions.moved

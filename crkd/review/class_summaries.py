@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from crkd.evaluation.calibration import probabilities
 from crkd.review.run_outputs import Evidence
 from crkd.review.split_class import divide, find_seeds
+from crkd.runs.stability import read_stability
 
 RESEMBLED: Final = 6
 
@@ -25,7 +26,8 @@ class FoundClass:
         resembles: up to six known class ids and their mean probability by the known head on these
             images, largest first.
         stability: fraction of the other heads that, after matching, keep an image of the class in
-            it, mean over its images, in [0, 1]; None without other heads or images.
+            it, mean over its images, in [0, 1]. In a run with ``stability.json``, the value in that
+            file: how well a discovery with another seed repeats the class. None without either.
         seeds: rows of the two images that start its halves; None without halves.
         later: ``(n,)`` True for members of the second half.
     """
@@ -43,17 +45,18 @@ def found_classes(evidence: Evidence) -> list[FoundClass]:
     confidence = evidence.outputs.confidence(evidence.head)
     answered = evidence.answered
     relation = probabilities(evidence.outputs.known_logits, 1.0)
+    measured = read_stability(evidence.opened.run)
     found = []
     for class_id in range(evidence.num_known, len(evidence.names)):
         rows = np.flatnonzero(answered == class_id)
         members = rows[np.argsort(-confidence[rows], kind="stable")]
         resembles: list[tuple[int, float]] = []
-        stability = None
+        stability = measured.get(evidence.opened.info.classes[class_id].name)
         if len(members):
             mean = relation[members].mean(axis=0)
             nearest = np.argsort(-mean, kind="stable")[:RESEMBLED]
             resembles = [(int(known), float(mean[known])) for known in nearest]
-        if len(members) and evidence.agreement is not None:
+        if stability is None and len(members) and evidence.agreement is not None:
             stability = float(evidence.agreement[members].mean())
         seeds, later = _halves(evidence.projected, members)
         found.append(FoundClass(class_id, members, resembles, stability, seeds, later))

@@ -115,7 +115,10 @@ class Results:
         """Fit the temperature of known classes on outputs of the held-out known images."""
         labels, head = self.data.subsets.known_val.labels, self.chosen_head
         logits = outputs.known_logits if head is None else outputs.joint_logits(head)
-        metrics: dict[str, Any] = {"acc": float((outputs.known == labels).mean())}
+        metrics: dict[str, Any] = {
+            "acc": float((outputs.known == labels).mean()),
+            "num_images": len(labels),
+        }
         found = calibrate(logits, labels)
         if found is not None:
             write_calibration(self.run, found)
