@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,7 @@ from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.disputed import read_probabilities
 from crkd.runs.folder import RunFolder, RunInfo
 
 
@@ -52,7 +54,9 @@ def export_labels(
     """
     run = RunFolder.open(path)
     names = class_labels(run.read_info().classes)
-    rows = trained_images(run) if predictions is None else read(predictions)
+    rows: Sequence[PredictedImage] = (
+        trained_images(run) if predictions is None else read(predictions)
+    )
     unknown = {row.class_name for row in rows} - set(names)
     if unknown:
         raise InputError(
@@ -76,9 +80,22 @@ def export_labels(
     return [target, config], len(chosen)
 
 
-def trained_images(run: RunFolder) -> list[PredictedImage]:
+@dataclass(frozen=True)
+class TrainedImage(PredictedImage):
+    """What a run says of one of its unlabeled training images.
+
+    Attributes:
+        disputed: the known class of the joint prediction, where the image has a novel class; None
+            where both agree.
+    """
+
+    disputed: str | None = None
+
+
+def trained_images(run: RunFolder) -> list[TrainedImage]:
     """Return what a run says of its own unlabeled training images, which must be files.
 
+    Each image has its novel class; with ``--mixed`` it has the class of the joint prediction.
     Confidence is as the run recorded it, without a temperature.
 
     Raises:
@@ -89,20 +106,24 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
         raise InputError(f"{run.path} has no novel head; give --predictions FILE")
     files = _image_files(run, info)
     table = load_predictions(run.path / "predictions.parquet")
-    rows, names = [], class_labels(info.classes)
+    rows, names = list[TrainedImage](), class_labels(info.classes)
+    mixed, shares = run.read_config().discover.mixed, read_probabilities(run)
     for n in np.flatnonzero(table.of("train")):
         if table.id[n] not in files:
             raise InputError(
                 f"{table.id[n]!r} is no longer among the images of {run.path}; restore it, or "
                 "give --predictions FILE"
             )
-        # All unlabeled vectors are novel, as on the review page.
-        novel = info.num_known + int(table.novel_heads[info.chosen_head, n])
         joint = int(table.joint_heads[info.chosen_head, n])
-        joint = novel if _on_vectors(info) else joint
-        confidence = round(float(table.confidence[n]), DIGITS)
+        confidence, disputed = float(table.confidence[n]), None
+        if joint < info.num_known and not mixed:
+            disputed = names[joint]
+            joint = info.num_known + int(table.novel_heads[info.chosen_head, n])
+            # Without the file of the run, at most the rest is left for the novel class.
+            confidence = shares.get(table.id[n], 1.0 - confidence)
+        confidence = round(confidence, DIGITS)
         rows.append(
-            PredictedImage(
+            TrainedImage(
                 path=readable(files[table.id[n]]),
                 kind=info.classes[joint].kind,
                 class_id=joint,
@@ -113,9 +134,14 @@ def trained_images(run: RunFolder) -> list[PredictedImage]:
                 head_agreement=None,
                 top={names[joint]: confidence},
                 nearest_known={},
+                disputed=disputed,
             )
         )
     return rows
+
+
+def _disputed(row: PredictedImage) -> str | None:
+    return row.disputed if isinstance(row, TrainedImage) else None
 
 
 def _on_vectors(info: RunInfo) -> bool:
@@ -173,7 +199,12 @@ def label_studio_tasks(
         }
         tasks.append(
             {
-                "data": {"image": prefix + quote(below), "path": row.path, "kind": row.kind},
+                "data": {
+                    "image": prefix + quote(below),
+                    "path": row.path,
+                    "kind": row.kind,
+                    "disputed": _disputed(row),
+                },
                 "predictions": [
                     {"model_version": model_version, "score": row.confidence, "result": [choice]}
                 ],
@@ -206,6 +237,7 @@ def fiftyone_labels(rows: Sequence[PredictedImage], names: Sequence[str]) -> dic
                 "calibrated": row.calibrated,
                 "unsure": row.unsure,
                 "nearest_known": ", ".join(row.nearest_known),
+                "disputed": _disputed(row),
             },
         }
         for row in rows

@@ -95,10 +95,20 @@ def apply_review(
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
         _write_results(run, model, evidence, outcome)
         if isinstance(evidence.data, VectorData):
-            calibrate_outliers(run, opened_discovery(run).gate, evidence.data, opened.run)
+            gates = [opened_discovery(folder).gate for folder in (run, opened.run)]
+            calibrate_outliers(run, gates[0], evidence.data, (opened.run, gates[1]))
         if images is not None:
             write_images(
-                run.path, images, evidence.images, outcome.labels, outcome.names, decisions.moved
+                run.path,
+                images,
+                evidence.images,
+                outcome.labels,
+                outcome.names,
+                decisions.moved,
+                disputed={
+                    evidence.images.ids[row]: evidence.names[evidence.disputed[row]]
+                    for row in np.flatnonzero(evidence.disputed >= 0)
+                },
             )
     counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(outcome.names))
     return run, Counter(dict(zip(outcome.names, counts.tolist(), strict=True)))
@@ -124,7 +134,7 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
             halves[decision.id] = halves[decision.into]
     later, sides = _split(evidence, decisions)
     place = {image: row for row, image in enumerate(evidence.images.ids)}
-    answered = evidence.answered
+    answered = evidence.answered.copy()
     for image, target in decisions.moved.items():
         answered[place[image]] = -1 if target is None else target
     table_of = np.full((num_known + len(halves) + 1, 2), -1)  # the last row is for no class

@@ -42,8 +42,7 @@ class FoundClass:
 
 def found_classes(evidence: Evidence) -> list[FoundClass]:
     """Return every discovered class in the order of the ids, including empty ones."""
-    confidence = evidence.outputs.confidence(evidence.head)
-    answered = evidence.answered
+    confidence, answered = evidence.confidence, evidence.answered
     relation = probabilities(evidence.outputs.known_logits, 1.0)
     measured = read_stability(evidence.opened.run)
     found = []

@@ -78,7 +78,7 @@ def page_data(evidence: Evidence, budget: int = THUMBNAIL_BUDGET) -> dict[str, A
     order = list(dict.fromkeys([*_in_turns(ends), *sampled]))
     pictures = thumbnails(evidence.images, order, budget)
     place = on_a_plane(evidence.outputs.features, evidence.answered)
-    confidence = evidence.outputs.confidence(evidence.head)
+    confidence, disputed = evidence.confidence, evidence.disputed
     number = {row: position for position, row in enumerate(order)}
     later = {int(row): bool(x) for e in found for row, x in zip(e.members, e.later, strict=True)}
     shown = set(sampled)
@@ -88,6 +88,7 @@ def page_data(evidence: Evidence, budget: int = THUMBNAIL_BUDGET) -> dict[str, A
             "class": int(evidence.answered[row]),
             "confidence": round(float(confidence[row]), 4),
             "half": int(later.get(row, False)),
+            **({"disputed": int(disputed[row])} if disputed[row] >= 0 else {}),
             **({"src": pictures[row]} if row in pictures else {}),
             **({"at": [round(float(v), 4) for v in place[row]]} if row in shown else {}),
         }

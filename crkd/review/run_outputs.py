@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
+from crkd.evaluation.calibration import probabilities
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
 from crkd.models.vector_network import NAME as VECTORS
+from crkd.runs.disputed import disputed_classes
 from crkd.runs.load import OpenedRun, check_dataset, open_run
 from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData, prepare_incremental
@@ -64,15 +66,33 @@ class Evidence:
 
     @cached_property
     def answered(self) -> NDArray[np.int64]:
-        """Predicted class id of every image, ``(N,)``, as by ``predict``.
+        """Class id of every image, ``(N,)``: its best novel class.
 
-        In a discovery on vectors all unlabeled images are novel, so it is the best novel class.
+        With ``--mixed`` it is the predicted class, as by ``predict``: the images may be of known
+        classes.
         """
-        if self.opened.architecture.backbone == VECTORS:
-            novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
-            return novel
-        best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
-        return best
+        if self.opened.config.discover.mixed:
+            best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
+            return best
+        novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
+        return novel
+
+    @cached_property
+    def disputed(self) -> NDArray[np.int64]:
+        """Known class that ``predict`` gives to an image of a novel class, ``(N,)``; -1 for none.
+
+        There is none with ``--mixed``.
+        """
+        if self.opened.config.discover.mixed:
+            return np.full(len(self.images), -1)
+        return disputed_classes(self.outputs.joint_logits(self.head), self.num_known)
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of the class ``answered`` among all classes, ``(N,)``."""
+        shares = probabilities(self.outputs.joint_logits(self.head))
+        chosen: NDArray[np.float64] = shares[np.arange(len(shares)), self.answered]
+        return chosen
 
 
 def _data_of(opened: OpenedRun, device: torch.device) -> RunData:

@@ -5,7 +5,11 @@ from typing import TYPE_CHECKING
 from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from crkd.clustering.novelty.energy import energy_scores, energy_threshold
+    from crkd.clustering.novelty.energy import (
+        carried_threshold,
+        energy_scores,
+        energy_threshold,
+    )
     from crkd.clustering.novelty.known_detector import (
         KnownCheck,
         KnownClassDetector,
@@ -18,7 +22,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "energy": "energy_scores energy_threshold",
+            "energy": "carried_threshold energy_scores energy_threshold",
             "known_detector": "KnownCheck KnownClassDetector known_check known_classes",
             "mahalanobis": "ClassDistance",
             "outliers": "Outliers outer_fence reject_bucket",
@@ -30,6 +34,7 @@ __all__ = [
     "KnownCheck",
     "KnownClassDetector",
     "Outliers",
+    "carried_threshold",
     "energy_scores",
     "energy_threshold",
     "known_check",

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 
+Scores = NDArray[np.float64]
 
-def energy_scores(logits: Floats | NDArray[np.float64]) -> NDArray[np.float64]:
+
+def energy_scores(logits: Floats | Scores) -> Scores:
     """Return the free energy of each row; it is large where no class has a large logit.
 
     It is minus the logarithm of the sum of the exponentials of the logits (Liu et al.,
@@ -27,22 +29,29 @@ def energy_scores(logits: Floats | NDArray[np.float64]) -> NDArray[np.float64]:
     """
     rows = np.asarray(logits, np.float64)
     largest = rows.max(axis=1)
-    scores: NDArray[np.float64] = -largest - np.log(np.exp(rows - largest[:, None]).sum(axis=1))
+    scores: Scores = -largest - np.log(np.exp(rows - largest[:, None]).sum(axis=1))
     return scores
 
 
-def energy_threshold(
-    groups: Sequence[NDArray[np.float64]], before: float | None = None, *, false_alarms: float
-) -> float:
+def energy_threshold(groups: Sequence[Scores], *, false_alarms: float) -> float:
     """Return the score above which a sample fits no class.
 
-    At most the share ``false_alarms`` of each group is above it. The threshold of an earlier step
-    is kept if it is larger: its classes have no samples, and further classes lower their scores.
+    At most the share ``false_alarms`` of each group is above it.
 
     Args:
         groups: scores ``(n,)`` of samples of known and of novel classes; none is empty.
-        before: threshold of the run that is extended, or None.
         false_alarms: in (0, 1).
     """
-    found = [float(np.quantile(scores, 1 - false_alarms, method="higher")) for scores in groups]
-    return max(found if before is None else [*found, before])
+    return max(float(np.quantile(scores, 1 - false_alarms, method="higher")) for scores in groups)
+
+
+def carried_threshold(threshold: float, before: Scores, after: Scores) -> float:
+    """Return the threshold for another classifier, so that as many samples are above it.
+
+    Args:
+        threshold: for the scores of the first classifier.
+        before: ``(n,)`` scores of n samples by the first classifier.
+        after: ``(n,)`` scores of the same samples by the other classifier.
+    """
+    below = int((before <= threshold).sum())
+    return float(np.sort(after)[max(below, 1) - 1])

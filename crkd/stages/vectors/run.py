@@ -102,7 +102,8 @@ def discover_vectors(
         began = time.monotonic()
         found = _discover(start, num_novel)
         write_json(run.path / CONTEST, found.contest.plain())
-        calibrate_outliers(run, found.gate, start.data, start.parent)
+        before = None if start.parent is None else (start.parent, start.found.gate)
+        calibrate_outliers(run, found.gate, start.data, before)
         finish_run(
             run,
             network_of(found),
