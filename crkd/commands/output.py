@@ -80,14 +80,13 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
     from rich import box
     from rich.table import Table
 
-    from crkd.runs.atomic_files import read_json
+    from crkd.runs.stability import read_stability
 
     info = run.read_info()
     names = [entry.name for entry in info.classes if entry.is_novel]
     clusters = predictions.novel_heads[info.chosen_head or 0][predictions.of("train")]
     sizes = np.bincount(clusters, minlength=len(names))
-    path = run.path / "stability.json"
-    values = read_json(path) if path.is_file() else {}
+    values = read_stability(run)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="discovered classes (no labels)")
     table.add_column("class")
     table.add_column("images", justify="right")

@@ -31,6 +31,7 @@ from crkd.stages.discover.feature_replay import load_replay, save_replay
 from crkd.stages.results import Results
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.discovery import relabeled
+from crkd.stages.vectors.outliers import calibrate_outliers
 from crkd.stages.vectors.run import CONTEST, opened_discovery
 from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
@@ -76,10 +77,22 @@ def apply_review(
         if (opened.run.path / CONTEST).is_file():
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
         _write_results(run, model, evidence, outcome)
+        if isinstance(evidence.data, VectorData):
+            gates = [opened_discovery(folder).gate for folder in (run, opened.run)]
+            calibrate_outliers(run, gates[0], evidence.data, (opened.run, gates[1]))
         write_labels(run, evidence.images.ids, outcome.labels, outcome.by_person)
         if images is not None:
             write_images(
-                run.path, images, evidence.images, outcome.labels, names, outcome.by_person
+                run.path,
+                images,
+                evidence.images,
+                outcome.labels,
+                names,
+                outcome.by_person,
+                disputed={
+                    evidence.images.ids[row]: evidence.names[evidence.disputed[row]]
+                    for row in np.flatnonzero(evidence.disputed >= 0)
+                },
             )
     counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(names))
     shown = slice(evidence.num_known, None)

@@ -25,8 +25,10 @@ def export_atlas(path: str | Path, out: Path | None = None) -> tuple[Path, int]:
 
     Columns: ``id``; ``path`` (null without a file); ``class``, ``kind`` ("known", "novel" or
     "none", where a person took the image out) and ``decided_by`` ("person" or "model");
-    ``confidence`` in [0, 1]; ``x`` and ``y``, positions on the map of the review page; and
-    ``neighbors``, a struct of ``ids`` (rows of this table, from 0) and ``distances`` (1 - cosine).
+    ``disputed``, the known class that the joint prediction would give (null for none);
+    ``confidence`` of the class in [0, 1]; ``x`` and ``y``, positions on the map of the review page;
+    and ``neighbors``, a struct of ``ids`` (rows of this table, from 0) and ``distances``
+    (1 - cosine).
 
     Args:
         path: the run folder of a finished discovery.
@@ -65,7 +67,11 @@ def export_atlas(path: str | Path, out: Path | None = None) -> tuple[Path, int]:
             "decided_by": [
                 "person" if label is not None and label.by_person else "model" for label in labels
             ],
-            "confidence": pa.array(evidence.outputs.confidence(evidence.head), pa.float32()),
+            "disputed": pa.array(
+                [evidence.names[known] if known >= 0 else None for known in evidence.disputed],
+                pa.string(),
+            ),
+            "confidence": pa.array(evidence.confidence, pa.float32()),
             "x": pa.array(places[:, 0], pa.float32()),
             "y": pa.array(places[:, 1], pa.float32()),
             "neighbors": pa.StructArray.from_arrays(

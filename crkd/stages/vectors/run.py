@@ -23,6 +23,7 @@ from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.stability import write_stability
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.known_filter import SetAside, find_known, set_aside
 from crkd.stages.discover.parent import next_classes
@@ -40,14 +41,13 @@ from crkd.stages.vectors.discovery import (
     further_discovery,
 )
 from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.outliers import calibrate_outliers
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import discovery_from, network_of, state_of
 from crkd.training.session import begin_run, running
 
 CONTEST = "contest.json"
 """The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
-STABILITY = "stability.json"
-"""How well a discovery with another seed repeats each novel class, by name."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ def discover_vectors(
         began = time.monotonic()
         found = _discover(start, num_novel)
         write_json(run.path / CONTEST, found.contest.plain())
+        before = None if start.parent is None else (start.parent, start.found.gate)
+        calibrate_outliers(run, found.gate, start.data, before)
         finish_run(
             run,
             network_of(found),
@@ -113,11 +115,11 @@ def discover_vectors(
             tensors=state_of(found),
             earlier=None,
         )
-        _write_stability(run, start, found)
+        _measure_stability(run, start, found)
     return run
 
 
-def _write_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
+def _measure_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
     """Discover once more with another seed, and write how well it repeats each class."""
     data, chosen = start.data, found.contest.chosen
     novel = data.of(data.subsets.novel_train).numpy()
@@ -130,7 +132,7 @@ def _write_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery)
         count,
     )
     names = [entry.name for entry in run.read_info().classes[-count:]]
-    write_json(run.path / STABILITY, dict(zip(names, values, strict=True)))
+    write_stability(run, dict(zip(names, values, strict=True)))
 
 
 def opened_discovery(run: RunFolder) -> VectorDiscovery:

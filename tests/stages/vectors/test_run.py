@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -175,6 +176,31 @@ def test_refusals(
     with pytest.raises(InputError, match=wanted):
         discover_vectors(config_of(files[:files_given], *settings), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_vectors_like_known_ones_are_disputed(tmp_path: Path) -> None:
+    rows, classes = clouds(1)
+    # A third of the unlabeled vectors are of a known class.
+    novel = (classes >= KNOWN) & (classes < KNOWN + 2) | (classes == 0)
+    save(tmp_path / "known.parquet", rows[classes < KNOWN], [f"c{c}" for c in classes[: 4 * EACH]])
+    save(tmp_path / "novel.parquet", clouds(3)[0][novel], None)
+    files = [str(tmp_path / f"{name}.parquet") for name in ("known", "novel")]
+    config = config_of(files, KMEANS, "discover.num_novel=2")
+    found = discover_vectors(config, tmp_path / "run")
+    table = load_predictions(found.path / "predictions.parquet")
+    train = table.of("train")
+    joint = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
+    with (found.path / "disputed.csv").open(newline="") as file:
+        listed = {row["image"]: row for row in csv.DictReader(file)}
+    assert listed.keys() == {name for name, predicted in joint.items() if predicted < KNOWN}
+    assert len(listed) > EACH / 2
+    for name, row in listed.items():
+        assert row["known_class"] == f"c{joint[name]}"
+        assert row["class_name"] in ("novel-0", "novel-1")
+        assert float(row["probability"]) < float(row["known_probability"])
+    assert f"{len(listed)} of 90 unlabeled images look like known" in " ".join(
+        found.read_info().notes
+    )
 
 
 def test_the_number_of_classes_is_estimated(files: list[str], tmp_path: Path) -> None:
