@@ -24,6 +24,7 @@ from crkd.runs.atomic_files import write_bytes, write_json
 from crkd.runs.disputed import read_probabilities
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.reviewed_labels import read_labels
+from crkd.runs.vector_files import vector_files
 
 
 def export_labels(
@@ -178,7 +179,7 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     folder, prefix = config.data.novel, "novel/"
     unknown = _on_vectors(info) and info.embedding is None
     if config.dataset == "features" and not unknown:
-        roots = read_info(Path(config.data.features[-1])).roots
+        roots = read_info(Path(vector_files(run)[-1])).roots
         folder, prefix = roots[0].path, f"{roots[0].name}/"
     if folder is None:
         raise InputError(f"{run.path} discovered nothing in image files; give --predictions FILE")

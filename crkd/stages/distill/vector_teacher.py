@@ -20,6 +20,7 @@ from crkd.models.network import Network
 from crkd.runs.console import say
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun
+from crkd.runs.vector_files import vector_files
 from crkd.stages.forward import Outputs, forward_store
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
 from crkd.stages.vectors.images import read_tables
@@ -80,11 +81,11 @@ def with_images_of(config: Config, run: RunFolder) -> Config:
     Raises:
         InputError: an earlier run is missing or is another one.
     """
-    files = list(run.read_config().data.features)
+    files = list(vector_files(run))
     here, first = run, files
     while len(first) < 2:
         here = _extended(run, here.read_info())
-        before = list(here.read_config().data.features)
+        before = list(vector_files(here))
         # A reviewed run has the files of the run that was reviewed.
         if before != first:
             files = [*before, *files]

@@ -24,6 +24,7 @@ from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.stability import write_stability
+from crkd.runs.vector_files import vector_files
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.known_filter import SetAside, find_known, set_aside
 from crkd.stages.discover.parent import next_classes
@@ -42,6 +43,7 @@ from crkd.stages.vectors.discovery import (
 )
 from crkd.stages.vectors.material import Material
 from crkd.stages.vectors.outliers import calibrate_outliers
+from crkd.stages.vectors.precheck import check_new
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import discovery_from, network_of, state_of
 from crkd.training.session import begin_run, running
@@ -161,9 +163,9 @@ def data_of_run(run: RunFolder, novel: str | None = None) -> VectorData:
         InputError: a file is missing or was made otherwise.
     """
     config, info = run.read_config(), run.read_info()
+    files = vector_files(run) if novel is None else (novel,)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, features=files))
     if novel is not None:
-        data = dataclasses.replace(config.data, features=(novel,))
-        config = dataclasses.replace(config, data=data)
         return next_vector_data(config, info.classes, info.embedding, str(run.path))
     if len(config.data.features) == 1:
         known = info.classes[: info.num_known]
@@ -212,6 +214,7 @@ def _next_start(config: Config, parent: RunFolder) -> VectorStart:
     if config.discover.mixed:
         raise InputError("--mixed does not apply to a run that extends another; leave it out")
     data = next_vector_data(config, info.classes, info.embedding, str(parent.path))
+    check_new(parent, found.gate, data)
     return VectorStart(
         data, found, parent, info.classes, true_classes(parent, len(info.classes)), None, []
     )

@@ -24,7 +24,7 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.discovery import fit_discovery
-from crkd.stages.vectors.run import discover_vectors, opened_discovery
+from crkd.stages.vectors.run import data_of_run, discover_vectors, opened_discovery
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import network_of
 from tests.support.color_folders import NEW, color_folders, discover_colors
@@ -153,9 +153,29 @@ def test_a_second_step_needs_no_old_vector(run: Path, tmp_path: Path) -> None:
     joint = network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1).numpy()
     before = open_run(run, CPU).network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1)
     assert (joint == before.numpy()).mean() > 0.97
+    with pytest.raises(InputError, match=r"5\d of 60 unlabeled samples fit a class that .* knows"):
+        discover_vectors(config, tmp_path / "third", second.path)
+    assert not (tmp_path / "third").exists()
+    config = config_of([str(tmp_path / "next.parquet")], "discover.precheck=false")
     third = discover_vectors(config, tmp_path / "third", second.path)
     assert third.read_info().architecture["groups"] == [NOVEL, 2]
     assert len(open_run(third.path, CPU).network([torch.from_numpy(old)]).known_logits[0, 0]) == 9
+
+
+def test_run_and_vectors_can_be_moved_together(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    (place / "vectors").mkdir(parents=True)
+    for file in files:
+        (place / "vectors" / Path(file).name).write_bytes(Path(file).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names = ["place/vectors/known.parquet", "place/vectors/novel.parquet"]
+    discover_vectors(config_of(names, KMEANS), "place/run")
+    place.rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    data = data_of_run(RunFolder(tmp_path / "moved" / "run"))
+    assert len(data.subsets.novel_train) == NOVEL * EACH
 
 
 def test_stability_matches_a_count_by_hand() -> None:
@@ -328,6 +348,8 @@ def test_labels_for_other_tools_hold_the_discovered_classes(
 def test_photographs_extend_a_run_without_old_images(photographs: Path, folders: Path) -> None:
     out = folders / "runs" / "second"
     arguments = ["--from", str(photographs), "--novel", str(folders / "known")]
+    # These images are of the known classes, so the step has to be forced.
+    arguments += ["--set", "discover.precheck=false"]
     assert main(["discover", *arguments, "--num-novel", "3", "--out", str(out)]) == 0
     assert len(RunFolder(out).read_info().classes) == 8
 
