@@ -14,7 +14,7 @@ from crkd.commands.flags import (
     add_set_flag,
     check_resume,
 )
-from crkd.commands.output import print_protocols, run_name
+from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.config.check import build, plain
 from crkd.config.load import merge, parse_setting
 from crkd.config.schema import Config
@@ -79,6 +79,7 @@ def run(given: argparse.Namespace) -> int:
     config = student_config(given)
     name = "-".join(["distill", *(term.name for term in config.distill.method)])
     out = Path(given.out) if given.out else free_folder(run_name(config, name))
+    check_out(out, resume=given.resume)
     try:
         trained = distill(config, out, given.teacher, resume=given.resume)
     except Interrupted as stop:

@@ -13,6 +13,7 @@ import numpy as np
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset, load_dataset
+from crkd.data.sources.files import left_out
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.runs.console import say
 
@@ -33,7 +34,11 @@ def load_images(
         class_names: classes of an earlier run, for own images that extend it.
     """
     if config.dataset == "folder":
-        return _own_images(config, verify=verify, class_names=class_names)
+        dataset, split = _own_images(config, verify=verify, class_names=class_names)
+        for folder in (config.data.known, config.data.novel):
+            if folder is not None and (sentence := left_out(Path(folder))):
+                say(sentence)
+        return dataset, split
     dataset = load_dataset(config.dataset, config.data.root, download=download)
     return dataset, split_of(config)
 
@@ -86,11 +91,13 @@ def _own_images(
     from crkd.data.sources.folder import folder_dataset
     from crkd.data.sources.tar import tar_dataset, tar_files
 
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to own images: the folders say which "
-            "classes are known; leave them out"
-        )
+    for flag, value in (("split", config.split), ("class-order-seed", config.class_order_seed)):
+        if value is not None:
+            raise InputError(
+                f"the {flag} {value!r} (--{flag}, or a key of --config) does not apply to own "
+                "images: the folders say which classes are known; leave it out, or add --set "
+                f"{flag.replace('-', '_')}=null"
+            )
     known, novel = config.data.known, config.data.novel
     if known is None and not class_names:
         raise InputError("data.known is not given; own images need --known DIR")
