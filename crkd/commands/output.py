@@ -31,15 +31,11 @@ def check_out(out: Path, *, resume: bool) -> None:
     Raises:
         InputError: the folder holds files and is not to be resumed, or its run is complete.
     """
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(
-                f"--out {out} holds files already; continue with --resume or name another folder"
-            )
-        return
-    from crkd.runs.folder import RunFolder
+    from crkd.runs.folder import RunFolder, check_free
 
-    if (out / "run.json").is_file() and RunFolder(out).read_info().status == "complete":
+    if not resume:
+        check_free(out)
+    elif (out / "run.json").is_file() and RunFolder(out).read_info().status == "complete":
         raise InputError(f"--resume: the run in {out} is complete; start another with --out")
 
 

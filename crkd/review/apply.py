@@ -23,7 +23,7 @@ from crkd.review.export_images import write_images
 from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.atomic_files import write_bytes
-from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.folder import RunFolder, RunInfo, check_free
 from crkd.runs.reviewed_labels import write_labels
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
@@ -57,6 +57,7 @@ def apply_review(
     Raises:
         InputError: the run, the file or the folder is unusable.
     """
+    check_free(Path(out), resumable=False)
     evidence = gather(path, device)
     opened = evidence.opened
     decisions = read_decisions(

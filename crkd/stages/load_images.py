@@ -13,6 +13,7 @@ import numpy as np
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset, load_dataset
+from crkd.data.sources.files import left_out
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.runs.console import say
 from crkd.stages.vectors.images import embedded_images
@@ -36,7 +37,11 @@ def load_images(
         class_names: classes of an earlier run, for own images that extend it.
     """
     if config.dataset == "folder":
-        return _own_images(config, verify=verify, class_names=class_names)
+        dataset, split = _own_images(config, verify=verify, class_names=class_names)
+        for folder in (config.data.known, config.data.novel):
+            if folder is not None and (sentence := left_out(Path(folder))):
+                say(sentence)
+        return dataset, split
     if config.dataset == "features":
         dataset, split = embedded_images(config, class_names=class_names, log=say)
         return dataset, with_image_digests(dataset, split)
@@ -93,11 +98,13 @@ def _own_images(
     from crkd.data.sources.folder import folder_dataset
     from crkd.data.sources.tar import tar_dataset, tar_files
 
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to own images: the folders say which "
-            "classes are known; leave them out"
-        )
+    for flag, value in (("split", config.split), ("class-order-seed", config.class_order_seed)):
+        if value is not None:
+            raise InputError(
+                f"the {flag} {value!r} (--{flag}, or a key of --config) does not apply to own "
+                "images: the folders say which classes are known; leave it out, or add --set "
+                f"{flag.replace('-', '_')}=null"
+            )
     known, novel = config.data.known, config.data.novel
     if known is None and not class_names:
         raise InputError("data.known is not given; own images need --known DIR")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,30 @@ def test_two_folders_become_a_run_that_predicts_images(
     assert [image["class_id"] for image in again] == [image["class_id"] for image in images]
 
 
+def test_files_that_are_left_out_and_repeated_images_are_named(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("known", "novel"):
+        shutil.copytree(folders / name, tmp_path / name)
+    (tmp_path / "novel" / "IMG_1.HEIC").write_bytes(b"")
+    (tmp_path / "novel" / "broken.jpg").write_bytes(b"no image")
+    shutil.copy(tmp_path / "known" / "red" / "red-0.png", tmp_path / "novel" / "copy.png")
+    arguments = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "novel")]
+    arguments += ["--num-novel", "2", "--image-size", "64", "--runtime", "torch"]
+    arguments += ["--method", "whitened_kmeans", "--out", str(tmp_path / "run")]
+    assert main(["discover", *arguments]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 file is no image by the suffix" in said
+    assert "IMG_1.HEIC" in said
+    assert "1 images cannot be read" in said
+    assert "novel/broken.jpg" in said
+    assert "1 images have the same content as another one: novel/copy.png" in said
+    assert main(["check-data", *arguments[:4], "--skip-unreadable"]) == 0
+    said = "".join(capsys.readouterr())
+    assert "novel/copy.png = known/red/red-0.png" in said
+    assert "IMG_1.HEIC" in said
+
+
 def test_the_exported_program_holds_backbone_and_heads(
     photographs: Path, folders: Path, tmp_path: Path
 ) -> None:
@@ -364,7 +389,9 @@ def test_photographs_extend_a_run_without_old_images(photographs: Path, folders:
             ["--from", "{run}", "--novel", "{novel}", "--num-novel", "2", "--backbone", "lite1"],
             "--backbone is lite1",
         ),
-        (["--known", "{known}", "--novel", "{novel}", "--out", "{run}"], "holds files already"),
+        (["--known", "{known}", "--novel", "{novel}", "--out", "{run}"], "a finished run"),
+        (["--known", "{known}x", "--novel", "{novel}", "--num-novel", "2"], "x' does not exist"),
+        (["--known", "{known}", "--novel", "{known}", "--num-novel", "2"], "contains the other"),
     ],
 )
 def test_refusals_come_before_any_work(
