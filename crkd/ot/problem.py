@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from crkd.core.registry import Registry
 
@@ -76,6 +78,18 @@ class Backend(NamedTuple):
 
 
 BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends", "crkd.ot")
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Return whether code may depend on the values of ``tensor``; a tracer knows no values."""
+    return not (torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast, which would compute matrix products in a short type."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def torch_instead(reasons: list[str]) -> Backend:

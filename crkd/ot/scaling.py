@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crkd.ot import reference
-from crkd.ot.problem import Problem
+from crkd.ot.problem import Problem, has_values
 
 _CACHED = 1 << 17
 """Number of entries processed at once; with their copies they fit a core's cache."""
@@ -30,7 +30,7 @@ def applies(problem: Problem) -> bool:
         problem.scores.device.type == "cpu"
         and problem.relaxation is None
         and problem.group is None
-        and not torch.compiler.is_compiling()
+        and has_values(problem.scores)
     )
 
 

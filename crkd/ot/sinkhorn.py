@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.ot.problem import BACKENDS, Backend, Problem, torch_instead
+from crkd.ot import transforms
+from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, has_values, torch_instead
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -37,7 +38,11 @@ def sinkhorn(
     Solves entropic optimal transport between N samples and M classes, for all leading
     dimensions at once, by ``num_iters`` iterations of Sinkhorn's algorithm (Cuturi 2013): first
     the class step, then the sample step, the order of self-labeling methods (Asano et al. 2020;
-    Caron et al. 2020). No gradient flows through it. All finite scores are safe.
+    Caron et al. 2020). All finite scores are safe. Autocast has no effect. Under
+    ``torch.func.vmap`` the mapped dimension is a leading one.
+
+    The assignment is a constant: no gradient flows through it, and a UserWarning says so if
+    autograd tracks the scores. :func:`crkd.ot.solve` has a gradient.
 
     - A sample whose scores are all -inf has no effect on the classes and gets the class marginal.
     - A class of marginal 0 gets no samples. A sample of weight 0 has no effect on the classes but
@@ -78,6 +83,26 @@ def sinkhorn(
     >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
     tensor([1.5000, 1.5000])
     """
+    if not torch.compiler.is_compiling():
+        transforms.warn_of_zero_gradient(scores, class_marginal, sample_marginal)
+        if transforms.active():
+            return transforms.solve_transformed(
+                scores,
+                class_marginal,
+                sample_marginal,
+                lambda x, b, a: sinkhorn(
+                    x,
+                    epsilon=epsilon,
+                    num_iters=num_iters,
+                    class_marginal=b,
+                    sample_marginal=a,
+                    backend=backend,
+                    relaxation=relaxation,
+                    group=group,
+                    out_dtype=out_dtype,
+                    storage=storage,
+                ),
+            )
     key = None
     uniform = class_marginal is None and sample_marginal is None
     if scores.is_cuda and uniform and group is None and not torch.compiler.is_compiling():
@@ -99,7 +124,7 @@ def sinkhorn(
             if scores.ndim == 3:
                 return known(scores)
             return known(scores.reshape(-1, *scores.shape[-2:])).reshape(scores.shape)
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(scores.device):
         problem, shape = _checked(
             scores.detach(),
             epsilon,
@@ -156,8 +181,9 @@ def _checked(
     n, m = shape[-2:]
     problem = Problem(
         scores if len(shape) == 3 else scores.reshape(shape[:-2].numel(), n, m),
-        epsilon,
-        num_iters,
+        # Numbers of NumPy have other sizes than those that the kernels expect.
+        float(epsilon),
+        int(num_iters),
         None if class_marginal is None else _marginal("class_marginal", class_marginal, scores, m),
         None
         if sample_marginal is None
@@ -188,7 +214,7 @@ def _marginal(
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     values = marginal.detach().to(dtype)
     total = values.sum(-1, keepdim=True)
-    if values.device.type == "cpu" and not torch.compiler.is_compiling():
+    if values.device.type == "cpu" and has_values(values):
         usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
         if not usable and size and normalize:
             raise InputError(
