@@ -11,10 +11,16 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.ot import transforms
-from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, has_values, torch_instead
+from crkd.ot.arguments import check_scores, marginal
+from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, torch_instead
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+_CONSTANT = (
+    "for pseudo-labels, pass scores.detach() or call sinkhorn under torch.no_grad(); for a "
+    "gradient, use crkd.ot.solve(..., gradient=True).plan"
+)
 
 _bound: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 """Solvers of earlier calls, which passed all checks."""
@@ -84,7 +90,13 @@ def sinkhorn(
     tensor([1.5000, 1.5000])
     """
     if not torch.compiler.is_compiling():
-        transforms.warn_of_zero_gradient(scores, class_marginal, sample_marginal)
+        if torch.is_grad_enabled():
+            tensors = {
+                "scores": scores,
+                "class_marginal": class_marginal,
+                "sample_marginal": sample_marginal,
+            }
+            transforms.warn_of_zero_gradient(tensors, _CONSTANT)
         if transforms.active():
             return transforms.solve_transformed(
                 scores,
@@ -160,11 +172,7 @@ def _checked(
     strict: bool,
 ) -> tuple[Problem, torch.Size]:
     """Return the problem in three dimensions and the shape of the result."""
-    if scores.ndim < 2 or not scores.dtype.is_floating_point:
-        raise InputError(
-            f"scores must be a floating point tensor (..., N, M), got {scores.dtype} of shape "
-            f"{tuple(scores.shape)}"
-        )
+    check_scores(scores)
     if not 0 < epsilon < math.inf:
         raise InputError(f"epsilon must be a finite number above 0, got {epsilon}")
     if num_iters < 1:
@@ -184,10 +192,10 @@ def _checked(
         # Numbers of NumPy have other sizes than those that the kernels expect.
         float(epsilon),
         int(num_iters),
-        None if class_marginal is None else _marginal("class_marginal", class_marginal, scores, m),
+        None if class_marginal is None else marginal("class_marginal", class_marginal, scores, m),
         None
         if sample_marginal is None
-        else _marginal("sample_marginal", sample_marginal, scores, n, normalize=group is None),
+        else marginal("sample_marginal", sample_marginal, scores, n, normalize=group is None),
         relaxation,
         group,
         scores.dtype if out_dtype is None else out_dtype,
@@ -195,42 +203,6 @@ def _checked(
         strict,
     )
     return problem, shape
-
-
-def _marginal(
-    name: str, marginal: Tensor, scores: Tensor, size: int, *, normalize: bool = True
-) -> Tensor:
-    """Return ``marginal`` as ``(size,)`` or ``(P, size)`` in the compute dtype, sum one."""
-    lead = scores.shape[:-2]
-    if not _fits(marginal.shape, (*lead, size)):
-        raise InputError(
-            f"{name} must have shape ({size},) or {(*lead, size)} to fit the scores "
-            f"{tuple(scores.shape)}, got {tuple(marginal.shape)}"
-        )
-    if marginal.device != scores.device:
-        raise InputError(
-            f"{name} must be on the device of the scores ({scores.device}), got {marginal.device}"
-        )
-    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    values = marginal.detach().to(dtype)
-    total = values.sum(-1, keepdim=True)
-    if values.device.type == "cpu" and has_values(values):
-        usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
-        if not usable and size and normalize:
-            raise InputError(
-                f"{name} must be finite, non-negative and not all zero, got values from "
-                f"{float(values.min())} to {float(values.max())}"
-            )
-    if normalize:
-        values = values / total
-    return values if values.ndim == 1 else values.expand(*lead, size).reshape(-1, size)
-
-
-def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
-    """Return whether a marginal expands to ``wanted`` and has its last dimension."""
-    if len(shape) == 0 or len(shape) > len(wanted) or shape[-1] != wanted[-1]:
-        return False
-    return all(a in (1, b) for a, b in zip(shape, wanted[-len(shape) :], strict=True))
 
 
 def _choose(problem: Problem, name: str) -> Backend:

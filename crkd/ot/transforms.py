@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,13 +21,19 @@ active: Callable[[], bool] = getattr(
 """Return whether the caller runs under a transform of ``torch.func``."""
 
 
-def warn_of_zero_gradient(*tensors: Tensor | None) -> None:
-    """Warn if autograd tracks one of the tensors, because no gradient flows to it."""
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+def warn_of_zero_gradient(tensors: Mapping[str, Tensor | None], remedy: str) -> None:
+    """Warn if autograd tracks some of the tensors, to which no gradient flows.
+
+    Args:
+        tensors: arguments of the caller's caller by name.
+        remedy: the last part of the warning.
+    """
+    if not torch.is_grad_enabled():
+        return
+    tracked = [name for name, t in tensors.items() if t is not None and t.requires_grad]
+    if tracked:
         warnings.warn(
-            "sinkhorn returns a constant: no gradient flows to its scores or marginals. For "
-            "pseudo-labels, pass scores.detach() or call it under torch.no_grad(). For a gradient, "
-            "use crkd.ot.solve(..., gradient=True).plan",
+            f"the result is a constant: no gradient flows to {' and '.join(tracked)}; {remedy}",
             stacklevel=3,
         )
 
