@@ -58,7 +58,8 @@ class Solution:
         per problem. The gradient is of first order; the marginals count as constants.
         """
         scores = self.scores if self.differentiable else self.scores.detach()
-        plan: Tensor = _Plan.apply(
+        function: Any = _Plan
+        plan: Tensor = function.apply(
             scores, self.sample_potentials, self.class_potentials, self.epsilon
         )
         return plan
@@ -78,7 +79,7 @@ class _Plan(torch.autograd.Function):
         return plan
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         plan, epsilon = ctx.saved_tensors
         with full_precision(plan.device):
@@ -109,7 +110,7 @@ def gradient_of_scores(plan: Tensor, gradient: Tensor) -> Tensor:
     system = -(plan.mT @ conditional) * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     system.diagonal(dim1=-2, dim2=-1).add_(1 + RIDGE)
     wanted = weighted.sum(-2) - (conditional * weighted.sum(-1, keepdim=True)).sum(-2)
-    solved = torch.linalg.solve_ex(system, (scale * wanted).unsqueeze(-1)).result
+    solved: Tensor = torch.linalg.solve_ex(system, (scale * wanted).unsqueeze(-1)).result
     q = scale.unsqueeze(-1) * solved
     p = per_row * (weighted.sum(-1, keepdim=True) - plan @ q)
     return weighted - plan * (p + q.mT)

@@ -48,7 +48,8 @@ def solve_transformed(
     Raises:
         InputError: the transform is forward-mode differentiation.
     """
-    result: Tensor = _Constant.apply(scores, class_marginal, sample_marginal, solve)
+    function: Any = _Constant
+    result: Tensor = function.apply(scores, class_marginal, sample_marginal, solve)
     return result
 
 
