@@ -32,7 +32,6 @@ class Problem(NamedTuple):
         relaxation: weight rho of the KL penalty that replaces the class constraint; None
             keeps the constraint exact.
         group: processes that hold the other samples of the same problems, or None.
-        out_dtype: dtype of the assignment.
         storage: dtype in which a backend may store the plan between iterations.
         strict: whether the caller named the backend, so that no other may be used.
     """
@@ -44,7 +43,6 @@ class Problem(NamedTuple):
     sample_marginal: Tensor | None
     relaxation: float | None
     group: ProcessGroup | None
-    out_dtype: torch.dtype
     storage: torch.dtype = torch.float32
     strict: bool = False
 
@@ -67,7 +65,7 @@ class Backend(NamedTuple):
     Attributes:
         obstacles: returns the reasons why the backend cannot solve the problem on this machine; an
             empty list means that it can.
-        solve: returns the assignment ``(P, N, M)`` in the problem's ``out_dtype``.
+        solve: returns the assignment ``(P, N, M)`` in the dtype of the scores.
         bind: after a problem was solved, returns a function that solves further ones that differ
             only in the values of their scores, without checks; or None.
     """

@@ -35,9 +35,9 @@ def applies(problem: Problem) -> bool:
 
 
 def solve(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)`` in ``out_dtype``, for scores in host memory."""
+    """Return the assignment ``(P, N, M)`` in the dtype of the scores, for scores in host memory."""
     scores = problem.scores
-    out = torch.empty(scores.shape, dtype=problem.out_dtype)
+    out = torch.empty(scores.shape, dtype=scores.dtype)
     together = max(1, _CACHED // max(1, scores[0].numel()))
     for start in range(0, len(scores), together):
         part = slice(start, start + together)

@@ -36,7 +36,6 @@ def sinkhorn(
     backend: str = "auto",
     relaxation: float | None = None,
     group: ProcessGroup | None = None,
-    out_dtype: torch.dtype | None = None,
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
     """Assign samples to classes so that the class masses match ``class_marginal``.
@@ -72,14 +71,14 @@ def sinkhorn(
             scores (Chizat et al. 2018). Large values approach the exact marginal, 0 ignores it.
         group: processes that hold further samples of the same problems. The assignment is that of
             the whole batch. All processes must call.
-        out_dtype: floating dtype of the result; that of the scores if None.
         storage: torch.float32 or torch.bfloat16, the dtype in which the plan may be stored between
             iterations. bfloat16 halves the memory traffic of problems that do not fit on the chip,
             with an error of about 2e-3 per row. Other backends ignore it.
 
     Returns:
-        The assignment ``(..., N, M)``, contiguous, non-negative, rows sum to one. Class masses
-        match approximately, depending on ``num_iters``, because the sample step comes last.
+        The assignment ``(..., N, M)`` in the dtype of the scores, contiguous, non-negative, rows
+        sum to one. Class masses match approximately, depending on ``num_iters``, because the sample
+        step comes last.
 
     Raises:
         InputError: an argument is out of range, a marginal does not match the scores, the
@@ -111,7 +110,6 @@ def sinkhorn(
                     backend=backend,
                     relaxation=relaxation,
                     group=group,
-                    out_dtype=out_dtype,
                     storage=storage,
                 ),
             )
@@ -127,7 +125,6 @@ def sinkhorn(
             num_iters,
             backend,
             relaxation,
-            out_dtype,
             storage,
             type(scores),
         )
@@ -145,12 +142,11 @@ def sinkhorn(
             sample_marginal,
             relaxation,
             group,
-            out_dtype,
             storage,
             strict=backend != "auto",
         )
         if shape[-1] == 0 or (0 in shape and group is None):
-            return scores.new_empty(shape, dtype=problem.out_dtype)
+            return scores.new_empty(shape)
         chosen = _choose(problem, backend)
         assignment = chosen.solve(problem).reshape(shape)
     if key is not None:
@@ -166,7 +162,6 @@ def _checked(
     sample_marginal: Tensor | None,
     relaxation: float | None,
     group: ProcessGroup | None,
-    out_dtype: torch.dtype | None,
     storage: torch.dtype,
     *,
     strict: bool,
@@ -181,8 +176,6 @@ def _checked(
         raise InputError(
             f"relaxation must be a finite number of at least 0 or None, got {relaxation}"
         )
-    if out_dtype is not None and not out_dtype.is_floating_point:
-        raise InputError(f"out_dtype must be a floating point type, got {out_dtype}")
     if storage not in (torch.float32, torch.bfloat16):
         raise InputError(f"storage must be torch.float32 or torch.bfloat16, got {storage}")
     shape = scores.shape
@@ -198,7 +191,6 @@ def _checked(
         else marginal("sample_marginal", sample_marginal, scores, n, normalize=group is None),
         relaxation,
         group,
-        scores.dtype if out_dtype is None else out_dtype,
         storage,
         strict,
     )

@@ -60,7 +60,6 @@ def test_scores_are_left_alone_and_no_gradient_flows() -> None:
         ({"class_marginal": torch.tensor([1.0, torch.nan, 1.0])}, "finite"),
         ({"sample_marginal": torch.zeros(6)}, "sample_marginal must be finite"),
         ({"relaxation": -1.0}, "relaxation"),
-        ({"out_dtype": torch.int32}, "out_dtype"),
         ({"storage": torch.float16}, "storage must be torch.float32 or torch.bfloat16"),
         ({"backend": "tporch"}, "unknown OT backend 'tporch'.*did you mean 'torch'"),
         ({"backend": "pot", "relaxation": 1.0}, "'pot' cannot be used: .*relaxed"),
