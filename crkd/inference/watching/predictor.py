@@ -1,4 +1,4 @@
-"""Outputs of a run on encoded images in memory, and the space in which outliers are compared."""
+"""Predictions of a run on encoded images in memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
-from crkd.clustering.novelty.mahalanobis import ClassDistance, whitening_of
 from crkd.core.errors import InputError
 from crkd.data.sources.base import Pixels
 from crkd.data.sources.decode import decode_image
@@ -20,13 +18,12 @@ from crkd.data.vectors.store import VectorStore
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage
 from crkd.inference.vector_outputs import embedding_of
+from crkd.inference.watching.class_space import class_space
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
-from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.embed.pipeline import pixels_of
 from crkd.stages.embed.plan import reopen
 from crkd.stages.forward import Outputs, forward_batches, whole_images
-from crkd.stages.vectors.run import opened_discovery
 
 BATCH_SIZE: Final = 16
 """Images of a forward pass. A smaller batch is filled up, so that the prediction of an image does
@@ -40,6 +37,9 @@ class ImagePredictor:
         opened: the run.
         device: device of its network.
 
+    Attributes:
+        space: in which outliers are compared.
+
     Raises:
         InputError: the run cannot tell outliers, or it takes only files of vectors.
     """
@@ -51,7 +51,7 @@ class ImagePredictor:
             self._embedder = reopen(embedding_of(opened))
         self._maker = RowMaker(opened, UNSURE)
         self._check_outliers()
-        self.centers, self._whitening = _class_space(opened)
+        self.space = class_space(opened)
 
     def pixels(self, content: bytes, where: str) -> Pixels:
         """Return an encoded image in the size that :meth:`predict` takes.
@@ -77,8 +77,7 @@ class ImagePredictor:
             covariance within the classes is the identity.
         """
         outputs = self._outputs(np.stack(list(pixels))).rows(np.arange(len(paths)))
-        features = outputs.features[:, : len(self._whitening)] @ self._whitening
-        return self._maker.rows(paths, outputs), features.astype(np.float32)
+        return self._maker.rows(paths, outputs), self.space.rows(outputs.features)
 
     @property
     def _stored_size(self) -> int:
@@ -112,14 +111,3 @@ class ImagePredictor:
                 f"--run {self._opened.run.path} cannot tell images that fit none of its classes; "
                 "discover the classes again, or use crkd predict"
             )
-
-
-def _class_space(opened: OpenedRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the whitened means ``(C, k)`` of a run's classes and the whitening ``(k, k)``."""
-    if opened.architecture.backbone != VECTORS:
-        distance = ClassDistance.of(load_replay(opened.run.path, len(opened.info.classes)))
-        return distance.centers, distance.whitening
-    # The rows in the space of the gate are the first features.
-    memory = opened_discovery(opened.run).gate.memory
-    whitening = whitening_of(memory.covariance())
-    return memory.means[memory.counts > 0] @ whitening, whitening

@@ -115,7 +115,8 @@ class Watcher:
         if len(outliers) < self._enough:
             return []
         rows = np.stack([outlier.features for outlier in outliers])
-        groups = outlier_groups(rows, self._predictor.centers, least=self._enough)
+        space = self._predictor.space
+        groups = outlier_groups(rows, space.centers, farthest=space.farthest, least=self._enough)
         return [[outliers[n] for n in group.tolist()] for group in groups]
 
     def _read(self, batch: _Batch, file: str, path: Path, stamp: Stamp) -> bool:
