@@ -110,17 +110,16 @@ def _show(watcher: Watcher, done: Pass) -> None:
     from crkd.inference.watching.state import PREDICTIONS, SKIPPED
 
     state = watcher.state
-    waiting = f", {done.waiting:,} files incomplete" if done.waiting else ""
-    print(f"{done.predicted:,} new images, {done.outliers:,} fit none of the classes{waiting}")
+    waiting = f", {_counted(done.waiting, 'file')} incomplete" if done.waiting else ""
+    new = _counted(done.predicted, "new image")
+    print(f"{new}, {done.outliers:,} fit none of the classes{waiting}")
     for name, reason in list(done.unreadable.items())[:5]:
         print(f"  unreadable: {name!r}: {reason}")
-    if state.skipped:
-        print(f"{len(state.skipped):,} unreadable files: {state.folder / SKIPPED}")
-    print(
-        f"{state.num_images:,} images in all, {len(state.outliers):,} fit none of the classes: "
-        f"{state.folder / PREDICTIONS}",
-        flush=True,
-    )
+    if state.num_skipped:
+        print(f"{_counted(state.num_skipped, 'unreadable file')}: {state.folder / SKIPPED}")
+    total = _counted(state.num_images, "image")
+    outliers = f"{len(state.outliers):,} fit none of the classes"
+    print(f"{total} in all, {outliers}: {state.folder / PREDICTIONS}", flush=True)
 
 
 def _notice(watcher: Watcher, run: Path) -> str:
@@ -132,10 +131,14 @@ def _notice(watcher: Watcher, run: Path) -> str:
     if command is None:
         return ""
     sizes = ", ".join(f"{len(group):,}" for group in groups)
-    count = f"{len(groups)} group{'' if len(groups) == 1 else 's'}"
     return (
-        f"enough unknown images for a further step: {count} of similar images ({sizes})\n"
+        "enough unknown images for a further step: "
+        f"{_counted(len(groups), 'group')} of similar images ({sizes})\n"
         f"picture: {state.folder / PICTURE}\n"
         f"list: {state.folder / LIST}\n"
         f"next: {command}\n"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -16,7 +16,7 @@ import numpy as np
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import TolerantSource, readable
 from crkd.inference.watching.state import Outlier
-from crkd.review.contact_sheet import IMAGES, NAMED, sheet, strip
+from crkd.review.contact_sheet import IMAGES, sheet, strip
 from crkd.runs.atomic_files import UNFINISHED, failed_write, write_bytes
 
 FOLDER: Final = "unknown"
@@ -116,8 +116,8 @@ def _picture(images: Path, groups: Groups) -> bytes:
         source = TolerantSource([images / outlier.file for outlier in group[:IMAGES]])
         rows = np.arange(len(source))
         part = Subset(source, rows, source.labels, list(source.ids))
-        nearest = Counter(outlier.nearest for outlier in group).most_common(NAMED)
-        near = ", ".join(f"{name} {count / len(group):.0%}" for name, count in nearest)
-        captions.append((f"group {number}: {len(group):,} images", f"nearest: {near}"))
+        (name, count), *_ = Counter(outlier.nearest for outlier in group).most_common(1)
+        near = f"nearest: {name} {count / len(group):.0%}"
+        captions.append((f"group {number}: {len(group):,} images", near))
         strips.append(strip(part, rows))
     return sheet(captions, strips)

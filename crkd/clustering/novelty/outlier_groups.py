@@ -14,6 +14,8 @@ Numbers = NDArray[np.floating[Any]]
 
 MOST_ROWS: Final = 5_000
 """Maximum number of rows: the distances of all pairs then take 100 MB."""
+QUANTILE: Final = 0.7
+"""The larger it is, the more images join a group, and the more often different images form one."""
 
 
 def outlier_groups(
@@ -60,10 +62,10 @@ def outlier_groups(
 
 
 def distance_within(rows: Numbers, labels: NDArray[np.int64], centers: Numbers) -> float:
-    """Return the median relative distance of two samples of one class, if the class were unknown.
+    """Return the relative distance of two samples of one class, if the class were unknown.
 
-    Each class in turn is taken out of the centers. It shows how similar the images of a new class
-    are in this space.
+    Each class in turn is taken out of the centers. The result is the ``QUANTILE`` of all pairs. It
+    shows how similar the images of a new class are in this space.
 
     Args:
         rows: ``(N, k)`` samples of the classes.
@@ -78,7 +80,7 @@ def distance_within(rows: Numbers, labels: NDArray[np.int64], centers: Numbers) 
         members = np.asarray(rows[labels == label], np.float64)
         others = np.delete(np.asarray(centers, np.float64), label, axis=0)
         found.append(_relative(members, _nearest(members, others)))
-    return float(np.median(np.concatenate(found)))
+    return float(np.quantile(np.concatenate(found), QUANTILE))
 
 
 def _nearest(rows: NDArray[np.float64], centers: Numbers) -> NDArray[np.float64]:

@@ -7,11 +7,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from crkd.data.encoded.folder import read_regular
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.files import image_files
 from crkd.inference.watching.state import Stamp
+
+_ENDINGS: Final = {
+    b"\xff\xd8": b"\xff\xd9",
+    b"\x89PNG": b"IEND\xaeB`\x82",
+    b"GIF8": b";",
+}
+"""First and last bytes of JPEG, PNG and GIF files."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +29,14 @@ class Content:
     Attributes:
         data: the bytes; empty if the file cannot be read.
         digest: SHA-256 of the bytes.
+        ends_well: whether the file ends as its format requires. An incomplete file may be
+            decodable without its last bytes.
         reason: why the file cannot be read; None if it can.
     """
 
     data: bytes
     digest: str
+    ends_well: bool = False
     reason: str | None = None
 
 
@@ -59,7 +70,10 @@ def read_settled(path: Path, stamp: Stamp) -> Content | None:
     try:
         data = read_regular(path)
     except UnreadableImageError as error:
-        return Content(b"", "", error.reason) if stamp_of(path) == stamp else None
+        return Content(b"", "", reason=error.reason) if stamp_of(path) == stamp else None
     if stamp_of(path) != stamp or len(data) != stamp[0]:
         return None
-    return Content(data, hashlib.sha256(data).hexdigest())
+    # Formats without such an end, and unknown ones, are left to the decoder.
+    endings = [end for start, end in _ENDINGS.items() if data.startswith(start)]
+    ends_well = all(data.endswith(end) for end in endings)
+    return Content(data, hashlib.sha256(data).hexdigest(), ends_well)

@@ -80,7 +80,6 @@ class WatchState:
 
     Attributes:
         outliers: for each file whose newest content is an outlier, in the order of prediction.
-        skipped: reason for each file that cannot be read, as the last pass listed them.
 
     Raises:
         InputError: the state is of another run or folder, or a file is damaged.
@@ -97,7 +96,8 @@ class WatchState:
         self.outliers: dict[str, Outlier] = {}
         self._stamps: dict[str, Stamp] = {}
         self._unreadable: dict[str, str] = {}
-        self.skipped: dict[str, str] = {}
+        self._waiting: dict[str, Stamp] = {}
+        self._listed: dict[str, str] | None = None
         try:
             self._read()
         except (KeyError, TypeError, ValueError) as error:
@@ -113,6 +113,11 @@ class WatchState:
         """Number of files with a prediction."""
         return len(self._digests)
 
+    @property
+    def num_skipped(self) -> int:
+        """Number of files that the last pass listed as unreadable."""
+        return len(self._listed or {})
+
     def is_done(self, file: str, stamp: Stamp) -> bool:
         """Return whether a file was predicted or skipped and did not change since."""
         return self._stamps.get(file) == stamp
@@ -122,7 +127,7 @@ class WatchState:
         return self._digests.get(file) == digest
 
     def was_waiting(self, file: str, stamp: Stamp) -> bool:
-        """Return whether the last pass could not decode the file, which is unchanged since."""
+        """Return whether the last pass left the file for later, and it is unchanged since."""
         return self._waiting.get(file) == stamp
 
     def add(
@@ -166,15 +171,15 @@ class WatchState:
         """Write what is left for the next pass, and the list of files that cannot be read.
 
         Args:
-            waiting: files that cannot be decoded yet.
+            waiting: files that may be incomplete.
             shown: path to show for each unreadable file that still exists.
         """
         if waiting != self._waiting:
             self._waiting = waiting
             write_json(self.folder / _WAITING, waiting)
         skipped = {shown[file]: why for file, why in self._unreadable.items() if file in shown}
-        if skipped != self.skipped:
-            self.skipped = skipped
+        if skipped != self._listed:
+            self._listed = skipped
             list_skipped(self.folder / SKIPPED, skipped)
 
     def _read(self) -> None:

@@ -71,7 +71,8 @@ class Watcher:
         """Predict all images that are new since the last pass.
 
         A file that changes while it is read is left for the next pass. So is a file that cannot be
-        decoded, because it may be incomplete. If it is unchanged then, it is listed as unreadable.
+        decoded, or does not end as its format requires, because it may be incomplete. If it is
+        unchanged then, it is predicted, or listed as unreadable.
 
         Args:
             stopped: says between two images whether to end early.
@@ -124,8 +125,11 @@ class Watcher:
         content = read_settled(path, stamp)
         if content is None:
             return False
+        settled = self.state.was_waiting(file, stamp)
         reason = content.reason
         if reason is None and not self.state.is_predicted(file, content.digest):
+            if not (content.ends_well or settled):
+                return False
             try:
                 pixels = self._predictor.pixels(content.data, readable(path))
             except UnreadableImageError as error:
@@ -135,7 +139,7 @@ class Watcher:
                 batch.files.append((file, content.digest))
                 batch.pixels.append(pixels)
         if reason is not None:
-            if not self.state.was_waiting(file, stamp):
+            if not settled:
                 return False
             batch.unreadable[file] = reason
         batch.stamps[file] = stamp
