@@ -70,10 +70,14 @@ def next_command(state: Path, groups: Groups, run: Path) -> str:
 def _listed(images: Path, groups: Groups, command: str) -> str:
     lines = [f"# next: {command}"]
     for number, group in enumerate(groups, start=1):
-        lines += ["", f"# group {number}: {len(group):,} images"]
+        lines += ["", f"# {_title(number, group)}"]
         # A line break in a file name would look like two files.
         lines += [readable(images / o.file).replace("\n", "\\n") for o in group]
     return "\n".join(lines) + "\n"
+
+
+def _title(number: int, group: Sequence[Outlier]) -> str:
+    return f"group {number}: {len(group):,} image{'' if len(group) == 1 else 's'}"
 
 
 def _link(folder: Path, images: Path, groups: Groups) -> None:
@@ -118,6 +122,6 @@ def _picture(images: Path, groups: Groups) -> bytes:
         part = Subset(source, rows, source.labels, list(source.ids))
         (name, count), *_ = Counter(outlier.nearest for outlier in group).most_common(1)
         near = f"nearest: {name} {count / len(group):.0%}"
-        captions.append((f"group {number}: {len(group):,} images", near))
+        captions.append((_title(number, group), near))
         strips.append(strip(part, rows))
     return sheet(captions, strips)
