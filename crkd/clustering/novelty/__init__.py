@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
     from crkd.clustering.novelty.mahalanobis import ClassDistance
     from crkd.clustering.novelty.mixture_share import known_share
-    from crkd.clustering.novelty.outlier_groups import distance_within, outlier_groups
     from crkd.clustering.novelty.outliers import Outliers, outer_fence, reject_bucket
     from crkd.clustering.novelty.separation import Separation, measure_separation
     from crkd.clustering.novelty.set_distance import (
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
         distance_check,
         known_classes,
     )
+    from crkd.clustering.novelty.similar_outliers import distance_within, outlier_groups
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -25,7 +25,7 @@ else:
             "known_or_novel": "KnownCheck known_check",
             "mixture_share": "known_share",
             "mahalanobis": "ClassDistance",
-            "outlier_groups": "distance_within outlier_groups",
+            "similar_outliers": "distance_within outlier_groups",
             "outliers": "Outliers outer_fence reject_bucket",
             "separation": "Separation measure_separation",
         },

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.mahalanobis import ClassDistance, whitening_of
-from crkd.clustering.novelty.outlier_groups import distance_within
+from crkd.clustering.novelty.similar_outliers import distance_within
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.discover.feature_replay import load_replay
@@ -29,7 +29,7 @@ class ClassSpace:
         whitening: ``(k, k)`` float64; maps the first k features of an image into the space.
         centers: ``(C, k)`` float64, means of the classes.
         farthest: relative distance of two images of one class
-            (:func:`~crkd.clustering.novelty.outlier_groups.distance_within`).
+            (:func:`~crkd.clustering.novelty.similar_outliers.distance_within`).
     """
 
     whitening: NDArray[np.float64]

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from crkd.clustering.novelty.outlier_groups import outlier_groups
+from crkd.clustering.novelty.similar_outliers import outlier_groups
 from crkd.core.errors import InputError
 from crkd.data.sources.base import Pixels, UnreadableImageError
 from crkd.inference.image_files import readable

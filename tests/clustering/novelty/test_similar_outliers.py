@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crkd.clustering.novelty.outlier_groups import MOST_ROWS, distance_within, outlier_groups
+from crkd.clustering.novelty.similar_outliers import MOST_ROWS, distance_within, outlier_groups
 from crkd.core.errors import InputError
 
 WIDTH = 32
@@ -56,7 +56,7 @@ def test_the_most_typical_image_is_first() -> None:
 
 
 def test_only_the_last_rows_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crkd.clustering.novelty.outlier_groups.MOST_ROWS", 3)
+    monkeypatch.setattr("crkd.clustering.novelty.similar_outliers.MOST_ROWS", 3)
     rows = np.full((5, 2), 9.0)
     (group,) = outlier_groups(rows, np.zeros((1, 2)), farthest=1.0, least=2)
     assert sorted(group.tolist()) == [2, 3, 4]
