@@ -27,9 +27,6 @@ NAMED: Final = 2
 LONGEST: Final = 20
 """Number of classes per column; more classes use further columns."""
 
-TITLE, LINE = 22, 27
-"""Number of characters of the two lines of a caption that fit next to the images."""
-
 
 def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
     """Draw the discovered classes of a run, one row each.
@@ -89,15 +86,18 @@ def caption(entry: FoundClass, names: list[str]) -> tuple[str, str]:
 
 
 def _png(evidence: Evidence, found: list[FoundClass]) -> bytes:
-    captions = [caption(entry, evidence.names) for entry in found]
+    texts = [caption(entry, evidence.names) for entry in found]
+    captions = [([title], [near]) for title, near in texts]
     return sheet(captions, [strip(evidence.images, entry.members) for entry in found])
 
 
-def sheet(captions: Sequence[tuple[str, str]], strips: Sequence[NDArray[np.uint8]]) -> bytes:
+def sheet(
+    captions: Sequence[tuple[list[str], list[str]]], strips: Sequence[NDArray[np.uint8]]
+) -> bytes:
     """Return a PNG file with a row for each group of images.
 
     Args:
-        captions: two lines of text for each group.
+        captions: the lines of a title and of a second text for each group.
         strips: images of each group, as :func:`strip` returns them.
     """
     from matplotlib.figure import Figure
@@ -114,12 +114,8 @@ def sheet(captions: Sequence[tuple[str, str]], strips: Sequence[NDArray[np.uint8
         axis.set_xlim(0, 2.6 + IMAGES)
         # A name may contain a dollar sign, which would start a formula.
         shown: dict[str, Any] = {"fontsize": 9, "parse_math": False, "clip_on": True}
-        axis.text(0, 0.62, _cut(title, TITLE), va="center", weight="bold", **shown)
-        axis.text(0, 0.28, _cut(near, LINE), va="center", color="0.35", **shown)
+        axis.text(0, 0.62, "\n".join(title), va="center", weight="bold", **shown)
+        axis.text(0, 0.28, "\n".join(near), va="center", color="0.35", **shown)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

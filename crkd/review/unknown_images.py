@@ -23,7 +23,9 @@ FOLDER: Final = "unknown"
 PICTURE: Final = "unknown.png"
 LIST: Final = "unknown.txt"
 _DIGITS: Final = 16
-"""Hexadecimal digits of a digest before a file name."""
+"""Hexadecimal digits of a digest in a file name."""
+_NAME: Final = 12
+"""Characters of a class name next to the images."""
 
 Groups = Sequence[Sequence[Outlier]]
 
@@ -121,7 +123,9 @@ def _picture(images: Path, groups: Groups) -> bytes:
         rows = np.arange(len(source))
         part = Subset(source, rows, source.labels, list(source.ids))
         (name, count), *_ = Counter(outlier.nearest for outlier in group).most_common(1)
-        near = f"nearest: {name} {count / len(group):.0%}"
-        captions.append((_title(number, group), near))
+        # A longer name would be drawn over the images.
+        shown = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+        near = f"nearest: {shown} {count / len(group):.0%}"
+        captions.append(([_title(number, group)], [near]))
         strips.append(strip(part, rows))
     return sheet(captions, strips)
