@@ -285,7 +285,7 @@ def _on_cpu(p: int, n: int, m: int, t: int) -> dict[str, Any]:
 
 
 def _float64(scores: Tensor, t: int) -> Tensor:
-    problem = Problem(scores.double(), EPSILON, t, None, None, None, None, torch.float64)
+    problem = Problem(scores.double(), EPSILON, t, None, None, None, None)
     return reference.solve(problem)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crkd.commands.discover import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
-from crkd.commands.output import print_protocols, run_name
+from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
@@ -53,6 +53,7 @@ def run(given: argparse.Namespace) -> int:
     from crkd.training.interruption import Interrupted
 
     out = Path(given.out) if given.out else free_folder(run_name(config, given.name))
+    check_out(out, resume=given.resume)
     try:
         if given.name == "supervised":
             finished = supervised_upper_bound(config, out, resume=given.resume)

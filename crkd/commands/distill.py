@@ -14,7 +14,7 @@ from crkd.commands.flags import (
     add_set_flag,
     check_resume,
 )
-from crkd.commands.output import print_protocols, run_name
+from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.config.check import build, plain
 from crkd.config.load import merge, parse_setting
 from crkd.config.schema import Config
@@ -29,8 +29,13 @@ the student learns the known classes and the novel classes of the selected head.
 It uses no hidden labels. --method uses the published weights of its terms;
 --set distill.method=[...] sets terms with other weights.
 
+The teacher may be a discovery on own images without --train-backbone. The
+student learns from these images. The outputs of the teacher are computed once
+from the stored vectors.
+
   crkd distill --teacher runs/mine --student resnet8x4 --method simkd
   crkd distill --teacher runs/mine --method tolerant --generations 3
+  crkd distill --teacher runs/new-photos/discover-seed0 --image-size 64
   crkd distill --list
 """
 STAGES = ("pretrain", "discover", "distill")
@@ -40,7 +45,11 @@ OWN_BLOCKS = ("distill", "loop", "evaluation")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
     parser.add_argument("--teacher", metavar="RUN", help="run to compress")
-    parser.add_argument("--student", metavar="NAME", help="backbone (default: the teacher's)")
+    parser.add_argument(
+        "--student",
+        metavar="NAME",
+        help="backbone (default: the teacher's, or resnet20 for a teacher on vectors)",
+    )
     parser.add_argument(
         "--method",
         metavar="NAME",
@@ -52,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         help="number of students, each the teacher of the next one",
+    )
+    parser.add_argument(
+        "--image-size",
+        metavar="PX",
+        type=int,
+        help="image height and width, for a teacher on vectors (default: up to 64)",
     )
     parser.add_argument(
         "--list", action="store_true", help="print all methods and their requirements"
@@ -78,7 +93,11 @@ def run(given: argparse.Namespace) -> int:
 
     config = student_config(given)
     name = "-".join(["distill", *(term.name for term in config.distill.method)])
-    out = Path(given.out) if given.out else free_folder(run_name(config, name))
+    place = run_name(config, name)
+    if config.dataset == "features":
+        place = Path(given.teacher).parent / place.name
+    out = Path(given.out) if given.out else free_folder(place)
+    check_out(out, resume=given.resume)
     try:
         trained = distill(config, out, given.teacher, resume=given.resume)
     except Interrupted as stop:
@@ -98,9 +117,15 @@ def student_config(given: argparse.Namespace) -> Config:
     from crkd.losses.term import TERMS
     from crkd.runs.folder import RunFolder
     from crkd.runs.plugins import check_installed
+    from crkd.stages.vectors.run import is_vector_run
 
     run = RunFolder.open(given.teacher)
     check_installed(run.path, run.read_info(), [(TERMS, name) for name in given.method or ()])
+    if given.image_size is not None and not is_vector_run(run.path):
+        raise InputError(
+            f"--image-size {given.image_size} is for a teacher on feature vectors; leave it out, "
+            f"because the student takes images of the size of {run.path}"
+        )
     values: dict[str, Any] = plain(run.read_config())
     for setting in given.settings:
         changed = parse_setting(setting)
@@ -125,8 +150,8 @@ def _flags(given: argparse.Namespace) -> dict[str, Any]:
     if given.generations is not None:
         distill["generations"] = given.generations
     flags: dict[str, Any] = {"distill": distill}
-    if given.data_root is not None:
-        flags["data"] = {"root": given.data_root}
+    data = {"root": given.data_root, "image_size": given.image_size}
+    flags["data"] = {name: value for name, value in data.items() if value is not None}
     for name in ("device", "seed"):
         if getattr(given, name) is not None:
             flags[name] = getattr(given, name)

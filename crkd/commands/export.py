@@ -17,12 +17,16 @@ Export a finished run to the format of another program.
                predictions, and a labeling configuration
   fiftyone     images of discovered classes as labels of a
                FiftyOneImageClassificationDataset
+  atlas        Parquet table for Embedding Atlas: class, confidence, position
+               on a map and nearest images
 
 labelstudio and fiftyone export the unlabeled training images of the run, or the
-images in --predictions.
+images in --predictions. atlas exports the unlabeled training images.
 """
 PROGRAMS = ("onnx", "torch")
-FORMATS = (*PROGRAMS, "labelstudio", "fiftyone")
+FORMATS = (*PROGRAMS, "labelstudio", "fiftyone", "atlas")
+WHOLE = (*PROGRAMS, "atlas")
+"""Formats that take the whole run, and no other images."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,11 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the files and print their paths; return the exit code."""
     out = None if given.out is None else Path(given.out)
+    if given.format in WHOLE and (given.predictions or given.all):
+        raise InputError(
+            f"--predictions and --all do not apply to --format {given.format}; leave them out"
+        )
     if given.format in PROGRAMS:
-        if given.predictions or given.all:
-            raise InputError(
-                f"--predictions and --all do not apply to --format {given.format}; leave them out"
-            )
         from crkd.inference.export_model import export
 
         file, difference = export(given.run, given.format, out)
@@ -65,6 +69,14 @@ def run(given: argparse.Namespace) -> int:
         else:
             print(f"outputs equal those of the run within {difference:.1e}")
         print(f"written: {file} and {file.name}.json")
+        return 0
+
+    if given.format == "atlas":
+        from crkd.review.export_atlas import COMMAND, export_atlas
+
+        table, count = export_atlas(given.run, out)
+        print(f"{count:,} images written: {table}")
+        print(f"next: {COMMAND.replace('FILE', str(table))}")
         return 0
 
     from crkd.inference.export_labels import export_labels

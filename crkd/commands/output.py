@@ -31,15 +31,11 @@ def check_out(out: Path, *, resume: bool) -> None:
     Raises:
         InputError: the folder holds files and is not to be resumed, or its run is complete.
     """
-    if not resume:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(
-                f"--out {out} holds files already; continue with --resume or name another folder"
-            )
-        return
-    from crkd.runs.folder import RunFolder
+    from crkd.runs.folder import RunFolder, check_free
 
-    if (out / "run.json").is_file() and RunFolder(out).read_info().status == "complete":
+    if not resume:
+        check_free(out)
+    elif (out / "run.json").is_file() and RunFolder(out).read_info().status == "complete":
         raise InputError(f"--resume: the run in {out} is complete; start another with --out")
 
 
@@ -80,14 +76,13 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
     from rich import box
     from rich.table import Table
 
-    from crkd.runs.atomic_files import read_json
+    from crkd.runs.stability import read_stability
 
     info = run.read_info()
     names = [entry.name for entry in info.classes if entry.is_novel]
     clusters = predictions.novel_heads[info.chosen_head or 0][predictions.of("train")]
     sizes = np.bincount(clusters, minlength=len(names))
-    path = run.path / "stability.json"
-    values = read_json(path) if path.is_file() else {}
+    values = read_stability(run)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="discovered classes (no labels)")
     table.add_column("class")
     table.add_column("images", justify="right")

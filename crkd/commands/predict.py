@@ -43,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_device_flag(parser)
     parser.add_argument(
-        "--batch-size", metavar="N", type=int, default=128, help="images in a batch (default: 128)"
+        "--batch-size",
+        metavar="N",
+        type=int,
+        help="images in a batch (default: 32 on a CPU, 128 on a GPU)",
     )
 
 
@@ -59,12 +62,16 @@ def run(given: argparse.Namespace) -> int:
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN, write_images
     from crkd.inference.predict import predict
+    from crkd.training.distributed import barrier, is_rank_zero
 
     folder, images = given.run, given.images
     out = Path(given.out or "predictions.csv")
     if given.example:
         out = Path(given.out or PLACE / "predictions.csv")
-        folder, images = RUN, [str(write_images(out.parent / "digits"))]
+        folder, images = RUN, [str(out.parent / "digits")]
+        if is_rank_zero():
+            write_images(out.parent / "digits")
+        barrier()
     found = predict(
         folder,
         images,
@@ -85,11 +92,11 @@ def _show(found: Summary, out: Path, unsure: float) -> None:
         print(f"{counts.total():,} images of {len(counts)} {kind} classes")
     print(f"{found.unsure:,} unsure (confidence below {unsure})")
     if found.outliers is None:
-        print("no outlier detection: the run has no class statistics")
+        print("no outlier detection: the run has no statistics for it")
     else:
         print(f"{found.outliers:,} images fit none of the classes (column outlier)")
     if found.temperature is None:
-        print("confidence is not calibrated: the run held out no known images for a temperature")
+        print(f"confidence is not calibrated: {found.uncalibrated}")
     else:
         print(f"confidence of known classes: temperature {found.temperature:.2f}")
         print("confidence of novel classes is not calibrated")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
-from crkd.commands.output import print_protocols, run_name
+from crkd.commands.output import check_out, print_protocols, run_name
 
 DESCRIPTION = """\
 Stage 1: train a network on the labeled images of the known classes.
@@ -33,6 +33,7 @@ def run(given: argparse.Namespace) -> int:
     from crkd.training.interruption import Interrupted
 
     out = Path(given.out) if given.out else free_folder(run_name(config, "pretrain"))
+    check_out(out, resume=given.resume)
     try:
         trained = pretrain(config, out, resume=given.resume, download=given.download)
     except Interrupted as stop:

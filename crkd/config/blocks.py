@@ -25,7 +25,8 @@ class DataConfig:
     novel: str | None = None
     """Own images: a folder of unlabeled images, flat or nested."""
     features: tuple[str, ...] = ()
-    """Feature vectors instead of images: a file of known and a file of novel vectors."""
+    """Feature vectors instead of images: a file of known and a file of novel vectors. A student of
+    them is trained on their images, those of earlier steps in between."""
     image_size: Count | None = None
     """Side in pixels of stored and evaluated images; None is the default of the data set."""
     stored_share: Annotated[float, Range(1.0, 2.0)] = 1.0

@@ -135,7 +135,7 @@ class DistillConfig:
     """Distillation of a trained run, the teacher, into a small network on the same classes."""
 
     student: str | None = None
-    """Backbone of the student; None is the teacher's."""
+    """Backbone of the student; None is the teacher's, or resnet20 for a teacher on vectors."""
     head: Literal["linear", "prototype"] = "linear"
     """Classifier of the student over known and novel classes, unless it uses the teacher's."""
     method: tuple[TermConfig, ...] = (TermConfig("kd"),)

@@ -101,6 +101,16 @@ def processes() -> tuple[int, int]:
     return dist.get_rank(), dist.get_world_size()
 
 
+def own_rows(count: int) -> range:
+    """Return which of ``count`` rows this process handles; the shares follow the ranks.
+
+    >>> own_rows(5)
+    range(0, 5)
+    """
+    rank, size = processes()
+    return range(count * rank // size, count * (rank + 1) // size)
+
+
 def shard_of(counts: tuple[int, int]) -> BatchShard | None:
     """Return this process's shard of a batch; None for a single process.
 

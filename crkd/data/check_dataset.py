@@ -27,7 +27,8 @@ class PartCheck:
         largest: number of images of the largest class.
         missing_classes: names of the classes without an image.
         unreadable: one line for each image that cannot be decoded.
-        duplicates: number of images whose pixels equal those of an earlier image of the subset.
+        duplicates: ids of each image whose pixels equal those of an earlier image of the subset,
+            and of the first such image.
     """
 
     name: str
@@ -37,7 +38,7 @@ class PartCheck:
     largest: int
     missing_classes: tuple[str, ...]
     unreadable: tuple[str, ...]
-    duplicates: int
+    duplicates: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,11 @@ def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], Par
             hashes.append(result)
     counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.class_names))
     filled = counts[counts > 0]
-    readable = [value for value in hashes if value is not None]
+    first: dict[bytes, int] = {}
+    repeated = []
+    for row, value in enumerate(hashes):
+        if value is not None and first.setdefault(value, row) != row:
+            repeated.append((source.ids[row], source.ids[first[value]]))
     return hashes, PartCheck(
         name=name,
         images=len(source),
@@ -112,7 +117,7 @@ def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], Par
         largest=int(filled.max()) if len(filled) else 0,
         missing_classes=tuple(source.class_names[label] for label in np.flatnonzero(counts == 0)),
         unreadable=tuple(unreadable),
-        duplicates=len(readable) - len(set(readable)),
+        duplicates=tuple(repeated),
     )
 
 
@@ -140,7 +145,9 @@ def _lines(dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...]) ->
         if part.unlabeled:
             line += f", {part.unlabeled:,} without a label"
         yield line
-        yield f"{part.name}: {part.duplicates} images have the same pixels as another one"
+        pairs = listed((f"{image} = {earlier}" for image, earlier in part.duplicates), limit=5)
+        told = f"{len(part.duplicates)} images have the same pixels as another one"
+        yield f"{part.name}: {told}{': ' if pairs else ''}{pairs}"
         if part.missing_classes:
             yield f"{part.name}: no image of {listed(part.missing_classes)}"
         if part.unreadable:

@@ -37,7 +37,6 @@ def expected(
             None if a is None else a.double(),
             relaxation,
             None,
-            torch.float64,
         )
     )
 
@@ -88,7 +87,6 @@ def solve(
     class_marginal: Tensor | None = None,
     sample_marginal: Tensor | None = None,
     relaxation: float | None = None,
-    out_dtype: torch.dtype | None = None,
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
     """Solve by the kernels that ``sinkhorn`` chooses."""
@@ -99,7 +97,6 @@ def solve(
         class_marginal=class_marginal,
         sample_marginal=sample_marginal,
         relaxation=relaxation,
-        out_dtype=out_dtype,
         storage=storage,
         backend="cuda",
     )
@@ -113,9 +110,9 @@ def stream(
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
     """Solve by the streaming kernels, whatever the shape."""
-    problem = Problem(scores, EPSILON, num_iters, b, a, None, None, scores.dtype, storage)
+    problem = Problem(scores, EPSILON, num_iters, b, a, None, None, storage)
     run = solver.streaming_run(solver.kind_of(problem))
-    return solver.solve_with(run, scores, solver.call_of(EPSILON, num_iters, b, a), scores.dtype)
+    return solver.solve_with(run, scores, solver.call_of(EPSILON, num_iters, b, a))
 
 
 def persist(scores: Tensor, num_iters: int) -> Tensor:

@@ -100,7 +100,7 @@ def operator_check() -> str:
     """Run ``torch.library.opcheck``."""
     scores = randn(2, 64, 20)
     for dtype in (torch.float32, torch.bfloat16):
-        arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32, torch.float32)
+        arguments = (scores.to(dtype), EPSILON, 3, None, None, None, torch.float32)
         torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
     return "two types"
 

@@ -21,8 +21,10 @@ from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.disputed import read_probabilities
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.reviewed_labels import read_labels
+from crkd.runs.vector_files import vector_files
 
 
 def export_labels(
@@ -86,21 +88,25 @@ def export_labels(
 
 @dataclass(frozen=True)
 class TrainedImage(PredictedImage):
-    """What a run says of an image that it was trained on.
+    """What a run says of one of its unlabeled training images.
 
     Attributes:
         by_person: whether a person chose the class for this image.
         reviewed: whether the class results from a review.
+        disputed: the known class of the joint prediction, where the image has a novel class; None
+            where both agree.
     """
 
     by_person: bool = False
     reviewed: bool = False
+    disputed: str | None = None
 
 
 def trained_images(run: RunFolder) -> list[TrainedImage]:
     """Return what a run says of its own unlabeled training images, which must be files.
 
-    In a reviewed run, an image has the class of the review, and images of no class are left out.
+    Each image has its novel class; with ``--mixed`` it has the class of the joint prediction. In a
+    reviewed run, an image has the class of the review, and images of no class are left out.
     Confidence is as the run recorded it, without a temperature.
 
     Raises:
@@ -111,8 +117,8 @@ def trained_images(run: RunFolder) -> list[TrainedImage]:
         raise InputError(f"{run.path} has no novel head; give --predictions FILE")
     files = _image_files(run, info)
     table = load_predictions(run.path / "predictions.parquet")
-    rows: list[TrainedImage] = []
-    names = class_labels(info.classes)
+    rows, names = list[TrainedImage](), class_labels(info.classes)
+    mixed, shares = run.read_config().discover.mixed, read_probabilities(run)
     reviewed = read_labels(run)
     for n in np.flatnonzero(table.of("train")):
         if table.id[n] not in files:
@@ -120,17 +126,21 @@ def trained_images(run: RunFolder) -> list[TrainedImage]:
                 f"{table.id[n]!r} is no longer among the images of {run.path}; restore it, or "
                 "give --predictions FILE"
             )
-        # All unlabeled vectors are novel, as on the review page.
-        novel = info.num_known + int(table.novel_heads[info.chosen_head, n])
         joint = int(table.joint_heads[info.chosen_head, n])
-        joint = novel if _on_vectors(info) else joint
+        confidence, disputed = float(table.confidence[n]), None
+        if joint < info.num_known and not mixed:
+            disputed = names[joint]
+            joint = info.num_known + int(table.novel_heads[info.chosen_head, n])
+            # Without the file of the run, at most the rest is left for the novel class.
+            confidence = shares.get(table.id[n], 1.0 - confidence)
         label = reviewed.get(table.id[n])
         if label is not None:
             # A known class that no person chose is the model's answer, not a result of the review.
             if label.class_id is None and (label.by_person or joint >= info.num_known):
                 continue
             joint = joint if label.class_id is None else label.class_id
-        confidence = round(float(table.confidence[n]), DIGITS)
+            disputed = None if label.by_person or joint < info.num_known else disputed
+        confidence = round(confidence, DIGITS)
         rows.append(
             TrainedImage(
                 path=readable(files[table.id[n]]),
@@ -145,9 +155,14 @@ def trained_images(run: RunFolder) -> list[TrainedImage]:
                 nearest_known={},
                 by_person=label is not None and label.by_person,
                 reviewed=label is not None and label.class_id is not None,
+                disputed=disputed,
             )
         )
     return rows
+
+
+def _disputed(row: PredictedImage) -> str | None:
+    return row.disputed if isinstance(row, TrainedImage) else None
 
 
 def _on_vectors(info: RunInfo) -> bool:
@@ -162,8 +177,9 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     """
     config = run.read_config()
     folder, prefix = config.data.novel, "novel/"
-    if _on_vectors(info) and info.embedding is not None:
-        roots = read_info(Path(config.data.features[-1])).roots
+    unknown = _on_vectors(info) and info.embedding is None
+    if config.dataset == "features" and not unknown:
+        roots = read_info(Path(vector_files(run)[-1])).roots
         folder, prefix = roots[0].path, f"{roots[0].name}/"
     if folder is None:
         raise InputError(f"{run.path} discovered nothing in image files; give --predictions FILE")
@@ -210,6 +226,7 @@ def label_studio_tasks(
                     "path": row.path,
                     "kind": row.kind,
                     "decided_by": _decided_by(row),
+                    "disputed": _disputed(row),
                 },
                 "predictions": [
                     {"model_version": model_version, "score": row.confidence, "result": [choice]}
@@ -249,6 +266,7 @@ def fiftyone_labels(rows: Sequence[PredictedImage], names: Sequence[str]) -> dic
                 "unsure": row.unsure,
                 "nearest_known": ", ".join(row.nearest_known),
                 "decided_by": _decided_by(row),
+                "disputed": _disputed(row),
             },
         }
         for row in rows

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from crkd.core.batch_shard import own_rows
 from crkd.core.errors import InputError, listed
+from crkd.core.threads import one_thread
 from crkd.data.sources.decode import FORMATS
 from crkd.data.splits.partition import Subset
+from crkd.data.storage.base import Rows
 from crkd.data.storage.streaming import StreamingImages
+from crkd.data.storage.workers import parallel, threads_of_a_process
 from crkd.inference.image_files import TolerantSource, find_images, readable
 from crkd.inference.rows import UNSURE, RowMaker
-from crkd.inference.table import PredictedImage, check_format, writing
+from crkd.inference.shards import RowBatch, gathered
+from crkd.inference.table import check_format, writing
 from crkd.inference.vector_outputs import (
-    Batches,
     are_vector_files,
+    embedder_of,
     outputs_of_images,
     outputs_of_vectors,
     vectors_of_files,
 )
 from crkd.models.vector_network import NAME as VECTORS
-from crkd.runs.console import TrainingProgress
+from crkd.runs.calibration import missing_temperature
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.skipped_files import list_skipped, skipped_file
-from crkd.stages.forward import Outputs, forward_batches, whole_images
+from crkd.stages.embed.progress import ImageProgress
+from crkd.stages.forward import Outputs, forward_batch, whole_images
+from crkd.training.distributed import is_rank_zero
 
-BATCH_SIZE: Final = 128
+CPU_BATCH_SIZE: Final = 32
+"""Images of a forward pass on a CPU: one thread computes a batch."""
+GPU_BATCH_SIZE: Final = 128
 
 
 @dataclass
@@ -47,9 +55,11 @@ class Summary:
         skipped: reason for each file that could not be read.
         seconds: from the first file to the last row.
         temperature: fitted temperature behind the confidence of known classes, or None.
+        uncalibrated: why there is no temperature; empty with one.
     """
 
     temperature: float | None
+    uncalibrated: str
     classes: dict[str, Counter[str]] = field(
         default_factory=lambda: {"known": Counter(), "novel": Counter()}
     )
@@ -63,15 +73,37 @@ class Summary:
         """Number of images with a prediction."""
         return sum(counts.total() for counts in self.classes.values())
 
-    def add(self, rows: Sequence[PredictedImage]) -> None:
-        """Count some rows."""
-        for row in rows:
+    def add(self, batch: RowBatch) -> None:
+        """Count the rows of a batch."""
+        self.skipped |= batch.skipped
+        for row in batch.rows:
             self.classes[row.kind][row.class_name] += 1
             self.unsure += row.unsure
             if row.outlier is not None:
                 self.outliers = (self.outliers or 0) + row.outlier
 
 
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """N images or vectors to predict.
+
+    Attributes:
+        paths: files, or ids of vectors.
+        batch_size: samples of a batch.
+        outputs: turns the positions of each batch into the outputs of the run, in order.
+        unreadable: reason for each position that cannot be read; an entry is there before the
+            outputs of its batch.
+    """
+
+    paths: list[Path]
+    batch_size: int
+    outputs: Callable[[Sequence[Rows]], Iterator[Outputs]]
+    unreadable: dict[int, str] = field(default_factory=dict)
+
+
+# The number of threads changes the last bits of a batch, so one thread computes it. Several threads
+# compute several batches.
+@one_thread()
 def predict(
     path: str | Path,
     images: Sequence[str | Path],
@@ -79,12 +111,13 @@ def predict(
     *,
     device: torch.device,
     unsure: float = UNSURE,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
 ) -> Summary:
     """Write the predictions of a run on images.
 
     An unreadable file is skipped and listed in ``NAME.skipped.csv``. Only a few batches are in
-    memory at any time.
+    memory at any time. Of several processes each predicts its share of the batches; the first one
+    writes the table, which on a CPU equals that of one process.
 
     Args:
         path: the run folder.
@@ -92,7 +125,10 @@ def predict(
         out: the table to write, in the format of its suffix.
         device: where the network computes.
         unsure: confidence in [0, 1] below which an image is called unsure.
-        batch_size: images in a forward pass.
+        batch_size: images in a forward pass; None is 32 on a CPU and 128 on a GPU.
+
+    Returns:
+        Counts over the images of all processes; empty in all but the first one.
 
     Raises:
         InputError: an argument is unusable, or no image can be read.
@@ -100,14 +136,20 @@ def predict(
     check_format(out)
     if not 0.0 <= unsure <= 1.0:
         raise InputError(f"--unsure {unsure} is not in [0, 1]; 0.5 is usual")
+    if batch_size is None:
+        batch_size = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
     if batch_size < 1:
-        raise InputError(f"--batch-size {batch_size} is below 1; {BATCH_SIZE} is usual")
-    if not are_vector_files(images):
-        find_images(images)
+        raise InputError(f"--batch-size {batch_size} is below 1; leave it out")
+    paths = None if are_vector_files(images) else find_images(images)
     opened = open_run(path, device)
-    paths, unreadable, batches, size = _batches(opened, images, device, batch_size)
+    if paths is None and opened.architecture.backbone == VECTORS:
+        samples = _vectors(opened, images, batch_size)
+    else:
+        samples = _images(opened, paths or find_images(images), device, batch_size)
     maker = RowMaker(opened, unsure)
-    summary = Summary(maker.temperature)
+    summary = Summary(
+        maker.temperature, "" if maker.temperature else missing_temperature(opened.run)
+    )
     began = time.monotonic()
     header = {
         "run": readable(Path(path)),
@@ -115,57 +157,87 @@ def predict(
         "temperature": maker.temperature,
         "unsure_below": unsure,
     }
-    progress = TrainingProgress("predict", -(-len(paths) // size), 0, size)
-    with writing(out, header) as write, progress:
-        for number, (indices, outputs) in enumerate(batches, start=1):
-            rows = maker.rows([paths[i] for i in indices], outputs)
-            kept = [r for i, r in zip(indices, rows, strict=True) if i not in unreadable]
-            write(kept)
-            summary.add(kept)
-            progress.show(number, {})
-        summary.skipped = {readable(paths[i]): reason for i, reason in sorted(unreadable.items())}
-        if not summary.num_images:
-            shown = listed((f"{name!r} ({why})" for name, why in summary.skipped.items()), 3)
-            raise InputError(
-                f"none of the {len(paths)} IMAGES can be read: {shown}; give images of the formats "
-                f"{', '.join(FORMATS)}"
-            )
+    batches = gathered(_own_batches(samples, maker), out)
+    if not is_rank_zero():
+        for _ in batches:
+            pass
+        return summary
+    with writing(out, header, maker.columns) as write:
+        for batch in batches:
+            write(batch.rows)
+            summary.add(batch)
+        _check_any(summary)
     summary.seconds = time.monotonic() - began
     list_skipped(skipped_file(out), summary.skipped)
     return summary
 
 
-def _batches(
-    opened: OpenedRun, images: Sequence[str | Path], device: torch.device, batch_size: int
-) -> tuple[list[Path], dict[int, str], Batches, int]:
-    """Return paths, reasons of unreadable ones, batches of outputs, and the size of a batch."""
+def _check_any(summary: Summary) -> None:
+    if summary.num_images:
+        return
+    shown = listed((f"{name!r} ({why})" for name, why in summary.skipped.items()), 3)
+    raise InputError(
+        f"none of the {len(summary.skipped)} IMAGES can be read: {shown}; give images of the "
+        f"formats {', '.join(FORMATS)}"
+    )
+
+
+def _own_batches(samples: Samples, maker: RowMaker) -> Iterator[RowBatch]:
+    """Yield the rows of the batches of this process, which are whole batches of one process."""
+    rows, size = np.arange(len(samples.paths)), samples.batch_size
+    starts = range(0, len(rows), size)
+    blocks = [rows[starts[number] :][:size] for number in own_rows(len(starts))]
+    progress, done = ImageProgress("predict", sum(map(len, blocks))), 0
+    for block, outputs in zip(blocks, samples.outputs(blocks), strict=True):
+        made = maker.rows([samples.paths[row] for row in block], outputs)
+        bad = {int(row): samples.unreadable[row] for row in block if row in samples.unreadable}
+        kept = [made[n] for n, row in enumerate(block) if row not in bad]
+        yield RowBatch(kept, {readable(samples.paths[row]): why for row, why in bad.items()})
+        done += len(block)
+        progress.show(done)
+    progress.close()
+
+
+def _vectors(opened: OpenedRun, files: Sequence[str | Path], batch_size: int) -> Samples:
+    """Return files of vectors for a discovery on vectors."""
+    ids, vectors = vectors_of_files(opened, files)
+    return Samples(ids, batch_size, lambda blocks: outputs_of_vectors(opened, vectors, blocks))
+
+
+def _images(opened: OpenedRun, paths: list[Path], device: torch.device, batch_size: int) -> Samples:
+    """Return image files for a run of any kind."""
     if opened.architecture.backbone == VECTORS:
-        if are_vector_files(images):
-            ids, vectors = vectors_of_files(opened, images)
-            return ids, {}, outputs_of_vectors(opened, vectors, batch_size), batch_size
-        paths, unreadable = find_images(images), dict[int, str]()
-        batches = outputs_of_images(opened, paths, unreadable)
-        form = opened.info.embedding or {}
-        return paths, unreadable, batches, int(form.get("form", {}).get("batch_size", batch_size))
-    paths = find_images(images)
+        embedder, unreadable = embedder_of(opened), dict[int, str]()
+        return Samples(
+            paths,
+            embedder.form.batch_size,
+            lambda blocks: outputs_of_images(opened, embedder, paths, blocks, unreadable),
+            unreadable,
+        )
     source = TolerantSource(paths)
-    return paths, source.unreadable, _outputs(opened, source, device, batch_size), batch_size
+    return Samples(
+        paths,
+        batch_size,
+        lambda blocks: _outputs(opened, source, device, blocks),
+        source.unreadable,
+    )
 
 
 def _outputs(
-    opened: OpenedRun, source: TolerantSource, device: torch.device, batch_size: int
-) -> Iterator[tuple[NDArray[np.int64], Outputs]]:
-    """Yield the positions of every batch and the network's outputs on it."""
+    opened: OpenedRun, source: TolerantSource, device: torch.device, blocks: Sequence[Rows]
+) -> Iterator[Outputs]:
+    """Yield the network's outputs on batch after batch."""
     shape, config = opened.info.preprocessing, opened.config
     size = int(shape["image_size"])
     part = Subset(source, np.arange(len(source)), source.labels, list(source.ids))
-    store = StreamingImages(part, round(size * config.data.stored_share), device)
-    rows = np.arange(len(source))
-    blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    images = whole_images(size, shape["mean"], shape["std"])
-    precision = config.loop.precision
-    yield from zip(
-        blocks,
-        forward_batches(opened.network, store, blocks, images, precision=precision),
-        strict=True,
-    )
+    stored, workers = round(size * config.data.stored_share), threads_of_a_process()
+    store = StreamingImages(part, stored, device, workers=workers)
+    prepare = whole_images(size, shape["mean"], shape["std"])
+
+    def computed(images: torch.Tensor) -> Outputs:
+        return forward_batch(opened.network, images, prepare, precision=config.loop.precision)
+
+    if device.type != "cpu":
+        yield from map(computed, store.batches(blocks))
+        return
+    yield from parallel(computed, store.batches(blocks))

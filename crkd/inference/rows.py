@@ -10,17 +10,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.novelty.mahalanobis import ClassDistance
 from crkd.evaluation.calibration import probabilities
 from crkd.evaluation.matching import contingency, match
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.image_files import readable
-from crkd.inference.table import PredictedImage
+from crkd.inference.outliers import outlier_test
+from crkd.inference.table import COLUMNS, PredictedImage
 from crkd.runs.calibration import read_calibration
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.load import OpenedRun
-from crkd.stages.discover.feature_replay import FILE as REPLAY
-from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.forward import Outputs
 
 TOP: Final = 5
@@ -48,9 +46,15 @@ class RowMaker:
         self._head = opened.info.chosen_head
         self._unsure = unsure
         self._agreement = HeadAgreement.of(opened)
-        self._distance = _distance_of(opened)
+        self._fits_nowhere = outlier_test(opened)
         calibration = read_calibration(opened.run)
         self.temperature = None if calibration is None else calibration.temperature
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the table whose content the run can tell."""
+        absent = {"head_agreement": self._agreement, "outlier": self._fits_nowhere}
+        return [name for name in COLUMNS if name not in absent or absent[name] is not None]
 
     def rows(self, paths: Sequence[Path], outputs: Outputs) -> list[PredictedImage]:
         """Return one row for each of N images."""
@@ -61,7 +65,7 @@ class RowMaker:
         relation = probabilities(known, temperature).round(DIGITS)
         best = logits.argmax(axis=1)
         agreement = None if self._agreement is None else self._agreement.shares(outputs)
-        strays = None if self._distance is None else self._distance.fits_nowhere(outputs.features)
+        strays = None if self._fits_nowhere is None else self._fits_nowhere(outputs.features)
         rows = []
         for n, path in enumerate(paths):
             entry = self._classes[best[n]]
@@ -93,13 +97,6 @@ class RowMaker:
         # Ordered by logits, because rounded shares have ties.
         order = np.argsort(-logits, kind="stable")[:count]
         return {self._names[i]: float(shares[i]) for i in order}
-
-
-def _distance_of(opened: OpenedRun) -> ClassDistance | None:
-    """Return the detector of images that fit no class; None without class statistics."""
-    if not (opened.run.path / REPLAY).is_file():
-        return None
-    return ClassDistance.of(load_replay(opened.run.path, len(opened.info.classes)))
 
 
 @dataclass(frozen=True)

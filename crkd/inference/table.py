@@ -54,6 +54,8 @@ class PredictedImage:
 
 
 COLUMNS: Final = tuple(field.name for field in dataclasses.fields(PredictedImage))
+OPTIONAL: Final = ("head_agreement", "outlier")
+"""Columns that a file lacks where the run cannot tell their content."""
 Write = Callable[[Sequence[PredictedImage]], None]
 
 
@@ -70,13 +72,16 @@ def check_format(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+def writing(
+    path: Path, header: dict[str, Any], columns: Sequence[str] = COLUMNS
+) -> Iterator[Write]:
     """Give a function that appends rows; the file appears whole when the block ends well.
 
     Args:
         path: ends in one of ``FORMATS``; an older file is replaced.
         header: what holds for all rows, in plain values; Parquet keeps it in the schema's
             metadata under ``crkd``, JSON next to ``images``, and CSV drops it.
+        columns: of ``COLUMNS``, all but some of ``OPTIONAL``.
 
     Raises:
         InputError: the file cannot be written.
@@ -85,17 +90,22 @@ def writing(path: Path, header: dict[str, Any]) -> Iterator[Write]:
     forms = {".csv": _csv, ".parquet": _parquet, ".json": _json}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with forms[path.suffix.lower()](unfinished, header) as write:
+        with forms[path.suffix.lower()](unfinished, header, columns) as write:
             yield write
         unfinished.replace(path)
     except OSError as error:
-        raise InputError(
-            f"--out {path} cannot be written ({error.strerror or error}); free space or name "
-            "another file"
-        ) from error
+        raise unwritable(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Return the error for an output file that cannot be written."""
+    return InputError(
+        f"--out {path} cannot be written ({error.strerror or error}); free space or name "
+        "another file"
+    )
 
 
 def read(path: Path) -> list[PredictedImage]:
@@ -107,7 +117,8 @@ def read(path: Path) -> list[PredictedImage]:
     check_format(path)
     readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
     try:
-        rows = [PredictedImage(**row) for row in readers[path.suffix.lower()](path)]
+        absent: dict[str, Any] = dict.fromkeys(OPTIONAL)
+        rows = [PredictedImage(**absent | row) for row in readers[path.suffix.lower()](path)]
         if all(_sound(row) for row in rows):
             return rows
         reason = "a value has the wrong type"
@@ -117,14 +128,14 @@ def read(path: Path) -> list[PredictedImage]:
 
 
 @contextlib.contextmanager
-def _csv(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+def _csv(path: Path, header: dict[str, Any], columns: Sequence[str]) -> Iterator[Write]:
     del header
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns)
 
         def write(rows: Sequence[PredictedImage]) -> None:
-            writer.writerows([_cell(getattr(row, name)) for name in COLUMNS] for row in rows)
+            writer.writerows([_cell(getattr(row, name)) for name in columns] for row in rows)
 
         yield write
 
@@ -144,7 +155,7 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _json(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+def _json(path: Path, header: dict[str, Any], columns: Sequence[str]) -> Iterator[Write]:
     with path.open("w", encoding="utf-8") as file:
         opening = json.dumps({**header, "images": []}, ensure_ascii=False, allow_nan=False)
         file.write(opening.removesuffix("]}"))
@@ -153,7 +164,8 @@ def _json(path: Path, header: dict[str, Any]) -> Iterator[Write]:
         def write(rows: Sequence[PredictedImage]) -> None:
             nonlocal separator
             for row in rows:
-                file.write(separator + json.dumps(dataclasses.asdict(row), ensure_ascii=False))
+                values = {name: getattr(row, name) for name in columns}
+                file.write(separator + json.dumps(values, ensure_ascii=False))
                 separator = ",\n"
 
         yield write
@@ -166,7 +178,7 @@ def _read_json(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def _parquet(path: Path, header: dict[str, Any]) -> Iterator[Write]:
+def _parquet(path: Path, header: dict[str, Any], columns: Sequence[str]) -> Iterator[Write]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -184,19 +196,24 @@ def _parquet(path: Path, header: dict[str, Any]) -> Iterator[Write]:
         "nearest_known": shares,
         "outlier": pa.bool_(),
     }
+    types = {name: types[name] for name in columns}
     schema = pa.schema(types.items()).with_metadata({b"crkd": json.dumps(header)})
     waiting: list[PredictedImage] = []
     with pq.ParquetWriter(path, schema, compression="zstd") as file:
 
         def flush() -> None:
-            columns = [[_column(getattr(row, name)) for row in waiting] for name in COLUMNS]
-            arrays = [pa.array(c, t) for c, t in zip(columns, types.values(), strict=True)]
+            group = waiting[:_ROW_GROUP]
+            arrays = [
+                pa.array([_column(getattr(row, name)) for row in group], kind)
+                for name, kind in types.items()
+            ]
             file.write_table(pa.table(arrays, schema=schema))
-            waiting.clear()
+            del waiting[:_ROW_GROUP]
 
         def write(rows: Sequence[PredictedImage]) -> None:
             waiting.extend(rows)
-            if len(waiting) >= _ROW_GROUP:
+            # The groups of the file depend on the number of rows only, not on the batches.
+            while len(waiting) >= _ROW_GROUP:
                 flush()
 
         yield write
@@ -212,7 +229,9 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=list(COLUMNS))
+        held = pq.read_schema(path).names
+        wanted = [name for name in COLUMNS if name not in OPTIONAL or name in held]
+        table = pq.read_table(path, columns=wanted)
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
     for row in table.to_pylist():

@@ -8,25 +8,23 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
 from crkd.data.encoded.folder import read_regular
 from crkd.data.sources.base import Pixels, UnreadableImageError
+from crkd.data.storage.base import Rows
 from crkd.data.storage.workers import parallel
 from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import Vectors, read_features
-from crkd.models.pretrained.embedder import one_thread_each
+from crkd.models.pretrained.embedder import Embedder
 from crkd.runs.load import OpenedRun
 from crkd.stages.embed.pipeline import pixels_of
 from crkd.stages.embed.plan import reopen
-from crkd.stages.forward import Outputs, forward_batches
-from crkd.stages.vectors.data import check_same_embedding
+from crkd.stages.forward import Outputs, forward_batch, forward_batches
 
 VECTOR_SUFFIXES: Final = (".parquet", ".npy", ".npz")
-
-Batches = Iterator[tuple[NDArray[np.int64], Outputs]]
 
 
 def are_vector_files(arguments: Sequence[str | Path]) -> bool:
@@ -70,30 +68,46 @@ def embedding_of(opened: OpenedRun) -> EmbeddingInfo:
     return EmbeddingInfo.from_plain(values, opened.run.path / "run.json")
 
 
-def outputs_of_vectors(opened: OpenedRun, vectors: Vectors, batch_size: int) -> Batches:
-    """Yield the positions of every batch and the network's outputs on it."""
-    rows = np.arange(len(vectors))
-    blocks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    store = VectorStore(torch.from_numpy(vectors))
-    outputs = forward_batches(opened.network, store, blocks, lambda batch: batch)
-    return iter(zip(blocks, outputs, strict=True))
-
-
-def outputs_of_images(
-    opened: OpenedRun, paths: Sequence[Path], unreadable: dict[int, str]
-) -> Batches:
-    """Embed image files as the run's images were, and yield the outputs on batch after batch.
-
-    Args:
-        opened: the run.
-        paths: image files.
-        unreadable: receives the reason for each position that cannot be read; its outputs are
-            those of a black image.
+def embedder_of(opened: OpenedRun) -> Embedder:
+    """Return what embedded the images of a run, in the form that the run stores.
 
     Raises:
         InputError: the run's vectors are of unknown origin, or its backbone cannot be opened.
     """
-    embedder = reopen(embedding_of(opened))
+    return reopen(embedding_of(opened))
+
+
+def outputs_of_vectors(
+    opened: OpenedRun, vectors: Vectors, blocks: Sequence[Rows]
+) -> Iterator[Outputs]:
+    """Yield the network's outputs on batch after batch.
+
+    Args:
+        opened: the run.
+        vectors: ``(N, D)``.
+        blocks: positions of each batch.
+    """
+    store = VectorStore(torch.from_numpy(vectors))
+    return forward_batches(opened.network, store, blocks, lambda batch: batch)
+
+
+def outputs_of_images(
+    opened: OpenedRun,
+    embedder: Embedder,
+    paths: Sequence[Path],
+    blocks: Sequence[Rows],
+    unreadable: dict[int, str],
+) -> Iterator[Outputs]:
+    """Embed image files as the run's images were, and yield the outputs on batch after batch.
+
+    Args:
+        opened: the run.
+        embedder: as :func:`embedder_of` returns it.
+        paths: image files.
+        blocks: positions of each batch.
+        unreadable: receives the reason for each position that cannot be read; its outputs are
+            those of a black image.
+    """
     shape = embedder.backbone.preprocessing
 
     def pixels(row: int) -> Pixels:
@@ -103,12 +117,8 @@ def outputs_of_images(
             unreadable[row] = error.reason
             return np.zeros((shape.image_size, shape.image_size, 3), np.uint8)
 
-    def embedded(block: NDArray[np.int64]) -> Vectors:
-        return embedder(np.stack([pixels(int(row)) for row in block]))
+    def computed(block: Rows) -> Outputs:
+        vectors = torch.from_numpy(embedder(np.stack([pixels(int(row)) for row in block])))
+        return forward_batch(opened.network, vectors, lambda batch: batch)
 
-    rows, size = np.arange(len(paths)), embedder.form.batch_size
-    blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
-    with one_thread_each():
-        for block, vectors in zip(blocks, parallel(embedded, blocks), strict=True):
-            for _, outputs in outputs_of_vectors(opened, vectors, len(block)):
-                yield block, outputs
+    return parallel(computed, blocks)

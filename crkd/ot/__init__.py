@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from crkd.ot.marginals import ClassPrior, EstimatedPrior, FixedPrior, class_prior
     from crkd.ot.problem import BACKENDS, Backend, Problem
     from crkd.ot.queue import FeatureQueue
+    from crkd.ot.solution import Solution
+    from crkd.ot.solver import solve, solve_batch
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -18,6 +20,8 @@ else:
             "marginals": "ClassPrior EstimatedPrior FixedPrior class_prior",
             "problem": "BACKENDS Backend Problem",
             "queue": "FeatureQueue",
+            "solution": "Solution",
+            "solver": "solve solve_batch",
         },
     )
 
@@ -30,7 +34,10 @@ __all__ = [
     "FeatureQueue",
     "FixedPrior",
     "Problem",
+    "Solution",
     "class_prior",
     "diagnose",
     "sinkhorn",
+    "solve",
+    "solve_batch",
 ]

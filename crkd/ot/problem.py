@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from crkd.core.registry import Registry
 
@@ -30,7 +32,6 @@ class Problem(NamedTuple):
         relaxation: weight rho of the KL penalty that replaces the class constraint; None
             keeps the constraint exact.
         group: processes that hold the other samples of the same problems, or None.
-        out_dtype: dtype of the assignment.
         storage: dtype in which a backend may store the plan between iterations.
         strict: whether the caller named the backend, so that no other may be used.
     """
@@ -42,7 +43,6 @@ class Problem(NamedTuple):
     sample_marginal: Tensor | None
     relaxation: float | None
     group: ProcessGroup | None
-    out_dtype: torch.dtype
     storage: torch.dtype = torch.float32
     strict: bool = False
 
@@ -65,7 +65,7 @@ class Backend(NamedTuple):
     Attributes:
         obstacles: returns the reasons why the backend cannot solve the problem on this machine; an
             empty list means that it can.
-        solve: returns the assignment ``(P, N, M)`` in the problem's ``out_dtype``.
+        solve: returns the assignment ``(P, N, M)`` in the dtype of the scores.
         bind: after a problem was solved, returns a function that solves further ones that differ
             only in the values of their scores, without checks; or None.
     """
@@ -76,6 +76,18 @@ class Backend(NamedTuple):
 
 
 BACKENDS: Registry[Backend] = Registry("OT backend", "crkd.ot.backends", "crkd.ot")
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Return whether code may depend on the values of ``tensor``; a tracer knows no values."""
+    return not (torch.compiler.is_compiling() or tensor.is_meta or isinstance(tensor, FakeTensor))
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast, which would compute matrix products in a short type."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def torch_instead(reasons: list[str]) -> Backend:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crkd.ot import reference
-from crkd.ot.problem import Problem
+from crkd.ot.problem import Problem, has_values
 
 _CACHED = 1 << 17
 """Number of entries processed at once; with their copies they fit a core's cache."""
@@ -30,14 +30,14 @@ def applies(problem: Problem) -> bool:
         problem.scores.device.type == "cpu"
         and problem.relaxation is None
         and problem.group is None
-        and not torch.compiler.is_compiling()
+        and has_values(problem.scores)
     )
 
 
 def solve(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)`` in ``out_dtype``, for scores in host memory."""
+    """Return the assignment ``(P, N, M)`` in the dtype of the scores, for scores in host memory."""
     scores = problem.scores
-    out = torch.empty(scores.shape, dtype=problem.out_dtype)
+    out = torch.empty(scores.shape, dtype=scores.dtype)
     together = max(1, _CACHED // max(1, scores[0].numel()))
     for start in range(0, len(scores), together):
         part = slice(start, start + together)

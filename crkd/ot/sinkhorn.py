@@ -10,10 +10,17 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.ot.problem import BACKENDS, Backend, Problem, torch_instead
+from crkd.ot import transforms
+from crkd.ot.arguments import check_scores, marginal
+from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, torch_instead
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
+
+_CONSTANT = (
+    "for pseudo-labels, pass scores.detach() or call sinkhorn under torch.no_grad(); for a "
+    "gradient, use crkd.ot.solve(..., gradient=True).plan"
+)
 
 _bound: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 """Solvers of earlier calls, which passed all checks."""
@@ -29,7 +36,6 @@ def sinkhorn(
     backend: str = "auto",
     relaxation: float | None = None,
     group: ProcessGroup | None = None,
-    out_dtype: torch.dtype | None = None,
     storage: torch.dtype = torch.float32,
 ) -> Tensor:
     """Assign samples to classes so that the class masses match ``class_marginal``.
@@ -37,7 +43,11 @@ def sinkhorn(
     Solves entropic optimal transport between N samples and M classes, for all leading
     dimensions at once, by ``num_iters`` iterations of Sinkhorn's algorithm (Cuturi 2013): first
     the class step, then the sample step, the order of self-labeling methods (Asano et al. 2020;
-    Caron et al. 2020). No gradient flows through it. All finite scores are safe.
+    Caron et al. 2020). All finite scores are safe. Autocast has no effect. Under
+    ``torch.func.vmap`` the mapped dimension is a leading one.
+
+    The assignment is a constant: no gradient flows through it, and a UserWarning says so if
+    autograd tracks the scores. :func:`crkd.ot.solve` has a gradient.
 
     - A sample whose scores are all -inf has no effect on the classes and gets the class marginal.
     - A class of marginal 0 gets no samples. A sample of weight 0 has no effect on the classes but
@@ -61,14 +71,14 @@ def sinkhorn(
             scores (Chizat et al. 2018). Large values approach the exact marginal, 0 ignores it.
         group: processes that hold further samples of the same problems. The assignment is that of
             the whole batch. All processes must call.
-        out_dtype: floating dtype of the result; that of the scores if None.
         storage: torch.float32 or torch.bfloat16, the dtype in which the plan may be stored between
             iterations. bfloat16 halves the memory traffic of problems that do not fit on the chip,
             with an error of about 2e-3 per row. Other backends ignore it.
 
     Returns:
-        The assignment ``(..., N, M)``, contiguous, non-negative, rows sum to one. Class masses
-        match approximately, depending on ``num_iters``, because the sample step comes last.
+        The assignment ``(..., N, M)`` in the dtype of the scores, contiguous, non-negative, rows
+        sum to one. Class masses match approximately, depending on ``num_iters``, because the sample
+        step comes last.
 
     Raises:
         InputError: an argument is out of range, a marginal does not match the scores, the
@@ -78,6 +88,31 @@ def sinkhorn(
     >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
     tensor([1.5000, 1.5000])
     """
+    if not torch.compiler.is_compiling():
+        if torch.is_grad_enabled():
+            tensors = {
+                "scores": scores,
+                "class_marginal": class_marginal,
+                "sample_marginal": sample_marginal,
+            }
+            transforms.warn_of_zero_gradient(tensors, _CONSTANT)
+        if transforms.active():
+            return transforms.solve_transformed(
+                scores,
+                class_marginal,
+                sample_marginal,
+                lambda x, b, a: sinkhorn(
+                    x,
+                    epsilon=epsilon,
+                    num_iters=num_iters,
+                    class_marginal=b,
+                    sample_marginal=a,
+                    backend=backend,
+                    relaxation=relaxation,
+                    group=group,
+                    storage=storage,
+                ),
+            )
     key = None
     uniform = class_marginal is None and sample_marginal is None
     if scores.is_cuda and uniform and group is None and not torch.compiler.is_compiling():
@@ -90,7 +125,6 @@ def sinkhorn(
             num_iters,
             backend,
             relaxation,
-            out_dtype,
             storage,
             type(scores),
         )
@@ -99,7 +133,7 @@ def sinkhorn(
             if scores.ndim == 3:
                 return known(scores)
             return known(scores.reshape(-1, *scores.shape[-2:])).reshape(scores.shape)
-    with torch.no_grad():
+    with torch.no_grad(), full_precision(scores.device):
         problem, shape = _checked(
             scores.detach(),
             epsilon,
@@ -108,12 +142,11 @@ def sinkhorn(
             sample_marginal,
             relaxation,
             group,
-            out_dtype,
             storage,
             strict=backend != "auto",
         )
         if shape[-1] == 0 or (0 in shape and group is None):
-            return scores.new_empty(shape, dtype=problem.out_dtype)
+            return scores.new_empty(shape)
         chosen = _choose(problem, backend)
         assignment = chosen.solve(problem).reshape(shape)
     if key is not None:
@@ -129,17 +162,12 @@ def _checked(
     sample_marginal: Tensor | None,
     relaxation: float | None,
     group: ProcessGroup | None,
-    out_dtype: torch.dtype | None,
     storage: torch.dtype,
     *,
     strict: bool,
 ) -> tuple[Problem, torch.Size]:
     """Return the problem in three dimensions and the shape of the result."""
-    if scores.ndim < 2 or not scores.dtype.is_floating_point:
-        raise InputError(
-            f"scores must be a floating point tensor (..., N, M), got {scores.dtype} of shape "
-            f"{tuple(scores.shape)}"
-        )
+    check_scores(scores)
     if not 0 < epsilon < math.inf:
         raise InputError(f"epsilon must be a finite number above 0, got {epsilon}")
     if num_iters < 1:
@@ -148,63 +176,25 @@ def _checked(
         raise InputError(
             f"relaxation must be a finite number of at least 0 or None, got {relaxation}"
         )
-    if out_dtype is not None and not out_dtype.is_floating_point:
-        raise InputError(f"out_dtype must be a floating point type, got {out_dtype}")
     if storage not in (torch.float32, torch.bfloat16):
         raise InputError(f"storage must be torch.float32 or torch.bfloat16, got {storage}")
     shape = scores.shape
     n, m = shape[-2:]
     problem = Problem(
         scores if len(shape) == 3 else scores.reshape(shape[:-2].numel(), n, m),
-        epsilon,
-        num_iters,
-        None if class_marginal is None else _marginal("class_marginal", class_marginal, scores, m),
+        # Numbers of NumPy have other sizes than those that the kernels expect.
+        float(epsilon),
+        int(num_iters),
+        None if class_marginal is None else marginal("class_marginal", class_marginal, scores, m),
         None
         if sample_marginal is None
-        else _marginal("sample_marginal", sample_marginal, scores, n, normalize=group is None),
+        else marginal("sample_marginal", sample_marginal, scores, n, normalize=group is None),
         relaxation,
         group,
-        scores.dtype if out_dtype is None else out_dtype,
         storage,
         strict,
     )
     return problem, shape
-
-
-def _marginal(
-    name: str, marginal: Tensor, scores: Tensor, size: int, *, normalize: bool = True
-) -> Tensor:
-    """Return ``marginal`` as ``(size,)`` or ``(P, size)`` in the compute dtype, sum one."""
-    lead = scores.shape[:-2]
-    if not _fits(marginal.shape, (*lead, size)):
-        raise InputError(
-            f"{name} must have shape ({size},) or {(*lead, size)} to fit the scores "
-            f"{tuple(scores.shape)}, got {tuple(marginal.shape)}"
-        )
-    if marginal.device != scores.device:
-        raise InputError(
-            f"{name} must be on the device of the scores ({scores.device}), got {marginal.device}"
-        )
-    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    values = marginal.detach().to(dtype)
-    total = values.sum(-1, keepdim=True)
-    if values.device.type == "cpu" and not torch.compiler.is_compiling():
-        usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
-        if not usable and size and normalize:
-            raise InputError(
-                f"{name} must be finite, non-negative and not all zero, got values from "
-                f"{float(values.min())} to {float(values.max())}"
-            )
-    if normalize:
-        values = values / total
-    return values if values.ndim == 1 else values.expand(*lead, size).reshape(-1, size)
-
-
-def _fits(shape: torch.Size, wanted: tuple[int, ...]) -> bool:
-    """Return whether a marginal expands to ``wanted`` and has its last dimension."""
-    if len(shape) == 0 or len(shape) > len(wanted) or shape[-1] != wanted[-1]:
-        return False
-    return all(a in (1, b) for a, b in zip(shape, wanted[-len(shape) :], strict=True))
 
 
 def _choose(problem: Problem, name: str) -> Backend:

@@ -23,7 +23,7 @@ from crkd.review.export_images import write_images
 from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.atomic_files import write_bytes
-from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.folder import RunFolder, RunInfo, check_free
 from crkd.runs.reviewed_labels import write_labels
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
@@ -31,6 +31,7 @@ from crkd.stages.discover.feature_replay import load_replay, save_replay
 from crkd.stages.results import Results
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.discovery import relabeled
+from crkd.stages.vectors.outliers import calibrate_outliers
 from crkd.stages.vectors.run import CONTEST, opened_discovery
 from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
@@ -56,6 +57,7 @@ def apply_review(
     Raises:
         InputError: the run, the file or the folder is unusable.
     """
+    check_free(Path(out), resumable=False)
     evidence = gather(path, device)
     opened = evidence.opened
     decisions = read_decisions(
@@ -76,10 +78,22 @@ def apply_review(
         if (opened.run.path / CONTEST).is_file():
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
         _write_results(run, model, evidence, outcome)
+        if isinstance(evidence.data, VectorData):
+            gates = [opened_discovery(folder).gate for folder in (run, opened.run)]
+            calibrate_outliers(run, gates[0], evidence.data, (opened.run, gates[1]))
         write_labels(run, evidence.images.ids, outcome.labels, outcome.by_person)
         if images is not None:
             write_images(
-                run.path, images, evidence.images, outcome.labels, names, outcome.by_person
+                run.path,
+                images,
+                evidence.images,
+                outcome.labels,
+                names,
+                outcome.by_person,
+                disputed={
+                    evidence.images.ids[row]: evidence.names[evidence.disputed[row]]
+                    for row in np.flatnonzero(evidence.disputed >= 0)
+                },
             )
     counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(names))
     shown = slice(evidence.num_known, None)
@@ -135,6 +149,14 @@ def _reviewed_model(evidence: Evidence, outcome: Outcome) -> ReviewedModel:
         architecture = dataclasses.replace(before, num_novel=count)
         return ReviewedModel(architecture, network_of(found), state_of(found))
     network = with_one_head(opened.network, evidence.head)
+    if network.novel_heads is None:
+        if outcome.origins != [[c] for c in range(before.num_known, before.num_known + count)]:
+            raise InputError(
+                f"FILE merges, splits or rejects classes, but one head of {opened.run.path} gives "
+                "all classes, which can only be named; decide so in a review of its teacher, and "
+                "distill the result"
+            )
+        return ReviewedModel(before, network, network.state_dict())
     assert isinstance(network.novel_heads, NovelHeads)
     places = [[_place(target, num_known) for target in parts] for parts in outcome.targets]
     head = reviewed(network.novel_heads, places, outcome.sides).eval()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from crkd.data.sources.base import UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.review.class_summaries import FoundClass, found_classes
 from crkd.review.run_outputs import Evidence, gather
+from crkd.review.wrapped_text import FONT_SIZE, fitted
 from crkd.runs.atomic_files import write_bytes
 
 IMAGES: Final = 10
@@ -26,6 +28,13 @@ NAMED: Final = 2
 """Number of similar known classes per class."""
 LONGEST: Final = 20
 """Number of classes per column; more classes use further columns."""
+COLUMN_INCHES: Final = 9.0
+CAPTION_SHARE: Final = 2.6
+"""Width of the captions, in widths of an image."""
+CAPTION_WIDTH: Final = 72 * COLUMN_INCHES * 0.94 * CAPTION_SHARE / (CAPTION_SHARE + IMAGES)
+"""In points; a little of the width is left between captions and images."""
+LINE_HEIGHT: Final = 0.23
+"""Of the text, in heights of a row."""
 
 
 def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
@@ -72,12 +81,12 @@ def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     return np.asarray(canvas)
 
 
-def caption(entry: FoundClass, names: list[str]) -> tuple[str, str]:
+def caption(entry: FoundClass, names: Sequence[str] | Mapping[int, str]) -> tuple[str, str]:
     """Return a class's name with its size, and the most similar known classes.
 
     Args:
         entry: the class.
-        names: names of all classes by id.
+        names: names of all classes by id, or at least of these.
     """
     count = len(entry.members)
     size = f"{count:,} image{'' if count == 1 else 's'}"
@@ -85,9 +94,28 @@ def caption(entry: FoundClass, names: list[str]) -> tuple[str, str]:
     return f"{names[entry.id]}: {size}", f"like {near}" if near else ""
 
 
+def caption_lines(entry: FoundClass, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the caption as up to two lines each that fit next to the images; long names are cut.
+
+    Args:
+        entry: the class.
+        names: names of all classes by id.
+    """
+    used = [entry.id, *(known for known, _ in entry.resembles[:NAMED])]
+    longest = max(len(names[each]) for each in used)
+
+    def part(number: int, cut: Callable[[str], str]) -> str:
+        return caption(entry, {each: cut(names[each]) for each in used})[number]
+
+    title, near = (
+        fitted(partial(part, number), CAPTION_WIDTH, 2, longest=longest, bold=number == 0)
+        for number in range(2)
+    )
+    return title, near
+
+
 def _png(evidence: Evidence, found: list[FoundClass]) -> bytes:
-    texts = [caption(entry, evidence.names) for entry in found]
-    captions = [([title], [near]) for title, near in texts]
+    captions = [caption_lines(entry, evidence.names) for entry in found]
     return sheet(captions, [strip(evidence.images, entry.members) for entry in found])
 
 
@@ -104,18 +132,19 @@ def sheet(
 
     columns = max(1, -(-len(strips) // LONGEST))
     height = max(-(-len(strips) // columns), 1)
-    figure = Figure(figsize=(9.0 * columns, 0.72 * height + 0.1), dpi=100)
+    figure = Figure(figsize=(COLUMN_INCHES * columns, 0.72 * height + 0.1), dpi=100)
     edges = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.99}
     grid = figure.add_gridspec(height, columns, wspace=0.04, hspace=0.08, **edges)
     for number, ((title, near), images) in enumerate(zip(captions, strips, strict=True)):
         axis = figure.add_subplot(grid[number % height, number // height])
         axis.set_axis_off()
-        axis.imshow(images, extent=(2.6, 2.6 + IMAGES, 0, 1), aspect="auto")
-        axis.set_xlim(0, 2.6 + IMAGES)
+        axis.imshow(images, extent=(CAPTION_SHARE, CAPTION_SHARE + IMAGES, 0, 1), aspect="auto")
+        axis.set_xlim(0, CAPTION_SHARE + IMAGES)
         # A name may contain a dollar sign, which would start a formula.
-        shown: dict[str, Any] = {"fontsize": 9, "parse_math": False, "clip_on": True}
-        axis.text(0, 0.62, "\n".join(title), va="center", weight="bold", **shown)
-        axis.text(0, 0.28, "\n".join(near), va="center", color="0.35", **shown)
+        shown: dict[str, Any] = {"fontsize": FONT_SIZE, "parse_math": False, "va": "top"}
+        top = 0.5 + LINE_HEIGHT * (len(title) + len(near)) / 2
+        axis.text(0, top, "\n".join(title), weight="bold", **shown)
+        axis.text(0, top - LINE_HEIGHT * len(title), "\n".join(near), color="0.35", **shown)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

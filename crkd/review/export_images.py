@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -33,6 +33,7 @@ def write_images(
     labels: NDArray[np.int64],
     names: Sequence[str],
     by_person: Collection[str],
+    disputed: Mapping[str, str],
 ) -> None:
     """Write ``labels.csv``, or copies in ``images/CLASS/``, of all images that have a class.
 
@@ -43,6 +44,8 @@ def write_images(
         labels: ``(N,)`` class of each, or -1.
         names: names of the classes.
         by_person: ids of the images that the user moved.
+        disputed: known class that the joint prediction gives to an image, by id. In the table,
+            images that the user moved are not disputed.
 
     Raises:
         InputError: a file cannot be written.
@@ -51,12 +54,19 @@ def write_images(
     if form == "csv":
         text = io.StringIO()
         writer = csv.writer(text)
-        writer.writerow(("path", "class", "decided_by"))
+        writer.writerow(("path", "class", "decided_by", "disputed"))
         for row in rows:
             path = images.source.file(int(images.indices[row]))
             shown = images.ids[row] if path is None else readable(path)
-            who = "person" if images.ids[row] in by_person else "model"
-            writer.writerow((guarded(shown), guarded(names[labels[row]]), who))
+            by_model = images.ids[row] not in by_person
+            writer.writerow(
+                (
+                    guarded(shown),
+                    guarded(names[labels[row]]),
+                    "model" if by_model else "person",
+                    guarded(disputed.get(images.ids[row], "") if by_model else ""),
+                )
+            )
         write_bytes(folder / "labels.csv", text.getvalue().encode())
         return
     places = fit_for_folders(names)

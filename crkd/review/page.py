@@ -115,8 +115,7 @@ def embed_pictures(data: dict[str, Any], evidence: Evidence, budget: int) -> boo
 
 def _rows(evidence: Evidence) -> list[int]:
     """Return all rows in the order of the page: by class, the most certain first."""
-    confidence = evidence.outputs.confidence(evidence.head)
-    order: list[int] = np.lexsort((-confidence, evidence.answered)).tolist()
+    order: list[int] = np.lexsort((-evidence.confidence, evidence.answered)).tolist()
     return order
 
 
@@ -170,10 +169,9 @@ def _image_entries(
         rows: positions of the images.
         names: file of each image below the root, or None.
     """
-    confidence = evidence.outputs.confidence(evidence.head)
+    confidence, disputed = evidence.confidence, evidence.disputed
     place = on_a_plane(evidence.outputs.features, evidence.answered)
     others, shares = _nearest(evidence)
-    disputed = _disputed(evidence)
     entries = []
     for row, name in zip(rows, names, strict=True):
         entry: dict[str, Any] = {
@@ -192,17 +190,10 @@ def _image_entries(
         label = evidence.reviewed.get(entry["id"])
         if label is not None and label.by_person:
             entry |= {"decided": True, **({"out": True} if label.taken_out else {})}
-        elif row in disputed:
-            entry["disputed"] = disputed[row]
+        elif disputed[row] >= 0:
+            entry["disputed"] = int(disputed[row])
         entries.append(entry)
     return entries
-
-
-def _disputed(evidence: Evidence) -> dict[int, int]:
-    """Return the known class of each image that has a novel class but a known one jointly."""
-    joint = evidence.outputs.joint_logits(evidence.head).argmax(axis=1)
-    rows = np.flatnonzero((joint < evidence.num_known) & (evidence.answered >= evidence.num_known))
-    return dict(zip(rows.tolist(), joint[rows].tolist(), strict=True))
 
 
 def _nearest(evidence: Evidence) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -14,9 +14,11 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
+from crkd.evaluation.calibration import probabilities
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
 from crkd.models.vector_network import NAME as VECTORS
+from crkd.runs.disputed import disputed_classes
 from crkd.runs.load import OpenedRun, check_dataset, open_run
 from crkd.runs.reviewed_labels import ReviewedLabel, read_labels
 from crkd.stages.forward import Outputs
@@ -36,7 +38,7 @@ class Evidence:
         head: the chosen novel head.
         outputs: outputs of the network.
         projected: ``(N, P)`` float32 unit-length projections, which the chosen head compares with
-            its prototypes.
+            its prototypes; the features at unit length where one head gives all classes.
         agreement: ``(N,)`` fraction of the other heads with the same prediction; None without
             others.
     """
@@ -65,10 +67,10 @@ class Evidence:
 
     @cached_property
     def answered(self) -> NDArray[np.int64]:
-        """Predicted class id of every image, ``(N,)``, as by ``predict``.
+        """Class id of every image, ``(N,)``: its best novel class.
 
-        In a discovery on vectors all unlabeled images are novel, so it is the best novel class. In
-        a reviewed run, an image keeps the class of the review.
+        With ``--mixed`` it is the predicted class, as by ``predict``: the images may be of known
+        classes. In a reviewed run, an image keeps the class of the review.
         """
         answered = self._predicted()
         for row, image in enumerate(self.images.ids):
@@ -83,11 +85,34 @@ class Evidence:
         return read_labels(self.opened.run)
 
     def _predicted(self) -> NDArray[np.int64]:
-        if self.opened.architecture.backbone == VECTORS:
-            novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
-            return novel
-        best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
-        return best
+        if self.opened.config.discover.mixed:
+            best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
+            return best
+        novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
+        return novel
+
+    @cached_property
+    def disputed(self) -> NDArray[np.int64]:
+        """Known class that ``predict`` gives to an image of a novel class, ``(N,)``; -1 for none.
+
+        There is none with ``--mixed``, and none where a person chose the class.
+        """
+        if self.opened.config.discover.mixed:
+            return np.full(len(self.images), -1)
+        found = disputed_classes(self.outputs.joint_logits(self.head), self.num_known)
+        for row, image in enumerate(self.images.ids):
+            label = self.reviewed.get(image)
+            if label is not None and label.by_person:
+                found[row] = -1
+        found[self.answered < self.num_known] = -1
+        return found
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """Probability of the class ``answered`` among all classes, ``(N,)``."""
+        shares = probabilities(self.outputs.joint_logits(self.head))
+        chosen: NDArray[np.float64] = shares[np.arange(len(shares)), self.answered]
+        return chosen
 
 
 def _data_of(opened: OpenedRun, device: torch.device) -> RunData:
@@ -117,7 +142,7 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
     """
     opened = open_run(path, device)
     info, heads = opened.info, opened.network.novel_heads
-    if heads is None or info.chosen_head is None:
+    if info.chosen_head is None:
         raise InputError(
             f"{path} has no novel heads whose classes could be reviewed; name a run of discover"
         )
@@ -125,10 +150,10 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
     outputs = data.outputs(freeze(opened.network), data.subsets.novel_train)
     with torch.inference_mode():
         features = torch.from_numpy(outputs.features).to(device)
-        chosen = heads.single(info.chosen_head)
+        chosen = None if heads is None else heads.single(info.chosen_head)
         blocks = [
-            F.normalize(chosen.projections(features[start : start + BLOCK])[0], dim=-1)
-            for start in range(0, len(features), BLOCK)
+            F.normalize(block if chosen is None else chosen.projections(block)[0], dim=-1)
+            for block in torch.split(features, BLOCK)
         ]
         projected = torch.cat(blocks).cpu().numpy()
     agreement = HeadAgreement.of(opened)

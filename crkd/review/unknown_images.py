@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,8 @@ import numpy as np
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import TolerantSource, readable
 from crkd.inference.watching.state import Outlier
-from crkd.review.contact_sheet import IMAGES, sheet, strip
+from crkd.review.contact_sheet import CAPTION_WIDTH, IMAGES, sheet, strip
+from crkd.review.wrapped_text import fitted
 from crkd.runs.atomic_files import UNFINISHED, failed_write, write_bytes
 
 FOLDER: Final = "unknown"
@@ -24,8 +25,6 @@ PICTURE: Final = "unknown.png"
 LIST: Final = "unknown.txt"
 _DIGITS: Final = 16
 """Hexadecimal digits of a digest in a file name."""
-_NAME: Final = 12
-"""Characters of a class name next to the images."""
 
 Groups = Sequence[Sequence[Outlier]]
 
@@ -123,9 +122,15 @@ def _picture(images: Path, groups: Groups) -> bytes:
         rows = np.arange(len(source))
         part = Subset(source, rows, source.labels, list(source.ids))
         (name, count), *_ = Counter(outlier.nearest for outlier in group).most_common(1)
-        # A longer name would be drawn over the images.
-        shown = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
-        near = f"nearest: {shown} {count / len(group):.0%}"
-        captions.append(([_title(number, group)], [near]))
+        captions.append(([_title(number, group)], _nearest(name, count / len(group))))
         strips.append(strip(part, rows))
     return sheet(captions, strips)
+
+
+def _nearest(name: str, share: float) -> list[str]:
+    """Return the lines of the second text; a long name is cut."""
+
+    def text(cut: Callable[[str], str]) -> str:
+        return f"nearest: {cut(name)} {share:.0%}"
+
+    return fitted(text, CAPTION_WIDTH, 2, longest=len(name))

@@ -7,7 +7,7 @@ import math
 from typing import Final
 
 from crkd.core.errors import InputError
-from crkd.evaluation.calibration import Calibration
+from crkd.evaluation.calibration import MIN_IMAGES, Calibration
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
 
@@ -39,3 +39,18 @@ def read_calibration(run: RunFolder) -> Calibration | None:
     if not sound:
         raise InputError(f"{path} is damaged; restore it, or remove it to go without")
     return Calibration(**values)
+
+
+def missing_temperature(run: RunFolder) -> str:
+    """Return why a run has no temperature, as the end of a sentence."""
+    metrics = run.read_metrics() if (run.path / "metrics.json").is_file() else {}
+    known = metrics.get("validation", {}).get("known", {})
+    if not known:
+        return "the run held out no known images"
+    count = known.get("num_images")
+    if count is not None and count < MIN_IMAGES:
+        return (
+            f"the run held out {count} known images, and a temperature needs {MIN_IMAGES}; raise "
+            "data.validation_fraction"
+        )
+    return "the held-out known images determine no temperature, e.g. because all are right"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.runs.atomic_files import (
+    UNFINISHED,
     clear_unfinished,
     load_tensors,
     read_json,
@@ -110,10 +112,7 @@ class RunFolder:
         """
         folder = Path(path)
         clear_unfinished(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"--out {folder} holds files already; continue with --resume or name another folder"
-            )
+        check_free(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -201,6 +200,32 @@ class RunFolder:
         if not isinstance(values, dict):
             raise InputError(f"{self.path / 'metrics.json'} holds no block of metrics; restore it")
         return values
+
+
+def check_free(folder: Path, *, resumable: bool = True) -> None:
+    """Refuse a folder that holds files, before any work.
+
+    Args:
+        folder: place of a new run.
+        resumable: whether the command can continue an unfinished run.
+
+    Raises:
+        InputError: the folder holds files, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder} is a file; name another folder")
+    names = [file.name for file in folder.iterdir()] if folder.exists() else []
+    if all(name.endswith(UNFINISHED) for name in names):
+        return
+    status = ""
+    with contextlib.suppress(InputError):
+        status = RunFolder.open(folder).read_info().status
+    content = {"": "holds files already", "complete": "holds a finished run"}
+    remedy = "continue it with --resume or " if resumable and status not in content else ""
+    raise InputError(
+        f"--out {folder} {content.get(status, 'holds an unfinished run')}; {remedy}name another "
+        "folder"
+    )
 
 
 def _check_info(info: RunInfo, path: Path) -> None:

@@ -83,7 +83,7 @@ def open_image_run(path: str | Path, device: torch.device) -> OpenedRun:
         InputError: as :func:`open_run`, or the network takes feature vectors.
     """
     opened = open_run(path, device)
-    if opened.config.dataset == "features":
+    if opened.architecture.backbone == VECTORS:
         raise InputError(
             f"{opened.run.path} is a discovery on feature vectors, which trained no network for "
             "images; name a run of a named data set or of discover --train-backbone"

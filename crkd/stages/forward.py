@@ -117,16 +117,30 @@ def forward_batches(
         precision: of the network's computation, "float32", "bfloat16" or "float16".
     """
     for samples in store.batches(rows):
-        training = network.training
-        network.eval()
-        with torch.inference_mode(), autocast(precision, store.device):
-            out = network([network_input(samples)])
-        network.train(training)
-        features, known = _host(out.features[0]), _host(out.known_logits[0])
-        novel = np.zeros((0, len(features), 0), known.dtype)
-        if out.novel_logits is not None:
-            novel = _host(out.novel_logits[0])
-        yield Outputs(features, known, novel)
+        yield forward_batch(network, samples, network_input, precision=precision)
+
+
+def forward_batch(
+    network: Network, samples: Tensor, network_input: NetworkInput, *, precision: str = "float32"
+) -> Outputs:
+    """Return the outputs of ``network``, in evaluation mode, on one batch of stored samples.
+
+    Args:
+        network: on the device of the samples; its mode is restored afterwards.
+        samples: ``(b, ...)``, as a store gives them.
+        network_input: prepares stored samples for the network.
+        precision: as in :func:`forward_batches`.
+    """
+    training = network.training
+    network.eval()
+    with torch.inference_mode(), autocast(precision, samples.device):
+        out = network([network_input(samples)])
+    network.train(training)
+    features, known = _host(out.features[0]), _host(out.known_logits[0])
+    novel = np.zeros((0, len(features), 0), known.dtype)
+    if out.novel_logits is not None:
+        novel = _host(out.novel_logits[0])
+    return Outputs(features, known, novel)
 
 
 def forward_store(

@@ -13,8 +13,10 @@ import numpy as np
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset, load_dataset
+from crkd.data.sources.files import left_out
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.runs.console import say
+from crkd.stages.vectors.images import embedded_images
 
 
 def load_images(
@@ -26,6 +28,8 @@ def load_images(
 ) -> tuple[Dataset, ClassSplit]:
     """Return the configured data set and split, not yet checked against each other.
 
+    The data set "features" gives the images behind the vectors.
+
     Args:
         config: the run's configuration.
         download: fetch the data set if it is missing and can be fetched.
@@ -33,7 +37,14 @@ def load_images(
         class_names: classes of an earlier run, for own images that extend it.
     """
     if config.dataset == "folder":
-        return _own_images(config, verify=verify, class_names=class_names)
+        dataset, split = _own_images(config, verify=verify, class_names=class_names)
+        for folder in (config.data.known, config.data.novel):
+            if folder is not None and (sentence := left_out(Path(folder))):
+                say(sentence)
+        return dataset, split
+    if config.dataset == "features":
+        dataset, split = embedded_images(config, class_names=class_names, log=say)
+        return dataset, with_image_digests(dataset, split)
     dataset = load_dataset(config.dataset, config.data.root, download=download)
     return dataset, split_of(config)
 
@@ -53,7 +64,8 @@ def split_entry(split: ClassSplit) -> dict[str, str]:
 
     Stage 1 depends on the known classes and their images alone, so a discovery may start from
     every run with the same ``known`` digest. Of own images, the digest covers names, sizes, begins
-    and ends of the files; ``images`` is the digest of the unlabeled ones.
+    and ends of the files, or their names and SHA-256 if they are embedded; ``images`` is the digest
+    of the unlabeled ones.
     """
     known = [split.dataset, *split.joint_names[: len(split.known)]]
     if "images/known" in split.label_hash:
@@ -86,11 +98,13 @@ def _own_images(
     from crkd.data.sources.folder import folder_dataset
     from crkd.data.sources.tar import tar_dataset, tar_files
 
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to own images: the folders say which "
-            "classes are known; leave them out"
-        )
+    for flag, value in (("split", config.split), ("class-order-seed", config.class_order_seed)):
+        if value is not None:
+            raise InputError(
+                f"the {flag} {value!r} (--{flag}, or a key of --config) does not apply to own "
+                "images: the folders say which classes are known; leave it out, or add --set "
+                f"{flag.replace('-', '_')}=null"
+            )
     known, novel = config.data.known, config.data.novel
     if known is None and not class_names:
         raise InputError("data.known is not given; own images need --known DIR")

@@ -19,6 +19,7 @@ from crkd.evaluation.report import evaluate
 from crkd.models.network import Network
 from crkd.runs.calibration import write_calibration
 from crkd.runs.class_info import plain_classes
+from crkd.runs.disputed import FILE, write_disputed
 from crkd.runs.folder import RunFolder, utc_now
 from crkd.stages.class_memory import (
     KnownStatistics,
@@ -76,7 +77,7 @@ class Results:
         self.info.model_sha256 = self.run.write_model(tensors, metadata)
 
     def write_predictions(self) -> None:
-        """Write predictions, metrics and the confusion matrix, if any image is evaluated."""
+        """Write predictions, metrics, confusion matrix and disputed images, if any is evaluated."""
         table = self._predictions
         if table is None:
             return
@@ -88,6 +89,24 @@ class Results:
             draw_confusion(confusion(table, labeled[0]), self.run.path / "confusion.png")
         if self.true_known is not None and self.chosen_head is not None:
             write_true_classes(self.run, table, self.true_known, self.chosen_head)
+        self._write_disputed()
+
+    def _write_disputed(self) -> None:
+        """Write which unlabeled images the joint prediction calls known, where all are new."""
+        if self.chosen_head is None or "train" not in self.outputs:
+            return
+        if self.data.config.discover.mixed:
+            return
+        logits = self.outputs["train"].joint_logits(self.chosen_head)
+        names = [entry.name for entry in self.info.classes]
+        ids = self.data.subsets.novel_train.ids
+        count = write_disputed(self.run, ids, logits, names, self.info.num_known)
+        if count:
+            self.info.notes = [
+                *self.info.notes,
+                f"{count:,} of {len(ids):,} unlabeled images look like known classes, see {FILE}; "
+                "they keep their novel class",
+            ]
 
     def add_columns(self, columns: Mapping[str, Column]) -> None:
         """Score other clusterings in the same table and write it again."""
@@ -115,7 +134,10 @@ class Results:
         """Fit the temperature of known classes on outputs of the held-out known images."""
         labels, head = self.data.subsets.known_val.labels, self.chosen_head
         logits = outputs.known_logits if head is None else outputs.joint_logits(head)
-        metrics: dict[str, Any] = {"acc": float((outputs.known == labels).mean())}
+        metrics: dict[str, Any] = {
+            "acc": float((outputs.known == labels).mean()),
+            "num_images": len(labels),
+        }
         found = calibrate(logits, labels)
         if found is not None:
             write_calibration(self.run, found)

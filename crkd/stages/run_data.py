@@ -180,7 +180,7 @@ def prepare_incremental(
     device: torch.device,
     *,
     classes: Sequence[ClassInfo],
-    preprocessing: Mapping[str, Any],
+    preprocessing: Mapping[str, Any] | None,
     download: bool = False,
 ) -> RunData:
     """Read the data of a run that extends an earlier one; images of old classes may be missing.
@@ -189,7 +189,7 @@ def prepare_incremental(
         config: the configuration of the new run; its split, or its folders, name the new classes.
         device: where the stores hand out images.
         classes: label space of the earlier run.
-        preprocessing: of the earlier run.
+        preprocessing: of the earlier run; None takes that of the data.
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:
@@ -205,9 +205,11 @@ def prepare_incremental(
             f"split {split.name!r} has {len(split.known)} known classes, but the earlier run "
             f"has {len(class_names)} classes; give the split whose known classes are that run's"
         )
-    size = int(preprocessing["image_size"])
-    mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
-    dataset = dataclasses.replace(dataset, image_size=size, mean=mean, std=std)
+    if preprocessing is not None:
+        size = int(preprocessing["image_size"])
+        mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
+        dataset = dataclasses.replace(dataset, image_size=size, mean=mean, std=std)
+    size = dataset.image_size
     parts = partition(
         dataset,
         split,
@@ -217,7 +219,8 @@ def prepare_incremental(
         imbalance=config.data.imbalance,
     )
     # Labels of a data set name true classes; a discovered class is a cluster with its own id.
-    foreign = config.dataset != "folder" and any(entry.was_discovered for entry in classes)
+    own = config.dataset in ("folder", "features")
+    foreign = not own and any(entry.was_discovered for entry in classes)
     if foreign and config.discover.labeled:
         raise InputError(
             "discover.labeled is true, but the labels of a data set do not name the classes that "

@@ -23,7 +23,7 @@ from crkd.models.backbones.base import Backbone
 from crkd.models.sync_batchnorm import synchronize
 from crkd.runs.console import console
 
-VERBS: Final = ("pretrain", "discover", "distill", "embed")
+VERBS: Final = ("pretrain", "discover", "distill", "embed", "predict")
 PATIENCE: Final = timedelta(hours=1)
 """How long a process waits for the others, as while the first one evaluates."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,9 @@ OFFERS = {
 BESIDE_LOGITS = frozenset({"feature_maps", "teacher_classifier"})
 """What only a teacher at hand can give: stored labels replace its logits alone."""
 
+TeacherKind = Literal["network", "stored", "fixed"]
+"""The teacher's network, stored labels of views, or fixed outputs of whole images."""
+
 FROM_TEACHER = BESIDE_LOGITS | {"teacher_logits"}
 
 TERM_SEED = 1_000_003
@@ -53,7 +57,7 @@ class Terms(nn.Module):
         context: shapes of the two networks.
         seed: of the terms' initial weights.
         epochs: of the whole stage.
-        stored: whether the teacher's soft labels come from a store in place of the teacher.
+        teacher: where the teacher's outputs come from.
 
     Attributes:
         needs: everything that some term needs.
@@ -73,7 +77,7 @@ class Terms(nn.Module):
         context: TermContext,
         seed: int,
         epochs: int,
-        stored: bool = False,
+        teacher: TeacherKind = "network",
     ) -> None:
         super().__init__()
         made = []
@@ -83,11 +87,11 @@ class Terms(nn.Module):
                 term = build_term(
                     settings.name, stage=stage, context=context, options=settings.options
                 )
-            _check_needs(settings.name, term, stage, stored)
+            _check_needs(settings.name, term.needs, stage, teacher)
             made.append(term)
         self.terms = nn.ModuleList(made)
         self.needs = needs_of(made)
-        if stored and "teacher_logits" not in self.needs:
+        if teacher == "stored" and "teacher_logits" not in self.needs:
             raise InputError(
                 f"{stage}.stored_epochs keeps a teacher's labels, and no distillation loss here "
                 "reads them; set it to 0"
@@ -195,23 +199,41 @@ def context_of(
     )
 
 
-def _check_needs(name: str, term: DistillationTerm, stage: str, stored: bool) -> None:
+def check_offered(wanted: Sequence[TermConfig], stage: str, teacher: TeacherKind) -> None:
+    """Refuse terms that need what a stage lacks, before any network is made.
+
+    Raises:
+        InputError: a term does not exist, or needs what the stage lacks.
+    """
+    for settings in wanted:
+        term = TERMS.get(settings.name)
+        if stage in term.stages:
+            _check_needs(settings.name, term.needs, stage, teacher)
+
+
+def _check_needs(name: str, needs: frozenset[str], stage: str, teacher: TeacherKind) -> None:
     offers = OFFERS[stage]
-    if stored:
-        offers = (offers - BESIDE_LOGITS) | {"stored_views"}
-    lacking = term.needs - offers
+    if teacher != "network":
+        offers = offers - BESIDE_LOGITS
+    if teacher == "stored":
+        offers = offers | {"stored_views"}
+    lacking = needs - offers
     if not lacking:
         return
     terms = TERMS.loaded()
     fitting = [n for n in terms_for(stage) if terms[n].needs <= offers]
     remedy = f"choose one of: {', '.join(fitting)}"
-    if "stored_views" in lacking:
+    lacks = f"which stage {stage!r} does not have"
+    if teacher == "fixed":
+        lacks = "which a teacher on feature vectors does not have"
+    elif "stored_views" in lacking:
         remedy = f"set {stage}.stored_epochs to a number of passes to store, or {remedy}"
     elif lacking & BESIDE_LOGITS and lacking <= OFFERS[stage]:
         remedy = f"set {stage}.stored_epochs to 0, which keeps the teacher at hand, or {remedy}"
+    if teacher == "stored":
+        lacks += " with stored labels"
     raise InputError(
-        f"distillation loss {name!r} needs {', '.join(sorted(lacking))}, which stage {stage!r} "
-        f"does not have{' with stored labels' if stored else ''}; {remedy}"
+        f"distillation loss {name!r} needs {', '.join(sorted(lacking))}, {lacks}; {remedy}"
     )
 
 

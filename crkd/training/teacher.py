@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from crkd.config.blocks import LoopConfig
 from crkd.core.types import Batch, HeadOutputs
@@ -50,6 +51,32 @@ class LiveTeacher:
                 [view[skipped:] for view in views], maps=self._maps, shard=batch.shard
             )
         return outputs.rows(first - skipped)
+
+
+class FixedTeacher:
+    """Gives the outputs of whole images for every view of an image.
+
+    A view of the student is compared with the outputs of the image that it was cut from. Beyer et
+    al., "Knowledge Distillation: A Good Teacher is Patient and Consistent", CVPR 2022, call this a
+    fixed teacher.
+
+    Args:
+        logits: ``(N, C)`` of all samples, in the order of the loader's sample numbers.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self._logits.shape[1]
+
+    def __call__(self, batch: Batch, first: int) -> HeadOutputs:
+        """Return known logits of the rows ``[first, B)``, and features of length 0."""
+        known = self._logits.index_select(0, batch.sample_id[first:])
+        known = known.expand(batch.num_large, -1, -1)
+        return HeadOutputs(known.new_zeros(*known.shape[:2], 0), known)
 
 
 def needs_of(terms: Iterable[DistillationTerm]) -> frozenset[str]:

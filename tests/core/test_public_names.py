@@ -23,7 +23,7 @@ ONE_LINERS = [
     "from crkd.models import NovelHeads, build_backbone, build_network",
     "from crkd.clustering import kmeans, semi_kmeans, estimate_class_count, near_duplicates",
     "from crkd.evaluation import clustering_accuracy, confusion, evaluate",
-    "from crkd.ot import sinkhorn",
+    "from crkd.ot import sinkhorn, solve, solve_batch",
     "from crkd.data import BatchLoader, load_dataset, partition",
     "from crkd.data.splits import partition",
     "from crkd.inference import predict",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -31,14 +32,16 @@ def run(tmp_path: Path) -> RunFolder:
     run = untrained_run(
         tmp_path / "run", "dataset=folder", "data.known=x", f"data.novel={folder}", novel=NOVEL
     )
+    # The joint prediction calls the fourth image known; its novel class is the third one.
     joint = np.array([2, 3, 2, 0, 4])
+    novel = np.array([0, 1, 0, 2, 2])
     save_predictions(
         Predictions(
             id=[*(f"novel/{name}" for name in FILES), "known/cat/1.png"],
             part=["train"] * 4 + ["test"],
             label=np.full(5, -1),
             known_head=np.zeros(5, int),
-            novel_heads=np.zeros((2, 5), int),
+            novel_heads=np.stack([np.zeros(5, int), novel]),
             joint_heads=np.stack([np.zeros(5, int), joint]),
             confidence=np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32),
             class_names=["cat", "dog"],
@@ -101,14 +104,18 @@ def fiftyone_reads(labels: Any) -> list[tuple[str, str, float]]:
 def test_label_studio_sees_the_novel_training_images(run: RunFolder, tmp_path: Path) -> None:
     (tasks, config), count = export_labels(run.path, "labelstudio")
     read = label_studio_reads(json.loads(tasks.read_text()), config.read_text())
-    assert count == len(read) == 3, "neither the known image nor the test image"
+    assert count == len(read) == 4, "all but the test image"
     urls = [urlsplit(url) for url, _, _ in read]
     assert {url.path for url in urls} == {"/data/local-files/"}
     # As a server decodes it, the parameter is the file below the root folder.
     found = [Path("/", parse_qs(url.query)["d"][0]) for url in urls]
-    assert found == [tmp_path / "new photos" / name for name in FILES[:3]]
-    assert [name for _, name, _ in read] == [NOVEL[0], NOVEL[1], NOVEL[0]]
-    assert [score for _, _, score in read] == pytest.approx([0.9, 0.8, 0.7])
+    assert found == [tmp_path / "new photos" / name for name in FILES]
+    assert [name for _, name, _ in read] == [NOVEL[0], NOVEL[1], NOVEL[0], NOVEL[2]]
+    assert [score for _, _, score in read] == pytest.approx([0.9, 0.8, 0.7, 0.4])
+    assert [task["data"]["disputed"] for task in json.loads(tasks.read_text())] == [
+        *[None] * 3,
+        "cat",
+    ]
 
 
 def test_prefix_and_root_say_where_the_images_are_served(run: RunFolder, tmp_path: Path) -> None:
@@ -131,9 +138,30 @@ def test_prefix_and_root_say_where_the_images_are_served(run: RunFolder, tmp_pat
 def test_fiftyone_sees_the_novel_training_images(run: RunFolder, tmp_path: Path) -> None:
     (file,), count = export_labels(run.path, "fiftyone")
     read = fiftyone_reads(json.loads(file.read_text()))
+    assert count == 4
+    assert [path for path, _, _ in read] == [str(tmp_path / "new photos" / n) for n in FILES]
+    assert [name for _, name, _ in read] == [NOVEL[0], NOVEL[1], NOVEL[0], NOVEL[2]]
+    labels = json.loads(file.read_text())["labels"]
+    assert [entry["attributes"]["disputed"] for entry in labels.values()] == [*[None] * 3, "cat"]
+
+
+def test_the_run_tells_the_probability_of_a_disputed_class(run: RunFolder) -> None:
+    table = "image,class_name,probability,known_class,known_probability\n"
+    (run.path / "disputed.csv").write_text(f"{table}novel/known.png,x,0.25,cat,0.6\n")
+    (file,), _ = export_labels(run.path, "fiftyone")
+    assert [score for _, _, score in fiftyone_reads(json.loads(file.read_text()))][3] == 0.25
+
+
+def test_mixed_images_have_the_class_of_the_joint_prediction(run: RunFolder) -> None:
+    config = run.read_config()
+    mixed = dataclasses.replace(config.discover, mixed=True)
+    run.write_config(dataclasses.replace(config, discover=mixed))
+    (file,), count = export_labels(run.path, "fiftyone")
     assert count == 3
-    assert [path for path, _, _ in read] == [str(tmp_path / "new photos" / n) for n in FILES[:3]]
-    assert [name for _, name, _ in read] == [NOVEL[0], NOVEL[1], NOVEL[0]]
+    (file,), count = export_labels(run.path, "fiftyone", known_too=True)
+    read = fiftyone_reads(json.loads(file.read_text()))
+    assert count == 4
+    assert [name for _, name, _ in read] == [NOVEL[0], NOVEL[1], NOVEL[0], "cat"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])

@@ -225,10 +225,12 @@ def test_a_few_batches_at_most_are_read_ahead(
 
     monkeypatch.setattr(TolerantSource, "read", read_one)
     monkeypatch.setattr(forwarding, "make_view", view_batch)
+    # One thread decodes and one computes.
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
     predict(run.path, [tmp_path / "many"], tmp_path / "rows.csv", device=CPU, batch_size=2)
     assert [size for size, _ in seen] == [2] * 30
-    # Two batches on their way to the device, four being decoded.
-    assert all(ahead <= 2 * (number + 6) for number, (_, ahead) in enumerate(seen, start=1))
+    # Four batches wait for the network, two are on their way to the device, four are decoded.
+    assert all(ahead <= 2 * (number + 10) for number, (_, ahead) in enumerate(seen, start=1))
     assert len(read(tmp_path / "rows.csv")) == len(opened) == 60
 
 

@@ -22,7 +22,7 @@ driver = pytest.importorskip("cuda.bindings.driver", reason="crkd[cuda] is not i
 real = compiler.core()
 real_occupancy = importlib.import_module(real.Kernel.__module__).KernelOccupancy
 RESIDENT = plans.resident(512, 1000, plans.Device(90, 232448, 16, 132))
-KIND = launches.Kind(0, 512, 1000, torch.float32, torch.float32, False, False, False)
+KIND = launches.Kind(0, 512, 1000, torch.float32, False, False, False)
 
 
 def taking_what(real: Callable[..., Any], answer: object = None, *, bound: bool = False) -> Any:

@@ -146,7 +146,7 @@ def test_only_kernels_that_wait_themselves_may_overlap(
     architecture: int, overlaps: bool, benchmark: ModuleType
 ) -> None:
     device = plans.Device(architecture, 101376, 1, 84)
-    kind = launches.Kind(0, 64, 20, torch.float32, torch.float32, False, False, False)
+    kind = launches.Kind(0, 64, 20, torch.float32, False, False, False)
     with (
         benchmark.machine_without_gpu(lambda *arguments: None),
         mock.patch.object(launches, "device", return_value=device),
@@ -159,7 +159,7 @@ def test_only_kernels_that_wait_themselves_may_overlap(
 def test_a_device_that_refuses_clusters_of_16_gets_8(
     granted: int, cluster: int, benchmark: ModuleType
 ) -> None:
-    kind = launches.Kind(0, 512, 1000, torch.float32, torch.float32, False, False, False)
+    kind = launches.Kind(0, 512, 1000, torch.float32, False, False, False)
     with (
         benchmark.machine_without_gpu(lambda *arguments: None),
         mock.patch.object(launches.Kernel, "clusters_at_once", return_value=granted),

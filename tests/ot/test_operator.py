@@ -17,15 +17,15 @@ def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
     scores = torch.randn(2, 12, 5).to(dtype)
     b = torch.full((5,), 0.2)
     for arguments in (
-        (scores, 0.1, 3, None, None, None, dtype, torch.float32),
-        (scores.mT.contiguous().mT, 0.1, 3, b, None, 0.3, torch.float32, torch.bfloat16, True),
+        (scores, 0.1, 3, None, None, None, torch.float32),
+        (scores.mT.contiguous().mT, 0.1, 3, b, None, 0.3, torch.bfloat16, True),
     ):
         torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
 
 
 def test_operator_gives_the_same_assignment() -> None:
     scores = torch.randn(2, 12, 5)
-    problem = Problem(scores, 0.1, 3, None, None, None, None, torch.float32)
+    problem = Problem(scores, 0.1, 3, None, None, None, None)
     result = operator.sinkhorn(problem)
     torch.testing.assert_close(result, sinkhorn(scores, epsilon=0.1, num_iters=3))
 

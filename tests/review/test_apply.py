@@ -434,7 +434,9 @@ def test_a_large_file_is_not_read(
     assert run_verb("apply-review", ["x", str(file), "--out", str(tmp_path / "named")]) == 2
 
 
-def test_a_taken_folder_stays_as_it_is(evidence: Evidence, tmp_path: Path) -> None:
+def test_a_taken_folder_stays_as_it_is(
+    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write(tmp_path / "decisions.json", evidence, [])
     out = tmp_path / "named"
     out.mkdir()
@@ -442,6 +444,9 @@ def test_a_taken_folder_stays_as_it_is(evidence: Evidence, tmp_path: Path) -> No
     command = [str(evidence.opened.run.path), str(file), "--out", str(out)]
     assert run_verb("apply-review", command) == 2
     assert [p.name for p in out.iterdir()] == ["mine.txt"]
+    said = capsys.readouterr().err
+    assert f"--out {out} holds files already" in said
+    assert "--resume" not in said, "the command has no such flag"
     shutil.rmtree(out)
 
 

@@ -16,7 +16,7 @@ from crkd.evaluation.calibration import (
     expected_calibration_error,
     probabilities,
 )
-from crkd.runs.calibration import read_calibration, write_calibration
+from crkd.runs.calibration import missing_temperature, read_calibration, write_calibration
 from crkd.runs.load import open_run
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
@@ -122,11 +122,31 @@ def test_a_finished_run_holds_the_temperature_of_its_validation_images(tmp_path:
     assert found.num_images == len(truth)
     figures = run.read_metrics()["validation"]["known"]
     assert figures["ece"] == {"before": found.ece_before, "after": found.ece_after}
+    assert figures["num_images"] == found.num_images
     assert figures["acc"] == (scores.argmax(1) == truth).double().mean().item()
 
 
 def test_a_run_without_validation_images_has_no_temperature(stage1: Path) -> None:
     assert not (stage1 / "calibration.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("validation", "reason"),
+    [
+        (None, "the run held out no known images"),
+        ({"acc": 0.9, "num_images": 49}, "held out 49 known images, and a temperature needs 50"),
+        ({"acc": 1.0, "num_images": 50}, "determine no temperature"),
+        # A run of an earlier version did not count them.
+        ({"acc": 0.9}, "determine no temperature"),
+    ],
+)
+def test_the_reason_of_a_missing_temperature_is_true(
+    tmp_path: Path, validation: dict[str, float] | None, reason: str
+) -> None:
+    run = untrained_run(tmp_path / "run")
+    if validation is not None:
+        run.write_metrics({"validation": {"known": validation}})
+    assert reason in missing_temperature(run)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"temperature": 1}', "1e999", "no"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -52,8 +51,16 @@ def test_a_baseline_has_no_network_to_open(run: RunFolder):
         open_run(run.path, CPU)
 
 
-def test_a_run_on_features_does_not_answer_for_images(run: RunFolder):
-    config = dataclasses.replace(run.read_config(), dataset="features")
-    run.write_config(config)
-    with pytest.raises(InputError, match="feature vectors"):
+def test_a_run_on_vectors_takes_no_images(run: RunFolder):
+    info = run.read_info()
+    tensors = {"spaces.0.root": torch.tensor(False), "groups.0.space": torch.tensor(0)}
+    shapes = {"spaces.0.mean": (4,), "spaces.0.projection": (4, 2), "groups.0.density": (2, 5)}
+    shapes |= {"groups.0.density_bias": (5,), "groups.0.weights": (2, 5), "groups.0.biases": (5,)}
+    tensors |= {name: torch.zeros(shape) for name, shape in shapes.items()}
+    assert info.architecture is not None
+    info.architecture["backbone"] = "vectors"
+    info.model_sha256 = run.write_model(tensors, {})
+    run.write_info(info)
+    assert open_run(run.path, CPU).network([torch.ones(3, 4)]).known_logits.shape == (1, 3, 5)
+    with pytest.raises(InputError, match="is a discovery on feature vectors"):
         open_image_run(run.path, CPU)

@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from crkd.clustering.novelty.energy import (
+        carried_threshold,
+        energy_scores,
+        energy_threshold,
+    )
     from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
     from crkd.clustering.novelty.mahalanobis import ClassDistance
     from crkd.clustering.novelty.mixture_share import known_share
@@ -21,6 +26,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "energy": "carried_threshold energy_scores energy_threshold",
             "set_distance": "ClassGaussians DistanceCheck distance_check known_classes",
             "known_or_novel": "KnownCheck known_check",
             "mixture_share": "known_share",
@@ -38,8 +44,11 @@ __all__ = [
     "KnownCheck",
     "Outliers",
     "Separation",
+    "carried_threshold",
     "distance_check",
     "distance_within",
+    "energy_scores",
+    "energy_threshold",
     "known_check",
     "known_classes",
     "known_share",

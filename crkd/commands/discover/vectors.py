@@ -92,6 +92,7 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
             raise InputError(f"--{flag} is not given; name the folder of {flag} images")
     if given.parent is not None and given.features is None and given.novel is None:
         raise InputError("--novel is not given; name the folder of new images")
+    _check_places(given)
     values: dict[str, Any] = {"dataset": "features"}
     if given.method is not None:
         values["vectors"] = {"method": given.method}
@@ -105,6 +106,18 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     config = config_of(flags, more={**values, "data": {"features": [str(file) for file in files]}})
     resume = given.resume and (out / "run.json").is_file()
     return discover_vectors(config, out, given.parent, resume=resume)
+
+
+def _check_places(given: argparse.Namespace) -> None:
+    """Check that the folders of images exist and do not contain each other."""
+    from crkd.data.sources.folder import check_separate
+
+    places = {flag: getattr(given, flag) for flag in ("known", "novel")}
+    for flag, place in places.items():
+        if place is not None and not Path(place).exists():
+            raise InputError(f"--{flag} {place!r} does not exist; name a folder of images")
+    if None not in places.values():
+        check_separate(Path(given.known), Path(given.novel))
 
 
 def _out(given: argparse.Namespace, seed: int) -> Path:
@@ -124,14 +137,31 @@ def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:
 
     place, settings = out.parent / "vectors", _settings(given)
     if given.parent is None:
-        return [embedded_folder(images, place, settings) for images in (given.known, given.novel)]
+        files = [embedded_folder(images, place, settings) for images in (given.known, given.novel)]
+        _name_repeated(files)
+        return files
     like = RunFolder.open(given.parent).read_info().embedding
     if like is None:
         raise InputError(
             f"--from {given.parent} was made of vectors of unknown origin, so images cannot be "
             "embedded for it; give their vectors with --features FILE"
         )
-    return [embedded_folder(given.novel, place, settings, like=like)]
+    files = [embedded_folder(given.novel, place, settings, like=like)]
+    _name_repeated(files)
+    return files
+
+
+def _name_repeated(files: list[Path]) -> None:
+    """Print which images repeat another one."""
+    from crkd.data.sources.files import SHOWN
+    from crkd.data.vectors.repeated_images import repeated_images
+    from crkd.runs.console import say
+
+    found = repeated_images(files, SHOWN)
+    if found.count:
+        pairs = ", ".join(f"{image} = {earlier}" for image, earlier in found.pairs)
+        more = ", ..." if found.count > SHOWN else ""
+        say(f"{found.count:,} images have the same content as another one: {pairs}{more}")
 
 
 def _settings(given: argparse.Namespace) -> EmbedSettings:

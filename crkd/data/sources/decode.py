@@ -70,8 +70,12 @@ class Header(NamedTuple):
     ends_well: bool
 
 
-def read_header(path: Path, where: str) -> Header:
-    """Read the header of an image file without decoding it.
+def read_header(data: Path | bytes, where: str) -> Header:
+    """Read the header of an image without decoding it.
+
+    Args:
+        data: a file, or its content.
+        where: name of the image for messages.
 
     Raises:
         UnreadableImageError: not one of ``FORMATS``, or more than ``MAX_PIXELS`` pixels.
@@ -79,7 +83,7 @@ def read_header(path: Path, where: str) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _open(path) as image:
+            with _open(data) as image:
                 _check_size(image, where)
                 width, height = image.size
                 ending = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image.format or "")
@@ -89,7 +93,9 @@ def read_header(path: Path, where: str) -> Header:
         raise UnreadableImageError(where, _reason(error)) from error
     if ending is None:
         return Header(width, height, ends_well=False)
-    with path.open("rb") as file:
+    if isinstance(data, bytes):
+        return Header(width, height, ends_well=data.endswith(ending))
+    with data.open("rb") as file:
         file.seek(-len(ending), io.SEEK_END)
         return Header(width, height, ends_well=file.read() == ending)
 

@@ -15,7 +15,9 @@ from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.sources.decode import SUFFIXES, decode_image
 
 MAX_LIST_BYTES: Final = 256 * 1024 * 1024
-
+SHOWN: Final = 5
+"""Names of files in a message."""
+_NAMED_ELSEWHERE: Final = {*SUFFIXES, ".tar", ".parquet"}
 
 ENDS: Final = 1024
 """Bytes at the begin and at the end of an image that enter its fingerprint."""
@@ -84,6 +86,31 @@ def image_files(folder: Path) -> Iterator[Path]:
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(place) / name
+
+
+def left_out(folder: Path) -> str:
+    """Return a sentence that names files below a folder that are no images; empty without any.
+
+    The suffix decides. Hidden files do not count, and neither do tar files and Parquet tables,
+    which may hold images.
+    """
+    names, count = list[str](), 0
+    for place, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if name.startswith(".") or Path(name).suffix.lower() in _NAMED_ELSEWHERE:
+                continue
+            count += 1
+            if len(names) < SHOWN:
+                names.append(readable_id(Path(place) / name, folder))
+    if not count:
+        return ""
+    files_are = "file is no image" if count == 1 else "files are no images"
+    more = ", ..." if count > SHOWN else ""
+    return (
+        f"{count:,} {files_are} by the suffix and left out of {str(folder)!r}: "
+        f"{', '.join(names)}{more}"
+    )
 
 
 def readable_id(path: Path, folder: Path) -> str:

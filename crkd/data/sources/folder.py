@@ -115,12 +115,21 @@ def _check_folders(known: Path | None, novel: Path | None) -> None:
         if folder is not None and not folder.is_dir():
             raise InputError(f"{flag} {str(folder)!r} is not a folder; name a folder of images")
     if known is not None and novel is not None:
-        places = known.resolve(), novel.resolve()
-        if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
-            raise InputError(
-                f"one of --known {str(known)!r} and --novel {str(novel)!r} contains the other; "
-                "keep them separate, because an image is either labeled or not"
-            )
+        check_separate(known, novel)
+
+
+def check_separate(known: Path, novel: Path) -> None:
+    """Refuse labeled and unlabeled images of which one folder contains the other.
+
+    Raises:
+        InputError: it does.
+    """
+    places = known.resolve(), novel.resolve()
+    if places[0].is_relative_to(places[1]) or places[1].is_relative_to(places[0]):
+        raise InputError(
+            f"one of --known {str(known)!r} and --novel {str(novel)!r} contains the other; "
+            "keep them separate, because an image is either labeled or not"
+        )
 
 
 def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str]:
@@ -225,9 +234,18 @@ def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
     return training_size(sides, log)
 
 
-def training_size(sides: Sequence[int], log: Callable[[str], None]) -> int:
-    """Return the largest training size that the shorter side of half of the images reaches."""
+def training_size(
+    sides: Sequence[int], log: Callable[[str], None], *, largest: int = TRAINING_SIZES[-1]
+) -> int:
+    """Return the largest training size that the shorter side of half of the images reaches.
+
+    Args:
+        sides: shorter sides of some images, in pixels.
+        log: receives the size.
+        largest: no larger size is returned.
+    """
     median = float(np.median(sides)) if sides else 0.0
-    size = max((size for size in TRAINING_SIZES if size <= median), default=TRAINING_SIZES[0])
+    reached = (size for size in TRAINING_SIZES if size <= min(median, largest))
+    size = max(reached, default=TRAINING_SIZES[0])
     log(f"images are trained at {size} px (median shorter side {median:.0f} px)")
     return size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -18,14 +19,34 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield ``function(item)`` in order, computed by one thread per processor.
+def threads_of_a_process() -> int:
+    """Return the share of the processors that one of several processes on a machine has."""
+    return max(1, cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
-    The first exception is raised at the position of its result. Items that have not started by then
-    are dropped.
+
+def ahead_of(workers: int) -> int:
+    """Return how many items are begun before the first of them is taken.
+
+    All threads are busy, and the memory does not grow with the number of items.
     """
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    return 2 * workers + 2
+
+
+def parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield ``function(item)`` in order, computed by one thread per processor of the process.
+
+    Items are read as they are needed. The first exception is raised at the position of its result.
+    Items that have not started by then are dropped.
+    """
+    workers = threads_of_a_process()
+    begun: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(function, items)
+            for item in items:
+                begun.append(pool.submit(function, item))
+                if len(begun) >= ahead_of(workers):
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -17,12 +17,11 @@ from crkd.data.storage.resize import fit_square
 from crkd.data.vectors.store import VectorStore
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage
-from crkd.inference.vector_outputs import embedding_of
+from crkd.inference.vector_outputs import embedder_of
 from crkd.inference.watching.class_space import class_space
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.embed.pipeline import pixels_of
-from crkd.stages.embed.plan import reopen
 from crkd.stages.forward import Outputs, forward_batches, whole_images
 
 BATCH_SIZE: Final = 16
@@ -48,7 +47,7 @@ class ImagePredictor:
         self._opened, self._device = opened, device
         self._embedder = None
         if opened.architecture.backbone == VECTORS:
-            self._embedder = reopen(embedding_of(opened))
+            self._embedder = embedder_of(opened)
         self._maker = RowMaker(opened, UNSURE)
         self._check_outliers()
         self.space = class_space(opened)

@@ -19,10 +19,9 @@ def _obstacles(problem: Problem) -> list[str]:
     reasons = list(_of_machine(scores.device.index if scores.is_cuda else None))
     if not scores.is_cuda:
         reasons.append(f"the scores are on {scores.device}, not on a CUDA device")
-    if scores.dtype not in launches.TYPES or problem.out_dtype not in launches.TYPES:
+    if scores.dtype not in launches.TYPES:
         reasons.append(
-            "the kernels read and write float32, bfloat16 and float16, not "
-            f"{scores.dtype} to {problem.out_dtype}"
+            f"the kernels read and write float32, bfloat16 and float16, not {scores.dtype}"
         )
     if problem.group is not None:
         reasons.append("the kernels cannot sum over a process group")

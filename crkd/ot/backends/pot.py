@@ -9,7 +9,7 @@ from crkd.ot.problem import BACKENDS, Backend, Problem
 
 
 def _solve(problem: Problem) -> Tensor:
-    return pot.solve(problem).to(problem.out_dtype)
+    return pot.solve(problem).to(problem.scores.dtype)
 
 
 BACKENDS.register("pot")(Backend(pot.obstacles, _solve))

@@ -15,7 +15,7 @@ def _obstacles(problem: Problem) -> list[str]:
 def _solve(problem: Problem) -> Tensor:
     if scaling.applies(problem):
         return scaling.solve(problem)
-    return reference.solve(problem).to(problem.out_dtype).contiguous()
+    return reference.solve(problem).to(problem.scores.dtype).contiguous()
 
 
 BACKENDS.register("torch")(Backend(_obstacles, _solve))

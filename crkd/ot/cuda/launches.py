@@ -24,8 +24,7 @@ class Kind(NamedTuple):
         device: ordinal of the CUDA device.
         n: samples.
         m: classes.
-        scores: type of the scores.
-        out: type of the result.
+        scores: type of the scores and of the result.
         relaxed: whether the class step is relaxed.
         weighted: whether a sample marginal is given.
         short: whether the plan may be kept in bfloat16 between iterations.
@@ -35,7 +34,6 @@ class Kind(NamedTuple):
     n: int
     m: int
     scores: torch.dtype
-    out: torch.dtype
     relaxed: bool
     weighted: bool
     short: bool
@@ -129,7 +127,7 @@ def _types(kind: Kind) -> dict[str, int]:
     return {
         "WEIGHTED": int(kind.weighted),
         "SCORE_TYPE": TYPES[kind.scores],
-        "OUT_TYPE": TYPES[kind.out],
+        "OUT_TYPE": TYPES[kind.scores],
     }
 
 

@@ -13,7 +13,7 @@ from crkd.ot.problem import Problem, torch_instead
 
 _SCHEMA = (
     "sinkhorn(Tensor scores, float epsilon, int num_iters, Tensor? class_marginal, "
-    "Tensor? sample_marginal, float? relaxation, ScalarType out_dtype, ScalarType storage, "
+    "Tensor? sample_marginal, float? relaxation, ScalarType storage, "
     "bool strict=False) -> Tensor"
 )
 
@@ -25,7 +25,6 @@ def _problem(
     class_marginal: Tensor | None,
     sample_marginal: Tensor | None,
     relaxation: float | None,
-    out_dtype: torch.dtype,
     storage: torch.dtype,
     strict: bool = False,
 ) -> Problem:
@@ -38,7 +37,6 @@ def _problem(
         sample_marginal,
         relaxation,
         None,
-        out_dtype,
         storage,
         strict,
     )
@@ -58,13 +56,12 @@ def _on_cuda(*arguments: Any) -> Tensor:
 
 def _on_cpu(*arguments: Any) -> Tensor:
     problem = _problem(*arguments)
-    return reference.solve(problem).to(problem.out_dtype).contiguous()
+    return reference.solve(problem).to(problem.scores.dtype).contiguous()
 
 
 def _shape(*arguments: Any) -> Tensor:
-    problem = _problem(*arguments)
-    scores = problem.scores
-    return torch.empty(scores.shape, dtype=problem.out_dtype, device=scores.device)
+    scores = _problem(*arguments).scores
+    return torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
 
 
 def _register() -> Any:
@@ -91,7 +88,6 @@ def sinkhorn(problem: Problem) -> Tensor:
         problem.class_marginal,
         problem.sample_marginal,
         problem.relaxation,
-        problem.out_dtype,
         problem.storage,
         problem.strict,
     )

@@ -31,7 +31,7 @@ def solve(problem: Problem) -> Tensor:
     """
     scores = problem.scores
     if scores.numel() == 0:
-        return torch.empty(scores.shape, dtype=problem.out_dtype, device=scores.device)
+        return torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
     if scores.stride(2) != 1:
         scores = scores.contiguous()
     # The kernels read marginals row by row, but expanded or transposed ones have other strides.
@@ -43,7 +43,7 @@ def solve(problem: Problem) -> Tensor:
     run = prepare(kind)
     with torch.cuda.device(kind.device):
         call = call_of(problem.epsilon, problem.num_iters, b, a, problem.relaxation)
-        return solve_with(run, scores, call, problem.out_dtype)
+        return solve_with(run, scores, call)
 
 
 def bind(kind: Kind, call: Call) -> Callable[[Tensor], Tensor]:
@@ -54,16 +54,14 @@ def bind(kind: Kind, call: Call) -> Callable[[Tensor], Tensor]:
     run = _ready[kind]
 
     def solve_bound(scores: Tensor) -> Tensor:
-        return solve_with(run, scores, call, kind.out)
+        return solve_with(run, scores, call)
 
     return solve_bound
 
 
-def solve_with(
-    run: ResidentRun | StreamingRun, scores: Tensor, call: Call, out_dtype: torch.dtype
-) -> Tensor:
+def solve_with(run: ResidentRun | StreamingRun, scores: Tensor, call: Call) -> Tensor:
     """Enqueue ``run`` on the current device and return its result."""
-    out = torch.empty(scores.shape, dtype=out_dtype, device=scores.device)
+    out = torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
     run(scores, out, call)
     return out
 
@@ -75,9 +73,7 @@ def kind_of(problem: Problem) -> Kind:
     relaxed = problem.relaxation is not None
     weighted = problem.sample_marginal is not None
     short = problem.storage == torch.bfloat16 and not relaxed
-    return Kind(
-        scores.device.index, n, m, scores.dtype, problem.out_dtype, relaxed, weighted, short
-    )
+    return Kind(scores.device.index, n, m, scores.dtype, relaxed, weighted, short)
 
 
 def call_of(

@@ -101,7 +101,7 @@ class DiscoveryTask:
             ),
             seed=config.seed,
             epochs=self.settings.epochs,
-            stored=self.settings.stored_epochs > 0,
+            teacher="stored" if self.settings.stored_epochs else "network",
         )
         assert isinstance(network.novel_heads, NovelHeads)
         assigner = Assigner(network.novel_heads, self.settings.assignment, device)

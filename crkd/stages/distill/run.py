@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import nn
 
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.models.network import freeze, with_one_head
+from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.folder import RunFolder, RunInfo
-from crkd.runs.load import OpenedRun, open_image_run
+from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.plugins import check_installed
 from crkd.stages.class_memory import true_classes
-from crkd.stages.distill.student import distillation_loader, student_architecture, student_network
+from crkd.stages.distill.notes import agreement, comparison
+from crkd.stages.distill.student import (
+    distillation_loader,
+    student_architecture,
+    student_network,
+    training_parts,
+)
 from crkd.stages.distill.task import DistillTask, as_one_head
+from crkd.stages.distill.vector_teacher import (
+    VectorTeacher,
+    check_teaching,
+    images_of,
+    vector_teacher,
+    with_images_of,
+)
+from crkd.stages.forward import Outputs
 from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
+from crkd.stages.vectors.run import is_vector_run
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
+from crkd.training.distributed import is_rank_zero
 from crkd.training.interruption import Interrupted
 from crkd.training.loop import Loop
 from crkd.training.plugins import asked_for
@@ -50,10 +66,16 @@ def distill(
     device = pick_device(config.device)
     run = RunFolder.open(teacher)
     info = run.read_info()
-    if config.dataset == "features":
-        open_image_run(run.path, device)
     check_installed(run.path, info, asked_for(config, "distilled", config.distill.student))
-    data = _data_of(info, config, device)
+    on_vectors = is_vector_run(run.path)
+    if on_vectors:
+        check_teaching(config, run)
+        config = with_images_of(config, run)
+        data = images_of(config, info, device)
+        settings = dataclasses.replace(config.data, image_size=data.image_size)
+        config = dataclasses.replace(config, data=settings)
+    else:
+        data = _data_of(info, config, device)
     last = config.distill.generations
     for number in range(1, last + 1):
         folder = generation_folder(Path(out), number, last)
@@ -62,7 +84,7 @@ def distill(
             run = RunFolder.open(folder)
             continue
         go_on = resume and (begun or number == 1)
-        student = Student(config, data, open_image_run(run.path, device), device, generation=number)
+        student = Student(config, data, open_run(run.path, device), device, generation=number)
         try:
             run = student.train(folder, resume=go_on)
         except Interrupted as stop:
@@ -116,16 +138,23 @@ class Student:
     ) -> None:
         self.config, self.data, self.opened, self.device = config, data, opened, device
         self.num_novel = opened.info.num_novel
-        _check_same_data(opened, data)
-        self.teacher = freeze(with_one_head(opened.network, opened.info.chosen_head)).to(device)
-        self.architecture = student_architecture(config, opened)
+        self.teacher = freeze(with_one_head(opened.network, opened.info.chosen_head))
+        self.vectors: VectorTeacher | None = None
+        if opened.architecture.backbone == VECTORS:
+            self.vectors = vector_teacher(opened, self.teacher, config)
+        else:
+            _check_same_data(opened, data)
+            self.teacher.to(device)
+        self.architecture = student_architecture(config, opened, data.image_size)
         seed = config.seed + STUDENT_SEED * generation
         network = student_network(config, self.architecture, self.teacher, seed).to(device)
         if device.type == "cuda":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network
-        self.task = DistillTask(network, self.teacher, config, device)
-        self.loader = distillation_loader(config, data, device, num_novel=self.num_novel)
+        parts = training_parts(config, data, num_novel=self.num_novel)
+        teacher = self.vectors.fixed(parts, device) if self.vectors else self.teacher
+        self.task = DistillTask(network, teacher, config, device)
+        self.loader = distillation_loader(config, data, parts, device)
 
     def train(self, out: Path, *, resume: bool) -> RunFolder:
         """Train to the end and return the finished run folder. Raises as :func:`distill`."""
@@ -145,8 +174,9 @@ class Student:
             seconds = loop.train(resume=resume)
             columns = {}
             if self.num_novel:
-                outputs = self.data.evaluated_outputs(self.teacher)
+                outputs = self._teacher_outputs()
                 columns["teacher"] = {name: out.novel[0] for name, out in outputs.items()}
+                self._note_agreement(run, outputs)
             finish_run(
                 run,
                 self.network,
@@ -171,16 +201,32 @@ class Student:
             resume=resume,
         )
 
+    def _teacher_outputs(self) -> dict[str, Outputs]:
+        """Return the teacher's outputs on the subsets that are evaluated, by name."""
+        if self.vectors is None:
+            return self.data.evaluated_outputs(self.teacher)
+        return {name: self.vectors.outputs(part) for name, part in self.data.evaluated().items()}
+
+    def _note_agreement(self, run: RunFolder, teacher: dict[str, Outputs]) -> None:
+        if not teacher or not is_rank_zero():
+            return
+        # Outputs of a frozen network are kept: the evaluation reads them again.
+        self.network.requires_grad_(False)
+        info = run.read_info()
+        info.notes.append(agreement(teacher, self.data.evaluated_outputs(self.network)))
+        run.write_info(info)
+
     def _info(self) -> RunInfo:
         teacher = self.opened
-        notes = [*self.data.notes, *teacher.info.notes, self._comparison()]
+        sizes = comparison(teacher, self.teacher, self.architecture, self.network)
+        notes = [*self.data.notes, *teacher.info.notes, sizes]
         return RunInfo(
             kind="distilled",
             status="running",
             dataset=teacher.info.dataset,
-            split=teacher.info.split,
+            split=split_entry(self.data.split),
             classes=teacher.info.classes,
-            preprocessing=teacher.info.preprocessing,
+            preprocessing=self.data.preprocessing(),
             architecture=self.architecture.plain(),
             chosen_head=None,
             seed=self.config.seed,
@@ -192,17 +238,6 @@ class Student:
             notes=list(dict.fromkeys(notes)),
         )
 
-    def _comparison(self) -> str:
-        """Return a sentence on the sizes of both networks and on the teacher's accuracy."""
-        theirs, ours = num_parameters(self.teacher), num_parameters(self.network)
-        score = teacher_accuracy(self.opened)
-        known = "" if score is None else f", {100 * score[0]:.1f} % on {score[1]}"
-        return (
-            f"teacher {self.opened.run.path}: {self.opened.architecture.backbone}, {theirs:,} "
-            f"parameters{known}; this student: {self.architecture.backbone}, {ours:,} parameters "
-            f"(the teacher has {theirs / ours:.2f} times as many)"
-        )
-
 
 def _check_same_data(opened: OpenedRun, data: RunData) -> None:
     info = opened.info
@@ -212,29 +247,3 @@ def _check_same_data(opened: OpenedRun, data: RunData) -> None:
             f"{info.split['name']!r} of {info.dataset} or its preprocessing has changed; restore "
             "the files, or train the teacher again"
         )
-
-
-def num_parameters(network: nn.Module) -> int:
-    """Return how many numbers a network holds as parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def teacher_accuracy(opened: OpenedRun) -> tuple[float, str] | None:
-    """Return the accuracy in [0, 1] that a run's metrics tell of test images, and on what.
-
-    Known classes alone: of the known head. With novel ones: of the chosen head on all classes,
-    task-agnostic. None where no test image has a label.
-    """
-    if not (opened.run.path / "metrics.json").is_file():
-        return None
-    metrics: Any = opened.run.read_metrics()
-    try:
-        if opened.info.num_novel:
-            acc = metrics["chosen_head"]["task_agnostic"]["test"]["all"]["acc"]
-            what = "all test images, task-agnostic"
-        else:
-            acc = metrics["supervised"]["test"]["known"]["acc"]
-            what = "known test images"
-    except KeyError:
-        return None
-    return None if acc is None else (float(acc), what)

@@ -3,26 +3,51 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Final
 
+import numpy as np
 import torch
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.data.datasets.features import earlier_rows
 from crkd.data.loader import BatchLoader
+from crkd.data.splits.partition import Subset, joined
 from crkd.data.views import Views
 from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
+from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.distill.task import JointHead
 from crkd.stages.run_data import RunData
 from crkd.stages.views import pretraining_views, recipe
 
+DEFAULT_STUDENT: Final = "resnet20"
+"""Backbone of the student of a teacher on feature vectors, which has no backbone for images."""
 
-def student_architecture(config: Config, opened: OpenedRun) -> Architecture:
-    """Return the student's shape: one head of all classes, or the teacher's behind a projector."""
-    own_head = not _takes_the_classifier(config)
+
+def student_architecture(config: Config, opened: OpenedRun, image_size: int) -> Architecture:
+    """Return the student's shape: one head of all classes, or the teacher's behind a projector.
+
+    Args:
+        config: names backbone, head and terms of the student.
+        opened: the teacher's run.
+        image_size: side of the student's input in pixels.
+    """
     shape = opened.architecture
+    if shape.backbone == VECTORS:
+        return Architecture(
+            config.distill.student or DEFAULT_STUDENT,
+            image_size,
+            num_known=shape.num_known,
+            num_novel=shape.num_novel,
+            num_heads=1,
+            known_head=config.distill.head,
+            joint=True,
+        )
+    own_head = not _takes_the_classifier(config)
     return dataclasses.replace(
         shape,
         backbone=config.distill.student or shape.backbone,
@@ -57,24 +82,42 @@ def _takes_the_classifier(config: Config) -> bool:
     return any("teacher_classifier" in TERMS.get(term.name).needs for term in config.distill.method)
 
 
-def distillation_loader(
-    config: Config, data: RunData, device: torch.device, *, num_novel: int
-) -> BatchLoader:
-    """Return the batches: labeled known images and, if wanted, the unlabeled ones.
+def training_parts(config: Config, data: RunData, *, num_novel: int) -> list[Subset]:
+    """Return the labeled images and, if wanted, the unlabeled ones, with those of earlier steps.
 
     Args:
         config: the configuration of the run.
         data: its images; labels of the unlabeled ones are hidden.
-        device: where batches are made.
         num_novel: M, by which the default of ``distill.unlabeled`` is decided.
     """
     joins = config.distill.unlabeled
     if joins is None:
         joins = num_novel > 0
+    if not joins:
+        return [data.subsets.known_train]
+    source, novel = data.dataset.train, data.subsets.novel_train
+    rows = earlier_rows(source)
+    if len(rows):
+        ids = [source.ids[row] for row in rows]
+        novel = joined([Subset(source, rows, np.full(len(rows), -1), ids), novel])
+    return [data.subsets.known_train, novel]
+
+
+def distillation_loader(
+    config: Config, data: RunData, parts: Sequence[Subset], device: torch.device
+) -> BatchLoader:
+    """Return the batches.
+
+    Args:
+        config: the configuration of the run.
+        data: its images.
+        parts: from :func:`training_parts`.
+        device: where batches are made.
+    """
     return BatchLoader(
-        data.store(data.subsets.known_train),
-        data.subsets.known_train.labels,
-        data.store(data.subsets.novel_train) if joins else None,
+        data.store(parts[0]),
+        parts[0].labels,
+        data.store(parts[1]) if len(parts) > 1 else None,
         batch_size=config.distill.batch_size,
         views=distillation_views(config, data),
         view_epochs=config.distill.stored_epochs,

@@ -19,9 +19,9 @@ from crkd.losses.supervised import cross_entropy
 from crkd.losses.term import DistillationInputs
 from crkd.models.network import Network
 from crkd.training.compilation import compiled
-from crkd.training.loss_terms import Terms, context_of, supervised_weight
+from crkd.training.loss_terms import TeacherKind, Terms, context_of, supervised_weight
 from crkd.training.precision import autocast
-from crkd.training.teacher import LiveTeacher, Teacher
+from crkd.training.teacher import FixedTeacher, LiveTeacher, Teacher
 
 
 class JointHead(nn.Module):
@@ -80,7 +80,8 @@ class DistillTask:
     Args:
         network: the student, with one head for all classes or with the teacher's own heads, then
             frozen.
-        teacher: with the chosen novel head alone, frozen and in evaluation mode.
+        teacher: with the chosen novel head alone, frozen and in evaluation mode; or the fixed
+            outputs of one on feature vectors.
         config: the run's configuration.
         device: where it computes.
 
@@ -91,20 +92,28 @@ class DistillTask:
     stage = "distill"
 
     def __init__(
-        self, network: Network, teacher: Network, config: Config, device: torch.device
+        self,
+        network: Network,
+        teacher: Network | FixedTeacher,
+        config: Config,
+        device: torch.device,
     ) -> None:
         self.config, self.device = config, device
         self.settings = config.distill
-        self.teacher_network = teacher
-        head = JointHead(teacher)
-        features = torch.zeros(1, teacher.backbone.num_features, device=device)
+        kind: TeacherKind = "stored" if self.settings.stored_epochs else "network"
+        if isinstance(teacher, FixedTeacher):
+            context, kind = context_of(network, network, None, teacher.num_classes), "fixed"
+        else:
+            head = JointHead(teacher)
+            features = torch.zeros(1, teacher.backbone.num_features, device=device)
+            context = context_of(network, teacher, head, head(features).shape[-1])
         terms = Terms(
             self.settings.method,
             stage=self.stage,
-            context=context_of(network, teacher, head, head(features).shape[-1]),
+            context=context,
             seed=config.seed,
             epochs=self.settings.epochs,
-            stored=self.settings.stored_epochs > 0,
+            teacher=kind,
         )
         self._frozen_heads = not any(p.requires_grad for p in JointHead(network).parameters())
         modules = DistillModules(network, terms, frozen_heads=self._frozen_heads)
@@ -113,7 +122,11 @@ class DistillTask:
         self._maps = "feature_maps" in terms.needs
         self._needs_teacher = terms.needs_teacher or "pseudo_labels" in terms.needs
         self._forward = compiled(network, config.loop)
-        self.teacher: Teacher = LiveTeacher(teacher, config.loop, maps=self._maps, device=device)
+        self.teacher: Teacher = (
+            teacher
+            if isinstance(teacher, FixedTeacher)
+            else LiveTeacher(teacher, config.loop, maps=self._maps, device=device)
+        )
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum, and the cross-entropy and each term for the log."""

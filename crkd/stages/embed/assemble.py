@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import Listing, Root, readable
 from crkd.data.vectors.embedding_file import (
     ROW_GROUP,
     EmbeddingFile,
@@ -22,7 +23,6 @@ from crkd.data.vectors.embedding_file import (
     writing_embeddings,
 )
 from crkd.stages.embed.items import DAMAGED, Items
-from crkd.stages.embed.listing import Listing, Root, readable
 from crkd.stages.embed.parts import KnownVectors
 
 _FINAL: Final = "final.unfinished"

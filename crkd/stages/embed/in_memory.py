@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import find_encoded
 from crkd.data.storage.resize import fit_square
 from crkd.data.storage.workers import cpu_count
 from crkd.data.vectors.table import Vectors
@@ -18,7 +19,6 @@ from crkd.models.pretrained.base import Preprocessing
 from crkd.models.pretrained.choose_form import AUTO, choose_form
 from crkd.models.pretrained.embedder import Pixels, one_thread_each
 from crkd.models.pretrained.open import DEFAULT, open_pretrained
-from crkd.stages.embed.listing import find_encoded
 from crkd.stages.embed.pipeline import pixels_of
 
 if TYPE_CHECKING:

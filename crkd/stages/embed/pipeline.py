@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -12,15 +11,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from crkd.data.encoded.listing import Listing
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import decode_image
 from crkd.data.storage.resize import fit_square
-from crkd.data.storage.workers import cpu_count
+from crkd.data.storage.workers import ahead_of, threads_of_a_process
 from crkd.data.vectors.table import Vectors
 from crkd.models.pretrained.base import Preprocessing
 from crkd.models.pretrained.embedder import Embedder, Pixels, one_thread_each
 from crkd.stages.embed.items import EMBEDDED, REUSED, Items
-from crkd.stages.embed.listing import Listing
 from crkd.stages.embed.parts import KnownVectors, PartWriter
 
 BLOCK: Final = 16
@@ -56,11 +55,6 @@ def pixels_of(content: bytes, where: str, preprocessing: Preprocessing) -> Pixel
     # A JPEG of twice the size has all that the scaling can keep.
     decoded = decode_image(content, where, at_least=2 * size)
     return fit_square(decoded, size, preprocessing.interpolation).transpose(1, 2, 0)
-
-
-def threads_of_a_process() -> int:
-    """Return the share of the processors that one of several processes on a machine has."""
-    return max(1, cpu_count() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Pipeline:
@@ -127,7 +121,7 @@ class Pipeline:
 
     def _submit(self, blocks: deque[range], pool: ThreadPoolExecutor) -> None:
         # Enough for all threads and no more: pixels wait in memory.
-        while blocks and len(self._reading) + len(self._computing) < 2 * self._workers + 2:
+        while blocks and len(self._reading) + len(self._computing) < ahead_of(self._workers):
             self._reading.append(pool.submit(self._read, blocks.popleft()))
 
     def _read(self, rows: range) -> Block:

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Final
 
+from crkd.core.batch_shard import processes
 from crkd.runs.console import console, in_words
 
 SMOOTHING_SECONDS: Final = 20.0
@@ -19,12 +20,14 @@ class ImageProgress:
     """Shows images done, images/s and the time left: on a terminal in place, elsewhere by lines.
 
     Args:
-        title: beginning of the line.
-        total: number of images.
+        title: beginning of the line; the number of processes follows where there are several.
+        total: number of images of this process.
     """
 
     def __init__(self, title: str, total: int) -> None:
-        self._title, self._total = title, total
+        size = processes()[1]
+        self._title = title if size == 1 else f"{title} (process 1 of {size})"
+        self._total = total
         self._began = self._last = self._shown = time.monotonic()
         self._done = self._lines = 0
         self._rate = 0.0

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crkd.core.batch_shard import processes
+from crkd.core.batch_shard import own_rows, processes
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import Listing, find_encoded
 from crkd.data.vectors.embedding_file import EmbeddingFile, EmbeddingInfo
 from crkd.models.pretrained.base import PretrainedBackbone
 from crkd.models.pretrained.embedder import Embedder, Form
@@ -21,7 +22,6 @@ from crkd.runs.folder_lock import locked
 from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.embed.assemble import assemble
 from crkd.stages.embed.items import EMBEDDED, REUSED, Items
-from crkd.stages.embed.listing import Listing, find_encoded
 from crkd.stages.embed.parts import KnownVectors, PartWriter, parts_folder
 from crkd.stages.embed.pipeline import Pipeline
 from crkd.stages.embed.plan import (
@@ -185,10 +185,8 @@ class _Job:
         # No process writes a part while another one still lists the parts.
         barrier()
         parts = PartWriter(self.folder, self.rank, info.num_features)
-        count = len(self.listing)
-        rows = range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
-        title = "embed" if self.size == 1 else f"embed (process 1 of {self.size})"
-        progress = ImageProgress(title, len(rows))
+        rows = own_rows(len(self.listing))
+        progress = ImageProgress("embed", len(rows))
         pipeline = Pipeline(self.listing, embedder, known, parts, self.settings.workers)
         with graceful_stop() as signals:
             items = pipeline.run(rows, stopped=lambda: bool(signals), show=progress.show)

@@ -17,12 +17,14 @@ from crkd.data.datasets.features import feature_dataset, next_feature_dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import Subset, Subsets, partition
 from crkd.data.storage.base import ImageStore
+from crkd.data.vectors.embedded_source import with_images
+from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
-from crkd.data.vectors.table import FeatureTable, read_features
+from crkd.data.vectors.table import FeatureTable
 from crkd.runs.class_info import ClassInfo
 from crkd.stages.forward import NetworkInput
 from crkd.stages.run_data import RunData
-from crkd.stages.vectors.images import with_images
+from crkd.stages.vectors.images import read_tables
 
 CPU = torch.device("cpu")
 
@@ -116,38 +118,6 @@ def _data(
     )
 
 
-def made_alike(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return what must be equal for two files of vectors to be comparable."""
-    if embedding is None:
-        return None
-    names = ("backbone", "weights_sha256", "preprocessing", "form")
-    return {name: embedding.get(name) for name in names}
-
-
-def check_same_embedding(
-    table: FeatureTable, other: dict[str, Any] | None, first: str, second: str
-) -> None:
-    """Refuse vectors that were made otherwise; vectors of unknown origin are accepted.
-
-    Args:
-        table: vectors.
-        other: how the other vectors were made, or None.
-        first: name of the table, for messages.
-        second: name of the other vectors.
-
-    Raises:
-        InputError: backbone, weights, preprocessing or form differ.
-    """
-    ours, theirs = made_alike(table.embedding), made_alike(other)
-    if ours is None or theirs is None or ours == theirs:
-        return
-    name = next(key for key in ours if ours[key] != theirs[key])
-    raise InputError(
-        f"the vectors of {first} and {second} differ in {name} ({ours[name]!r}, "
-        f"{theirs[name]!r}); embed both with the same settings"
-    )
-
-
 def _tables(config: Config, count: int) -> list[FeatureTable]:
     if len(config.data.features) != count:
         wanted = (
@@ -156,9 +126,4 @@ def _tables(config: Config, count: int) -> list[FeatureTable]:
         raise InputError(
             f"data.features names {len(config.data.features)} files; give {count}: {wanted}"
         )
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to feature files: their labels name the "
-            "known classes; leave them out"
-        )
-    return [read_features(path) for path in config.data.features]
+    return read_tables(config)

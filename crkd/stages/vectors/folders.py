@@ -6,9 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from crkd.core.errors import InputError
+from crkd.core.errors import InputError, listed
+from crkd.data.encoded.listing import find_encoded
+from crkd.data.sources.files import SHOWN, left_out
 from crkd.data.vectors.embedding_file import EmbeddingInfo
-from crkd.stages.embed.listing import find_encoded
+from crkd.runs.console import say
+from crkd.runs.skipped_files import skipped_file
 from crkd.stages.embed.plan import EmbedSettings
 from crkd.stages.embed.run import embed
 
@@ -36,7 +39,13 @@ def embedded_folder(
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     place.mkdir(parents=True, exist_ok=True)
     file = place / f"{path.stem or 'images'}-{digest}.parquet"
-    embed([path], file, settings)
+    made = embed([path], file, settings)
+    if sentence := left_out(Path(images)):
+        say(sentence)
+    if made.skipped:
+        names = listed(made.skipped, limit=SHOWN)
+        listing = skipped_file(file)
+        say(f"{len(made.skipped):,} images cannot be read, listed in {listing}: {names}")
     return file
 
 

@@ -41,6 +41,10 @@ class Gate:
     sizes: tuple[int, ...]
     memory: SharedGaussians
 
+    def scores(self, rows: Floats) -> Floats:
+        """Return the logits ``(N, C)`` of all classes for rows ``(N, k)`` in the space."""
+        return rows @ self.weights + self.biases
+
     def joint(self, vectors: Floats, heads: Sequence[Floats]) -> Doubles:
         """Return the log-probabilities of all classes, ``(N, C)``.
 
@@ -52,8 +56,8 @@ class Gate:
             vectors: ``(N, D)``.
             heads: logits ``(N, C_g)`` of each group.
         """
-        scores = self.space.rows(vectors) @ self.weights + self.biases
-        groups = np.split(scores.astype(np.float64), np.cumsum(self.sizes)[:-1], axis=1)
+        scores = self.scores(self.space.rows(vectors)).astype(np.float64)
+        groups = np.split(scores, np.cumsum(self.sizes)[:-1], axis=1)
         parts = [
             group.max(axis=1, keepdims=True) + head - head.max(axis=1, keepdims=True)
             for group, head in zip(groups, heads, strict=True)

@@ -1,77 +1,87 @@
-"""The images behind the vectors of ``crkd embed``."""
+"""The images behind the vectors of a configuration as a data set."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Final
 
-import numpy as np
-
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.data.datasets.base import Dataset
-from crkd.data.datasets.features import FeatureSource
-from crkd.data.sources.base import Pixels, UnreadableImageError
-from crkd.data.sources.decode import decode_image
-from crkd.data.vectors.table import FeatureTable
-from crkd.stages.embed.listing import Listing, find_encoded
+from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from crkd.data.datasets.features import feature_dataset, next_feature_dataset
+from crkd.data.sources.base import UnreadableImageError
+from crkd.data.sources.decode import read_header
+from crkd.data.sources.folder import SAMPLED_SIZES, training_size
+from crkd.data.splits.class_split import ClassSplit
+from crkd.data.vectors.embedded_source import EmbeddedSource, with_images
+from crkd.data.vectors.table import FeatureTable, read_features
+
+LARGEST_SIZE: Final = 64
+"""Largest default side in pixels at which a network is trained on the images."""
 
 
-class EmbeddedSource(FeatureSource):
-    """Feature vectors whose images can be read, as for thumbnails.
+def read_tables(config: Config) -> list[FeatureTable]:
+    """Return the files of vectors of a configuration, in order.
+
+    Raises:
+        InputError: a file is unusable, or a split is configured.
+    """
+    if config.split is not None or config.class_order_seed is not None:
+        raise InputError(
+            "--split and --class-order-seed do not apply to feature files: their labels name the "
+            "known classes; leave them out"
+        )
+    return [read_features(path) for path in config.data.features]
+
+
+def embedded_images(
+    config: Config,
+    *,
+    class_names: Sequence[str] = (),
+    log: Callable[[str], None] = lambda line: None,
+) -> tuple[Dataset, ClassSplit]:
+    """Return the images behind the vectors of a configuration as a data set, and its split.
 
     Args:
-        source: labels and ids of the vectors of all tables.
-        tables: files of vectors, in the order of the rows.
+        config: its ``data.features`` names the files: known vectors, unlabeled vectors of earlier
+            steps, unlabeled vectors; or one file of unlabeled vectors.
+        class_names: classes of an earlier run; needed for one file.
+        log: receives messages for the user.
+
+    Raises:
+        InputError: there is no such file, or its vectors have no images.
     """
-
-    def __init__(self, source: FeatureSource, tables: Sequence[FeatureTable]) -> None:
-        super().__init__(source.labels, source.class_names, source.ids)
-        self._tables = tuple(tables)
-        self._starts = np.cumsum([0, *map(len, tables)])
-
-    def file(self, index: int) -> Path | None:
-        """Return the file of the image behind a vector; None if it has none of its own."""
-        found, name = self._found(index)
-        if found is None or name not in found[1]:
-            return None
-        return found[0].path(found[1][name])
-
-    def read(self, index: int) -> Pixels:
-        """Return the image behind a vector, ``(H, W, 3)`` uint8.
-
-        Raises:
-            InputError: the vector is of another origin, or the image is missing or unreadable.
-        """
-        found, name = self._found(index)
-        if found is None:
-            raise InputError(f"{name} is a vector without an image; use vectors of crkd embed")
-        listing, rows = found
-        if name not in rows:
-            raise UnreadableImageError(name, "the file is missing")
-        return decode_image(listing.read(rows[name]), name)
-
-    def _found(self, index: int) -> tuple[tuple[Listing, dict[str, int]] | None, str]:
-        """Return the images of the table of a vector, and the id of the vector."""
-        table = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._images[table], self.ids[index]
-
-    @cached_property
-    def _images(self) -> list[tuple[Listing, dict[str, int]] | None]:
-        """For each table, its images and the position of each id."""
-        return [_images_of(table) for table in self._tables]
+    tables = read_tables(config)
+    foreign = [table.path for table in tables if table.embedding is None]
+    if foreign:
+        raise InputError(
+            f"{str(foreign[0])!r} holds vectors of unknown origin, which have no images; use "
+            "vectors of crkd embed"
+        )
+    if not tables or (len(tables) < 2 and not class_names):
+        raise InputError(
+            f"data.features names {len(tables)} files; give known and novel vectors of crkd embed"
+        )
+    if len(tables) == 1:
+        dataset, split = next_feature_dataset(class_names, tables[0])
+    else:
+        known, *earlier, novel = tables
+        dataset, split = feature_dataset(known, novel, earlier=earlier, classes_so_far=class_names)
+    dataset = with_images(dataset, tables)
+    size = config.data.image_size or _default_size(dataset, log)
+    images = dataclasses.replace(dataset, image_size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    return images, split
 
 
-def with_images(dataset: Dataset, tables: Sequence[FeatureTable]) -> Dataset:
-    """Return a data set of vectors whose source reads the images behind them."""
-    assert isinstance(dataset.train, FeatureSource)
-    return dataclasses.replace(dataset, train=EmbeddedSource(dataset.train, tables))
-
-
-def _images_of(table: FeatureTable) -> tuple[Listing, dict[str, int]] | None:
-    if table.embedding is None:
-        return None
-    roots = {root["path"]: root["name"] for root in table.embedding["roots"]}
-    listing = find_encoded(list(roots), roots)
-    return listing, {listing.image_id(row): row for row in range(len(listing))}
+def _default_size(dataset: Dataset, log: Callable[[str], None]) -> int:
+    """Return the training size of the images, from the headers of some of them."""
+    source = dataset.train
+    assert isinstance(source, EmbeddedSource)
+    sides = []
+    for row in range(0, len(source), max(1, len(source) // SAMPLED_SIZES)):
+        with contextlib.suppress(UnreadableImageError):
+            header = read_header(source.encoded(row), source.ids[row])
+            sides.append(min(header.width, header.height))
+    return training_size(sides, log, largest=LARGEST_SIZE)

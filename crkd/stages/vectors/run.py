@@ -23,6 +23,8 @@ from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.stability import write_stability
+from crkd.runs.vector_files import vector_files
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.known_filter import SetAside, find_known, set_aside
 from crkd.stages.discover.parent import next_classes
@@ -40,14 +42,14 @@ from crkd.stages.vectors.discovery import (
     further_discovery,
 )
 from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.outliers import calibrate_outliers
+from crkd.stages.vectors.precheck import check_new
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import discovery_from, network_of, state_of
 from crkd.training.session import begin_run, running
 
 CONTEST = "contest.json"
 """The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
-STABILITY = "stability.json"
-"""How well a discovery with another seed repeats each novel class, by name."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def discover_vectors(
         began = time.monotonic()
         found = _discover(start, num_novel)
         write_json(run.path / CONTEST, found.contest.plain())
+        before = None if start.parent is None else (start.parent, start.found.gate)
+        calibrate_outliers(run, found.gate, start.data, before)
         finish_run(
             run,
             network_of(found),
@@ -113,11 +117,11 @@ def discover_vectors(
             tensors=state_of(found),
             earlier=None,
         )
-        _write_stability(run, start, found)
+        _measure_stability(run, start, found)
     return run
 
 
-def _write_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
+def _measure_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
     """Discover once more with another seed, and write how well it repeats each class."""
     data, chosen = start.data, found.contest.chosen
     novel = data.of(data.subsets.novel_train).numpy()
@@ -130,7 +134,7 @@ def _write_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery)
         count,
     )
     names = [entry.name for entry in run.read_info().classes[-count:]]
-    write_json(run.path / STABILITY, dict(zip(names, values, strict=True)))
+    write_stability(run, dict(zip(names, values, strict=True)))
 
 
 def opened_discovery(run: RunFolder) -> VectorDiscovery:
@@ -159,9 +163,9 @@ def data_of_run(run: RunFolder, novel: str | None = None) -> VectorData:
         InputError: a file is missing or was made otherwise.
     """
     config, info = run.read_config(), run.read_info()
+    files = vector_files(run) if novel is None else (novel,)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, features=files))
     if novel is not None:
-        data = dataclasses.replace(config.data, features=(novel,))
-        config = dataclasses.replace(config, data=data)
         return next_vector_data(config, info.classes, info.embedding, str(run.path))
     if len(config.data.features) == 1:
         known = info.classes[: info.num_known]
@@ -210,6 +214,7 @@ def _next_start(config: Config, parent: RunFolder) -> VectorStart:
     if config.discover.mixed:
         raise InputError("--mixed does not apply to a run that extends another; leave it out")
     data = next_vector_data(config, info.classes, info.embedding, str(parent.path))
+    check_new(parent, found.gate, data)
     return VectorStart(
         data, found, parent, info.classes, true_classes(parent, len(info.classes)), None, []
     )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from crkd.core.errors import InputError
 from crkd.data.check_dataset import check_dataset
-from crkd.data.sources.folder import folder_dataset
+from crkd.data.sources.folder import folder_dataset, training_size
 from crkd.data.splits.partition import partition
 
 
@@ -148,6 +148,14 @@ def test_hidden_files_and_link_loops_are_passed_over(known: Path) -> None:
     (known / "cat" / "loop").symlink_to(known)
     dataset, _ = folder_dataset(known)
     assert len(dataset.train) == 6
+
+
+def test_a_training_size_may_be_limited() -> None:
+    said: list[str] = []
+    assert training_size([500, 90, 700], said.append) == 224
+    assert training_size([500, 90, 700], said.append, largest=64) == 64
+    assert training_size([40, 20, 700], said.append, largest=64) == 32
+    assert said[1] == "images are trained at 64 px (median shorter side 500 px)"
 
 
 @pytest.mark.parametrize(("side", "expected"), [(8, 32), (40, 32), (70, 64), (300, 224)])

@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from crkd.core.errors import InputError
-from crkd.data.datasets.features import feature_dataset
+from crkd.data.datasets.features import earlier_rows, feature_dataset
+from crkd.data.splits.partition import partition
 from crkd.data.vectors.table import read_features
 
 ROWS = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], np.float32)
@@ -142,6 +143,23 @@ def test_labels_of_a_part_of_the_novel_rows_are_left_aside(tmp_path: Path):
     dataset, split = feature_dataset(known, table(tmp_path, "novel", ROWS[:2], ["c", ""]))
     assert split.novel == ()
     assert dataset.train.labels.tolist() == [0, 1, 0, -1, -1]
+
+
+def test_samples_of_earlier_steps_are_neither_known_nor_novel(tmp_path: Path):
+    known = table(tmp_path, "known", ROWS, ["a", "b", "a"])
+    earlier = table(tmp_path, "earlier", ROWS[:2], ["x", "y"])
+    novel = table(tmp_path, "novel", ROWS[:1], None)
+    names = ("a", "b", "found")
+    dataset, split = feature_dataset(known, novel, earlier=[earlier], classes_so_far=names)
+    assert split.joint_names == names
+    assert split.joint_ids(dataset.train.labels).tolist() == [0, 1, 0, -1, -1, -1]
+    assert earlier_rows(dataset.train).tolist() == [3, 4]
+    assert list(dataset.train.ids[3:]) == [*earlier.ids, *novel.ids]
+    parts = partition(dataset, split, validation_fraction=0.0, seed=0, images_gone=True)
+    assert parts.novel_train.indices.tolist() == [5]
+    with pytest.raises(InputError, match="classes that the run does not know: b; restore"):
+        feature_dataset(known, novel, classes_so_far=("a", "c"))
+    assert not len(earlier_rows(feature_dataset(known, novel)[0].train))
 
 
 def test_tables_that_do_not_fit_are_refused(tmp_path: Path):

@@ -23,7 +23,7 @@ def _solve(problem: Problem) -> Tensor:
         # Columns first and rows last: the order is part of what the front door promises.
         plan = plan - plan.logsumexp(dim=1, keepdim=True)
         plan = plan - plan.logsumexp(dim=2, keepdim=True)
-    return torch.exp(plan).to(problem.out_dtype)
+    return torch.exp(plan).to(problem.scores.dtype)
 
 
 PLAIN = Backend(_obstacles, _solve)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,10 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.discovery import fit_discovery
-from crkd.stages.vectors.run import discover_vectors, opened_discovery
+from crkd.stages.vectors.run import data_of_run, discover_vectors, opened_discovery
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import network_of
+from tests.support.color_folders import NEW, color_folders, discover_colors
 
 CPU = torch.device("cpu")
 KNOWN, NOVEL, EACH, WIDTH = 4, 3, 30, 12
@@ -151,9 +154,29 @@ def test_a_second_step_needs_no_old_vector(run: Path, tmp_path: Path) -> None:
     joint = network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1).numpy()
     before = open_run(run, CPU).network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1)
     assert (joint == before.numpy()).mean() > 0.97
+    with pytest.raises(InputError, match=r"5\d of 60 unlabeled samples fit a class that .* knows"):
+        discover_vectors(config, tmp_path / "third", second.path)
+    assert not (tmp_path / "third").exists()
+    config = config_of([str(tmp_path / "next.parquet")], "discover.precheck=false")
     third = discover_vectors(config, tmp_path / "third", second.path)
     assert third.read_info().architecture["groups"] == [NOVEL, 2]
     assert len(open_run(third.path, CPU).network([torch.from_numpy(old)]).known_logits[0, 0]) == 9
+
+
+def test_run_and_vectors_can_be_moved_together(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    (place / "vectors").mkdir(parents=True)
+    for file in files:
+        (place / "vectors" / Path(file).name).write_bytes(Path(file).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names = ["place/vectors/known.parquet", "place/vectors/novel.parquet"]
+    discover_vectors(config_of(names, KMEANS), "place/run")
+    place.rename(tmp_path / "moved")
+    monkeypatch.chdir("/")
+    data = data_of_run(RunFolder(tmp_path / "moved" / "run"))
+    assert len(data.subsets.novel_train) == NOVEL * EACH
 
 
 def test_stability_matches_a_count_by_hand() -> None:
@@ -176,6 +199,31 @@ def test_refusals(
     assert not (tmp_path / "out").exists()
 
 
+def test_vectors_like_known_ones_are_disputed(tmp_path: Path) -> None:
+    rows, classes = clouds(1)
+    # A third of the unlabeled vectors are of a known class.
+    novel = (classes >= KNOWN) & (classes < KNOWN + 2) | (classes == 0)
+    save(tmp_path / "known.parquet", rows[classes < KNOWN], [f"c{c}" for c in classes[: 4 * EACH]])
+    save(tmp_path / "novel.parquet", clouds(3)[0][novel], None)
+    files = [str(tmp_path / f"{name}.parquet") for name in ("known", "novel")]
+    config = config_of(files, KMEANS, "discover.num_novel=2")
+    found = discover_vectors(config, tmp_path / "run")
+    table = load_predictions(found.path / "predictions.parquet")
+    train = table.of("train")
+    joint = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
+    with (found.path / "disputed.csv").open(newline="") as file:
+        listed = {row["image"]: row for row in csv.DictReader(file)}
+    assert listed.keys() == {name for name, predicted in joint.items() if predicted < KNOWN}
+    assert len(listed) > EACH / 2
+    for name, row in listed.items():
+        assert row["known_class"] == f"c{joint[name]}"
+        assert row["class_name"] in ("novel-0", "novel-1")
+        assert float(row["probability"]) < float(row["known_probability"])
+    assert f"{len(listed)} of 90 unlabeled images look like known" in " ".join(
+        found.read_info().notes
+    )
+
+
 def test_the_number_of_classes_is_estimated(files: list[str], tmp_path: Path) -> None:
     found = discover_vectors(config_of(files, KMEANS, "discover.num_novel=auto"), tmp_path / "run")
     assert found.read_info().num_novel == NOVEL
@@ -192,33 +240,18 @@ def test_estimate_k_takes_such_a_run(
     assert "--mixed does not apply" in capsys.readouterr().err
 
 
-COLORS = {"red": (200, 40, 40), "green": (40, 180, 60), "blue": (40, 60, 200)}
-NEW = {"yellow": (220, 210, 40), "white": (240, 240, 240)}
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Noisy images of one color for each class: labeled folders, and a flat unlabeled folder."""
     root = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name, color in (COLORS | NEW).items():
-        place = root / "known" / name if name in COLORS else root / "novel"
-        place.mkdir(parents=True, exist_ok=True)
-        for number in range(8):
-            noise = generator.normal(0, 12, (24, 24, 3))
-            pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(place / f"{name}-{number}.png")
+    color_folders(root)
     return root
 
 
 @pytest.fixture(scope="module")
 def photographs(folders: Path) -> Path:
     """The run of ``crkd discover --known DIR --novel DIR``."""
-    out = folders / "runs" / "first"
-    arguments = ["--known", str(folders / "known"), "--novel", str(folders / "novel")]
-    arguments += ["--num-novel", "2", "--image-size", "64", "--runtime", "torch"]
-    assert main(["discover", *arguments, "--out", str(out)]) == 0
-    return out
+    return discover_colors(folders)
 
 
 def test_two_folders_become_a_run_that_predicts_images(
@@ -246,6 +279,30 @@ def test_two_folders_become_a_run_that_predicts_images(
     assert main(["predict", str(photographs), str(vectors), "--out", "v.json"]) == 0
     again = json.loads((tmp_path / "v.json").read_text())["images"]
     assert [image["class_id"] for image in again] == [image["class_id"] for image in images]
+
+
+def test_files_that_are_left_out_and_repeated_images_are_named(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("known", "novel"):
+        shutil.copytree(folders / name, tmp_path / name)
+    (tmp_path / "novel" / "IMG_1.HEIC").write_bytes(b"")
+    (tmp_path / "novel" / "broken.jpg").write_bytes(b"no image")
+    shutil.copy(tmp_path / "known" / "red" / "red-0.png", tmp_path / "novel" / "copy.png")
+    arguments = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "novel")]
+    arguments += ["--num-novel", "2", "--image-size", "64", "--runtime", "torch"]
+    arguments += ["--method", "whitened_kmeans", "--out", str(tmp_path / "run")]
+    assert main(["discover", *arguments]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "1 file is no image by the suffix" in said
+    assert "IMG_1.HEIC" in said
+    assert "1 images cannot be read" in said
+    assert "novel/broken.jpg" in said
+    assert "1 images have the same content as another one: novel/copy.png" in said
+    assert main(["check-data", *arguments[:4], "--skip-unreadable"]) == 0
+    said = "".join(capsys.readouterr())
+    assert "novel/copy.png = known/red/red-0.png" in said
+    assert "IMG_1.HEIC" in said
 
 
 def test_the_exported_program_holds_backbone_and_heads(
@@ -313,16 +370,11 @@ def test_labels_for_other_tools_hold_the_discovered_classes(
     assert len(named) == 2
 
 
-def test_a_run_on_vectors_is_no_teacher_of_images(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["distill", "--teacher", str(run), "--out", str(tmp_path / "student")]) == 2
-    assert "trained no network for images" in capsys.readouterr().err
-
-
 def test_photographs_extend_a_run_without_old_images(photographs: Path, folders: Path) -> None:
     out = folders / "runs" / "second"
     arguments = ["--from", str(photographs), "--novel", str(folders / "known")]
+    # These images are of the known classes, so the step has to be forced.
+    arguments += ["--set", "discover.precheck=false"]
     assert main(["discover", *arguments, "--num-novel", "3", "--out", str(out)]) == 0
     assert len(RunFolder(out).read_info().classes) == 8
 
@@ -337,7 +389,9 @@ def test_photographs_extend_a_run_without_old_images(photographs: Path, folders:
             ["--from", "{run}", "--novel", "{novel}", "--num-novel", "2", "--backbone", "lite1"],
             "--backbone is lite1",
         ),
-        (["--known", "{known}", "--novel", "{novel}", "--out", "{run}"], "holds files already"),
+        (["--known", "{known}", "--novel", "{novel}", "--out", "{run}"], "a finished run"),
+        (["--known", "{known}x", "--novel", "{novel}", "--num-novel", "2"], "x' does not exist"),
+        (["--known", "{known}", "--novel", "{known}", "--num-novel", "2"], "contains the other"),
     ],
 )
 def test_refusals_come_before_any_work(

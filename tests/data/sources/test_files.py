@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from crkd.data.sources.files import left_out
+
+
+def made(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
+    folder = made(
+        tmp_path / "photos", "a/1.jpg", "a/IMG_1.HEIC", "b/notes.txt", "2.PNG", "none", ".hidden"
+    )
+    made(folder, "shard.tar", "table.parquet", ".git/config")
+    assert left_out(folder) == (
+        f"3 files are no images by the suffix and left out of {str(folder)!r}: none, "
+        "a/IMG_1.HEIC, b/notes.txt"
+    )
+    assert left_out(made(tmp_path / "one", "x.heic", "y.png")).startswith("1 file is no image by")
+
+
+def test_the_first_few_are_named_and_all_are_counted(tmp_path: Path) -> None:
+    folder = made(tmp_path / "many", *(f"{number}.txt" for number in range(8)))
+    text = left_out(folder)
+    assert text.startswith("8 files")
+    assert text.endswith(": 0.txt, 1.txt, 2.txt, 3.txt, 4.txt, ...")
+
+
+@pytest.mark.parametrize("names", [(), ("a.png",), (".x.txt",)])
+def test_nothing_is_said_of_images_and_hidden_files(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert left_out(made(tmp_path, *names)) == ""
+    assert left_out(tmp_path / "absent") == ""
+
+
+def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).write_bytes(b"")
+    assert left_out(tmp_path).endswith(": \\xff.txt")
