@@ -64,8 +64,9 @@ def outlier_groups(
 def distance_within(rows: Numbers, labels: NDArray[np.int64], centers: Numbers) -> float:
     """Return the relative distance of two samples of one class, if the class were unknown.
 
-    Each class in turn is taken out of the centers. The result is the ``QUANTILE`` of all pairs. It
-    shows how similar the images of a new class are in this space.
+    Each class in turn is taken out of the centers. The result is the ``QUANTILE`` of all pairs, but
+    at least 1: two images that are nearer to each other than to any class are always similar. The
+    statistics of few samples are too narrow for unseen images, so smaller values cannot be trusted.
 
     Args:
         rows: ``(N, k)`` samples of the classes.
@@ -80,7 +81,7 @@ def distance_within(rows: Numbers, labels: NDArray[np.int64], centers: Numbers) 
         members = np.asarray(rows[labels == label], np.float64)
         others = np.delete(np.asarray(centers, np.float64), label, axis=0)
         found.append(_relative(members, _nearest(members, others)))
-    return float(np.quantile(np.concatenate(found), QUANTILE))
+    return max(1.0, float(np.quantile(np.concatenate(found), QUANTILE)))
 
 
 def _nearest(rows: NDArray[np.float64], centers: Numbers) -> NDArray[np.float64]:
