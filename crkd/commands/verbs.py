@@ -25,6 +25,7 @@ GROUPS = {
     },
     "Use": {
         "predict": "predict the classes of new images",
+        "watch": "predict new images as they come and report unknown ones",
         "review": "write a page for the review of discovered classes",
         "apply-review": "make a run with named classes from a review",
         "export": "export a run to ONNX, PyTorch, Label Studio or FiftyOne",

@@ -115,23 +115,31 @@ def caption_lines(entry: FoundClass, names: Sequence[str]) -> tuple[list[str], l
 
 
 def _png(evidence: Evidence, found: list[FoundClass]) -> bytes:
+    captions = [caption_lines(entry, evidence.names) for entry in found]
+    return sheet(captions, [strip(evidence.images, entry.members) for entry in found])
+
+
+def sheet(
+    captions: Sequence[tuple[list[str], list[str]]], strips: Sequence[NDArray[np.uint8]]
+) -> bytes:
+    """Return a PNG file with a row for each group of images.
+
+    Args:
+        captions: the lines of a title and of a second text for each group.
+        strips: images of each group, as :func:`strip` returns them.
+    """
     from matplotlib.figure import Figure
 
-    columns = max(1, -(-len(found) // LONGEST))
-    height = -(-len(found) // columns)
-    figure = Figure(figsize=(COLUMN_INCHES * columns, 0.72 * max(height, 1) + 0.1), dpi=100)
+    columns = max(1, -(-len(strips) // LONGEST))
+    height = max(-(-len(strips) // columns), 1)
+    figure = Figure(figsize=(COLUMN_INCHES * columns, 0.72 * height + 0.1), dpi=100)
     edges = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": 0.99}
-    grid = figure.add_gridspec(max(height, 1), columns, wspace=0.04, hspace=0.08, **edges)
-    for number, entry in enumerate(found):
+    grid = figure.add_gridspec(height, columns, wspace=0.04, hspace=0.08, **edges)
+    for number, ((title, near), images) in enumerate(zip(captions, strips, strict=True)):
         axis = figure.add_subplot(grid[number % height, number // height])
         axis.set_axis_off()
-        axis.imshow(
-            strip(evidence.images, entry.members),
-            extent=(CAPTION_SHARE, CAPTION_SHARE + IMAGES, 0, 1),
-            aspect="auto",
-        )
+        axis.imshow(images, extent=(CAPTION_SHARE, CAPTION_SHARE + IMAGES, 0, 1), aspect="auto")
         axis.set_xlim(0, CAPTION_SHARE + IMAGES)
-        title, near = caption_lines(entry, evidence.names)
         # A name may contain a dollar sign, which would start a formula.
         shown: dict[str, Any] = {"fontsize": FONT_SIZE, "parse_math": False, "va": "top"}
         top = 0.5 + LINE_HEIGHT * (len(title) + len(near)) / 2

@@ -44,12 +44,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
+        raise failed_write(path, error) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def failed_write(path: Path, error: OSError) -> InputError:
+    """Return the error for a file or folder that cannot be written."""
+    return InputError(
+        f"{path} cannot be written ({error.strerror}); free space or choose another folder"
+    )
 
 
 def clear_unfinished(folder: Path) -> None:

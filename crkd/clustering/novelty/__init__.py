@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         distance_check,
         known_classes,
     )
+    from crkd.clustering.novelty.similar_outliers import distance_within, outlier_groups
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -30,6 +31,7 @@ else:
             "known_or_novel": "KnownCheck known_check",
             "mixture_share": "known_share",
             "mahalanobis": "ClassDistance",
+            "similar_outliers": "distance_within outlier_groups",
             "outliers": "Outliers outer_fence reject_bucket",
             "separation": "Separation measure_separation",
         },
@@ -44,6 +46,7 @@ __all__ = [
     "Separation",
     "carried_threshold",
     "distance_check",
+    "distance_within",
     "energy_scores",
     "energy_threshold",
     "known_check",
@@ -51,5 +54,6 @@ __all__ = [
     "known_share",
     "measure_separation",
     "outer_fence",
+    "outlier_groups",
     "reject_bucket",
 ]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from crkd.models.pretrained.base import PretrainedBackbone
 from crkd.models.pretrained.embedder import Embedder, Form
 from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.console import console
+from crkd.runs.folder_lock import locked
 from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.stages.embed.assemble import assemble
 from crkd.stages.embed.items import EMBEDDED, REUSED, Items
@@ -143,13 +143,21 @@ class _Job:
         if is_rank_zero():
             self.log(f"{len(self.listing):,} images found")
         backbone = open_backbone(self.settings, before)
-        with _locked(self.folder) if is_rank_zero() else contextlib.nullcontext():
+        with self._lock() if is_rank_zero() else contextlib.nullcontext():
             info, embedder = self._settled(backbone, before)
             began = time.monotonic()
             items = self._embedded(info, embedder)
             if is_rank_zero():
                 return self._finished(info, items, time.monotonic() - began)
         return EmbedSummary(self.out, info, 0, 0, 0, time.monotonic() - began)
+
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        """Make the folder of the parts, and refuse a second command that writes the same file."""
+        busy = (
+            f"--out: another crkd embed writes to {str(self.folder)!r}; wait for it, or name "
+            "another file"
+        )
+        return locked(self.folder, flag="--out", busy=busy)
 
     def _settled(
         self, backbone: PretrainedBackbone, before: EmbeddingInfo | None
@@ -215,36 +223,3 @@ class _Job:
             skipped=skipped,
             passed_over={k: n for k, n in sorted(self.listing.passed_over.items()) if n > 0},
         )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make the folder of the parts, and refuse a second command that writes the same file.
-
-    Raises:
-        InputError: another process writes it, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(
-            f"--out: {str(folder)!r} cannot be made ({error.strerror}); name another file"
-        ) from error
-    try:
-        with contextlib.suppress(ImportError):
-            import fcntl  # Windows has none
-
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"--out: another crkd embed writes to {str(folder)!r}; wait for it, or name "
-                    "another file"
-                ) from None
-        yield
-    finally:
-        os.close(descriptor)
-        # What was refused before any work leaves nothing.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
