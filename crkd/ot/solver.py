@@ -36,9 +36,8 @@ def solve(
     Maximizes ``sum P * scores + epsilon * entropy(P)`` over plans P with the given marginals, by
     Sinkhorn's algorithm (Cuturi 2013), stabilized on a CPU (Schmitzer 2019) and in logarithms on
     other devices. The order of steps is that of :func:`crkd.ot.sinkhorn`: classes first, samples
-    last. Sample weights are therefore exact, and
-    class masses match up to ``tol``. Every leading dimension is a problem of its own and iterates
-    until it has converged.
+    last. Sample weights are therefore exact, and class masses match up to ``tol``. Every leading
+    dimension is a problem of its own and iterates until it has converged.
 
     A sample whose scores are all -inf has no weight. A class whose scores are all -inf gets no
     mass, so its problem does not converge unless its marginal is 0.

@@ -58,11 +58,9 @@ def _solve(
         if len(unsafe):
             again = some[unsafe]
             start = None if g is None and done == 0 else state.g[again]
-            _update(
-                state,
-                again,
-                in_logarithms(*(values[unsafe] for values in part), start, tol, count),
-            )
+            some_x, some_a, some_b = (values[unsafe] for values in part)
+            exact = in_logarithms(some_x, some_a, some_b, start, tol, count)
+            _update(state, again, exact)
 
 
 def _update(state: State, some: Tensor, new: State) -> None:
