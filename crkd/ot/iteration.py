@@ -1,4 +1,4 @@
-"""Sinkhorn's iterations to a tolerance, each problem until it has converged."""
+"""Sinkhorn's iterations in logarithms, each problem until it has converged."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class State(NamedTuple):
     iterations: Tensor
 
 
-def iterate(
+def in_logarithms(
     x: Tensor, log_a: Tensor, log_b: Tensor, g: Tensor | None, tol: float, max_iters: int
 ) -> State:
-    """Iterate in logarithms; one iteration is a class step and a sample step.
+    """Iterate to a tolerance; one iteration is a class step and a sample step.
 
     A problem that has converged, or is NaN, changes no more. Its result does not depend on the
     other problems.

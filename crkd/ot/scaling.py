@@ -14,13 +14,13 @@ from torch import Tensor
 from crkd.ot import reference
 from crkd.ot.problem import Problem, has_values
 
-_CACHED = 1 << 17
+CACHED = 1 << 17
 """Number of entries processed at once; with their copies they fit a core's cache."""
 
-_LOWEST = {torch.float32: -80.0, torch.float64: -690.0}
+LOWEST = {torch.float32: -80.0, torch.float64: -690.0}
 """Logarithm below which entries are set to zero."""
 
-_SAFE = {torch.float32: 1e-24, torch.float64: 1e-280}
+SAFE = {torch.float32: 1e-24, torch.float64: 1e-280}
 """Smallest row or column sum, relative to its largest factor, that no zeroed entry can change."""
 
 
@@ -38,7 +38,7 @@ def solve(problem: Problem) -> Tensor:
     """Return the assignment ``(P, N, M)`` in the dtype of the scores, for scores in host memory."""
     scores = problem.scores
     out = torch.empty(scores.shape, dtype=scores.dtype)
-    together = max(1, _CACHED // max(1, scores[0].numel()))
+    together = max(1, CACHED // max(1, scores[0].numel()))
     for start in range(0, len(scores), together):
         part = slice(start, start + together)
         some = problem._replace(
@@ -75,7 +75,7 @@ def _solve_into(out: Tensor, problem: Problem) -> Tensor:
     b = x.new_full((1, 1, 1), 1 / m) if b is None else b.to(dtype).reshape(-1, 1, m)
     kernel = torch.sub(x, x.amax(-2, keepdim=True)).mul_(1 / problem.epsilon)
     # Subnormal numbers would be exact but make a CPU several times slower.
-    kernel.clamp_(min=_LOWEST[dtype]).exp_()
+    kernel.clamp_(min=LOWEST[dtype]).exp_()
     u = (a > 0).to(dtype).expand(len(x), 1, n)
     margins = []
     for _ in range(problem.num_iters):
@@ -86,4 +86,4 @@ def _solve_into(out: Tensor, problem: Problem) -> Tensor:
         u = a / rows
     kernel *= v
     torch.div(kernel, rows.mT, out=out)
-    return (torch.cat(margins, -1) > _SAFE[dtype]).all(-1)
+    return (torch.cat(margins, -1) > SAFE[dtype]).all(-1)

@@ -88,8 +88,9 @@ def sinkhorn(
     >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
     tensor([1.5000, 1.5000])
     """
+    uniform = class_marginal is None and sample_marginal is None
     if not torch.compiler.is_compiling():
-        if torch.is_grad_enabled():
+        if scores.requires_grad or not uniform:
             tensors = {
                 "scores": scores,
                 "class_marginal": class_marginal,
@@ -114,7 +115,6 @@ def sinkhorn(
                 ),
             )
     key = None
-    uniform = class_marginal is None and sample_marginal is None
     if scores.is_cuda and uniform and group is None and not torch.compiler.is_compiling():
         key = (
             scores.shape,

@@ -12,10 +12,10 @@ from torch import Tensor
 from crkd.core.errors import InputError
 from crkd.ot import transforms
 from crkd.ot.arguments import check_scores, expands, marginal
-from crkd.ot.iteration import iterate
 from crkd.ot.problem import full_precision
 from crkd.ot.reference import LARGEST
 from crkd.ot.solution import Solution
+from crkd.ot.stabilized import iterate
 
 _ASK = "pass gradient=True for a gradient with respect to the scores, and detach other tensors"
 
@@ -34,10 +34,10 @@ def solve(
     """Solve entropic optimal transport between N samples and M classes to a tolerance.
 
     Maximizes ``sum P * scores + epsilon * entropy(P)`` over plans P with the given marginals, by
-    Sinkhorn's algorithm in logarithms (Cuturi 2013). The order of steps is that of
-    :func:`crkd.ot.sinkhorn`: classes first, samples last. Sample weights are therefore exact, and
-    class masses match up to ``tol``. Every leading dimension is a problem of its own and iterates
-    until it has converged.
+    Sinkhorn's algorithm (Cuturi 2013), stabilized on a CPU (Schmitzer 2019) and in logarithms on
+    other devices. The order of steps is that of :func:`crkd.ot.sinkhorn`: classes first, samples
+    last. Sample weights are therefore exact, and class masses match up to ``tol``. Every leading
+    dimension is a problem of its own and iterates until it has converged.
 
     A sample whose scores are all -inf has no weight. A class whose scores are all -inf gets no
     mass, so its problem does not converge unless its marginal is 0.
@@ -216,16 +216,17 @@ def _solved(
     """Solve checked problems; marginals ``(size,)`` or ``(P, size)``, sum one."""
     *lead, n, m = scores.shape
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    wide = scores.reshape(math.prod(lead), n, m).double()
+    flat = scores.reshape(math.prod(lead), n, m).to(dtype)
     eps = epsilon.reshape(-1, 1, 1)
     # The first class step absorbs a constant per class; without it, differences between samples
     # keep more digits.
-    best = wide.amax(-2, keepdim=True)
+    best = flat.amax(-2, keepdim=True)
     best = torch.where(best.isfinite(), best, 0.0)
-    x = ((wide - best) / eps).clamp_(-LARGEST, LARGEST)
-    x = torch.where(wide.isinf(), wide, x).to(dtype)
+    x = torch.sub(flat, best).div_(eps.to(dtype))
     a, b = _whole(sample_marginal, x, n), _whole(class_marginal, x, m)
-    a = a.masked_fill(x.amax(-1) == -torch.inf, 0.0)
+    if len(x) and not bool(x.amin() >= -LARGEST):
+        x = torch.where(flat.isinf(), flat, x.clamp_(-LARGEST, LARGEST))
+        a = a.masked_fill(x.amax(-1) == -torch.inf, 0.0)
     total = a.sum(-1, keepdim=True)
     a = a / torch.where(total > 0, total, 1.0)
     start = None if class_potentials is None else ((class_potentials + best) / eps).to(dtype)

@@ -14,7 +14,8 @@ from crkd.core.errors import InputError
 Solve = Callable[[Tensor, Tensor | None, Tensor | None], Tensor]
 """Solver of scores, class marginal and sample marginal."""
 
-# Compiled PyTorch code and autograd.Function use this call too; torch.func has no public one.
+# autograd.Function uses this call too, and torch.func has no public one. The fallback is False in
+# eager mode.
 active: Callable[[], bool] = getattr(
     torch._C, "_are_functorch_transforms_active", torch.compiler.is_compiling
 )

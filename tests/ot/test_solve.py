@@ -15,7 +15,7 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.ot import Solution, sinkhorn, solve
-from crkd.ot.iteration import CHECK_EVERY, iterate
+from crkd.ot.iteration import CHECK_EVERY, in_logarithms
 
 fast = settings(max_examples=25, deadline=None)
 
@@ -217,8 +217,8 @@ def test_checks_that_wait_for_a_device_are_fewer() -> None:
     torch.manual_seed(5)
     x = torch.randn(3, 30, 5) / 0.3
     log_a, log_b = torch.full((3, 30, 1), 1 / 30).log(), torch.full((3, 1, 5), 1 / 5).log()
-    here = iterate(x, log_a, log_b, None, 1e-5, 1000)
-    there = iterate(x.as_subclass(Elsewhere), log_a, log_b, None, 1e-5, 1000)
+    here = in_logarithms(x, log_a, log_b, None, 1e-5, 1000)
+    there = in_logarithms(x.as_subclass(Elsewhere), log_a, log_b, None, 1e-5, 1000)
     assert (here.iterations % CHECK_EVERY != 0).any()
     assert torch.equal(there.iterations, -(-here.iterations // CHECK_EVERY) * CHECK_EVERY)
     assert (there.error <= 1e-5).all()
