@@ -15,6 +15,7 @@ from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.runs.atomic_files import (
+    check_regular,
     clear_unfinished,
     load_tensors,
     read_json,
@@ -169,6 +170,7 @@ class RunFolder:
     def read_config(self) -> Config:
         """Read ``config.yaml`` back."""
         path = self.path / "config.yaml"
+        check_regular(path)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_resume_identical_pretrain(tmp_path: Path, pretrained: RunFolder) -> Non
     assert all(torch.equal(straight[name], again[name]) for name in straight)
     assert resumed.read_info().status == "complete"
     assert not states(resumed.path)
+
+
+def test_a_closed_terminal_saves_the_state(tmp_path: Path, pretrained: RunFolder) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(4, patch, signal.SIGHUP)
+        with pytest.raises(Interrupted, match=r"stopped after step 5 of 11"):
+            pretrain(small_config(), tmp_path / "run")
+    assert len(states(tmp_path / "run")) == 1
+    resumed = pretrain(small_config(), tmp_path / "run", resume=True)
+    straight, again = weights(pretrained.path), weights(resumed.path)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
 
 
 def test_resume_identical_discover(tmp_path: Path, stage1: Path, discovered: RunFolder) -> None:
