@@ -53,6 +53,11 @@ def write_bytes(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def is_unfinished(file: Path) -> bool:
+    """Return whether a file is one that a process was killed while it wrote."""
+    return file.name.startswith(".") and file.name.endswith(UNFINISHED)
+
+
 def clear_unfinished(folder: Path) -> None:
     """Delete what a process left that was killed while it wrote into ``folder``."""
     for file in folder.glob(f".*{UNFINISHED}"):

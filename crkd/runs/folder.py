@@ -16,7 +16,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.runs.atomic_files import (
     check_regular,
-    clear_unfinished,
+    is_unfinished,
     load_tensors,
     read_json,
     save_tensors,
@@ -24,6 +24,7 @@ from crkd.runs.atomic_files import (
     write_json,
 )
 from crkd.runs.class_info import ClassInfo, plain_classes
+from crkd.runs.lock import LOCK, RunLock
 
 SCHEMA_VERSION = 3
 KINDS = ("supervised", "discovered", "distilled", "baseline")
@@ -101,17 +102,33 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock: RunLock | None = None
+
+    def lock(self) -> None:
+        """Let no other process train this run, until :meth:`unlock` or the end of the process.
+
+        Raises:
+            InputError: another process trains it.
+        """
+        self._lock = RunLock(self.path)
+
+    def unlock(self) -> None:
+        """Give up the lock, if it is held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
         """Make a new, empty run folder.
 
+        Unfinished files and the lock of a process that was killed do not count.
+
         Raises:
             InputError: the folder holds files already, or cannot be made.
         """
         folder = Path(path)
-        clear_unfinished(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(map(_is_kept, folder.iterdir()))):
             raise InputError(
                 f"--out {folder} holds files already; continue with --resume or name another folder"
             )
@@ -203,6 +220,10 @@ class RunFolder:
         if not isinstance(values, dict):
             raise InputError(f"{self.path / 'metrics.json'} holds no block of metrics; restore it")
         return values
+
+
+def _is_kept(file: Path) -> bool:
+    return file.name != LOCK and not is_unfinished(file)
 
 
 def _check_info(info: RunInfo, path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from crkd.config.schema import Config
 from crkd.core.device import device_name
 from crkd.core.errors import InputError
+from crkd.core.registry import Plugin
 from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.runs.plugins import in_words, recorded_plugins
@@ -34,13 +35,13 @@ OUTSIDE = "stopped outside of the training loop"
 def begin_run(
     out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
 ) -> RunFolder:
-    """Make the run folder, or open it to resume.
+    """Make the run folder, or open it to resume, and lock it; :func:`running` unlocks it.
 
     Of several processes the first one writes; all of them have looked for runs before it does.
 
     Raises:
-        InputError: the folder is taken, there is nothing to resume, a log is unknown, or it
-            would not be the same run: another configuration, data set or teacher.
+        InputError: the folder is taken or in use, there is nothing to resume, a log is unknown, or
+            it would not be the same run: another configuration, data set or teacher.
     """
     check_logs(config)
     barrier()
@@ -53,9 +54,28 @@ def _begun(
     out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
 ) -> RunFolder:
     plugins = plugins_of(config, info)
-    if resume:
-        run = RunFolder.open(out)
+    run = RunFolder.open(out) if resume else RunFolder.create(out)
+    run.lock()
+    try:
         clear_unfinished(run.path)
+        _describe(run, info, config, device, plugins, resume=resume)
+    except BaseException:
+        run.unlock()
+        raise
+    return run
+
+
+def _describe(
+    run: RunFolder,
+    info: RunInfo,
+    config: Config,
+    device: torch.device,
+    plugins: list[Plugin],
+    *,
+    resume: bool,
+) -> None:
+    """Write description and configuration; check them first against those of a resumed run."""
+    if resume:
         saved = run.read_info()
         _check_same_run(run, saved, info)
         remark = _changes(run, saved, config)
@@ -68,7 +88,6 @@ def _begun(
             )
         info.notes = list(dict.fromkeys(notes))
     else:
-        run = RunFolder.create(out)
         info.started = utc_now()
         info.provenance = {
             "command": command_line(),
@@ -82,7 +101,6 @@ def _begun(
     # The first file: a folder with a description can be resumed, even if others are missing.
     run.write_info(info)
     run.write_config(config)
-    return run
 
 
 def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
@@ -139,12 +157,24 @@ def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
 
 @contextmanager
 def running(run: RunFolder) -> Iterator[None]:
-    """Write the status of the work inside to ``run.json``.
+    """Write the status of the work inside to ``run.json``, and unlock the folder at the end.
 
     Raises:
         Interrupted: as raised inside, with the folder to resume; or a keyboard interrupt came while
             the results of a trained network were computed.
     """
+    try:
+        with _status_of(run):
+            yield
+        # The result is written; the optimizer's state is not needed any more.
+        if is_rank_zero():
+            remove_states(run.path)
+    finally:
+        run.unlock()
+
+
+@contextmanager
+def _status_of(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -156,9 +186,6 @@ def running(run: RunFolder) -> Iterator[None]:
     except BaseException:
         _set_status(run, "failed")
         raise
-    # The result is written; the optimizer's state is not needed any more.
-    if is_rank_zero():
-        remove_states(run.path)
 
 
 def _set_status(run: RunFolder, status: str) -> None:
