@@ -14,6 +14,7 @@ from crkd.config.check import build
 from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.core.fields import check_fields, shown
 from crkd.runs.atomic_files import (
     check_regular,
     is_unfinished,
@@ -24,13 +25,12 @@ from crkd.runs.atomic_files import (
     write_json,
 )
 from crkd.runs.class_info import ClassInfo, plain_classes
+from crkd.runs.info_fields import FIELDS, OPTIONAL
 from crkd.runs.lock import LOCK, RunLock
 
 SCHEMA_VERSION = 3
-KINDS = ("supervised", "discovered", "distilled", "baseline")
 REMOVED_KEYS = ("features",)
 """Blocks of configurations of earlier versions that no kept run needs."""
-STATUSES = ("running", "interrupted", "failed", "complete")
 
 
 @dataclass
@@ -161,7 +161,8 @@ class RunFolder:
         """Read ``run.json``.
 
         Raises:
-            InputError: it is damaged, or written by a version with another form.
+            InputError: it is damaged, an entry is of the wrong type or out of range, or a version
+                with another form wrote it.
         """
         path = self.path / "run.json"
         values = read_json(path)
@@ -169,16 +170,20 @@ class RunFolder:
             raise InputError(f"{path} is not a run's description; restore it")
         if values["schema_version"] != SCHEMA_VERSION:
             raise InputError(
-                f"{path} has schema version {values['schema_version']!r}; this version of crkd "
-                f"reads {SCHEMA_VERSION}: use the version that wrote it"
+                f"{path} has schema version {shown(values['schema_version'])}; this version of "
+                f"crkd reads {SCHEMA_VERSION}: use the version that wrote it"
             )
-        try:
-            classes = [ClassInfo.from_plain(entry) for entry in values.get("classes") or ()]
-            info = RunInfo(**{**values, "classes": classes})
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path} is incomplete or foreign ({error}); restore it") from None
-        _check_info(info, path)
-        return info
+        check_fields(values, FIELDS, path, optional=OPTIONAL)
+        classes = [
+            ClassInfo.from_plain(entry, place, path)
+            for place, entry in enumerate(values["classes"])
+        ]
+        kinds = [entry.kind for entry in classes]
+        if kinds != sorted(kinds):
+            raise InputError(
+                f"{path}: classes has a known class after a novel one; restore the file"
+            )
+        return RunInfo(**{**values, "classes": classes})
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration, ``config.yaml``."""
@@ -224,20 +229,3 @@ class RunFolder:
 
 def _is_kept(file: Path) -> bool:
     return file.name != LOCK and not is_unfinished(file)
-
-
-def _check_info(info: RunInfo, path: Path) -> None:
-    """Refuse a description whose parts have the wrong shape, before anything relies on them."""
-    sound = (
-        info.kind in KINDS
-        and info.status in STATUSES
-        and [entry.id for entry in info.classes] == list(range(len(info.classes)))
-        and isinstance(info.preprocessing, dict)
-        and {"image_size", "mean", "std"} <= info.preprocessing.keys()
-        and (info.architecture is None or isinstance(info.architecture, dict))
-        and (info.chosen_head is None or isinstance(info.chosen_head, int))
-        and isinstance(info.split, dict)
-        and {"name", "fingerprint", "known"} <= info.split.keys()
-    )
-    if not sound:
-        raise InputError(f"{path} is damaged: its entries do not fit each other; restore it")
