@@ -16,6 +16,7 @@ from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.runs.plugins import in_words, recorded_plugins
 from crkd.runs.provenance import command_line, git_commit, versions
+from crkd.runs.sample_digests import SampleDigests, remove_sample_digests
 from crkd.training.checkpoint import (
     differ_only_in_recovery,
     differences,
@@ -33,11 +34,25 @@ OUTSIDE = "stopped outside of the training loop"
 
 
 def begin_run(
-    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+    out: str | Path,
+    info: RunInfo,
+    config: Config,
+    device: torch.device,
+    *,
+    resume: bool,
+    samples: SampleDigests | None = None,
 ) -> RunFolder:
     """Make the run folder, or open it to resume, and lock it; :func:`running` unlocks it.
 
     Of several processes the first one writes; all of them have looked for runs before it does.
+
+    Args:
+        out: the folder.
+        info: description of the run.
+        config: its configuration.
+        device: where it computes.
+        resume: whether the run in the folder is continued.
+        samples: of the data; those of a resumed run must be the same. None is not compared.
 
     Raises:
         InputError: the folder is taken or in use, there is nothing to resume, a log is unknown, or
@@ -45,20 +60,34 @@ def begin_run(
     """
     check_logs(config)
     barrier()
-    run = _begun(out, info, config, device, resume=resume) if is_rank_zero() else RunFolder(out)
+    run = RunFolder(out)
+    if is_rank_zero():
+        run = _begun(out, info, config, device, samples, resume=resume)
     barrier()
     return run
 
 
 def _begun(
-    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+    out: str | Path,
+    info: RunInfo,
+    config: Config,
+    device: torch.device,
+    samples: SampleDigests | None,
+    *,
+    resume: bool,
 ) -> RunFolder:
     plugins = plugins_of(config, info)
     run = RunFolder.open(out) if resume else RunFolder.create(out)
     run.lock()
     try:
         clear_unfinished(run.path)
+        then = SampleDigests.read(run.path) if resume else None
+        if then is not None and samples is not None:
+            _check_same_samples(run, then, samples)
         _describe(run, info, config, device, plugins, resume=resume)
+        # After the description, without which the folder is neither empty nor a run.
+        if then is None and samples is not None:
+            samples.write(run.path)
     except BaseException:
         run.unlock()
         raise
@@ -122,6 +151,16 @@ def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
         )
 
 
+def _check_same_samples(run: RunFolder, then: SampleDigests, now: SampleDigests) -> None:
+    """Refuse data that changed since the run began, and name the first changes."""
+    changes = then.changes(now)
+    if changes:
+        raise InputError(
+            f"--resume: the data has changed since the run in {run.path} began: {changes}; restore "
+            "it, or start another run with --out"
+        )
+
+
 def _check_same_images(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
     """Refuse own images that changed since the run began."""
     if "images" not in saved.split or "images" not in info.split:
@@ -166,9 +205,10 @@ def running(run: RunFolder) -> Iterator[None]:
     try:
         with _status_of(run):
             yield
-        # The result is written; the optimizer's state is not needed any more.
+        # The result is written; what a resumed run would need is not needed any more.
         if is_rank_zero():
             remove_states(run.path)
+            remove_sample_digests(run.path)
     finally:
         run.unlock()
 
