@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ USAGE_ERROR = 2
 OUT_OF_MEMORY = 3
 NON_FINITE = 4
 INTERRUPTED = 130
+
+UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the file system that a wrong path on the command line causes."""
 
 
 def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +57,16 @@ def _exit_code(verb: str, arguments: list[str]) -> int:
         # The reader of the pipe (head, less) closed it, which is no error.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in UNUSABLE_PATH or error.filename is None:
+            raise
+        shown = os.fsdecode(error.filename)
+        shown = shown if len(shown) <= 80 else f"{shown[:40]}...{shown[-37:]}"
+        print(
+            f"crkd {verb}: the path {shown!r} cannot be used ({error.strerror}); give another one",
+            file=sys.stderr,
+        )
+        return USAGE_ERROR
     except (RuntimeError, MemoryError) as error:
         return _runtime_failure(verb, error)
 

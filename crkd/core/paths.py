@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -23,3 +24,28 @@ def shipped(folder: str) -> Path:
     In a checkout it is at the top level; a wheel contains it inside the package.
     """
     return (CHECKOUT if in_checkout() else PACKAGE / "bundled") / folder
+
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def irregular(path: Path) -> str | None:
+    """Return the kind of a path that is not a regular file, such as "a named pipe".
+
+    The path is not opened: a named pipe would wait for a writer, and a device may never end. Links
+    are followed.
+
+    Returns:
+        None for a regular file, and where nothing can be found out: opening it then tells why.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return None
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), None)

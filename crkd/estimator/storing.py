@@ -19,8 +19,7 @@ from crkd.estimator.image_model import ImageModel
 from crkd.estimator.samples import LearnedSamples
 from crkd.estimator.vector_model import VectorModel
 from crkd.models.architecture import Architecture
-from crkd.models.network import build_network
-from crkd.models.weights import load_strict
+from crkd.models.fitting import fitted_network
 from crkd.runs.atomic_files import load_tensors, save_tensors
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.state import discovery_from, state_of
@@ -185,8 +184,7 @@ def _model(values: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> An
     if values["input"] == "vectors":
         return VectorModel.of(discovery_from(tensors, Contest.of(values["contest"])))
     architecture = Architecture.from_plain(values["architecture"], str(file))
-    network = build_network(architecture)
-    load_strict(network, tensors, source=f"the weights of {file}")
+    network = fitted_network(architecture, tensors, source=f"the weights of {file}")
     mean, std = values["statistics"]
     return ImageModel(network.eval(), architecture, (tuple(mean), tuple(std)))
 

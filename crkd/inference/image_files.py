@@ -58,10 +58,6 @@ class TolerantSource(FileSource):
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8; one black pixel if it is unreadable."""
         try:
-            path = str(self.paths[index])
-            if os.path.exists(path) and not os.path.isfile(path):
-                # Opening a named pipe would wait for ever.
-                raise UnreadableImageError(path, "not a regular file")
             return super().read(index)
         except UnreadableImageError as error:
             self.unreadable[index] = error.reason

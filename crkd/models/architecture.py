@@ -3,12 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from crkd.core.errors import InputError
+from crkd.core.fields import BOOLEAN, Allowed, check_fields, list_of, number, one_of, text, whole
 
 KNOWN_HEADS = ("prototype", "linear")
+MAX_CLASSES: Final = 100_000
+MAX_GROUPS: Final = 1_000
+MAX_HEADS: Final = 1_000
+MAX_WIDTH: Final = 1 << 20
+
+_COUNT: Final = whole(0, MAX_CLASSES)
+_FIELDS: Final[Mapping[str, Allowed]] = {
+    "backbone": text(500),
+    "image_size": whole(1, 1 << 16),
+    "num_known": whole(1, MAX_CLASSES),
+    "num_novel": _COUNT,
+    "num_heads": whole(1, MAX_HEADS),
+    "known_head": one_of(*KNOWN_HEADS),
+    "hidden": whole(1, MAX_WIDTH),
+    "projection": whole(1, MAX_WIDTH),
+    "overclustering": whole(0, 1_000),
+    "temperature": number(1e-6, 1e6),
+    "groups": list_of(whole(1, MAX_CLASSES), 0, MAX_GROUPS),
+    "joint": BOOLEAN,
+    "projected": whole(0, MAX_WIDTH),
+    "reviews": list_of(
+        list_of(whole(-MAX_CLASSES - 1, MAX_CLASSES), 0, MAX_CLASSES), 0, MAX_GROUPS + 1
+    ),
+    "review_parts": list_of(whole(2, 1_000), 0, MAX_GROUPS + 1),
+}
+"""Allowed values in a file. The sizes are far above those of any run; the weights limit them."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +108,18 @@ class Architecture:
                 f"reviews make groups of {sizes} classes, but the groups are {found}; they must be "
                 "the same"
             )
+        self._check_merged()
+
+    def _check_merged(self) -> None:
+        """Refuse parts of prototypes that a review merged into a class which does not exist yet."""
+        earlier = self.num_known - sum(self.groups)
+        for review, size in zip(self.reviews, (*self.groups, 0), strict=False):
+            if min(review, default=0) < -1 - earlier:
+                raise InputError(
+                    f"a review merges a part into class {-2 - min(review)}, but there are "
+                    f"{earlier} earlier classes"
+                )
+            earlier += size
 
     @property
     def has_novel_heads(self) -> bool:
@@ -121,30 +161,23 @@ class Architecture:
             origin: the file, for messages.
 
         Raises:
-            InputError: the values do not describe an architecture.
+            InputError: an entry is missing, of the wrong type or out of range, or the entries do
+                not fit each other.
         """
-        types = {f.name: type(f.default) for f in dataclasses.fields(cls)}
-        types |= {"backbone": str, "image_size": int, "num_known": int}
-        if isinstance(values, dict):
-            # Older runs have no reviews.
-            values = {"reviews": (), "review_parts": (), **values}
-            for name in ("groups", "review_parts"):
-                if isinstance(values.get(name), list):
-                    values[name] = tuple(values[name])
-            if isinstance(values["reviews"], list) and all(
-                isinstance(review, list | tuple) for review in values["reviews"]
-            ):
-                values["reviews"] = tuple(map(tuple, values["reviews"]))
-        sound = (
-            isinstance(values, dict)
-            and values.keys() == types.keys()
-            and all(type(values[name]) is kind for name, kind in types.items())
-            and all(
-                type(size) is int for name in ("groups", "review_parts") for size in values[name]
-            )
-            and all(isinstance(review, tuple) for review in values["reviews"])
-            and all(type(own) is int for review in values["reviews"] for own in review)
-        )
-        if not sound or not isinstance(values, dict):
+        if not isinstance(values, dict):
             raise InputError(f"{origin} does not describe its network; restore it")
-        return cls(**values)
+        # Older runs have no reviews.
+        check_fields(
+            values, _FIELDS, origin, optional={"reviews", "review_parts"}, prefix="architecture."
+        )
+        given = {
+            **values,
+            "temperature": float(values["temperature"]),
+            "groups": tuple(values["groups"]),
+            "reviews": tuple(map(tuple, values.get("reviews", ()))),
+            "review_parts": tuple(values.get("review_parts", ())),
+        }
+        try:
+            return cls(**given)
+        except InputError as error:
+            raise InputError(f"{origin}: architecture: {error}") from None

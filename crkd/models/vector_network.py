@@ -199,11 +199,12 @@ def vector_network(tensors: Mapping[str, Tensor]) -> Network:
         groups = [
             _group_head(tensors, f"groups.{g}", widths) for g in range(_count(tensors, "groups"))
         ]
-    except (KeyError, IndexError, ValueError) as error:
+        body = VectorSpaces(spaces)
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"the tensors of the model are incomplete ({error}); restore it") from None
     first, later = groups[0], [NovelGroup(group) for group in groups[1:]]
     known: nn.Module = first if len(later) < 2 else IncrementalHead(first, later[:-1])
-    network = Network(VectorSpaces(spaces), known, later[-1] if later else None)
+    network = Network(body, known, later[-1] if later else None)
     return network.requires_grad_(False).eval()
 
 

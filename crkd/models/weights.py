@@ -55,7 +55,28 @@ def load_strict(
     Raises:
         InputError: lists every missing, unexpected and misshapen name; nothing was copied.
     """
-    own = module.state_dict()
+    check_fit(module.state_dict(), tensors, fresh=fresh, source=source)
+    module.load_state_dict(dict(tensors), strict=not fresh)
+
+
+def check_fit(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    fresh: Sequence[str] = (),
+    source: str = "the weights",
+) -> None:
+    """Compare names and shapes of weights with those of a network.
+
+    Args:
+        own: of the network; tensors of torch's meta device will do.
+        tensors: of a file.
+        fresh: as in :func:`load_strict`.
+        source: as in :func:`load_strict`.
+
+    Raises:
+        InputError: lists every missing, unexpected and misshapen name.
+    """
     missing = [n for n in own if n not in tensors and not n.startswith(tuple(fresh))]
     unexpected = [name for name in tensors if name not in own]
     misshapen = [
@@ -77,7 +98,6 @@ def load_strict(
             f"{source} do not fit the network ({'; '.join(faults)}); "
             "use the architecture, image size and class counts they were made with"
         )
-    module.load_state_dict(dict(tensors), strict=not fresh)
 
 
 def read_weights(path: Path, flag: str = "--weights") -> dict[str, Tensor]:

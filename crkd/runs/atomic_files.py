@@ -13,6 +13,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from crkd.core.errors import InputError
+from crkd.core.paths import irregular
 
 UNFINISHED: Final = ".unfinished"
 """How the names of files end that are being written."""
@@ -57,12 +58,28 @@ def failed_write(path: Path, error: OSError) -> InputError:
     )
 
 
+def is_unfinished(file: Path) -> bool:
+    """Return whether a file is one that a process was killed while it wrote."""
+    return file.name.startswith(".") and file.name.endswith(UNFINISHED)
+
+
 def clear_unfinished(folder: Path) -> None:
     """Delete what a process left that was killed while it wrote into ``folder``."""
     for file in folder.glob(f".*{UNFINISHED}"):
         # Where it cannot be deleted nothing can be written, and that will be said.
         with contextlib.suppress(OSError):
             file.unlink()
+
+
+def check_regular(path: Path) -> None:
+    """Refuse a named pipe, a socket or a device, which would be read without end.
+
+    Raises:
+        InputError: there is something else than a regular file.
+    """
+    kind = irregular(path)
+    if kind is not None:
+        raise InputError(f"{path} is {kind}, not a file of a run; restore it")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -75,8 +92,9 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: the file is missing or is not JSON.
+        InputError: the file is missing, not regular, or is not JSON.
     """
+    check_regular(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -110,6 +128,7 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
     Raises:
         InputError: the file is missing, damaged, changed or of another kind.
     """
+    check_regular(path)
     from safetensors import SafetensorError
     from safetensors.torch import load
 

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from crkd.core.fields import Allowed, check_fields, list_of, one_of, text, whole, wrong_field
+
+_NUMBER: Final = whole(0, 1_000_000)
+_FIELDS: Final[Mapping[str, Allowed]] = {
+    "id": _NUMBER,
+    "name": text(),
+    "kind": one_of("known", "novel"),
+    "step": whole(1, 1_000_000).or_null(),
+    "reviewed": list_of(_NUMBER, 0, 100_000),
+}
 
 
 @dataclass(frozen=True)
@@ -50,29 +62,24 @@ class ClassInfo:
         return entry
 
     @classmethod
-    def from_plain(cls, entry: Any) -> ClassInfo:
+    def from_plain(cls, entry: Any, place: int, origin: Path | str) -> ClassInfo:
         """Read an entry of ``run.json``.
 
+        Args:
+            entry: of the file.
+            place: its place in the list, which is its id.
+            origin: the file, for messages.
+
         Raises:
-            ValueError: the entry is not one that :meth:`plain` writes.
+            InputError: the entry is not one that :meth:`plain` writes.
         """
+        prefix = f"classes[{place}]."
         if not isinstance(entry, dict):
-            raise ValueError("a class is not a mapping")
-        values = {"step": None, "reviewed": [], **entry}
-        if values.keys() != {"id", "name", "kind", "step", "reviewed"}:
-            raise ValueError("a class has unknown or missing entries")
-        reviewed, step = values["reviewed"], values["step"]
-        sound = (
-            type(values["id"]) is int
-            and isinstance(values["name"], str)
-            and values["kind"] in ("known", "novel")
-            and (step is None or (type(step) is int and step >= 1))
-            and isinstance(reviewed, list)
-            and all(type(number) is int for number in reviewed)
-        )
-        if not sound:
-            raise ValueError("a class has entries of the wrong type")
-        return cls(values["id"], values["name"], values["kind"], step, tuple(reviewed))
+            raise wrong_field(origin, prefix.rstrip("."), entry, "a block with id, name and kind")
+        check_fields(entry, _FIELDS, origin, optional={"step", "reviewed"}, prefix=prefix)
+        if entry["id"] != place:
+            raise wrong_field(origin, f"{prefix}id", entry["id"], f"{place}, its place in the list")
+        return cls(**{**entry, "reviewed": tuple(entry.get("reviewed", ()))})
 
 
 def plain_classes(classes: Sequence[ClassInfo]) -> list[dict[str, Any]]:

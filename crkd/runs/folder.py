@@ -15,9 +15,10 @@ from crkd.config.check import build
 from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.core.fields import check_fields, shown
 from crkd.runs.atomic_files import (
-    UNFINISHED,
-    clear_unfinished,
+    check_regular,
+    is_unfinished,
     load_tensors,
     read_json,
     save_tensors,
@@ -25,12 +26,12 @@ from crkd.runs.atomic_files import (
     write_json,
 )
 from crkd.runs.class_info import ClassInfo, plain_classes
+from crkd.runs.info_fields import FIELDS, OPTIONAL
+from crkd.runs.lock import LOCK, RunLock
 
 SCHEMA_VERSION = 3
-KINDS = ("supervised", "discovered", "distilled", "baseline")
 REMOVED_KEYS = ("features",)
 """Blocks of configurations of earlier versions that no kept run needs."""
-STATUSES = ("running", "interrupted", "failed", "complete")
 
 
 @dataclass
@@ -102,16 +103,32 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock: RunLock | None = None
+
+    def lock(self) -> None:
+        """Let no other process train this run, until :meth:`unlock` or the end of the process.
+
+        Raises:
+            InputError: another process trains it.
+        """
+        self._lock = RunLock(self.path)
+
+    def unlock(self) -> None:
+        """Give up the lock, if it is held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
         """Make a new, empty run folder.
 
+        Unfinished files and the lock of a process that was killed do not count.
+
         Raises:
             InputError: the folder holds files already, or cannot be made.
         """
         folder = Path(path)
-        clear_unfinished(folder)
         check_free(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -142,7 +159,8 @@ class RunFolder:
         """Read ``run.json``.
 
         Raises:
-            InputError: it is damaged, or written by a version with another form.
+            InputError: it is damaged, an entry is of the wrong type or out of range, or a version
+                with another form wrote it.
         """
         path = self.path / "run.json"
         values = read_json(path)
@@ -150,16 +168,20 @@ class RunFolder:
             raise InputError(f"{path} is not a run's description; restore it")
         if values["schema_version"] != SCHEMA_VERSION:
             raise InputError(
-                f"{path} has schema version {values['schema_version']!r}; this version of crkd "
-                f"reads {SCHEMA_VERSION}: use the version that wrote it"
+                f"{path} has schema version {shown(values['schema_version'])}; this version of "
+                f"crkd reads {SCHEMA_VERSION}: use the version that wrote it"
             )
-        try:
-            classes = [ClassInfo.from_plain(entry) for entry in values.get("classes") or ()]
-            info = RunInfo(**{**values, "classes": classes})
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path} is incomplete or foreign ({error}); restore it") from None
-        _check_info(info, path)
-        return info
+        check_fields(values, FIELDS, path, optional=OPTIONAL)
+        classes = [
+            ClassInfo.from_plain(entry, place, path)
+            for place, entry in enumerate(values["classes"])
+        ]
+        kinds = [entry.kind for entry in classes]
+        if kinds != sorted(kinds):
+            raise InputError(
+                f"{path}: classes has a known class after a novel one; restore the file"
+            )
+        return RunInfo(**{**values, "classes": classes})
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration, ``config.yaml``."""
@@ -168,6 +190,7 @@ class RunFolder:
     def read_config(self) -> Config:
         """Read ``config.yaml`` back."""
         path = self.path / "config.yaml"
+        check_regular(path)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -214,8 +237,7 @@ def check_free(folder: Path, *, resumable: bool = True) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is a file; name another folder")
-    names = [file.name for file in folder.iterdir()] if folder.exists() else []
-    if all(name.endswith(UNFINISHED) for name in names):
+    if not folder.exists() or not any(map(_is_kept, folder.iterdir())):
         return
     status = ""
     with contextlib.suppress(InputError):
@@ -228,18 +250,5 @@ def check_free(folder: Path, *, resumable: bool = True) -> None:
     )
 
 
-def _check_info(info: RunInfo, path: Path) -> None:
-    """Refuse a description whose parts have the wrong shape, before anything relies on them."""
-    sound = (
-        info.kind in KINDS
-        and info.status in STATUSES
-        and [entry.id for entry in info.classes] == list(range(len(info.classes)))
-        and isinstance(info.preprocessing, dict)
-        and {"image_size", "mean", "std"} <= info.preprocessing.keys()
-        and (info.architecture is None or isinstance(info.architecture, dict))
-        and (info.chosen_head is None or isinstance(info.chosen_head, int))
-        and isinstance(info.split, dict)
-        and {"name", "fingerprint", "known"} <= info.split.keys()
-    )
-    if not sound:
-        raise InputError(f"{path} is damaged: its entries do not fit each other; restore it")
+def _is_kept(file: Path) -> bool:
+    return file.name != LOCK and not is_unfinished(file)

@@ -78,8 +78,9 @@ def split_entry(split: ClassSplit) -> dict[str, str]:
 
 
 def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:
-    """Return the split with digests of the files of own images."""
+    """Return the split with digests of the files of own images; the source keeps those of each."""
     source = dataset.train
+    each = np.zeros((len(source), 16), np.uint8)
     joint = split.joint_ids(source.labels)
     known = (joint >= 0) & (joint < len(split.known))
     digests = {}
@@ -87,8 +88,11 @@ def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:
         found = hashlib.sha256()
         for row in rows.tolist():
             found.update(source.ids[row].encode("utf-8", "surrogateescape") + b"\0")
-            found.update(source.fingerprint(row))
+            fingerprint = source.fingerprint(row)
+            found.update(fingerprint)
+            each[row] = np.frombuffer(hashlib.blake2b(fingerprint, digest_size=16).digest(), "u1")
         digests[f"images/{name}"] = found.hexdigest()
+    source.digests = each
     return dataclasses.replace(split, label_hash=digests)
 
 

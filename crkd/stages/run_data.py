@@ -21,6 +21,7 @@ from crkd.data.storage.choose import ImageStore, choose_storage
 from crkd.models.network import Network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.console import say
+from crkd.runs.sample_digests import SampleDigests
 from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
 from crkd.stages.load_images import load_images
 
@@ -143,6 +144,11 @@ class RunData:
             "mean": list(self.dataset.mean),
             "std": list(self.dataset.std),
         }
+
+    def sample_digests(self) -> SampleDigests | None:
+        """Return digests of all samples; None for a named data set, which nobody changes."""
+        source = self.dataset.train
+        return None if source.digests is None else SampleDigests(source.ids, source.digests)
 
     def pixels(self, part: Subset) -> NDArray[np.float32]:
         """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
+
+_HANGUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
+_STOPPING: Final = tuple(n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None)
 
 
 class Interrupted(Exception):
@@ -42,9 +48,10 @@ class Interrupted(Exception):
 
 @contextmanager
 def graceful_stop() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list instead of ending the process.
+    """Collect SIGINT, SIGTERM and SIGHUP in a list instead of ending the process.
 
-    A second signal of the same kind has its usual effect.
+    A second signal of the same kind has its usual effect. SIGHUP comes when the terminal closes;
+    under ``nohup``, which ignores it, it is still ignored.
     """
     received: list[int] = []
     previous: dict[int, Any] = {}
@@ -52,9 +59,13 @@ def graceful_stop() -> Iterator[list[int]]:
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, previous[number])
+        if number == _HANGUP:
+            leave_closed_terminal()
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _STOPPING:
+            if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             previous[number] = signal.signal(number, note)
     except ValueError:
         # Handlers can only be set in the main thread; elsewhere the caller owns the signals.
@@ -64,3 +75,17 @@ def graceful_stop() -> Iterator[list[int]]:
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)
+
+
+def leave_closed_terminal() -> None:
+    """Redirect the standard output and error of a closed terminal to the null device.
+
+    Every write to a closed terminal fails, and a message would otherwise prevent the saving of the
+    state. A terminal that is still open, and files and pipes, are kept.
+    """
+    for stream in (1, 2):
+        with contextlib.suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, stream)
+                os.close(null)

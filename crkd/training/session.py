@@ -11,10 +11,12 @@ import torch
 from crkd.config.schema import Config
 from crkd.core.device import device_name
 from crkd.core.errors import InputError
+from crkd.core.registry import Plugin
 from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.runs.plugins import in_words, recorded_plugins
 from crkd.runs.provenance import command_line, git_commit, versions
+from crkd.runs.sample_digests import SampleDigests, remove_sample_digests
 from crkd.training.checkpoint import (
     differ_only_in_recovery,
     differences,
@@ -32,30 +34,77 @@ OUTSIDE = "stopped outside of the training loop"
 
 
 def begin_run(
-    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+    out: str | Path,
+    info: RunInfo,
+    config: Config,
+    device: torch.device,
+    *,
+    resume: bool,
+    samples: SampleDigests | None = None,
 ) -> RunFolder:
-    """Make the run folder, or open it to resume.
+    """Make the run folder, or open it to resume, and lock it; :func:`running` unlocks it.
 
     Of several processes the first one writes; all of them have looked for runs before it does.
 
+    Args:
+        out: the folder.
+        info: description of the run.
+        config: its configuration.
+        device: where it computes.
+        resume: whether the run in the folder is continued.
+        samples: of the data; those of a resumed run must be the same. None is not compared.
+
     Raises:
-        InputError: the folder is taken, there is nothing to resume, a log is unknown, or it
-            would not be the same run: another configuration, data set or teacher.
+        InputError: the folder is taken or in use, there is nothing to resume, a log is unknown, or
+            it would not be the same run: another configuration, data set or teacher.
     """
     check_logs(config)
     barrier()
-    run = _begun(out, info, config, device, resume=resume) if is_rank_zero() else RunFolder(out)
+    run = RunFolder(out)
+    if is_rank_zero():
+        run = _begun(out, info, config, device, samples, resume=resume)
     barrier()
     return run
 
 
 def _begun(
-    out: str | Path, info: RunInfo, config: Config, device: torch.device, *, resume: bool
+    out: str | Path,
+    info: RunInfo,
+    config: Config,
+    device: torch.device,
+    samples: SampleDigests | None,
+    *,
+    resume: bool,
 ) -> RunFolder:
     plugins = plugins_of(config, info)
-    if resume:
-        run = RunFolder.open(out)
+    run = RunFolder.open(out) if resume else RunFolder.create(out)
+    run.lock()
+    try:
         clear_unfinished(run.path)
+        then = SampleDigests.read(run.path) if resume else None
+        if then is not None and samples is not None:
+            _check_same_samples(run, then, samples)
+        _describe(run, info, config, device, plugins, resume=resume)
+        # After the description, without which the folder is neither empty nor a run.
+        if then is None and samples is not None:
+            samples.write(run.path)
+    except BaseException:
+        run.unlock()
+        raise
+    return run
+
+
+def _describe(
+    run: RunFolder,
+    info: RunInfo,
+    config: Config,
+    device: torch.device,
+    plugins: list[Plugin],
+    *,
+    resume: bool,
+) -> None:
+    """Write description and configuration; check them first against those of a resumed run."""
+    if resume:
         saved = run.read_info()
         _check_same_run(run, saved, info)
         remark = _changes(run, saved, config)
@@ -68,7 +117,6 @@ def _begun(
             )
         info.notes = list(dict.fromkeys(notes))
     else:
-        run = RunFolder.create(out)
         info.started = utc_now()
         info.provenance = {
             "command": command_line(),
@@ -82,7 +130,6 @@ def _begun(
     # The first file: a folder with a description can be resumed, even if others are missing.
     run.write_info(info)
     run.write_config(config)
-    return run
 
 
 def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
@@ -101,6 +148,16 @@ def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
             f"--resume: the run in {run.path} began with another teacher, {places[0]} "
             f"({str(teachers[0])[:12]}), than {places[1]} ({str(teachers[1])[:12]}); name the one "
             "that it began with"
+        )
+
+
+def _check_same_samples(run: RunFolder, then: SampleDigests, now: SampleDigests) -> None:
+    """Refuse data that changed since the run began, and name the first changes."""
+    changes = then.changes(now)
+    if changes:
+        raise InputError(
+            f"--resume: the data has changed since the run in {run.path} began: {changes}; restore "
+            "it, or start another run with --out"
         )
 
 
@@ -139,12 +196,25 @@ def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
 
 @contextmanager
 def running(run: RunFolder) -> Iterator[None]:
-    """Write the status of the work inside to ``run.json``.
+    """Write the status of the work inside to ``run.json``, and unlock the folder at the end.
 
     Raises:
         Interrupted: as raised inside, with the folder to resume; or a keyboard interrupt came while
             the results of a trained network were computed.
     """
+    try:
+        with _status_of(run):
+            yield
+        # The result is written; what a resumed run would need is not needed any more.
+        if is_rank_zero():
+            remove_states(run.path)
+            remove_sample_digests(run.path)
+    finally:
+        run.unlock()
+
+
+@contextmanager
+def _status_of(run: RunFolder) -> Iterator[None]:
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -156,9 +226,6 @@ def running(run: RunFolder) -> Iterator[None]:
     except BaseException:
         _set_status(run, "failed")
         raise
-    # The result is written; the optimizer's state is not needed any more.
-    if is_rank_zero():
-        remove_states(run.path)
 
 
 def _set_status(run: RunFolder, status: str) -> None:

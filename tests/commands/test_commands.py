@@ -130,6 +130,31 @@ def test_an_interrupted_whole_job_goes_on_in_both_stages(
     assert len(list(run.parent.iterdir())) == 2, "one folder a stage"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("discover", "--config", "NAME"),
+        ("discover", "--dataset", "NAME"),
+        ("discover", "--dataset", "digits", "--from", "NAME"),
+        ("evaluate", "NAME"),
+        ("predict", "runs", "NAME"),
+        ("review", "NAME"),
+        ("compare", "NAME"),
+        ("check-data", "--known", "NAME"),
+        ("embed", "NAME", "--out", "x.parquet"),
+        ("reproduce", "NAME"),
+        ("distill", "--teacher", "NAME"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_no_file_system_allows_is_refused_in_one_sentence(
+    capsys: pytest.CaptureFixture, arguments: tuple[str, ...]
+) -> None:
+    line = refused(capsys, *(word.replace("NAME", "a" * 300) for word in arguments))
+    assert "aaa" in line
+    assert len(line) < 600
+
+
 def test_no_stage1_run_gives_the_exact_command(capsys: pytest.CaptureFixture) -> None:
     line = refused(capsys, "discover", "--dataset", "digits", "--seed", "3", "--out", "x")
     assert "'crkd pretrain --dataset digits --seed 3'" in line

@@ -232,6 +232,22 @@ def test_parquet_of_features(tmp_path: Path, tally: Tally) -> None:
     check()
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_npz_of_features(tmp_path: Path, tally: Tally, compressed: bool) -> None:
+    file = tmp_path / "x.npz"
+    save = np.savez_compressed if compressed else np.savez
+    vectors = np.random.default_rng(0).normal(size=(4, 3))
+    save(file, features=vectors, label=["a", "b", "a", ""], id=list("wxyz"))
+
+    @FUZZ
+    @given(bytes_of(file.read_bytes()))
+    def check(content: bytes) -> None:
+        file.write_bytes(content)
+        tally(lambda: read_features(file))
+
+    check()
+
+
 def test_parquet_of_images(tmp_path: Path, tally: Tally) -> None:
     file = tmp_path / "x.parquet"
     names = {"info": {"features": {"label": {"names": ["a", "b"]}}}}

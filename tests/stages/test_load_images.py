@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +76,53 @@ def test_tar_files_have_a_digest_too(folders: Path) -> None:
     assert digests[0] == digests[1] != digests[2]
 
 
+def replaced_by_noise(folders: Path) -> None:
+    images(folders / "noise", 77)
+    for file in (folders / "noise").iterdir():
+        file.rename(folders / "known" / "cat" / file.name)
+
+
+def moved_to_another_class(folders: Path) -> None:
+    (folders / "known" / "cat" / "0.png").rename(folders / "known" / "dog" / "moved.png")
+
+
+def added(folders: Path) -> None:
+    images(folders / "novel" / "more", 9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replaced_by_noise, r"\d+ with other content \('known/cat/0.png', "),
+        (
+            moved_to_another_class,
+            r"1 missing \('known/cat/0.png'\), 1 new \('known/dog/moved.png'\)",
+        ),
+        (added, r"\d+ new \('novel/more/0.png', "),
+    ],
+)
+def test_resume_names_what_changed_in_the_images(
+    folders: Path, change: Callable[[Path], None], message: str
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            pretrain(config_of(folders), folders / "run")
+    change(folders)
+    description = (folders / "run" / "run.json").read_bytes()
+    with pytest.raises(InputError, match=f"the data has changed since .* began: {message}"):
+        pretrain(config_of(folders), folders / "run", resume=True)
+    assert (folders / "run" / "run.json").read_bytes() == description
+    assert not (folders / "run" / ".lock").exists()
+
+
 def test_changed_images_are_refused_at_resume_and_not_found_as_stage_1(folders: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(2, patch)
         with pytest.raises(Interrupted):
             pretrain(config_of(folders), folders / "run")
     (folders / "known" / "cat" / "0.png").unlink()
-    with pytest.raises(InputError, match="the labeled images have changed"):
+    with pytest.raises(InputError, match=r"began: 1 missing \('known/cat/0.png'\); restore it"):
         pretrain(config_of(folders), folders / "run", resume=True)
     finished = pretrain(config_of(folders), folders / "runs" / "again")
     known = split_entry(split_of(config_of(folders)))["known"]

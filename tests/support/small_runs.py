@@ -75,13 +75,15 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send this process a SIGTERM while it works on ``step``."""
+def interrupt_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, number_of_signal: int = signal.SIGTERM
+) -> None:
+    """Send this process a signal while it works on ``step``."""
     honest = loop.Loop.step
 
     def interrupted(self, batch, number):  # type: ignore[no-untyped-def]
         if number == step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number_of_signal)
         honest(self, batch, number)
 
     monkeypatch.setattr(loop.Loop, "step", interrupted)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.runs.atomic_files import read_json
 from crkd.runs.folder import RunFolder
+from crkd.runs.lock import LOCK
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import SupervisedTraining, pretrain
 from crkd.stages.pretrain.task import SupervisedTask
@@ -60,6 +63,17 @@ def test_resume_identical_pretrain(tmp_path: Path, pretrained: RunFolder) -> Non
     assert all(torch.equal(straight[name], again[name]) for name in straight)
     assert resumed.read_info().status == "complete"
     assert not states(resumed.path)
+
+
+def test_a_closed_terminal_saves_the_state(tmp_path: Path, pretrained: RunFolder) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(4, patch, signal.SIGHUP)
+        with pytest.raises(Interrupted, match=r"stopped after step 5 of 11"):
+            pretrain(small_config(), tmp_path / "run")
+    assert len(states(tmp_path / "run")) == 1
+    resumed = pretrain(small_config(), tmp_path / "run", resume=True)
+    straight, again = weights(pretrained.path), weights(resumed.path)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
 
 
 def test_resume_identical_discover(tmp_path: Path, stage1: Path, discovered: RunFolder) -> None:
@@ -128,6 +142,33 @@ def test_resume_with_another_teacher_is_refused(tmp_path: Path, stage1: Path) ->
     other = pretrain(small_config(seed=1), tmp_path / "other")
     with pytest.raises(InputError, match=r"began with another teacher, .* than .*other"):
         discover(small_config(), tmp_path / "run", other.path, resume=True)
+
+
+def test_a_run_that_another_process_trains_is_not_resumed(
+    tmp_path: Path, stage1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first resume tries to resume the run once more while it trains."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            discover(small_config(), tmp_path / "run", stage1)
+    assert not (tmp_path / "run" / LOCK).exists()
+    honest, refusals = Loop.step, []
+
+    def step(self: Loop, batch: Batch, number: int) -> None:
+        if not refusals:
+            description = (tmp_path / "run" / "run.json").read_bytes()
+            with pytest.raises(InputError) as refusal:
+                discover(small_config(), tmp_path / "run", stage1, resume=True)
+            refusals.append(str(refusal.value))
+            assert (tmp_path / "run" / "run.json").read_bytes() == description
+        honest(self, batch, number)
+
+    monkeypatch.setattr(Loop, "step", step)
+    resumed = discover(small_config(), tmp_path / "run", stage1, resume=True)
+    assert f"in use by process {os.getpid()} on " in refusals[0]
+    assert resumed.read_info().status == "complete"
+    assert not (resumed.path / LOCK).exists()
 
 
 def test_so_many_states_are_kept(tmp_path: Path) -> None:

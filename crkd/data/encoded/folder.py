@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from pathlib import Path
 
+from crkd.core.paths import irregular
 from crkd.data.encoded.base import MAX_IMAGE_BYTES, EncodedImages, Names
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES
@@ -65,8 +66,11 @@ def read_regular(path: Path) -> bytes:
     Raises:
         UnreadableImageError: there is none, it is of another kind, or it is too large.
     """
+    kind = irregular(path)
+    if kind is not None:
+        raise UnreadableImageError(str(path), f"{kind}, not a regular file")
     try:
-        # Opening a named pipe would otherwise wait for a writer.
+        # A file that was replaced by a named pipe just now would otherwise wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise UnreadableImageError(str(path), error.strerror or str(error)) from None

@@ -41,7 +41,11 @@ class ImageSource(ABC):
             unknown label. Read-only.
         class_names: the classes in label order.
         ids: N unique names that do not change between runs ("train/00012", or a relative path).
+        digests: ``(N, 16)`` uint8 of the stored images, for sources that a person can change; None
+            where nothing has computed them.
     """
+
+    digests: npt.NDArray[np.uint8] | None = None
 
     def __init__(
         self, labels: npt.ArrayLike, class_names: Sequence[str], ids: Sequence[str]

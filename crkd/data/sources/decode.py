@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from crkd.core.paths import irregular
 from crkd.data.sources.base import Pixels, UnreadableImageError
 
 MAX_PIXELS: Final = 8192 * 8192
@@ -36,14 +37,14 @@ def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None)
             pixels; that takes a fraction of the time. None keeps every size.
 
     Raises:
-        UnreadableImageError: not one of ``FORMATS``, truncated or damaged, more than
-            ``MAX_PIXELS`` pixels, or pixels without a defined range (float and 32-bit images).
+        UnreadableImageError: not a regular file, not one of ``FORMATS``, truncated or damaged, more
+            than ``MAX_PIXELS`` pixels, or pixels without a defined range (float and 32-bit images).
     """
     try:
         with warnings.catch_warnings():
             # Pillow warns about large images and odd metadata; only the limit below counts.
             warnings.simplefilter("ignore")
-            with _open(data) as image:
+            with _open(data, where) as image:
                 _check_size(image, where)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
@@ -78,12 +79,13 @@ def read_header(data: Path | bytes, where: str) -> Header:
         where: name of the image for messages.
 
     Raises:
-        UnreadableImageError: not one of ``FORMATS``, or more than ``MAX_PIXELS`` pixels.
+        UnreadableImageError: not a regular file, not one of ``FORMATS``, or more than
+            ``MAX_PIXELS`` pixels.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _open(data) as image:
+            with _open(data, where) as image:
                 _check_size(image, where)
                 width, height = image.size
                 ending = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image.format or "")
@@ -100,8 +102,13 @@ def read_header(data: Path | bytes, where: str) -> Header:
         return Header(width, height, ends_well=file.read() == ending)
 
 
-def _open(data: Path | bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+def _open(data: Path | bytes, where: str) -> Image.Image:
+    if isinstance(data, bytes):
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    kind = irregular(data)
+    if kind is not None:
+        raise UnreadableImageError(where, f"{kind}, not a regular file")
+    return Image.open(data, formats=FORMATS)
 
 
 def _check_size(image: Image.Image, where: str) -> None:

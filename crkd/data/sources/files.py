@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
+from crkd.core.paths import irregular
 from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.sources.decode import SUFFIXES, decode_image
 
@@ -58,7 +59,9 @@ class FileSource(ImageSource):
         self.paths = tuple(paths)
 
     def fingerprint(self, index: int) -> bytes:
-        """Return size, begin and end of the file; a missing file has none."""
+        """Return size, begin and end of the file; a missing or irregular file has none."""
+        if irregular(self.paths[index]) is not None:
+            return b""
         try:
             with self.paths[index].open("rb") as file:
                 size = os.fstat(file.fileno()).st_size

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import irregular
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES, decode_image
@@ -192,8 +193,12 @@ def tar_members(archive: Path) -> tuple[Member, ...]:
     """Return the images of one archive, from its headers; other members are passed over.
 
     Raises:
-        InputError: it is damaged or compressed, a member is outside its folder, or too large.
+        InputError: it is not a regular file, damaged or compressed, a member is outside its folder,
+            or too large.
     """
+    kind = irregular(archive)
+    if kind is not None:
+        raise InputError(f"{str(archive)!r} is {kind}, not a tar file; remove it or rename it")
     images: list[Member] = []
     classes: dict[str, str] = {}
     try:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
+from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.table import DIGEST, ID, LABEL, METADATA, Vectors, described
 
 VECTOR: Final = "vector"
@@ -145,6 +146,9 @@ class EmbeddingFile:
             )
         self.info = EmbeddingInfo.from_plain(values, file)
         meta = self._file.metadata
+        # A group of rows is in memory at once, and so are all digests.
+        groups = [parquet_bytes(meta, group) for group in range(meta.num_row_groups)]
+        check_declared_size(file, max(groups, default=0) + 32 * meta.num_rows)
         lengths = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
         self._starts = np.cumsum([0, *lengths])
         self._group: tuple[int, list[str], list[str | None], Vectors] | None = None

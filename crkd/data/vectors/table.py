@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
 from crkd.data.sources.base import RowIds
+from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
+from crkd.data.vectors.numpy_file import read_npy, read_npz, unreadable
 
 LABEL: Final = "label"
 ID: Final = "id"
@@ -62,8 +64,9 @@ def read_features(path: str | Path) -> FeatureTable:
         path: the file; its suffix determines the format.
 
     Raises:
-        InputError: the file is missing, damaged or in another format, its vectors differ in length
-            or hold a value that is not finite, or labels or ids do not match them.
+        InputError: the file is missing, damaged or in another format, it declares more values than
+            the memory can hold, its vectors differ in length or hold a value that is not finite, or
+            labels or ids do not match them.
     """
     file = Path(path)
     readers = {".parquet": _from_parquet, ".npy": _from_npy, ".npz": _from_npz}
@@ -95,37 +98,18 @@ class Columns(NamedTuple):
 
 
 def _from_npy(file: Path) -> Columns:
-    return Columns(_loaded(file))
+    return Columns(read_npy(file))
 
 
 def _from_npz(file: Path) -> Columns:
-    with _loaded(file) as arrays:
-        if FEATURES not in arrays:
-            raise InputError(
-                f"the feature file {str(file)!r} has no array {FEATURES!r} (it has "
-                f"{listed(arrays.files) or 'none'}); name the vectors so"
-            )
-        try:
-            found = {name: arrays[name] for name in (FEATURES, LABEL, ID) if name in arrays}
-        except (ValueError, OSError) as error:
-            raise _unreadable(file, error) from None
+    found, present = read_npz(file, (FEATURES, LABEL, ID))
+    if FEATURES not in found:
+        raise InputError(
+            f"the feature file {str(file)!r} has no array {FEATURES!r} (it has "
+            f"{listed(present) or 'none'}); name the vectors so"
+        )
     plain = {name: values.ravel().tolist() for name, values in found.items() if name != FEATURES}
     return Columns(found[FEATURES], plain.get(LABEL), plain.get(ID))
-
-
-def _loaded(file: Path) -> Any:
-    try:
-        return np.load(file, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise _unreadable(file, error) from None
-
-
-def _unreadable(file: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())
-    return InputError(
-        f"cannot read the feature file {str(file)!r}: {reason}; write it again, with arrays of "
-        "plain numbers or text"
-    )
 
 
 def _from_parquet(file: Path) -> Columns:
@@ -134,12 +118,14 @@ def _from_parquet(file: Path) -> Columns:
 
     try:
         # memory_map lets the system hold the file's pages, without a second copy.
+        with pyarrow.parquet.ParquetFile(file, memory_map=True) as opened:
+            check_declared_size(file, parquet_bytes(opened.metadata))
         table = pyarrow.parquet.read_table(file, memory_map=True)
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
         return _columns(table, file)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _unreadable(file, error) from None
+        raise unreadable(file, error) from None
 
 
 def _columns(table: Any, file: Path) -> Columns:
@@ -176,9 +162,9 @@ def described(metadata: Mapping[bytes, bytes] | None, file: Path) -> dict[str, A
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _unreadable(file, error) from None
+        raise unreadable(file, error) from None
     if not isinstance(values, dict):
-        raise _unreadable(file, ValueError(f"the metadata {METADATA.decode()} are no object"))
+        raise unreadable(file, ValueError(f"the metadata {METADATA.decode()} are no object"))
     return values
 
 

@@ -18,6 +18,8 @@ from crkd.models.backbones.base import BACKBONES, FREE_DEPTHS_PREFIX, Backbone, 
 
 PLAIN_WIDTHS = (16, 16, 32, 64)
 WIDE_WIDTHS = (32, 64, 128, 256)
+MAX_BLOCKS = 200
+"""Most blocks of a stage, as in the ResNet-1202 of the paper."""
 _WIDTHS_BY_SUFFIX = {"": PLAIN_WIDTHS, "x4": WIDE_WIDTHS}
 
 
@@ -87,13 +89,15 @@ def free_depths_factory(name: str) -> BackboneFactory:
     """Return the factory of a net with a name of :func:`free_depths_name`.
 
     Raises:
-        InputError: the name has another form, or a stage without blocks.
+        InputError: the name has another form, or a stage has no or too many blocks.
     """
-    form = re.fullmatch(r"([1-9]\d*)-([1-9]\d*)-([1-9]\d*)(|x4)", name[len(FREE_DEPTHS_PREFIX) :])
-    if form is None:
+    depth = r"([1-9]\d{0,2})"
+    form = re.fullmatch(rf"{depth}-{depth}-{depth}(|x4)", name[len(FREE_DEPTHS_PREFIX) :])
+    if form is None or max(map(int, form.groups()[:3])) > MAX_BLOCKS:
         raise InputError(
-            f"unknown backbone {name!r}; give the blocks of the three stages, at least 1 each, as "
-            f"in {FREE_DEPTHS_PREFIX}1-3-5, or {FREE_DEPTHS_PREFIX}1-3-5x4 for the wide nets"
+            f"unknown backbone {name!r:.100}; give the blocks of the three stages, 1 to "
+            f"{MAX_BLOCKS} each, as in {FREE_DEPTHS_PREFIX}1-3-5, or {FREE_DEPTHS_PREFIX}1-3-5x4 "
+            "for the wide nets"
         )
     first, second, third, suffix = form.groups()
     return _factory((int(first), int(second), int(third)), _WIDTHS_BY_SUFFIX[suffix])

@@ -68,7 +68,7 @@ def kmeans_on_features(
         parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
         notes=[*data.notes, origin, note],
     )
-    run = begin_run(out, info, config, device, resume=resume)
+    run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
         began = time.monotonic()
         known = unit(data.outputs(stage1, data.subsets.known_train).features)

@@ -58,7 +58,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
         provenance={},
         notes=[*data.notes, NOTE],
     )
-    run = begin_run(out, info, config, device, resume=resume)
+    run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
         seconds = training.train(run, resume=resume)
         outputs = {

@@ -55,7 +55,9 @@ def discover(
     loader = discovery_loader(config, data, device)
     _warn_small_batch(loader.counts[1], architecture.num_novel)
     replay = replay_of(start, config, loader.counts[1])
-    run = begin_run(out, _info(start, config), config, device, resume=resume)
+    run = begin_run(
+        out, _info(start, config), config, device, resume=resume, samples=data.sample_digests()
+    )
     with running(run):
         if start.aside is not None:
             start.aside.write(run)

@@ -158,7 +158,8 @@ class Student:
 
     def train(self, out: Path, *, resume: bool) -> RunFolder:
         """Train to the end and return the finished run folder. Raises as :func:`distill`."""
-        run = begin_run(out, self._info(), self.config, self.device, resume=resume)
+        samples = self.data.sample_digests()
+        run = begin_run(out, self._info(), self.config, self.device, resume=resume, samples=samples)
         with running(run):
             loop = Loop(
                 self.task,

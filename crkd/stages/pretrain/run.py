@@ -132,7 +132,7 @@ def pretrain(
         provenance={},
         notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabeled else [])],
     )
-    run = begin_run(out, info, config, device, resume=resume)
+    run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
         seconds = training.train(run, resume=resume)
         finish_run(run, training.network, data, seconds=seconds, chosen_head=None)

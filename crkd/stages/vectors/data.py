@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import FeatureTable
 from crkd.runs.class_info import ClassInfo
+from crkd.runs.sample_digests import SampleDigests
 from crkd.stages.forward import NetworkInput
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
@@ -48,6 +50,20 @@ class VectorData(RunData):
     def store(self, subset: Subset) -> ImageStore | None:
         """Return the vectors of a subset; None where the subset is empty."""
         return VectorStore(self.of(subset)) if len(subset) else None
+
+    def sample_digests(self) -> SampleDigests:
+        """Return digests of all vectors and of the labels of the known ones."""
+        source, count = self.dataset.train, len(self.vectors)
+        digests = np.zeros((count, 16), np.uint8)
+        for row, (vector, label) in enumerate(
+            zip(self.vectors.numpy(), source.labels.tolist(), strict=True)
+        ):
+            # Hidden labels of novel vectors do not count: a resumed run must not depend on them.
+            known = source.class_names[label] if 0 <= label < self.num_known else ""
+            found = hashlib.blake2b(vector, digest_size=16)
+            found.update(known.encode("utf-8", "surrogatepass"))
+            digests[row] = np.frombuffer(found.digest(), np.uint8)
+        return SampleDigests(source.ids, digests)
 
     def network_input(self) -> NetworkInput:
         """Return the identity: vectors need no preparation."""

@@ -97,7 +97,8 @@ def discover_vectors(
     if num_novel > count:
         raise InputError(f"--num-novel {num_novel} exceeds the {count} unlabeled vectors; lower it")
     info = _info(config, start, num_novel, [*start.notes, origin])
-    run = begin_run(out, info, config, CPU, resume=resume)
+    samples = start.data.sample_digests()
+    run = begin_run(out, info, config, CPU, resume=resume, samples=samples)
     with running(run), one_thread():
         if start.aside is not None:
             start.aside.write(run)

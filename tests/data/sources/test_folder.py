@@ -1,4 +1,7 @@
+import builtins
+import io
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -70,6 +73,43 @@ def test_novel_folder_with_a_known_name_never_becomes_labeled(known: Path, tmp_p
     parts = partition(dataset, split, validation_fraction=0.0, seed=0)
     assert len(parts.known_train) == 6
     assert len(parts.novel_train) == 2
+
+
+def no_opening(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """Fail where a file with a suffix is opened: a named pipe would wait for ever."""
+    honest = io.open
+
+    def guarded(file, *arguments, **options):  # type: ignore[no-untyped-def]
+        assert not str(file).endswith(suffix), f"{file} was opened"
+        return honest(file, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "open", guarded)
+    monkeypatch.setattr(io, "open", guarded)
+
+
+@pytest.mark.parametrize("place", ["known/cat", "novel"])
+@pytest.mark.parametrize("kind", ["a named pipe", "a socket"])
+def test_a_file_that_is_not_regular_is_refused_by_name_without_opening_it(
+    known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, kind: str
+) -> None:
+    picture(tmp_path / "novel/1.png")
+    odd = tmp_path / place / "odd.png"
+    with socket.socket(socket.AF_UNIX) as bound:
+        if kind == "a socket":
+            # The path of a socket must be short.
+            monkeypatch.chdir(odd.parent)
+            bound.bind(odd.name)
+        else:
+            os.mkfifo(odd)
+        no_opening(monkeypatch, odd.name)
+        message = rf"1 of 8 images cannot be read: .*odd\.png \({kind}, not a regular file\)"
+        with pytest.raises(InputError, match=message):
+            folder_dataset(known, tmp_path / "novel")
+        kept = folder_dataset(known, tmp_path / "novel", skip_unreadable=True)[0].train
+        assert len(kept) == 7
+        # Listed, not checked: reading the split must not wait either.
+        listed = folder_dataset(known, tmp_path / "novel", verify=False, image_size=32)[0].train
+        assert [listed.fingerprint(row) for row in range(8)].count(b"") == 1
 
 
 def test_one_class_is_an_error(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_damaged_and_odd_files_are_listed_and_none_waits(photos: Path, tmp_path:
     assert sorted(made.skipped) == [
         f"photos/{name}" for name in ("cat/broken.png", "cat/pipe.png", "dog/nothing.jpg")
     ]
-    assert made.skipped["photos/cat/pipe.png"] == "not a regular file"
+    assert made.skipped["photos/cat/pipe.png"] == "a named pipe, not a regular file"
     assert made.passed_over == {".heic": 1}
     assert read_info(out).skipped == 3
     with (tmp_path / "v.skipped.csv").open() as file:

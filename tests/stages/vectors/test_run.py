@@ -28,6 +28,7 @@ from crkd.stages.vectors.discovery import fit_discovery
 from crkd.stages.vectors.run import data_of_run, discover_vectors, opened_discovery
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.state import network_of
+from crkd.training.interruption import Interrupted
 from tests.support.color_folders import NEW, color_folders, discover_colors
 
 CPU = torch.device("cpu")
@@ -86,6 +87,43 @@ def test_clouds_far_apart_are_recovered_and_the_contest_is_kept(run: Path) -> No
     assert {len(values) for values in contest["scores"].values()} == {4}
     stability = json.loads((run / "stability.json").read_text())
     assert list(stability.values()) == [1.0] * NOVEL
+
+
+def test_resume_refuses_changed_vectors_but_not_changed_hidden_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, classes = clouds(1)
+    known = classes < KNOWN
+    names = [f"c{c}" for c in classes[known]]
+
+    def files_of(known_rows: np.ndarray, labels: list[str], hidden: list[str]) -> list[str]:
+        save(tmp_path / "known.parquet", known_rows, labels)
+        save(tmp_path / "novel.parquet", rows[~known], hidden)
+        return [str(tmp_path / "known.parquet"), str(tmp_path / "novel.parquet")]
+
+    hidden = [f"c{c}" for c in classes[~known]]
+    config = config_of(files_of(rows[known], names, hidden), KMEANS)
+    with monkeypatch.context() as patch:
+        patch.setattr("crkd.stages.vectors.run._discover", interrupted)
+        with pytest.raises(Interrupted):
+            discover_vectors(config, tmp_path / "run")
+    other = rows[known].copy()
+    other[5] += 0.5
+    files_of(other, names, hidden)
+    message = r"began: 1 with other content \('known/00005'\); restore it"
+    with pytest.raises(InputError, match=message):
+        discover_vectors(config, tmp_path / "run", resume=True)
+    files_of(rows[known], [*names[:-1], names[0]], hidden)
+    with pytest.raises(InputError, match=r"1 with other content \('known/00119'\)"):
+        discover_vectors(config, tmp_path / "run", resume=True)
+    files_of(rows[known], names, hidden[::-1])
+    resumed = discover_vectors(config, tmp_path / "run", resume=True)
+    assert resumed.read_info().status == "complete"
+    assert not (resumed.path / "samples.parquet").exists()
+
+
+def interrupted(*arguments: object) -> None:
+    raise Interrupted("stopped")
 
 
 def test_an_opened_run_predicts_as_its_table(run: Path) -> None:

@@ -1,0 +1,75 @@
+"""Limits on the memory that a file of vectors may take, checked by the sizes that it declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from crkd.core.errors import InputError
+from crkd.data.storage.free_memory import free_bytes
+
+MAX_RATIO: Final = 200
+"""Most bytes of values for each byte of the file. Vectors hardly compress."""
+SMALL: Final = 256 << 20
+"""Bytes of values up to which :data:`MAX_RATIO` does not apply."""
+OBJECT_BYTES: Final = 64
+"""Bytes of a text or number of a label or id in Python."""
+
+
+def check_declared_size(file: Path, needed: int) -> None:
+    """Refuse a file whose values would fill the memory, before they are read.
+
+    Args:
+        file: the file.
+        needed: bytes of memory that its values take, as its header declares.
+
+    Raises:
+        InputError: they are more than the free memory, or far more than the file can hold.
+    """
+    size = file.stat().st_size
+    if needed > SMALL and needed > MAX_RATIO * size:
+        raise InputError(
+            f"the feature file {str(file)!r} of {_in_words(size)} declares {_in_words(needed)} of "
+            f"values, more than {MAX_RATIO} times its size; write the vectors again, or divide them"
+        )
+    free = free_bytes(torch.device("cpu"))
+    if needed > free:
+        raise InputError(
+            f"the feature file {str(file)!r} needs {_in_words(needed)} of memory, and "
+            f"{_in_words(free)} are free; give fewer vectors, or use a machine with more memory"
+        )
+
+
+def parquet_bytes(metadata: Any, row_group: int | None = None) -> int:
+    """Return the memory in bytes that the values of a Parquet file take when they are decoded.
+
+    Args:
+        metadata: of ``pyarrow.parquet``.
+        row_group: counts one group of rows; None counts all.
+    """
+    widths = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
+    groups = range(metadata.num_row_groups) if row_group is None else (row_group,)
+    total = 0
+    for number in groups:
+        group = metadata.row_group(number)
+        for place in range(group.num_columns):
+            column = group.column(place)
+            decoded = column.num_values * widths.get(column.physical_type, OBJECT_BYTES)
+            total += max(decoded, column.total_uncompressed_size)
+    return total
+
+
+def _in_words(size: int) -> str:
+    """Return a number of bytes in words.
+
+    >>> _in_words(100), _in_words(3 << 29), _in_words(16 * 10**12), _in_words(10**40)
+    ('100 bytes', '1.5 GiB', '14.6 TiB', 'more than 1,024 TiB')
+    """
+    if size < 1024:
+        return f"{size} bytes"
+    for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1):
+        if size < 1024 ** (power + 1):
+            return f"{size / 1024**power:,.1f} {unit}"
+    return "more than 1,024 TiB"

@@ -1,0 +1,104 @@
+"""Digests of the samples of a run, from which a resumed run learns that its data has changed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.core.errors import InputError, listed
+from crkd.runs.atomic_files import check_regular, write_bytes
+
+FILE: Final = "samples.parquet"
+"""In a run folder until the run is complete."""
+BYTES: Final = 16
+SHOWN: Final = 3
+
+Digests = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleDigests:
+    """Names and digests of the samples of a run.
+
+    Attributes:
+        ids: N unique names.
+        digests: ``(N, 16)`` uint8, which change with the content of a sample.
+    """
+
+    ids: Sequence[str]
+    digests: Digests
+
+    def write(self, folder: Path) -> None:
+        """Write them into a run folder."""
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        packed = pa.py_buffer(np.ascontiguousarray(self.digests).tobytes())
+        digests = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(BYTES), len(self.digests), [None, packed]
+        )
+        content = io.BytesIO()
+        table = pa.table({"id": pa.array(list(self.ids), pa.string()), "digest": digests})
+        pyarrow.parquet.write_table(table, content, compression="zstd")
+        write_bytes(folder / FILE, content.getvalue())
+
+    @classmethod
+    def read(cls, folder: Path) -> SampleDigests | None:
+        """Read them from a run folder; None where there are none.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        path = folder / FILE
+        check_regular(path)
+        if not path.is_file():
+            return None
+        try:
+            table = pyarrow.parquet.read_table(path)
+            ids = table.column("id").to_pylist()
+            rows = table.column("digest").to_pylist()
+            digests = np.frombuffer(b"".join(rows), np.uint8).reshape(len(ids), BYTES)
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} is damaged ({reason}); restore it") from None
+        return cls(ids, digests)
+
+    def changes(self, now: SampleDigests) -> str:
+        """Return in words what is different now; an empty text if nothing is.
+
+        >>> before = SampleDigests(["a", "b"], np.zeros((2, 16), np.uint8))
+        >>> before.changes(SampleDigests(["b", "c"], np.ones((2, 16), np.uint8)))
+        "1 missing ('a'), 1 new ('c'), 1 with other content ('b')"
+        """
+        then = dict(zip(self.ids, map(bytes, self.digests), strict=True))
+        here = dict(zip(now.ids, map(bytes, now.digests), strict=True))
+        parts = (
+            ("missing", [name for name in then if name not in here]),
+            ("new", [name for name in here if name not in then]),
+            (
+                "with other content",
+                [name for name in then if name in here and then[name] != here[name]],
+            ),
+        )
+        found = [
+            f"{len(names):,} {kind} ({listed(map(repr, names), SHOWN)})"
+            for kind, names in parts
+            if names
+        ]
+        if not found and list(then) != list(here):
+            found = ["the order of the samples"]
+        return ", ".join(found)
+
+
+def remove_sample_digests(folder: Path) -> None:
+    """Delete the digests of a run that is finished."""
+    (folder / FILE).unlink(missing_ok=True)

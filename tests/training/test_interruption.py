@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from crkd.training.interruption import graceful_stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_noted_and_the_process_continues(number: int) -> None:
+    before = signal.getsignal(number)
+    with graceful_stop() as received:
+        os.kill(os.getpid(), number)
+        assert received == [number]
+        assert signal.getsignal(number) == before, "a second signal has its usual effect"
+    assert signal.getsignal(number) == before
+
+
+def test_a_hangup_is_ignored_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with graceful_stop() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+ENDS_WITH_ITS_TERMINAL = """
+import signal, sys
+from pathlib import Path
+from crkd.training.interruption import graceful_stop
+with graceful_stop() as received:
+    print("ready", flush=True)
+    while not received:
+        signal.pause()
+    print("a line of progress", flush=True)
+    print("a warning", file=sys.stderr, flush=True)
+    Path(sys.argv[1]).write_text(f"saved after signal {received[0]}")
+"""
+
+
+def test_a_closed_terminal_does_not_prevent_the_saving(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+
+    def as_controlling_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS_WITH_ITS_TERMINAL, str(tmp_path / "state")],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+        preexec_fn=as_controlling_terminal,
+    ) as process:
+        os.close(slave)
+        assert b"ready" in os.read(master, 100)
+        os.close(master)
+        assert process.wait(timeout=60) == 0
+    assert (tmp_path / "state").read_text() == f"saved after signal {int(signal.SIGHUP)}"
