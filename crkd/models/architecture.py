@@ -33,6 +33,8 @@ class Architecture:
         projected: number of channels to which a projector maps the last feature map; the mean of
             the projected map is the feature vector. 0 means no projector. See
             :class:`crkd.models.backbones.simkd_projector.ProjectedBackbone`.
+        projected_stride: factor by which the sides of the last map shrink before the projector.
+            Older runs have none: their maps were projected at full size.
         reviews: for each of the groups, and then for the novel classes, the result of a review:
             the class of every part of every prototype, see
             :class:`crkd.models.heads.reviewed.ReviewedHead`. Missing or empty without a review.
@@ -55,6 +57,7 @@ class Architecture:
     groups: tuple[int, ...] = ()
     joint: bool = False
     projected: int = 0
+    projected_stride: int = 1
     reviews: tuple[tuple[int, ...], ...] = ()
     review_parts: tuple[int, ...] = ()
 
@@ -66,6 +69,8 @@ class Architecture:
         for name in ("num_novel", "overclustering", "projected"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it may not be negative")
+        if self.projected_stride < 1:
+            raise InputError(f"projected_stride is {self.projected_stride}; it must be 1 or more")
         if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
             raise InputError(
                 f"groups is {self.groups}, but num_known is {self.num_known}; every group needs a "
@@ -126,8 +131,8 @@ class Architecture:
         types = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         types |= {"backbone": str, "image_size": int, "num_known": int}
         if isinstance(values, dict):
-            # Older runs have no reviews.
-            values = {"reviews": (), "review_parts": (), **values}
+            # Older runs have no reviews, and no pooling before a projector.
+            values = {"reviews": (), "review_parts": (), "projected_stride": 1, **values}
             for name in ("groups", "review_parts"):
                 if isinstance(values.get(name), list):
                     values[name] = tuple(values[name])

@@ -194,9 +194,7 @@ class MLLD(DistillationTerm):
         return (
             self.instance_weight * (_summed(on_weak) + on_strong.sum())
             + self.batch_weight * self.reference_batch * more_classes * _summed(on_batch)
-            + self.class_weight
-            * (self.reference_batch * more_classes) ** 2
-            * _summed(on_classes)
+            + self.class_weight * (self.reference_batch * more_classes) ** 2 * _summed(on_classes)
         )
 
     def _at_all_temperatures(self, logits: Tensor) -> Tensor:
