@@ -1,7 +1,7 @@
 """Known accuracy of discoveries with each distillation term at its defaults.
 
-The short form trains one seed for a few steps on a quarter of the digits at 8 px. The long form
-runs the command's discovery on all digits at 16 px with three seeds.
+The short form trains one seed for a few steps on a quarter of the digits at 8 px, so it allows a
+larger loss. The long form runs the command's discovery on all digits with three seeds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SHORT = (
     "discover.optimizer.warmup_epochs=1",
 )
 FULL = ("pretrain.epochs=20", "discover.epochs=20", "discover.batch_size=128")
-ALLOWED = 0.02
+ALLOWED = 0.02 if LONG else 0.05
 """By how much the known accuracy may be below that of a discovery without terms."""
 
 
