@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
@@ -312,3 +314,41 @@ def test_class_level_by_hand():
     student, teacher = torch.eye(2), torch.full((2, 2), 0.5)
     # (I - [[.5, .5], [.5, .5]]) / 2 has entries +-1/4; two squares in each row.
     assert class_level(student, teacher).tolist() == [0.125, 0.125]
+
+
+def trained_accuracy(classes: int, **options: float) -> float:
+    """Train a student with the default weights; return its accuracy on new samples.
+
+    The classes are directions, and the teacher's logits are cosines to them over 0.1.
+    """
+    make = torch.Generator().manual_seed(0)
+    directions = F.normalize(torch.randn(classes, 32, generator=make), dim=1)
+
+    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.randint(classes, (count,), generator=make)
+        noise = 0.1 * torch.randn(count, 32, generator=make)
+        return F.normalize(directions[labels] + noise, dim=1), labels
+
+    torch.manual_seed(0)
+    layers = nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, classes)
+    student, term = nn.Sequential(*layers), MLLD(**options)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.02, momentum=0.9)
+    for _ in range(150):
+        samples, labels = draw(64)
+        logits = student(samples * 32**0.5)
+        distilled = call(term, logits[None], 10 * samples[None] @ directions.T)
+        loss = term.supervised * F.cross_entropy(logits, labels) + term.weight * distilled
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    samples, labels = draw(500)
+    return (student(samples * 32**0.5).argmax(dim=1) == labels).float().mean().item()
+
+
+@pytest.mark.parametrize("classes", [5, 100])
+def test_it_trains_a_student_whatever_the_number_of_classes(classes: int):
+    assert trained_accuracy(classes) > 0.95
+
+
+def test_with_the_published_scale_it_diverges_on_five_classes():
+    assert trained_accuracy(5, reference_classes=5) < 0.5
