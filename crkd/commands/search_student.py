@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from crkd.commands.flags import add_device_flag
 
 if TYPE_CHECKING:
+    from crkd.models.diswot import Similarity
     from crkd.stages.distill.student_search import SearchResult
 
 DESCRIPTION = """\
@@ -18,7 +19,8 @@ Rank small networks as students of a run (teacher) by DisWOT, without training.
 
 The search space has 64 CIFAR ResNets with 1, 3, 5 or 7 blocks in each of three
 stages. Numbers of parameters and multiply-adds may end with k, M or G. FLOPs
-are the multiply-adds of one image.
+are the multiply-adds of one image. If the features of the teacher have another
+length than those of the students, the students are ranked by size.
 
   crkd search-student --teacher RUN --max-params 300k
   crkd search-student --teacher RUN --max-flops 40M --json students.json
@@ -117,22 +119,36 @@ def _show(result: SearchResult, teacher: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"students of {result.teacher} by DisWOT score")
-    for column in ("name", "params", "multiply-adds", "semantic", "relation", "score"):
+    criterion = "number of parameters" if result.by_size else "DisWOT score"
+    table = Table(title=f"students of {result.teacher} by {criterion}")
+    columns = ["rank", "name", "params", "size rank", "multiply-adds"]
+    if not result.by_size:
+        columns.append("score")
+    for column in columns:
         table.add_column(column, justify="left" if column == "name" else "right", no_wrap=True)
-    for student in result.students[:SHOWN]:
-        similarity = student.similarity
-        semantic = "-" if similarity.semantic is None else f"{similarity.semantic:.4f}"
-        costs = [f"{number:,}" for number in student.cost]
-        scores = [semantic, f"{similarity.relation:.5f}", f"{similarity.score:.4f}"]
-        table.add_row(student.name, *costs, *scores)
+    ranked = zip(result.students[:SHOWN], result.size_ranks, strict=False)
+    for rank, (student, size_rank) in enumerate(ranked, 1):
+        params, flops = (f"{number:,}" for number in student.cost)
+        cells = [str(rank), student.name, params, str(size_rank), flops]
+        if student.similarity is not None:
+            cells.append(f"{student.similarity.score:.4f}")
+        table.add_row(*cells)
     Console().print(table)
     for note in result.notes:
         print(f"note: {note}")
     best = result.students[0]
-    print(f"best: {best.name}, score {best.similarity.score:.4f}")
+    if best.similarity is None:
+        print(f"largest: {best.name}, {best.cost.params:,} parameters")
+    else:
+        print(f"best: {best.name}, score {best.similarity.score:.4f}")
     train = ["--teacher", teacher, "--student", best.name, "--method", "kd"]
-    print(f"train the best student: crkd distill {shlex.join(train)}")
+    print(f"train this student: crkd distill {shlex.join(train)}")
+
+
+def _scores(similarity: Similarity | None) -> dict[str, float]:
+    if similarity is None:
+        return {}
+    return {**similarity._asdict(), "score": similarity.score}
 
 
 def _document(result: SearchResult, teacher: str) -> dict[str, Any]:
@@ -140,14 +156,15 @@ def _document(result: SearchResult, teacher: str) -> dict[str, Any]:
         {
             "name": student.name,
             **student.cost._asdict(),
-            **student.similarity._asdict(),
-            "score": student.similarity.score,
+            "size_rank": size_rank,
+            **_scores(student.similarity),
         }
-        for student in result.students
+        for student, size_rank in zip(result.students, result.size_ranks, strict=True)
     ]
     return {
         "run": teacher,
         "teacher": result.teacher,
+        "ranked_by": "params" if result.by_size else "score",
         "pick": students[0]["name"],
         "notes": result.notes,
         "students": students,

@@ -139,7 +139,7 @@ class TermConfig:
 
     name: str = "class_relation"
     weight: NonNegative | None = None
-    """Weight of the term; None is the published weight."""
+    """Weight of the term; None is the default of the stage, see docs/distillation.md."""
     warmup_epochs: NonNegative = 0.0
     """Epochs over which the weight rises from 0."""
     end_weight: NonNegative | None = None

@@ -136,8 +136,9 @@ class DistillConfig:
 
     student: str | None = None
     """Backbone of the student; None is the teacher's, or resnet20 for a teacher on vectors."""
-    head: Literal["linear", "prototype"] = "linear"
-    """Classifier of the student over known and novel classes, unless it uses the teacher's."""
+    head: Literal["linear", "prototype"] | None = None
+    """Classifier of the student over known and novel classes, unless it uses the teacher's. None:
+    the kind of the teacher for tfkd_self and tolerant, otherwise linear."""
     method: tuple[TermConfig, ...] = (TermConfig("kd"),)
     """Distillation terms; an empty list trains on labels alone."""
     stored_epochs: CountOrZero = 0

@@ -99,10 +99,14 @@ class DistillationTerm(nn.Module, ABC):
             for one term (``on: pseudo`` needs pseudo-labels instead of labels).
             ``teacher_classifier`` requires a student that ends in the teacher's frozen classifier.
         weight: published weight; used if the configuration does not give one.
+        discovery_weight: the same in discovery, where the published weight is too large; None
+            takes ``weight`` there too.
         supervised: weight of the cross-entropy with labels added to it, if labels train the
             student.
         beside: other terms of the published loss, name to weight; a command adds them if only the
             name is given.
+        same_architecture: whether the method is defined for a student of the teacher's
+            architecture; its heads are then of the teacher's kind by default.
         rows: kinds of samples that it uses during discovery, a subset of ``ROWS``; the teacher
             need not run on the others.
         self_mix: probability that the student's large views of an image are mixed
@@ -112,8 +116,10 @@ class DistillationTerm(nn.Module, ABC):
     stages: ClassVar[frozenset[str]]
     needs: frozenset[str]
     weight: ClassVar[float] = 1.0
+    discovery_weight: ClassVar[float | None] = None
     supervised: ClassVar[float] = 1.0
     beside: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    same_architecture: ClassVar[bool] = False
     rows: ClassVar[frozenset[str]] = ROWS
     self_mix: float = 0.0
 
@@ -122,6 +128,13 @@ class DistillationTerm(nn.Module, ABC):
         """Create the term for two given networks; override it if their shapes matter."""
         del context
         return cls(**options)
+
+    @classmethod
+    def default_weight(cls, stage: str) -> float:
+        """Return the weight in ``stage`` if the configuration does not give one."""
+        if stage == "discover" and cls.discovery_weight is not None:
+            return cls.discovery_weight
+        return cls.weight
 
     @abstractmethod
     def forward(self, inputs: DistillationInputs) -> Tensor:

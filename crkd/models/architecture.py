@@ -31,12 +31,14 @@ _FIELDS: Final[Mapping[str, Allowed]] = {
     "groups": list_of(whole(1, MAX_CLASSES), 0, MAX_GROUPS),
     "joint": BOOLEAN,
     "projected": whole(0, MAX_WIDTH),
+    "projected_stride": whole(1, 1_000),
     "reviews": list_of(
         list_of(whole(-MAX_CLASSES - 1, MAX_CLASSES), 0, MAX_CLASSES), 0, MAX_GROUPS + 1
     ),
     "review_parts": list_of(whole(2, 1_000), 0, MAX_GROUPS + 1),
 }
 """Allowed values in a file. The sizes are far above those of any run; the weights limit them."""
+_OPTIONAL: Final = {"reviews", "review_parts", "projected_stride"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Architecture:
         projected: number of channels to which a projector maps the last feature map; the mean of
             the projected map is the feature vector. 0 means no projector. See
             :class:`crkd.models.backbones.simkd_projector.ProjectedBackbone`.
+        projected_stride: factor by which the sides of the last map shrink before the projector.
+            Older runs have none: their maps were projected at full size.
         reviews: for each of the groups, and then for the novel classes, the result of a review:
             the class of every part of every prototype, see
             :class:`crkd.models.heads.reviewed.ReviewedHead`. Missing or empty without a review.
@@ -83,6 +87,7 @@ class Architecture:
     groups: tuple[int, ...] = ()
     joint: bool = False
     projected: int = 0
+    projected_stride: int = 1
     reviews: tuple[tuple[int, ...], ...] = ()
     review_parts: tuple[int, ...] = ()
 
@@ -94,6 +99,8 @@ class Architecture:
         for name in ("num_novel", "overclustering", "projected"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it may not be negative")
+        if self.projected_stride < 1:
+            raise InputError(f"projected_stride is {self.projected_stride}; it must be 1 or more")
         if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
             raise InputError(
                 f"groups is {self.groups}, but num_known is {self.num_known}; every group needs a "
@@ -166,10 +173,8 @@ class Architecture:
         """
         if not isinstance(values, dict):
             raise InputError(f"{origin} does not describe its network; restore it")
-        # Older runs have no reviews.
-        check_fields(
-            values, _FIELDS, origin, optional={"reviews", "review_parts"}, prefix="architecture."
-        )
+        # Older runs have no reviews, and no pooling before a projector.
+        check_fields(values, _FIELDS, origin, optional=_OPTIONAL, prefix="architecture.")
         given = {
             **values,
             "temperature": float(values["temperature"]),

@@ -42,17 +42,17 @@ class Similarity(NamedTuple):
     """The two similarities of a teacher and a student, each at most 0 (equal).
 
     Attributes:
-        semantic: see :func:`semantic_similarity`; None if the feature lengths differ.
+        semantic: see :func:`semantic_similarity`.
         relation: see :func:`relation_similarity`.
     """
 
-    semantic: float | None
+    semantic: float
     relation: float
 
     @property
     def score(self) -> float:
-        """The sum of both, the DisWOT score; only the relation if there is no semantic part."""
-        return self.relation + (self.semantic or 0.0)
+        """The sum of both, the DisWOT score."""
+        return self.semantic + self.relation
 
 
 @torch.no_grad()
@@ -87,13 +87,14 @@ def diswot(teacher: Activations, student: Activations, labels: Tensor) -> Simila
         teacher: outputs of the teacher for the batch.
         student: outputs of the student for the batch.
         labels: ``(B,)`` int64 in [0, K).
+
+    Raises:
+        ValueError: the features of the networks differ in length.
     """
-    semantic = None
-    if teacher.features.shape[1] == student.features.shape[1]:
-        semantic = semantic_similarity(
-            classifier_gradient(teacher.features, teacher.logits, labels),
-            classifier_gradient(student.features, student.logits, labels),
-        )
+    semantic = semantic_similarity(
+        classifier_gradient(teacher.features, teacher.logits, labels),
+        classifier_gradient(student.features, student.logits, labels),
+    )
     return Similarity(semantic, relation_similarity(teacher.last_map, student.last_map))
 
 

@@ -189,7 +189,7 @@ def build_network(
     )
     if shape.projected:
         with seeded(_part_seed(seed, 4)):
-            body = ProjectedBackbone(body, shape.projected)
+            body = ProjectedBackbone(body, shape.projected, stride=shape.projected_stride)
 
     def clustering_heads(
         num_classes: int,

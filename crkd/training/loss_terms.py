@@ -97,7 +97,7 @@ class Terms(nn.Module):
                 "reads them; set it to 0"
             )
         self.self_mix = _common_self_mix([settings.name for settings in wanted], made)
-        self._wanted, self._epochs = tuple(wanted), epochs
+        self._wanted, self._stage, self._epochs = tuple(wanted), stage, epochs
         self._labels = _distinct([settings.name for settings in wanted])
         self.register_buffer("weights", torch.zeros(len(made)), persistent=False)
         self.set_epoch(0)
@@ -115,7 +115,9 @@ class Terms(nn.Module):
 
     def set_epoch(self, epoch: int) -> None:
         """Put the weights of an epoch, counted from 0, where the step reads them."""
-        weights = [weight_at(settings, epoch, self._epochs) for settings in self._wanted]
+        weights = [
+            weight_at(settings, epoch, self._epochs, stage=self._stage) for settings in self._wanted
+        ]
         self.weights.copy_(torch.tensor(weights))
 
     def forward(self, inputs: DistillationInputs) -> tuple[Tensor, dict[str, Tensor]]:
@@ -133,16 +135,16 @@ class Terms(nn.Module):
         return torch.stack(weighted).sum(), named
 
 
-def weight_at(settings: TermConfig, epoch: int, epochs: int) -> float:
+def weight_at(settings: TermConfig, epoch: int, epochs: int, *, stage: str) -> float:
     """Return a term's weight in ``epoch``, counted from 0: linear warm-up, then cosine.
 
     >>> settings = TermConfig("kd", weight=2.0, warmup_epochs=2, end_weight=1.0)
-    >>> [round(weight_at(settings, epoch, 7), 3) for epoch in range(7)]
+    >>> [round(weight_at(settings, epoch, 7, stage="distill"), 3) for epoch in range(7)]
     [0.0, 1.0, 2.0, 1.854, 1.5, 1.146, 1.0]
     """
     full = settings.weight
     if full is None:
-        full = TERMS.get(settings.name).weight
+        full = TERMS.get(settings.name).default_weight(stage)
     warmup = settings.warmup_epochs
     if epoch < warmup:
         return full * epoch / warmup

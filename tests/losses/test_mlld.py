@@ -5,17 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
-from crkd.losses.distillation.mlld import MLLD, class_level, lowest
+from crkd.losses.distillation.mlld import MLLD, class_level, kept_share
 from crkd.losses.term import DistillationInputs, TermContext, build_term
 
 VARIANTS = [
     {},
     {"views": "weak_strong"},
-    {"sample_share": 1.0, "class_share": 1.0},
-    {"sample_share": 0.3, "class_share": 0.7, "temperatures": [0.5, 4.0], "reference_batch": 7},
+    {"form": "release"},
+    {"form": "release", "views": "weak_strong", "temperatures": [2.0, 0.5]},
+    {"temperatures": [0.5, 4.0], "reference_batch": 7, "reference_classes": 3},
     {"instance_weight": 0.0, "batch_weight": 0.5, "class_weight": 2.0},
 ]
 
@@ -55,43 +58,40 @@ def formula(
     teacher: np.ndarray,
     *,
     temperatures: tuple[float, ...] = (2, 3, 4, 5, 6),
-    sample_share: float = 0.5,
-    class_share: float = 0.5,
+    form: str = "paper",
     reference_batch: float = 64,
+    reference_classes: float = 100,
     views: str = "alike",
     instance_weight: float = 1.0,
     batch_weight: float = 1.0,
     class_weight: float = 1.0,
 ) -> float:
-    """The three levels with loops over what the masks pick; percentiles as in the release."""
+    """The three levels with loops over samples and classes; percentiles as in the release."""
     total_views, rows, classes = student.shape
     weak = range(total_views) if views == "alike" else range(1)
     strong = range(total_views) if views == "alike" else range(1, total_views)
-    size = reference_batch
+    size, more = reference_batch, classes / reference_classes
     total = 0.0
     for t in temperatures:
 
-        def divergence(v: int, b: int, t: float = t) -> float:
-            p, q = softmax(teacher[v, b] / t), softmax(student[v, b] / t)
-            return sum(p[k] * (math.log(p[k]) - math.log(q[k])) for k in range(classes)) * t**2
+        def divergence(v: int, t: float = t) -> float:
+            p, q = softmax(teacher[v] / t), softmax(student[v] / t)
+            logs = np.log(p) - np.log(q)
+            return sum(p[n, k] * logs[n, k] for n in range(rows) for k in range(classes)) / rows
 
         for v in weak:
             sure = softmax(teacher[v])
             tops, given = sure.max(-1), sure.sum(0)
-            samples = [b for b in range(rows) if tops[b] <= np.percentile(tops, 100 * sample_share)]
-            few = [k for k in range(classes) if given[k] <= np.percentile(given, 100 * class_share)]
-            instance = sum(divergence(v, b) for b in samples) / rows
+            samples = np.mean(tops <= np.percentile(tops, 50)) if form == "release" else 1.0
+            kept = np.mean(given <= np.percentile(given, 50)) if form == "release" else 1.0
             p, q = softmax(teacher[v] / t), softmax(student[v] / t)
-            among_samples = q @ q.T - p @ p.T
-            among_classes = q.T @ q - p.T @ p
-            batch = sum(among_samples[b, c] ** 2 for b in samples for c in range(rows)) / rows
-            together = sum(among_classes[k, c] ** 2 for k in few for c in range(classes)) / classes
-            total += instance_weight * instance / len(weak)
-            total += batch_weight * batch * (size / rows) / len(weak)
-            total += class_weight * together * (size / rows) ** 2 / len(weak)
-        for v in strong:
-            instance = sum(divergence(v, b) for b in range(rows)) / rows
-            total += instance_weight * instance / len(strong)
+            batch = ((q @ q.T - p @ p.T) ** 2).sum() / rows
+            together = ((q.T @ q - p.T @ p) ** 2).sum() / classes
+            total += instance_weight * samples * t**2 * divergence(v) / len(weak)
+            total += batch_weight * samples * batch * (size / rows) * more / len(weak)
+            total += class_weight * kept * together * (size / rows * more) ** 2 / len(weak)
+        second = weak if form == "release" and t in (2, 6) else strong
+        total += instance_weight * t**2 * np.mean([divergence(v) for v in second])
     return total
 
 
@@ -118,10 +118,10 @@ def test_gradient_against_finite_differences(options: dict):
     np.testing.assert_allclose(ours.grad.numpy(), numeric, atol=1e-6)
 
 
-def test_at_the_reference_batch_without_masks_it_has_the_releases_scale():
-    """There: KL * T^2 for two views, Gram distances over B and over K; the masks keep all."""
+def test_at_both_references_it_is_the_papers_formula():
+    """KL * T^2 for two views, Gram distances over B and over K."""
     student, teacher = random_logits(4, 1, 64), random_logits(5, 1, 64)
-    term = MLLD(temperatures=4, sample_share=1.0, class_share=1.0)
+    term = MLLD(temperatures=4, reference_classes=4)
     p, q = softmax(teacher[0] / 4), softmax(student[0] / 4)
     expected = 2 * 16 * (p * np.log(p / q)).sum() / 64
     expected += ((q @ q.T - p @ p.T) ** 2).sum() / 64
@@ -140,45 +140,65 @@ def test_no_level_grows_with_the_batch(level: str):
     assert thrice.item() == pytest.approx(once.item(), rel=1e-10)
 
 
+LEVELS = ["instance_weight", "batch_weight", "class_weight"]
+
+
+def only(level: str) -> dict[str, float]:
+    return {name: float(name == level) for name in LEVELS}
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("copies", [2, 20])
+def test_no_level_depends_on_the_number_of_classes(level: str, copies: int):
+    """Copies of a problem, each on classes of its own, have the loss of one."""
+    student, teacher = random_logits(6, classes=5), random_logits(7, classes=5)
+
+    def on_own_classes(logits: np.ndarray) -> np.ndarray:
+        blocks = np.full((2, copies, 5, copies, 5), -1e4)
+        for copy in range(copies):
+            blocks[:, copy, :, copy] = logits
+        return blocks.reshape(2, copies * 5, copies * 5)
+
+    once = call(MLLD(**only(level)), leaf(student), leaf(teacher))
+    many = call(MLLD(**only(level)), leaf(on_own_classes(student)), leaf(on_own_classes(teacher)))
+    assert once.item() > 0
+    assert many.item() == pytest.approx(once.item(), rel=1e-10)
+
+
+@pytest.mark.parametrize("classes", [5, 100])
+def test_the_instance_level_has_the_largest_gradient(classes: int):
+    """Else the others, which a small difference of probabilities moves much, destabilize it."""
+    student = random_logits(8, rows=64, classes=classes)
+    teacher = random_logits(9, rows=64, classes=classes)
+    norms = {}
+    for level in LEVELS:
+        ours = leaf(student)
+        call(MLLD(**only(level)), ours, leaf(teacher)).backward()
+        norms[level] = ours.grad.norm().item()
+    assert max(norms, key=norms.__getitem__) == "instance_weight"
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_the_mask_is_the_releases_percentile(count: int, share: float):
+def test_the_kept_share_is_the_mean_of_the_releases_mask(count: int):
     scores = np.random.default_rng(count).random((3, count))
-    expected = scores <= np.percentile(scores, 100 * share, axis=-1, keepdims=True)
-    assert (lowest(torch.tensor(scores), share).numpy() == expected).all()
-    assert expected.sum(-1).min() == math.floor(share * (count - 1)) + 1
+    expected = scores <= np.percentile(scores, 50, axis=-1, keepdims=True)
+    np.testing.assert_allclose(kept_share(torch.tensor(scores)), expected.mean(-1))
 
 
-def test_the_sample_mask_selects():
-    """Of two samples, the one of which the teacher is sure gets no gradient from the weak view."""
-    teacher = np.array([[[9.0, 0.0, 0.0], [1.0, 0.0, 0.0]]] * 2)
-    student = leaf(random_logits(8, 2, 2, 3))
-    term = MLLD(views="weak_strong", batch_weight=0.0, class_weight=0.0)
-    call(term, student, leaf(teacher)).backward()
-    assert not student.grad[0, 0].any()
-    assert student.grad[0, 1].any()
-    assert student.grad[1].any(dim=-1).all()  # the strong view has no mask
-
-
-def test_the_class_mask_selects():
-    """What happens among classes that the teacher gives the most does not count."""
-    teacher = np.array([[[5.0, 5.0, 0.0, 0.0], [5.0, 5.0, 0.0, 0.0]]])
-    # The student sorts the two samples into the two heavy classes: only their block changes.
-    student = np.array([[[9.0, 1.0, 0.0, 0.0], [1.0, 9.0, 0.0, 0.0]]])
-    rest = 1 - softmax(teacher)[..., :2].sum(-1, keepdims=True)
-    heavy = softmax(student[..., :2]) * (1 - rest)
-    student = np.log(np.concatenate([heavy, np.repeat(rest / 2, 2, axis=-1)], axis=-1))
-    only = {"instance_weight": 0.0, "batch_weight": 0.0, "temperatures": 1.0}
-    masked = call(MLLD(**only), leaf(student), leaf(teacher))
-    everything = call(MLLD(**only, class_share=1.0), leaf(student), leaf(teacher))
-    assert masked.item() == pytest.approx(0, abs=1e-10)
-    assert everything.item() > 100
+def test_the_release_halves_levels_and_selects_nothing():
+    student, teacher = random_logits(10, rows=6), random_logits(11, rows=6)
+    for level, factor in (("batch_weight", 0.5), ("class_weight", 0.5), ("instance_weight", 0.75)):
+        paper, release = (
+            call(MLLD(**only(level), form=form), leaf(student), leaf(teacher)).item()
+            for form in ("paper", "release")
+        )
+        assert release == pytest.approx(factor * paper, rel=1e-10)
 
 
 def test_temperatures_multiply_that_of_the_head():
     """Cosines over 0.1, read at T, are cosines over 0.1 T."""
     cosines, others = np.tanh(random_logits(9)), np.tanh(random_logits(10))
-    levels = {"batch_weight": 0.0, "class_weight": 0.0, "sample_share": 1.0}
+    levels = only("instance_weight")
     head = call(MLLD(**levels, temperatures=4.0), leaf(cosines / 0.1), leaf(others / 0.1))
     plain = call(MLLD(**levels, temperatures=0.4), leaf(cosines), leaf(others))
     assert head.item() == pytest.approx(plain.item() * 100, rel=1e-9)  # T^2 is 16, then 0.16
@@ -188,7 +208,7 @@ def test_the_squared_temperature_keeps_the_gradient_at_the_size_of_the_logits():
     """For a large T each instance's gradient tends to (z_s - z_t) / K, twice: weak and strong."""
     student, teacher = random_logits(11), random_logits(12)
     ours = leaf(student)
-    term = MLLD(temperatures=1e4, sample_share=1.0, batch_weight=0.0, class_weight=0.0)
+    term = MLLD(temperatures=1e4, batch_weight=0.0, class_weight=0.0)
     call(term, ours, leaf(teacher)).backward()
     gap = student - teacher
     expected = 2 * (gap - gap.mean(-1, keepdims=True)) / 4 / (2 * 5)
@@ -269,9 +289,9 @@ def test_options_come_from_the_configuration(stage: str):
         ("temperatures", []),
         ("temperatures", [2.0, 0.0]),
         ("temperatures", math.nan),
-        ("sample_share", 0.0),
-        ("class_share", 1.5),
+        ("form", "published"),
         ("reference_batch", 0),
+        ("reference_classes", math.inf),
         ("views", "strong"),
         ("instance_weight", -1.0),
         ("batch_weight", math.nan),
@@ -294,3 +314,41 @@ def test_class_level_by_hand():
     student, teacher = torch.eye(2), torch.full((2, 2), 0.5)
     # (I - [[.5, .5], [.5, .5]]) / 2 has entries +-1/4; two squares in each row.
     assert class_level(student, teacher).tolist() == [0.125, 0.125]
+
+
+def trained_accuracy(classes: int, **options: float) -> float:
+    """Train a student with the default weights; return its accuracy on new samples.
+
+    The classes are directions, and the teacher's logits are cosines to them over 0.1.
+    """
+    make = torch.Generator().manual_seed(0)
+    directions = F.normalize(torch.randn(classes, 32, generator=make), dim=1)
+
+    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.randint(classes, (count,), generator=make)
+        noise = 0.1 * torch.randn(count, 32, generator=make)
+        return F.normalize(directions[labels] + noise, dim=1), labels
+
+    torch.manual_seed(0)
+    layers = nn.Linear(32, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, classes)
+    student, term = nn.Sequential(*layers), MLLD(**options)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.02, momentum=0.9)
+    for _ in range(150):
+        samples, labels = draw(64)
+        logits = student(samples * 32**0.5)
+        distilled = call(term, logits[None], 10 * samples[None] @ directions.T)
+        loss = term.supervised * F.cross_entropy(logits, labels) + term.weight * distilled
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    samples, labels = draw(500)
+    return (student(samples * 32**0.5).argmax(dim=1) == labels).float().mean().item()
+
+
+@pytest.mark.parametrize("classes", [5, 100])
+def test_it_trains_a_student_whatever_the_number_of_classes(classes: int):
+    assert trained_accuracy(classes) > 0.95
+
+
+def test_with_the_published_scale_it_diverges_on_five_classes():
+    assert trained_accuracy(5, reference_classes=5) < 0.5

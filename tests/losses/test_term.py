@@ -20,6 +20,7 @@ from crkd.losses.term import (
     option_names,
     terms_for,
 )
+from tests.support import ROOT
 
 CONTEXT = TermContext(num_known=4, student_features=6, teacher_features=8)
 
@@ -52,6 +53,29 @@ def test_every_term_declares_where_it_applies_and_what_it_needs(name: str):
     assert term.rows
     assert term.rows <= ROWS
     assert term.__doc__
+
+
+def test_a_discovery_may_have_a_weight_of_its_own():
+    assert Hint.default_weight("discover") == Hint.default_weight("distill") == 1.0
+    semckd = TERMS.get("semckd")
+    assert [semckd.default_weight(stage) for stage in ("distill", "discover")] == [400.0, 10.0]
+
+
+def test_the_page_has_the_default_weights():
+    page = (ROOT / "docs" / "distillation.md").read_text(encoding="utf-8")
+    table = page.split("## Default weights")[1].split("## ")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| `")]
+    written = {row[0].strip(" `"): [cell.strip() for cell in row[1:]] for row in rows}
+    expected = {}
+    for name in TERMS.names():
+        term = TERMS.get(name)
+        cells = [
+            f"{term.default_weight(stage):g}" if stage in term.stages else "-"
+            for stage in ("pretrain", "discover", "distill")
+        ]
+        supervised = bool(term.stages & {"pretrain", "distill"})
+        expected[name] = [*cells, f"{term.supervised:g}" if supervised else "-"]
+    assert written == expected
 
 
 def test_terms_are_listed_by_stage():

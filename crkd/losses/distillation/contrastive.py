@@ -67,6 +67,8 @@ class Contrastive(DistillationTerm):
     """
 
     stages: ClassVar[frozenset[str]] = frozenset({"pretrain", "discover"})
+    # At 1 it costs accuracy of the known classes.
+    discovery_weight: ClassVar[float | None] = 0.1
     needs: frozenset[str] = frozenset()
 
     def __init__(

@@ -1,8 +1,8 @@
 """Multi-level logit distillation: instance, batch and class level.
 
-Jin et al., "Multi-Level Logit Distillation", CVPR 2023, on the known head. The masks follow the
-released ``KD_ours.py`` with its commented-out ``reduce=False``. They then select samples and
-classes; in the code as released they only halve the loss.
+Jin et al., "Multi-Level Logit Distillation", CVPR 2023, on the known head. The default is the
+paper's formula. The released ``KD_ours.py`` also multiplies by masks that were reduced to their
+means; the option ``form`` gives it.
 """
 
 from __future__ import annotations
@@ -19,25 +19,31 @@ from crkd.losses.precision import full
 from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
+FORMS = ("paper", "release")
 VIEWS = ("alike", "weak_strong")
 
+WEAK_IN_RELEASE = (2.0, 6.0)
+"""Temperatures at which the release compares weak views a second time, in place of strong ones."""
 
-def lowest(scores: Tensor, share: float) -> Tensor:
-    """Return which entries of the last axis are among the lowest, as booleans.
 
-    The threshold is the value of rank ``floor(share * (n - 1))``, ties included. For 0.5, these are
-    the entries at or below the median.
+def kept_share(scores: Tensor) -> Tensor:
+    """Return the fraction of entries at or below the lower median of the last axis.
+
+    This is the mean of the release's mask, with which it multiplies a whole level: one half for an
+    even number of distinct scores.
 
     Args:
         scores: ``(..., n)``, n at least 1.
-        share: in (0, 1]; 1 selects all.
 
-    >>> lowest(torch.tensor([0.9, 0.2, 0.5, 0.4]), 0.5).tolist()
-    [False, True, False, True]
+    Returns:
+        ``(...)`` in (0, 1].
+
+    >>> kept_share(torch.tensor([0.9, 0.2, 0.5, 0.4, 0.3])).item() == torch.tensor(0.6).item()
+    True
     """
-    rank = math.floor(share * (scores.shape[-1] - 1))
-    threshold = scores.sort(dim=-1).values[..., rank : rank + 1]
-    return scores <= threshold
+    middle = (scores.shape[-1] - 1) // 2
+    threshold = scores.sort(dim=-1).values[..., middle : middle + 1]
+    return (scores <= threshold).to(scores.dtype).mean(dim=-1)
 
 
 def instance_level(student: Tensor, teacher: Tensor) -> Tensor:
@@ -76,23 +82,26 @@ def class_level(student: Tensor, teacher: Tensor) -> Tensor:
 class MLLD(DistillationTerm):
     """Alignment on three levels at several temperatures, over all rows and the known classes.
 
-    With p the teacher's and q the student's softmax over K classes at temperature T, m and c the
-    masks of samples and classes, B0 the reference batch, and every level averaged over its views::
+    With p the teacher's and q the student's softmax over K classes at temperature T, B0 and K0 the
+    reference numbers of samples and classes, and every level averaged over its views::
 
-        instance = sum_T T^2 [ 1/B sum_b m_b KL_weak(p_b || q_b) + 1/B sum_b KL_strong(p_b || q_b) ]
-        batch    = sum_T B0/B^2 sum_b m_b || (P_s P_s^T - P_t P_t^T)_b ||^2            (weak)
-        class    = sum_T B0^2/(K B^2) sum_k c_k || (P_s^T P_s - P_t^T P_t)_k ||^2      (weak)
+        instance = sum_T T^2 [ 1/B sum_b KL_weak(p_b || q_b) + 1/B sum_b KL_strong(p_b || q_b) ]
+        batch    = sum_T B0/B^2 K/K0 || P_s P_s^T - P_t P_t^T ||^2                     (weak)
+        class    = sum_T B0^2/B^2 K/K0^2 || P_s^T P_s - P_t^T P_t ||^2                 (weak)
 
-    m keeps the samples of which the teacher is least certain on that view. c keeps the classes to
-    which it gives the lowest probability. Both use its softmax of the unscaled logits (T = 1). For
-    any B, the levels have the scale that they have in the release at a batch of B0.
+    At B = B0 and K = K0 these are the paper's. At other numbers the levels keep this scale: a
+    batch that is repeated, or joined with a copy of itself on other classes, has the same loss.
+    As published, the class level grows with B^2 and falls with K^2, and outweighs all others
+    for few classes.
 
     Args:
         temperatures: the T, one or several, in addition to the heads' own temperature, which the
             logits include.
-        sample_share: fraction of samples that m keeps, in (0, 1]; 1 keeps all.
-        class_share: fraction of classes that c keeps, in (0, 1]; 1 keeps all.
+        form: ``paper``, as above; ``release``: weak instance and batch level times the fraction of
+            samples, class level times the fraction of classes, at or below the teacher's median
+            confidence, and the strong part at T = 2 and 6 on the weak views.
         reference_batch: B0, above 0; 64 in the release.
+        reference_classes: K0, above 0; 100 in CIFAR-100.
         views: ``alike``: every view is weak and strong at once; ``weak_strong``: the first view
             is weak, the others are strong.
         instance_weight: weight of the instance level, at least 0.
@@ -105,17 +114,19 @@ class MLLD(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits"})
-    # The weights of the release.
+    # The weights of the release, which adds the cross-entropies of a weak and a strong view.
     weight: ClassVar[float] = 0.9
-    supervised: ClassVar[float] = 0.1
+    # The sum of T^2 is eleven times that of kd.
+    discovery_weight: ClassVar[float | None] = 0.1
+    supervised: ClassVar[float] = 0.2
 
     def __init__(
         self,
         *,
         temperatures: float | Sequence[float] = TEMPERATURES,
-        sample_share: float = 0.5,
-        class_share: float = 0.5,
+        form: str = "paper",
         reference_batch: float = 64,
+        reference_classes: float = 100,
         views: str = "alike",
         instance_weight: float = 1.0,
         batch_weight: float = 1.0,
@@ -123,13 +134,15 @@ class MLLD(DistillationTerm):
     ) -> None:
         super().__init__()
         self.temperatures = _checked_temperatures(temperatures)
-        for option, share in (("sample_share", sample_share), ("class_share", class_share)):
-            if not 0 < share <= 1:
-                raise InputError(f"mlld: {option} is {share}; it must be above 0 and at most 1")
-        if not (reference_batch > 0 and math.isfinite(reference_batch)):
-            raise InputError(f"mlld: reference_batch is {reference_batch}; it must be above 0")
-        if views not in VIEWS:
-            raise InputError(f"mlld: views is {views!r}; choose one of: {', '.join(VIEWS)}")
+        references = {"reference_batch": reference_batch, "reference_classes": reference_classes}
+        for option, value in references.items():
+            if not (value > 0 and math.isfinite(value)):
+                raise InputError(f"mlld: {option} is {value}; it must be above 0")
+        for option, choice, choices in (("form", form, FORMS), ("views", views, VIEWS)):
+            if choice not in choices:
+                raise InputError(
+                    f"mlld: {option} is {choice!r}; choose one of: {', '.join(choices)}"
+                )
         for option, weight in (
             ("instance_weight", instance_weight),
             ("batch_weight", batch_weight),
@@ -137,8 +150,8 @@ class MLLD(DistillationTerm):
         ):
             if not (weight >= 0 and math.isfinite(weight)):
                 raise InputError(f"mlld: {option} is {weight}; it must be 0 or more")
-        self.sample_share, self.class_share = sample_share, class_share
-        self.reference_batch, self.views = reference_batch, views
+        self.form, self.views = form, views
+        self.reference_batch, self.reference_classes = reference_batch, reference_classes
         self.instance_weight, self.batch_weight = instance_weight, batch_weight
         self.class_weight = class_weight
 
@@ -156,7 +169,7 @@ class MLLD(DistillationTerm):
                 f"mlld: views is 'weak_strong', but the batch has {len(student)} large view; "
                 "choose 'alike' or draw 2"
             )
-        if student.shape[1] == 0:  # no median to take
+        if student.shape[1] == 0:  # no mean to take
             return full(student).sum()
         with torch.autocast(student.device.type, enabled=False):
             return self._levels(full(student), full(teacher))
@@ -166,20 +179,24 @@ class MLLD(DistillationTerm):
         alike = self.views == "alike"
         weak = slice(None) if alike else slice(0, 1)
         strong = slice(None) if alike else slice(1, None)
-        sure = teacher[weak].softmax(dim=-1)
-        samples = lowest(sure.amax(dim=-1), self.sample_share)
-        classes = lowest(sure.sum(dim=-2), self.class_share)
         log_q, log_p = self._at_all_temperatures(student), self._at_all_temperatures(teacher)
         q, p = log_q[:, weak].exp(), log_p[:, weak].exp()
         divergence = zip(self.temperatures, instance_level(log_q, log_p), strict=True)
-        instance = torch.stack([t**2 * kl for t, kl in divergence])
-        on_instances = _mean(instance[:, weak] * samples) + _mean(instance[:, strong])
-        on_batch = self.reference_batch * _mean(batch_level(q, p) * samples)
-        on_classes = self.reference_batch**2 * _mean(class_level(q, p) * classes)
+        instance = torch.stack([t**2 * kl for t, kl in divergence]).mean(dim=-1)
+        on_weak, on_strong = instance[:, weak], instance[:, strong].mean(dim=1)
+        on_batch, on_classes = batch_level(q, p).mean(dim=-1), class_level(q, p).mean(dim=-1)
+        if self.form == "release":
+            sure = teacher[weak].softmax(dim=-1)
+            samples, classes = kept_share(sure.amax(dim=-1)), kept_share(sure.sum(dim=-2))
+            parts = zip(self.temperatures, on_weak.mean(dim=1), on_strong, strict=True)
+            on_strong = torch.stack([w if t in WEAK_IN_RELEASE else s for t, w, s in parts])
+            on_weak, on_batch = on_weak * samples, on_batch * samples
+            on_classes = on_classes * classes
+        more_classes = student.shape[-1] / self.reference_classes
         return (
-            self.instance_weight * on_instances
-            + self.batch_weight * on_batch
-            + self.class_weight * on_classes
+            self.instance_weight * (_summed(on_weak) + on_strong.sum())
+            + self.batch_weight * self.reference_batch * more_classes * _summed(on_batch)
+            + self.class_weight * (self.reference_batch * more_classes) ** 2 * _summed(on_classes)
         )
 
     def _at_all_temperatures(self, logits: Tensor) -> Tensor:
@@ -187,8 +204,8 @@ class MLLD(DistillationTerm):
         return torch.stack([logits / t for t in self.temperatures]).log_softmax(dim=-1)
 
 
-def _mean(levels: Tensor) -> Tensor:
-    """Return ``(T, V, entries)`` summed over temperatures, averaged over the rest."""
+def _summed(levels: Tensor) -> Tensor:
+    """Return ``(T, V)`` summed over temperatures and averaged over views."""
     return levels.sum(dim=0).mean()
 
 

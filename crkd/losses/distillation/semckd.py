@@ -86,6 +86,8 @@ class SemCKD(DistillationTerm):
     needs: frozenset[str] = frozenset({"feature_maps"})
     # The weights of the release's training scripts for CIFAR, which add kd.
     weight: ClassVar[float] = 400.0
+    # With larger weights the projectors diverge at the learning rate of discovery.
+    discovery_weight: ClassVar[float | None] = 10.0
     beside: ClassVar[Mapping[str, float]] = MappingProxyType({"kd": 1.0})
 
     def __init__(

@@ -52,6 +52,8 @@ class Srrl(DistillationTerm):
 
     stages: ClassVar[frozenset[str]] = frozenset({"discover", "distill"})
     needs: frozenset[str] = frozenset({"teacher_logits", "feature_maps"})
+    # The squared distance of cosine logits has a larger gradient than the discovery loss at 1.
+    discovery_weight: ClassVar[float | None] = 0.2
     rows: ClassVar[frozenset[str]] = ROWS
 
     def __init__(

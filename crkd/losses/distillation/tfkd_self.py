@@ -45,6 +45,7 @@ class TfKdSelf(DistillationTerm):
     # The release's weights for ResNeXt-29: alpha 0.9, multiplier 100 over 100 classes.
     weight: ClassVar[float] = 0.9
     supervised: ClassVar[float] = 0.1
+    same_architecture: ClassVar[bool] = True
 
     def __init__(self, *, temperature: float = 20.0) -> None:
         super().__init__()

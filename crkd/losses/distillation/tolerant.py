@@ -62,6 +62,7 @@ class Tolerant(DistillationTerm):
     # From eta and lambda of 0.6.
     weight: ClassVar[float] = 0.4
     supervised: ClassVar[float] = 0.6
+    same_architecture: ClassVar[bool] = True
 
     def __init__(self, stage: str, num_known: int, *, top: int | None = None) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.models.backbones.base import Backbone
@@ -14,26 +15,29 @@ REDUCTION = 2
 class ProjectedBackbone(Backbone):
     """A backbone and a projector of its last map to ``channels`` channels.
 
-    The projector is three convolutions (1x1, 3x3, 1x1), each with batch norm and ReLU. The mean of
-    the projected map is the feature vector. Source: Chen et al., "Knowledge Distillation with the
+    The last map is average-pooled by ``stride``, so that it is as large as the teacher's, and then
+    projected by three convolutions (1x1, 3x3, 1x1), each with batch norm and ReLU. The mean of the
+    projected map is the feature vector. Source: Chen et al., "Knowledge Distillation with the
     Reused Teacher Classifier", CVPR 2022, section 3.2; the reduction factor is the release's.
 
     Args:
         body: a backbone with feature maps.
         channels: channels of the projected map.
+        stride: factor by which the sides of the last map shrink before the projector, rounded up
+            to whole pixels; at least 1.
 
     Raises:
         InputError: the backbone has no feature maps.
     """
 
-    def __init__(self, body: Backbone, channels: int) -> None:
+    def __init__(self, body: Backbone, channels: int, *, stride: int = 1) -> None:
         super().__init__()
         if not body.map_channels:
             raise InputError(
                 "a projector needs the last feature map, and this backbone gives none; choose a "
                 "ResNet"
             )
-        self.body = body
+        self.body, self.stride = body, stride
         narrow = max(1, channels // REDUCTION)
         self.projector = nn.Sequential(
             *_layer(body.map_channels[-1], narrow, 1),
@@ -50,7 +54,10 @@ class ProjectedBackbone(Backbone):
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return features and the body's maps, the last of them projected."""
         _, maps = self.body.forward_with_maps(images)
-        projected = self.projector(maps[-1])
+        last = maps[-1]
+        if self.stride > 1:
+            last = F.avg_pool2d(last, self.stride, ceil_mode=True)
+        projected = self.projector(last)
         return projected.mean(dim=(2, 3)), (*maps[:-1], projected)
 
     def blocks(self) -> list[nn.Module]:

@@ -17,6 +17,8 @@ from crkd.data.splits.partition import Subset, joined
 from crkd.data.views import Views
 from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
+from crkd.models.backbones.base import Backbone
+from crkd.models.backbones.build import build_backbone
 from crkd.models.network import Network, build_network
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
@@ -29,12 +31,16 @@ DEFAULT_STUDENT: Final = "resnet20"
 
 
 def student_architecture(config: Config, opened: OpenedRun, image_size: int) -> Architecture:
-    """Return the student's shape: one head of all classes, or the teacher's behind a projector.
+    """Return the student's shape.
+
+    With a term that takes the teacher's classifier, it has the teacher's heads and a projector.
+    With a term for a student of the teacher's architecture, it has heads of the teacher's kind,
+    unless ``distill.head`` is set. Else one head gives the logits of all classes.
 
     Args:
         config: names backbone, head and terms of the student.
         opened: the teacher's run.
-        image_size: side of the student's input in pixels.
+        image_size: side of the input in pixels of the student of a teacher on vectors.
     """
     shape = opened.architecture
     if shape.backbone == VECTORS:
@@ -44,19 +50,41 @@ def student_architecture(config: Config, opened: OpenedRun, image_size: int) -> 
             num_known=shape.num_known,
             num_novel=shape.num_novel,
             num_heads=1,
-            known_head=config.distill.head,
+            known_head=config.distill.head or "linear",
             joint=True,
         )
-    own_head = not _takes_the_classifier(config)
-    return dataclasses.replace(
+    student = dataclasses.replace(
         shape,
         backbone=config.distill.student or shape.backbone,
-        known_head=config.distill.head if own_head else shape.known_head,
         num_heads=1,
         overclustering=0,
-        joint=shape.num_novel > 0 if own_head else shape.joint,
-        projected=0 if own_head else opened.network.backbone.num_features,
+        projected=0,
+        projected_stride=1,
     )
+    if _takes_the_classifier(config):
+        theirs = opened.network.backbone
+        stride = _projector_stride(student.backbone, theirs, shape.image_size)
+        return dataclasses.replace(student, projected=theirs.num_features, projected_stride=stride)
+    alike = any(TERMS.get(term.name).same_architecture for term in config.distill.method)
+    if alike and config.distill.head is None:
+        return student
+    head = config.distill.head or "linear"
+    return dataclasses.replace(student, known_head=head, joint=shape.num_novel > 0)
+
+
+@torch.no_grad()
+def _projector_stride(student: str, teacher: Backbone, image_size: int) -> int:
+    """Return by which factor the student's last map is larger than the teacher's, at least 1."""
+    body = build_backbone(student, image_size=image_size).eval()
+    if not (body.map_channels and teacher.map_channels):
+        return 1  # the projector, or the term, refuses such a backbone
+    device = next(teacher.parameters()).device
+    image = torch.zeros(1, 3, image_size, image_size, device=device)
+    ours, theirs = (
+        network.forward_with_maps(image)[1][-1].shape[-1]
+        for network in (body.to(device), teacher.eval())
+    )
+    return max(1, round(ours / theirs))
 
 
 def student_network(

@@ -1,4 +1,4 @@
-"""Which small network suits a teacher: DisWOT over the ResNet-20 space, without any training."""
+"""Ranking of small networks as students of a teacher: DisWOT, without any training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 from crkd.core.errors import InputError
 from crkd.data.augment.presets import evaluation_view
 from crkd.data.augment.render import make_view
-from crkd.models.backbones.cifar_resnet import WIDE_WIDTHS, free_depths_name
+from crkd.models.backbones.build import build_backbone
+from crkd.models.backbones.cifar_resnet import PLAIN_WIDTHS, WIDE_WIDTHS, free_depths_name
 from crkd.models.diswot import Activations, Similarity, diswot, untrained_activations
 from crkd.models.flops import Cost, cost_of
 from crkd.runs.load import check_dataset, open_image_run
@@ -39,7 +40,8 @@ class SearchSettings:
         max_params: budget of parameters.
         max_flops: budget of multiply-adds an image.
         wide: students four times as wide; None takes the widths whose features are as long as
-            the teacher's, plain ones if neither are.
+            the teacher's, plain ones if neither are. Features of another length than the
+            teacher's have no score, and the students are ranked by size.
         evaluations: how many students to score; below the number that fits, evolution picks them.
         population: members alive in the evolution.
         sample: members drawn to find a parent.
@@ -70,11 +72,17 @@ class SearchSettings:
 
 
 class Student(NamedTuple):
-    """One scored member of the space."""
+    """One ranked member of the space.
+
+    Attributes:
+        name: of its backbone.
+        cost: its size and computation.
+        similarity: to the teacher; None if the search ranks by size.
+    """
 
     name: str
     cost: Cost
-    similarity: Similarity
+    similarity: Similarity | None
 
 
 @dataclass(frozen=True)
@@ -83,26 +91,44 @@ class SearchResult:
 
     Attributes:
         teacher: name of its backbone.
-        students: those looked at, best first.
+        students: ranked ones, best first: by score, or by the number of parameters if there is
+            no score.
         num_affordable: members of the space within the budget.
+        lengths: of the feature vectors of teacher and students.
     """
 
     teacher: str
     students: list[Student]
     num_affordable: int
+    lengths: tuple[int, int]
+
+    @property
+    def by_size(self) -> bool:
+        """Whether the number of parameters decides, because there is no score."""
+        return self.lengths[0] != self.lengths[1]
+
+    @property
+    def size_ranks(self) -> list[int]:
+        """Rank of each student by the number of parameters; the largest has 1."""
+        order = sorted(student.cost for student in self.students)[::-1]
+        return [1 + order.index(student.cost) for student in self.students]
 
     @property
     def notes(self) -> list[str]:
         """Remarks about the ranking."""
         found, fitting = len(self.students), self.num_affordable
+        if self.by_size:
+            theirs, ours = self.lengths
+            return [
+                f"{fitting} of {len(SPACE)} students are within the budget",
+                f"the features of {self.teacher} have length {theirs} and those of the students "
+                f"{ours}, so the DisWOT score is not defined: ranked by the number of parameters",
+            ]
         how = "the whole space" if found == fitting else f"{found} of them, chosen by evolution"
-        notes = [f"{fitting} of {len(SPACE)} students are within the budget; scored: {how}"]
-        if self.students[0].similarity.semantic is None:
-            notes.append(
-                f"the features of {self.teacher} and of the students differ in length, so the "
-                "semantic similarity is not defined: the score is the relation similarity alone"
-            )
-        return notes
+        return [
+            f"{fitting} of {len(SPACE)} students are within the budget; scored: {how}",
+            "the number of parameters is often the better predictor: compare both ranks",
+        ]
 
 
 class Trials:
@@ -144,20 +170,17 @@ class Trials:
                 (images, labels, self._activations(teacher, images, draws[1]), draws[2])
             )
 
-    @property
-    def feature_length(self) -> int:
-        """D of the teacher."""
-        return self._batches[0][2].features.shape[1]
-
     def similarity(self, student: str) -> Similarity:
-        """Return the mean similarity of an untrained student to the untrained teachers."""
+        """Return the mean similarity of an untrained student to the untrained teachers.
+
+        Raises:
+            ValueError: the student's features and the teacher's differ in length.
+        """
         found = [
             diswot(teacher, self._activations(student, images, seed), labels)
             for images, labels, teacher, seed in self._batches
         ]
-        semantic = [each.semantic for each in found if each.semantic is not None]
-        relation = fmean(each.relation for each in found)
-        return Similarity(fmean(semantic) if semantic else None, relation)
+        return Similarity(*(fmean(part) for part in zip(*found, strict=True)))
 
     def _activations(self, backbone: str, images: torch.Tensor, seed: int) -> Activations:
         classes, size = self.data.num_known, self.data.image_size
@@ -173,10 +196,11 @@ def search_student(
     *,
     scored: Callable[[Student], None] = lambda student: None,
 ) -> SearchResult:
-    """Rank students for the teacher of a run by their DisWOT score, within a budget.
+    """Rank students for the teacher of a run within a budget, by their DisWOT score.
 
-    Only the run's backbone and its known training images with their labels are looked at, never
-    its weights.
+    If the features of teacher and students differ in length, the score is not defined, and the
+    students are ranked by the number of parameters. Only the run's backbone and its known training
+    images with their labels are used, never its weights.
 
     Args:
         teacher: folder of a finished run with a network.
@@ -191,18 +215,29 @@ def search_student(
     check_dataset(opened)
     data = prepare(opened.config, device)
     backbone = opened.architecture.backbone
-    trials = Trials(data, backbone, settings, device)
+    length = build_backbone(backbone, image_size=data.image_size).num_features
     wide = settings.wide
     if wide is None:
-        wide = trials.feature_length == WIDE_WIDTHS[-1]
+        wide = length == WIDE_WIDTHS[-1]
     costs = _affordable(data, settings, wide=wide)
+    lengths = length, (WIDE_WIDTHS if wide else PLAIN_WIDTHS)[-1]
+    if lengths[0] != lengths[1]:
+        sized = [
+            Student(free_depths_name(depths, wide=wide), cost, None)
+            for depths, cost in costs.items()
+        ]
+        ranked = sorted(sized, key=lambda student: student.cost, reverse=True)
+        return SearchResult(backbone, ranked, len(costs), lengths)
+    trials = Trials(data, backbone, settings, device)
     students: dict[Depths, Student] = {}
+    similarities: dict[Depths, Similarity] = {}
 
     def score(depths: Depths) -> float:
         name = free_depths_name(depths, wide=wide)
-        students[depths] = Student(name, costs[depths], trials.similarity(name))
+        similarities[depths] = trials.similarity(name)
+        students[depths] = Student(name, costs[depths], similarities[depths])
         scored(students[depths])
-        return students[depths].similarity.score
+        return similarities[depths].score
 
     evolve(
         list(costs),
@@ -212,8 +247,8 @@ def search_student(
         evaluations=settings.evaluations,
         seed=settings.seed,
     )
-    ranked = sorted(students.values(), key=lambda student: -student.similarity.score)
-    return SearchResult(backbone, ranked, len(costs))
+    best_first = sorted(similarities, key=lambda depths: -similarities[depths].score)
+    return SearchResult(backbone, [students[each] for each in best_first], len(costs), lengths)
 
 
 def _affordable(data: RunData, settings: SearchSettings, *, wide: bool) -> dict[Depths, Cost]:

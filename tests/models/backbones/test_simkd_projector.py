@@ -66,3 +66,18 @@ def test_an_architecture_survives_its_file():
 def test_a_foreign_architecture_is_refused(change: dict[str, object]):
     with pytest.raises(InputError, match=r"run\.json"):
         Architecture.from_plain({**SHAPE.plain(), **change}, "run.json")
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 4), (28, 4), (16, 2)])
+def test_a_stride_shrinks_the_map_before_the_projector(size: int, side: int):
+    body = build_backbone("resnet8", image_size=32)
+    backbone = ProjectedBackbone(body, 128, stride=2).eval()
+    _, maps = backbone.forward_with_maps(torch.randn(2, 3, size, size))
+    assert maps[-1].shape == (2, 128, side, side)
+
+
+def test_older_architectures_have_no_stride():
+    older = {k: v for k, v in SHAPE.plain().items() if k != "projected_stride"}
+    assert Architecture.from_plain(older, "run.json") == SHAPE
+    with pytest.raises(InputError, match="projected_stride is 0"):
+        Architecture.from_plain({**older, "projected_stride": 0}, "run.json")

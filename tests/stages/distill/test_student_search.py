@@ -9,6 +9,7 @@ import torch
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.models.flops import cost_of
+from crkd.stages.distill import student_search
 from crkd.stages.distill.evolution import evolve
 from crkd.stages.distill.student_search import SPACE, SearchSettings, Trials, search_student
 from crkd.stages.run_data import prepare
@@ -98,8 +99,29 @@ def test_scores_are_means_over_draws_and_a_net_is_not_its_own_best_student():
 def test_a_wide_teacher_gets_wide_students():
     data = prepare(small_config(), CPU)
     trials = Trials(data, "resnet8x4", SearchSettings(**QUICK), CPU)
-    assert trials.similarity("cifar_resnet_1-1-1x4").semantic is not None
-    assert trials.similarity("cifar_resnet_1-1-1").semantic is None
+    assert trials.similarity("cifar_resnet_1-1-1x4").score < 0
+    with pytest.raises(ValueError, match="cannot be compared"):
+        trials.similarity("cifar_resnet_1-1-1")
+
+
+def test_students_of_another_width_are_ranked_by_size(
+    stage1: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("there is no score to compute")
+
+    monkeypatch.setattr(Trials, "similarity", refuse)
+    monkeypatch.setattr(student_search, "SPACE", SPACE[:3])
+    result = search_student(stage1, SearchSettings(wide=True), CPU)
+    sizes = [student.cost.params for student in result.students]
+    assert result.by_size
+    assert sizes == sorted(sizes, reverse=True)
+    assert result.size_ranks == [1, 2, 3]
+    assert run_verb("search-student", ["--teacher", str(stage1), "--widths", "x4"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "resnet8 have length 64 and those of the students 256" in printed
+    assert f"largest: {result.students[0].name}, {sizes[0]:,} parameters" in printed
+    assert "score" not in printed.split("note:")[0]
 
 
 def test_the_command_prints_the_pick_and_writes_all(
@@ -117,6 +139,13 @@ def test_the_command_prints_the_pick_and_writes_all(
     assert f"best: {best['name']}, score {best['score']:.4f}" in printed
     assert f"--student {best['name']} --method kd" in printed
     assert best["score"] == pytest.approx(best["semantic"] + best["relation"])
+    largest_first = sorted(written["students"], key=lambda student: -student["params"])
+    assert [student["size_rank"] for student in largest_first] == [1, 2, 3, 4]
+    rows = [line.split() for line in printed.splitlines() if "cifar_resnet" in line and "│" in line]
+    assert [(row[1], row[7]) for row in rows] == [
+        (str(rank), str(student["size_rank"]))
+        for rank, student in enumerate(written["students"], 1)
+    ]
 
 
 def test_the_command_refuses_in_one_sentence(stage1: Path, capsys: pytest.CaptureFixture):
