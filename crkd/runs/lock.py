@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from crkd.core.errors import InputError
 
@@ -29,16 +30,17 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / LOCK
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         file = _locked(self._path)
         while file is not None and not _is_same(file, self._path):
             # Its owner deleted it between our opening and locking.
             file.close()
             file = _locked(self._path)
         if file is not None:
-            file.truncate(0)
-            file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
-            file.flush()
+            # On a full disk the lock holds all the same; only the name of its owner is missing.
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+                file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
         self._file = file
 
     def release(self) -> None:
@@ -51,7 +53,7 @@ class RunLock:
             self._file = None
 
 
-def _locked(path: Path) -> BinaryIO | None:
+def _locked(path: Path) -> FileIO | None:
     """Return the open, locked file; None where locks are not supported."""
     try:
         import fcntl  # Windows has none
@@ -59,7 +61,7 @@ def _locked(path: Path) -> BinaryIO | None:
         return None
     try:
         # Appending: the content of another owner must not be lost.
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror}); free space or choose another folder"
@@ -80,7 +82,7 @@ def _locked(path: Path) -> BinaryIO | None:
     return file
 
 
-def _is_same(file: BinaryIO, path: Path) -> bool:
+def _is_same(file: FileIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

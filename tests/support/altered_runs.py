@@ -101,7 +101,10 @@ def _change(values: Any, path: Path_, random: np.random.Generator) -> str:
         except (KeyError, IndexError, TypeError):
             return "nothing"
     last = path[-1]
-    if not isinstance(place, dict | list) or (isinstance(place, list) and last >= len(place)):
+    inside = isinstance(place, dict) or (
+        isinstance(place, list) and isinstance(last, int) and last < len(place)
+    )
+    if not inside:
         return "nothing"
     way = random.random()
     shown = ".".join(map(str, path))
