@@ -63,10 +63,12 @@ def text(longest: int = LONGEST_NAME) -> Allowed:
 
 
 def list_of(entries: Allowed, low: int, high: int) -> Allowed:
-    """Return the lists of ``low`` to ``high`` allowed entries."""
+    """Return the lists of ``low`` to ``high`` allowed entries; a tuple counts as a list."""
     count = f"{low}" if low == high else f"{low} to {high}"
     return Allowed(
-        lambda v: isinstance(v, list) and low <= len(v) <= high and all(map(entries.check, v)),
+        lambda v: (
+            isinstance(v, list | tuple) and low <= len(v) <= high and all(map(entries.check, v))
+        ),
         f"a list of {count} entries, each {entries.words}",
     )
 

@@ -61,7 +61,7 @@ def test_an_architecture_survives_its_file():
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_known": "5"}, {"joint": 1}, {"temperature": 1}, {"extra": 1}]
+    "change", [{"num_known": "5"}, {"joint": 1}, {"temperature": "1"}, {"extra": 1}]
 )
 def test_a_foreign_architecture_is_refused(change: dict[str, object]):
     with pytest.raises(InputError, match=r"run\.json"):
