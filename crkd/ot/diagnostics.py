@@ -16,7 +16,7 @@ class Diagnostics(NamedTuple):
     """Diagnostics of assignments ``(..., N, M)``, each a tensor ``(...)`` on their device.
 
     Attributes:
-        marginal_error: sum over classes of |mass - wanted mass|, in [0, 2].
+        marginal_error: sum over classes of ``|mass - wanted mass|``, in [0, 2].
         clusters_used: number of classes that are the largest entry of at least one sample.
         largest_cluster: fraction of the samples whose largest entry is the most frequent class.
         smallest_cluster: the same for the least frequent class.

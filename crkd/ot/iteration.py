@@ -17,7 +17,7 @@ class State(NamedTuple):
     Attributes:
         f: ``(P, N, 1)``, logarithms of the factors of samples.
         g: ``(P, 1, M)``, logarithms of the factors of classes.
-        error: ``(P,)``, sum of |mass - marginal| over classes.
+        error: ``(P,)``, sum of ``|mass - marginal|`` over classes.
         iterations: ``(P,)`` int64.
     """
 

@@ -30,7 +30,7 @@ class Solution:
             weight 0 or with scores of -inf only.
         class_potentials: ``(..., M)`` float64, g in units of the scores; -inf for a class of
             marginal 0 or with scores of -inf only. :func:`crkd.ot.solve` can start from them.
-        marginal_error: ``(...)``, sum of |mass - marginal| over classes, in [0, 2]; for
+        marginal_error: ``(...)``, sum of ``|mass - marginal|`` over classes, in [0, 2]; for
             :func:`crkd.ot.solve_batch` over rows. The other marginal is exact.
         iterations: ``(...)`` int64, number of iterations.
         converged: ``(...)`` bool, whether the marginal error is at most the tolerance.

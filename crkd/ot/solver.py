@@ -47,8 +47,8 @@ def solve(
             computed in float64, all others in float32.
         epsilon: weight of the entropy, above 0, in units of the scores: a number, or a tensor that
             expands to ``(...)``.
-        tol: sum of |mass - marginal| over classes at which a problem has converged, at least 0. In
-            float32 it cannot be much below 1e-7 * max |scores| / epsilon.
+        tol: sum of ``|mass - marginal|`` over classes at which a problem has converged, at least
+            0. In float32 it cannot be much below ``1e-7 max|scores| / epsilon``.
         max_iters: number of iterations at most, at least 1. Convergence is checked after every
             iteration on a CPU and after every tenth on a GPU.
         class_marginal: ``(M,)`` or ``(..., M)``, non-negative, scaled to sum to one; uniform if
@@ -118,8 +118,8 @@ def solve_batch(
             None.
         b: column marginal ``(M,)`` or ``(..., M)``, likewise.
         max_iter: number of iterations at most, at least 1.
-        tol: sum of |mass - a| over rows at which a problem has converged, at least 0. POT takes the
-            Euclidean norm.
+        tol: sum of ``|mass - a|`` over rows at which a problem has converged, at least 0. POT takes
+            the Euclidean norm.
         gradient: whether the plan has a gradient with respect to ``M``.
 
     Returns:
