@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,3 +81,11 @@ def few_images() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         thin_data_sets(patch)
         yield
+
+
+@pytest.fixture
+def default_hangup() -> Iterator[None]:
+    """The usual effect of SIGHUP, which nohup has changed if it started the tests."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -72,7 +72,7 @@ def test_names_of_shipped_configurations(completed: dict[str, list[str]]) -> Non
 
 
 def test_choices(completed: dict[str, list[str]]) -> None:
-    assert completed["choices"] == ["onnx", "torch", "labelstudio", "fiftyone"]
+    assert completed["choices"] == ["onnx", "torch", "labelstudio", "fiftyone", "atlas"]
     assert completed["positional"] == ["kmeans"]
 
 

@@ -144,7 +144,9 @@ def test_bytes_of_a_file_are_those_of_the_formula(name: str, classes: int):
 
 
 def test_the_documented_sizes_are_those_of_files():
-    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+ \| [\d,]+) \|$", PAGE.read_text(), re.M))
+    text = PAGE.read_text()
+    table = text[text.index("| `hard` |") :]
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+ \| [\d,]+) \|$", table, re.M))
     assert set(rows) == set(NAMES)
     for name, cells in rows.items():
         stated = [int(cell.replace(",", "")) for cell in cells.split(" | ")]

@@ -18,8 +18,7 @@ NAMES = [
 
 
 def entry(class_id: int) -> FoundClass:
-    nothing = np.zeros(0, bool)
-    return FoundClass(class_id, np.arange(1234), [(0, 0.5), (1, 0.25)], None, None, nothing)
+    return FoundClass(class_id, np.arange(1234), [(0, 0.5), (1, 0.25)], None)
 
 
 @pytest.mark.parametrize("class_id", [3, 4, 5])
@@ -37,9 +36,7 @@ def test_a_caption_fits_next_to_the_images(class_id: int) -> None:
 
 
 def test_a_short_caption_is_one_line() -> None:
-    title, near = caption_lines(
-        FoundClass(5, np.arange(1), [], None, None, np.zeros(0, bool)), NAMES
-    )
+    title, near = caption_lines(FoundClass(5, np.arange(1), [], None), NAMES)
     assert title == ["novel-0: 1 image"]
     assert near == []
 

@@ -58,7 +58,8 @@ def test_a_run_on_vectors_takes_no_images(run: RunFolder):
     shapes |= {"groups.0.density_bias": (5,), "groups.0.weights": (2, 5), "groups.0.biases": (5,)}
     tensors |= {name: torch.zeros(shape) for name, shape in shapes.items()}
     assert info.architecture is not None
-    info.architecture["backbone"] = "vectors"
+    info.architecture |= {"backbone": "vectors", "image_size": 4}
+    info.preprocessing["image_size"] = 4
     info.model_sha256 = run.write_model(tensors, {})
     run.write_info(info)
     assert open_run(run.path, CPU).network([torch.ones(3, 4)]).known_logits.shape == (1, 3, 5)

@@ -25,7 +25,7 @@ from crkd.losses.term import terms_for
 from crkd.models.network import freeze, with_one_head
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import student_of
-from crkd.stages.distill.student import distillation_loader, student_network
+from crkd.stages.distill.student import distillation_loader, student_network, training_parts
 from crkd.stages.distill.task import DistillTask
 from crkd.stages.pretrain.run import architecture_of, network_for
 from crkd.stages.run_data import RunData, prepare
@@ -73,9 +73,10 @@ def distillation_loop(config: Config, data: RunData, run: RunFolder) -> Loop:
     network = student_network(config, shape, teacher, 7)
     task = DistillTask(network, teacher, config, CPU)
     task.modules.train()
+    parts = training_parts(config, data, num_novel=len(data.split.novel))
     return Loop(
         task,
-        distillation_loader(config, data, CPU, num_novel=len(data.split.novel)),
+        distillation_loader(config, data, parts, CPU),
         config=config,
         optimizer=config.distill.optimizer,
         epochs=1,

@@ -14,6 +14,7 @@ import pytest
 from crkd.training.interruption import graceful_stop
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_is_noted_and_the_process_continues(number: int) -> None:
     before = signal.getsignal(number)
@@ -39,6 +40,7 @@ ENDS_WITH_ITS_TERMINAL = """
 import signal, sys
 from pathlib import Path
 from crkd.training.interruption import graceful_stop
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
 with graceful_stop() as received:
     print("ready", flush=True)
     while not received:

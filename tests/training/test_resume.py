@@ -65,6 +65,7 @@ def test_resume_identical_pretrain(tmp_path: Path, pretrained: RunFolder) -> Non
     assert not states(resumed.path)
 
 
+@pytest.mark.usefixtures("default_hangup")
 def test_a_closed_terminal_saves_the_state(tmp_path: Path, pretrained: RunFolder) -> None:
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(4, patch, signal.SIGHUP)

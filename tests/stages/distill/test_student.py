@@ -51,7 +51,9 @@ def kinds(network: Network) -> list[tuple[type[nn.Module], torch.Size]]:
 def test_a_method_of_equal_networks_has_the_teachers_kind_of_head(name: str, shape: Architecture):
     teacher = opened(shape)
     config = config_for(name)
-    student = student_network(config, student_architecture(config, teacher), teacher.network, 3)
+    student = student_network(
+        config, student_architecture(config, teacher, SHAPE.image_size), teacher.network, 3
+    )
     assert kinds(student) == kinds(teacher.network)
     assert all(parameter.requires_grad for parameter in student.parameters())
     weights = [network.known_head.state_dict() for network in (student, teacher.network)]
@@ -60,16 +62,18 @@ def test_a_method_of_equal_networks_has_the_teachers_kind_of_head(name: str, sha
 
 @pytest.mark.parametrize("name", ["kd", "tfkd_self"])
 def test_a_given_head_is_taken_and_linear_is_the_default_of_other_methods(name: str):
-    given = student_architecture(config_for(name, "distill.head=prototype"), opened(SHAPE))
+    given = student_architecture(
+        config_for(name, "distill.head=prototype"), opened(SHAPE), SHAPE.image_size
+    )
     assert (given.known_head, given.joint) == ("prototype", True)
-    assert student_architecture(config_for("kd"), opened(SHAPE)).known_head == "linear"
+    assert student_architecture(config_for("kd"), opened(SHAPE), 8).known_head == "linear"
 
 
 def test_simkd_pools_to_the_teachers_size_before_the_projector():
     """Value and gradient of the release: pooled, projected, compared."""
     teacher = opened(dataclasses.replace(SHAPE, backbone="resnet18"))
     config = config_for("simkd", "distill.student=resnet8")
-    shape = student_architecture(config, teacher)
+    shape = student_architecture(config, teacher, SHAPE.image_size)
     assert (shape.projected, shape.projected_stride) == (512, 2)
     student = student_network(config, shape, teacher.network, 3).double().train()
     images = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)).double()
@@ -95,4 +99,4 @@ def test_simkd_pools_to_the_teachers_size_before_the_projector():
 def test_simkd_keeps_a_map_that_is_not_larger():
     teacher = opened(SHAPE)
     config = config_for("simkd", "distill.student=resnet18")
-    assert student_architecture(config, teacher).projected_stride == 1
+    assert student_architecture(config, teacher, SHAPE.image_size).projected_stride == 1

@@ -345,7 +345,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--teacher", "{found}", "--student", "resnet9"], "unknown backbone 'resnet9'"),
         (["--teacher", "{found}", "--set", "data.image_size=16"], "belongs to the teacher"),
         (["--teacher", "{student}", "--image-size", "16"], "--image-size 16 is for a teacher on"),
-        (["--teacher", "{found}", "--out", "{found}"], "holds files already"),
+        (["--teacher", "{found}", "--out", "{found}"], "holds a finished run"),
     ],
 )
 def test_refusals_come_before_any_work(
