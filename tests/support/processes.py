@@ -31,6 +31,7 @@ from crkd.stages.pretrain.run import architecture_of, network_for
 from crkd.stages.run_data import RunData, prepare
 from crkd.training.cached_teacher import store_teacher
 from crkd.training.loop import Loop
+from crkd.training.teacher import LiveTeacher
 from tests.support.small_runs import with_term
 
 STEPS = 3
@@ -105,8 +106,8 @@ def loop_of(name: str, folder: Path, data: RunData) -> Loop:
         f.name: getattr(loop.loader.views, f.name) for f in dataclasses.fields(Views) if f.init
     }
     loop.loader.views = DoubleViews(**given)
-    if hasattr(loop.task, "teacher_network"):
-        loop.task.teacher_network.double()
+    if isinstance(getattr(loop.task, "teacher", None), LiveTeacher):
+        loop.task.teacher.network.double()
     config = loop.config
     if config.discover.stored_epochs:
         loop.task.teacher = store_teacher(
