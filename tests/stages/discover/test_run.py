@@ -51,6 +51,7 @@ def test_run_folder_holds_everything(finished: RunFolder) -> None:
         "tensorboard",
         "confusion.png",
         "clusters.json",
+        "disputed.csv",
         "rejected.csv",
     }
     info = finished.read_info()
