@@ -142,15 +142,16 @@ def predict(
         raise InputError(f"--batch-size {batch_size} is below 1; leave it out")
     paths = None if are_vector_files(images) else find_images(images)
     opened = open_run(path, device)
-    if paths is None and opened.architecture.backbone == VECTORS:
-        samples = _vectors(opened, images, batch_size)
-    else:
-        samples = _images(opened, paths or find_images(images), device, batch_size)
+    vectors = paths is None and opened.architecture.backbone == VECTORS
+    samples = (
+        _vectors(opened, images, batch_size)
+        if vectors
+        else _images(opened, paths or find_images(images), device, batch_size)
+    )
     maker = RowMaker(opened, unsure)
     summary = Summary(
         maker.temperature, "" if maker.temperature else missing_temperature(opened.run)
     )
-    began = time.monotonic()
     header = {
         "run": readable(Path(path)),
         "model_sha256": opened.info.model_sha256,
@@ -162,6 +163,7 @@ def predict(
         for _ in batches:
             pass
         return summary
+    began = time.monotonic()
     with writing(out, header, maker.columns) as write:
         for batch in batches:
             write(batch.rows)
@@ -173,6 +175,7 @@ def predict(
 
 
 def _check_any(summary: Summary) -> None:
+    """Refuse a call none of whose images can be read."""
     if summary.num_images:
         return
     shown = listed((f"{name!r} ({why})" for name, why in summary.skipped.items()), 3)
