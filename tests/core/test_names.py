@@ -18,7 +18,7 @@ OLD_NAMES = {
     "Share": "BatchShard",
     "StartingPoint": "ParentRun",
     "GroupedHead": "IncrementalHead",
-    "KnownClasses": "KnownClassDetector",
+    "KnownClasses": "ClassGaussians",
     "ResidentImages": "InMemoryImages",
     "StreamedImages": "StreamingImages",
     "RecordedStep": "CudaGraphStep",
