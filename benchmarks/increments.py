@@ -132,8 +132,8 @@ def _kmeans(plan: Plan) -> float:
     """Return the clustering accuracy on training and test pixels of all classes together."""
     data = prepare(plan.config(), torch.device("cpu"))
     parts = data.subsets
-    images = [data.pixels(part) for part in (parts.known_train, parts.novel_train, parts.test)]
-    labels = [parts.known_train.labels, parts.hidden.novel_train(), parts.hidden.test()]
+    images = [data.pixels(part) for part in (parts.known_train, parts.unlabeled, parts.test)]
+    labels = [parts.known_train.labels, parts.hidden.unlabeled(), parts.hidden.test()]
     found = kmeans(np.concatenate(images), sum(plan.sizes), seed=plan.seed)
     return clustering_accuracy(found.assignment, np.concatenate(labels))
 

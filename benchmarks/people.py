@@ -147,7 +147,7 @@ def made_up_evidence(run: RunFolder, count: int, kind: str, side: int = SIDE) ->
     part = Subset(source, np.arange(count) % len(pixels), np.full(count, -1), ids)
     return Evidence(
         open_run(run.path, CPU),
-        cast(RunData, SimpleNamespace(subsets=SimpleNamespace(novel_train=part))),
+        cast(RunData, SimpleNamespace(subsets=SimpleNamespace(unlabeled=part))),
         0,
         outputs,
         features / np.linalg.norm(features, axis=1, keepdims=True),

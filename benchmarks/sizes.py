@@ -106,7 +106,7 @@ def _smaller(data: RunData, percent: int) -> RunData:
     parts = dataclasses.replace(
         data.subsets,
         known_train=_thinned(data.subsets.known_train, percent),
-        novel_train=_thinned(data.subsets.novel_train, percent),
+        unlabeled=_thinned(data.subsets.unlabeled, percent),
     )
     return dataclasses.replace(data, subsets=parts, _stores={})
 

@@ -156,7 +156,7 @@ def _settings(config: Config, more: list[str]) -> list[str]:
 
 def _first_step(config: Config, data: RunData, device: torch.device) -> tuple[Loop, float]:
     """Return a loop and the seconds until its first step was done, images being decoded."""
-    for part in (data.subsets.known_train, data.subsets.novel_train):
+    for part in (data.subsets.known_train, data.subsets.unlabeled):
         data.store(part)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -203,7 +203,7 @@ class _Labeled(Dataset[tuple[list[Tensor], int]]):
     """Views of one part by torchvision, with the label that training may see."""
 
     def __init__(self, loop: Loop, data: RunData, known: bool) -> None:
-        part = data.subsets.known_train if known else data.subsets.novel_train
+        part = data.subsets.known_train if known else data.subsets.unlabeled
         store = data.store(part)
         assert store is not None
         images = store.get(torch.arange(len(part), device=data.device)).cpu()

@@ -33,6 +33,10 @@ class DataConfig:
     """Side of the stored images relative to image_size; above 1 leaves a margin for crops."""
     validation_fraction: Annotated[float, Range(0.0, 0.5)] = 0.0
     """Fraction of the known training images held out for validation, in both stages."""
+    labeled_fraction: Annotated[float, Range(0.0, 1.0, open_low=True)] = 1.0
+    """Fraction of the training images of each known class that have labels. Below 1, the others are
+    among the unlabeled images: generalized category discovery. Not discover.labeled_share, the
+    fraction of labeled images in a batch."""
     imbalance: Annotated[float, Range(1.0)] = 1.0
     """Research: imbalance ratio, largest over smallest class, of a long tail of the novel training
     images."""

@@ -53,7 +53,7 @@ class Evidence:
     @property
     def images(self) -> Subset:
         """The N unlabeled training images."""
-        return self.data.subsets.novel_train
+        return self.data.subsets.unlabeled
 
     @property
     def num_known(self) -> int:
@@ -147,7 +147,7 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
             f"{path} has no novel heads whose classes could be reviewed; name a run of discover"
         )
     data = _data_of(opened, device)
-    outputs = data.outputs(freeze(opened.network), data.subsets.novel_train)
+    outputs = data.outputs(freeze(opened.network), data.subsets.unlabeled)
     with torch.inference_mode():
         features = torch.from_numpy(outputs.features).to(device)
         chosen = None if heads is None else heads.single(info.chosen_head)

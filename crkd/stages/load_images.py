@@ -59,17 +59,24 @@ def split_of(config: Config) -> ClassSplit:
     return split
 
 
-def split_entry(split: ClassSplit) -> dict[str, str]:
+def split_entry(split: ClassSplit, labeled_fraction: float) -> dict[str, str]:
     """Return the entry of a split in ``run.json``.
 
     Stage 1 depends on the known classes and their images alone, so a discovery may start from
     every run with the same ``known`` digest. Of own images, the digest covers names, sizes, begins
     and ends of the files, or their names and SHA-256 if they are embedded; ``images`` is the digest
     of the unlabeled ones.
+
+    Args:
+        split: the classes.
+        labeled_fraction: of the images of known classes. A stage 1 that saw more labels does not
+            fit.
     """
     known = [split.dataset, *split.joint_names[: len(split.known)]]
     if "images/known" in split.label_hash:
         known.append(split.label_hash["images/known"])
+    if labeled_fraction < 1:
+        known.append(f"labeled_fraction {labeled_fraction}")
     digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
     entry = {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
     if "images/novel" in split.label_hash:

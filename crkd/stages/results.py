@@ -99,7 +99,7 @@ class Results:
             return
         logits = self.outputs["train"].joint_logits(self.chosen_head)
         names = [entry.name for entry in self.info.classes]
-        ids = self.data.subsets.novel_train.ids
+        ids = self.data.subsets.unlabeled.ids
         count = write_disputed(self.run, ids, logits, names, self.info.num_known)
         if count:
             self.info.notes = [
@@ -124,7 +124,7 @@ class Results:
         """Write which novel classes are unused or may be one; the notes of the run mention them."""
         if self.chosen_head is None or "train" not in self.outputs:
             return
-        ids = self.data.subsets.novel_train.ids
+        ids = self.data.subsets.unlabeled.ids
         found = report_clusters(
             self.run, self.outputs["train"], ids, self.info.classes, self.chosen_head
         )
@@ -159,7 +159,7 @@ class Results:
     def _table(self, columns: Mapping[str, Column]) -> Predictions:
         """Return outputs, hidden labels and baselines as one prediction table."""
         data, subsets = self.data, self.data.subsets
-        hidden = {"train": subsets.hidden.novel_train(), "test": subsets.hidden.test()}
+        hidden = {"train": subsets.hidden.unlabeled(), "test": subsets.hidden.test()}
         if len(subsets.test) == 0:
             hidden["test"] = subsets.known_val.labels
         elif self.true_known is not None:

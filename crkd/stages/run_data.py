@@ -23,7 +23,7 @@ from crkd.runs.class_info import ClassInfo
 from crkd.runs.console import say
 from crkd.runs.sample_digests import SampleDigests
 from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
-from crkd.stages.load_images import load_images
+from crkd.stages.load_images import load_images, split_entry
 
 
 @dataclass
@@ -101,9 +101,9 @@ class RunData:
         """Return the data without some unlabeled training images; known outputs are kept.
 
         Args:
-            left_out: ``(n,)`` in the order of ``subsets.novel_train``.
+            left_out: ``(n,)`` in the order of ``subsets.unlabeled``.
         """
-        before = self.subsets.novel_train
+        before = self.subsets.unlabeled
         data = dataclasses.replace(
             self,
             subsets=self.subsets.without_unlabeled(left_out),
@@ -113,7 +113,7 @@ class RunData:
         for network, outputs in self._outputs.items():
             kept = {part: values for part, values in outputs.items() if part is not before}
             if before in outputs:
-                kept[data.subsets.novel_train] = outputs[before].rows(~left_out)
+                kept[data.subsets.unlabeled] = outputs[before].rows(~left_out)
             data._outputs[network] = kept
         return data
 
@@ -123,7 +123,7 @@ class RunData:
         Without a test set (own images) the held-out known images are used as the test set.
         """
         test = self.subsets.test if len(self.subsets.test) else self.subsets.known_val
-        parts = {"train": self.subsets.novel_train, "test": test}
+        parts = {"train": self.subsets.unlabeled, "test": test}
         return {name: part for name, part in parts.items() if len(part)}
 
     def class_entries(self, num_novel: int) -> list[ClassInfo]:
@@ -144,6 +144,10 @@ class RunData:
             "mean": list(self.dataset.mean),
             "std": list(self.dataset.std),
         }
+
+    def split_entry(self) -> dict[str, str]:
+        """Return the entry of the split in ``run.json``, see :func:`.load_images.split_entry`."""
+        return split_entry(self.split, self.config.data.labeled_fraction)
 
     def sample_digests(self) -> SampleDigests | None:
         """Return digests of all samples; None for a named data set, which nobody changes."""
@@ -174,6 +178,7 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
         imbalance=config.data.imbalance,
+        labeled_fraction=config.data.labeled_fraction,
     )
     size = config.data.image_size or dataset.image_size
     notes = [dataset.note] if dataset.note else []
@@ -223,6 +228,7 @@ def prepare_incremental(
         seed=config.seed,
         images_gone=True,
         imbalance=config.data.imbalance,
+        labeled_fraction=config.data.labeled_fraction,
     )
     # Labels of a data set name true classes; a discovered class is a cluster with its own id.
     own = config.dataset in ("folder", "features")

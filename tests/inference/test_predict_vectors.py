@@ -86,7 +86,7 @@ def test_the_threshold_leaves_five_percent_of_either_kind(run: RunFolder) -> Non
     data, gate = data_of_run(run), opened_discovery(run).gate
     threshold = json.loads((run.path / "outliers.json").read_text())["threshold"]
     shares = []
-    for subset in (data.subsets.known_val, data.subsets.novel_train):
+    for subset in (data.subsets.known_val, data.subsets.unlabeled):
         logits = gate.space.rows(data.of(subset).numpy()) @ gate.weights + gate.biases
         shares.append((energy_scores(logits) > threshold).mean())
     assert 0 < max(shares) <= 0.05

@@ -17,7 +17,6 @@ from crkd.models.network import Network, build_network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunInfo
 from crkd.stages.discover.parent import next_classes
-from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare
 from crkd.training.session import begin_run
@@ -71,7 +70,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         kind="discovered",
         status="running",
         dataset="folder",
-        split=split_entry(data.split),
+        split=data.split_entry(),
         classes=next_classes(classes, 4),
         preprocessing=data.preprocessing(),
         architecture=shape.plain(),
@@ -88,7 +87,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def stand_at_colors(network: Network, data: RunData, config: Config) -> None:
     """Move prototypes onto the colors, less what all images share; known ones lie opposite."""
-    heads, part = network.novel_heads, data.subsets.novel_train
+    heads, part = network.novel_heads, data.subsets.unlabeled
     assert heads is not None
     features = torch.from_numpy(data.outputs(network, part).features)
     pixels = np.stack([part.source.read(int(i)).mean((0, 1)) for i in part.indices])

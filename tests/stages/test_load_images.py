@@ -48,18 +48,18 @@ def config_of(root: Path, known: str = "known", novel: str | None = "novel") -> 
 
 
 def test_other_images_in_folders_of_the_same_names_are_another_stage_1(folders: Path) -> None:
-    entry = split_entry(split_of(config_of(folders)))
-    assert split_entry(split_of(config_of(folders))) == entry
+    entry = split_entry(split_of(config_of(folders)), 1.0)
+    assert split_entry(split_of(config_of(folders)), 1.0) == entry
     images(folders / "other" / "cat", 7)
     images(folders / "other" / "dog", 8)
     (folders / "known").rename(folders / "before")
     (folders / "other").rename(folders / "known")
-    changed = split_entry(split_of(config_of(folders)))
+    changed = split_entry(split_of(config_of(folders)), 1.0)
     assert changed["known"] != entry["known"]
     assert (changed["name"], changed["fingerprint"]) == (entry["name"], entry["fingerprint"])
     assert changed["images"] == entry["images"]
     (folders / "novel" / "more.png").write_bytes((folders / "novel" / "0.png").read_bytes())
-    assert split_entry(split_of(config_of(folders)))["images"] != entry["images"]
+    assert split_entry(split_of(config_of(folders)), 1.0)["images"] != entry["images"]
 
 
 def test_tar_files_have_a_digest_too(folders: Path) -> None:
@@ -72,7 +72,7 @@ def test_tar_files_have_a_digest_too(folders: Path) -> None:
             for file in sorted(folder.glob("*/*.png")):
                 archive.add(file, arcname=f"cat/{file.name}")
             archive.add(folders / "known" / "dog" / "0.png", arcname="dog/0.png")
-        digests.append(split_entry(split_of(config_of(folders, "archive", None)))["known"])
+        digests.append(split_entry(split_of(config_of(folders, "archive", None)), 1.0)["known"])
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -125,10 +125,10 @@ def test_changed_images_are_refused_at_resume_and_not_found_as_stage_1(folders: 
     with pytest.raises(InputError, match=r"began: 1 missing \('known/cat/0.png'\); restore it"):
         pretrain(config_of(folders), folders / "run", resume=True)
     finished = pretrain(config_of(folders), folders / "runs" / "again")
-    known = split_entry(split_of(config_of(folders)))["known"]
+    known = split_entry(split_of(config_of(folders)), 1.0)["known"]
     found = find_stage1([folders / "runs"], dataset="folder", known=known, seed=0)
     assert found is not None
     assert found[0] == finished.path
     images(folders / "known" / "cat" / "more", 9)
-    known = split_entry(split_of(config_of(folders)))["known"]
+    known = split_entry(split_of(config_of(folders)), 1.0)["known"]
     assert find_stage1([folders / "runs"], dataset="folder", known=known, seed=0) is None

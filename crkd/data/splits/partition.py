@@ -16,6 +16,9 @@ from crkd.data.sources.base import ImageSource, Labels
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.long_tail import long_tailed
 
+LABELED_SEED = 0
+"""Of the choice of labeled images of known classes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Subset:
@@ -39,18 +42,22 @@ class Subset:
 
 
 class HiddenLabels:
-    """True classes of the novel training images and of the test images.
+    """True classes of the unlabeled training images and of the test images.
 
     Only the evaluation may call these methods. For training and for any choice of a head, an epoch
     or a setting, the images are unlabeled.
     """
 
-    def __init__(self, novel_train: Labels, test: Labels) -> None:
-        self._novel_train = novel_train
+    def __init__(self, unlabeled: Labels, test: Labels) -> None:
+        self._novel_train = unlabeled
         self._test = test
 
-    def novel_train(self) -> Labels:
-        """Return ``(n,)`` int64 in ``[K, C)`` in the order of ``Subsets.novel_train``, or -1."""
+    def unlabeled(self) -> Labels:
+        """Return ``(n,)`` int64 in the order of ``Subsets.unlabeled``.
+
+        The ids are in ``[K, C)``, or in ``[0, C)`` if some images of known classes have no label;
+        -1 is an unknown class.
+        """
         return self._novel_train.copy()
 
     def test(self) -> Labels:
@@ -66,7 +73,7 @@ class Subsets:
         split: the classes of the joint ids.
         known_train: labeled training images.
         known_val: labeled images held out of the training images; may be empty.
-        novel_train: unlabeled training images.
+        unlabeled: unlabeled training images.
         test: test images of known and novel classes; may be empty.
         hidden: labels that only the evaluation may see.
     """
@@ -74,7 +81,7 @@ class Subsets:
     split: ClassSplit
     known_train: Subset
     known_val: Subset
-    novel_train: Subset
+    unlabeled: Subset
     test: Subset
     hidden: HiddenLabels
 
@@ -93,17 +100,17 @@ class Subsets:
         """Return the same subsets without some of the unlabeled training images.
 
         Args:
-            left_out: ``(n,)`` in the order of ``novel_train``.
+            left_out: ``(n,)`` in the order of ``unlabeled``.
         """
-        part, kept = self.novel_train, np.flatnonzero(~left_out)
+        part, kept = self.unlabeled, np.flatnonzero(~left_out)
         fewer = dataclasses.replace(
             part,
             indices=part.indices[kept],
             labels=part.labels[kept],
             ids=[part.ids[row] for row in kept],
         )
-        hidden = HiddenLabels(self.hidden.novel_train()[kept], self.hidden.test())
-        return dataclasses.replace(self, novel_train=fewer, hidden=hidden)
+        hidden = HiddenLabels(self.hidden.unlabeled()[kept], self.hidden.test())
+        return dataclasses.replace(self, unlabeled=fewer, hidden=hidden)
 
 
 def partition(
@@ -114,11 +121,14 @@ def partition(
     seed: int,
     images_gone: bool = False,
     imbalance: float = 1.0,
+    labeled_fraction: float = 1.0,
 ) -> Subsets:
     """Partition a data set into labeled, unlabeled and evaluation images.
 
     Images of classes that the split leaves out are dropped. Training images without a label (-1)
     count as unlabeled images. Test images without a label are kept with the hidden label -1.
+    A ``labeled_fraction`` below 1 is the setting of generalized category discovery (Vaze et al.,
+    CVPR 2022): the other images of known classes are unlabeled, and their labels are hidden.
 
     Args:
         dataset: images and labels.
@@ -130,10 +140,18 @@ def partition(
             learned them.
         imbalance: above 1, the novel training images are reduced to a long tail: the largest class
             has this many times the images of the smallest. Training does not know the sizes.
+        labeled_fraction: fraction of the training images of each known class that have labels, in
+            (0, 1]; at least one image. The choice does not depend on ``seed``, so that a stage 1 of
+            any seed has seen the same labels.
 
     Raises:
-        InputError: the fraction is out of range, or a known class has no training image.
+        InputError: a fraction is out of range, or a known class has no training image.
     """
+    if not 0.0 < labeled_fraction <= 1.0:
+        raise InputError(
+            f"labeled_fraction {labeled_fraction} is not in (0, 1]; 0.5 is usual for generalized "
+            "category discovery"
+        )
     if not 0.0 <= validation_fraction < 1.0:
         raise InputError(
             f"validation_fraction {validation_fraction} is not in [0, 1); 0.1 is usual"
@@ -148,10 +166,12 @@ def partition(
             f"the known class {split.joint_names[empty[0]]!r} of data set {dataset.name!r} has no "
             "training image; leave it out of the split or add images"
         )
-    held_out = _held_out(joint, num_known, validation_fraction, seed)
+    labeled = is_known & ~_without_label(joint, num_known, labeled_fraction)
+    held_out = _held_out(np.where(labeled, joint, -1), num_known, validation_fraction, seed)
     novel = np.flatnonzero((joint >= num_known) | (labels < 0))
     if imbalance > 1:
         novel = novel[long_tailed(joint[novel], imbalance, seed)]
+    unlabeled = np.sort(np.concatenate([novel, np.flatnonzero(is_known & ~labeled)]))
     test = dataset.test
     test_rows = np.empty(0, np.int64)
     if test is not None:
@@ -159,11 +179,11 @@ def partition(
     test_source = dataset.train if test is None else test
     return Subsets(
         split=split,
-        known_train=_part(dataset.train, np.flatnonzero(is_known & ~held_out), joint),
+        known_train=_part(dataset.train, np.flatnonzero(labeled & ~held_out), joint),
         known_val=_part(dataset.train, np.flatnonzero(held_out), joint),
-        novel_train=_part(dataset.train, novel, None),
+        unlabeled=_part(dataset.train, unlabeled, None),
         test=_part(test_source, test_rows, None),
-        hidden=HiddenLabels(joint[novel], split.joint_ids(test_source.labels[test_rows])),
+        hidden=HiddenLabels(joint[unlabeled], split.joint_ids(test_source.labels[test_rows])),
     )
 
 
@@ -187,6 +207,19 @@ def _part(source: ImageSource, rows: npt.NDArray[np.int64], joint: Labels | None
     labels = np.full(len(rows), -1, dtype=np.int64) if joint is None else joint[rows]
     labels.flags.writeable = False
     return Subset(source, rows, labels, [source.ids[row] for row in rows])
+
+
+def _without_label(joint: Labels, num_known: int, fraction: float) -> npt.NDArray[np.bool_]:
+    """Return which training images of known classes have no label, ``(N,)`` bool."""
+    without = np.zeros(len(joint), dtype=bool)
+    if fraction == 1.0:
+        return without
+    for known in range(num_known):
+        members = np.flatnonzero(joint == known)
+        count = max(1, round(fraction * len(members)))
+        order = stable_shuffle(len(members), LABELED_SEED, stream=known)
+        without[members[order[count:]]] = True
+    return without
 
 
 def _held_out(joint: Labels, num_known: int, fraction: float, seed: int) -> npt.NDArray[np.bool_]:

@@ -18,7 +18,6 @@ from crkd.models.network import freeze
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.parent import stage1_of
 from crkd.stages.forward import Outputs
-from crkd.stages.load_images import split_entry
 from crkd.stages.results import Results
 from crkd.stages.run_data import num_novel_classes, prepare
 from crkd.training.session import begin_run, running
@@ -58,7 +57,7 @@ def kmeans_on_features(
         kind="baseline",
         status="running",
         dataset=config.dataset,
-        split=split_entry(data.split),
+        split=data.split_entry(),
         classes=data.class_entries(num_novel),
         preprocessing=data.preprocessing(),
         architecture=None,

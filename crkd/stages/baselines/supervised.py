@@ -13,7 +13,6 @@ from crkd.core.errors import InputError
 from crkd.data.splits.partition import partition
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.forward import Outputs
-from crkd.stages.load_images import split_entry
 from crkd.stages.pretrain.run import SupervisedTraining
 from crkd.stages.results import Results
 from crkd.stages.run_data import RunData, prepare
@@ -49,7 +48,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
         kind="baseline",
         status="running",
         dataset=config.dataset,
-        split=split_entry(data.split),
+        split=data.split_entry(),
         classes=data.class_entries(len(data.split.novel)),
         preprocessing=data.preprocessing(),
         architecture=architecture.plain(),

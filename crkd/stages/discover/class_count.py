@@ -117,7 +117,7 @@ def images_for(opened: OpenedRun, images: Images, device: torch.device) -> RunDa
             classes=info.classes,
             preprocessing=info.preprocessing,
         )
-    if len(data.subsets.novel_train) == 0:
+    if len(data.subsets.unlabeled) == 0:
         raise InputError(
             f"{opened.run.path} is of a split without unlabeled images; name a folder of them "
             "with --novel DIR"
@@ -147,7 +147,7 @@ def estimate_num_novel(
         seed: of everything drawn.
         mixed: leave images out first that look like a known class.
     """
-    rows = data.outputs(network, data.subsets.novel_train).features
+    rows = data.outputs(network, data.subsets.unlabeled).features
     checked = find_known_images(network, data) if mixed else None
     if checked is not None:
         rows = rows[~checked.check.looks_known]

@@ -103,7 +103,7 @@ def find_known_images(network: Network, data: RunData) -> KnownFilter:
         InputError: see :func:`find_known`.
     """
     subsets = data.subsets
-    held, novel, train = subsets.known_val, subsets.novel_train, subsets.known_train
+    held, novel, train = subsets.known_val, subsets.unlabeled, subsets.known_train
     remedy = "train stage 1 with a higher data.validation_fraction"
     _check_count(held.labels, remedy)
     return find_known(
@@ -184,7 +184,7 @@ def set_aside(
     Raises:
         InputError: all images look known.
     """
-    aside, subset = found.check.looks_known, data.subsets.novel_train
+    aside, subset = found.check.looks_known, data.subsets.unlabeled
     if aside.all():
         raise InputError(
             f"all {len(subset)} unlabeled images look like known classes, so that nothing is left "

@@ -40,7 +40,7 @@ def repeated_images(data: RunData, *, cosine: float) -> list[Pair]:
         InputError: the similarity is out of range.
     """
     known = joined([data.subsets.known_train, data.subsets.known_val])
-    novel = data.subsets.novel_train
+    novel = data.subsets.unlabeled
     if not len(known) or not len(novel):
         return []
     left, right = (_contrast(data.pixels(part)) for part in (known, novel))

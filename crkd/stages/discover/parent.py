@@ -25,7 +25,6 @@ from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.discover.known_filter import SetAside, find_known_images, set_aside
 from crkd.stages.discover.precheck import Precheck, precheck
-from crkd.stages.load_images import split_entry
 from crkd.stages.run_data import (
     RunData,
     num_novel_classes,
@@ -110,7 +109,7 @@ def open_parent(
     else:
         data = prepare(config, device, download=download)
         opened = stage1_of(run, config, data, device)
-    if len(data.subsets.novel_train) == 0:
+    if len(data.subsets.unlabeled) == 0:
         raise InputError(
             f"split {data.split.name!r} leaves no unlabeled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
@@ -127,9 +126,9 @@ def open_parent(
         data, aside = set_aside(data, found, teacher, info.classes)
         notes += [found.sentence, aside.sentence]
     num_novel, origin = _counted(teacher, run, data)
-    if num_novel > len(data.subsets.novel_train):
+    if num_novel > len(data.subsets.unlabeled):
         raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.subsets.novel_train)} unlabeled "
+            f"--num-novel {num_novel} exceeds the {len(data.subsets.unlabeled)} unlabeled "
             "images; lower it"
         )
     known = opened.architecture.absorbed()
@@ -219,7 +218,7 @@ def next_classes(classes: list[ClassInfo], num_novel: int) -> list[ClassInfo]:
 def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.device) -> OpenedRun:
     """Open a finished stage-1 run that fits the data set and split."""
     info = parent.read_info()
-    if not matches(info, config.dataset, split_entry(data.split)["known"]):
+    if not matches(info, config.dataset, data.split_entry()["known"]):
         raise InputError(
             f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "

@@ -60,7 +60,7 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
         InputError: neither images nor statistics of the known classes are left.
     """
     subsets = data.subsets
-    unlabeled = data.outputs(network, subsets.novel_train).features
+    unlabeled = data.outputs(network, subsets.unlabeled).features
     held = None
     if len(subsets.known_train):
         rows, labels = (

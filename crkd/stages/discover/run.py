@@ -18,7 +18,6 @@ from crkd.stages.discover.frost import FrostTask
 from crkd.stages.discover.parent import ParentRun, open_parent
 from crkd.stages.discover.prototype_init import prototypes_from_clusters
 from crkd.stages.discover.task import DiscoveryTask
-from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData
 from crkd.stages.views import discovery_views
@@ -99,7 +98,7 @@ def _student(start: ParentRun, config: Config, device: torch.device) -> Network:
     student = student_of(config, start.architecture, start.teacher, device)
     if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
         # The student still has the teacher's backbone, so it has the teacher's features.
-        seen = start.data.outputs(start.teacher, start.data.subsets.novel_train)
+        seen = start.data.outputs(start.teacher, start.data.subsets.unlabeled)
         prototypes_from_clusters(student, seen.features, seed=config.seed)
     wanted = config.discover.statistics
     # Batch statistics of new images would move the features of old ones, which no loss sees.
@@ -114,7 +113,7 @@ def _info(start: ParentRun, config: Config) -> RunInfo:
         kind="discovered",
         status="running",
         dataset=config.dataset,
-        split=split_entry(start.data.split),
+        split=start.data.split_entry(),
         classes=start.classes,
         preprocessing=start.data.preprocessing(),
         architecture=start.architecture.plain(),
@@ -193,7 +192,7 @@ def discovery_loader(config: Config, data: RunData, device: torch.device) -> Bat
     return BatchLoader(
         data.store(data.subsets.known_train),
         data.subsets.known_train.labels,
-        data.store(data.subsets.novel_train),
+        data.store(data.subsets.unlabeled),
         batch_size=config.discover.batch_size,
         labeled_share=config.discover.labeled_share,
         views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),

@@ -32,7 +32,6 @@ from crkd.stages.distill.vector_teacher import (
     with_images_of,
 )
 from crkd.stages.forward import Outputs
-from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
 from crkd.stages.vectors.run import is_vector_run
@@ -225,7 +224,7 @@ class Student:
             kind="distilled",
             status="running",
             dataset=teacher.info.dataset,
-            split=split_entry(self.data.split),
+            split=self.data.split_entry(),
             classes=teacher.info.classes,
             preprocessing=self.data.preprocessing(),
             architecture=self.architecture.plain(),
@@ -242,7 +241,7 @@ class Student:
 
 def _check_same_data(opened: OpenedRun, data: RunData) -> None:
     info = opened.info
-    if (info.split, info.preprocessing) != (split_entry(data.split), data.preprocessing()):
+    if (info.split, info.preprocessing) != (data.split_entry(), data.preprocessing()):
         raise InputError(
             f"the data of --teacher {opened.run.path} is not what it was trained on: the split "
             f"{info.split['name']!r} of {info.dataset} or its preprocessing has changed; restore "

@@ -123,7 +123,7 @@ def training_parts(config: Config, data: RunData, *, num_novel: int) -> list[Sub
         joins = num_novel > 0
     if not joins:
         return [data.subsets.known_train]
-    source, novel = data.dataset.train, data.subsets.novel_train
+    source, novel = data.dataset.train, data.subsets.unlabeled
     rows = earlier_rows(source)
     if len(rows):
         ids = [source.ids[row] for row in rows]

@@ -13,7 +13,6 @@ from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
 from crkd.runs.folder import RunFolder, RunInfo
-from crkd.stages.load_images import split_entry
 from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare
@@ -76,7 +75,7 @@ class SupervisedTraining:
         self._loader = BatchLoader(
             data.store(data.subsets.known_train),
             data.subsets.known_train.labels,
-            data.store(data.subsets.novel_train) if wants_unlabeled(config) else None,
+            data.store(data.subsets.unlabeled) if wants_unlabeled(config) else None,
             batch_size=config.pretrain.batch_size,
             views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
             seed=config.seed,
@@ -123,7 +122,7 @@ def pretrain(
         kind="supervised",
         status="running",
         dataset=config.dataset,
-        split=split_entry(data.split),
+        split=data.split_entry(),
         classes=data.class_entries(0),
         preprocessing=data.preprocessing(),
         architecture=training.architecture.plain(),

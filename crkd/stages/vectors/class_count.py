@@ -47,7 +47,7 @@ def estimate_on_vectors(
             place = run.path.parent / "vectors"
             file = embedded_folder(novel, place, EmbedSettings(), like=info.embedding)
         data = data_of_run(run, str(file))
-    rows = found.space.rows(data.of(data.subsets.novel_train).numpy())
+    rows = found.space.rows(data.of(data.subsets.unlabeled).numpy())
     known = labels = None
     if len(config.data.features) == 2:
         labeled = vector_data(config)

@@ -86,6 +86,7 @@ def vector_data(config: Config) -> VectorData:
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
         imbalance=config.data.imbalance,
+        labeled_fraction=config.data.labeled_fraction,
     )
     return _data(config, dataset, split, parts, [known, novel])
 

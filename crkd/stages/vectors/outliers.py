@@ -35,7 +35,7 @@ def calibrate_outliers(
     known = subsets.known_val if len(subsets.known_val) else subsets.known_train
     groups = [
         energy_scores(gate.scores(gate.space.rows(data.of(subset).numpy())))
-        for subset in (known, subsets.novel_train)
+        for subset in (known, subsets.unlabeled)
         if len(subset)
     ]
     threshold = energy_threshold(groups, false_alarms=FALSE_ALARMS)

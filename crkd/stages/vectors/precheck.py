@@ -35,7 +35,7 @@ def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
     threshold = read_threshold(parent)
     if threshold is None or not data.config.discover.precheck:
         return
-    rows = gate.space.rows(data.of(data.subsets.novel_train).numpy())
+    rows = gate.space.rows(data.of(data.subsets.unlabeled).numpy())
     fitting = int(np.sum(energy_scores(gate.scores(rows)) <= threshold))
     if fitting >= ONLY_KNOWN * len(rows):
         raise InputError(

@@ -29,7 +29,6 @@ from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.known_filter import SetAside, find_known, set_aside
 from crkd.stages.discover.parent import next_classes
 from crkd.stages.kmeans_columns import Column
-from crkd.stages.load_images import split_entry
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import num_novel_classes
 from crkd.stages.vectors.candidates import FLOOR, METHODS
@@ -93,7 +92,7 @@ def discover_vectors(
     _check_config(config)
     start = _first_start(config) if parent is None else _next_start(config, RunFolder.open(parent))
     num_novel, origin = _num_novel(start)
-    count = len(start.data.subsets.novel_train)
+    count = len(start.data.subsets.unlabeled)
     if num_novel > count:
         raise InputError(f"--num-novel {num_novel} exceeds the {count} unlabeled vectors; lower it")
     info = _info(config, start, num_novel, [*start.notes, origin])
@@ -125,7 +124,7 @@ def discover_vectors(
 def _measure_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
     """Discover once more with another seed, and write how well it repeats each class."""
     data, chosen = start.data, found.contest.chosen
-    novel = data.of(data.subsets.novel_train).numpy()
+    novel = data.of(data.subsets.unlabeled).numpy()
     head, seed = found.heads[-1], data.config.seed + 1
     count = head.weights.shape[1]
     other = METHODS[chosen](Material(novel, count, found.space, found.gate.space, seed), seed)
@@ -196,12 +195,12 @@ def _first_start(config: Config) -> VectorStart:
     data = vector_data(config)
     known = data.subsets.known_train
     found = fit_known(
-        data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.novel_train)
+        data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.unlabeled)
     )
     classes, aside, notes = data.class_entries(0), None, list(data.notes)
     if config.discover.mixed:
         network = network_of(found)
-        rows = [data.of(part).numpy() for part in (known, data.subsets.novel_train)]
+        rows = [data.of(part).numpy() for part in (known, data.subsets.unlabeled)]
         looked = find_known(rows[0], known.labels, rows[1], seed=config.seed)
         kept, aside = set_aside(data, looked, network, classes)
         assert isinstance(kept, VectorData)
@@ -226,7 +225,7 @@ def _num_novel(start: VectorStart) -> tuple[int, str]:
     data = start.data
     if data.config.discover.num_novel != "auto":
         return num_novel_classes(data)
-    rows = start.found.space.rows(data.of(data.subsets.novel_train).numpy())
+    rows = start.found.space.rows(data.of(data.subsets.unlabeled).numpy())
     known, labels = data.subsets.known_train, None
     anchors = None
     if len(known):
@@ -239,7 +238,7 @@ def _num_novel(start: VectorStart) -> tuple[int, str]:
 
 def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
     data, config = start.data, start.data.config
-    novel = data.of(data.subsets.novel_train)
+    novel = data.of(data.subsets.unlabeled)
     method, seed = config.vectors.method, config.seed
     if start.parent is not None:
         return further_discovery(start.found, novel, num_novel, method=method, seed=seed)
@@ -251,7 +250,7 @@ def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
 def _kmeans_column(start: VectorStart, num_novel: int) -> Column:
     """Return the clusters of k-means on the same vectors, by subset."""
     data, seed = start.data, start.data.config.seed
-    novel = data.of(data.subsets.novel_train).numpy()
+    novel = data.of(data.subsets.unlabeled).numpy()
     space, wide = start.found.space, start.found.gate.space
     floor = METHODS[FLOOR](Material(novel, num_novel, space, wide, seed), seed)
     return {
@@ -282,7 +281,7 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
         kind="discovered",
         status="running",
         dataset=config.dataset,
-        split=split_entry(data.split),
+        split=data.split_entry(),
         classes=next_classes(start.classes, num_novel),
         preprocessing=data.preprocessing(),
         architecture=architecture.plain(),

@@ -44,8 +44,8 @@ def test_a_folder_a_class_and_hidden_labels(known: Path, tmp_path: Path) -> None
     assert any("hidden labels" in line for line in lines)
     split.check(dataset)
     parts = partition(dataset, split, validation_fraction=0.0, seed=0)
-    assert parts.novel_train.labels.tolist() == [-1, -1, -1]
-    assert parts.hidden.novel_train().tolist() == [2, 2, 3]
+    assert parts.unlabeled.labels.tolist() == [-1, -1, -1]
+    assert parts.hidden.unlabeled().tolist() == [2, 2, 3]
     assert len(parts.test) == 0
 
 
@@ -61,8 +61,8 @@ def test_no_hidden_labels_without_folders_for_all(
     assert split.novel == ()
     assert set(dataset.train.labels[6:].tolist()) == {-1}
     parts = partition(dataset, split, validation_fraction=0.0, seed=0)
-    assert len(parts.novel_train) == (3 if extra else 1)
-    assert set(parts.hidden.novel_train().tolist()) == {-1}
+    assert len(parts.unlabeled) == (3 if extra else 1)
+    assert set(parts.hidden.unlabeled().tolist()) == {-1}
 
 
 def test_novel_folder_with_a_known_name_never_becomes_labeled(known: Path, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_novel_folder_with_a_known_name_never_becomes_labeled(known: Path, tmp_p
     assert dataset.class_names == ("ant", "cat", "bee", "cat (novel)")
     parts = partition(dataset, split, validation_fraction=0.0, seed=0)
     assert len(parts.known_train) == 6
-    assert len(parts.novel_train) == 2
+    assert len(parts.unlabeled) == 2
 
 
 def no_opening(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:

@@ -65,8 +65,8 @@ def test_archives_hold_what_folders_hold(tmp_path: Path) -> None:
     for index in reversed(range(len(folders.train))):
         np.testing.assert_array_equal(archives.train.read(index), folders.train.read(index))
     parts = partition(archives, same, validation_fraction=0.0, seed=0)
-    assert parts.novel_train.labels.tolist() == [-1, -1, -1]
-    assert parts.hidden.novel_train().tolist() == [2, 2, 3]
+    assert parts.unlabeled.labels.tolist() == [-1, -1, -1]
+    assert parts.hidden.unlabeled().tolist() == [2, 2, 3]
 
 
 def test_classes_beside_the_images(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_run_takes_archives_in_the_place_of_folders(tmp_path: Path) -> None:
     config = load_config(None, ["data.storage=streaming"], {"dataset": "folder", "data": places})
     data = prepare(config, torch.device("cpu"))
     assert data.split.joint_names == ("ant", "cat", "bee", "yak")
-    assert isinstance(data.store(data.subsets.novel_train), StreamingImages)
+    assert isinstance(data.store(data.subsets.unlabeled), StreamingImages)
 
 
 def test_a_further_step_knows_its_classes(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ def test_a_partition_thins_the_novel_training_images_alone():
     dataset, split = load_dataset("digits"), load_split("digits")
     even = partition(dataset, split, validation_fraction=0.1, seed=0)
     tail = partition(dataset, split, validation_fraction=0.1, seed=0, imbalance=10.0)
-    assert set(tail.novel_train.ids) < set(even.novel_train.ids)
+    assert set(tail.unlabeled.ids) < set(even.unlabeled.ids)
     for name in ("known_train", "known_val", "test"):
         assert getattr(tail, name).ids == getattr(even, name).ids
-    sizes = np.bincount(tail.hidden.novel_train())[5:]
+    sizes = np.bincount(tail.hidden.unlabeled())[5:]
     assert sizes[0] // sizes[4] in (9, 10, 11)

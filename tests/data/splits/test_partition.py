@@ -31,9 +31,9 @@ def test_hand_made_case() -> None:
     assert parts.known_train.labels.tolist() == [1, 0, 1, 0]
     assert parts.known_train.ids == ["train/00000", "train/00003", "train/00005", "train/00007"]
     assert len(parts.known_val) == 0
-    assert parts.novel_train.indices.tolist() == [1, 4, 6, 8]
-    assert parts.novel_train.labels.tolist() == [-1, -1, -1, -1]
-    assert parts.hidden.novel_train().tolist() == [2, 3, -1, 2]
+    assert parts.unlabeled.indices.tolist() == [1, 4, 6, 8]
+    assert parts.unlabeled.labels.tolist() == [-1, -1, -1, -1]
+    assert parts.hidden.unlabeled().tolist() == [2, 3, -1, 2]
     assert parts.test.indices.tolist() == [0, 2, 3]
     assert parts.test.labels.tolist() == [-1, -1, -1]
     assert parts.hidden.test().tolist() == [3, 0, -1]
@@ -43,7 +43,7 @@ def test_no_visible_part_leads_to_a_novel_label() -> None:
     parts = partition(load_dataset("digits"), load_split("digits"), validation_fraction=0.1, seed=0)
     assert set(np.unique(parts.known_train.labels)) == set(range(5))
     assert set(np.unique(parts.known_val.labels)) == set(range(5))
-    for part in (parts.novel_train, parts.test):
+    for part in (parts.unlabeled, parts.test):
         assert set(np.unique(part.labels)) == {-1}
         with pytest.raises(ValueError, match="read-only"):
             part.labels[0] = 3
@@ -62,7 +62,7 @@ def test_every_training_image_is_in_exactly_one_part(
 ) -> None:
     labels = [3, 0, *labels]
     parts = partition(dataset_of(labels, None), SPLIT, validation_fraction=fraction, seed=seed)
-    pieces = (parts.known_train, parts.known_val, parts.novel_train)
+    pieces = (parts.known_train, parts.known_val, parts.unlabeled)
     taken = np.concatenate([part.indices for part in pieces])
     assert sorted(taken) == [row for row, label in enumerate(labels) if label != 2]
     for part in pieces:
@@ -83,7 +83,7 @@ def test_held_out_images_depend_on_the_seed_and_on_nothing_novel() -> None:
         for labels, seed in ((first, 0), (scrambled, 0), (first, 1))
     )
     assert one.known_val.indices.tolist() == same.known_val.indices.tolist()
-    assert one.novel_train.indices.tolist() == same.novel_train.indices.tolist()
+    assert one.unlabeled.indices.tolist() == same.unlabeled.indices.tolist()
     assert one.known_val.indices.tolist() != other.known_val.indices.tolist()
     assert np.bincount(one.known_val.labels).tolist() == [5, 5]
 
@@ -99,9 +99,62 @@ def test_fraction_out_of_range(fraction: float) -> None:
         partition(dataset_of([0, 3], None), SPLIT, validation_fraction=fraction, seed=0)
 
 
+@settings(max_examples=60)
+@given(
+    labels=st.lists(st.integers(-1, 4), min_size=2, max_size=80),
+    fraction=st.floats(0.01, 1),
+)
+def test_the_other_images_of_known_classes_are_unlabeled(
+    labels: list[int], fraction: float
+) -> None:
+    labels = [3, 0, *labels]
+    parts = partition(
+        dataset_of(labels, None),
+        SPLIT,
+        validation_fraction=0.0,
+        seed=0,
+        labeled_fraction=fraction,
+    )
+    both = np.concatenate([parts.known_train.indices, parts.unlabeled.indices])
+    assert sorted(both) == [row for row, label in enumerate(labels) if label != 2]
+    assert set(parts.unlabeled.labels) <= {-1}
+    joint = SPLIT.joint_ids(np.array(labels))
+    assert parts.hidden.unlabeled().tolist() == joint[parts.unlabeled.indices].tolist()
+    for known in (0, 1):
+        count = int((parts.known_train.labels == known).sum())
+        assert count == max(1, round(fraction * int((joint == known).sum())))
+
+
+def test_the_choice_of_labeled_images_depends_on_known_labels_alone() -> None:
+    """A stage 1 of another seed has seen the same labels."""
+    labels = [0, 3] * 20 + [1, 4] * 20
+    scrambled = [0, 3] * 20 + [4, 1] * 20
+    found = [
+        partition(
+            dataset_of(train, None), SPLIT, validation_fraction=0.1, seed=seed, labeled_fraction=0.5
+        )
+        for train, seed in ((labels, 0), (scrambled, 0), (labels, 7))
+    ]
+    rows = [part.unlabeled.indices.tolist() for part in found]
+    assert rows[0] == rows[1] == rows[2]
+    assert len(rows[0]) == 60
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
+def test_labeled_fraction_out_of_range(fraction: float) -> None:
+    with pytest.raises(InputError, match=r"not in \(0, 1\]"):
+        partition(
+            dataset_of([0, 3], None),
+            SPLIT,
+            validation_fraction=0.0,
+            seed=0,
+            labeled_fraction=fraction,
+        )
+
+
 def test_joined_parts() -> None:
     parts = partition(dataset_of([0, 1, 3, 4], [0]), SPLIT, validation_fraction=0.0, seed=0)
-    both = joined([parts.known_train, parts.novel_train])
+    both = joined([parts.known_train, parts.unlabeled])
     assert both.indices.tolist() == [0, 2, 1, 3]
     assert both.labels.tolist() == [1, 0, -1, -1]
     assert both.ids == ["train/00000", "train/00002", "train/00001", "train/00003"]

@@ -156,7 +156,7 @@ def test_samples_of_earlier_steps_are_neither_known_nor_novel(tmp_path: Path):
     assert earlier_rows(dataset.train).tolist() == [3, 4]
     assert list(dataset.train.ids[3:]) == [*earlier.ids, *novel.ids]
     parts = partition(dataset, split, validation_fraction=0.0, seed=0, images_gone=True)
-    assert parts.novel_train.indices.tolist() == [5]
+    assert parts.unlabeled.indices.tolist() == [5]
     with pytest.raises(InputError, match="classes that the run does not know: b; restore"):
         feature_dataset(known, novel, classes_so_far=("a", "c"))
     assert not len(earlier_rows(feature_dataset(known, novel)[0].train))

@@ -46,7 +46,7 @@ def test_scrambled_hidden_labels_change_no_score(
 ) -> None:
     honest = estimate_k(stage1, Images(), CPU, **FAST).count
     scramble_hidden_labels(monkeypatch)
-    changed = images_for(open_run(stage1, CPU), Images(), CPU).subsets.hidden.novel_train()
+    changed = images_for(open_run(stage1, CPU), Images(), CPU).subsets.hidden.unlabeled()
     assert len(np.unique(changed)) == 5
     scrambled = estimate_k(stage1, Images(), CPU, **FAST).count
     assert (honest.estimate, honest.low, honest.high) == (

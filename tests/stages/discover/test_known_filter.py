@@ -111,14 +111,14 @@ def test_hidden_labels_stay_with_their_images(stage1_held_out: Path) -> None:
     assert plain.aside is None
     assert mixed.aside is not None
     parts = plain.data.subsets
-    label_of = dict(zip(parts.novel_train.ids, parts.hidden.novel_train(), strict=True))
+    label_of = dict(zip(parts.unlabeled.ids, parts.hidden.unlabeled(), strict=True))
     kept = mixed.data.subsets
-    assert len(kept.novel_train) + len(mixed.aside.ids) == len(parts.novel_train)
-    expected = [label_of[name] for name in kept.novel_train.ids]
-    assert kept.hidden.novel_train().tolist() == expected
-    store = mixed.data.store(kept.novel_train)
+    assert len(kept.unlabeled) + len(mixed.aside.ids) == len(parts.unlabeled)
+    expected = [label_of[name] for name in kept.unlabeled.ids]
+    assert kept.hidden.unlabeled().tolist() == expected
+    store = mixed.data.store(kept.unlabeled)
     assert store is not None
-    assert len(store) == len(kept.novel_train)
+    assert len(store) == len(kept.unlabeled)
 
 
 def test_a_folder_of_known_images_alone_is_refused(

@@ -42,7 +42,7 @@ def test_each_network_sees_each_image_once(tmp_path: Path, stage1_held_out: Path
     subsets = seen[0].subsets
     everything = sum(
         len(part)
-        for part in (subsets.known_train, subsets.known_val, subsets.novel_train, subsets.test)
+        for part in (subsets.known_train, subsets.known_val, subsets.unlabeled, subsets.test)
     )
     assert len(passes) == 2, "the teacher and the finished student"
     assert max(passes.values()) <= 4

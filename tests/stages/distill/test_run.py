@@ -174,7 +174,7 @@ def test_one_plain_head_answers_all_classes(found: RunFolder, tmp_path: Path, da
     opened = open_run(run.path, CPU)
     assert weights(run)["known_head.weight"].shape[0] == 10
     assert opened.network.novel_heads is None
-    answers = data.outputs(opened.network, data.subsets.novel_train)
+    answers = data.outputs(opened.network, data.subsets.unlabeled)
     table = load_predictions(run.path / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
 

@@ -112,12 +112,12 @@ def test_it_takes_the_teachers_outputs_of_the_stored_vectors(found: RunFolder) -
     made = student_of(found)
     vectors = data_of_run(found)
     by_id: dict[str, Tensor] = {}
-    for part in (vectors.subsets.known_train, vectors.subsets.novel_train):
+    for part in (vectors.subsets.known_train, vectors.subsets.unlabeled):
         out = open_run(found.path, CPU).network([vectors.of(part)])
         joint = torch.cat([out.known_logits[0], out.novel_logits[0, 0]], dim=-1)  # type: ignore[index]
         by_id |= dict(zip(part.ids, joint.softmax(-1), strict=True))
     subsets = made.data.subsets
-    names = [*subsets.known_train.ids, *subsets.novel_train.ids]
+    names = [*subsets.known_train.ids, *subsets.unlabeled.ids]
     for batch in made.loader.batches(0, 3):
         given = made.task.teacher(batch, 0).known_logits
         assert given.dtype == torch.float32
@@ -283,7 +283,7 @@ def test_a_student_of_an_incremental_step_learns_from_the_images_of_all_steps(
         2 * len(NEW) * EACH,
     ]
     assert set(made.data.subsets.known_train.labels) == {0, 1, 2}
-    assert all("more" in name for name in made.data.subsets.novel_train.ids)
+    assert all("more" in name for name in made.data.subsets.unlabeled.ids)
     run = distill(config_of(second), tmp_path / "student", second.path)
     assert run.read_info().classes == second.read_info().classes
     out = tmp_path / "p.json"

@@ -129,10 +129,10 @@ def interrupted(*arguments: object) -> None:
 def test_an_opened_run_predicts_as_its_table(run: Path) -> None:
     opened = open_run(run, CPU)
     data = vector_data(opened.config)
-    outputs = data.outputs(opened.network, data.subsets.novel_train)
+    outputs = data.outputs(opened.network, data.subsets.unlabeled)
     table = load_predictions(run / "predictions.parquet")
     np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], outputs.joint)
-    found = opened_discovery(RunFolder(run)).predict(data.of(data.subsets.novel_train))
+    found = opened_discovery(RunFolder(run)).predict(data.of(data.subsets.unlabeled))
     np.testing.assert_allclose(
         torch.from_numpy(outputs.joint_logits(0)).log_softmax(-1), found.joint, atol=2e-4
     )
@@ -214,7 +214,7 @@ def test_run_and_vectors_can_be_moved_together(
     place.rename(tmp_path / "moved")
     monkeypatch.chdir("/")
     data = data_of_run(RunFolder(tmp_path / "moved" / "run"))
-    assert len(data.subsets.novel_train) == NOVEL * EACH
+    assert len(data.subsets.unlabeled) == NOVEL * EACH
 
 
 def test_stability_matches_a_count_by_hand() -> None:
