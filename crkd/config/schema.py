@@ -124,7 +124,7 @@ class DiscoverConfig:
     precheck: bool = True
     """Whether a further step stops at its start if nearly all images look like known classes."""
     mixed: bool = False
-    """Unlabeled images may belong to known classes; set aside those that look known first."""
+    """Unlabeled images may belong to known classes. Always so with data.labeled_fraction below 1."""
     statistics: Literal["auto", "batch", "kept"] = "auto"
     """Batch norm of the backbone: statistics of each batch, or those of the earlier run; auto uses
     those of the earlier run if there are no images of known classes."""
@@ -198,3 +198,8 @@ class Config:
     discover: DiscoverConfig = DiscoverConfig()
     distill: DistillConfig = DistillConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @property
+    def mixed(self) -> bool:
+        """Whether unlabeled images may belong to known classes."""
+        return self.discover.mixed or self.data.labeled_fraction < 1

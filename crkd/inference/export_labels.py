@@ -118,7 +118,7 @@ def trained_images(run: RunFolder) -> list[TrainedImage]:
     files = _image_files(run, info)
     table = load_predictions(run.path / "predictions.parquet")
     rows, names = list[TrainedImage](), class_labels(info.classes)
-    mixed, shares = run.read_config().discover.mixed, read_probabilities(run)
+    mixed, shares = run.read_config().mixed, read_probabilities(run)
     reviewed = read_labels(run)
     for n in np.flatnonzero(table.of("train")):
         if table.id[n] not in files:

@@ -85,7 +85,7 @@ class Evidence:
         return read_labels(self.opened.run)
 
     def _predicted(self) -> NDArray[np.int64]:
-        if self.opened.config.discover.mixed:
+        if self.opened.config.mixed:
             best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
             return best
         novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
@@ -97,7 +97,7 @@ class Evidence:
 
         There is none with ``--mixed``, and none where a person chose the class.
         """
-        if self.opened.config.discover.mixed:
+        if self.opened.config.mixed:
             return np.full(len(self.images), -1)
         found = disputed_classes(self.outputs.joint_logits(self.head), self.num_known)
         for row, image in enumerate(self.images.ids):

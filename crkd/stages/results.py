@@ -95,7 +95,7 @@ class Results:
         """Write which unlabeled images the joint prediction calls known, where all are new."""
         if self.chosen_head is None or "train" not in self.outputs:
             return
-        if self.data.config.discover.mixed:
+        if self.data.config.mixed:
             return
         logits = self.outputs["train"].joint_logits(self.chosen_head)
         names = [entry.name for entry in self.info.classes]

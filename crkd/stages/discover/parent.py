@@ -114,7 +114,7 @@ def open_parent(
             f"split {data.split.name!r} leaves no unlabeled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
         )
-    mixed = config.discover.mixed
+    mixed = config.mixed
     teacher, aside = freeze(absorbed(opened.network, info.chosen_head)), None
     notes = []
     if further and not mixed:

@@ -198,7 +198,7 @@ def _first_start(config: Config) -> VectorStart:
         data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.unlabeled)
     )
     classes, aside, notes = data.class_entries(0), None, list(data.notes)
-    if config.discover.mixed:
+    if config.mixed:
         network = network_of(found)
         rows = [data.of(part).numpy() for part in (known, data.subsets.unlabeled)]
         looked = find_known(rows[0], known.labels, rows[1], seed=config.seed)
@@ -211,7 +211,7 @@ def _first_start(config: Config) -> VectorStart:
 def _next_start(config: Config, parent: RunFolder) -> VectorStart:
     found = opened_discovery(parent)
     info = parent.read_info()
-    if config.discover.mixed:
+    if config.mixed:
         raise InputError("--mixed does not apply to a run that extends another; leave it out")
     data = next_vector_data(config, info.classes, info.embedding, str(parent.path))
     check_new(parent, found.gate, data)
