@@ -124,7 +124,7 @@ class DiscoverConfig:
     precheck: bool = True
     """Whether a further step stops at its start if nearly all images look like known classes."""
     mixed: bool = False
-    """Unlabeled images may belong to known classes. Always so with data.labeled_fraction below 1."""
+    """Unlabeled images may be of known classes, as they may if data.labeled_fraction is below 1."""
     statistics: Literal["auto", "batch", "kept"] = "auto"
     """Batch norm of the backbone: statistics of each batch, or those of the earlier run; auto uses
     those of the earlier run if there are no images of known classes."""
