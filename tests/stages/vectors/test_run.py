@@ -25,8 +25,9 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.discovery import fit_discovery
-from crkd.stages.vectors.run import data_of_run, discover_vectors, opened_discovery
+from crkd.stages.vectors.run import data_of_run, discover_vectors
 from crkd.stages.vectors.stability import class_stability
+from crkd.stages.vectors.start import opened_discovery
 from crkd.stages.vectors.state import network_of
 from crkd.training.interruption import Interrupted
 from tests.support.color_folders import NEW, color_folders, discover_colors
