@@ -1,4 +1,4 @@
-"""Unlabeled images of known classes: found before a discovery, and set aside."""
+"""Unlabeled images of known classes: found before a discovery on vectors or a count of classes."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ def find_known(
     seed: int,
     shaping: Labeled | None = None,
     remedy: str = "give more images",
+    otherwise: str = "leave out --mixed",
     weak_is_error: bool = True,
 ) -> KnownFilter:
     """Decide which unlabeled images belong to a known class.
@@ -72,21 +73,21 @@ def find_known(
         seed: of clusters and draws.
         shaping: see :func:`.known_or_novel.known_check`.
         remedy: in the error about too few labeled images.
+        otherwise: in all errors, the way without a decision.
         weak_is_error: whether decisions that cannot be trusted are refused. A protocol of the field
             needs a score of weak features too.
 
     Raises:
         InputError: there are too few labeled images, or known and novel images are not separated.
     """
-    _check_count(labels, remedy)
+    _check_count(labels, remedy, otherwise)
     numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     check = known_check(labeled, numbered, unlabeled, seed=seed, shaping=shaping)
     separation = measure_separation(labeled, numbered, check.share, seed=seed, shaping=shaping)
     if separation.is_weak and weak_is_error:
         raise InputError(
             "known and novel images are hard to tell apart by these features: on hidden known "
-            f"classes the AUROC is {separation.auroc:.2f}; sort the images by hand with predict "
-            "and leave out --mixed, or use a stronger backbone"
+            f"classes the AUROC is {separation.auroc:.2f}; use a stronger backbone, or {otherwise}"
         )
     return KnownFilter(check, separation)
 
@@ -107,7 +108,8 @@ def find_known_images(network: Network, data: RunData) -> KnownFilter:
     subsets = data.subsets
     held, novel, train = subsets.known_val, subsets.unlabeled, subsets.known_train
     remedy = "train stage 1 with a higher data.validation_fraction"
-    _check_count(held.labels, remedy)
+    otherwise = "give the number of novel classes"
+    _check_count(held.labels, remedy, otherwise)
     return find_known(
         data.outputs(network, held).features,
         held.labels,
@@ -115,14 +117,15 @@ def find_known_images(network: Network, data: RunData) -> KnownFilter:
         seed=data.config.seed,
         shaping=(data.outputs(network, train).features, train.labels),
         remedy=remedy,
+        otherwise=otherwise,
     )
 
 
-def _check_count(labels: NDArray[np.int64], remedy: str) -> None:
+def _check_count(labels: NDArray[np.int64], remedy: str, otherwise: str) -> None:
     num_known = len(np.unique(labels))
     if len(labels) < FEWEST * max(num_known, 1):
         raise InputError(
-            "--mixed compares unlabeled images with images of the known classes that did not train "
-            f"the network, at least {FEWEST} a class on average; there are {len(labels)} of "
-            f"{num_known} classes; {remedy}, or leave out --mixed"
+            "unlabeled images of known classes are found by comparison with images of these "
+            f"classes that did not train the network, at least {FEWEST} a class on average; there "
+            f"are {len(labels)} of {num_known} classes; {remedy}, or {otherwise}"
         )
