@@ -12,7 +12,7 @@ from crkd.commands.discover import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.config.schema import Config
-from crkd.core.errors import InputError
+from crkd.core.errors import InputError, listed
 
 DESCRIPTION = """\
 Run a baseline and evaluate it under every protocol.
@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", choices=choices, metavar="BASELINE", help="see above")
     add_config_flags(parser)
     add_run_flags(parser)
+    parser.add_argument(
+        "--features",
+        nargs=2,
+        metavar="FILE",
+        help="feature vectors instead of images, KNOWN and NOVEL; for kmeans, semi-kmeans, simgcd",
+    )
     parser.add_argument("--from", dest="parent", metavar="RUN", help="stage-1 run")
     parser.add_argument(
         "--pretrain", action="store_true", help="run stage 1 first if there is no stage-1 run"
@@ -45,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Run one baseline; return the exit code."""
+    if given.features is not None:
+        return _run_on_vectors(given)
     config = config_of(given)
     check_resume(given)
     if given.resume and given.name in ("kmeans", "semi-kmeans"):
@@ -73,6 +81,24 @@ def run(given: argparse.Namespace) -> int:
         print(f"crkd baseline: {stop}", file=sys.stderr)
         return 130
     print_protocols(finished)
+    return 0
+
+
+def _run_on_vectors(given: argparse.Namespace) -> int:
+    from crkd.commands.discover.vectors import refuse_with_features, vector_run_folder
+    from crkd.stages.baselines.vectors import SETTINGS, baseline_on_vectors
+
+    if given.name not in SETTINGS:
+        raise InputError(
+            f"the baseline {given.name} trains a network, and --features gives vectors; choose "
+            f"one of: {listed(SETTINGS)}"
+        )
+    refuse_with_features(given, ("dataset", "known", "novel", "pretrain", "parent", "resume"))
+    more = {"dataset": "features", "data": {"features": given.features}}
+    config = config_of(given, more=more)
+    out = vector_run_folder(given, config.seed, given.name)
+    check_out(out, resume=False)
+    print_protocols(baseline_on_vectors(config, out, given.name))
     return 0
 
 

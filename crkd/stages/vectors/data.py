@@ -81,7 +81,7 @@ def vector_data(config: Config) -> VectorData:
     """
     known, novel = _tables(config, 2)
     check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
-    dataset, split = feature_dataset(known, novel)
+    dataset, split = feature_dataset(known, novel, mixed=config.mixed)
     dataset = with_images(dataset, [known, novel])
     parts = partition(
         dataset,
@@ -110,7 +110,9 @@ def next_vector_data(
     """
     (novel,) = _tables(config, 1)
     check_same_embedding(novel, embedding, str(novel.path), origin)
-    dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
+    dataset, split = next_feature_dataset(
+        [entry.name for entry in classes], novel, mixed=config.mixed
+    )
     dataset = with_images(dataset, [novel])
     parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
     return _data(config, dataset, split, parts, [novel])

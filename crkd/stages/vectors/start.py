@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.evaluation.predictions_file import load_predictions
 from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import read_json
 from crkd.runs.class_info import ClassInfo
@@ -109,13 +111,34 @@ def next_start(config: Config, parent: RunFolder) -> VectorStart:
     """
     found = opened_discovery(parent)
     info = parent.read_info()
-    data = next_vector_data(config, info.classes, info.embedding, str(parent.path))
+    classes, true_known = info.classes, true_classes(parent, len(info.classes))
+    if config.mixed:
+        # Hidden labels may name classes of earlier sessions, so outputs need their true names.
+        classes, true_known = with_true_names(parent, true_known), np.arange(len(classes))
+    data = next_vector_data(config, classes, info.embedding, str(parent.path))
     check_new(parent, found.gate, data)
     fresh = np.ones(len(data.subsets.unlabeled), np.bool_)
     if config.mixed:
         fresh = _fresh(known_by_prototypes(found.gate, data))
-    true_known = true_classes(parent, len(info.classes))
     return VectorStart(data, found, parent, info.classes, true_known, fresh, None, [])
+
+
+def with_true_names(run: RunFolder, true_known: NDArray[np.int64]) -> list[ClassInfo]:
+    """Return the classes of a run; those that were matched to a true class have its name.
+
+    Args:
+        run: finished; its prediction table has the names of true classes.
+        true_known: true class of every output, -1 for none.
+    """
+    names = load_predictions(run.path / "predictions.parquet").class_names
+    found = [names[c] if 0 <= c < len(names) else None for c in true_known]
+    taken = set(found)
+    entries = []
+    for entry, name in zip(run.read_info().classes, found, strict=True):
+        # Names must stay unique for the data set.
+        own = f"{entry.name} ({entry.id})" if entry.name in taken else entry.name
+        entries.append(dataclasses.replace(entry, name=name or own))
+    return entries
 
 
 def known_by_prototypes(gate: Gate, data: VectorData) -> KnownCheck:
