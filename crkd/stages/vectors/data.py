@@ -90,6 +90,7 @@ def vector_data(config: Config) -> VectorData:
         seed=config.seed,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
+        hidden=np.arange(len(known) + len(novel)) >= len(known),
     )
     return _data(config, dataset, split, parts, [known, novel])
 
@@ -114,7 +115,14 @@ def next_vector_data(
         [entry.name for entry in classes], novel, mixed=config.mixed
     )
     dataset = with_images(dataset, [novel])
-    parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
+    parts = partition(
+        dataset,
+        split,
+        validation_fraction=0.0,
+        seed=config.seed,
+        images_gone=True,
+        hidden=np.ones(len(novel), np.bool_),
+    )
     return _data(config, dataset, split, parts, [novel])
 
 
