@@ -53,7 +53,8 @@ class AssignmentConfig:
     epsilon: Positive = 0.05
     """Epsilon: weight of the entropy, in units of the cosine score."""
     num_iters: Count = 3
-    """Sinkhorn iterations; each is one class step and one sample step."""
+    """Sinkhorn iterations; each is one class step and one sample step. In the mixed setting there
+    are at least 50."""
     backend: str = "auto"
     """Sinkhorn backend: auto, torch, pot or cuda."""
     prior: Literal["uniform", "given", "estimated"] = "uniform"
