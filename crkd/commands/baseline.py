@@ -10,7 +10,6 @@ from pathlib import Path
 from crkd.commands.discover import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import check_out, print_protocols, run_name
-from crkd.core.errors import InputError
 
 DESCRIPTION = """\
 Run a baseline and evaluate it under every protocol.
@@ -41,11 +40,6 @@ def run(given: argparse.Namespace) -> int:
     """Run one baseline; return the exit code."""
     config = config_of(given)
     check_resume(given)
-    if given.resume and given.name in ("kmeans", "semi-kmeans"):
-        raise InputError(
-            f"--resume does not apply to {given.name}, which trains no network; leave it out"
-        )
-
     from crkd.runs.search import free_folder
     from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
     from crkd.stages.baselines.supervised import supervised_upper_bound
@@ -59,7 +53,9 @@ def run(given: argparse.Namespace) -> int:
             finished = supervised_upper_bound(config, out, resume=given.resume)
         elif given.name in METHODS:
             stage1 = stage1_run(config, given, out)
-            finished = kmeans_on_features(config, out, stage1, method=given.name)
+            finished = kmeans_on_features(
+                config, out, stage1, method=given.name, resume=given.resume
+            )
         else:
             without_terms = dataclasses.replace(config.discover, distillation=())
             config = dataclasses.replace(config, discover=without_terms)

@@ -72,7 +72,6 @@ class ReadRun:
 class ReadPlan:
     """A finished plan of ``crkd increments``, its metrics and its entry in a comparison."""
 
-    path: Path
     metrics: dict[str, Any]
     entry: Entry
 
@@ -159,7 +158,7 @@ def read_plan(path: Path, name: str, label: str | None = None) -> ReadPlan:
         },
         label=label,
     )
-    return ReadPlan(path, metrics, entry)
+    return ReadPlan(metrics, entry)
 
 
 def method_of(info: RunInfo, config: Config) -> str:

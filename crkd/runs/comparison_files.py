@@ -40,11 +40,13 @@ def comparison_record(
     of_runs = [group for group in groups if group.kind == "run"]
     if len(of_runs) != 1:
         del found["mean"], found["std"]
+    for entry, run in zip(found["runs"], runs, strict=True):
+        entry["run"] = run.entry.name
     return {
         **found,
         "plans": [
             {
-                "run": plan.path.name,
+                "run": plan.entry.name,
                 "method": plan.entry.method,
                 "seed": plan.entry.seed,
                 "plan": plan.metrics["plan"],
@@ -77,8 +79,8 @@ def comparison_csv(groups: Mapping[Group, Group]) -> str:
     """Return a CSV table, one line for each group and metric.
 
     Values are fractions from 0 to 1, as in the JSON file; ``low`` and ``high`` are the confidence
-    interval of the difference. A cell is empty where there is no value. Texts that a spreadsheet would
-    run as a formula have a leading apostrophe.
+    interval of the difference. A cell is empty where there is no value. Texts that a spreadsheet
+    would run as a formula have a leading apostrophe.
 
     Args:
         groups: group -> the group that its paired differences refer to.
