@@ -107,10 +107,12 @@ def _check_data(sweep: Sweep, *, download: bool) -> None:
 
 
 def _written(sweep: Sweep, jobs: Sequence[Job], place: Path) -> dict[Group, Group]:
-    """Write the results of the complete runs and return their groups."""
+    """Write the results of the complete runs, if there are any, and return their groups."""
     runs: list[ReadRun] = []
     plans: list[ReadPlan] = []
     complete = [job for job in jobs if job.state() == "complete"]
+    if not complete:
+        return {}
     for job in complete:
         name = str(job.out.relative_to(place))
         if job.is_plan:

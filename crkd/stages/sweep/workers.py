@@ -161,7 +161,7 @@ class Workers:
                 self._say(f"{job.name}: finished after {spent}; {self._progress()}")
             elif stopping and code in _STOPPED:
                 self.status[job.out] = "stopped"
-                self._say(f"{job.name}: stopped, its state is saved")
+                self._say(f"{job.name}: stopped; the same command continues it")
             else:
                 self.status[job.out] = "failed"
                 self._say(f"{job.name}: FAILED with exit code {code}; see {job.log}")
