@@ -102,14 +102,11 @@ def _chosen(given: argparse.Namespace, entries: Sequence[Entry]) -> Entry | None
 
 
 def _print_runs(console: Console, runs: Sequence[ReadRun]) -> None:
-    """Print the table with one column for each run, if it is not too wide."""
-    from rich.measure import Measurement
-
+    """Print the table with one column for each run, if every value fits into one line."""
     from crkd.evaluation.tables import compare_table
 
     table = compare_table({run.entry.name: run.metrics for run in runs})
-    unlimited = console.options.update(max_width=10_000)
-    if Measurement.get(console, unlimited, table).maximum <= console.width:
+    if 22 + 13 * len(runs) <= console.width:
         console.print(table)
     else:
         print(f"one column for each of {len(runs)} runs is too wide here; --json has every run")

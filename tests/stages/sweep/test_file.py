@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from crkd.commands.sweep import commands
 from crkd.config.load import config_folder, load_config
 from crkd.core.errors import InputError
 from crkd.stages.sweep.file import MAX_FOLDER, Sweep, find_sweep, load_sweep
+from tests.support import ROOT
 
 COMMANDS = commands()
 FULL = """\
@@ -126,3 +128,13 @@ def test_shipped_sweeps_are_found_and_valid(tmp_path: Path) -> None:
         assert load_sweep(find_sweep(name), COMMANDS).configurations
     with pytest.raises(InputError, match="sweep 'nothing' is neither a file nor a shipped sweep"):
         find_sweep("nothing")
+
+
+def test_the_page_shows_the_shipped_file_and_its_record() -> None:
+    page = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    assert find_sweep("digits").read_text(encoding="utf-8") in page
+    record = json.loads((ROOT / "benchmarks" / "results" / "sweep-digits.json").read_text())
+    for group in record["groups"]:
+        found = group["metrics"]["task_aware/train/novel"]
+        value = f"{100 * found['mean']:.1f} ± {100 * found['std']:.1f}"
+        assert any(group["name"] in line and value in line for line in page.splitlines())

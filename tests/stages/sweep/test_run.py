@@ -83,23 +83,30 @@ def test_real_runs_share_stage_1_and_are_kept(tmp_path: Path) -> None:
 def test_plans_of_one_first_group_share_stage_1(tmp_path: Path) -> None:
     text = """\
 config: digits
-plan: 6-4
 methods:
-  keep: {run: increments}
-  finetune: {run: increments finetune}
+  keep: {run: increments, plan: 6-4}
+  MORE
 """
+    more = (
+        "finetune: {run: increments finetune, plan: 6-2-2}\n  other: {run: increments, plan: 5-5}"
+    )
+    (tmp_path / "more.yaml").write_text(text.replace("MORE", more))
+    jobs = jobs_of(load_sweep(tmp_path / "more.yaml", commands(), FEW), tmp_path / "out")
+    needs = [job.needs for job in jobs if job.is_plan]
+    assert needs[0] is needs[1] is not needs[2] is not None
     start = InThisProcess()
-    result = sweep(text, tmp_path, start=start)
+    result = sweep(text.replace("MORE", ""), tmp_path, start=start)
     assert result.failed == []
-    assert [words[0] for words in start.commands] == ["pretrain", "increments", "increments"]
+    assert [words[0] for words in start.commands] == ["pretrain", "increments"]
+    assert needs[0] is not None
     models = [
-        (tmp_path / "out" / name / "seed0" / "step-0" / "model.safetensors").read_bytes()
-        for name in ("keep", "finetune")
+        (folder / "model.safetensors").read_bytes()
+        for folder in (needs[0].out, tmp_path / "out" / "keep" / "seed0" / "step-0")
     ]
     assert models[0] == models[1]
-    groups = {group.name: group for group in result.groups}
+    (group,) = result.groups
     last = json.loads((tmp_path / "out" / "keep" / "seed0" / "metrics.json").read_text())
-    found = groups["keep"].statistic("final/all")
+    found = group.statistic("final/all")
     assert found is not None
     assert found.mean == last["steps"][-1]["acc"]["all"]
     assert (found.std, found.n) == (None, 1)
