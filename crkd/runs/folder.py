@@ -57,6 +57,7 @@ class RunInfo:
         schema_version: version of this file's form.
         embedding: how images become vectors (:mod:`crkd.data.vectors.embedding_file`), for a
             discovery on vectors of ``crkd embed``; else None.
+        baseline: name of the baseline, for a run of this kind; else None.
     """
 
     kind: str
@@ -77,6 +78,7 @@ class RunInfo:
     seconds: float = 0.0
     schema_version: int = SCHEMA_VERSION
     embedding: dict[str, Any] | None = None
+    baseline: str | None = None
 
     @property
     def num_known(self) -> int:

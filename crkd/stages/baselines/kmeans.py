@@ -70,6 +70,7 @@ def kmeans_on_features(
         provenance={},
         parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
         notes=[*data.notes, origin, note],
+        baseline=method,
     )
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):

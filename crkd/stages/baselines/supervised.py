@@ -56,6 +56,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
         seed=config.seed,
         provenance={},
         notes=[*data.notes, NOTE],
+        baseline="supervised",
     )
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
