@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from crkd.config.load import load_config
-from crkd.data.views import Views
 from crkd.models.network import Network
 from crkd.runs.console import console
 from crkd.stages.discover import run as stage2
 from crkd.stages.discover.parent import ParentRun, open_parent
+from crkd.stages.discover.task import DiscoveryTask
 from crkd.training.loop import Loop
+from tests.support.processes import double_views
 
 STEPS = (1, 4, 8, 16, 22)
 """Steps after which weights and predictions are noted; an epoch has 11."""
@@ -52,7 +52,8 @@ def steps_of(stage1: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """Return all weights in one vector, and the predictions, after each of ``STEPS``."""
     config = load_config("digits", ["discover.epochs=2", "discover.optimizer.warmup_epochs=0"])
     start = open_parent(config, stage1, CPU)
-    task = stage2._task(stage2._student(start, config, CPU), start, config, CPU, None)
+    student = stage2._student(start, config, CPU)
+    task = DiscoveryTask(student, start.teacher, config, CPU, num_known=start.data.num_known)
     loop = Loop(
         task,
         stage2.discovery_loader(config, start.data, CPU),
@@ -63,15 +64,11 @@ def steps_of(stage1: str, dtype: torch.dtype) -> dict[str, Tensor]:
         device=CPU,
     )
     task.modules.to(dtype)
-    start.teacher.to(dtype)
+    task.teacher_network.to(dtype)
     found = {}
     images = images_of(start).to(dtype)
-    render = Views.render
-
-    def cast(views: Views, *arguments: Any, **options: Any) -> tuple[Tensor, ...]:
-        return tuple(view.to(dtype) for view in render(views, *arguments, **options))
-
-    Views.render = cast  # type: ignore[method-assign]
+    if dtype == torch.float64:
+        loop.loader.views = double_views(loop.loader.views)
     for step, batch in enumerate(loop.loader.batches(0, max(STEPS))):
         if step % loop.loader.steps_per_epoch == 0:
             task.start_epoch(step // loop.loader.steps_per_epoch)
