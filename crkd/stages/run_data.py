@@ -21,7 +21,7 @@ from crkd.data.storage.choose import ImageStore, choose_storage
 from crkd.models.network import Network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.console import say
-from crkd.runs.sample_digests import SampleDigests
+from crkd.runs.sample_digests import BYTES, SampleDigests
 from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
 from crkd.stages.load_images import load_images, split_entry
 
@@ -149,10 +149,14 @@ class RunData:
         """Return the entry of the split in ``run.json``, see :func:`.load_images.split_entry`."""
         return split_entry(self.split, self.config.data.labeled_fraction)
 
-    def sample_digests(self) -> SampleDigests | None:
-        """Return digests of all samples; None for a named data set, which nobody changes."""
-        source = self.dataset.train
-        return None if source.digests is None else SampleDigests(source.ids, source.digests)
+    def sample_digests(self) -> SampleDigests:
+        """Return digests of all samples; for a named data set of its two parts."""
+        source, test = self.dataset.train, self.dataset.test
+        if source.digests is not None:
+            return SampleDigests(source.ids, source.digests)
+        parts = {"training images": source} | ({} if test is None else {"test images": test})
+        digests = [np.frombuffer(part.content_digest()[:BYTES], "u1") for part in parts.values()]
+        return SampleDigests(list(parts), np.stack(digests))
 
     def pixels(self, part: Subset) -> NDArray[np.float32]:
         """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.runs.plugins import check_installed
+from crkd.runs.provenance import parent_entry, seed_note
 from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
@@ -70,12 +72,9 @@ class ParentRun:
         """Return the true class of every known output, for the evaluator alone."""
         return true_classes(self.parent.run, self.architecture.num_known)
 
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """Return what ``run.json`` says of the parent."""
-        return {
-            "path": str(self.parent.run.path),
-            "model_sha256": self.parent.info.model_sha256 or "",
-        }
+        return parent_entry(self.parent.run.path, self.parent.info)
 
 
 def open_parent(
@@ -142,7 +141,7 @@ def open_parent(
         next_classes(info.classes, num_novel),
         KnownStatistics(load_replay(run.path, len(info.classes)) if gone else None, gone),
         aside,
-        [*data.notes, origin, *notes],
+        [*data.notes, origin, *seed_note(info, config.seed), *notes],
     )
 
 
