@@ -6,10 +6,12 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 from crkd.commands.discover import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import check_out, print_protocols, run_name
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
@@ -17,17 +19,21 @@ Run a baseline and evaluate it under every protocol.
 
   kmeans       k-means on the stage-1 features of the unlabeled images. A
                prediction is the nearest center among the clusters and the
-               feature means of the known classes.
+               feature means of the known classes. In the mixed setting
+               (--mixed, or data.labeled_fraction below 1) there are as many
+               clusters as known and novel classes.
   semi-kmeans  k-means on the stage-1 features of all images. Labeled images
                stay in the cluster of their class.
   uno          discovery without distillation terms
+  simgcd       SimGCD: one classifier of known and novel classes, trained by
+               self-distillation from the network of stage 1
   supervised   upper bound: supervised training on all classes
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    choices = ("kmeans", "semi-kmeans", "uno", "supervised")
+    choices = ("kmeans", "semi-kmeans", "uno", "simgcd", "supervised")
     parser.add_argument("name", choices=choices, metavar="BASELINE", help="see above")
     add_config_flags(parser)
     add_run_flags(parser)
@@ -61,11 +67,24 @@ def run(given: argparse.Namespace) -> int:
             stage1 = stage1_run(config, given, out)
             finished = kmeans_on_features(config, out, stage1, method=given.name)
         else:
-            without_terms = dataclasses.replace(config.discover, distillation=())
-            config = dataclasses.replace(config, discover=without_terms)
+            config = _as_baseline(config, given.name)
             finished = discover(config, out, stage1_run(config, given, out), resume=given.resume)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)
         return 130
     print_protocols(finished)
     return 0
+
+
+def _as_baseline(config: Config, name: str) -> Config:
+    """Return the configuration of a baseline that trains a discovery."""
+    changes: dict[str, Any] = {"distillation": ()}
+    if name == "simgcd":
+        share = config.discover.labeled_share
+        changes |= {
+            "method": "simgcd",
+            "num_small": 0,
+            # As in the release, which draws labeled and unlabeled images equally often.
+            "labeled_share": 0.5 if share is None else share,
+        }
+    return dataclasses.replace(config, discover=dataclasses.replace(config.discover, **changes))

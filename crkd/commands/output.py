@@ -100,7 +100,7 @@ def _print_contest(console: Console, run: RunFolder) -> None:
     from rich import box
     from rich.table import Table
 
-    from crkd.stages.vectors.run import read_contest
+    from crkd.stages.vectors.start import read_contest
 
     contest = read_contest(run)
     if contest.scores:
