@@ -155,7 +155,8 @@ def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
     from crkd.runs.search import find_stage1
     from crkd.stages.load_images import split_entry, split_of
 
-    known = split_entry(split_of(config), config.data.labeled_fraction)["known"]
+    data = config.data
+    known = split_entry(split_of(config), data.labeled_fraction, data.subset)["known"]
     place = out.parent
     found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
     # The spread over seeds needs a stage-1 run for each seed.

@@ -27,6 +27,7 @@ from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.discover.mixed import check_mixed, check_weights, class_shares, shares_sentence
 from crkd.stages.discover.precheck import Precheck, precheck
+from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import (
     RunData,
     num_novel_classes,
@@ -103,6 +104,7 @@ def open_parent(
         opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
         _check_model(opened, config, ("known_head", "temperature", *inner))
+        check_same_subset(run.path, info, config)
         data = prepare_incremental(
             config,
             device,
@@ -257,7 +259,8 @@ def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.de
         raise InputError(
             f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
-            "finished stage-1 run of the same data set and split: run pretrain first"
+            "finished stage-1 run of the same data set, split, data.labeled_fraction and "
+            "data.subset: run pretrain first"
         )
     opened = open_image_run(parent.path, device)
     _check_model(opened, config, ("backbone", "known_head"))

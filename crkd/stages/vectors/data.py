@@ -25,6 +25,7 @@ from crkd.data.vectors.table import FeatureTable
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.sample_digests import SampleDigests
 from crkd.stages.forward import NetworkInput
+from crkd.stages.load_images import data_notes
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
 
@@ -90,6 +91,7 @@ def vector_data(config: Config) -> VectorData:
         seed=config.seed,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
+        subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [known, novel])
 
@@ -112,7 +114,14 @@ def next_vector_data(
     check_same_embedding(novel, embedding, str(novel.path), origin)
     dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
     dataset = with_images(dataset, [novel])
-    parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
+    parts = partition(
+        dataset,
+        split,
+        validation_fraction=0.0,
+        seed=config.seed,
+        images_gone=True,
+        subset=config.data.subset,
+    )
     return _data(config, dataset, split, parts, [novel])
 
 
@@ -132,7 +141,7 @@ def _data(
         CPU,
         width,
         config,
-        [],
+        data_notes(config, dataset),
         vectors=torch.from_numpy(np.concatenate([table.features for table in tables])),
         embedding=tables[-1].embedding,
     )
