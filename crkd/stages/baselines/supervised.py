@@ -84,6 +84,7 @@ def _with_all_labels(config: Config, data: RunData) -> RunData:
         known,
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
+        subset=config.data.subset,
     )
     return dataclasses.replace(data, split=known, subsets=parts, _stores={})
 

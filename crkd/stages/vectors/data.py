@@ -25,6 +25,7 @@ from crkd.data.vectors.table import FeatureTable
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.sample_digests import SampleDigests
 from crkd.stages.forward import NetworkInput
+from crkd.stages.load_images import data_notes
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
 
@@ -91,6 +92,7 @@ def vector_data(config: Config) -> VectorData:
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
         hidden=np.arange(len(known) + len(novel)) >= len(known),
+        subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [known, novel])
 
@@ -122,6 +124,7 @@ def next_vector_data(
         seed=config.seed,
         images_gone=True,
         hidden=np.ones(len(novel), np.bool_),
+        subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [novel])
 
@@ -142,7 +145,7 @@ def _data(
         CPU,
         width,
         config,
-        [],
+        data_notes(config, dataset),
         vectors=torch.from_numpy(np.concatenate([table.features for table in tables])),
         embedding=tables[-1].embedding,
     )
