@@ -7,10 +7,9 @@ from crkd.losses.swapped_prediction import swapped_prediction
 
 if TYPE_CHECKING:
     from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
-    from crkd.losses.self_distillation import entropy_gap, self_distillation
+    from crkd.losses.simgcd import entropy_gap, self_distillation
     from crkd.losses.soft_labels import LabelMode, label_mode
-    from crkd.losses.supervised import cross_entropy
-    from crkd.losses.supervised_contrast import supervised_contrast
+    from crkd.losses.supervised import cross_entropy, supervised_contrast
     from crkd.losses.targets import joint_targets
     from crkd.losses.tensor_losses import (
         ClassRelationLoss,
@@ -44,10 +43,9 @@ else:
         __name__,
         {
             "rank_statistics": "pairwise_agreement same_ranks",
-            "self_distillation": "entropy_gap self_distillation",
+            "simgcd": "entropy_gap self_distillation",
             "soft_labels": "LabelMode label_mode",
-            "supervised": "cross_entropy",
-            "supervised_contrast": "supervised_contrast",
+            "supervised": "cross_entropy supervised_contrast",
             "targets": "joint_targets",
             "tensor_losses": (
                 "ClassRelationLoss ContrastiveLoss FKDLoss FeatureLoss FerKDLoss FitNetLoss "

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crkd.losses.distillation.contrastive import contrast
-from crkd.losses.supervised_contrast import supervised_contrast
+from crkd.losses.supervised import supervised_contrast
 
 
 def by_hand(z: np.ndarray, labels: list[int], temperature: float) -> float:

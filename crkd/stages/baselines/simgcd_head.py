@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from crkd.clustering.kmeans import Floats
-from crkd.losses.self_distillation import entropy_gap, self_distillation
+from crkd.losses.simgcd import entropy_gap, self_distillation
 from crkd.losses.supervised import cross_entropy
 from crkd.stages.discover.simgcd import SUPERVISED_WEIGHT, TEACHER_TEMPERATURES
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crkd.core.errors import InputError
-from crkd.losses.self_distillation import entropy_gap, self_distillation
+from crkd.losses.simgcd import entropy_gap, self_distillation
 
 
 def softmax(row: np.ndarray) -> np.ndarray:
