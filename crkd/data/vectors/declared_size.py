@@ -1,4 +1,4 @@
-"""Limits on the memory that a file of vectors may take, checked by the sizes that it declares."""
+"""Limits on the memory that a file of vectors or outputs may take, checked by the sizes that it declares."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def check_declared_size(file: Path, needed: int) -> None:
     size = file.stat().st_size
     if needed > SMALL and needed > MAX_RATIO * size:
         raise InputError(
-            f"the feature file {str(file)!r} of {_in_words(size)} declares {_in_words(needed)} of "
-            f"values, more than {MAX_RATIO} times its size; write the vectors again, or divide them"
+            f"the file {str(file)!r} of {_in_words(size)} declares {_in_words(needed)} of values, "
+            f"more than {MAX_RATIO} times its size; write it again, or divide it"
         )
     free = free_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
-            f"the feature file {str(file)!r} needs {_in_words(needed)} of memory, and "
-            f"{_in_words(free)} are free; give fewer vectors, or use a machine with more memory"
+            f"the file {str(file)!r} needs {_in_words(needed)} of memory, and {_in_words(free)} "
+            "are free; give fewer rows, or use a machine with more memory"
         )
 
 
