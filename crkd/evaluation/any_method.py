@@ -25,6 +25,7 @@ from crkd.evaluation.protocols import (
 SCHEMA_VERSION = 1
 _NO_KNOWN_OUTPUT = "no output is a known class"
 _NOT_MIXED = "some labeled images must be of known and some of novel classes"
+_IMAGES = {"train": "training images", "test": "test images"}
 
 
 def evaluate_outputs(
@@ -117,21 +118,22 @@ class _Outputs:
         return {"num_known": self.num_known, "num_classes": self.num_classes}
 
     def novel_head(self, part: str) -> tuple[Ids, Ids, str | None]:
-        """Return novel outputs and classes of the novel images, or why the file lacks them."""
+        """Return novel outputs and classes of the novel images, and the reason why not."""
         outputs, truth = self.parts[part]
-        outputs, truth = outputs[truth >= self.num_known], truth[truth >= self.num_known]
-        if not len(truth):
-            return outputs, truth, f"no image of a novel class in part {part!r} has a label"
+        rows = truth >= self.num_known
+        outputs, novel = outputs[rows], truth[rows]
+        images = f"novel {_IMAGES[part]}"
+        if not len(novel):
+            return outputs, novel, f"there are no labeled {images}"
         if self.clusters_only:
-            mixed = len(truth) < len(self.parts[part][1])
-            reason = f"part {part!r} also holds clusters of images of known classes"
-            return outputs, truth, reason if mixed else None
+            reason = f"the clusters hold other images than {images}"
+            return outputs, novel, None if rows.all() else reason
         known = int(np.sum(outputs < self.num_known))
         reason = (
-            f"{known:,} of {len(truth):,} images of novel classes in part {part!r} have a known "
-            f"output (below {self.num_known}), so the output of the novel head is not given"
+            f"{known:,} of {len(novel):,} {images} have a known output, so the output of the novel "
+            "head is not given"
         )
-        return outputs - self.num_known, truth, reason if known else None
+        return outputs - self.num_known, novel, reason if known else None
 
     def counts(self) -> dict[str, Any]:
         """Return the numbers of classes, outputs and images."""
@@ -229,7 +231,7 @@ def _fixed_outcomes(
     frozen = None
     if reason:
         reasons["task_agnostic", "test"] = (
-            f"novel outputs have no fixed map, and only known images have a score, because {reason}"
+            f"{reason}; without the map of the novel head, only known images have a score"
         )
     else:
         frozen = fit_cluster_map(novel, novel_truth, num_novel=table.num_novel, **table.sizes)
@@ -238,8 +240,8 @@ def _fixed_outcomes(
     elsewhere = int(np.sum(outputs[known] >= table.num_known))
     if elsewhere:
         reasons["supervised", "test"] = (
-            f"{elsewhere:,} of {known.sum():,} images of known classes in part 'test' have a novel "
-            "output, so the output of the known head is not given"
+            f"{elsewhere:,} of {known.sum():,} known test images have a novel output, so the "
+            "output of the known head is not given"
         )
     else:
         outcomes["supervised"]["test"] = supervised(outputs, truth, **table.sizes)

@@ -43,7 +43,7 @@ def contingency(
     check_range(rows, num_clusters, "predicted")
     check_range(columns, num_classes, "truth")
     cells = np.bincount(rows * num_classes + columns, minlength=num_clusters * num_classes)
-    return cells.astype(np.int64).reshape(num_clusters, num_classes)
+    return cells.astype(np.int64, copy=False).reshape(num_clusters, num_classes)
 
 
 def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:

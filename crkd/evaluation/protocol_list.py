@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 JOINT_GROUPS: Final = ("all", "known", "novel")
-"""All in "all" / "old" / "new" of generalized category discovery."""
+"""All, Old and New in the words of generalized category discovery (GCD)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Protocol:
         parts: parts of the data that are scored, each alone.
         groups: groups of images by their true class.
         rule: map from outputs to classes, one sentence.
-        source: paper and release, one sentence.
+        source: papers, and names in their releases. A version such as v1 is the end of a name
+            ``split_cluster_acc_v1``.
         needs_known_outputs: outputs 0 to K - 1 must be the known classes in their order.
         is_variant: tables show it for generalized category discovery, or on request. All other
             protocols are in every table.
@@ -46,8 +47,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             groups=("novel",),
             rule="One matching of the novel outputs to the novel classes, on the scored novel "
             "images.",
-            source="Main result of UNO (Fini et al., ICCV 2021; unlab/train in its release) and of "
-            "rKD (Gu et al., ICCV 2023; cluster_eval in its release).",
+            source="UNO (Fini et al., ICCV 2021; unlab) and rKD (Gu et al., ICCV 2023; "
+            "cluster_eval), their main results on train.",
             needs_known_outputs=False,
         ),
         "task_agnostic": Protocol(
@@ -57,9 +58,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             groups=JOINT_GROUPS,
             rule="Known outputs are their classes; novel outputs have the map of the novel head on "
             "the novel training images.",
-            source="Frozen map of class-incremental discovery (FRoST; Roy et al., ECCV 2022); "
-            "known alone is incremental/lab/test of UNO's release and seen of "
-            "split_cluster_acc_v1 of rKD's.",
+            source="FRoST (Roy et al., ECCV 2022), the frozen map; group known: UNO "
+            "(incremental/lab), rKD v1.",
             needs_known_outputs=True,
         ),
         "joint_hungarian": Protocol(
@@ -68,9 +68,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             parts=("train", "test"),
             groups=JOINT_GROUPS,
             rule="One matching of all outputs to all classes, on the scored images.",
-            source="v2 of generalized category discovery (Vaze et al., CVPR 2022; "
-            "split_cluster_acc_v2 in its release), there on train; rKD's test result "
-            "(split_cluster_acc_v2; all also of its split_cluster_acc_v1).",
+            source="GCD v2 (Vaze et al., CVPR 2022; split_cluster_acc_v2); rKD v2, its result on "
+            "test; group all: rKD v1.",
             needs_known_outputs=False,
         ),
         "separate_hungarian": Protocol(
@@ -80,9 +79,8 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             groups=JOINT_GROUPS,
             rule="Two matchings of all outputs, one on the scored images of known classes, one on "
             "those of novel classes.",
-            source="v1 of generalized category discovery (Vaze et al., CVPR 2022; "
-            "split_cluster_acc_v1 in its release); novel alone is incremental/unlab of UNO's "
-            "release and novel of split_cluster_acc_v1 of rKD's.",
+            source="GCD v1 (Vaze et al., CVPR 2022; split_cluster_acc_v1); group novel: UNO "
+            "(incremental/unlab), rKD v1.",
             needs_known_outputs=False,
             is_variant=True,
         ),
@@ -93,8 +91,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             groups=JOINT_GROUPS,
             rule="Known outputs are their classes; novel outputs are matched to the novel classes, "
             "on the scored images.",
-            source="v3 of rKD (Gu et al., ICCV 2023; split_cluster_acc_v3 in its release, which "
-            "does not call it).",
+            source="rKD v3 (Gu et al., ICCV 2023; split_cluster_acc_v3).",
             needs_known_outputs=True,
             is_variant=True,
         ),
@@ -104,7 +101,7 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = MappingProxyType(
             parts=("test",),
             groups=("known",),
             rule="None: outputs are classes.",
-            source="Accuracy of the classifier of the known classes (lab/test in UNO's release).",
+            source="UNO (Fini et al., ICCV 2021; lab).",
             needs_known_outputs=True,
         ),
     }

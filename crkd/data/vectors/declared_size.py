@@ -1,4 +1,4 @@
-"""Limits on the memory that a file of vectors or outputs may take, checked by the sizes that it declares."""
+"""Limits on the memory that a file may take, checked by the sizes that it declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crkd.core.errors import InputError
 from crkd.data.storage.free_memory import free_bytes
 
 MAX_RATIO: Final = 200
-"""Most bytes of values for each byte of the file. Vectors hardly compress."""
+"""Most bytes of values for each byte of the file. Vectors and ids hardly compress."""
 SMALL: Final = 256 << 20
 """Bytes of values up to which :data:`MAX_RATIO` does not apply."""
 OBJECT_BYTES: Final = 64
