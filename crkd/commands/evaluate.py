@@ -22,8 +22,8 @@ Columns of the file, one row for each image:
 
   prediction  output: 0 to K - 1 are the known classes, K and above are clusters
   label       class: 0 to K - 1 are known, K and above are novel, -1 is unknown
-  part        train (unlabeled training images) or test; train without the column
-  id          name of the image, only needed with --labels
+  part        train (unlabeled training images) or test; default: train
+  id          name of the image; optional without --labels
 """
 
 

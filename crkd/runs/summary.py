@@ -17,6 +17,10 @@ METRICS = (
     ("joint_hungarian", "test", "all"),
     ("joint_hungarian", "test", "known"),
     ("joint_hungarian", "test", "novel"),
+    # Only generalized category discovery has values here.
+    ("joint_hungarian", "train", "all"),
+    ("joint_hungarian", "train", "known"),
+    ("joint_hungarian", "train", "novel"),
 )
 
 
