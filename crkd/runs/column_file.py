@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError, listed
-from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
+from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size
 from crkd.data.vectors.numpy_file import read_npz
 
 Column = NDArray[Any]
@@ -88,9 +88,10 @@ def _csv_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[s
         # An open file, because a path may be decompressed by its name.
         with file.open("rb") as stream:
             table = csv.read_csv(stream, convert_options=types, parse_options=quoted)
+        present = table.column_names
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _unreadable(error) from None
-    return _picked(table, names)
+    return _picked(table, names, present), present
 
 
 def _parquet_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -100,16 +101,32 @@ def _parquet_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], li
     try:
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as opened:
             present = opened.schema_arrow.names
-            check_declared_size(file, parquet_bytes(opened.metadata))
-            if opened.metadata.num_rows > MAX_ROWS:
-                rows = opened.metadata.num_rows
-                raise _Refusal(f"declares {rows:,} rows; at most {MAX_ROWS:,} are read")
-            table = opened.read(columns=[name for name in names if name in present])
+            wanted = [name for name in names if name in present]
+            _check_names(present, names)
+            for name in wanted:
+                _check_type(opened.schema_arrow.field(name).type, name)
+            _check_rows(file, opened.metadata, len(wanted))
+        # Texts as dictionaries, because one long text may be declared in millions of rows.
+        with pyarrow.parquet.ParquetFile(file, pre_buffer=False, read_dictionary=wanted) as opened:
+            table = opened.read(columns=wanted)
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
         raise _unreadable(error) from None
-    return _picked(table, names)[0], present
+    return _picked(table, names, table.column_names), present
+
+
+def _check_rows(file: Path, metadata: Any, num_columns: int) -> None:
+    """Refuse a Parquet file that declares too many rows or bytes.
+
+    The metadata of single columns is not read: pyarrow ends the process where it is damaged.
+    """
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+    if rows > MAX_ROWS:
+        raise _Refusal(f"declares {rows:,} rows; at most {MAX_ROWS:,} are read")
+    texts = rows * num_columns * OBJECT_BYTES
+    check_declared_size(file, texts + sum(group.total_byte_size for group in groups))
 
 
 def _npz_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -118,10 +135,9 @@ def _npz_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[s
     return dict(found), present
 
 
-def _picked(table: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    present = table.column_names
+def _picked(table: Any, names: Sequence[str], present: Sequence[str]) -> dict[str, Any]:
     _check_names(present, names)
-    return {name: table.column(name) for name in names if name in present}, present
+    return {name: table.column(name) for name in names if name in present}
 
 
 def _check_names(present: Sequence[str], names: Sequence[str]) -> None:
@@ -141,25 +157,44 @@ def _column(values: Any, name: str, *, may_be_empty: bool) -> Column:
     import pyarrow
     import pyarrow.types as kinds
 
-    if kinds.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if kinds.is_null(values.type):
-        values = values.cast(pyarrow.string())
-    is_text = kinds.is_string(values.type) or kinds.is_large_string(values.type)
-    if not is_text and not kinds.is_integer(values.type):
-        raise _wrong_type(name, values.type)
     nulls = values.null_count
     if nulls and not may_be_empty:
         raise _Refusal(f"has {nulls:,} empty cells in the column {name!r}; fill them")
-    if is_text:
-        texts = np.array(values.fill_null("").to_pylist() if nulls else values.to_pylist(), object)
-        return _array(texts, name, may_be_empty=may_be_empty)
+    _check_type(values.type, name)
+    if kinds.is_dictionary(values.type) or not kinds.is_integer(values.type):
+        return _array(_texts(values), name, may_be_empty=may_be_empty)
     try:
         numbers = values.cast(pyarrow.int64())
     except pyarrow.ArrowException:
         raise _Refusal(f"has a number above 2^63 in the column {name!r}; renumber it") from None
     filled: Column = (numbers.fill_null(-1) if nulls else numbers).to_numpy()
     return filled
+
+
+def _texts(values: Any) -> Column:
+    """Return a column of text as objects; equal entries of a dictionary are one object."""
+    import pyarrow
+    import pyarrow.types as kinds
+
+    if not kinds.is_dictionary(values.type):
+        return np.array(["" if text is None else text for text in values.to_pylist()], object)
+    parts = [np.empty(0, object)]
+    for chunk in values.chunks:
+        entries = ["" if entry is None else entry for entry in chunk.dictionary.to_pylist()]
+        # An empty cell has the place of the empty text after all entries.
+        places = chunk.indices.cast(pyarrow.int64()).fill_null(len(entries)).to_numpy()
+        parts.append(np.array([*entries, ""], object)[places])
+    return np.concatenate(parts)
+
+
+def _check_type(found: Any, name: str) -> None:
+    """Refuse a column that holds neither whole numbers nor text."""
+    import pyarrow.types as kinds
+
+    plain = found.value_type if kinds.is_dictionary(found) else found
+    is_text = kinds.is_string(plain) or kinds.is_large_string(plain) or kinds.is_null(plain)
+    if not is_text and (kinds.is_dictionary(found) or not kinds.is_integer(found)):
+        raise _wrong_type(name, found)
 
 
 def _array(values: Column, name: str, *, may_be_empty: bool) -> Column:

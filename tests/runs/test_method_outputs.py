@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def test_empty_labels_of_parquet_are_no_labels(tmp_path: Path) -> None:
     )
     pq.write_table(table, tmp_path / "x.parquet")
     assert read_outputs(tmp_path / "x.parquet", 1).label.tolist() == [-1, 1]
-    names = pa.array(["cat", None]).dictionary_encode()
+    names = pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), ["cat"])
     pq.write_table(pa.table({"prediction": [0, 1], "label": names}), tmp_path / "y.parquet")
     (tmp_path / "known").write_text("cat")
     assert read_outputs(tmp_path / "y.parquet", tmp_path / "known").label.tolist() == [0, -1]
@@ -160,6 +161,7 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("x.csv", b"prediction,label\n", "has no row"),
     ("x.csv", b"prediction,label\n1\n", "cannot be read"),
     ("x.csv", b"prediction,label\n1,\xff\n", "cannot be read"),
+    ("x.csv", b"prediction,label,\xff\n1,1,1\n", "cannot be read"),
     ("x.csv", b"prediction,prediction,label\n1,2,3\n", "has the column 'prediction' twice"),
     ("x.csv", b"prediction,label\n,1\n", "1 empty cells in the column 'prediction'"),
     ("x.csv", b"prediction,label\n1.0,1\n", "the prediction '1.0' of"),
@@ -211,6 +213,29 @@ def test_many_equal_rows_in_few_bytes_are_not_read(tmp_path: Path) -> None:
     pq.write_table(pa.table({"prediction": zeros, "label": zeros}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match=r"more than 200 times its size|rows; at most"):
         read_outputs(tmp_path / "x.parquet", 1)
+
+
+def test_a_long_text_of_many_rows_is_one_object(tmp_path: Path) -> None:
+    rows = 20_000
+    names = pa.DictionaryArray.from_arrays(pa.array([0, 1] * (rows // 2)), ["x" * 1_000_000, "y"])
+    pq.write_table(
+        pa.table({"prediction": names, "label": [0, 1] * (rows // 2)}), tmp_path / "x.parquet"
+    )
+    found = read_outputs(tmp_path / "x.parquet", 1, clusters_only=True)
+    assert found.prediction.tolist() == [0, 1] * (rows // 2)
+
+
+def test_damaged_statistics_of_a_parquet_file_do_not_end_the_process(tmp_path: Path) -> None:
+    """Bytes of the footer, flipped: pyarrow aborts where it reads the columns' metadata."""
+    content = parquet(prediction=[0, 1, 2], label=["a", "b", "a"])
+    (tmp_path / "known").write_text("a\n")
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for place in range(start, len(content) - 8, 2):
+        damaged = bytearray(content)
+        damaged[place] ^= 2
+        (tmp_path / "x.parquet").write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            read_outputs(tmp_path / "x.parquet", tmp_path / "known")
 
 
 def test_labels_that_do_not_fit(tmp_path: Path) -> None:
