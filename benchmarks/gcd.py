@@ -29,8 +29,8 @@ from crkd.core.errors import InputError
 from crkd.data.splits.class_split import load_split
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
+from crkd.evaluation.hungarian import joint_hungarian
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.evaluation.protocols import joint_hungarian
 from crkd.runs.folder import RunFolder
 from crkd.runs.provenance import git_commit
 from crkd.stages.baselines.vectors import SETTINGS as BASELINES

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from crkd.evaluation.comparison import Entry, Group
-    from crkd.runs.compared import ReadPlan, ReadRun
+    from crkd.runs.comparison.reading import ReadPlan, ReadRun
 
 DESCRIPTION = """\
 Group runs by method and configuration, and print mean and sample standard
@@ -72,7 +72,7 @@ def read(paths: Sequence[str]) -> tuple[list[ReadRun], list[ReadPlan]]:
     Raises:
         InputError: a folder is neither, or unfinished, or without predictions.
     """
-    from crkd.runs.compared import is_plan_folder, read_plan, read_run, short_names
+    from crkd.runs.comparison.reading import is_plan_folder, read_plan, read_run, short_names
 
     folders = [Path(path) for path in paths]
     named = list(zip(folders, short_names(folders), strict=True))
@@ -87,7 +87,7 @@ def _chosen(given: argparse.Namespace, entries: Sequence[Entry]) -> Entry | None
     """Return the entry that ``--against`` names."""
     if given.against is None:
         return None
-    from crkd.runs.compared import short_names
+    from crkd.runs.comparison.reading import short_names
 
     wanted = Path(given.against).resolve()
     names = short_names([Path(path) for path in given.runs])
@@ -145,7 +145,7 @@ def write_files(
     """Write the files that ``--json``, ``--csv`` and ``--latex`` name."""
     from crkd.evaluation.comparison_tables import latex_table
     from crkd.runs.atomic_files import write_bytes, write_json
-    from crkd.runs.comparison_files import comparison_csv, comparison_record
+    from crkd.runs.comparison.files import comparison_csv, comparison_record
 
     if given.json:
         write_json(Path(given.json), comparison_record(runs, plans, groups))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,8 +13,8 @@ from crkd.evaluation.comparison import (
     Statistic,
     metrics_of,
 )
-from crkd.evaluation.report import PROTOCOLS
-from crkd.evaluation.tables import protocol_title
+from crkd.evaluation.latex import latex_text
+from crkd.evaluation.protocol_list import PROTOCOLS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +28,10 @@ DIFFERENCES: Final = (
     f"[{CONFIDENCE:.0%} confidence interval] of the paired t-test, without correction for\n"
     "several comparisons."
 )
+
+
+MIXED: Final = "joint_hungarian/train/all"
+"""Metric that only runs with unlabeled images of known classes have."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,16 @@ class Section:
 def sections(groups: Iterable[Group]) -> list[Section]:
     """Return the metrics of groups by protocol; heads picked by hidden labels are left out.
 
-    Protocols of the runs come first, those of the simple baselines of a run last.
+    Protocols of the runs come first, those of the simple baselines of a run last. Variants of
+    protocols are there for generalized category discovery alone.
     """
     found: dict[str, dict[str, str]] = {}
-    for metric in sorted(metrics_of(groups), key=_order):
+    metrics = metrics_of(groups)
+    mixed = MIXED in metrics
+    for metric in sorted(metrics, key=_order):
         *above, part, group = metric.split("/")
-        if above[:1] == ["oracle"]:
+        protocol = PROTOCOLS.get(above[-1]) if above else None
+        if above[:1] == ["oracle"] or (protocol and protocol.is_variant and not mixed):
             continue
         title = _title(above) if above else part
         found.setdefault(title, {})[metric] = f"{part} {group}" if above else group
@@ -76,7 +83,9 @@ def _order(metric: str) -> tuple[bool, int]:
 
 def _title(parts: Sequence[str]) -> str:
     *baseline, protocol = parts
-    return ", ".join([*(_words(name) for name in baseline), protocol_title(protocol)])
+    known = PROTOCOLS.get(protocol)
+    title = protocol.replace("_", " ") if known is None else known.title
+    return ", ".join([*(_words(name) for name in baseline), title])
 
 
 def _words(name: str) -> str:
@@ -221,22 +230,3 @@ def _latex_cell(found: Statistic | None, group: Group) -> str:
     spread = "" if found.std is None else f" \\pm {100 * found.std:.1f}"
     count = "" if found.n == len(group.entries) else f"\\;(n={found.n})"
     return f"${_percent(found.mean)}{spread}{count}$"
-
-
-_LATEX: Final = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-}
-
-
-def latex_text(text: str) -> str:
-    r"""Return a text in which LaTeX finds no command.
-
-    >>> latex_text("50% of a_b & {c}")
-    '50\\% of a\\_b \\& \\{c\\}'
-    """
-    return re.sub(r"[\\~^<>&%$#_{}]", lambda sign: _LATEX[sign[0]], " ".join(text.split()))

@@ -40,10 +40,10 @@ def contingency(
             f"predicted has {len(rows)} entries and truth has {len(columns)}; "
             "give one cluster and one class an image"
         )
-    _check_range(rows, num_clusters, "predicted")
-    _check_range(columns, num_classes, "truth")
+    check_range(rows, num_clusters, "predicted")
+    check_range(columns, num_classes, "truth")
     cells = np.bincount(rows * num_classes + columns, minlength=num_clusters * num_classes)
-    return cells.astype(np.int64).reshape(num_clusters, num_classes)
+    return cells.astype(np.int64, copy=False).reshape(num_clusters, num_classes)
 
 
 def match(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -109,7 +109,12 @@ def as_ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-def _check_range(ids: NDArray[np.int64], limit: int, name: str) -> None:
+def check_range(ids: Ids, limit: int, name: str) -> None:
+    """Refuse ids that are not in ``[0, limit)``.
+
+    Raises:
+        InputError: an id is out of the range.
+    """
     if ids.size and (ids.min() < 0 or ids.max() >= limit):
         wrong = ids.min() if ids.min() < 0 else ids.max()
         raise InputError(f"{name} holds the id {wrong}; ids must be in [0, {limit})")

@@ -1,7 +1,8 @@
-"""Four evaluation protocols of models that discover classes.
+"""Scoring rules with a fixed map, or for one head; :mod:`crkd.evaluation.hungarian` has the others.
 
-The protocols measure different things, and their results must not be mixed. ``docs/evaluation.md``
-defines each of them with an example.
+The protocols measure different things, and their results must not be mixed.
+:mod:`crkd.evaluation.protocol_list` names each of them with its source, and ``docs/evaluation.md``
+defines them with an example.
 
 Joint ids: classes ``[0, K)`` are known, true novel classes follow. A joint head has the outputs
 ``[0, K)`` for the known classes and ``[K, K + M)`` for its M novel clusters. The protocol
@@ -127,7 +128,7 @@ def task_agnostic(
         labeled &= truth < num_known
     outputs, true = joint_head[labeled], truth[labeled]
     predicted = apply_cluster_map(outputs, cluster_map, num_known=num_known)
-    return _joint_outcome(predicted, outputs, true, num_known, num_classes)
+    return joint_outcome(predicted, outputs, true, num_known=num_known, num_classes=num_classes)
 
 
 def apply_cluster_map(
@@ -138,36 +139,6 @@ def apply_cluster_map(
     novel = joint_head >= num_known
     predicted[novel] = -1 if cluster_map is None else cluster_map[joint_head[novel] - num_known]
     return predicted
-
-
-def joint_hungarian(
-    joint_head: Ids,
-    truth: Ids,
-    *,
-    num_known: int,
-    num_novel: int,
-    num_classes: int,
-) -> Outcome:
-    """Score the joint head under one matching of all its outputs to all classes.
-
-    The matching is fitted to the scored images themselves, so a known output may be matched to
-    another class. The released code of rKD and generalized category discovery (Vaze et al., CVPR
-    2022) report this result on test images.
-
-    Args:
-        joint_head: ``(N,)`` output ids in ``[0, K + M)``.
-        truth: ``(N,)`` joint class ids, -1 if unknown.
-        num_known: K.
-        num_novel: M.
-        num_classes: K + the number of true novel classes.
-
-    Returns:
-        The groups "all", "known" and "novel".
-    """
-    labeled = truth >= 0
-    outputs, true = joint_head[labeled], truth[labeled]
-    class_of = match(contingency(outputs, true, num_known + num_novel, num_classes))
-    return _joint_outcome(class_of[outputs], outputs, true, num_known, num_classes)
 
 
 def supervised(known_head: Ids, truth: Ids, *, num_known: int, num_classes: int) -> Outcome:
@@ -188,23 +159,36 @@ def supervised(known_head: Ids, truth: Ids, *, num_known: int, num_classes: int)
     return Outcome({"known": group}, class_accuracy(predicted, true, num_classes))
 
 
-def _joint_outcome(
+def joint_outcome(
     predicted: Ids,
     outputs: Ids,
-    true: Ids,
+    truth: Ids,
+    *,
     num_known: int,
     num_classes: int,
 ) -> Outcome:
-    known = score(predicted, true, range(num_known), clusters=outputs)
-    novel = score(predicted, true, range(num_known, num_classes), clusters=outputs)
+    """Score the classes that a protocol gives to the outputs of a joint head.
+
+    Args:
+        predicted: ``(N,)`` class ids, -1 for none.
+        outputs: ``(N,)`` output ids before the map to classes.
+        truth: ``(N,)`` joint class ids, none of them unknown.
+        num_known: K.
+        num_classes: K + the number of true novel classes.
+
+    Returns:
+        The groups "all", "known" and "novel". "all" has no score if one of the others has no image,
+        because it would be misleading.
+    """
+    known = score(predicted, truth, range(num_known), clusters=outputs)
+    novel = score(predicted, truth, range(num_known, num_classes), clusters=outputs)
     both = bool(known["num_images"]) and bool(novel["num_images"])
-    # "all" of a part that lacks one of the two groups would be misleading.
     everything = range(num_classes) if both else range(0)
     return Outcome(
         {
-            "all": score(predicted, true, everything, clusters=outputs),
+            "all": score(predicted, truth, everything, clusters=outputs),
             "known": known,
             "novel": novel,
         },
-        class_accuracy(predicted, true, num_classes),
+        class_accuracy(predicted, truth, num_classes),
     )

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.evaluation.hungarian import hungarian_outcomes
 from crkd.evaluation.matching import Ids
 from crkd.evaluation.predictions import PARTS, Predictions
+from crkd.evaluation.protocol_list import PROTOCOLS
 from crkd.evaluation.protocols import (
     Outcome,
     fit_cluster_map,
-    joint_hungarian,
     supervised,
     task_agnostic,
     task_aware,
 )
 from crkd.evaluation.scores import MEASURES, Score
 
-PROTOCOLS = ("task_aware", "task_agnostic", "joint_hungarian", "supervised")
 SCHEMA_VERSION = 1
 Tree = dict[str, dict[str, dict[str, Score]]]
 Outcomes = dict[str, dict[str, Outcome]]
@@ -36,8 +36,9 @@ def evaluate(predictions: Predictions) -> dict[str, Any]:
         A JSON-serializable tree without NaN; a value is None if no image has a label or the run
         has no such head.
 
-        * ``[protocol][part][group][measure]``: mean over heads; the measures and their ranges
-          are those of :func:`crkd.evaluation.scores.score`.
+        * ``[protocol][part][group][measure]``: mean over heads. The protocols are those of
+          :mod:`crkd.evaluation.protocol_list`; the measures and their ranges are those of
+          :func:`crkd.evaluation.scores.score`.
         * ``["spread_over_heads"][protocol]...``: population standard deviation over heads.
         * ``["chosen_head"][protocol]...``: of the head chosen without labels.
         * ``["oracle"]``: of the head chosen by hidden labels, with ``head`` and ``picked_by``;
@@ -91,19 +92,24 @@ def _outcomes(predictions: Predictions, head: int | None) -> Outcomes:
     if head is None:
         # Without heads, the discovery protocols get no image and therefore report None.
         novel = np.full(len(predictions.label), -1)
-        joint, joint_truth, frozen = truth[:0], truth[:0], None
+        joint = dict.fromkeys(PARTS, (truth[:0], truth[:0]))
+        frozen = None
     else:
         novel = predictions.novel_heads[head]
-        joint, joint_truth = predictions.joint_heads[head][test], truth
+        joint = {
+            part: (predictions.joint_heads[head][rows], predictions.label[rows])
+            for part in PARTS
+            for rows in [predictions.of(part)]
+        }
         frozen = cluster_map(predictions, head)
-    return {
+    outputs, outputs_truth = joint["test"]
+    outcomes = {
         "task_aware": _task_aware_outcomes(predictions, novel),
-        "task_agnostic": {"test": task_agnostic(joint, joint_truth, frozen, **sizes)},
-        "joint_hungarian": {
-            "test": joint_hungarian(joint, joint_truth, num_novel=predictions.num_novel, **sizes)
-        },
+        "task_agnostic": {"test": task_agnostic(outputs, outputs_truth, frozen, **sizes)},
+        **hungarian_outcomes(joint, num_novel=predictions.num_novel, **sizes),
         "supervised": {"test": supervised(predictions.known_head[test], truth, **sizes)},
     }
+    return {protocol: outcomes[protocol] for protocol in PROTOCOLS}
 
 
 def _task_aware_outcomes(predictions: Predictions, clusters: Ids) -> dict[str, Outcome]:
@@ -177,17 +183,12 @@ def _spread(values: list[float]) -> float:
 
 def _per_class(outcomes: Outcomes, predictions: Predictions) -> dict[str, Any]:
     known, total = predictions.num_known, predictions.num_classes
-    scope = {
-        "task_aware": range(known, total),
-        "task_agnostic": range(total),
-        "joint_hungarian": range(total),
-        "supervised": range(known),
-    }
+    scope = {"all": range(total), "known": range(known), "novel": range(known, total)}
     return {
         protocol: {
             part: {
                 predictions.class_names[class_id]: (None if np.isnan(share) else float(share))
-                for class_id in scope[protocol]
+                for class_id in scope[PROTOCOLS[protocol].groups[0]]
                 for share in [outcome.class_accuracy[class_id]]
             }
             for part, outcome in parts.items()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from crkd.core.errors import InputError, listed
-from crkd.evaluation.report import PROTOCOLS
+from crkd.evaluation.protocol_list import PROTOCOLS
 from crkd.evaluation.scores import MEASURES
+from crkd.evaluation.table_rows import (
+    ORACLE,
+    TableRow,
+    has_oracle,
+    shown_groups,
+    shown_protocols,
+    spread_of,
+    table_rows,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,65 +24,44 @@ if TYPE_CHECKING:
 
 NO_LABELS = "no labels"
 NOT_APPLICABLE = "-"
-ORACLE = "Oracle head: chosen by hidden labels, only for comparison; nothing uses it."
-# The oracle line comes below the main line of each protocol.
-_LEADING = {
-    "task_aware": ("train", "novel"),
-    "task_agnostic": ("test", "all"),
-    "joint_hungarian": ("test", "all"),
-}
-_TITLES = {
-    "task_aware": "task-aware",
-    "task_agnostic": "task-agnostic",
-    "joint_hungarian": "joint Hungarian",
-    "supervised": "known head alone",
-}
-_MEASURE_TITLES = {"acc": "acc", "macro_acc": "macro acc", "nmi": "NMI", "ari": "ARI"}
-# Spreads of a score without a spread over heads.
-_WITHOUT_SPREAD = dict.fromkeys(MEASURES)
+ORACLE_NOTE = "Oracle head: chosen by hidden labels, only for comparison; nothing uses it."
+MEASURE_TITLES = {"acc": "acc", "macro_acc": "macro acc", "nmi": "NMI", "ari": "ARI"}
 
 
-def protocol_table(metrics: Mapping[str, Any], *, title: str | None = None) -> Table:
-    """Return a table of every protocol of one run and every baseline; fits 80 columns.
+def protocol_table(
+    metrics: Mapping[str, Any], *, title: str | None = None, variants: bool = False
+) -> Table:
+    """Return a table of the protocols of one run and every baseline; fits 80 columns.
 
     Values are percent with one decimal: the mean over heads and, after ±, the standard deviation
     over heads.
 
     Args:
-        metrics: result of :func:`crkd.evaluation.report.evaluate`, or its JSON form.
+        metrics: result of :func:`crkd.evaluation.report.evaluate` or
+            :func:`crkd.evaluation.any_method.evaluate_outputs`, or its JSON form.
         title: title of the table.
+        variants: also the protocols that are variants; see
+            :func:`crkd.evaluation.table_rows.table_rows`.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    heads = metrics["counts"]["heads"]
-    # With one head there is nothing to choose.
-    oracle = heads > 1 and metrics["oracle"]["head"] is not None and metrics["oracle"]
-    caption = _caption(heads) + (f" {ORACLE}" if oracle else "")
+    caption = _caption(metrics["counts"]["heads"])
+    caption += f" {ORACLE_NOTE}" if has_oracle(metrics) else ""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption=caption, caption_justify="left")
     table.title = None if title is None else Text(title)
     table.add_column("protocol, images", overflow="fold")
     for measure in MEASURES:
-        table.add_column(_MEASURE_TITLES[measure], justify="right", no_wrap=True)
+        table.add_column(MEASURE_TITLES[measure], justify="right", no_wrap=True)
     table.add_column("images", justify="right", no_wrap=True)
-    for protocol in PROTOCOLS:
-        if not heads and protocol != "supervised":
-            continue
-        table.add_row(Text(_TITLES[protocol], style="bold"))
-        for part, group in _parts_and_groups(metrics, protocol):
-            score = metrics[protocol][part][group]
-            spread = _spread(metrics, protocol, part, group)
-            table.add_row(f" {part} {group}", *_cells(score, spread))
-            for name, baseline in metrics["baselines"].items():
-                score = baseline.get(protocol, {}).get(part, {}).get(group)
-                if score is not None and score["num_images"]:
-                    table.add_row(
-                        _baseline_title(name, " "), *_cells(score, _WITHOUT_SPREAD), style="dim"
-                    )
-            if oracle and (part, group) == _LEADING.get(protocol):
-                score = oracle[protocol][part][group]
-                table.add_row(" oracle head", *_cells(score, _WITHOUT_SPREAD), style="dim")
+    protocol = None
+    for row in table_rows(metrics, variants=variants):
+        if row.protocol != protocol:
+            protocol = row.protocol
+            table.add_row(Text(PROTOCOLS[protocol].title, style="bold"))
+        style = "dim" if row.method else ""
+        table.add_row(_row_title(row), *_cells(row.score, row.spread), style=style)
     return table
 
 
@@ -100,16 +88,17 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc"
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, caption=_caption(heads), caption_justify="left"
     )
-    table.add_column(Text(_MEASURE_TITLES[measure]), overflow="fold")
+    table.add_column(Text(MEASURE_TITLES[measure]), overflow="fold")
     for name in runs:
         table.add_column(Text(name), justify="right", overflow="fold")
-    for protocol in PROTOCOLS:
-        table.add_row(Text(_TITLES[protocol], style="bold"))
-        for part, group in _parts_and_groups(every[0], protocol):
+    protocols = [list(shown_protocols(metrics)) for metrics in every]
+    for protocol in max(protocols, key=len):
+        table.add_row(Text(PROTOCOLS[protocol].title, style="bold"))
+        for part, group in dict.fromkeys(p for m in every for p in shown_groups(m, protocol)):
             cells = [
                 (
                     metrics[protocol][part][group][measure],
-                    _spread(metrics, protocol, part, group)[measure],
+                    spread_of(metrics, protocol, part, group)[measure],
                     bool(metrics["counts"]["heads"]) or protocol == "supervised",
                 )
                 for metrics in every
@@ -129,25 +118,10 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc"
     return table
 
 
-def protocol_title(protocol: str) -> str:
-    """Return the name of a protocol for a table."""
-    return _TITLES.get(protocol, protocol.replace("_", " "))
-
-
-def _parts_and_groups(metrics: Mapping[str, Any], protocol: str) -> Iterator[tuple[str, str]]:
-    for part, groups in metrics[protocol].items():
-        for group in groups:
-            yield part, group
-
-
-def _spread(
-    metrics: Mapping[str, Any], protocol: str, part: str, group: str
-) -> Mapping[str, float | None]:
-    # All heads share the known head, and a single head has no spread.
-    if protocol == "supervised" or metrics["counts"]["heads"] < 2:
-        return _WITHOUT_SPREAD
-    spread: Mapping[str, float | None] = metrics["spread_over_heads"][protocol][part][group]
-    return spread
+def _row_title(row: TableRow) -> Text | str:
+    if row.method == ORACLE:
+        return " oracle head"
+    return _baseline_title(row.method, " ") if row.method else f" {row.part} {row.group}"
 
 
 def _cells(score: Mapping[str, Any], spread: Mapping[str, float | None]) -> list[str]:

@@ -8,7 +8,7 @@ from crkd.config.load import dump_config
 from crkd.core.errors import InputError
 from crkd.evaluation.confusion import confusion
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.evaluation.report import PROTOCOLS
+from crkd.evaluation.table_rows import shown_protocols
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun
 from crkd.training.loggers.base import NO_SERIES, logged
@@ -89,8 +89,8 @@ def _accuracy(run: RunFolder) -> list[dict[str, Any]]:
     metrics = run.read_metrics()
     return [
         {"protocol": protocol, "part": part, "group": group, **score}
-        for protocol in PROTOCOLS
-        for part, groups in metrics.get(protocol, {}).items()
+        for protocol in shown_protocols(metrics)
+        for part, groups in metrics[protocol].items()
         for group, score in groups.items()
         if score["num_images"] and score["acc"] is not None
     ]

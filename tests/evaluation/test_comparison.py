@@ -20,10 +20,10 @@ from crkd.evaluation.comparison_tables import (
     difference_tables,
     group_tables,
     latex_table,
-    latex_text,
     legend,
     sections,
 )
+from crkd.evaluation.latex import latex_text
 
 NOVEL = "task_aware/train/novel"
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crkd.evaluation.hungarian import joint_hungarian
 from crkd.evaluation.protocols import (
     apply_cluster_map,
     fit_cluster_map,
-    joint_hungarian,
     supervised,
     task_agnostic,
     task_aware,

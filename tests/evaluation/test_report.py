@@ -9,6 +9,7 @@ import pytest
 
 from crkd.evaluation.matching import clustering_accuracy
 from crkd.evaluation.predictions import Predictions
+from crkd.evaluation.protocol_list import PROTOCOLS
 from crkd.evaluation.report import cluster_map, evaluate
 
 IMAGES, KNOWN, NOVEL, HEADS = 400, 3, 4, 3
@@ -137,9 +138,36 @@ def test_unused_clusters_are_counted():
     assert evaluate(table)["counts"]["train"]["clusters_used"] == NOVEL
 
 
+def test_training_images_of_known_classes_give_the_scores_of_gcd():
+    table = predictions()
+    plain = evaluate(table)
+    for protocol in ("joint_hungarian", "novel_hungarian"):
+        groups = plain[protocol]["train"].values()
+        assert {score["num_images"] for score in groups} == {0}, "no known image is among them"
+    mixed = evaluate(predictions(label=np.where(np.arange(IMAGES) < 60, 1, table.label)))
+    expected = np.mean([clustering_accuracy(h[:200], mixed_label()) for h in table.joint_heads])
+    train = mixed["joint_hungarian"]["train"]
+    assert train["all"]["acc"] == pytest.approx(expected)
+    assert [train[group]["num_images"] for group in ("all", "known", "novel")] == [200, 60, 140]
+    assert mixed["separate_hungarian"]["train"]["all"]["acc"] >= expected
+    for protocol in PROTOCOLS:
+        assert mixed[protocol].keys() == plain[protocol].keys() == set(PROTOCOLS[protocol].parts)
+        for groups in mixed[protocol].values():
+            assert tuple(groups) == PROTOCOLS[protocol].groups
+        assert mixed[protocol].get("test") == plain[protocol].get("test") or protocol == (
+            "task_agnostic"
+        ), "test scores of the other protocols need no training label"
+    assert mixed["per_class"]["joint_hungarian"]["train"]["b"] is not None
+    assert plain["per_class"]["joint_hungarian"]["train"]["b"] is None
+
+
+def mixed_label():
+    return np.where(np.arange(200) < 60, 1, predictions().label[:200])
+
+
 def test_without_labels_everything_is_none():
     metrics = evaluate(predictions(label=np.full(IMAGES, -1)))
-    for name in ("task_aware", "task_agnostic", "joint_hungarian", "supervised"):
+    for name in PROTOCOLS:
         for path, value in leaves(metrics[name]):
             assert value == 0 if path[-1] == "num_images" else value is None
     assert metrics["baselines"]["kmeans_pixels"]["task_aware"]["test"]["novel"]["acc"] is None

@@ -1,4 +1,4 @@
-"""Limits on the memory that a file of vectors may take, checked by the sizes that it declares."""
+"""Limits on the memory that a file may take, checked by the sizes that it declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from crkd.core.errors import InputError
 from crkd.data.storage.free_memory import free_bytes
 
 MAX_RATIO: Final = 200
-"""Most bytes of values for each byte of the file. Vectors hardly compress."""
+"""Most bytes of values for each byte of the file. Vectors and ids hardly compress."""
 SMALL: Final = 256 << 20
 """Bytes of values up to which :data:`MAX_RATIO` does not apply."""
 OBJECT_BYTES: Final = 64
@@ -31,14 +31,14 @@ def check_declared_size(file: Path, needed: int) -> None:
     size = file.stat().st_size
     if needed > SMALL and needed > MAX_RATIO * size:
         raise InputError(
-            f"the feature file {str(file)!r} of {_in_words(size)} declares {_in_words(needed)} of "
-            f"values, more than {MAX_RATIO} times its size; write the vectors again, or divide them"
+            f"the file {str(file)!r} of {_in_words(size)} declares {_in_words(needed)} of values, "
+            f"more than {MAX_RATIO} times its size; write it again, or divide it"
         )
     free = free_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
-            f"the feature file {str(file)!r} needs {_in_words(needed)} of memory, and "
-            f"{_in_words(free)} are free; give fewer vectors, or use a machine with more memory"
+            f"the file {str(file)!r} needs {_in_words(needed)} of memory, and {_in_words(free)} "
+            "are free; give fewer rows, or use a machine with more memory"
         )
 
 

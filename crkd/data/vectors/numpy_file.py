@@ -77,7 +77,7 @@ def unreadable(file: Path, error: Exception) -> InputError:
     """Return the refusal of a damaged file."""
     reason = " ".join(str(error).split())[:200] or type(error).__name__
     return InputError(
-        f"cannot read the feature file {str(file)!r}: {reason}; write it again, with arrays of "
+        f"cannot read the file {str(file)!r}: {reason}; write it again, with arrays of "
         "plain numbers or text"
     )
 

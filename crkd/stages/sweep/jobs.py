@@ -17,7 +17,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.steps import parse_plan
 from crkd.runs.atomic_files import read_json, write_bytes, write_json
-from crkd.runs.compared import flat
+from crkd.runs.comparison.reading import flat
 from crkd.runs.folder import RunFolder
 from crkd.stages.incremental import plan_splits
 from crkd.stages.load_images import split_of

@@ -14,7 +14,8 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.core.shuffle import stable_shuffle
 from crkd.data.vectors.table import FeatureTable, read_features
-from crkd.evaluation.protocols import fit_cluster_map, joint_hungarian
+from crkd.evaluation.hungarian import joint_hungarian
+from crkd.evaluation.protocols import fit_cluster_map
 from crkd.evaluation.steps import draw_steps, forgetting, step_entry
 from crkd.runs.atomic_files import write_json
 from crkd.stages.vectors.learners import Discovered, Learner, NearestMeans

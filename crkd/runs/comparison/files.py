@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from crkd.evaluation.comparison import Group
-from crkd.runs.compared import ReadPlan, ReadRun
+from crkd.runs.comparison.reading import ReadPlan, ReadRun
 from crkd.runs.csv_cells import guarded
 from crkd.runs.summary import record
 

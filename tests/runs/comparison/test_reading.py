@@ -12,7 +12,7 @@ import pytest
 
 from crkd.core.errors import InputError
 from crkd.evaluation.comparison import grouped
-from crkd.runs.compared import is_plan_folder, read_plan, read_run, short_names
+from crkd.runs.comparison.reading import is_plan_folder, read_plan, read_run, short_names
 from crkd.runs.folder import RunFolder
 from tests.support.compared_runs import changed_run, plan_folder
 
