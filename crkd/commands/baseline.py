@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -20,14 +19,16 @@ Run a baseline and evaluate it under every protocol.
                feature means of the known classes.
   semi-kmeans  k-means on the stage-1 features of all images. Labeled images
                stay in the cluster of their class.
-  uno          discovery without distillation terms
+  uno          UNO v2: over-clustering heads, no distillation terms. Without
+               model.overclustering, the published factor of the split, else 3
+  swapped      UNO without over-clustering: discovery without distillation terms
   supervised   upper bound: supervised training on all classes
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    choices = ("kmeans", "semi-kmeans", "uno", "supervised")
+    choices = ("kmeans", "semi-kmeans", "uno", "swapped", "supervised")
     parser.add_argument("name", choices=choices, metavar="BASELINE", help="see above")
     add_config_flags(parser)
     add_run_flags(parser)
@@ -49,6 +50,7 @@ def run(given: argparse.Namespace) -> int:
     from crkd.runs.search import free_folder
     from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
     from crkd.stages.baselines.supervised import supervised_upper_bound
+    from crkd.stages.baselines.uno import swapped, uno
     from crkd.stages.discover.run import discover
     from crkd.training.interruption import Interrupted
 
@@ -61,8 +63,7 @@ def run(given: argparse.Namespace) -> int:
             stage1 = stage1_run(config, given, out)
             finished = kmeans_on_features(config, out, stage1, method=given.name)
         else:
-            without_terms = dataclasses.replace(config.discover, distillation=())
-            config = dataclasses.replace(config, discover=without_terms)
+            config = uno(config) if given.name == "uno" else swapped(config)
             finished = discover(config, out, stage1_run(config, given, out), resume=given.resume)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)
