@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     from crkd.runs.search import free_folder
     from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
     from crkd.stages.baselines.supervised import supervised_upper_bound
-    from crkd.stages.baselines.uno import swapped, uno
+    from crkd.stages.baselines.uno import uno_v2, uno_without_overclustering
     from crkd.stages.discover.run import discover
     from crkd.training.interruption import Interrupted
 
@@ -63,7 +63,8 @@ def run(given: argparse.Namespace) -> int:
             stage1 = stage1_run(config, given, out)
             finished = kmeans_on_features(config, out, stage1, method=given.name)
         else:
-            config = uno(config) if given.name == "uno" else swapped(config)
+            changed = uno_v2 if given.name == "uno" else uno_without_overclustering
+            config = changed(config)
             finished = discover(config, out, stage1_run(config, given, out), resume=given.resume)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)

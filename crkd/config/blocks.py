@@ -63,8 +63,8 @@ class ModelConfig:
     projection: Count = 256
     """Dimension of the embedding in which novel prototypes are compared."""
     overclustering: CountOrZero = 0
-    """Over-clustering heads with this many times the novel classes; 0 uses none. Their loss and that
-    of the novel heads are averaged, as in UNO v2."""
+    """Over-clustering heads with this many times the novel classes; 0 uses none. Their loss and
+    that of the novel heads are averaged, as in UNO v2."""
     batch_norm_per_view: bool = False
     """Whether batch norm uses the statistics of each view alone in training, as in the releases of
     UNO and Cr-KD-NCD; false: views of one size together, which is faster."""

@@ -89,24 +89,16 @@ class Network(nn.Module):
         """
         if not views:
             raise InputError("the network was given 0 views; give at least one")
-        if not (self.batch_norm_per_view and self.training):
-            return self._outputs(views, maps, projections, replayed, shard)
-        if replayed is not None:
-            raise InputError(
-                "replayed features belong to no view, so batch_norm_per_view must be false"
-            )
-        return stacked_views(
-            [self._outputs([view], maps, projections, None, shard) for view in views]
-        )
-
-    def _outputs(
-        self,
-        views: Sequence[Tensor],
-        maps: bool,
-        projections: bool,
-        replayed: Tensor | None,
-        shard: BatchShard | None,
-    ) -> HeadOutputs:
+        if self.batch_norm_per_view and self.training:
+            if replayed is not None:
+                raise InputError("replayed features have no view; set batch_norm_per_view to false")
+            if len(views) > 1:
+                return stacked_views(
+                    [
+                        self.forward([view], maps=maps, projections=projections, shard=shard)
+                        for view in views
+                    ]
+                )
         features, feature_maps = self._features(views, maps=maps)
         if shard is not None:
             features = shard.gather(features, 1)

@@ -72,7 +72,7 @@ def test_views_of_one_size_share_a_backbone_call_and_its_batch_statistics():
 
 @pytest.mark.parametrize("sides", [(20, 20), (20, 20, 12, 12), (12, 20, 12)])
 def test_batch_norm_per_view_is_one_view_after_the_other(sides: tuple[int, ...]):
-    """Outputs and running statistics of two steps, against torch's batch norm and separate heads."""
+    """Outputs and statistics of two steps, against torch's batch norm and separate heads."""
     network = small(overclustering=2, batch_norm_per_view=True)
     release = OneViewAfterTheOther(network)
     together = small(overclustering=2)
@@ -108,7 +108,7 @@ def test_batch_norm_per_view_keeps_maps_and_projections_in_the_order_of_the_view
     outputs = network(views(16, 12, 16), maps=True, projections=True)
     assert outputs.projections.shape == (3, 2, 4, 8)
     assert [maps[-1].shape[-1] for maps in outputs.maps] == [4, 3, 4]
-    with pytest.raises(InputError, match="batch_norm_per_view must be false"):
+    with pytest.raises(InputError, match="set batch_norm_per_view to false"):
         network(views(16), replayed=torch.zeros(2, 64))
 
 

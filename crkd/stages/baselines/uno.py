@@ -15,7 +15,7 @@ DEFAULT_OVERCLUSTERING: Final = 3
 """Default factor of UNO's release, which is also its factor for CIFAR-100 50-50."""
 
 
-def uno(config: Config) -> Config:
+def uno_v2(config: Config) -> Config:
     """Return the configuration of UNO version 2: over-clustering heads and no distillation term.
 
     The factor is ``model.overclustering``, or the published one if that is 0. Source: Fini et al.,
@@ -26,8 +26,8 @@ def uno(config: Config) -> Config:
     return _without_terms(config, config.model.overclustering or published)
 
 
-def swapped(config: Config) -> Config:
-    """Return the configuration of UNO without over-clustering: swapped prediction alone."""
+def uno_without_overclustering(config: Config) -> Config:
+    """Return the configuration of swapped prediction alone, UNO without over-clustering."""
     return _without_terms(config, 0)
 
 
