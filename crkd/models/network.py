@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -93,12 +94,8 @@ class Network(nn.Module):
             if replayed is not None:
                 raise InputError("replayed features have no view; set batch_norm_per_view to false")
             if len(views) > 1:
-                return stacked_views(
-                    [
-                        self.forward([view], maps=maps, projections=projections, shard=shard)
-                        for view in views
-                    ]
-                )
+                one = partial(self.forward, maps=maps, projections=projections, shard=shard)
+                return stacked_views([one([view]) for view in views])
         features, feature_maps = self._features(views, maps=maps)
         if shard is not None:
             features = shard.gather(features, 1)
