@@ -21,7 +21,7 @@ GROUPS = {
         "evaluate": "compute the metrics of a run from its predictions",
         "compare": "print the metrics of several runs in one table",
         "reproduce": "run an experiment with several seeds and compare it",
-        "baseline": "run a baseline: kmeans, semi-kmeans, uno, swapped or supervised",
+        "baseline": "run a baseline, such as kmeans, uno or supervised",
     },
     "Use": {
         "predict": "predict the classes of new images",
