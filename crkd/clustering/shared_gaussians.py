@@ -97,25 +97,16 @@ class SharedGaussians:
         biases: Doubles = -0.5 * np.einsum("ck,kc->c", self.means, weights)
         return weights, np.asarray(np.where(self.counts > 0, biases, -1e9))
 
-    def sample(
-        self, each: int, *, seed: int, freedom: float = np.inf
-    ) -> tuple[Floats, NDArray[np.int64]]:
-        """Draw rows of every class from its Gaussian.
+    def around(self, classes: NDArray[np.int64], draw: np.random.Generator) -> Floats:
+        """Draw a row of the Gaussian of each given class.
 
         Args:
-            each: rows of a class.
-            seed: of the draws.
-            freedom: degrees of freedom, above 0, of a Student distribution of this mean and scale
-                (Kotz and Nadarajah, "Multivariate t Distributions and Their Applications", 2004,
-                section 1.1); features of images have heavier tails than Gaussians.
+            classes: ``(N,)`` in ``[0, C)``.
+            draw: the source of chance.
 
         Returns:
-            Rows ``(C each, k)`` float32 and their classes.
+            ``(N, k)`` float32.
         """
         root = np.asarray(np.linalg.inv(inverse_root(self.covariance(0.0))), np.float64)
-        labels = np.repeat(np.arange(len(self.means)), each)
-        draw = np.random.default_rng(seed)
-        rows: Doubles = draw.standard_normal((len(labels), len(root))) @ root
-        if np.isfinite(freedom):
-            rows = rows / np.sqrt(draw.chisquare(freedom, len(labels)) / freedom)[:, None]
-        return (self.means[labels] + rows).astype(np.float32), labels
+        normals = draw.standard_normal((len(classes), len(root)))
+        return np.asarray(self.means[classes] + normals @ root, np.float32)

@@ -35,7 +35,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         "--mixed",
         action="store_true",
         default=None,
-        help="exclude unlabeled images that look like known classes before training",
+        help="unlabeled images may be of known classes too",
     )
     data.add_argument("--image-size", metavar="PX", type=int, help="image height and width")
     data.add_argument("--weights", metavar="FILE", help="file with pretrained backbone weights")

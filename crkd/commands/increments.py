@@ -5,18 +5,32 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import RUNS
+from crkd.core.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DESCRIPTION = """\
 Train on the first group of classes, then discover the other groups one after
-another. Each step uses no images of earlier classes.
+another. Each step uses no labeled images of earlier classes.
 
   crkd increments --dataset digits --plan 4-3-3
   crkd increments --dataset cifar100 --plan 80-10-10
+
+On feature vectors, a session can mix new classes with a few samples of each
+class before, which is continual generalized category discovery:
+
+  crkd increments --features TRAIN TEST --plan 50-10-10-10-10-10 \\
+    --session 400-25 --set data.labeled_fraction=0.8
 """
+
+
+MOST_GROUPS = 5
+"""Groups of classes that have a column; more do not fit a terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         metavar="NAME",
         default="remember",
-        help="remember, or a baseline: finetune or frost (default: remember)",
+        help="remember, or a baseline: finetune or frost; kmeans on vectors (default: remember)",
+    )
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        metavar="FILE",
+        help="feature vectors instead of images: TRAIN TEST, with the labels of all classes",
+    )
+    parser.add_argument(
+        "--session",
+        metavar="NEW-OLD",
+        help="samples of each new and of each old class in a session (default: all samples of the "
+        "new classes)",
     )
 
 
@@ -41,9 +67,13 @@ def run(given: argparse.Namespace) -> int:
     """Run a plan; return the exit code."""
     from crkd.evaluation.steps import parse_plan
 
-    config = config_of(given)
     sizes = parse_plan(given.plan)
     check_resume(given)
+    if given.features is not None:
+        return _run_on_vectors(given, sizes)
+    if given.session is not None:
+        raise InputError("--session applies to feature vectors; add --features TRAIN TEST")
+    config = config_of(given)
 
     from crkd.runs.search import free_folder
     from crkd.stages.incremental import run_plan
@@ -63,6 +93,23 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
+def _run_on_vectors(given: argparse.Namespace, sizes: tuple[int, ...]) -> int:
+    from crkd.commands.discover.vectors import refuse_with_features, vector_run_folder
+    from crkd.stages.vectors.plan import run_vector_plan
+    from crkd.stages.vectors.sessions import parse_session
+
+    refuse_with_features(given, ("dataset", "known", "novel", "mixed"))
+    mixed = None if given.session is None else parse_session(given.session)
+    config = config_of(given, more={"dataset": "features", "data": {"features": given.features}})
+    out = vector_run_folder(given, config.seed, f"{given.plan}-{given.method}")
+    metrics = run_vector_plan(
+        config, sizes, out, method=given.method, mixed=mixed, resume=given.resume
+    )
+    show(metrics)
+    print(f"plan: {out}")
+    return 0
+
+
 def show(metrics: dict[str, Any]) -> None:
     """Print the accuracy on every class group after each step."""
     from rich.console import Console
@@ -73,17 +120,41 @@ def show(metrics: dict[str, Any]) -> None:
     table.add_column("after")
     for name in ("all", "old", "new"):
         table.add_column(name, justify="right", style="bold" if name == "all" else None)
-    for number, size in enumerate(sizes):
+    shown = sizes if len(sizes) <= MOST_GROUPS else []
+    for number, size in enumerate(shown):
         origin = "labeled" if number == 0 else f"step {number}"
         table.add_column(f"{size} {origin}", justify="right")
     for number, step in enumerate(steps):
-        groups = [*step["groups"], *[None] * (len(sizes) - len(step["groups"]))]
+        groups = [*step["groups"], *[None] * (len(sizes) - len(step["groups"]))][: len(shown)]
         cells = [_percent(value) for value in (*step["acc"].values(), *groups)]
         table.add_row("stage 1" if number == 0 else f"step {number}", *cells)
-    table.add_section()
-    lost = [*metrics["forgetting"], None]
-    table.add_row("forgetting", "", "", "", *(_percent(value) for value in lost))
-    Console().print(table)
+    if shown:
+        table.add_section()
+        lost = [*metrics["forgetting"], None]
+        table.add_row("forgetting", "", "", "", *(_percent(value) for value in lost))
+    console = Console()
+    console.print(table)
+    if "hungarian" in steps[0]:
+        console.print(_hungarian_table(metrics))
+
+
+def _hungarian_table(metrics: dict[str, Any]) -> Table:
+    """Return All, Old and New under one matching after each session, and what they sum up to."""
+    from rich.table import Table
+
+    table = Table(title="accuracy on test images (%), joint Hungarian")
+    table.add_column("after")
+    for name in ("all", "old", "new", "seen", "unseen"):
+        table.add_column(name, justify="right", style="bold" if name == "all" else None)
+    for number, step in enumerate(metrics["steps"]):
+        cells = [_percent(step["hungarian"][name]) for name in step["hungarian"]]
+        table.add_row("base session" if number == 0 else f"session {number}", *cells)
+    table.caption = (
+        "old: base classes; seen: all classes of earlier sessions. "
+        f"M_f (largest drop of the base classes) {_percent(metrics['max_forgetting'])}, "
+        f"M_d (mean of new) {_percent(metrics['mean_discovery'])}"
+    )
+    return table
 
 
 def _percent(value: float | None) -> str:

@@ -80,8 +80,10 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
 
     info = run.read_info()
     names = [entry.name for entry in info.classes if entry.is_novel]
-    clusters = predictions.novel_heads[info.chosen_head or 0][predictions.of("train")]
-    sizes = np.bincount(clusters, minlength=len(names))
+    head, train = info.chosen_head or 0, predictions.of("train")
+    if run.read_config().mixed:
+        train &= predictions.joint_heads[head] >= info.num_known
+    sizes = np.bincount(predictions.novel_heads[head][train], minlength=len(names))
     values = read_stability(run)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="discovered classes (no labels)")
     table.add_column("class")
@@ -100,7 +102,7 @@ def _print_contest(console: Console, run: RunFolder) -> None:
     from rich import box
     from rich.table import Table
 
-    from crkd.stages.vectors.run import read_contest
+    from crkd.stages.vectors.start import read_contest
 
     contest = read_contest(run)
     if contest.scores:

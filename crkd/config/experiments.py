@@ -13,7 +13,7 @@ from crkd.config.load import config_folder, load_config, read_layers, shipped_co
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 
-Method = Literal["discover", "kmeans", "supervised"]
+Method = Literal["discover", "kmeans", "semi-kmeans", "supervised"]
 Percent = Annotated[float, Range(0.0, 100.0)]
 
 
@@ -37,7 +37,7 @@ class Experiment:
 
     title: str = ""
     method: Method = "discover"
-    """Discovery as configured, or one of the baselines ``kmeans`` and ``supervised``."""
+    """Discovery as configured, or one of the baselines that train no discovery."""
     expected: tuple[Expectation, ...] = ()
 
 

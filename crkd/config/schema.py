@@ -60,13 +60,14 @@ class AssignmentConfig:
     backend: str = "auto"
     """Sinkhorn backend: auto, torch, pot or cuda."""
     prior: Literal["uniform", "given", "estimated"] = "uniform"
-    """Sizes of the novel classes: uniform, from prior_weights, or estimated from predictions."""
+    """Sizes of the novel classes: uniform, from prior_weights, or estimated from predictions. In
+    the mixed setting, those of all classes; uniform ones are in docs/generalized-discovery.md."""
     prior_weights: tuple[float, ...] = ()
-    """Relative sizes of the novel classes, for prior: given."""
+    """Relative sizes of the novel classes, for prior: given. In the mixed setting, of all."""
     prior_momentum: Annotated[float, Range(0.0, 0.99999)] = 0.99
     """Fraction of the old estimate that is kept in a step, for prior: estimated."""
     prior_smoothing: Fraction = 0.3
-    """Fraction of the uniform distribution in an estimated prior."""
+    """Fraction of the uniform prior in an estimated one."""
     relaxation: NonNegative | None = None
     """Weight of the KL penalty on class sizes, in units of the cosine score; None: exact sizes."""
     queue: CountOrZero = 0
@@ -90,9 +91,13 @@ class ReplayConfig:
 class DiscoverConfig:
     """Stage 2: discovery of the novel classes."""
 
-    method: Literal["swapped", "frost"] = "swapped"
-    """Swapped prediction with balanced pseudo-labels, or FRoST, a baseline for further steps. FRoST
-    ignores the settings of assignment, heads, average and distillation."""
+    method: Literal["swapped", "frost", "simgcd"] = "swapped"
+    """Swapped prediction with balanced pseudo-labels, or a baseline: FRoST for further steps,
+    SimGCD for generalized category discovery. The baselines ignore the settings of assignment,
+    heads, average and distillation."""
+    entropy_weight: NonNegative = 2.0
+    """Weight of the entropy of the mean prediction, for method: simgcd; 1 for fine-grained
+    classes."""
     epochs: Count = 500
     batch_size: Annotated[int, Range(2)] = 512
     """Labeled and unlabeled images together."""

@@ -14,7 +14,7 @@ from crkd.runs.load import OpenedRun
 from crkd.runs.outliers import read_threshold
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.vectors.run import opened_discovery
+from crkd.stages.vectors.start import opened_discovery
 
 OutlierTest = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
 """Returns which of N images fit no class, ``(N,)``, by their features ``(N, D)``."""

@@ -55,14 +55,15 @@ class FixedPrior(ClassPrior):
 class EstimatedPrior(ClassPrior):
     """Class sizes estimated from the running predictions of each head, smoothed.
 
-    The estimate is an exponential moving average of the mean prediction and starts uniform. The
-    marginal is its mixture with the uniform distribution. No operation waits for a device.
+    The estimate is an exponential moving average of the mean prediction. It starts at the expected
+    sizes, and the marginal is its mixture with them. No operation waits for a device.
 
     Args:
         num_heads: H; each head has its own estimate, because heads number classes differently.
         num_classes: M.
         momentum: fraction of the old estimate that an update keeps, in [0, 1).
-        smoothing: fraction of the uniform distribution in the marginal, in [0, 1].
+        smoothing: fraction of the expected sizes in the marginal, in [0, 1].
+        expected: ``(M,)`` sizes that sum to one; None for equal sizes.
         device: device of the estimate.
 
     Raises:
@@ -70,6 +71,7 @@ class EstimatedPrior(ClassPrior):
     """
 
     running: Tensor
+    expected: Tensor
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class EstimatedPrior(ClassPrior):
         *,
         momentum: float = 0.99,
         smoothing: float = 0.3,
+        expected: Tensor | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         if not 0 <= momentum < 1:
@@ -87,8 +90,11 @@ class EstimatedPrior(ClassPrior):
         super().__init__()
         self.momentum = momentum
         self.smoothing = smoothing
-        uniform = torch.full((num_heads, num_classes), 1 / num_classes, device=device)
-        self.register_buffer("running", uniform)
+        sizes = torch.full((num_classes,), 1 / num_classes) if expected is None else expected
+        sizes = sizes.float().to(device)
+        self.register_buffer("running", sizes.repeat(num_heads, 1))
+        # A function of the arguments, not a state.
+        self.register_buffer("expected", sizes, persistent=False)
 
     @torch.no_grad()
     def update(self, probabilities: Tensor) -> None:
@@ -98,8 +104,7 @@ class EstimatedPrior(ClassPrior):
 
     def marginal(self) -> Tensor:
         """Return ``(H, M)`` float32, rows sum to one."""
-        uniform = 1 / self.running.shape[-1]
-        mixed = self.running * (1 - self.smoothing) + uniform * self.smoothing
+        mixed = self.running * (1 - self.smoothing) + self.expected * self.smoothing
         return mixed / mixed.sum(-1, keepdim=True)
 
 
@@ -111,6 +116,7 @@ def class_prior(
     weights: Sequence[float] | None = None,
     momentum: float = 0.99,
     smoothing: float = 0.3,
+    expected: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> ClassPrior:
     """Return the prior of a configuration.
@@ -122,6 +128,8 @@ def class_prior(
         weights: M relative class sizes, not negative; for "given".
         momentum: see :class:`EstimatedPrior`.
         smoothing: see :class:`EstimatedPrior`.
+        expected: ``(M,)`` sizes that sum to one, which "uniform" and "estimated" take instead of
+            equal sizes; None for equal sizes.
         device: device of the marginal.
 
     Raises:
@@ -131,10 +139,15 @@ def class_prior(
     tensor([0.2500, 0.7500])
     """
     if kind == "uniform":
-        return FixedPrior()
+        return FixedPrior(None if expected is None else expected.float().to(device))
     if kind == "estimated":
         return EstimatedPrior(
-            num_heads, num_classes, momentum=momentum, smoothing=smoothing, device=device
+            num_heads,
+            num_classes,
+            momentum=momentum,
+            smoothing=smoothing,
+            expected=expected,
+            device=device,
         )
     if kind != "given":
         raise InputError(f"unknown class prior {kind!r}; choose one of: estimated, given, uniform")

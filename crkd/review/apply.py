@@ -32,7 +32,7 @@ from crkd.stages.results import Results
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.discovery import relabeled
 from crkd.stages.vectors.outliers import calibrate_outliers
-from crkd.stages.vectors.run import CONTEST, opened_discovery
+from crkd.stages.vectors.start import CONTEST, opened_discovery
 from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
 

@@ -52,7 +52,7 @@ def remember_classes(
         run: the folder.
         network: of the run, frozen.
         data: its known training images are used where there are any.
-        novel: outputs on the novel training images; None before discovery.
+        novel: outputs on the unlabeled training images; None before discovery.
         head: the novel head whose clusters are the novel classes; None before discovery.
         earlier: statistics of known classes without images.
     """
@@ -69,6 +69,11 @@ def remember_classes(
     if known is None:
         return
     if novel is not None and head is not None:
+        if data.config.mixed:
+            found = novel.joint[head] >= novel.known_logits.shape[1]
+            # Images that are predicted as a known class are examples of novel ones only if no
+            # others are left.
+            novel = novel.rows(found) if found.any() else novel
         clusters = torch.from_numpy(novel.novel[head])
         num_novel = novel.novel_logits.shape[-1]
         rows = torch.from_numpy(novel.features)

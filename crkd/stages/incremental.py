@@ -81,12 +81,17 @@ def further(config: Config, method: str = "remember") -> Config:
 def extension(run: RunFolder) -> Config:
     """Return the configuration with which own images extend a finished run.
 
-    Everything is as in that run, but for the images; with ``--known`` old images may join.
+    Everything is as in that run, but for the images; with ``--known`` old images may join. Whether
+    the new images may be of known classes is for ``--mixed`` to say.
     """
     config, info = run.read_config(), run.read_info()
     config = further(config)
     data = dataclasses.replace(
-        config.data, known=None, novel=None, image_size=info.preprocessing["image_size"]
+        config.data,
+        known=None,
+        novel=None,
+        image_size=info.preprocessing["image_size"],
+        labeled_fraction=1.0,
     )
     return dataclasses.replace(
         config,
@@ -94,7 +99,7 @@ def extension(run: RunFolder) -> Config:
         split=None,
         class_order_seed=None,
         data=data,
-        discover=dataclasses.replace(config.discover, labeled=None),
+        discover=dataclasses.replace(config.discover, labeled=None, mixed=False),
     )
 
 

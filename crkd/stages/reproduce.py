@@ -16,7 +16,7 @@ from crkd.evaluation.report import evaluate
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
 from crkd.runs.summary import record
-from crkd.stages.baselines.kmeans import kmeans_on_features
+from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
 from crkd.stages.baselines.supervised import supervised_upper_bound
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
@@ -94,8 +94,8 @@ def _run(
         if experiment.method == "supervised":
             return supervised_upper_bound(config, out, resume=resume)
         _finished(parent, config, _stage1, stage1)
-        if experiment.method == "kmeans":
-            return kmeans_on_features(config, out, parent, resume=resume)
+        if experiment.method in METHODS:
+            return kmeans_on_features(config, out, parent, method=experiment.method, resume=resume)
         return discover(config, out, parent, resume=resume, download=download)
 
     return _finished(out, config, resumable_settings, whole)

@@ -124,9 +124,14 @@ class Results:
         """Write which novel classes are unused or may be one; the notes of the run mention them."""
         if self.chosen_head is None or "train" not in self.outputs:
             return
-        ids = self.data.subsets.unlabeled.ids
+        outputs, head = self.outputs["train"], self.chosen_head
         found = report_clusters(
-            self.run, self.outputs["train"], ids, self.info.classes, self.chosen_head
+            self.run,
+            outputs,
+            self.data.subsets.unlabeled.ids,
+            self.info.classes,
+            head,
+            novel=outputs.joint[head] >= self.info.num_known if self.data.config.mixed else None,
         )
         self.info.notes = [*self.info.notes, *sentences(found)]
 
@@ -164,6 +169,8 @@ class Results:
             hidden["test"] = subsets.known_val.labels
         elif self.true_known is not None:
             hidden["test"] = as_outputs(hidden["test"], self.true_known)
+        if self.true_known is not None:
+            hidden["train"] = as_outputs(hidden["train"], self.true_known)
         ids = {name: subset.ids for name, subset in data.evaluated().items()}
         of = self.outputs
         return Predictions(
@@ -233,7 +240,8 @@ def finish_run(
         if len(data.subsets.known_val):
             results.validate(data.outputs(network, data.subsets.known_val))
         # Clustering may take longer than the evaluation; the files above are complete without it.
-        if stage1 is not None and outputs:
+        # They cluster novel images alone, which are not known in the mixed setting.
+        if stage1 is not None and outputs and not data.config.mixed:
             results.add_columns(kmeans_columns(stage1, data, results.info.num_novel))
         results.complete(seconds)
     barrier()

@@ -53,20 +53,10 @@ def test_a_class_without_rows_is_never_predicted():
 def test_drawn_rows_have_the_means_and_the_covariance():
     rows, labels = classes(num=2)
     found = SharedGaussians.fit(rows, labels, 2)
-    drawn, which = found.sample(20_000, seed=0)
-    again = SharedGaussians.fit(drawn, which, 2)
+    which = np.arange(40_000) % 2
+    again = SharedGaussians.fit(found.around(which, np.random.default_rng(0)), which, 2)
     np.testing.assert_allclose(again.means, found.means, atol=0.1)
     np.testing.assert_allclose(again.covariance(0.0), found.covariance(0.0), rtol=0.1, atol=0.1)
-
-
-def test_heavy_tails_reach_farther_around_the_same_center():
-    rows, labels = classes(num=2)
-    found = SharedGaussians.fit(rows, labels, 2)
-    near, which = found.sample(5_000, seed=0)
-    far, _ = found.sample(5_000, seed=0, freedom=3.0)
-    np.testing.assert_allclose(np.median(far[which == 1], axis=0), found.means[1], atol=0.2)
-    lengths = [np.linalg.norm(part - found.means[which], axis=1) for part in (near, far)]
-    assert np.quantile(lengths[1], 0.99) > 2 * np.quantile(lengths[0], 0.99)
 
 
 def test_one_row_is_enough():

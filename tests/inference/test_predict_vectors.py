@@ -16,7 +16,8 @@ from crkd.commands.main import main
 from crkd.inference.predict import predict
 from crkd.inference.table import COLUMNS, FORMATS, PredictedImage, read
 from crkd.runs.folder import RunFolder
-from crkd.stages.vectors.run import data_of_run, opened_discovery
+from crkd.stages.vectors.run import data_of_run
+from crkd.stages.vectors.start import opened_discovery
 
 CPU = torch.device("cpu")
 KNOWN, NOVEL, EACH, WIDTH = 4, 2, 60, 12

@@ -56,7 +56,7 @@ def uses_vectors(given: argparse.Namespace) -> bool:
         InputError: flags of both kinds of discovery are given.
     """
     if given.features is not None:
-        _refuse_with_features(given)
+        _check_features(given)
         return True
     if given.parent is not None:
         from crkd.stages.vectors.run import is_vector_run
@@ -98,7 +98,7 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
         values["vectors"] = {"method": given.method}
     flags = argparse.Namespace(**{**vars(given), "known": None, "novel": None, "image_size": None})
     config = config_of(flags, more=values)
-    out = _out(given, config.seed)
+    out = vector_run_folder(given, config.seed, "discover")
     check_out(out, resume=given.resume)
     if given.features is None:
         check_num_novel(given.novel, config.discover.num_novel)
@@ -120,14 +120,14 @@ def _check_places(given: argparse.Namespace) -> None:
         check_separate(Path(given.known), Path(given.novel))
 
 
-def _out(given: argparse.Namespace, seed: int) -> Path:
-    """Return the run folder: ``runs/IMAGES/discover-seedN`` unless another one is given."""
+def vector_run_folder(given: argparse.Namespace, seed: int, stage: str) -> Path:
+    """Return the run folder: ``runs/IMAGES/STAGE-seedN`` unless another one is given."""
     if given.out is not None:
         return Path(given.out)
     from crkd.runs.search import free_folder
 
     source = Path(given.novel if given.features is None else given.features[-1])
-    return free_folder(RUNS / source.absolute().stem / f"discover-seed{seed}")
+    return free_folder(RUNS / source.absolute().stem / f"{stage}-seed{seed}")
 
 
 def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:
@@ -179,16 +179,23 @@ def _settings(given: argparse.Namespace) -> EmbedSettings:
     )
 
 
-def _refuse_with_features(given: argparse.Namespace) -> None:
-    _refuse(
-        given,
-        ("dataset", "known", "novel", "pretrain", "config", "backbone", "train_backbone"),
-        "--features",
+def _check_features(given: argparse.Namespace) -> None:
+    refuse_with_features(
+        given, ("dataset", "known", "novel", "pretrain", "config", "backbone", "train_backbone")
     )
     wanted = 2 if given.parent is None else 1
     if len(given.features) != wanted:
         names = "KNOWN NOVEL" if wanted == 2 else "NOVEL, because --from holds the known classes"
         raise InputError(f"--features has {len(given.features)} files; give {wanted}: {names}")
+
+
+def refuse_with_features(given: argparse.Namespace, names: tuple[str, ...]) -> None:
+    """Refuse flags that do not apply to files of vectors.
+
+    Raises:
+        InputError: one of the flags is given.
+    """
+    _refuse(given, names, "--features")
 
 
 def _refuse(given: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:

@@ -38,12 +38,14 @@ def feature_dataset(
     *,
     earlier: Sequence[FeatureTable] = (),
     classes_so_far: Sequence[str] = (),
+    mixed: bool = False,
 ) -> tuple[Dataset, ClassSplit]:
     """Return the data set "features" with labels, ids and classes of two tables, and its split.
 
     The rows of ``known`` come first, then those of ``earlier`` and ``novel``. Labels of ``novel``
     are used as hidden labels, for evaluation, if every row has one. A class of ``novel`` with the
-    name of a known class counts as a separate class called "NAME (novel)".
+    name of a known class counts as a separate class called "NAME (novel)"; in the mixed setting it
+    is the known class.
 
     Args:
         known: vectors, each with a label, of at least two classes.
@@ -51,6 +53,7 @@ def feature_dataset(
         earlier: unlabeled vectors of earlier steps; the split leaves them out
             (:func:`earlier_rows`).
         classes_so_far: class names of an earlier run; they are then the known classes.
+        mixed: whether rows of ``novel`` may be of known classes.
 
     Raises:
         InputError: a known row has no label or one that the earlier run does not know, there are
@@ -81,19 +84,20 @@ def feature_dataset(
             f"the file of known vectors {str(known.path)!r} has only the class {known_names[0]!r}; "
             "give two known classes or more"
         )
-    return _dataset(known_names, novel, known, earlier)
+    return _dataset(known_names, novel, known, earlier, mixed=mixed)
 
 
 def next_feature_dataset(
-    known_names: Sequence[str], novel: FeatureTable
+    known_names: Sequence[str], novel: FeatureTable, *, mixed: bool = False
 ) -> tuple[Dataset, ClassSplit]:
     """Return the data set of an incremental step: new vectors, and classes without any.
 
     Args:
         known_names: names of the K classes of the earlier run.
         novel: vectors to discover classes in; labels of all rows serve as hidden labels.
+        mixed: see :func:`feature_dataset`.
     """
-    return _dataset(known_names, novel)
+    return _dataset(known_names, novel, mixed=mixed)
 
 
 def earlier_rows(source: ImageSource) -> npt.NDArray[np.int64]:
@@ -108,10 +112,13 @@ def _dataset(
     novel: FeatureTable,
     known: FeatureTable | None = None,
     earlier: Sequence[FeatureTable] = (),
+    *,
+    mixed: bool = False,
 ) -> tuple[Dataset, ClassSplit]:
     hidden = list(novel.labels) if novel.labels is not None and "" not in novel.labels else []
-    hidden = [f"{name} (novel)" if name in known_names else name for name in hidden]
-    names = (*known_names, *_in_order(set(hidden)))
+    if not mixed:
+        hidden = [f"{name} (novel)" if name in known_names else name for name in hidden]
+    names = (*known_names, *_in_order(set(hidden) - set(known_names)))
     classes = (*names, *([EARLIER] if earlier else []))
     position = {name: label for label, name in enumerate(classes)}
     labels = [] if known is None or known.labels is None else [position[n] for n in known.labels]

@@ -15,7 +15,7 @@ from crkd.clustering.novelty.similar_outliers import distance_within
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.vectors.run import opened_discovery
+from crkd.stages.vectors.start import opened_discovery
 
 DRAWN: Final = 20
 """Features drawn of each class to find how similar the images of one class are."""

@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.kmeans import kmeans
+from crkd.clustering.kmeans import assign, kmeans
 from crkd.clustering.semi_kmeans import semi_kmeans
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
+from crkd.evaluation.matching import contingency, match
 from crkd.models.network import freeze
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.parent import stage1_of
@@ -34,10 +35,11 @@ def kmeans_on_features(
     method: str = "kmeans",
     resume: bool = False,
 ) -> RunFolder:
-    """Cluster the novel training images by k-means on stage-1 features.
+    """Cluster the unlabeled training images by k-means on stage-1 features.
 
     Joint predictions are the nearest of all centers, of known classes and of clusters, with all
-    features at unit length.
+    features at unit length. In the mixed setting, k-means has K + M clusters, and K of them are
+    matched to the known classes.
 
     Args:
         config: the configuration of the run.
@@ -48,6 +50,8 @@ def kmeans_on_features(
         resume: start again in the folder of an interrupted run.
     """
     note, centers_of = METHODS[method]
+    if config.mixed and method == "kmeans":
+        note, centers_of = MIXED
     device = pick_device(config.device)
     data = prepare(config, device)
     num_novel, origin = num_novel_classes(data)
@@ -90,6 +94,27 @@ def _free_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
     return np.concatenate([unit(means), clusters.centroids])
 
 
+def _matched_centers(
+    known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config
+) -> Rows:
+    """Return the centroids of K + M clusters of unlabeled rows, those of known classes first.
+
+    One Hungarian matching gives every known class the cluster whose centroid is the nearest of its
+    labeled rows, as often as possible.
+    """
+    num_known = int(labels.max()) + 1
+    centroids = kmeans(
+        rows,
+        num_known + num_novel,
+        seed=config.seed,
+        num_restarts=config.evaluation.kmeans_restarts,
+    ).centroids
+    cluster_of = match(contingency(labels, assign(known, centroids), num_known, len(centroids)))
+    others = np.setdiff1d(np.arange(len(centroids)), cluster_of)
+    ordered: Rows = centroids[np.concatenate([cluster_of, others])]
+    return ordered
+
+
 def _tied_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
     """Return the centroids of all rows' clusters; known classes, to which rows are tied, first."""
     return semi_kmeans(
@@ -113,6 +138,13 @@ METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], 
     ),
 }
 """Note of the run, and the function of the centers ``(K + M, D)``, known classes first."""
+
+MIXED: Final = (
+    "baseline: k-means on stage-1 features over all classes, clusters matched to known classes by "
+    "the labeled images",
+    _matched_centers,
+)
+"""The same of ``kmeans`` in the mixed setting."""
 
 
 def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -31,6 +31,8 @@ def report_clusters(
     ids: Sequence[str],
     classes: Sequence[ClassInfo],
     head: int,
+    *,
+    novel: NDArray[np.bool_] | None = None,
 ) -> dict[str, Any]:
     """Return which novel clusters are unused or may be one class; also written to the run.
 
@@ -43,14 +45,17 @@ def report_clusters(
         ids: N names of these images.
         classes: the run's label space, novel classes last.
         head: the chosen novel head.
+        novel: ``(N,)`` images that are predicted as a novel class; None: all images are of novel
+            classes.
     """
     num_novel = outputs.novel_logits.shape[-1]
     names = [entry.name for entry in classes[-num_novel:]]
     apart = reject_bucket(outputs.features)
     _write_rejected(run, ids, apart.scores, apart.rejected)
-    pairs = merge_suggestions(outputs.novel_logits, head)[:MOST_PAIRS]
+    clustered = outputs if novel is None else outputs.rows(novel)
+    pairs = merge_suggestions(clustered.novel_logits, head)[:MOST_PAIRS]
     found = {
-        "unused": [names[m] for m in unused_clusters(outputs.novel[head], num_novel)],
+        "unused": [names[m] for m in unused_clusters(clustered.novel[head], num_novel)],
         "merge": [
             {
                 "classes": [names[pair.first], names[pair.second]],

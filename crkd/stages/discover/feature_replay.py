@@ -90,20 +90,20 @@ def classified(joint_logits: Tensor, classes: Tensor) -> Tensor:
 
 
 def replayed_samples(
-    wanted: int | None, *, unlabeled: int, num_without_images: int, num_novel: int
+    wanted: int | None, *, unlabeled: int, num_without_images: int, num_classes: int
 ) -> int:
     """Return how many features a step draws.
 
     Args:
-        wanted: the configured number; None takes as many a class as a novel class has images in a
-            step, but at most four times the images: the heads alone see them, yet they cost.
+        wanted: the configured number; None takes as many a class as a class has unlabeled images in
+            a step, but at most four times the images: the heads alone see them, yet they cost.
         unlabeled: images of a step.
         num_without_images: known classes without images.
-        num_novel: M.
+        num_classes: classes that unlabeled images may be of.
     """
     if wanted is not None:
         return wanted
-    return min(max(1, round(unlabeled * num_without_images / num_novel)), 4 * unlabeled)
+    return min(max(1, round(unlabeled * num_without_images / num_classes)), 4 * unlabeled)
 
 
 def save_replay(folder: Path, statistics: ClassStatistics) -> None:

@@ -1,10 +1,7 @@
-"""Unlabeled images of known classes: found before a discovery, and set aside."""
+"""Unlabeled images of known classes: found before a discovery on vectors or a count of classes."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,14 +13,10 @@ from crkd.clustering.novelty.known_or_novel import KnownCheck, Labeled, known_ch
 from crkd.clustering.novelty.separation import Separation, measure_separation
 from crkd.core.errors import InputError
 from crkd.models.network import Network
-from crkd.runs.atomic_files import write_bytes, write_json
-from crkd.runs.class_info import ClassInfo
-from crkd.runs.csv_cells import guarded
+from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.run_data import RunData
-from crkd.training.distributed import is_rank_zero
 
-FILE: Final = "looks-known.csv"
 MEASURED: Final = "known-filter.json"
 """Estimated known share, and the quality of the filter on hidden known classes."""
 FEWEST = 10
@@ -46,12 +39,18 @@ class KnownFilter:
     def sentence(self) -> str:
         """The decision in one sentence."""
         check, found = self.check, self.separation
+        weak = "; they are hard to tell apart by these features" if found.is_weak else ""
         return (
             f"{check.count} of {len(check.scores)} unlabeled images belong to known classes by "
             f"estimate; on hidden known classes the AUROC of this filter is {found.auroc:.2f}, "
             f"{100 * found.error:.0f} % of its decisions are wrong, and its share of known images "
-            f"is off by {100 * found.share_error:.0f} points"
+            f"is off by {100 * found.share_error:.0f} points{weak}"
         )
+
+    def write(self, run: RunFolder) -> None:
+        """Write the share and the quality to :data:`MEASURED`."""
+        values = {"known_share": self.check.share, "hidden_known_classes": vars(self.separation)}
+        write_json(run.path / MEASURED, values)
 
 
 def find_known(
@@ -62,6 +61,8 @@ def find_known(
     seed: int,
     shaping: Labeled | None = None,
     remedy: str = "give more images",
+    otherwise: str = "leave out --mixed",
+    weak_is_error: bool = True,
 ) -> KnownFilter:
     """Decide which unlabeled images belong to a known class.
 
@@ -72,19 +73,21 @@ def find_known(
         seed: of clusters and draws.
         shaping: see :func:`.known_or_novel.known_check`.
         remedy: in the error about too few labeled images.
+        otherwise: in all errors, the way without a decision.
+        weak_is_error: whether decisions that cannot be trusted are refused. A protocol of the field
+            needs a score of weak features too.
 
     Raises:
         InputError: there are too few labeled images, or known and novel images are not separated.
     """
-    _check_count(labels, remedy)
+    _check_count(labels, remedy, otherwise)
     numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     check = known_check(labeled, numbered, unlabeled, seed=seed, shaping=shaping)
     separation = measure_separation(labeled, numbered, check.share, seed=seed, shaping=shaping)
-    if separation.is_weak:
+    if separation.is_weak and weak_is_error:
         raise InputError(
             "known and novel images are hard to tell apart by these features: on hidden known "
-            f"classes the AUROC is {separation.auroc:.2f}; sort the images by hand with predict "
-            "and leave out --mixed, or use a stronger backbone"
+            f"classes the AUROC is {separation.auroc:.2f}; use a stronger backbone, or {otherwise}"
         )
     return KnownFilter(check, separation)
 
@@ -105,7 +108,8 @@ def find_known_images(network: Network, data: RunData) -> KnownFilter:
     subsets = data.subsets
     held, novel, train = subsets.known_val, subsets.unlabeled, subsets.known_train
     remedy = "train stage 1 with a higher data.validation_fraction"
-    _check_count(held.labels, remedy)
+    otherwise = "give the number of novel classes"
+    _check_count(held.labels, remedy, otherwise)
     return find_known(
         data.outputs(network, held).features,
         held.labels,
@@ -113,89 +117,15 @@ def find_known_images(network: Network, data: RunData) -> KnownFilter:
         seed=data.config.seed,
         shaping=(data.outputs(network, train).features, train.labels),
         remedy=remedy,
+        otherwise=otherwise,
     )
 
 
-def _check_count(labels: NDArray[np.int64], remedy: str) -> None:
+def _check_count(labels: NDArray[np.int64], remedy: str, otherwise: str) -> None:
     num_known = len(np.unique(labels))
     if len(labels) < FEWEST * max(num_known, 1):
         raise InputError(
-            "--mixed compares unlabeled images with images of the known classes that did not train "
-            f"the network, at least {FEWEST} a class on average; there are {len(labels)} of "
-            f"{num_known} classes; {remedy}, or leave out --mixed"
+            "unlabeled images of known classes are found by comparison with images of these "
+            f"classes that did not train the network, at least {FEWEST} a class on average; there "
+            f"are {len(labels)} of {num_known} classes; {remedy}, or {otherwise}"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class SetAside:
-    """The n unlabeled images that look like known classes.
-
-    Attributes:
-        ids: n names of images.
-        classes: the known class that each resembles most, by name.
-        scores: ``(n,)``, novelty scores, see :class:`.known_or_novel.KnownCheck`.
-    """
-
-    ids: list[str]
-    classes: list[str]
-    scores: NDArray[np.float64]
-    found: KnownFilter
-
-    @property
-    def sentence(self) -> str:
-        """The result in one sentence."""
-        return (
-            f"{len(self.ids)} unlabeled images that look like known classes were set aside before "
-            f"the training, see {FILE}"
-        )
-
-    def write(self, run: RunFolder) -> None:
-        """Write ``looks-known.csv``, the lowest novelty score first, and :data:`MEASURED`."""
-        if not is_rank_zero():
-            return
-        order = np.argsort(self.scores, kind="stable")
-        rows = [
-            (guarded(self.ids[n]), guarded(self.classes[n]), f"{self.scores[n]:.4f}") for n in order
-        ]
-        text = io.StringIO()
-        csv.writer(text).writerows([("image", "class_name", "novelty_score"), *rows])
-        write_bytes(run.path / FILE, text.getvalue().encode())
-        check, separation = self.found.check, self.found.separation
-        values = {"known_share": check.share, "hidden_known_classes": vars(separation)}
-        write_json(run.path / MEASURED, values)
-
-
-def set_aside(
-    data: RunData, found: KnownFilter, teacher: Network, classes: Sequence[ClassInfo]
-) -> tuple[RunData, SetAside]:
-    """Divide the unlabeled images into those that look known and those to discover in.
-
-    No label is used: the filter decides, and the teacher predicts the class.
-
-    Args:
-        data: the images.
-        found: the decision over each unlabeled image.
-        teacher: frozen; its known head predicts all known classes.
-        classes: the known classes, in the order of these outputs.
-
-    Returns:
-        The data without the images that look known, and these images.
-
-    Raises:
-        InputError: all images look known.
-    """
-    aside, subset = found.check.looks_known, data.subsets.unlabeled
-    if aside.all():
-        raise InputError(
-            f"all {len(subset)} unlabeled images look like known classes, so that nothing is left "
-            "to discover in; sort them with predict, or leave out --mixed"
-        )
-    predicted = data.outputs(teacher, subset).known
-    rows = np.flatnonzero(aside)
-    removed = SetAside(
-        [subset.ids[row] for row in rows],
-        [classes[predicted[row]].name for row in rows],
-        found.check.scores[rows],
-        found,
-    )
-    return data.without_unlabeled(aside), removed

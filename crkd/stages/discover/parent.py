@@ -23,7 +23,7 @@ from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.discover.known_filter import SetAside, find_known_images, set_aside
+from crkd.stages.discover.mixed import check_mixed, check_weights, class_shares, shares_sentence
 from crkd.stages.discover.precheck import Precheck, precheck
 from crkd.stages.run_data import (
     RunData,
@@ -52,8 +52,8 @@ class ParentRun:
         architecture: of the student.
         classes: the new label space; known classes keep their ids and names.
         known: statistics of the K classes' features, and the classes without images.
-        aside: unlabeled images that look like known classes and are not in ``data``; None where
-            there was no search for them.
+        shares: ``(K + M,)`` expected share of each class among the unlabeled images; None where
+            all of them are of novel classes.
         notes: warnings and remarks about the new run.
     """
 
@@ -63,8 +63,13 @@ class ParentRun:
     architecture: Architecture
     classes: list[ClassInfo]
     known: KnownStatistics
-    aside: SetAside | None
+    shares: NDArray[np.float64] | None
     notes: list[str]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes that unlabeled images may be of: M, or K + M in the mixed setting."""
+        return self.architecture.num_novel if self.shares is None else len(self.shares)
 
     def true_classes(self) -> NDArray[np.int64]:
         """Return the true class of every known output, for the evaluator alone."""
@@ -114,43 +119,59 @@ def open_parent(
             f"split {data.split.name!r} leaves no unlabeled image to discover in; "
             "choose a split with novel classes, or give --novel DIR"
         )
-    mixed = config.mixed
-    teacher, aside = freeze(absorbed(opened.network, info.chosen_head)), None
+    known = opened.architecture.absorbed()
+    counts = np.bincount(data.subsets.known_train.labels, minlength=len(info.classes))
+    gone = tuple(np.flatnonzero(counts == 0).tolist())
+    _check_method(config, known, gone, run.path)
+    teacher = freeze(absorbed(opened.network, info.chosen_head))
     notes = []
-    if further and not mixed:
+    if config.mixed:
+        check_mixed(config, known, len(gone))
+    elif further:
         checked = precheck(teacher, run, data)
         _check_new(checked, opened, config)
         notes.append(checked.sentence)
-    if mixed:
-        found = find_known_images(teacher, data)
-        data, aside = set_aside(data, found, teacher, info.classes)
-        notes += [found.sentence, aside.sentence]
     num_novel, origin = _counted(teacher, run, data)
     if num_novel > len(data.subsets.unlabeled):
         raise InputError(
             f"--num-novel {num_novel} exceeds the {len(data.subsets.unlabeled)} unlabeled "
             "images; lower it"
         )
-    known = opened.architecture.absorbed()
-    counts = np.bincount(data.subsets.known_train.labels, minlength=len(info.classes))
-    gone = tuple(np.flatnonzero(counts == 0).tolist())
+    shares = None
+    if config.mixed:
+        check_weights(config, len(info.classes), num_novel)
+        shares = _class_shares(data, len(info.classes), num_novel)
+        notes.append(shares_sentence(shares, len(info.classes), config.data.labeled_fraction))
     return ParentRun(
         opened,
         data,
         teacher,
-        _student_shape(known, config, num_novel, run.path),
+        _student_shape(known, config, num_novel),
         next_classes(info.classes, num_novel),
         KnownStatistics(load_replay(run.path, len(info.classes)) if gone else None, gone),
-        aside,
+        shares,
         [*data.notes, origin, *notes],
+    )
+
+
+def _class_shares(data: RunData, num_known: int, num_novel: int) -> NDArray[np.float64]:
+    """Return the expected share of each class among the unlabeled images, ``(K + M,)``."""
+    subsets = data.subsets
+    labels = np.concatenate([subsets.known_train.labels, subsets.known_val.labels])
+    return class_shares(
+        np.bincount(labels, minlength=num_known),
+        len(subsets.unlabeled),
+        num_novel,
+        data.config.data.labeled_fraction,
     )
 
 
 def _counted(teacher: Network, parent: RunFolder, data: RunData) -> tuple[int, str]:
     """Return M and a sentence on its origin."""
-    if data.config.discover.num_novel != "auto":
+    config = data.config
+    if config.discover.num_novel != "auto":
         return num_novel_classes(data)
-    count = estimate_num_novel(teacher, parent, data, seed=data.config.seed).count
+    count = estimate_num_novel(teacher, parent, data, seed=config.seed, mixed=config.mixed).count
     return count.estimate, (
         f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
     )
@@ -172,21 +193,36 @@ def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
         )
 
 
-def _student_shape(
-    known: Architecture, config: Config, num_novel: int, parent: Path
-) -> Architecture:
+def _check_method(config: Config, known: Architecture, gone: tuple[int, ...], parent: Path) -> None:
+    """Refuse a method with one joint head where it does not apply."""
+    method = config.discover.method
+    if method == "swapped":
+        return
+    if known.groups:
+        raise InputError(
+            f"--from {parent} has separate heads for its discovered classes, and the method "
+            f"{method!r} extends one joint head; start from a run of pretrain or of {method!r}"
+        )
+    if config.discover.stored_epochs:
+        raise InputError(
+            f"discover.stored_epochs does not apply to the method {method!r}, which uses no "
+            "outputs of a teacher; set it to 0"
+        )
+    if method == "simgcd" and known.known_head != "prototype":
+        raise InputError(
+            f"the method 'simgcd' compares cosines, but --from {parent} has the known_head "
+            f"{known.known_head!r}; train stage 1 with model.known_head=prototype"
+        )
+    if method == "simgcd" and gone:
+        raise InputError(
+            f"the method 'simgcd' needs labeled images of every known class, and {len(gone)} known "
+            "classes have none; add their images, or use the method 'swapped'"
+        )
+
+
+def _student_shape(known: Architecture, config: Config, num_novel: int) -> Architecture:
     """Return the architecture of the student: the parent's with novel classes."""
-    if config.discover.method == "frost":
-        if known.groups:
-            raise InputError(
-                f"--from {parent} has separate heads for its discovered classes, and the method "
-                "'frost' extends one joint head; start from a run of pretrain or of 'frost'"
-            )
-        if config.discover.stored_epochs:
-            raise InputError(
-                "discover.stored_epochs does not apply to the method 'frost', which compares "
-                "features; set it to 0"
-            )
+    if config.discover.method != "swapped":
         return dataclasses.replace(known, num_novel=num_novel, num_heads=1, joint=True)
     return dataclasses.replace(
         known,

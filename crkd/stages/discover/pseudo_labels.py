@@ -17,22 +17,37 @@ from crkd.ot.queue import FeatureQueue
 class Assigner(nn.Module):
     """Balanced pseudo-labels for one set of novel heads.
 
+    They are over the M classes of a head. With ``shares`` they are over the K known classes too,
+    whose logits must be cosines over the same temperature.
     The prior's estimate and the queue's features are buffers: they are part of the saved state.
 
     Args:
         heads: the novel (or over-clustering) heads.
         settings: epsilon, iterations, prior, relaxation, queue.
         device: where the scores are.
+        shares: ``(K + M,)`` expected shares of all classes, which sum to one; None if unlabeled
+            samples are of novel classes alone.
 
     Raises:
         InputError: the prior or the queue does not fit the heads.
     """
 
-    def __init__(self, heads: NovelHeads, settings: AssignmentConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        heads: NovelHeads,
+        settings: AssignmentConfig,
+        device: torch.device,
+        *,
+        shares: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.temperature = heads.temperature
         num_heads, num_classes, width = heads.prototypes.shape
+        if shares is not None:
+            num_classes = len(shares)
+            if settings.queue:
+                raise InputError("the queue keeps no features of known classes; set it to 0")
         self.prior = class_prior(
             settings.prior,
             num_heads,
@@ -40,6 +55,7 @@ class Assigner(nn.Module):
             weights=settings.prior_weights,
             momentum=settings.prior_momentum,
             smoothing=settings.prior_smoothing,
+            expected=shares,
             device=device,
         )
         self.queue = (
@@ -64,8 +80,11 @@ class Assigner(nn.Module):
     ) -> Tensor:
         """Return pseudo-labels ``(V, H, N, M)`` of unlabeled rows, rows sum to one.
 
+        They are ``(V, H, N, K + M)`` of joint logits, if there are ``shares``.
+
         Args:
-            logits: ``(V, H, N, M)`` novel logits, that is cosine scores over the temperature.
+            logits: ``(V, H, N, M)`` novel logits, that is cosine scores over the temperature; or
+                joint logits ``(V, H, N, K + M)``.
             prototypes: ``(H, M, P)`` unit-length prototypes.
             projections: ``(V, H, N, P)`` unit-length projections; needed by the queue alone.
         """

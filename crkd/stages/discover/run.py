@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
@@ -17,7 +19,8 @@ from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.feature_replay import FeatureReplay, replayed_samples
 from crkd.stages.discover.frost import FrostTask
 from crkd.stages.discover.parent import ParentRun, open_parent
-from crkd.stages.discover.prototype_init import prototypes_from_clusters
+from crkd.stages.discover.prototype_init import in_new_clusters, prototypes_from_clusters
+from crkd.stages.discover.simgcd import SimgcdTask
 from crkd.stages.discover.task import DiscoveryTask
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData
@@ -53,14 +56,13 @@ def discover(
     data, architecture = start.data, start.architecture
     student = _student(start, config, device)
     loader = discovery_loader(config, data, device)
-    _warn_small_batch(loader.counts[1], architecture.num_novel)
+    if config.discover.method == "swapped":
+        _warn_small_batch(loader.counts[1], start.num_classes)
     replay = replay_of(start, config, loader.counts[1])
     run = begin_run(
         out, _info(start, config), config, device, resume=resume, samples=data.sample_digests()
     )
     with running(run):
-        if start.aside is not None:
-            start.aside.write(run)
         task = _task(student, start, config, device, replay)
         loop = Loop(
             task,
@@ -99,14 +101,24 @@ def _student(start: ParentRun, config: Config, device: torch.device) -> Network:
     student = student_of(config, start.architecture, start.teacher, device)
     if config.discover.prototypes == "kmeans" and config.discover.method == "swapped":
         # The student still has the teacher's backbone, so it has the teacher's features.
-        seen = start.data.outputs(start.teacher, start.data.subsets.unlabeled)
-        prototypes_from_clusters(student, seen.features, seed=config.seed)
+        prototypes_from_clusters(student, _to_cluster(start, config.seed), seed=config.seed)
     wanted = config.discover.statistics
     # Batch statistics of new images would move the features of old ones, which no loss sees.
     student.backbone.keeps_statistics = wanted == "kept" or (
         wanted == "auto" and start.known.statistics is not None
     )
     return student
+
+
+def _to_cluster(start: ParentRun, seed: int) -> NDArray[np.float32]:
+    """Return the teacher's features of the unlabeled images that may be of novel classes."""
+    data, subsets = start.data, start.data.subsets
+    features = data.outputs(start.teacher, subsets.unlabeled).features
+    if start.shares is None:
+        return features
+    labeled = data.outputs(start.teacher, subsets.known_train).features
+    labels, num_novel = subsets.known_train.labels, start.architecture.num_novel
+    return features[in_new_clusters(labeled, labels, features, num_novel, seed=seed)]
 
 
 def _info(start: ParentRun, config: Config) -> RunInfo:
@@ -132,14 +144,22 @@ def _task(
     config: Config,
     device: torch.device,
     replay: FeatureReplay | None,
-) -> DiscoveryTask | FrostTask:
+) -> DiscoveryTask | FrostTask | SimgcdTask:
     shape = start.architecture
+    if config.discover.method == "simgcd":
+        return SimgcdTask(student, config, device)
     if config.discover.method == "frost":
         return FrostTask(
             student, start.teacher, config, device, num_novel=shape.num_novel, replay=replay
         )
     return DiscoveryTask(
-        student, start.teacher, config, device, num_known=shape.num_known, replay=replay
+        student,
+        start.teacher,
+        config,
+        device,
+        num_known=shape.num_known,
+        replay=replay,
+        shares=None if start.shares is None else torch.from_numpy(start.shares).float(),
     )
 
 
@@ -180,12 +200,11 @@ def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay
     Raises:
         InputError: ``model.batch_norm_per_view``, which has no place for features without a view.
     """
-    shape = start.architecture
     count = replayed_samples(
         config.discover.replay.samples,
         unlabeled=unlabeled,
         num_without_images=len(start.known.without_images),
-        num_novel=shape.num_novel,
+        num_classes=start.num_classes,
     )
     if start.known.statistics is None or count == 0:
         return None
@@ -214,11 +233,11 @@ def discovery_loader(config: Config, data: RunData, device: torch.device) -> Bat
     )
 
 
-def _warn_small_batch(unlabeled: int, num_novel: int) -> None:
-    if unlabeled < num_novel:
+def _warn_small_batch(unlabeled: int, num_classes: int) -> None:
+    if unlabeled < num_classes:
         console.print(
-            f"[yellow]warning:[/] a batch holds {unlabeled} unlabeled images for {num_novel} "
-            "novel classes; balanced assignment must then split images between classes and "
+            f"[yellow]warning:[/] a batch holds {unlabeled} unlabeled images for {num_classes} "
+            "classes; balanced assignment must then split images between classes and "
             "pseudo-labels stay blurred: raise discover.batch_size (2 to 4 images a class help)",
             highlight=False,
         )

@@ -73,6 +73,9 @@ class DiscoveryTask:
         device: where it computes.
         num_known: K.
         replay: features of known classes without images.
+        shares: ``(K + M,)`` expected shares of all classes among the unlabeled images, which sum to
+            one. Pseudo-labels are then over all classes. None: unlabeled images are of novel
+            classes alone.
 
     Raises:
         InputError: a configured term does not exist or does not apply here.
@@ -89,7 +92,9 @@ class DiscoveryTask:
         *,
         num_known: int,
         replay: FeatureReplay | None = None,
+        shares: Tensor | None = None,
     ) -> None:
+        self.mixed = shares is not None
         self.config, self.device = config, device
         self.settings = config.discover
         self.teacher_network = freeze(teacher_source).to(device)
@@ -104,8 +109,8 @@ class DiscoveryTask:
             teacher="stored" if self.settings.stored_epochs else "network",
         )
         assert isinstance(network.novel_heads, NovelHeads)
-        assigner = Assigner(network.novel_heads, self.settings.assignment, device)
-        over = self._over_assigner(network, device)
+        assigner = Assigner(network.novel_heads, self.settings.assignment, device, shares=shares)
+        over = self._over_assigner(network, device, num_known, shares)
         decay = self.settings.average
         averaged = AveragedNetwork(network, decay) if decay else None
         self.modules = DiscoveryModules(network, terms, assigner, over, replay, averaged).to(device)
@@ -117,15 +122,22 @@ class DiscoveryTask:
             self.teacher_network, config.loop, maps=self._maps, device=device
         )
 
-    def _over_assigner(self, network: Network, device: torch.device) -> Assigner | None:
+    def _over_assigner(
+        self, network: Network, device: torch.device, num_known: int, shares: Tensor | None
+    ) -> Assigner | None:
         """Return the assigner of the over-clustering heads.
 
-        Known class sizes say nothing of the finer clusters, and one queue's memory is enough.
+        Given sizes of novel classes say nothing of the finer clusters, and one queue's memory is
+        enough. Known classes are not divided: they keep their shares.
         """
         if network.over_heads is None:
             return None
         plain = dataclasses.replace(self.settings.assignment, prior="uniform", queue=0)
-        return Assigner(network.over_heads, plain, device)
+        if shares is not None:
+            finer = network.over_heads.prototypes.shape[1]
+            rest = shares[num_known:].sum() / finer
+            shares = torch.cat([shares[:num_known], rest.expand(finer)])
+        return Assigner(network.over_heads, plain, device, shares=shares)
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms, and each term for the log."""
@@ -167,14 +179,12 @@ class DiscoveryTask:
         return loss, named
 
     def _assign(self, student: HeadOutputs, batch: Batch) -> Tensor:
-        """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabeled rows."""
+        """Return pseudo-labels ``(V_large, H, N, M)`` of the unlabeled rows, or over all C."""
         heads = self.modules.network.novel_heads
         assert isinstance(heads, NovelHeads)
         shown = student.first_views(batch.num_large).rows(batch.num_labeled)
-        assert shown.novel_logits is not None
-        labels: Tensor = self.modules.assigner(
-            shown.novel_logits, heads.prototypes, shown.projections
-        )
+        logits = shown.joint_logits() if self.mixed else shown.novel_logits
+        labels: Tensor = self.modules.assigner(logits, heads.prototypes, shown.projections)
         return labels
 
     def _diagnostics(self, pseudo: Tensor) -> dict[str, Tensor]:
@@ -185,7 +195,8 @@ class DiscoveryTask:
         return {f"assign/{name}": value.float().mean() for name, value in found._asdict().items()}
 
     def _swapped(self, joint: Tensor, pseudo: Tensor, batch: Batch, num_known: int) -> Tensor:
-        targets = joint_targets(batch.labels[: batch.num_labeled], pseudo, num_known)
+        labels = batch.labels[: batch.num_labeled]
+        targets = joint_targets(labels, pseudo, num_known, all_classes=self.mixed)
         return swapped_prediction(joint, targets)
 
     def _over_clustering(self, student: HeadOutputs, batch: Batch, num_known: int) -> Tensor:
@@ -194,7 +205,7 @@ class DiscoveryTask:
         assert over_logits is not None
         assert self.modules.over_assigner is not None
         joint = student._replace(novel_logits=over_logits).joint_logits()
-        shown = over_logits[: batch.num_large, :, batch.num_labeled :]
+        shown = (joint if self.mixed else over_logits)[: batch.num_large, :, batch.num_labeled :]
         pseudo = self.modules.over_assigner(shown, heads.prototypes)
         return self._swapped(joint, pseudo, batch, num_known).mean()
 
@@ -206,8 +217,8 @@ class DiscoveryTask:
         first = batch.num_labeled if self._unlabeled_only else 0
         pseudo = None
         if "pseudo_labels" in terms.needs:
-            num_known = student.known_logits.shape[-1]
-            pseudo = first_choices(batch.labels[: batch.num_labeled], assigned, num_known)
+            first_class = 0 if self.mixed else student.known_logits.shape[-1]
+            pseudo = first_choices(batch.labels[: batch.num_labeled], assigned, first_class)
             pseudo = pseudo[..., first:]
         return DistillationInputs(
             student=student.first_views(batch.num_large).rows(first),
@@ -243,13 +254,13 @@ class DiscoveryTask:
         """Return a warning on an assignment that is uniform or has a single class."""
         if means.get("assign/stuck", 0.0) >= 0.5:
             return (
-                "the assignment is stuck: samples are spread evenly over all novel classes; lower "
+                "the assignment is stuck: samples are spread evenly over all classes; lower "
                 "discover.assignment.epsilon, raise discover.optimizer.lr, or check that the "
                 "images differ"
             )
         if means.get("assign/collapsed", 0.0) >= 0.5:
             return (
-                "the assignment has collapsed: most samples fall into one novel class; take "
+                "the assignment has collapsed: most samples fall into one class; take "
                 "discover.assignment.prior=uniform without a relaxation, or lower "
                 "discover.optimizer.lr"
             )
@@ -260,13 +271,13 @@ class DiscoveryTask:
         return int(self.modules.head_loss.argmin())
 
 
-def first_choices(labels: Tensor, assigned: Tensor, num_known: int) -> Tensor:
+def first_choices(labels: Tensor, assigned: Tensor, first_class: int) -> Tensor:
     """Return one class id for every view, head and row, labeled rows first.
 
     Args:
         labels: ``(L,)`` int64 in ``[0, K)``.
-        assigned: ``(V, H, N, M)`` pseudo-labels of the unlabeled rows.
-        num_known: K.
+        assigned: ``(V, H, N, M)`` pseudo-labels of the unlabeled rows, or ``(V, H, N, C)``.
+        first_class: class of their first column: K, or 0 if they are over all classes.
 
     Returns:
         ``(V, H, L + N)`` int64 in ``[0, C)``.
@@ -274,5 +285,5 @@ def first_choices(labels: Tensor, assigned: Tensor, num_known: int) -> Tensor:
     >>> first_choices(torch.tensor([1]), torch.tensor([[[[0.2, 0.8]]]]), 3).tolist()
     [[[1, 4]]]
     """
-    novel = assigned.argmax(dim=-1) + num_known
-    return torch.cat([labels.expand(*novel.shape[:2], -1), novel], dim=-1)
+    found = assigned.argmax(dim=-1) + first_class
+    return torch.cat([labels.expand(*found.shape[:2], -1), found], dim=-1)

@@ -11,7 +11,8 @@ from crkd.stages.discover.class_count import Estimate, notes_of
 from crkd.stages.embed.plan import EmbedSettings
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.folders import embedded_folder
-from crkd.stages.vectors.run import data_of_run, opened_discovery
+from crkd.stages.vectors.run import data_of_run
+from crkd.stages.vectors.start import opened_discovery
 
 
 def estimate_on_vectors(

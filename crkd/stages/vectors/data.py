@@ -54,12 +54,15 @@ class VectorData(RunData):
     def sample_digests(self) -> SampleDigests:
         """Return digests of all vectors and of the labels of the known ones."""
         source, count = self.dataset.train, len(self.vectors)
+        # Hidden labels do not count: a resumed run must not depend on them.
+        labels = np.full(count, -1, np.int64)
+        for subset in (self.subsets.known_train, self.subsets.known_val):
+            labels[subset.indices] = subset.labels
         digests = np.zeros((count, 16), np.uint8)
         for row, (vector, label) in enumerate(
-            zip(self.vectors.numpy(), source.labels.tolist(), strict=True)
+            zip(self.vectors.numpy(), labels.tolist(), strict=True)
         ):
-            # Hidden labels of novel vectors do not count: a resumed run must not depend on them.
-            known = source.class_names[label] if 0 <= label < self.num_known else ""
+            known = source.class_names[label] if label >= 0 else ""
             found = hashlib.blake2b(vector, digest_size=16)
             found.update(known.encode("utf-8", "surrogatepass"))
             digests[row] = np.frombuffer(found.digest(), np.uint8)
@@ -78,7 +81,7 @@ def vector_data(config: Config) -> VectorData:
     """
     known, novel = _tables(config, 2)
     check_same_embedding(known, novel.embedding, str(known.path), str(novel.path))
-    dataset, split = feature_dataset(known, novel)
+    dataset, split = feature_dataset(known, novel, mixed=config.mixed)
     dataset = with_images(dataset, [known, novel])
     parts = partition(
         dataset,
@@ -107,7 +110,9 @@ def next_vector_data(
     """
     (novel,) = _tables(config, 1)
     check_same_embedding(novel, embedding, str(novel.path), origin)
-    dataset, split = next_feature_dataset([entry.name for entry in classes], novel)
+    dataset, split = next_feature_dataset(
+        [entry.name for entry in classes], novel, mixed=config.mixed
+    )
     dataset = with_images(dataset, [novel])
     parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
     return _data(config, dataset, split, parts, [novel])

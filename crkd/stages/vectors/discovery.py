@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.clustering.kmeans import Floats
+from crkd.clustering.class_prototypes import ClassPrototypes
+from crkd.clustering.kmeans import Floats, unit_rows
 from crkd.clustering.logistic import logistic_regression
-from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError, listed
 from crkd.core.threads import one_thread
@@ -25,8 +26,6 @@ from crkd.stages.vectors.sizes import likely_shares
 
 SAMPLED = 200
 """Rows drawn of every class whose vectors are not kept."""
-FREEDOM = 3.0
-"""Degrees of freedom of these rows: their tails are heavy, so that old classes keep their room."""
 
 
 class Prediction(NamedTuple):
@@ -91,6 +90,7 @@ def fit_discovery(
     *,
     method: str = "auto",
     seed: int = 0,
+    mixed: bool = False,
 ) -> VectorDiscovery:
     """Learn the known classes and find the novel ones.
 
@@ -106,6 +106,8 @@ def fit_discovery(
         num_novel: M, from 1 to m.
         method: "auto", or a name of :data:`~crkd.stages.vectors.candidates.METHODS`.
         seed: of everything drawn. The same seed gives the same bits on the same machine.
+        mixed: whether some of the novel vectors may be of known classes, although they do not look
+            so. The joint prediction is then not balanced on them.
 
     Raises:
         InputError: an argument is unusable.
@@ -121,10 +123,10 @@ def fit_discovery(
     fresh_head = METHODS[contest.chosen](material, seed)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
     head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
-    memory = SharedGaussians.fit(inside, labels, num_known)
+    memory = ClassPrototypes.fit(inside, labels, num_known)
     old = (inside, labels)
     clusters = fresh_head.logits(fresh).argmax(axis=1)
-    gate = _gate(wide, (num_known,), memory, old, fresh, clusters, num_novel)
+    gate = _gate(wide, (num_known,), memory, old, fresh, clusters, num_novel, mixed=mixed)
     return VectorDiscovery(space, gate, (head, fresh_head), contest)
 
 
@@ -146,19 +148,25 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     space, wide = whitened_spaces(rows, labels, others, WIDTHS)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
     head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
-    memory = SharedGaussians.fit(inside, labels, num_known)
+    memory = ClassPrototypes.fit(inside, labels, num_known)
     gate = Gate(wide, head.weights, head.biases, (num_known,), memory)
     return VectorDiscovery(space, gate, (head,), _asked("known classes"))
 
 
 @one_thread()
 def further_discovery(
-    found: VectorDiscovery, novel: Tensor, num_novel: int, *, method: str = "auto", seed: int = 0
+    found: VectorDiscovery,
+    novel: Tensor,
+    num_novel: int,
+    *,
+    method: str = "auto",
+    seed: int = 0,
+    mixed: bool = False,
 ) -> VectorDiscovery:
     """Find more classes, without a vector of those that are there.
 
     The space stays, and so do the heads of all old groups; of the old classes nothing is used but
-    their Gaussians, from which the rows are drawn that the offset of the new group is balanced on.
+    their prototypes. Rows are drawn around them, against which the gate learns the new group.
 
     Args:
         found: the discovery so far.
@@ -166,6 +174,7 @@ def further_discovery(
         num_novel: how many classes, from 1 to m.
         method: "auto" takes what the first discovery chose; or a name of the candidates.
         seed: of everything drawn.
+        mixed: see :func:`fit_discovery`.
 
     Raises:
         InputError: an argument is unusable.
@@ -176,9 +185,9 @@ def further_discovery(
     gate = found.gate
     material = Material(fresh, num_novel, found.space, gate.space, seed)
     fresh_head = METHODS[contest.chosen](material, seed)
-    old = gate.memory.sample(SAMPLED, seed=seed, freedom=FREEDOM)
+    old = _remembered(gate.memory, seed)
     clusters = fresh_head.logits(fresh).argmax(axis=1)
-    gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, clusters, num_novel)
+    gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, clusters, num_novel, mixed=mixed)
     return VectorDiscovery(found.space, gate, (*found.heads, fresh_head), contest)
 
 
@@ -211,7 +220,7 @@ def relabeled(
     sizes = gate.sizes[:-1]
     memory = gate.memory.first(sum(sizes))
     if known is None:
-        old = memory.sample(SAMPLED, seed=0, freedom=FREEDOM)
+        old = _remembered(memory, 0)
     else:
         old = (gate.space.rows(_checked("known", known[0])), known[1])
     if more_known is not None and len(more_known[1]):
@@ -224,11 +233,13 @@ def relabeled(
 def _gate(
     space: WhitenedSpace,
     sizes: tuple[int, ...],
-    memory: SharedGaussians,
+    memory: ClassPrototypes,
     old: tuple[Floats, NDArray[np.int64]],
     fresh: Floats,
     clusters: NDArray[np.int64],
     count: int,
+    *,
+    mixed: bool = False,
 ) -> Gate:
     """Return the gate of old groups and a new one.
 
@@ -240,13 +251,24 @@ def _gate(
         fresh: ``(m, D)`` vectors of the new group.
         clusters: ``(m,)`` class of each vector within the new group.
         count: classes of the new group.
+        mixed: whether vectors of the new group may be of old classes.
     """
     before = sum(sizes)
     inside = space.rows(fresh)
-    memory = memory.followed_by(SharedGaussians.fit(inside, clusters, count))
     rows = np.concatenate([old[0], inside])
     labels = np.concatenate([old[1], before + clusters])
-    return fit_gate(space, rows, labels, (*sizes, count), memory)
+    gate = fit_gate(space, rows, labels, (*sizes, count), memory, balanced=not mixed)
+    # Vectors of old classes would move the prototypes of new ones.
+    kept = gate.scores(inside).argmax(axis=1) >= before if mixed else np.ones(len(inside), bool)
+    kept |= not kept.any()
+    fitted = ClassPrototypes.fit(inside[kept], clusters[kept], count)
+    return dataclasses.replace(gate, memory=memory.followed_by(fitted))
+
+
+def _remembered(memory: ClassPrototypes, seed: int) -> tuple[Floats, NDArray[np.int64]]:
+    """Return rows of classes whose vectors are not kept, at unit length like all rows."""
+    rows, labels = memory.sample(SAMPLED, seed=seed)
+    return unit_rows(rows), labels
 
 
 def _contest(method: str, hold: Callable[[], Contest]) -> Contest:

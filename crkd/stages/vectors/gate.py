@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.logistic import logistic_regression
-from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
 
 Doubles = NDArray[np.float64]
@@ -32,14 +32,14 @@ class Gate:
         weights: ``(k, C)`` float32.
         biases: ``(C,)`` float32.
         sizes: classes of each of G groups; they sum to C.
-        memory: Gaussians of the C classes in the space: all that is kept of their vectors.
+        memory: prototypes of the C classes in the space: all that is kept of their vectors.
     """
 
     space: WhitenedSpace
     weights: Floats
     biases: Floats
     sizes: tuple[int, ...]
-    memory: SharedGaussians
+    memory: ClassPrototypes
 
     def scores(self, rows: Floats) -> Floats:
         """Return the logits ``(N, C)`` of all classes for rows ``(N, k)`` in the space."""
@@ -70,12 +70,11 @@ def fit_gate(
     rows: Floats,
     labels: NDArray[np.int64],
     sizes: tuple[int, ...],
-    memory: SharedGaussians,
+    memory: ClassPrototypes,
+    *,
+    balanced: bool = True,
 ) -> Gate:
     """Return the gate of rows of all classes, its last group balanced against those before.
-
-    The balance is found by cross-fitting: classifiers of either half of the rows predict the other
-    half (:func:`balanced_offset`).
 
     Args:
         space: of the rows.
@@ -83,7 +82,18 @@ def fit_gate(
         labels: ``(N,)`` in ``[0, C)``; clusters of the last group.
         sizes: classes of each group, two groups or more.
         memory: of the C classes.
+        balanced: whether to move the last group by the offset of :func:`balanced_offset`. It
+            needs rows of the last group that are surely not of an old class.
     """
+    count = sum(sizes)
+    weights, biases = logistic_regression(rows, labels, count)
+    if balanced:
+        biases[-sizes[-1] :] += _offset(rows, labels, sizes)
+    return Gate(space, weights, biases, sizes, memory)
+
+
+def _offset(rows: Floats, labels: NDArray[np.int64], sizes: tuple[int, ...]) -> float:
+    """Return the balanced offset by cross-fitting: either half predicts the other half."""
     count = sum(sizes)
     margins = np.empty(len(rows))
     # Every second row of every class.
@@ -94,9 +104,7 @@ def fit_gate(
         weights, biases = logistic_regression(rows[~left], labels[~left], count)
         margins[left] = _margins(rows[left] @ weights + biases, sizes[-1])
     new = labels >= count - sizes[-1]
-    weights, biases = logistic_regression(rows, labels, count)
-    biases[-sizes[-1] :] += balanced_offset(margins[~new], margins[new])
-    return Gate(space, weights, biases, sizes, memory)
+    return balanced_offset(margins[~new], margins[new])
 
 
 def balanced_offset(old: Doubles, new: Doubles) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from crkd.clustering.kmeans import unit_rows
 from crkd.clustering.novelty.energy import carried_threshold, energy_scores, energy_threshold
 from crkd.runs.folder import RunFolder
 from crkd.runs.outliers import read_threshold, write_threshold
@@ -41,7 +42,7 @@ def calibrate_outliers(
     threshold = energy_threshold(groups, false_alarms=FALSE_ALARMS)
     before = None if parent is None or len(known) else read_threshold(parent[0])
     if parent is not None and before is not None:
-        drawn, _ = parent[1].memory.sample(DRAWN, seed=0)
+        drawn = unit_rows(parent[1].memory.sample(DRAWN, seed=0)[0])
         scores = [energy_scores(each.scores(drawn)) for each in (parent[1], gate)]
         threshold = max(threshold, carried_threshold(before, *scores))
     write_threshold(run, threshold, false_alarms=FALSE_ALARMS)

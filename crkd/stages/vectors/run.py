@@ -5,73 +5,38 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.config.schema import Config
 from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
 from crkd.core.threads import one_thread
 from crkd.models.architecture import Architecture
 from crkd.models.vector_network import NAME
-from crkd.runs.atomic_files import read_json, write_json
-from crkd.runs.class_info import ClassInfo
+from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.stability import write_stability
 from crkd.runs.vector_files import vector_files
-from crkd.stages.class_memory import true_classes
-from crkd.stages.discover.known_filter import SetAside, find_known, set_aside
 from crkd.stages.discover.parent import next_classes
 from crkd.stages.kmeans_columns import Column
 from crkd.stages.results import finish_run
-from crkd.stages.run_data import num_novel_classes
 from crkd.stages.vectors.candidates import FLOOR, METHODS
-from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.data import CPU, VectorData, next_vector_data, vector_data
 from crkd.stages.vectors.discovery import (
     VectorDiscovery,
     fit_discovery,
-    fit_known,
     further_discovery,
 )
 from crkd.stages.vectors.material import Material
 from crkd.stages.vectors.outliers import calibrate_outliers
-from crkd.stages.vectors.precheck import check_new
 from crkd.stages.vectors.stability import class_stability
-from crkd.stages.vectors.state import discovery_from, network_of, state_of
+from crkd.stages.vectors.start import CONTEST, VectorStart, first_start, next_start, num_novel_of
+from crkd.stages.vectors.state import network_of, state_of
 from crkd.training.session import begin_run, running
-
-CONTEST = "contest.json"
-"""The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
-
-
-@dataclass(frozen=True)
-class VectorStart:
-    """The state before a discovery on vectors.
-
-    Attributes:
-        data: known and novel vectors, or novel ones only.
-        found: the known classes; of an incremental step, the parent's discovery.
-        parent: the parent run, or None.
-        classes: label space before the discovery.
-        true_known: ``(K,)`` true class of every known output, for the evaluator alone.
-        aside: unlabeled vectors that look like known classes and are not in ``data``, or None.
-        notes: remarks about the run.
-    """
-
-    data: VectorData
-    found: VectorDiscovery
-    parent: RunFolder | None
-    classes: list[ClassInfo]
-    true_known: NDArray[np.int64]
-    aside: SetAside | None
-    notes: list[str]
 
 
 def discover_vectors(
@@ -90,17 +55,14 @@ def discover_vectors(
         InputError: the configuration, a file, the parent or the folder is unusable.
     """
     _check_config(config)
-    start = _first_start(config) if parent is None else _next_start(config, RunFolder.open(parent))
-    num_novel, origin = _num_novel(start)
-    count = len(start.data.subsets.unlabeled)
-    if num_novel > count:
-        raise InputError(f"--num-novel {num_novel} exceeds the {count} unlabeled vectors; lower it")
+    start = first_start(config) if parent is None else next_start(config, RunFolder.open(parent))
+    num_novel, origin = num_novel_of(start)
     info = _info(config, start, num_novel, [*start.notes, origin])
     samples = start.data.sample_digests()
     run = begin_run(out, info, config, CPU, resume=resume, samples=samples)
     with running(run), one_thread():
-        if start.aside is not None:
-            start.aside.write(run)
+        if start.filter is not None:
+            start.filter.write(run)
         began = time.monotonic()
         found = _discover(start, num_novel)
         write_json(run.path / CONTEST, found.contest.plain())
@@ -113,7 +75,7 @@ def discover_vectors(
             seconds=time.monotonic() - began,
             chosen_head=0,
             true_known=start.true_known,
-            columns={"kmeans_features": _kmeans_column(start, num_novel)},
+            columns=_kmeans_columns(start, num_novel),
             tensors=state_of(found),
             earlier=None,
         )
@@ -123,9 +85,8 @@ def discover_vectors(
 
 def _measure_stability(run: RunFolder, start: VectorStart, found: VectorDiscovery) -> None:
     """Discover once more with another seed, and write how well it repeats each class."""
-    data, chosen = start.data, found.contest.chosen
-    novel = data.of(data.subsets.unlabeled).numpy()
-    head, seed = found.heads[-1], data.config.seed + 1
+    chosen, novel = found.contest.chosen, start.novel().numpy()
+    head, seed = found.heads[-1], start.data.config.seed + 1
     count = head.weights.shape[1]
     other = METHODS[chosen](Material(novel, count, found.space, found.gate.space, seed), seed)
     values = class_stability(
@@ -135,21 +96,6 @@ def _measure_stability(run: RunFolder, start: VectorStart, found: VectorDiscover
     )
     names = [entry.name for entry in run.read_info().classes[-count:]]
     write_stability(run, dict(zip(names, values, strict=True)))
-
-
-def opened_discovery(run: RunFolder) -> VectorDiscovery:
-    """Return the discovery of a finished run on vectors.
-
-    Raises:
-        InputError: the run is of another kind or damaged.
-    """
-    info = run.read_info()
-    if info.architecture is None or info.architecture.get("backbone") != NAME:
-        raise InputError(
-            f"{run.path} is not a discovery on feature vectors, so vectors cannot extend it; name "
-            "such a run, or give images"
-        )
-    return discovery_from(run.read_model(info)[0], read_contest(run))
 
 
 def data_of_run(run: RunFolder, novel: str | None = None) -> VectorData:
@@ -173,15 +119,6 @@ def data_of_run(run: RunFolder, novel: str | None = None) -> VectorData:
     return vector_data(config)
 
 
-def read_contest(run: RunFolder) -> Contest:
-    """Return the contest of a run on vectors."""
-    values = read_json(run.path / CONTEST)
-    try:
-        return Contest.of(values)
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(f"{run.path / CONTEST} is damaged; restore it") from None
-
-
 def _check_config(config: Config) -> None:
     if processes()[1] > 1:
         raise InputError("discovery on vectors runs in one process; start it without torchrun")
@@ -191,72 +128,37 @@ def _check_config(config: Config) -> None:
         )
 
 
-def _first_start(config: Config) -> VectorStart:
-    data = vector_data(config)
-    known = data.subsets.known_train
-    found = fit_known(
-        data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.unlabeled)
-    )
-    classes, aside, notes = data.class_entries(0), None, list(data.notes)
-    if config.mixed:
-        network = network_of(found)
-        rows = [data.of(part).numpy() for part in (known, data.subsets.unlabeled)]
-        looked = find_known(rows[0], known.labels, rows[1], seed=config.seed)
-        kept, aside = set_aside(data, looked, network, classes)
-        assert isinstance(kept, VectorData)
-        data, notes = kept, [*notes, looked.sentence, aside.sentence]
-    return VectorStart(data, found, None, classes, np.arange(data.num_known), aside, notes)
-
-
-def _next_start(config: Config, parent: RunFolder) -> VectorStart:
-    found = opened_discovery(parent)
-    info = parent.read_info()
-    if config.mixed:
-        raise InputError("--mixed does not apply to a run that extends another; leave it out")
-    data = next_vector_data(config, info.classes, info.embedding, str(parent.path))
-    check_new(parent, found.gate, data)
-    return VectorStart(
-        data, found, parent, info.classes, true_classes(parent, len(info.classes)), None, []
-    )
-
-
-def _num_novel(start: VectorStart) -> tuple[int, str]:
-    """Return M and a sentence on its origin."""
-    data = start.data
-    if data.config.discover.num_novel != "auto":
-        return num_novel_classes(data)
-    rows = start.found.space.rows(data.of(data.subsets.unlabeled).numpy())
-    known, labels = data.subsets.known_train, None
-    anchors = None
-    if len(known):
-        anchors, labels = start.found.space.rows(data.of(known).numpy()), known.labels
-    count = estimate_class_count(rows, anchors, labels, seed=data.config.seed)
-    return count.estimate, (
-        f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
-    )
-
-
 def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
     data, config = start.data, start.data.config
-    novel = data.of(data.subsets.unlabeled)
+    novel, mixed = start.novel(), config.mixed
     method, seed = config.vectors.method, config.seed
     if start.parent is not None:
-        return further_discovery(start.found, novel, num_novel, method=method, seed=seed)
+        return further_discovery(
+            start.found, novel, num_novel, method=method, seed=seed, mixed=mixed
+        )
     known = data.subsets.known_train
     labels = torch.from_numpy(known.labels.copy())
-    return fit_discovery(data.of(known), labels, novel, num_novel, method=method, seed=seed)
+    return fit_discovery(
+        data.of(known), labels, novel, num_novel, method=method, seed=seed, mixed=mixed
+    )
 
 
-def _kmeans_column(start: VectorStart, num_novel: int) -> Column:
-    """Return the clusters of k-means on the same vectors, by subset."""
+def _kmeans_columns(start: VectorStart, num_novel: int) -> dict[str, Column]:
+    """Return the clusters of k-means on the same vectors, by baseline and subset.
+
+    In the mixed setting the vectors of novel classes are not given, so there is no such baseline.
+    """
     data, seed = start.data, start.data.config.seed
-    novel = data.of(data.subsets.unlabeled).numpy()
+    if data.config.mixed:
+        return {}
+    novel = start.novel().numpy()
     space, wide = start.found.space, start.found.gate.space
     floor = METHODS[FLOOR](Material(novel, num_novel, space, wide, seed), seed)
-    return {
+    clusters = {
         name: floor.logits(data.of(subset).numpy()).argmax(axis=1).astype(np.int64)
         for name, subset in data.evaluated().items()
     }
+    return {"kmeans_features": clusters}
 
 
 def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[str]) -> RunInfo:

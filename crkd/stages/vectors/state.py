@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.errors import InputError
@@ -53,7 +54,8 @@ def state_of(found: VectorDiscovery) -> dict[str, Tensor]:
             f"spaces.{number}.projection": space.projection,
         }
     for name in ("means", "counts", "scatter"):
-        arrays[f"memory.{name}"] = getattr(gate.memory, name)
+        arrays[f"memory.{name}"] = getattr(gate.memory.parts, name)
+    arrays["memory.classes"] = gate.memory.classes
     # The network computes in float64, so that a prediction does not depend on the batch.
     return {
         name: torch.from_numpy(
@@ -103,8 +105,15 @@ def discovery_from(tensors: Mapping[str, Tensor], contest: Contest) -> VectorDis
             np.concatenate([floats(f"{group}.density") for group in groups], axis=1),
             np.concatenate([floats(f"{group}.density_bias") for group in groups]),
             tuple(head.weights.shape[1] for head in heads),
-            SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter"))),
+            _memory(arrays),
         )
         return VectorDiscovery(spaces[int(arrays["whitened"])], gate, heads, contest)
     except (KeyError, IndexError) as error:
         raise InputError(f"the model of the run has no {error}; restore it") from None
+
+
+def _memory(arrays: Mapping[str, np.ndarray]) -> ClassPrototypes:
+    """Return the class statistics; models of earlier versions have one prototype of a class."""
+    parts = SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter")))
+    classes = arrays.get("memory.classes", np.arange(len(parts.means)))
+    return ClassPrototypes(parts, classes.astype(np.int64))

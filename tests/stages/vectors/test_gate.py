@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.logistic import logistic_regression
-from crkd.clustering.shared_gaussians import SharedGaussians
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.stages.vectors.gate import Gate, balanced_offset, log_softmax
 
@@ -62,7 +62,7 @@ def test_what_is_separated_anyway_needs_no_offset():
 def test_a_group_keeps_the_order_of_its_own_head():
     draw = np.random.default_rng(0)
     space = WhitenedSpace(False, np.zeros(4), np.eye(4))
-    memory = SharedGaussians.fit(draw.standard_normal((10, 4)), np.arange(10) % 5, 5)
+    memory = ClassPrototypes.fit(draw.standard_normal((10, 4)), np.arange(10) % 5, 5)
     weights = draw.standard_normal((4, 5)).astype(np.float32)
     gate = Gate(space, weights, np.zeros(5, np.float32), (3, 2), memory)
     vectors = draw.standard_normal((30, 4)).astype(np.float32)

@@ -1,0 +1,122 @@
+"""Memory of classes: a few prototypes of each, and one covariance around all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats, kmeans
+from crkd.clustering.shared_gaussians import SharedGaussians
+from crkd.clustering.whitening import Doubles
+from crkd.core.errors import InputError
+
+PROTOTYPES = 32
+"""Prototypes of a class, at most."""
+ROWS_EACH = 4
+"""Rows of a prototype, on average, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClassPrototypes:
+    """C classes in a space of k dimensions, each a mixture of a few Gaussians of one covariance.
+
+    No row is kept. The prototypes are the centroids of k-means within a class.
+
+    Attributes:
+        parts: the P prototypes with their counts and the scatter around them.
+        classes: ``(P,)`` int64, class of each prototype, ascending; every class has at least one.
+    """
+
+    parts: SharedGaussians
+    classes: NDArray[np.int64]
+
+    @classmethod
+    def fit(
+        cls, rows: Floats, labels: NDArray[np.int64], num_classes: int, *, seed: int = 0
+    ) -> ClassPrototypes:
+        """Take the prototypes of rows ``(N, k)`` with labels ``(N,)`` in ``[0, num_classes)``.
+
+        Raises:
+            InputError: there is no row, or a label is out of its range.
+        """
+        if not len(rows) or labels.min() < 0 or labels.max() >= num_classes:
+            raise InputError(
+                f"{len(rows)} rows with labels outside of 0 to {num_classes - 1}; give every row "
+                "one of the classes"
+            )
+        owners: list[int] = []
+        part = np.empty(len(rows), np.int64)
+        for label in range(num_classes):
+            members = np.flatnonzero(labels == label)
+            count = min(max(len(members) // ROWS_EACH, 1), PROTOTYPES)
+            if len(members):
+                found = kmeans(rows[members], count, seed=seed, num_restarts=1).assignment
+                # A cluster that lost all its rows is not a prototype.
+                used, found = np.unique(found, return_inverse=True)
+                count = len(used)
+                part[members] = len(owners) + found
+            owners += [label] * count
+        return cls(SharedGaussians.fit(rows, part, len(owners)), np.array(owners, np.int64))
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return int(self.classes[-1]) + 1
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Return the number of rows of every class, ``(C,)``."""
+        return np.bincount(self.classes, self.parts.counts).astype(np.int64)
+
+    @property
+    def means(self) -> Doubles:
+        """Return the mean of every class, ``(C, k)``."""
+        weights = np.maximum(self.parts.counts, 1)
+        sums = np.zeros((self.num_classes, self.parts.means.shape[1]))
+        np.add.at(sums, self.classes, weights[:, None] * self.parts.means)
+        return np.asarray(sums / np.bincount(self.classes, weights)[:, None])
+
+    def first(self, count: int) -> ClassPrototypes:
+        """Return the first ``count`` classes; the scatter is their share of the common one."""
+        kept = int(np.searchsorted(self.classes, count))
+        return ClassPrototypes(self.parts.first(kept), self.classes[:kept])
+
+    def followed_by(self, others: ClassPrototypes) -> ClassPrototypes:
+        """Return these classes and then ``others``.
+
+        Raises:
+            InputError: the spaces differ.
+        """
+        return ClassPrototypes(
+            self.parts.followed_by(others.parts),
+            np.concatenate([self.classes, self.num_classes + others.classes]),
+        )
+
+    def covariance(self) -> Doubles:
+        """Return the covariance ``(k, k)`` of rows around the means of their classes."""
+        parts = self.parts
+        gaps = parts.means - self.means[self.classes]
+        scatter = parts.scatter + (gaps * parts.counts[:, None]).T @ gaps
+        return SharedGaussians(self.means, self.counts, scatter).covariance()
+
+    def sample(self, each: int, *, seed: int) -> tuple[Floats, NDArray[np.int64]]:
+        """Draw rows of every class: a prototype by the counts, and a Gaussian around it.
+
+        Args:
+            each: rows of a class.
+            seed: of the draws.
+
+        Returns:
+            Rows ``(C each, k)`` float32 and their classes, ascending.
+        """
+        draw = np.random.default_rng(seed)
+        weights = np.maximum(self.parts.counts, 1).astype(np.float64)
+        chosen = [
+            draw.choice(members, each, p=weights[members] / weights[members].sum())
+            for label in range(self.num_classes)
+            for members in [np.flatnonzero(self.classes == label)]
+        ]
+        places = np.concatenate(chosen)
+        return self.parts.around(places, draw), self.classes[places]

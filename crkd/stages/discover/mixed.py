@@ -1,0 +1,124 @@
+"""The mixed setting: unlabeled images may belong to known classes.
+
+Pseudo-labels are then over all K + M classes of each head, and the assignment needs a size of each
+class. No hidden label is used for it, see :func:`class_shares`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.models.architecture import Architecture
+
+
+def class_shares(
+    labeled: NDArray[np.int64], num_unlabeled: int, num_novel: int, labeled_fraction: float
+) -> NDArray[np.float64]:
+    """Return the expected share of each class among the unlabeled images.
+
+    A known class with n labeled images has ``n (1 - f) / f`` unlabeled ones if f is the fraction of
+    its images that have labels. All other classes share the rest equally: the novel ones, known
+    ones without labeled images, and all known ones if f is 1, because the number of labeled images
+    then says nothing about the unlabeled ones.
+
+    Args:
+        labeled: ``(K,)`` number of labeled images of each known class.
+        num_unlabeled: N.
+        num_novel: M, at least 1.
+        labeled_fraction: f, in (0, 1], as configured.
+
+    Returns:
+        ``(K + M,)``, sums to one; every class that shares the rest has at least one image.
+
+    >>> class_shares(np.array([250, 250]), 1500, 2, 0.5).tolist()
+    [0.16666666666666666, 0.16666666666666666, 0.3333333333333333, 0.3333333333333333]
+    """
+    sizes = np.zeros(len(labeled) + num_novel)
+    sizes[: len(labeled)] = labeled * (1.0 - labeled_fraction) / labeled_fraction
+    derived = sizes > 0
+    others = np.count_nonzero(~derived)
+    sizes[~derived] = max(1.0, (num_unlabeled - sizes.sum()) / others)
+    shares: NDArray[np.float64] = sizes / sizes.sum()
+    return shares
+
+
+def shares_sentence(shares: NDArray[np.float64], num_known: int, labeled_fraction: float) -> str:
+    """Return the expected share of known classes in one sentence."""
+    origin = (
+        "as no class is known to be larger than another"
+        if labeled_fraction == 1
+        else f"as data.labeled_fraction is {labeled_fraction:g}"
+    )
+    return (
+        "unlabeled images may be of known classes: the pseudo-labels are over all "
+        f"{len(shares)} classes, with {100 * shares[:num_known].sum():.0f} % of the images in "
+        f"known classes, {origin}"
+    )
+
+
+def check_mixed(config: Config, known: Architecture, num_gone: int) -> None:
+    """Refuse settings that assume that every unlabeled image is of a novel class.
+
+    Args:
+        config: of the run.
+        known: architecture of the parent run, its novel classes among the known ones.
+        num_gone: number of known classes without labeled images.
+
+    Raises:
+        InputError: a setting does not apply.
+    """
+    settings = config.discover
+    if settings.method == "frost":
+        raise InputError(
+            "discover.method 'frost' takes every unlabeled image for one of a novel class, but "
+            f"{_reason(config)}; use the method 'swapped' or 'simgcd'"
+        )
+    if settings.method != "swapped":
+        return
+    if known.known_head != "prototype":
+        raise InputError(
+            f"model.known_head is {known.known_head!r}, whose outputs are no cosines and cannot be "
+            f"assigned together with those of novel classes, but {_reason(config)}; train stage 1 "
+            "with model.known_head=prototype"
+        )
+    if settings.assignment.queue:
+        raise InputError(
+            "discover.assignment.queue keeps features of the novel heads alone, but "
+            f"{_reason(config)}; set it to 0 and raise discover.batch_size"
+        )
+    if settings.prototypes == "kmeans" and num_gone:
+        raise InputError(
+            "discover.prototypes 'kmeans' needs labeled images of every known class to leave out "
+            f"their clusters, and {num_gone} known classes have none; set it to 'random'"
+        )
+
+
+def check_weights(config: Config, num_known: int, num_novel: int) -> None:
+    """Refuse a given class prior that leaves out the known classes.
+
+    Raises:
+        InputError: there is not one weight for each of the K + M classes.
+    """
+    given, method = config.discover.assignment, config.discover.method
+    if (
+        method == "swapped"
+        and given.prior == "given"
+        and len(given.prior_weights) != num_known + num_novel
+    ):
+        raise InputError(
+            f"discover.assignment.prior_weights has {len(given.prior_weights)} numbers, but "
+            f"{_reason(config)}; give one for each of the {num_known} known and {num_novel} novel "
+            "classes"
+        )
+
+
+def _reason(config: Config) -> str:
+    if config.discover.mixed:
+        return "with --mixed they may be of known classes"
+    return (
+        f"with data.labeled_fraction {config.data.labeled_fraction:g} unlabeled images are of "
+        "known classes too"
+    )

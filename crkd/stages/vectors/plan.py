@@ -1,0 +1,227 @@
+"""A plan of discoveries on feature vectors: base session, then sessions without old samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crkd.clustering.kmeans import Floats
+from crkd.config.schema import Config
+from crkd.core.errors import InputError, listed
+from crkd.core.shuffle import stable_shuffle
+from crkd.data.vectors.table import FeatureTable, read_features
+from crkd.evaluation.protocols import fit_cluster_map, joint_hungarian
+from crkd.evaluation.steps import draw_steps, forgetting, step_entry
+from crkd.runs.atomic_files import write_json
+from crkd.stages.vectors.learners import Discovered, Learner, NearestMeans
+from crkd.stages.vectors.sessions import SessionSizes, sessions
+
+Labels = NDArray[np.int64]
+METHODS: Final = ("remember", "kmeans")
+"""Our discovery, and nearest class means with k-means."""
+
+
+class PlanData(NamedTuple):
+    """Vectors of a plan, with classes numbered in its order.
+
+    Attributes:
+        train: table of the training vectors.
+        labels: ``(N,)`` their classes, -1 for classes that the plan leaves out.
+        test: ``(n, D)`` test vectors.
+        test_labels: ``(n,)`` their classes.
+        names: of the classes.
+    """
+
+    train: FeatureTable
+    labels: Labels
+    test: Floats
+    test_labels: Labels
+    names: list[str]
+
+
+def run_vector_plan(
+    config: Config,
+    sizes: Sequence[int],
+    out: str | Path,
+    *,
+    method: str = "remember",
+    mixed: SessionSizes | None = None,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Run every session of a plan and return the metrics of the plan.
+
+    Labels of a session's vectors are read after its discovery, for the evaluation.
+
+    Args:
+        config: its ``data.features`` names labeled training and test vectors of all classes.
+        sizes: number of classes of each session, the base session first.
+        out: parent folder; gets ``step-1``, ``step-2``, ..., ``metrics.json`` and ``steps.png``.
+        method: a name of :data:`METHODS`.
+        mixed: sizes of a session that mixes new and old classes.
+        resume: keep finished sessions.
+
+    Raises:
+        InputError: the plan, a file or the folder is unusable.
+    """
+    if method not in METHODS:
+        raise InputError(f"--method {method!r} is unknown; choose one of: {listed(METHODS)}")
+    data = plan_data(config, sum(sizes))
+    drawn = sessions(
+        data.labels,
+        sizes,
+        labeled_fraction=config.data.labeled_fraction,
+        mixed=mixed,
+        seed=config.seed,
+    )
+    folder = Path(out)
+    if folder.is_dir() and any(folder.iterdir()) and not resume:
+        raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    learner: Learner = NearestMeans(data.train.features, config.seed)
+    if method == "remember":
+        learner = Discovered(config, data.train, data.names, folder, mixed=mixed is not None)
+    head = {"plan": list(sizes), "method": method, "seed": config.seed}
+    head["session"] = None if mixed is None else mixed._asdict()
+    metrics: dict[str, Any] = {}
+    for metrics in learn_plan(learner, data, drawn, sizes, head):
+        write_json(folder / "metrics.json", metrics)
+        draw_steps([step["groups"] for step in metrics["steps"]], folder / "steps.png")
+    return metrics
+
+
+def learn_plan(
+    learner: Learner,
+    data: PlanData,
+    drawn: list[Labels],
+    sizes: Sequence[int],
+    head: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of the plan after every session.
+
+    Args:
+        learner: learns the sessions.
+        data: vectors of the plan; labels of a session are read after the learner has learned it.
+        drawn: positions of the training vectors of each session.
+        sizes: number of classes of each session, the base session first.
+        head: further entries of the metrics.
+    """
+    class_of: Labels = np.arange(sizes[0])
+    steps: list[dict[str, Any]] = []
+    for number, rows in enumerate(drawn):
+        seen = sum(sizes[: number + 1])
+        if number == 0:
+            learner.start(rows, data.labels[rows])
+        else:
+            learner.extend(rows, sizes[number])
+            _, novel = learner.predict(data.train.features[rows])
+            found = fit_cluster_map(
+                novel,
+                data.labels[rows],
+                num_known=seen - sizes[number],
+                num_novel=sizes[number],
+                num_classes=seen,
+            )
+            assert found is not None
+            class_of = np.concatenate([class_of, found])
+        test = data.test_labels < seen
+        outputs, _ = learner.predict(data.test[test])
+        entry = session_entry(outputs, class_of, data.test_labels[test], sizes[: number + 1])
+        steps.append({"stage": "discover" if number else "known", **entry})
+        yield {**head, "steps": steps, **plan_metrics(steps)}
+
+
+def session_entry(
+    outputs: Labels, class_of: Labels, truth: Labels, sizes: Sequence[int]
+) -> dict[str, Any]:
+    """Return the accuracies after a session on test vectors of all classes so far.
+
+    Args:
+        outputs: ``(N,)`` predictions in ``[0, C)``.
+        class_of: ``(C,)`` class of each output; clusters were matched to classes on the vectors
+            of the session that found them (the rule of FRoST).
+        truth: ``(N,)`` classes in ``[0, C)``.
+        sizes: number of classes of each session so far.
+
+    Returns:
+        The entry of :func:`~crkd.evaluation.steps.step_entry` for this rule, and ``hungarian``:
+        ``all``; ``old`` and ``new``, where base classes are old (the "hard" groups of Ma et al.,
+        "Happy", NeurIPS 2024); ``seen`` and ``unseen``, where all classes of earlier sessions are
+        old ("soft"). One matching of all outputs to all classes gives these five.
+    """
+    entry = step_entry(class_of[outputs], truth, sizes)
+    count = sum(sizes)
+    groups = [
+        joint_hungarian(
+            outputs, truth, num_known=known, num_novel=count - known, num_classes=count
+        ).groups
+        for known in (sizes[0], sum(sizes[:-1]) or count)
+    ]
+    first = len(sizes) == 1
+    entry["hungarian"] = {
+        "all": groups[0]["known" if first else "all"]["acc"],
+        "old": groups[0]["known"]["acc"],
+        "new": None if first else groups[0]["novel"]["acc"],
+        "seen": groups[1]["known"]["acc"],
+        "unseen": None if first else groups[1]["novel"]["acc"],
+    }
+    return entry
+
+
+def plan_metrics(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a plan forgets and discovers.
+
+    Returns:
+        ``forgetting`` of each session by the fixed map; of the Hungarian results ``max_forgetting``
+        (M_f), the largest drop of the base classes, and ``mean_discovery`` (M_d), the mean over
+        the sessions of the accuracy on all discovered classes.
+    """
+    base = [step["hungarian"]["old"] for step in steps]
+    new = [step["hungarian"]["new"] for step in steps[1:]]
+    return {
+        "forgetting": forgetting([step["groups"] for step in steps]),
+        "max_forgetting": max((base[0] - value for value in base[1:]), default=None),
+        "mean_discovery": float(np.mean(new)) if new else None,
+    }
+
+
+def plan_data(config: Config, num_classes: int) -> PlanData:
+    """Read the training and test vectors of a plan.
+
+    The order of the classes is that of their names; ``class_order_seed`` permutes it.
+
+    Raises:
+        InputError: there are not two files with labels, or too few classes.
+    """
+    files = config.data.features
+    if len(files) != 2:
+        raise InputError(f"--features names {len(files)} files; a plan needs two: TRAIN TEST")
+    train, test = (read_features(file) for file in files)
+    for table in (train, test):
+        if table.labels is None or "" in table.labels:
+            raise InputError(
+                f"{table.path} has vectors without a label; a plan needs the class of every vector"
+            )
+    assert train.labels is not None
+    assert test.labels is not None
+    if train.features.shape[1] != test.features.shape[1]:
+        raise InputError(
+            f"the vectors of {train.path} have {train.features.shape[1]} dimensions, those of "
+            f"{test.path} have {test.features.shape[1]}; make both with the same network"
+        )
+    names = sorted(set(train.labels))
+    if num_classes > len(names):
+        raise InputError(
+            f"--plan takes {num_classes} classes, but {train.path} has {len(names)}; lower it"
+        )
+    if config.class_order_seed is not None:
+        names = [names[n] for n in stable_shuffle(len(names), config.class_order_seed)]
+    names = names[:num_classes]
+    place = {name: label for label, name in enumerate(names)}
+    labels = np.array([place.get(name, -1) for name in train.labels])
+    kept = np.flatnonzero([name in place for name in test.labels])
+    test_labels = np.array([place[test.labels[n]] for n in kept], np.int64)
+    return PlanData(train, labels, test.features[kept], test_labels, names)

@@ -1,0 +1,204 @@
+"""State before a discovery on vectors: data, known classes, and the vectors to discover in."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crkd.clustering.class_count.estimate import estimate_class_count
+from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
+from crkd.config.schema import Config
+from crkd.core.errors import InputError
+from crkd.evaluation.predictions_file import load_predictions
+from crkd.models.vector_network import NAME
+from crkd.runs.atomic_files import read_json
+from crkd.runs.class_info import ClassInfo
+from crkd.runs.folder import RunFolder
+from crkd.stages.class_memory import true_classes
+from crkd.stages.discover.known_filter import KnownFilter, find_known
+from crkd.stages.run_data import num_novel_classes
+from crkd.stages.vectors.contest import Contest
+from crkd.stages.vectors.data import VectorData, next_vector_data, vector_data
+from crkd.stages.vectors.discovery import VectorDiscovery, fit_known
+from crkd.stages.vectors.gate import Gate
+from crkd.stages.vectors.precheck import check_new
+from crkd.stages.vectors.state import discovery_from
+
+CONTEST = "contest.json"
+"""The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
+
+
+@dataclass(frozen=True)
+class VectorStart:
+    """The state before a discovery on vectors.
+
+    Attributes:
+        data: known and novel vectors, or novel ones only.
+        found: the known classes; of an incremental step, the parent's discovery.
+        parent: the parent run, or None.
+        classes: label space before the discovery.
+        true_known: ``(K,)`` true class of every known output, for the evaluator alone.
+        fresh: ``(N,)`` bool, unlabeled vectors in which to discover: all of them, or in the mixed
+            setting those that do not look like a known class.
+        filter: how they were chosen; None where all of them are taken, or by an incremental step.
+        notes: remarks about the run.
+    """
+
+    data: VectorData
+    found: VectorDiscovery
+    parent: RunFolder | None
+    classes: list[ClassInfo]
+    true_known: NDArray[np.int64]
+    fresh: NDArray[np.bool_]
+    filter: KnownFilter | None
+    notes: list[str]
+
+    def novel(self) -> Tensor:
+        """Return the unlabeled vectors in which to discover, ``(m, D)``."""
+        return self.data.of(self.data.subsets.unlabeled)[torch.from_numpy(self.fresh)]
+
+
+def first_start(config: Config) -> VectorStart:
+    """Return the state before a first discovery.
+
+    Raises:
+        InputError: a file is unusable, or in the mixed setting no unlabeled vector looks novel.
+    """
+    data = vector_data(config)
+    known = data.subsets.known_train
+    found = fit_known(
+        data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.unlabeled)
+    )
+    fresh, looked, notes = np.ones(len(data.subsets.unlabeled), np.bool_), None, list(data.notes)
+    if config.mixed:
+        looked = find_known(
+            data.of(known).numpy(),
+            known.labels,
+            data.of(data.subsets.unlabeled).numpy(),
+            seed=config.seed,
+            weak_is_error=config.discover.mixed,
+        )
+        fresh = _fresh(looked.check)
+        notes.append(looked.sentence)
+    classes = np.arange(data.num_known)
+    return VectorStart(data, found, None, data.class_entries(0), classes, fresh, looked, notes)
+
+
+def _fresh(check: KnownCheck) -> NDArray[np.bool_]:
+    """Return which unlabeled vectors do not look like a known class.
+
+    Raises:
+        InputError: there are none.
+    """
+    if check.looks_known.all():
+        raise InputError(
+            f"all {len(check.scores)} unlabeled samples look like known classes, so that no class "
+            "is added; sort them with predict, or leave out --mixed"
+        )
+    return ~check.looks_known
+
+
+def next_start(config: Config, parent: RunFolder) -> VectorStart:
+    """Return the state before a discovery that extends a finished run on vectors.
+
+    Raises:
+        InputError: the run or the files are unusable, or no unlabeled vector is new.
+    """
+    found = opened_discovery(parent)
+    info = parent.read_info()
+    classes, true_known = info.classes, true_classes(parent, len(info.classes))
+    if config.mixed:
+        # Hidden labels may name classes of earlier sessions, so outputs need their true names.
+        classes, true_known = with_true_names(parent, true_known), np.arange(len(classes))
+    data = next_vector_data(config, classes, info.embedding, str(parent.path))
+    check_new(parent, found.gate, data)
+    fresh = np.ones(len(data.subsets.unlabeled), np.bool_)
+    if config.mixed:
+        fresh = _fresh(known_by_prototypes(found.gate, data))
+    return VectorStart(data, found, parent, info.classes, true_known, fresh, None, [])
+
+
+def with_true_names(run: RunFolder, true_known: NDArray[np.int64]) -> list[ClassInfo]:
+    """Return the classes of a run; those that were matched to a true class have its name.
+
+    Args:
+        run: finished; its prediction table has the names of true classes.
+        true_known: true class of every output, -1 for none.
+    """
+    names = load_predictions(run.path / "predictions.parquet").class_names
+    found = [names[c] if 0 <= c < len(names) else None for c in true_known]
+    taken = set(found)
+    entries = []
+    for entry, name in zip(run.read_info().classes, found, strict=True):
+        # Names must stay unique for the data set.
+        own = f"{entry.name} ({entry.id})" if entry.name in taken else entry.name
+        entries.append(dataclasses.replace(entry, name=name or own))
+    return entries
+
+
+def known_by_prototypes(gate: Gate, data: VectorData) -> KnownCheck:
+    """Decide which unlabeled vectors look known, by the prototypes of the classes alone."""
+    memory = gate.memory
+    rows = gate.space.rows(data.of(data.subsets.unlabeled).numpy())
+    prototypes = memory.parts.means.astype(np.float32)
+    return known_check(prototypes, memory.classes, rows, seed=data.config.seed)
+
+
+def num_novel_of(start: VectorStart) -> tuple[int, str]:
+    """Return M and a sentence on its origin.
+
+    Raises:
+        InputError: M is not known, or there are fewer vectors to discover in.
+    """
+    num_novel, origin = _counted(start)
+    count = int(start.fresh.sum())
+    if num_novel > count:
+        which = " that do not look like a known class" if start.data.config.mixed else ""
+        raise InputError(
+            f"--num-novel {num_novel} exceeds the {count} unlabeled vectors{which}; lower it"
+        )
+    return num_novel, origin
+
+
+def _counted(start: VectorStart) -> tuple[int, str]:
+    data = start.data
+    if data.config.discover.num_novel != "auto":
+        return num_novel_classes(data)
+    rows = start.found.space.rows(start.novel().numpy())
+    known, labels = data.subsets.known_train, None
+    anchors = None
+    if len(known):
+        anchors, labels = start.found.space.rows(data.of(known).numpy()), known.labels
+    count = estimate_class_count(rows, anchors, labels, seed=data.config.seed)
+    return count.estimate, (
+        f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
+    )
+
+
+def opened_discovery(run: RunFolder) -> VectorDiscovery:
+    """Return the discovery of a finished run on vectors.
+
+    Raises:
+        InputError: the run is of another kind or damaged.
+    """
+    info = run.read_info()
+    if info.architecture is None or info.architecture.get("backbone") != NAME:
+        raise InputError(
+            f"{run.path} is not a discovery on feature vectors, so vectors cannot extend it; name "
+            "such a run, or give images"
+        )
+    return discovery_from(run.read_model(info)[0], read_contest(run))
+
+
+def read_contest(run: RunFolder) -> Contest:
+    """Return the contest of a run on vectors."""
+    values = read_json(run.path / CONTEST)
+    try:
+        return Contest.of(values)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{run.path / CONTEST} is damaged; restore it") from None
