@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.rows import row
 from crkd.core.errors import InputError
 from crkd.data.storage.workers import cpu_count
-from crkd.stages.embed import EmbedSettings, embed
+from crkd.embedding import EmbedSettings, embed
 
 IMAGES = 4_096
 

@@ -56,11 +56,6 @@ def run(given: argparse.Namespace) -> int:
         return _run_on_vectors(given)
     config = config_of(given)
     check_resume(given)
-    if given.resume and given.name in ("kmeans", "semi-kmeans"):
-        raise InputError(
-            f"--resume does not apply to {given.name}, which trains no network; leave it out"
-        )
-
     from crkd.runs.search import free_folder
     from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
     from crkd.stages.baselines.supervised import supervised_upper_bound
@@ -74,7 +69,9 @@ def run(given: argparse.Namespace) -> int:
             finished = supervised_upper_bound(config, out, resume=given.resume)
         elif given.name in METHODS:
             stage1 = stage1_run(config, given, out)
-            finished = kmeans_on_features(config, out, stage1, method=given.name)
+            finished = kmeans_on_features(
+                config, out, stage1, method=given.name, resume=given.resume
+            )
         else:
             config = _as_baseline(config, given.name)
             finished = discover(config, out, stage1_run(config, given, out), resume=given.resume)

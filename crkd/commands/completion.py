@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from crkd.commands.verbs import VERBS, Parser, parsers
 from crkd.config.load import FOLDERS, shipped_configs
+from crkd.data.splits.class_split import DEFAULT_SPLITS
 
 DESCRIPTION = """\
-Print a completion script for a shell. It completes verbs, flags, choices and
-the names of shipped configurations after --config.
+Print a completion script for a shell. It completes verbs, flags, choices, the
+names of shipped configurations after --config and of data sets after --dataset.
 
   eval "$(crkd completion bash)"     # in ~/.bashrc
   eval "$(crkd completion zsh)"      # in ~/.zshrc, after compinit
@@ -83,13 +84,17 @@ def script(shell: str) -> str:
 
 def _value_cases(verb: str, parser: Parser) -> Iterator[str]:
     """Yield the case lines for the words after a flag that takes a value."""
-    shipped = sorted({path.stem for folder in FOLDERS for path in shipped_configs(folder)})
+    names = {
+        "--config": sorted({path.stem for folder in FOLDERS for path in shipped_configs(folder)}),
+        "--dataset": sorted(DEFAULT_SPLITS),
+    }
     others = []
     for action in _actions(parser):
         if not action.option_strings or action.nargs in (0, "?"):
             continue
         patterns = "|".join(f"'{verb} {flag}'" for flag in action.option_strings)
-        choices = shipped if "--config" in action.option_strings else action.choices
+        named = next((names[flag] for flag in action.option_strings if flag in names), None)
+        choices = action.choices if named is None else named
         if choices:
             yield f"        {patterns}) {_echo(choices)}return ;;"
         else:

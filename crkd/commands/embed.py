@@ -50,9 +50,9 @@ def run(given: argparse.Namespace) -> int:
     import torch
 
     from crkd.core.device import pick_device
+    from crkd.embedding.plan import EmbedSettings
+    from crkd.embedding.run import embed
     from crkd.runs.skipped_files import skipped_file
-    from crkd.stages.embed.plan import EmbedSettings
-    from crkd.stages.embed.run import embed
     from crkd.training.interruption import Interrupted
 
     device = pick_device(given.device)

@@ -20,6 +20,7 @@ GROUPS = {
     "Evaluate": {
         "evaluate": "compute the metrics of a run from its predictions",
         "compare": "print the metrics of several runs in one table",
+        "sweep": "run a grid of configurations with several seeds",
         "reproduce": "run an experiment with several seeds and compare it",
         "baseline": "run a baseline, such as kmeans, uno or supervised",
     },

@@ -37,6 +37,9 @@ class DataConfig:
     """Fraction of the training images of each known class that have labels. Below 1, the others are
     among the unlabeled images: generalized category discovery. Not discover.labeled_share, the
     fraction of labeled images in a batch."""
+    subset: Annotated[float, Range(0.0, 1.0, open_low=True)] = 1.0
+    """For smoke tests: fraction of the images of each class that are used, at least one, the same
+    for every seed. Below 1, the run is marked, and no other run takes it for a whole one."""
     imbalance: Annotated[float, Range(1.0)] = 1.0
     """Research: imbalance ratio, largest over smallest class, of a long tail of the novel training
     images."""

@@ -89,15 +89,38 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_layers(path: Path) -> dict[str, Any]:
-    """Read a configuration file, merged into the file that its key ``extends`` names, if any."""
+    """Read a configuration file, merged into the files that its key ``extends`` names, if any.
+
+    A file may extend one that extends another, to any depth. A path is relative to the file that
+    names it; anything else is the name of a shipped configuration.
+
+    Raises:
+        InputError: a file is missing or wrong, or files extend each other.
+    """
+    chain = [path]
     values = read_yaml(path)
-    below = values.pop("extends", None)
-    if below is None:
-        return values
-    layer = read_yaml(find_config(str(below)))
-    if "extends" in layer:
-        raise InputError(f"{path} extends {below!r}, which extends another; only one level may")
-    return merge(layer, values)
+    while (name := values.pop("extends", None)) is not None:
+        below = _extended(chain[-1], name)
+        if any(below.samefile(file) for file in chain):
+            places = ", which extends ".join(str(file) for file in [*chain, below])
+            raise InputError(f"{places}, so that none is the first; remove an 'extends'")
+        chain.append(below)
+        values = merge(read_yaml(below), values)
+    return values
+
+
+def _extended(path: Path, name: object) -> Path:
+    """Return the file that ``extends: NAME`` in the file ``path`` means."""
+    if not isinstance(name, str):
+        raise InputError(f"{path} extends {name!r}; name one file or shipped configuration")
+    near = path.parent / name
+    found = near if near.is_file() else _shipped_config(name)
+    if found is None:
+        raise InputError(
+            f"{path} extends {name!r}, which is neither a file next to it ({near}) nor a shipped "
+            f"configuration; shipped: {_shipped_names()}"
+        )
+    return found
 
 
 def config_folder() -> Path:
@@ -113,17 +136,26 @@ def shipped_configs(folder: str) -> list[Path]:
 def find_config(name: str) -> Path:
     """Return the file for ``--config NAME``: a path, or the stem of a shipped configuration."""
     path = Path(name)
-    if path.is_file():
-        return path
+    found = path if path.is_file() else _shipped_config(name)
+    if found is None:
+        raise InputError(
+            f"--config {name!r} is neither a file nor a shipped configuration; "
+            f"shipped: {_shipped_names()}"
+        )
+    return found
+
+
+def _shipped_config(name: str) -> Path | None:
     for folder in FOLDERS if os.sep not in name else ():
         file = config_folder() / folder / f"{name.removesuffix('.yaml')}.yaml"
         if file.is_file():
             return file
-    names = sorted({p.stem for folder in FOLDERS for p in shipped_configs(folder)})
-    raise InputError(
-        f"--config {name!r} is neither a file nor a shipped configuration; "
-        f"shipped: {listed(names, 40)}"
-    )
+    return None
+
+
+def _shipped_names() -> str:
+    names = sorted({path.stem for folder in FOLDERS for path in shipped_configs(folder)})
+    return listed(names, 40)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,10 @@ This page is written by `python -m crkd.config.reference > docs/configuration.md
 
 Later sources override earlier ones: the defaults of the schema in `crkd/config/`,
 `configs/datasets/DATASET.yaml` if that file exists, `--config FILE`, `--set key=value`, the other
-flags. A file states only the keys that differ. Its key `extends: NAME` names another shipped file
-to start from. Unknown keys, duplicate keys, wrong types and values out of range are errors. Every
-run folder contains the resolved configuration.
+flags. A file states only the keys that differ. Its key `extends: NAME` names the file that it
+changes: a path relative to the file itself, or a shipped configuration. That file may extend
+another, to any depth. Unknown keys, duplicate keys, wrong types and values out of range are errors.
+Every run folder contains the resolved configuration.
 """
 
 

@@ -28,6 +28,7 @@ from crkd.config.blocks import (
     ViewConfig,
 )
 from crkd.config.check import Range
+from crkd.core.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class AssignmentConfig:
     epsilon: Positive = 0.05
     """Epsilon: weight of the entropy, in units of the cosine score."""
     num_iters: Count = 3
-    """Sinkhorn iterations; each is one class step and one sample step."""
+    """Sinkhorn iterations; each is one class step and one sample step. In the mixed setting there
+    are at least 50."""
     backend: str = "auto"
     """Sinkhorn backend: auto, torch, pot or cuda."""
     prior: Literal["uniform", "given", "estimated"] = "uniform"
@@ -102,7 +104,8 @@ class DiscoverConfig:
     batch_size: Annotated[int, Range(2)] = 512
     """Labeled and unlabeled images together."""
     labeled_share: Fraction | None = None
-    """Fraction of labeled images in a batch; None is their fraction of all images."""
+    """Fraction of labeled images in a batch; None is their fraction of all images. At least one
+    image of a batch must be unlabeled."""
     num_novel: Literal["auto"] | Count | None = None
     """Number of novel classes; auto estimates it, None takes the number of the split."""
     prototypes: Literal["random", "kmeans"] = "random"
@@ -137,6 +140,19 @@ class DiscoverConfig:
     statistics: Literal["auto", "batch", "kept"] = "auto"
     """Batch norm of the backbone: statistics of each batch, or those of the earlier run; auto uses
     those of the earlier run if there are no images of known classes."""
+
+    def __post_init__(self) -> None:
+        """Refuse a batch without an unlabeled image, from which nothing is discovered.
+
+        Raises:
+            InputError: ``labeled_share`` leaves no room for one.
+        """
+        # Numbers of images are rounded, see crkd.data.loader.shares.
+        if self.labeled_share is not None and self.batch_size * (1 - self.labeled_share) <= 0.5:
+            raise InputError(
+                f"labeled_share {self.labeled_share:g} leaves no unlabeled image in a batch of "
+                f"{self.batch_size}; lower it, or use null for their fraction of all images"
+            )
 
 
 @dataclass(frozen=True)

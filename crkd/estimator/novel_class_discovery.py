@@ -59,7 +59,7 @@ class NovelClassDiscovery(
     classifier of the known classes.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
-    Vectors of a pretrained network (:func:`crkd.stages.embed.embed_images`) take seconds. Images
+    Vectors of a pretrained network (:func:`crkd.embedding.embed_images`) take seconds. Images
     train a small network: first the known classes, then class-relation distillation with balanced
     pseudo-labels of several heads. Most parameters are for images only.
 
@@ -192,7 +192,7 @@ class NovelClassDiscovery(
         if isinstance(model, ImageModel):
             raise InputError(
                 "update takes feature vectors, and this estimator was fitted on images; fit it on "
-                "vectors of crkd.stages.embed.embed_images, or extend a run with discover --from"
+                "vectors of crkd.embedding.embed_images, or extend a run with discover --from"
             )
         rows = further_vectors(self, X)
         count = checked_num_novel(num_novel, len(rows))

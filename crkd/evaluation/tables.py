@@ -129,6 +129,11 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc"
     return table
 
 
+def protocol_title(protocol: str) -> str:
+    """Return the name of a protocol for a table."""
+    return _TITLES.get(protocol, protocol.replace("_", " "))
+
+
 def _parts_and_groups(metrics: Mapping[str, Any], protocol: str) -> Iterator[tuple[str, str]]:
     for part, groups in metrics[protocol].items():
         for group in groups:

@@ -20,6 +20,7 @@ from crkd.data.splits.partition import Subset
 from crkd.data.storage.base import Rows
 from crkd.data.storage.streaming import StreamingImages
 from crkd.data.storage.workers import parallel, threads_of_a_process
+from crkd.embedding.progress import ImageProgress
 from crkd.inference.image_files import TolerantSource, find_images, readable
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.shards import RowBatch, gathered
@@ -35,7 +36,6 @@ from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.calibration import missing_temperature
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.skipped_files import list_skipped, skipped_file
-from crkd.stages.embed.progress import ImageProgress
 from crkd.stages.forward import Outputs, forward_batch, whole_images
 from crkd.training.distributed import is_rank_zero
 

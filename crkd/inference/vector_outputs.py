@@ -18,10 +18,10 @@ from crkd.data.vectors.embedding_file import EmbeddingInfo
 from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import Vectors, read_features
+from crkd.embedding.pipeline import pixels_of
+from crkd.embedding.plan import reopen
 from crkd.models.pretrained.embedder import Embedder
 from crkd.runs.load import OpenedRun
-from crkd.stages.embed.pipeline import pixels_of
-from crkd.stages.embed.plan import reopen
 from crkd.stages.forward import Outputs, forward_batch, forward_batches
 
 VECTOR_SUFFIXES: Final = (".parquet", ".npy", ".npz")

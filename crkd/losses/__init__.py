@@ -7,9 +7,9 @@ from crkd.losses.swapped_prediction import swapped_prediction
 
 if TYPE_CHECKING:
     from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
+    from crkd.losses.simgcd import entropy_gap, self_distillation
     from crkd.losses.soft_labels import LabelMode, label_mode
-    from crkd.losses.supervised import cross_entropy
-    from crkd.losses.targets import joint_targets
+    from crkd.losses.supervised import cross_entropy, supervised_contrast
     from crkd.losses.tensor_losses import (
         ClassRelationLoss,
         ContrastiveLoss,
@@ -42,8 +42,9 @@ else:
         __name__,
         {
             "rank_statistics": "pairwise_agreement same_ranks",
+            "simgcd": "entropy_gap self_distillation",
             "soft_labels": "LabelMode label_mode",
-            "supervised": "cross_entropy",
+            "supervised": "cross_entropy supervised_contrast",
             "targets": "joint_targets",
             "tensor_losses": (
                 "ClassRelationLoss ContrastiveLoss FKDLoss FeatureLoss FerKDLoss FitNetLoss "
@@ -79,10 +80,13 @@ __all__ = [
     "VirtualTeacherLoss",
     "build_term",
     "cross_entropy",
+    "entropy_gap",
     "joint_targets",
     "label_mode",
     "pairwise_agreement",
     "same_ranks",
+    "self_distillation",
+    "supervised_contrast",
     "swapped_prediction",
     "terms_for",
 ]

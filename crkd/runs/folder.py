@@ -47,16 +47,18 @@ class RunInfo:
         preprocessing: ``{"image_size", "mean", "std"}`` that the model expects.
         architecture: what the network is made of; None for a run without a network.
         chosen_head: the novel head that predicts; None without novel classes.
-        parent: ``{"path", "model_sha256"}`` of the run this one started from, or None.
+        parent: ``{"path", "model_sha256", "seed"}`` of the run this one started from, or None.
         model_sha256: digest of ``model.safetensors`` once written.
         seed: seed of the run.
-        provenance: command, commit, device, versions and, where there are any, plug-ins.
+        provenance: command, commit, device, number of processes, versions, digest of the data and,
+            where there are any, plug-ins.
         notes: warnings and remarks about the results of this run.
         started, finished: UTC times, ISO 8601.
         seconds: wall time of the training, over all resumed parts.
         schema_version: version of this file's form.
         embedding: how images become vectors (:mod:`crkd.data.vectors.embedding_file`), for a
             discovery on vectors of ``crkd embed``; else None.
+        baseline: name of the baseline, for a run of this kind; else None.
     """
 
     kind: str
@@ -69,7 +71,7 @@ class RunInfo:
     chosen_head: int | None
     seed: int
     provenance: dict[str, Any]
-    parent: dict[str, str] | None = None
+    parent: dict[str, Any] | None = None
     model_sha256: str | None = None
     notes: list[str] = field(default_factory=list)
     started: str = ""
@@ -77,6 +79,7 @@ class RunInfo:
     seconds: float = 0.0
     schema_version: int = SCHEMA_VERSION
     embedding: dict[str, Any] | None = None
+    baseline: str | None = None
 
     @property
     def num_known(self) -> int:

@@ -56,8 +56,12 @@ FIELDS: Final[Mapping[str, Allowed]] = {
     "seconds": number(0.0, 1e12),
     "schema_version": ANYTHING,
     "embedding": block({}, ANYTHING).or_null(),
+    "baseline": text(100).or_null(),
 }
 OPTIONAL: Final = frozenset(
-    ("parent", "model_sha256", "notes", "started", "finished", "seconds", "embedding")
+    (
+        *("parent", "model_sha256", "notes", "started", "finished", "seconds"),
+        *("embedding", "baseline"),
+    )
 )
 """Entries that older runs lack."""

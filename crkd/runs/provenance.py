@@ -8,9 +8,11 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import crkd
 from crkd.core.paths import CHECKOUT
+from crkd.runs.folder import RunInfo
 
 
 def versions() -> dict[str, str]:
@@ -57,3 +59,26 @@ def command_line() -> str:
 
     program = Path(sys.argv[0]).name if sys.argv else "crkd"
     return shlex.join([program, *sys.argv[1:]])
+
+
+def parent_entry(path: Path, info: RunInfo) -> dict[str, Any]:
+    """Return the entry in ``run.json`` of the run that another started from.
+
+    Args:
+        path: its folder.
+        info: its description.
+    """
+    return {"path": str(path), "model_sha256": info.model_sha256 or "", "seed": info.seed}
+
+
+def seed_note(info: RunInfo, seed: int) -> list[str]:
+    """Return a note if the run that another started from has another seed; else none.
+
+    Args:
+        info: of the earlier run.
+        seed: of the new run.
+    """
+    if info.seed == seed:
+        return []
+    earlier = "stage 1" if info.kind == "supervised" else "the earlier run"
+    return [f"{earlier} has seed {info.seed}, this run has seed {seed}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ Digests = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class SampleDigests:
-    """Names and digests of the samples of a run.
+    """Names and digests of the samples of a run, or of the parts of a named data set.
 
     Attributes:
         ids: N unique names.
@@ -33,6 +34,13 @@ class SampleDigests:
 
     ids: Sequence[str]
     digests: Digests
+
+    def sha256(self) -> str:
+        """Return one digest of all samples, in their order, for the provenance of a run."""
+        found = hashlib.sha256()
+        for name, digest in zip(self.ids, self.digests, strict=True):
+            found.update(name.encode("utf-8", "surrogateescape") + b"\0" + digest.tobytes())
+        return found.hexdigest()
 
     def write(self, folder: Path) -> None:
         """Write them into a run folder."""

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from crkd.runs.folder import RunFolder
 
-METRICS = (
-    ("task_aware", "train", "novel"),
-    ("task_aware", "test", "novel"),
-    ("task_agnostic", "test", "all"),
-    ("task_agnostic", "test", "known"),
-    ("task_agnostic", "test", "novel"),
-    ("joint_hungarian", "test", "all"),
-    ("joint_hungarian", "test", "known"),
-    ("joint_hungarian", "test", "novel"),
-)
+_OTHER_ENTRIES: Final = ("spread_over_heads", "chosen_head", "oracle", "per_class", "baselines")
+"""Blocks of the metrics that are no protocol."""
 
 
 def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -43,26 +35,45 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
                 "acc": accuracies(tree),
             }
         )
-    columns = {key: [entry["acc"].get(key) for entry in entries] for key in entries[0]["acc"]}
-    full = {k: [v for v in vs if v is not None] for k, vs in columns.items()}
+    return {"runs": entries, **mean_and_std([entry["acc"] for entry in entries])}
+
+
+def mean_and_std(
+    scores: Sequence[Mapping[str, float | None]],
+) -> dict[str, dict[str, float | None]]:
+    """Return mean and sample standard deviation of every metric over the runs that have it."""
+    keys = dict.fromkeys(key for entry in scores for key in entry)
+    full = {k: [v for entry in scores if (v := entry.get(k)) is not None] for k in keys}
     return {
-        "runs": entries,
         "mean": {k: statistics.fmean(v) if v else None for k, v in full.items()},
         "std": {k: statistics.stdev(v) if len(v) > 1 else None for k, v in full.items()},
     }
 
 
 def accuracies(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the accuracies of a run, its baselines and its oracle head under flat keys."""
-    flat = {"/".join(key): _leaf(metrics, key) for key in METRICS}
+    """Return the accuracies of a run, its baselines and its oracle head under flat keys.
+
+    Args:
+        metrics: see :func:`crkd.evaluation.report.evaluate`.
+
+    Returns:
+        "protocol/part/group", "NAME/protocol/part/group" for baselines and
+        "oracle/protocol/part/group"; values in [0, 1].
+    """
+    found = _leaves({key: v for key, v in metrics.items() if key not in _OTHER_ENTRIES})
     for name, tree in metrics["baselines"].items():
-        for key in METRICS[:2]:
-            flat[f"{name}/{'/'.join(key)}"] = _leaf(tree, key)
-    flat |= {f"oracle/{'/'.join(key)}": _leaf(metrics["oracle"], key) for key in METRICS}
-    return flat
+        found |= _leaves(tree, f"{name}/")
+    return found | _leaves(metrics["oracle"], "oracle/")
 
 
-def _leaf(tree: Mapping[str, Any], key: tuple[str, str, str]) -> float | None:
-    protocol, part, group = key
-    value: float | None = tree[protocol][part][group]["acc"]
-    return value
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float | None]:
+    """Return the accuracy of every protocol, part and group; other entries are left out."""
+    return {
+        f"{prefix}{protocol}/{part}/{group}": score["acc"]
+        for protocol, parts in tree.items()
+        if isinstance(parts, Mapping)
+        for part, groups in parts.items()
+        if isinstance(groups, Mapping)
+        for group, score in groups.items()
+        if isinstance(score, Mapping) and "acc" in score
+    }

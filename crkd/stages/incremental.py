@@ -222,6 +222,10 @@ def answers_of(
         outputs = predictions.joint_heads[predictions.chosen_head][test]
     class_of = true_classes(run, len(info.classes))
     parts = partition(
-        dataset, split, validation_fraction=config.data.validation_fraction, seed=config.seed
+        dataset,
+        split,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+        subset=config.data.subset,
     )
     return class_of[outputs], parts.hidden.test()

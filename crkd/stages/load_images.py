@@ -16,6 +16,7 @@ from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.sources.files import left_out
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.runs.console import say
+from crkd.runs.folder import RunInfo
 from crkd.stages.vectors.images import embedded_images
 
 
@@ -59,7 +60,7 @@ def split_of(config: Config) -> ClassSplit:
     return split
 
 
-def split_entry(split: ClassSplit, labeled_fraction: float) -> dict[str, str]:
+def split_entry(split: ClassSplit, labeled_fraction: float, subset: float = 1.0) -> dict[str, str]:
     """Return the entry of a split in ``run.json``.
 
     Stage 1 depends on the known classes and their images alone, so a discovery may start from
@@ -71,17 +72,50 @@ def split_entry(split: ClassSplit, labeled_fraction: float) -> dict[str, str]:
         split: the classes.
         labeled_fraction: of the images of known classes. A stage 1 that saw more labels does not
             fit.
+        subset: fraction of all images that are used. A stage 1 of other images does not fit.
     """
     known = [split.dataset, *split.joint_names[: len(split.known)]]
     if "images/known" in split.label_hash:
         known.append(split.label_hash["images/known"])
     if labeled_fraction < 1:
         known.append(f"labeled_fraction {labeled_fraction}")
+    if subset < 1:
+        known.append(f"subset {subset}")
     digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
     entry = {"name": split.name, "fingerprint": split.fingerprint(), "known": digest}
     if "images/novel" in split.label_hash:
         entry["images"] = split.label_hash["images/novel"]
+    if subset < 1:
+        entry["subset"] = f"{subset:g}"
     return entry
+
+
+def data_notes(config: Config, dataset: Dataset) -> list[str]:
+    """Return the remarks about the data that belong to every result of a run."""
+    notes = [dataset.note] if dataset.note else []
+    if config.data.subset < 1:
+        share = f"{100 * config.data.subset:g} %"
+        notes.append(f"on a subset of the data for smoke tests: {share} of each class")
+    return notes
+
+
+def check_same_subset(path: Path, info: RunInfo, config: Config) -> None:
+    """Refuse to extend a run of a subset of the data by the whole data, or the reverse.
+
+    Args:
+        path: folder of the earlier run.
+        info: its description.
+        config: the configuration of the new run.
+
+    Raises:
+        InputError: their ``data.subset`` differ.
+    """
+    before, now = info.split.get("subset", "1"), f"{config.data.subset:g}"
+    if before != now:
+        raise InputError(
+            f"{path} was made with data.subset {before}, this run has data.subset {now}; add --set "
+            f"data.subset={before}, or name a run with data.subset {now}"
+        )
 
 
 def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:

@@ -21,9 +21,9 @@ from crkd.data.storage.choose import ImageStore, choose_storage
 from crkd.models.network import Network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.console import say
-from crkd.runs.sample_digests import SampleDigests
+from crkd.runs.sample_digests import BYTES, SampleDigests
 from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
-from crkd.stages.load_images import load_images, split_entry
+from crkd.stages.load_images import data_notes, load_images, split_entry
 
 
 @dataclass
@@ -147,12 +147,16 @@ class RunData:
 
     def split_entry(self) -> dict[str, str]:
         """Return the entry of the split in ``run.json``, see :func:`.load_images.split_entry`."""
-        return split_entry(self.split, self.config.data.labeled_fraction)
+        return split_entry(self.split, self.config.data.labeled_fraction, self.config.data.subset)
 
-    def sample_digests(self) -> SampleDigests | None:
-        """Return digests of all samples; None for a named data set, which nobody changes."""
-        source = self.dataset.train
-        return None if source.digests is None else SampleDigests(source.ids, source.digests)
+    def sample_digests(self) -> SampleDigests:
+        """Return digests of all samples; for a named data set of its two parts."""
+        source, test = self.dataset.train, self.dataset.test
+        if source.digests is not None:
+            return SampleDigests(source.ids, source.digests)
+        parts = {"training images": source} | ({} if test is None else {"test images": test})
+        digests = [np.frombuffer(part.content_digest()[:BYTES], "u1") for part in parts.values()]
+        return SampleDigests(list(parts), np.stack(digests))
 
     def pixels(self, part: Subset) -> NDArray[np.float32]:
         """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""
@@ -179,9 +183,10 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
         seed=config.seed,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
+        subset=config.data.subset,
     )
     size = config.data.image_size or dataset.image_size
-    notes = [dataset.note] if dataset.note else []
+    notes = data_notes(config, dataset)
     stored = round(size * config.data.stored_share)
     return RunData(dataset, split, parts, size, device, stored, config, notes)
 
@@ -229,6 +234,7 @@ def prepare_incremental(
         images_gone=True,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
+        subset=config.data.subset,
     )
     # Labels of a data set name true classes; a discovered class is a cluster with its own id.
     own = config.dataset in ("folder", "features")
@@ -240,7 +246,7 @@ def prepare_incremental(
         )
     if foreign or config.discover.labeled is False:
         parts = parts.without_labeled()
-    notes = [dataset.note] if dataset.note else []
+    notes = data_notes(config, dataset)
     stored = round(size * config.data.stored_share)
     return RunData(dataset, split, parts, size, device, stored, config, notes)
 

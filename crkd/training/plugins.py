@@ -40,8 +40,8 @@ def asked_for(
     yield DATASETS, config.dataset
     if backbone is not None:
         yield BACKBONES, backbone
-    # FRoST takes neither terms nor assignment from the configuration.
-    if kind != "discovered" or config.discover.method != "frost":
+    # The baselines take neither terms nor assignment from the configuration.
+    if kind != "discovered" or config.discover.method == "swapped":
         for term in _terms(config, kind):
             yield TERMS, term.name
         if kind == "discovered":

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from crkd.config.schema import Config
+from crkd.core.batch_shard import processes
 from crkd.core.device import device_name
 from crkd.core.errors import InputError
 from crkd.core.registry import Plugin
@@ -84,7 +85,7 @@ def _begun(
         then = SampleDigests.read(run.path) if resume else None
         if then is not None and samples is not None:
             _check_same_samples(run, then, samples)
-        _describe(run, info, config, device, plugins, resume=resume)
+        _describe(run, info, config, device, plugins, samples, resume=resume)
         # After the description, without which the folder is neither empty nor a run.
         if then is None and samples is not None:
             samples.write(run.path)
@@ -100,6 +101,7 @@ def _describe(
     config: Config,
     device: torch.device,
     plugins: list[Plugin],
+    samples: SampleDigests | None,
     *,
     resume: bool,
 ) -> None:
@@ -115,6 +117,9 @@ def _describe(
             notes.append(
                 f"resumed with {in_words(plugins)} after {in_words(recorded_plugins(saved))}"
             )
+        count, before = processes()[1], saved.provenance.get("processes", 1)
+        if count != before:
+            notes.append(f"resumed with {count} processes after {before}")
         info.notes = list(dict.fromkeys(notes))
     else:
         info.started = utc_now()
@@ -122,8 +127,11 @@ def _describe(
             "command": command_line(),
             "commit": git_commit(),
             "device": device_name(device),
+            "processes": processes()[1],
             "versions": versions(),
         }
+        if samples is not None:
+            info.provenance["data_sha256"] = samples.sha256()
     if plugins:
         info.provenance["plugins"] = [plugin._asdict() for plugin in plugins]
     info.status = "running"

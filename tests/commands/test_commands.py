@@ -88,6 +88,9 @@ def test_whole_job_on_digits(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     assert len(list(run.parent.glob("pretrain-*"))) == 1, "stage 1 is found, not trained again"
     assert main(["discover", "--dataset", "digits", *SMALL]) == 0
     assert (run.parent / "discover-seed0-2").is_dir(), "a finished run is never overwritten"
+    assert "(seed" not in capsys.readouterr().err
+    assert main(["discover", "--dataset", "digits", "--seed", "7", *SMALL]) == 0
+    assert "pretrain-seed0 (seed 0; this run has seed 7" in capsys.readouterr().err
 
 
 def test_own_images(

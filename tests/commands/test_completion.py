@@ -12,6 +12,7 @@ from crkd.commands.completion import script
 from crkd.commands.main import main
 from crkd.commands.verbs import VERBS, parsers
 from crkd.config.load import FOLDERS, shipped_configs
+from crkd.data.splits.class_split import DEFAULT_SPLITS
 
 LINES = {
     "verbs": ["crkd", ""],
@@ -21,6 +22,7 @@ LINES = {
     "some flags": ["crkd", "discover", "--dataset", "digits", "--num"],
     "configurations": ["crkd", "discover", "--config", ""],
     "some configurations": ["crkd", "baseline", "uno", "--config", "fine"],
+    "data sets": ["crkd", "discover", "--dataset", ""],
     "choices": ["crkd", "export", "RUN", "--format", ""],
     "positional": ["crkd", "baseline", "k"],
     "files after a flag": ["crkd", "discover", "--from", ""],
@@ -69,6 +71,11 @@ def test_names_of_shipped_configurations(completed: dict[str, list[str]]) -> Non
     names = {path.stem for folder in FOLDERS for path in shipped_configs(folder)}
     assert completed["configurations"] == sorted(names)
     assert completed["some configurations"] == ["fine-grained"]
+
+
+def test_names_of_data_sets(completed: dict[str, list[str]]) -> None:
+    assert completed["data sets"] == sorted(DEFAULT_SPLITS)
+    assert {"digits", "imagenet-100", "herbarium-19"} <= set(completed["data sets"])
 
 
 def test_choices(completed: dict[str, list[str]]) -> None:

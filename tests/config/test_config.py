@@ -19,6 +19,7 @@ from crkd.config.load import (
 )
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.data.loader import shares
 
 SHIPPED = [file for folder in FOLDERS[:2] for file in shipped_configs(folder)]
 
@@ -113,6 +114,48 @@ def test_later_layers_win(tmp_path: Path) -> None:
     config = load_config(str(file), ["discover.epochs=8"], {"seed": 6, "device": None})
     assert (config.seed, config.discover.epochs, config.discover.batch_size) == (6, 8, 99)
     assert config.model.backbone == "resnet8", "the data set's own file lies underneath"
+
+
+def test_files_extend_each_other_to_any_depth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each name is relative to the file that has it, wherever the command runs."""
+    (tmp_path / "ours" / "small").mkdir(parents=True)
+    (tmp_path / "ours/base.yaml").write_text("extends: digits\nseed: 1\nmodel: {hidden: 7}\n")
+    (tmp_path / "ours/more.yaml").write_text("extends: base.yaml\nseed: 2\ndevice: cpu\n")
+    last = tmp_path / "ours/small/last.yaml"
+    last.write_text("extends: ../more.yaml\nseed: 3\n")
+    monkeypatch.chdir("/")
+    config = load_config(str(last))
+    assert (config.seed, config.device, config.model.hidden) == (3, "cpu", 7)
+    assert config.model.backbone == "resnet8"  # of the shipped configuration "digits"
+    monkeypatch.chdir(tmp_path / "ours/small")
+    assert load_config("last.yaml") == config
+
+
+def test_files_that_extend_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
+    (tmp_path / "b.yaml").write_text("extends: ./a.yaml\n")
+    with pytest.raises(InputError, match=r"a\.yaml, which extends .*b\.yaml, .*a\.yaml, so that"):
+        load_config(str(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").write_text("extends: missing.yaml\n")
+    with pytest.raises(InputError, match=r"a\.yaml extends 'missing\.yaml', which is neither"):
+        load_config(str(tmp_path / "a.yaml"))
+    (tmp_path / "a.yaml").write_text("extends: [b.yaml]\n")
+    with pytest.raises(InputError, match="name one file"):
+        load_config(str(tmp_path / "a.yaml"))
+
+
+def test_a_batch_without_an_unlabeled_image_is_refused() -> None:
+    """Exactly where the loader would round their number to none."""
+    for size in (2, 3, 128):
+        for labeled in [0.0, 0.25, 0.5, 0.75, 0.83, 0.9, 0.995, 0.997, 1.0]:
+            settings = [f"discover.batch_size={size}", f"discover.labeled_share={labeled}"]
+            if shares(size, [labeled, 1 - labeled])[1]:
+                load_config(None, settings)
+                continue
+            with pytest.raises(InputError, match=rf"{labeled:g} leaves no unlabeled .* {size};"):
+                load_config(None, settings)
 
 
 def test_options_are_replaced_as_a_whole() -> None:

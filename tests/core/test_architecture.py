@@ -17,6 +17,7 @@ FLOORS = [
     DOMAINS,
     {"runs"},
     {"training"},
+    {"embedding"},
     {"stages"},
     {"inference", "gpu_checks", "estimator"},
     {"review"},

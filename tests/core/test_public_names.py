@@ -28,7 +28,7 @@ ONE_LINERS = [
     "from crkd.data.splits import partition",
     "from crkd.inference import predict",
     "from crkd.stages.discover import discover",
-    "from crkd.stages.embed import embed_images",
+    "from crkd.embedding import embed_images",
 ]
 FUNCTIONS_LIKE_THEIR_MODULES = [
     "crkd.clustering.kmeans",

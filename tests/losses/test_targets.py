@@ -29,3 +29,10 @@ def test_rows_sum_to_one_and_keep_to_their_side(labeled: int, unlabeled: int):
     assert not targets[:, :, :labeled, 6:].any()
     assert not targets[:, :, labeled:, :6].any()
     assert torch.equal(targets[:, :, :labeled].argmax(-1), labels.expand(2, 3, -1))
+
+
+def test_pseudo_labels_over_all_classes_may_be_of_known_ones():
+    pseudo = torch.tensor([[[[0.5, 0.1, 0.4]]]])  # V 1, H 1, N 1, C 3
+    targets = joint_targets(torch.tensor([1]), pseudo, num_known=2, all_classes=True)
+    assert torch.equal(targets, torch.tensor([[[[0.0, 1.0, 0.0], [0.5, 0.1, 0.4]]]]))
+    torch.testing.assert_close(targets.sum(-1), torch.ones(1, 1, 2))

@@ -55,3 +55,16 @@ def test_state_survives_a_checkpoint() -> None:
 def test_mistakes_are_named(kind: str, options: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words):
         class_prior(kind, 1, 3, **options)  # type: ignore[arg-type]
+
+
+def test_expected_sizes_replace_equal_ones() -> None:
+    sizes = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    uniform = class_prior("uniform", 2, 3, expected=sizes)
+    torch.testing.assert_close(uniform.marginal(), sizes.float())
+    estimated = EstimatedPrior(2, 3, momentum=0.5, smoothing=0.5, expected=sizes)
+    torch.testing.assert_close(estimated.marginal(), sizes.float().expand(2, 3))
+    estimated.update(torch.eye(3)[None, :1].repeat(2, 4, 1))
+    running = 0.5 * sizes.float() + 0.5 * torch.eye(3)[0]
+    torch.testing.assert_close(
+        estimated.marginal(), (0.5 * running + 0.5 * sizes.float()).expand(2, 3)
+    )

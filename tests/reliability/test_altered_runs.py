@@ -51,12 +51,13 @@ def arguments(verb: str, run: Path) -> list[str]:
     """A short use of a verb on a run."""
     place = run.parent
     image = place / ("novel.npz" if run.name == "vectors" else "image.png")
+    other = "pretrained" if run.name == "discovered" else "discovered"
     return {
         "predict": [str(run), str(image), "--out", str(place / "x.csv"), "--device", "cpu"],
         "review": [str(run), "--out", str(place / "x.html")],
         "export": [str(run), "--format", "torch", "--out", str(place / "x.pt2")],
         "evaluate": [str(run), "--json"],
-        "compare": [str(run), str(run)],
+        "compare": [str(run), str(KEPT / other)],
     }[verb]
 
 

@@ -4,7 +4,13 @@ import pytest
 
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
-from crkd.runs.summary import METRICS, record
+from crkd.runs.summary import accuracies, record
+
+METRICS = (
+    ("task_aware", "train", "novel"),
+    ("joint_hungarian", "test", "all"),
+    ("joint_hungarian", "train", "novel"),
+)
 
 
 def tree(value: float | None) -> dict:
@@ -43,3 +49,20 @@ def test_mean_and_sample_deviation(tmp_path) -> None:  # type: ignore[no-untyped
     assert found["runs"][0]["commit"] == "abc"
     unlabeled = record(runs[:1], [tree(None)])
     assert unlabeled["mean"]["task_aware/train/novel"] is None
+
+
+def test_every_protocol_of_the_tree_is_found_and_nothing_else() -> None:
+    metrics = {
+        **tree(0.25),
+        "schema_version": 1,
+        "counts": {"train": {"images": 3}},
+        "spread_over_heads": tree(0.9),
+        "per_class": {"task_aware": {"train": {"cat": 0.5}}},
+    }
+    metrics["oracle"] |= {"head": 1, "picked_by": "labels"}
+    keys = ["/".join(key) for key in METRICS]
+    assert list(accuracies(metrics)) == [
+        *keys,
+        "kmeans_pixels/task_aware/train/novel",
+        *(f"oracle/{key}" for key in keys),
+    ]

@@ -27,7 +27,7 @@ FILES = [
     for file in shipped_configs(folder)
     if file.stem not in NO_RECIPES
 ]
-HEAVY = {"cars", "aircraft"}  # the same recipe as cub, by "extends"
+HEAVY = {"cars", "aircraft", "imagenet-100", "herbarium-19"}  # the same recipe as cub, by "extends"
 SMALLER = (
     "pretrain.epochs=1",
     "pretrain.batch_size=8",

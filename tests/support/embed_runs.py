@@ -21,10 +21,10 @@ import timm
 import torch
 import torch.distributed as dist
 
+from crkd.embedding import assemble, parts
+from crkd.embedding.plan import EmbedSettings
+from crkd.embedding.run import embed
 from crkd.runs import atomic_files
-from crkd.stages.embed import assemble, parts
-from crkd.stages.embed.plan import EmbedSettings
-from crkd.stages.embed.run import embed
 from crkd.training.interruption import Interrupted
 
 PRELOADED = (pyarrow.parquet, timm)

@@ -96,6 +96,12 @@ class DoubleViews(Views):
         return tuple(view.double() for view in super().render(*images, **numbers))
 
 
+def double_views(views: Views) -> Views:
+    """Return the same views in float64."""
+    given = {f.name: getattr(views, f.name) for f in dataclasses.fields(Views) if f.init}
+    return DoubleViews(**given)
+
+
 def loop_of(name: str, folder: Path, data: RunData) -> Loop:
     """Return a loop in float64.
 
@@ -105,10 +111,7 @@ def loop_of(name: str, folder: Path, data: RunData) -> Loop:
     loop = _loop_of(name, folder, data)
     loop.task.modules.network.double()
     loop.task.modules.terms.double()
-    given = {
-        f.name: getattr(loop.loader.views, f.name) for f in dataclasses.fields(Views) if f.init
-    }
-    loop.loader.views = DoubleViews(**given)
+    loop.loader.views = double_views(loop.loader.views)
     if isinstance(getattr(loop.task, "teacher", None), LiveTeacher):
         loop.task.teacher.network.double()
     config = loop.config

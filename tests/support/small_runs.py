@@ -15,6 +15,7 @@ from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource
+from crkd.data.splits.partition import HiddenLabels
 from crkd.losses.term import TERMS
 from crkd.stages import incremental, run_data
 from crkd.training import loop
@@ -90,21 +91,37 @@ def interrupt_at(
 
 
 def scramble_hidden_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Permute the labels of the novel images, after the split was checked against the data."""
+    """Draw new labels for all unlabeled images, after the split was checked against the data.
+
+    They are drawn from the old ones with replacement, so that class sizes change too. Of the test
+    images, those of novel classes get new labels.
+    """
     honest = run_data.partition
 
     def scrambled(dataset, split, **options):  # type: ignore[no-untyped-def]
-        sources = []
-        for source in (dataset.train, dataset.test):
-            labels = source.labels.copy()
-            novel = np.isin(labels, split.novel)
-            labels[novel] = np.random.default_rng(7).permutation(labels[novel])
-            changed = object.__new__(type(source))
-            changed.__dict__.update(source.__dict__)
-            changed.labels = labels
-            sources.append(changed)
-        return honest(
-            dataclasses.replace(dataset, train=sources[0], test=sources[1]), split, **options
-        )
+        parts = honest(dataset, split, **options)
+        hidden = {"unlabeled": parts.hidden.unlabeled(), "test": parts.hidden.test()}
+        rows = {
+            "unlabeled": np.arange(len(parts.unlabeled)),
+            "test": np.flatnonzero(hidden["test"] >= len(split.known)),
+        }
+        changed = {}
+        for name, chosen in rows.items():
+            drawn, subset = (
+                np.random.default_rng(7).choice(chosen, len(chosen)),
+                getattr(parts, name),
+            )
+            hidden[name][chosen] = hidden[name][drawn]
+            source = object.__new__(type(subset.source))
+            source.__dict__.update(subset.source.__dict__)
+            source.labels = subset.source.labels.copy()
+            source.labels[subset.indices[chosen]] = subset.source.labels[subset.indices[drawn]]
+            changed[id(subset.source)] = source
+        subsets = {
+            name: dataclasses.replace(subset, source=changed.get(id(subset.source), subset.source))
+            for name in ("known_train", "known_val", "unlabeled", "test")
+            for subset in [getattr(parts, name)]
+        }
+        return dataclasses.replace(parts, hidden=HiddenLabels(**hidden), **subsets)
 
     monkeypatch.setattr(run_data, "partition", scrambled)

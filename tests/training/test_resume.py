@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
+from crkd.data.datasets import digits
 from crkd.runs.atomic_files import read_json
 from crkd.runs.folder import RunFolder
 from crkd.runs.lock import LOCK
@@ -108,6 +109,42 @@ def test_resume_identical_with_an_average_and_a_queue_that_starts_late(
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_resume_with_changed_files_of_a_named_data_set(
+    tmp_path: Path, pretrained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            pretrain(small_config(), tmp_path / "run")
+    begun = RunFolder(tmp_path / "run").read_info().provenance
+    assert begun["data_sha256"] == pretrained.read_info().provenance["data_sha256"]
+    assert begun["processes"] == 1
+    images, labels = digits._digits()
+    images = images.copy()
+    images[-1, 3, 3] += 1
+    monkeypatch.setattr(digits, "_digits", lambda: (images, labels))
+    with pytest.raises(InputError, match=r"1 with other content \('(training|test) images'\)"):
+        pretrain(small_config(), tmp_path / "run", resume=True)
+    monkeypatch.undo()
+    monkeypatch.setattr("crkd.training.session.processes", lambda: (0, 2))
+    resumed = pretrain(small_config(), tmp_path / "run", resume=True)
+    assert "resumed with 2 processes after 1" in resumed.read_info().notes
+    assert not (resumed.path / "samples.parquet").exists()
+
+
+def test_a_stage_1_of_another_seed_is_noted(tmp_path: Path, stage1: Path) -> None:
+    same, other = (
+        discover(small_config(seed=seed), tmp_path / str(seed), stage1).read_info()
+        for seed in (0, 7)
+    )
+    assert same.parent is not None
+    assert other.parent is not None
+    assert same.parent["seed"] == other.parent["seed"] == 0
+    note = "stage 1 has seed 0, this run has seed 7"
+    assert note in other.notes
+    assert note not in same.notes
+
+
 def test_resume_with_another_configuration_names_the_difference(
     tmp_path: Path, stage1: Path
 ) -> None:
@@ -139,6 +176,7 @@ def test_resume_with_another_teacher_is_refused(tmp_path: Path, stage1: Path) ->
     assert parent == {
         "path": str(stage1),
         "model_sha256": hashlib.sha256((stage1 / "model.safetensors").read_bytes()).hexdigest(),
+        "seed": 0,
     }
     other = pretrain(small_config(seed=1), tmp_path / "other")
     with pytest.raises(InputError, match=r"began with another teacher, .* than .*other"):

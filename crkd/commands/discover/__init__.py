@@ -56,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--decisions", metavar="FILE", help="review decisions to apply to the run in --from"
     )
     parser.add_argument(
-        "--pretrain", action="store_true", help="run stage 1 first if there is no stage-1 run"
+        "--pretrain",
+        action="store_true",
+        help="run stage 1 first if there is no stage-1 run of the same seed",
     )
     add_vector_flags(parser)
 
@@ -153,13 +155,15 @@ def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
     from crkd.runs.search import find_stage1
     from crkd.stages.load_images import split_entry, split_of
 
-    known = split_entry(split_of(config), config.data.labeled_fraction)["known"]
+    data = config.data
+    known = split_entry(split_of(config), data.labeled_fraction, data.subset)["known"]
     place = out.parent
     found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
     # The spread over seeds needs a stage-1 run for each seed.
     other_seed = found is not None and found[1].seed != config.seed
     if found is not None and not (given.pretrain and other_seed):
-        print(f"stage 1: {found[0]}", file=sys.stderr)
+        remark = f" (seed {found[1].seed}; this run has seed {config.seed}, see --pretrain)"
+        print(f"stage 1: {found[0]}{remark if other_seed else ''}", file=sys.stderr)
         return found[0]
     if given.pretrain:
         return _new_stage1_run(config, given, out)

@@ -11,8 +11,8 @@ from crkd.commands.output import RUNS, check_out
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
+    from crkd.embedding.plan import EmbedSettings
     from crkd.runs.folder import RunFolder
-    from crkd.stages.embed.plan import EmbedSettings
 
 
 def add_vector_flags(parser: argparse.ArgumentParser) -> None:
@@ -166,7 +166,7 @@ def _name_repeated(files: list[Path]) -> None:
 
 def _settings(given: argparse.Namespace) -> EmbedSettings:
     from crkd.core.device import pick_device
-    from crkd.stages.embed.plan import EmbedSettings
+    from crkd.embedding.plan import EmbedSettings
 
     weights = given.backbone_weights
     return EmbedSettings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,10 @@ class ArraySource(ImageSource):
         """Return image ``index`` as ``(H, W, 3)`` uint8."""
         image: Pixels = self._images[index]
         return image
+
+    def _content(self) -> Iterator[bytes | memoryview]:
+        """Yield all pixels."""
+        yield np.ascontiguousarray(self._images).reshape(-1).data
 
     def pixels(self) -> Pixels | None:
         """Return ``(N, 3, S, S)`` uint8 for square images, else None."""

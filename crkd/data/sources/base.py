@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from crkd.core.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int64]
+
+SAMPLED: Final = 1024
+"""Largest number of images whose stored bytes enter the digest of a source of files."""
 
 
 class UnreadableImageError(InputError):
@@ -86,6 +90,23 @@ class ImageSource(ABC):
         """
         del index
         return b""
+
+    def content_digest(self) -> bytes:
+        """Return a SHA-256 of the names and of what :meth:`_content` gives of the images.
+
+        Labels are not part of it, because most of them are hidden.
+        """
+        found = hashlib.sha256()
+        for name in self.ids:
+            found.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        for block in self._content():
+            found.update(block)
+        return found.digest()
+
+    def _content(self) -> Iterator[bytes | memoryview]:
+        """Yield the fingerprints of at most ``SAMPLED`` images, evenly spaced."""
+        for index in range(0, len(self), max(1, -(-len(self) // SAMPLED))):
+            yield self.fingerprint(index)
 
     def file(self, index: int) -> Path | None:
         """Return the file of image ``index``; None if it has none of its own."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
+import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
@@ -69,6 +70,12 @@ class FileSource(ImageSource):
         except OSError:
             return b""
 
+    def _content(self) -> Iterator[bytes | memoryview]:
+        """Yield the sizes of all files, -1 for one that is missing, and some fingerprints."""
+        sizes = np.array([_size(path) for path in self.paths], dtype="<i8")
+        yield sizes.tobytes()
+        yield from super()._content()
+
     def file(self, index: int) -> Path:
         """Return the file of image ``index``."""
         return self.paths[index]
@@ -76,6 +83,13 @@ class FileSource(ImageSource):
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
         return decode_image(self.paths[index], str(self.paths[index]))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def image_files(folder: Path) -> Iterator[Path]:

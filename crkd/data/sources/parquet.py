@@ -7,7 +7,7 @@ class names are in the schema's metadata under the key ``huggingface``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -89,6 +89,12 @@ class ParquetSource(ImageSource):
         if self._decoded is None:
             self._decoded = self._decode_all()
         return self._decoded
+
+    def _content(self) -> Iterator[bytes | memoryview]:
+        """Yield all encoded images."""
+        for shard in self._shards:
+            for value in shard.encoded:
+                yield memoryview(value.as_buffer()) if value.is_valid else b""
 
     def image_format(self) -> str:
         """Return Pillow's format name of the first image: "WEBP", "JPEG", "PNG" or ""."""

@@ -29,6 +29,8 @@ DEFAULT_SPLITS: Final = {
     "cub": "ssb",
     "cars": "ssb",
     "aircraft": "ssb",
+    "imagenet-100": "50-50",
+    "herbarium-19": "341-342",
 }
 
 

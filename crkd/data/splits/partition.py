@@ -15,6 +15,7 @@ from crkd.data.datasets.base import Dataset
 from crkd.data.sources.base import ImageSource, Labels
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.long_tail import long_tailed
+from crkd.data.splits.smaller import some_of_each_class
 
 LABELED_SEED = 0
 """Of the choice of labeled images of known classes."""
@@ -122,6 +123,8 @@ def partition(
     images_gone: bool = False,
     imbalance: float = 1.0,
     labeled_fraction: float = 1.0,
+    hidden: npt.NDArray[np.bool_] | None = None,
+    subset: float = 1.0,
 ) -> Subsets:
     """Partition a data set into labeled, unlabeled and evaluation images.
 
@@ -143,6 +146,10 @@ def partition(
         labeled_fraction: fraction of the training images of each known class that have labels, in
             (0, 1]; at least one image. The choice does not depend on ``seed``, so that a stage 1 of
             any seed has seen the same labels.
+        hidden: ``(N,)`` bool, training images that are unlabeled although they have a label, such
+            as those of known classes in a folder of unlabeled images.
+        subset: fraction of the images of each class that are used at all, training and test images
+            alike, in (0, 1]; at least one image. The choice does not depend on ``seed``.
 
     Raises:
         InputError: a fraction is out of range, or a known class has no training image.
@@ -157,25 +164,29 @@ def partition(
             f"validation_fraction {validation_fraction} is not in [0, 1); 0.1 is usual"
         )
     labels = dataset.train.labels
-    joint = split.joint_ids(labels)
+    used = some_of_each_class(labels, subset)
+    joint = np.where(used, split.joint_ids(labels), -1)
     num_known = len(split.known)
-    is_known = (joint >= 0) & (joint < num_known)
+    of_known = (joint >= 0) & (joint < num_known)
+    is_known = of_known if hidden is None else of_known & ~hidden
     empty = np.flatnonzero(np.bincount(joint[is_known], minlength=num_known) == 0)
     if len(empty) and not images_gone:
         raise InputError(
             f"the known class {split.joint_names[empty[0]]!r} of data set {dataset.name!r} has no "
             "training image; leave it out of the split or add images"
         )
-    labeled = is_known & ~_without_label(joint, num_known, labeled_fraction)
+    shown = np.where(is_known, joint, -1)
+    labeled = is_known & ~_without_label(shown, num_known, labeled_fraction)
     held_out = _held_out(np.where(labeled, joint, -1), num_known, validation_fraction, seed)
-    novel = np.flatnonzero((joint >= num_known) | (labels < 0))
+    novel = np.flatnonzero(used & ((joint >= num_known) | (labels < 0)))
     if imbalance > 1:
         novel = novel[long_tailed(joint[novel], imbalance, seed)]
-    unlabeled = np.sort(np.concatenate([novel, np.flatnonzero(is_known & ~labeled)]))
+    unlabeled = np.sort(np.concatenate([novel, np.flatnonzero(of_known & ~labeled)]))
     test = dataset.test
     test_rows = np.empty(0, np.int64)
     if test is not None:
-        test_rows = np.flatnonzero((split.joint_ids(test.labels) >= 0) | (test.labels < 0))
+        counts = (split.joint_ids(test.labels) >= 0) | (test.labels < 0)
+        test_rows = np.flatnonzero(counts & some_of_each_class(test.labels, subset))
     test_source = dataset.train if test is None else test
     return Subsets(
         split=split,

@@ -15,13 +15,13 @@ from crkd.data.sources.base import Pixels
 from crkd.data.sources.decode import decode_image
 from crkd.data.storage.resize import fit_square
 from crkd.data.vectors.store import VectorStore
+from crkd.embedding.pipeline import pixels_of
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage
 from crkd.inference.vector_outputs import embedder_of
 from crkd.inference.watching.class_space import class_space
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
-from crkd.stages.embed.pipeline import pixels_of
 from crkd.stages.forward import Outputs, forward_batches, whole_images
 
 BATCH_SIZE: Final = 16

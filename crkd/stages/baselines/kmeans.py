@@ -17,6 +17,7 @@ from crkd.core.device import pick_device
 from crkd.evaluation.matching import contingency, match
 from crkd.models.network import freeze
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.provenance import parent_entry, seed_note
 from crkd.stages.discover.parent import stage1_of
 from crkd.stages.forward import Outputs
 from crkd.stages.results import Results
@@ -68,8 +69,9 @@ def kmeans_on_features(
         chosen_head=0,
         seed=config.seed,
         provenance={},
-        parent={"path": str(parent), "model_sha256": opened.info.model_sha256 or ""},
-        notes=[*data.notes, origin, note],
+        parent=parent_entry(Path(parent), opened.info),
+        notes=[*data.notes, origin, *seed_note(opened.info, config.seed), note],
+        baseline=method,
     )
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from crkd.clustering.kmeans import Floats
-from crkd.losses.self_distillation import entropy_gap, self_distillation
+from crkd.losses.simgcd import entropy_gap, self_distillation
 from crkd.losses.supervised import cross_entropy
 from crkd.stages.discover.simgcd import SUPERVISED_WEIGHT, TEACHER_TEMPERATURES
 
 TEMPERATURE = 0.1
-EPOCHS = 20
+EPOCHS, LEAST_STEPS = 20, 300
+"""More epochs where few rows make few steps."""
 WARMUP = 0.15
 """Part of the epochs over which the teacher's temperature falls, as in the release (30 of 200)."""
 BATCH_SIZE = 512
@@ -51,16 +52,17 @@ def simgcd_head(
     """
     draw = torch.Generator().manual_seed(seed)
     rows = torch.from_numpy(np.concatenate([known, unlabeled]))
-    truth = torch.from_numpy(labels)
+    truth = torch.from_numpy(labels.copy())
     shape = (int(labels.max()) + 1 + num_novel, rows.shape[1])
     weights = (FIRST_WEIGHTS * torch.randn(shape, generator=draw)).requires_grad_()
     steps = max(len(rows) // BATCH_SIZE, 1)
+    epochs = max(EPOCHS, -(-LEAST_STEPS // steps))
     optimizer = torch.optim.SGD(
         [weights], lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS * steps, LAST_RATE)
-    for epoch in range(EPOCHS):
-        sharpening = TEMPERATURE / _teacher_temperature(epoch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps, LAST_RATE)
+    for epoch in range(epochs):
+        sharpening = TEMPERATURE / _teacher_temperature(epoch / epochs)
         for batch in torch.randperm(len(rows), generator=draw).tensor_split(steps):
             kept = torch.rand(2, len(batch), shape[1], generator=draw) >= dropout
             views = functional.normalize(rows[batch] * kept, dim=-1)
@@ -80,7 +82,8 @@ def simgcd_head(
     return np.asarray(functional.normalize(weights.detach(), dim=-1).numpy(), np.float32)
 
 
-def _teacher_temperature(epoch: int) -> float:
+def _teacher_temperature(part: float) -> float:
+    """Return the temperature after a part of the training, in [0, 1]."""
     first, last = TEACHER_TEMPERATURES
-    progress = min(1.0, epoch / (WARMUP * EPOCHS))
+    progress = min(1.0, part / WARMUP)
     return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))

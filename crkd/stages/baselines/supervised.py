@@ -56,6 +56,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
         seed=config.seed,
         provenance={},
         notes=[*data.notes, NOTE],
+        baseline="supervised",
     )
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
@@ -83,6 +84,7 @@ def _with_all_labels(config: Config, data: RunData) -> RunData:
         known,
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
+        subset=config.data.subset,
     )
     return dataclasses.replace(data, split=known, subsets=parts, _stores={})
 

@@ -199,6 +199,7 @@ def baseline_on_vectors(config: Config, out: str | Path, method: str) -> RunFold
         seed=config.seed,
         provenance={},
         notes=[*data.notes, origin, f"baseline on frozen vectors: {method}"],
+        baseline=method,
     )
     run = begin_run(out, info, config, CPU, resume=False, samples=data.sample_digests())
     with running(run):

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.runs.plugins import check_installed
+from crkd.runs.provenance import parent_entry, seed_note
 from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.discover.mixed import check_mixed, check_weights, class_shares, shares_sentence
 from crkd.stages.discover.precheck import Precheck, precheck
+from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import (
     RunData,
     num_novel_classes,
@@ -75,12 +78,9 @@ class ParentRun:
         """Return the true class of every known output, for the evaluator alone."""
         return true_classes(self.parent.run, self.architecture.num_known)
 
-    def origin(self) -> dict[str, str]:
+    def origin(self) -> dict[str, Any]:
         """Return what ``run.json`` says of the parent."""
-        return {
-            "path": str(self.parent.run.path),
-            "model_sha256": self.parent.info.model_sha256 or "",
-        }
+        return parent_entry(self.parent.run.path, self.parent.info)
 
 
 def open_parent(
@@ -104,6 +104,7 @@ def open_parent(
         opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
         _check_model(opened, config, ("known_head", "temperature", *inner))
+        check_same_subset(run.path, info, config)
         data = prepare_incremental(
             config,
             device,
@@ -150,7 +151,7 @@ def open_parent(
         next_classes(info.classes, num_novel),
         KnownStatistics(load_replay(run.path, len(info.classes)) if gone else None, gone),
         shares,
-        [*data.notes, origin, *notes],
+        [*data.notes, origin, *seed_note(info, config.seed), *notes],
     )
 
 
@@ -258,7 +259,8 @@ def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.de
         raise InputError(
             f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
-            "finished stage-1 run of the same data set and split: run pretrain first"
+            "finished stage-1 run of the same data set, split, data.labeled_fraction and "
+            "data.subset: run pretrain first"
         )
     opened = open_image_run(parent.path, device)
     _check_model(opened, config, ("backbone", "known_head"))

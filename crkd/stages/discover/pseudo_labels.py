@@ -13,6 +13,10 @@ from crkd.ot.diagnostics import Diagnostics, diagnose
 from crkd.ot.marginals import class_prior
 from crkd.ot.queue import FeatureQueue
 
+MIXED_ITERS = 50
+"""Least number of iterations over known and novel classes. Trained known classes have sharp scores
+and fresh novel ones have not, so that three iterations leave the class marginal unmet."""
+
 
 class Assigner(nn.Module):
     """Balanced pseudo-labels for one set of novel heads.
@@ -44,8 +48,9 @@ class Assigner(nn.Module):
         self.settings = settings
         self.temperature = heads.temperature
         num_heads, num_classes, width = heads.prototypes.shape
+        self.num_iters = settings.num_iters
         if shares is not None:
-            num_classes = len(shares)
+            num_classes, self.num_iters = len(shares), max(settings.num_iters, MIXED_ITERS)
             if settings.queue:
                 raise InputError("the queue keeps no features of known classes; set it to 0")
         self.prior = class_prior(
@@ -97,7 +102,7 @@ class Assigner(nn.Module):
         assignment = sinkhorn(
             queued,
             epsilon=self.settings.epsilon,
-            num_iters=self.settings.num_iters,
+            num_iters=self.num_iters,
             class_marginal=marginal,
             backend=self.settings.backend,
             relaxation=self.settings.relaxation,

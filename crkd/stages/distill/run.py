@@ -15,6 +15,7 @@ from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.plugins import check_installed
+from crkd.runs.provenance import parent_entry
 from crkd.stages.class_memory import true_classes
 from crkd.stages.distill.notes import agreement, comparison
 from crkd.stages.distill.student import (
@@ -231,10 +232,7 @@ class Student:
             chosen_head=None,
             seed=self.config.seed,
             provenance={},
-            parent={
-                "path": str(teacher.run.path),
-                "model_sha256": teacher.info.model_sha256 or "",
-            },
+            parent=parent_entry(teacher.run.path, teacher.info),
             notes=list(dict.fromkeys(notes)),
         )
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.core.errors import InputError
+from crkd.embedding.plan import EmbedSettings
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.class_count import Estimate, notes_of
-from crkd.stages.embed.plan import EmbedSettings
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.folders import embedded_folder
 from crkd.stages.vectors.run import data_of_run

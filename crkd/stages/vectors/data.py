@@ -25,6 +25,7 @@ from crkd.data.vectors.table import FeatureTable
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.sample_digests import SampleDigests
 from crkd.stages.forward import NetworkInput
+from crkd.stages.load_images import data_notes
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
 
@@ -90,6 +91,8 @@ def vector_data(config: Config) -> VectorData:
         seed=config.seed,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
+        hidden=np.arange(len(known) + len(novel)) >= len(known),
+        subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [known, novel])
 
@@ -114,7 +117,15 @@ def next_vector_data(
         [entry.name for entry in classes], novel, mixed=config.mixed
     )
     dataset = with_images(dataset, [novel])
-    parts = partition(dataset, split, validation_fraction=0.0, seed=config.seed, images_gone=True)
+    parts = partition(
+        dataset,
+        split,
+        validation_fraction=0.0,
+        seed=config.seed,
+        images_gone=True,
+        hidden=np.ones(len(novel), np.bool_),
+        subset=config.data.subset,
+    )
     return _data(config, dataset, split, parts, [novel])
 
 
@@ -134,7 +145,7 @@ def _data(
         CPU,
         width,
         config,
-        [],
+        data_notes(config, dataset),
         vectors=torch.from_numpy(np.concatenate([table.features for table in tables])),
         embedding=tables[-1].embedding,
     )

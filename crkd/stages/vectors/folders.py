@@ -10,10 +10,10 @@ from crkd.core.errors import InputError, listed
 from crkd.data.encoded.listing import find_encoded
 from crkd.data.sources.files import SHOWN, left_out
 from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.embedding.plan import EmbedSettings
+from crkd.embedding.run import embed
 from crkd.runs.console import say
 from crkd.runs.skipped_files import skipped_file
-from crkd.stages.embed.plan import EmbedSettings
-from crkd.stages.embed.run import embed
 
 
 def embedded_folder(

@@ -197,6 +197,8 @@ def plan_data(config: Config, num_classes: int) -> PlanData:
         InputError: there are not two files with labels, or too few classes.
     """
     files = config.data.features
+    if config.data.subset < 1:
+        raise InputError("data.subset does not apply to a plan on vectors; leave it out")
     if len(files) != 2:
         raise InputError(f"--features names {len(files)} files; a plan needs two: TRAIN TEST")
     train, test = (read_features(file) for file in files)

@@ -19,6 +19,7 @@ from crkd.models.architecture import Architecture
 from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.provenance import parent_entry
 from crkd.runs.stability import write_stability
 from crkd.runs.vector_files import vector_files
 from crkd.stages.discover.parent import next_classes
@@ -173,12 +174,6 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
         known_head="linear",
         groups=groups,
     )
-    origin: dict[str, str] | None = None
-    if parent is not None:
-        origin = {
-            "path": str(parent.path),
-            "model_sha256": parent.read_info().model_sha256 or "",
-        }
     return RunInfo(
         kind="discovered",
         status="running",
@@ -190,7 +185,7 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
         chosen_head=None,
         seed=config.seed,
         provenance={},
-        parent=origin,
+        parent=None if parent is None else parent_entry(parent.path, parent.read_info()),
         notes=list(notes),
         embedding=_without_roots(data.embedding),
     )

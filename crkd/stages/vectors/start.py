@@ -21,6 +21,7 @@ from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.known_filter import KnownFilter, find_known
+from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import num_novel_classes
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.data import VectorData, next_vector_data, vector_data
@@ -111,6 +112,7 @@ def next_start(config: Config, parent: RunFolder) -> VectorStart:
     """
     found = opened_discovery(parent)
     info = parent.read_info()
+    check_same_subset(parent.path, info, config)
     classes, true_known = info.classes, true_classes(parent, len(info.classes))
     if config.mixed:
         # Hidden labels may name classes of earlier sessions, so outputs need their true names.

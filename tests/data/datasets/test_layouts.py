@@ -1,4 +1,4 @@
-"""The published layouts of Tiny-ImageNet, CUB, Cars and Aircraft, in miniature."""
+"""The published layouts of the named data sets of single files, in miniature."""
 
 from pathlib import Path
 
@@ -141,7 +141,64 @@ def test_cars(tmp_path: Path) -> None:
         load_dataset("cars", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tiny-imagenet", "cub", "cars", "aircraft"])
+@pytest.mark.parametrize(
+    "place", ["imagenet", "ILSVRC/Data/CLS-LOC", "imagenet-100"], ids=lambda place: place[:8]
+)
+def test_imagenet_100(tmp_path: Path, place: str) -> None:
+    names = load_split("imagenet-100").class_names
+    for label, name in enumerate(names):
+        picture(tmp_path / place / f"train/{name}/{name}_1.JPEG", label)
+    for name in names:
+        picture(tmp_path / place / f"val/{name}/ILSVRC2012_val_1.JPEG", 200)
+    picture(tmp_path / place / "train/n01440764/n01440764_1.JPEG", 255)  # one of the other 900
+    dataset = load_dataset("imagenet-100", tmp_path)
+    assert dataset.test is not None
+    assert dataset.class_names == names
+    assert dataset.train.labels.tolist() == dataset.test.labels.tolist() == list(range(100))
+    assert reds(dataset, "train") == list(range(100))
+    assert dataset.train.ids[0] == "train/n01443537/n01443537_1.JPEG"
+    # The split states the labels of all 5,000 validation images.
+    with pytest.raises(InputError, match="the test labels"):
+        load_split("imagenet-100").check(dataset)
+
+
+def test_imagenet_100_with_unsorted_or_missing_images(tmp_path: Path) -> None:
+    names = load_split("imagenet-100").class_names
+    for name in names[:-1]:
+        picture(tmp_path / f"imagenet/train/{name}/1.JPEG", 0)
+    with pytest.raises(InputError, match=f"no image of the class '{names[-1]}'"):
+        load_dataset("imagenet-100", tmp_path)
+    picture(tmp_path / f"imagenet/train/{names[-1]}/1.JPEG", 0)
+    picture(tmp_path / "imagenet/val/ILSVRC2012_val_1.JPEG", 0)
+    with pytest.raises(InputError, match="one folder for each class"):
+        load_dataset("imagenet-100", tmp_path)
+
+
+def test_herbarium_19(tmp_path: Path) -> None:
+    folder = tmp_path / "herbarium-19"
+    picture(tmp_path / "00000.jpg", 7)
+    content = (tmp_path / "00000.jpg").read_bytes()
+    for number in range(683):
+        place = folder / f"small-train/{number}"
+        place.mkdir(parents=True)
+        (place / "00000.jpg").write_bytes(content)
+    picture(folder / "small-validation/682/00000.jpg", 9)
+    dataset = load_dataset("herbarium-19", tmp_path)
+    assert dataset.test is not None
+    assert dataset.class_names[:4] == ("0", "1", "10", "100")
+    assert dataset.train.ids[2] == "small-train/10/00000.jpg"
+    assert dataset.train.labels.tolist() == list(range(683))
+    assert [dataset.class_names[label] for label in dataset.test.labels] == ["682"]
+    assert dataset.note.startswith("herbarium-19 has 683 training and 1 validation images here")
+    load_split("herbarium-19").check(dataset)
+    (folder / "small-train/5/00000.jpg").unlink()
+    with pytest.raises(InputError, match="no image of the class '5'"):
+        load_dataset("herbarium-19", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny-imagenet", "cub", "cars", "aircraft", "imagenet-100", "herbarium-19"]
+)
 def test_sets_that_cannot_be_fetched_say_where_they_are(name: str, tmp_path: Path) -> None:
     for download in (False, True):
         with pytest.raises(InputError, match="--data-root DIR"):

@@ -3,9 +3,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from crkd.data.sources.files import left_out
+from crkd.data.sources.arrays import ArraySource
+from crkd.data.sources.base import SAMPLED
+from crkd.data.sources.files import FileSource, left_out
 
 
 def made(folder: Path, *names: str) -> Path:
@@ -43,3 +46,36 @@ def test_nothing_is_said_of_images_and_hidden_files(tmp_path: Path, names: tuple
 def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).write_bytes(b"")
     assert left_out(tmp_path).endswith(": \\xff.txt")
+
+
+def test_the_digest_of_files_follows_names_sizes_and_content(tmp_path: Path) -> None:
+    """Of many files every size counts, and the content of some."""
+
+    def digest() -> bytes:
+        paths = sorted(tmp_path.iterdir())
+        return FileSource(paths, [0] * len(paths), ["a"], [p.name for p in paths]).content_digest()
+
+    for number in range(SAMPLED + 1):
+        (tmp_path / f"{number:04}.png").write_bytes(b"0123")
+    first = digest()
+    assert digest() == first
+    (tmp_path / "0001.png").write_bytes(b"01234")
+    other_size = digest()
+    (tmp_path / "0001.png").write_bytes(b"0123")
+    (tmp_path / "0002.png").write_bytes(b"9123")
+    other_content = digest()
+    (tmp_path / "0002.png").rename(tmp_path / "0002b.png")
+    other_name = digest()
+    (tmp_path / "0002b.png").rename(tmp_path / "0002.png")
+    (tmp_path / "0002.png").write_bytes(b"0123")
+    assert digest() == first
+    assert len({first, other_size, other_content, other_name}) == 4
+
+
+def test_the_digest_of_an_array_is_that_of_its_pixels_without_labels() -> None:
+    images = np.zeros((4, 5, 5, 3), np.uint8)
+    first = ArraySource(images, [0, 1, 0, 1], ["a", "b"]).content_digest()
+    assert ArraySource(images, [1, 1, 0, -1], ["a", "c"]).content_digest() == first
+    assert ArraySource(images.transpose(0, 3, 1, 2), [0] * 4, ["a"]).content_digest() == first
+    images[3, 4, 4, 2] = 1
+    assert ArraySource(images, [0, 1, 0, 1], ["a", "b"]).content_digest() != first

@@ -71,6 +71,9 @@ def test_rows_of_all_shards_in_order(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(whole, pixels.transpose(0, 3, 1, 2))
     assert read.pixels() is whole  # decoded once
     np.testing.assert_array_equal(read.read(10), pixels[10])
+    assert read.content_digest() == source(first, second).content_digest()
+    write(tmp_path / "b.parquet", [*encoded[7:10], None], labels[7:], ["x", "y", "z"])
+    assert source(first, second).content_digest() != read.content_digest()
 
 
 def test_general_decoder_takes_over_within_a_block(tmp_path: Path) -> None:

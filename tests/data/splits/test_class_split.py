@@ -1,4 +1,5 @@
 import dataclasses
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ SIZES = {
     "cub": {"ssb": (100, 100)},
     "cars": {"ssb": (98, 98)},
     "aircraft": {"ssb": (50, 50)},
+    "imagenet-100": {"50-50": (50, 50)},
+    "herbarium-19": {"341-342": (341, 342)},
 }
 
 
@@ -64,6 +67,24 @@ def test_published_class_lists_in_spot_checks() -> None:
     assert cars.class_names[5] == "Acura Integra Type R 2001"  # not in alphabetical order
     assert list(aircraft.class_names) == sorted(aircraft.class_names)
     assert load_split("cifar100", "80-20").novel == tuple(range(80, 100))
+
+
+def test_lists_of_generalized_category_discovery_are_those_of_its_draws() -> None:
+    """The release draws both with numpy's generator of seed 0, whose values never change."""
+    herbarium = load_split("herbarium-19")
+    draw = np.random.RandomState(0).choice(683, 341, replace=False)
+    assert herbarium.known == tuple(draw.tolist())
+    assert herbarium.novel == tuple(sorted(set(range(683)) - set(draw.tolist())))
+    assert list(herbarium.class_names) == sorted(str(label) for label in range(683))
+
+    images = load_split("imagenet-100")
+    assert images.known + images.novel == tuple(range(100))
+    # From the list that the authors published: both sides of the split.
+    assert images.class_names[49:51] == ("n03017168", "n03026506")
+    pytest.importorskip("timm")
+    names = resources.files("timm.data._info").joinpath("imagenet_synsets.txt").read_text().split()
+    draw = np.random.RandomState(0).choice(1000, 100, replace=False)
+    assert list(images.class_names) == [sorted(names)[label] for label in sorted(draw.tolist())]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")

@@ -140,6 +140,21 @@ def test_the_choice_of_labeled_images_depends_on_known_labels_alone() -> None:
     assert len(rows[0]) == 60
 
 
+def test_labels_of_unlabeled_images_stay_hidden_even_if_they_are_of_known_classes() -> None:
+    labels = [3, 0, 3, 0, 1]
+    found = partition(
+        dataset_of(labels, None),
+        SPLIT,
+        validation_fraction=0.0,
+        seed=0,
+        hidden=np.array([False, False, True, True, True]),
+    )
+    assert found.known_train.indices.tolist() == [0, 1]
+    assert found.unlabeled.indices.tolist() == [2, 3, 4]
+    assert found.unlabeled.labels.tolist() == [-1, -1, -1]
+    assert found.hidden.unlabeled().tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
 def test_labeled_fraction_out_of_range(fraction: float) -> None:
     with pytest.raises(InputError, match=r"not in \(0, 1\]"):

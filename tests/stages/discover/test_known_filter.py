@@ -1,9 +1,7 @@
-"""Known digits among the unlabeled images: found, named, left out of the training, never lost."""
+"""Known digits among the unlabeled images: found, trained on and never lost."""
 
 from __future__ import annotations
 
-import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +10,20 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
+from crkd.models.network import freeze
 from crkd.runs.folder import RunFolder
-from crkd.stages.discover.known_filter import find_known
-from crkd.stages.discover.parent import open_parent
+from crkd.runs.load import open_image_run
+from crkd.stages.discover.known_filter import find_known, find_known_images
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
-from tests.support.small_runs import same, scramble_hidden_labels, small_config
+from crkd.stages.run_data import prepare
+from tests.support.small_runs import small_config
 
 KNOWN = range(5)
-MIXED = ("discover.mixed=true", "data.validation_fraction=0.2")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -57,93 +56,38 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, RunFolder
     return config, pretrain(config, place / "stage1")
 
 
-def rows_of(run: RunFolder) -> list[dict[str, str]]:
-    with (run.path / "looks-known.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def digit_of(image_id: str) -> int:
     return int(Path(image_id).name.split("-")[0])
 
 
-def test_the_known_share_of_a_mixture_is_found_and_no_image_is_lost(
+def test_the_known_share_of_a_mixture_is_found(mixture: tuple[Config, RunFolder]) -> None:
+    config, stage1 = mixture
+    opened = open_image_run(stage1.path, CPU)
+    data = prepare(config, CPU)
+    found = find_known_images(freeze(opened.network), data)
+    known = np.array([digit_of(name) in KNOWN for name in data.subsets.unlabeled.ids])
+    looks_known = found.check.looks_known
+    assert looks_known.mean() == pytest.approx(known.mean(), abs=0.08)
+    assert found.check.share == pytest.approx(looks_known.mean(), abs=0.002)
+    assert known[looks_known].mean() > 0.8
+    assert 0.75 < found.separation.auroc <= 1
+    assert "on hidden known classes the AUROC of this filter is" in found.sentence
+
+
+def test_a_folder_of_known_and_novel_images_is_trained_on_and_scored_as_a_whole(
     mixture: tuple[Config, RunFolder], tmp_path: Path
 ) -> None:
     config, stage1 = mixture
     run = discover(config, tmp_path / "run", stage1.path)
-    rows = rows_of(run)
     table = load_predictions(run.path / "predictions.parquet")
-    kept, aside = list(table.id[table.of("train")]), [row["image"] for row in rows]
     every = {f"novel/{file.name}" for file in Path(config.data.novel or "").iterdir()}
-    assert sorted([*kept, *aside]) == sorted(every)
-    truth = sum(digit_of(name) in KNOWN for name in every) / len(every)
-    assert len(rows) / len(every) == pytest.approx(truth, abs=0.08)
-    right = [row for row in rows if digit_of(row["image"]) in KNOWN]
-    assert len(right) > 0.8 * len(rows)
-    named = [int(row["class_name"]) == digit_of(row["image"]) for row in right]
-    assert np.mean(named) > 0.8
-    scores = [float(row["novelty_score"]) for row in rows]
-    assert scores == sorted(scores)
-    notes = run.read_info().notes
-    assert any(f"{len(rows)} unlabeled images that look like known" in note for note in notes)
-    assert any("on hidden known classes the AUROC of this filter is" in note for note in notes)
-    measured = json.loads((run.path / "known-filter.json").read_text())
-    assert measured["known_share"] == pytest.approx(len(rows) / len(every), abs=0.002)
-    assert 0.75 < measured["hidden_known_classes"]["auroc"] <= 1
-
-
-def test_scrambled_hidden_labels_set_the_same_images_aside(
-    stage1_held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small_config(*MIXED)
-    honest = discover(config, tmp_path / "honest", stage1_held_out)
-    scramble_hidden_labels(monkeypatch)
-    scrambled = discover(config, tmp_path / "scrambled", stage1_held_out)
-    assert rows_of(honest) == rows_of(scrambled) != []
-    first, second = (run.read_model(run.read_info())[0] for run in (honest, scrambled))
-    assert same(first, second)
-
-
-def test_hidden_labels_stay_with_their_images(stage1_held_out: Path) -> None:
-    device = torch.device("cpu")
-    plain = open_parent(small_config(*MIXED[1:]), stage1_held_out, device)
-    mixed = open_parent(small_config(*MIXED), stage1_held_out, device)
-    assert plain.aside is None
-    assert mixed.aside is not None
-    parts = plain.data.subsets
-    label_of = dict(zip(parts.unlabeled.ids, parts.hidden.unlabeled(), strict=True))
-    kept = mixed.data.subsets
-    assert len(kept.unlabeled) + len(mixed.aside.ids) == len(parts.unlabeled)
-    expected = [label_of[name] for name in kept.unlabeled.ids]
-    assert kept.hidden.unlabeled().tolist() == expected
-    store = mixed.data.store(kept.unlabeled)
-    assert store is not None
-    assert len(store) == len(kept.unlabeled)
-
-
-def test_a_folder_of_known_images_alone_is_refused(
-    mixture: tuple[Config, RunFolder], tmp_path: Path
-) -> None:
-    config, stage1 = mixture
-    (tmp_path / "few").mkdir()
-    # The image that looks most like a known class.
-    aside = open_parent(config, stage1.path, torch.device("cpu")).aside
-    assert aside is not None
-    surest = Path(aside.ids[int(np.argmin(aside.scores))]).name
-    source = Path(config.data.novel or "") / surest
-    (tmp_path / "few" / surest).write_bytes(source.read_bytes())
-    only = load_config(
-        flags={"data": {"novel": str(tmp_path / "few")}, "discover": {"num_novel": 1}}, base=config
-    )
-    with pytest.raises(InputError, match="all 1 unlabeled images look like known classes"):
-        discover(only, tmp_path / "run", stage1.path)
-    assert not (tmp_path / "run").exists()
-
-
-def test_without_held_out_images_nothing_is_set_aside(stage1: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"there are 0 of 0 classes; train stage 1 with a higher"):
-        discover(small_config("discover.mixed=true"), tmp_path / "run", stage1)
-    assert not (tmp_path / "run").exists()
+    assert set(table.id[table.of("train")]) == every
+    assert any("50 % of the images in known classes" in n for n in run.read_info().notes)
+    digits = np.array([digit_of(name) for name in table.id[table.of("train")]])
+    predicted = table.joint_heads[run.read_info().chosen_head, table.of("train")]
+    known = np.isin(digits, KNOWN)
+    # The names of known classes are digits, and no label of these images was seen.
+    assert (predicted[known] == digits[known]).mean() > 0.5
 
 
 def test_classes_that_are_not_separated_are_refused() -> None:

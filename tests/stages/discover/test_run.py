@@ -294,7 +294,7 @@ def test_small_batch_warns(stage1: Path, tmp_path: Path, capsys: pytest.CaptureF
         patch.setattr(loop.Loop, "step", stop)
         with pytest.raises(Stop):
             discover(small_config(*settings), tmp_path / "out", stage1)
-    assert "a batch holds 4 unlabeled images for 6 novel classes" in " ".join(
+    assert "a batch holds 4 unlabeled images for 6 classes" in " ".join(
         capsys.readouterr().err.split()
     )
     assert RunFolder(tmp_path / "out").read_info().status == "failed"

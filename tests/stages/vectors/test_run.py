@@ -193,7 +193,9 @@ def test_a_second_step_needs_no_old_vector(run: Path, tmp_path: Path) -> None:
     joint = network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1).numpy()
     before = open_run(run, CPU).network([torch.from_numpy(old)]).joint_logits()[0, 0].argmax(-1)
     assert (joint == before.numpy()).mean() > 0.97
-    with pytest.raises(InputError, match=r"(5\d|60) of 60 unlabeled samples fit a class that .* knows"):
+    with pytest.raises(
+        InputError, match=r"(5\d|60) of 60 unlabeled samples fit a class that .* knows"
+    ):
         discover_vectors(config, tmp_path / "third", second.path)
     assert not (tmp_path / "third").exists()
     config = config_of([str(tmp_path / "next.parquet")], "discover.precheck=false")

@@ -22,8 +22,8 @@ from crkd.data.vectors.embedding_file import (
     RootEntry,
     writing_embeddings,
 )
-from crkd.stages.embed.items import DAMAGED, Items
-from crkd.stages.embed.parts import KnownVectors
+from crkd.embedding.items import DAMAGED, Items
+from crkd.embedding.parts import KnownVectors
 
 _FINAL: Final = "final.unfinished"
 

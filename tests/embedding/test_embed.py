@@ -19,14 +19,14 @@ from PIL import Image
 from crkd.core.errors import InputError
 from crkd.data.vectors import read_features
 from crkd.data.vectors.embedding_file import read_info
+from crkd.embedding import assemble, in_memory, plan
+from crkd.embedding.in_memory import embed_images
+from crkd.embedding.parts import parts_folder
+from crkd.embedding.plan import EmbedSettings, reopen
+from crkd.embedding.progress import smoothed
+from crkd.embedding.run import EmbedSummary, embed
 from crkd.models.pretrained.open import open_pretrained
 from crkd.runs.atomic_files import write_json
-from crkd.stages.embed import assemble, in_memory, plan
-from crkd.stages.embed.in_memory import embed_images
-from crkd.stages.embed.parts import parts_folder
-from crkd.stages.embed.plan import EmbedSettings, reopen
-from crkd.stages.embed.progress import smoothed
-from crkd.stages.embed.run import EmbedSummary, embed
 
 OPEN = functools.cache(open_pretrained)
 SETTINGS = EmbedSettings(image_size=32, runtime="torch")

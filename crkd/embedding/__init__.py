@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from crkd.stages.embed.in_memory import embed_images
-    from crkd.stages.embed.plan import EmbedSettings
-    from crkd.stages.embed.run import EmbedSummary, embed
+    from crkd.embedding.in_memory import embed_images
+    from crkd.embedding.plan import EmbedSettings
+    from crkd.embedding.run import EmbedSummary, embed
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,

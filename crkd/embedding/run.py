@@ -14,17 +14,11 @@ from crkd.core.batch_shard import own_rows, processes
 from crkd.core.errors import InputError
 from crkd.data.encoded.listing import Listing, find_encoded
 from crkd.data.vectors.embedding_file import EmbeddingFile, EmbeddingInfo
-from crkd.models.pretrained.base import PretrainedBackbone
-from crkd.models.pretrained.embedder import Embedder, Form
-from crkd.runs.atomic_files import clear_unfinished
-from crkd.runs.console import console
-from crkd.runs.folder_lock import locked
-from crkd.runs.skipped_files import list_skipped, skipped_file
-from crkd.stages.embed.assemble import assemble
-from crkd.stages.embed.items import EMBEDDED, REUSED, Items
-from crkd.stages.embed.parts import KnownVectors, PartWriter, parts_folder
-from crkd.stages.embed.pipeline import Pipeline
-from crkd.stages.embed.plan import (
+from crkd.embedding.assemble import assemble
+from crkd.embedding.items import EMBEDDED, REUSED, Items
+from crkd.embedding.parts import KnownVectors, PartWriter, parts_folder
+from crkd.embedding.pipeline import Pipeline
+from crkd.embedding.plan import (
     PLAN,
     EmbedSettings,
     check_settings,
@@ -33,7 +27,13 @@ from crkd.stages.embed.plan import (
     settle,
     write_plan,
 )
-from crkd.stages.embed.progress import ImageProgress
+from crkd.embedding.progress import ImageProgress
+from crkd.models.pretrained.base import PretrainedBackbone
+from crkd.models.pretrained.embedder import Embedder, Form
+from crkd.runs.atomic_files import clear_unfinished
+from crkd.runs.console import console
+from crkd.runs.folder_lock import locked
+from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.training.cpu_allocator import keep_freed_memory
 from crkd.training.distributed import any_rank, barrier, is_rank_zero
 from crkd.training.interruption import Interrupted, graceful_stop

@@ -17,10 +17,10 @@ from crkd.data.sources.decode import decode_image
 from crkd.data.storage.resize import fit_square
 from crkd.data.storage.workers import ahead_of, threads_of_a_process
 from crkd.data.vectors.table import Vectors
+from crkd.embedding.items import EMBEDDED, REUSED, Items
+from crkd.embedding.parts import KnownVectors, PartWriter
 from crkd.models.pretrained.base import Preprocessing
 from crkd.models.pretrained.embedder import Embedder, Pixels, one_thread_each
-from crkd.stages.embed.items import EMBEDDED, REUSED, Items
-from crkd.stages.embed.parts import KnownVectors, PartWriter
 
 BLOCK: Final = 16
 """Images that a thread reads at once, at least."""

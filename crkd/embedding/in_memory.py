@@ -15,11 +15,11 @@ from crkd.data.encoded.listing import find_encoded
 from crkd.data.storage.resize import fit_square
 from crkd.data.storage.workers import cpu_count
 from crkd.data.vectors.table import Vectors
+from crkd.embedding.pipeline import pixels_of
 from crkd.models.pretrained.base import Preprocessing
 from crkd.models.pretrained.choose_form import AUTO, choose_form
 from crkd.models.pretrained.embedder import Pixels, one_thread_each
 from crkd.models.pretrained.open import DEFAULT, open_pretrained
-from crkd.stages.embed.pipeline import pixels_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,12 +14,12 @@ from crkd.core.errors import InputError
 from crkd.data.encoded.listing import Listing
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.embedding.pipeline import pixels_of
 from crkd.models.pretrained.base import Preprocessing, PretrainedBackbone
 from crkd.models.pretrained.choose_form import AUTO, choose_form
 from crkd.models.pretrained.embedder import RUNTIMES, Embedder, Form, Pixels
 from crkd.models.pretrained.open import DEFAULT, open_pretrained
 from crkd.runs.atomic_files import read_json, write_json
-from crkd.stages.embed.pipeline import pixels_of
 
 PLAN: Final = "plan.json"
 TRIAL_IMAGES: Final = 2000

@@ -1,0 +1,173 @@
+"""Plans on feature vectors: mixed sessions, resume, scores and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crkd.commands.main import main
+from crkd.config.load import load_config
+from crkd.core.errors import InputError
+from crkd.data.vectors.selected_rows import write_rows
+from crkd.data.vectors.table import read_features
+from crkd.runs.folder import RunFolder
+from crkd.stages.vectors.learners import NearestMeans
+from crkd.stages.vectors.plan import plan_metrics, session_entry
+from crkd.stages.vectors.run import discover_vectors
+
+CLASSES, EACH, WIDTH = 8, 40, 10
+FLAGS = ("--plan", "4-2-2", "--session", "30-6", "--set", "data.labeled_fraction=0.6")
+FAST = ("--set", "vectors.method=whitened_kmeans", "--set", "class_order_seed=3")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Training and test vectors of eight clouds far apart, with names in no order."""
+    folder = tmp_path_factory.mktemp("plan")
+    centers = 4 * np.random.default_rng(0).standard_normal((CLASSES, WIDTH))
+    made = []
+    for number, part in enumerate(("train", "test")):
+        draw = np.random.default_rng(number + 1)
+        labels = np.arange(CLASSES).repeat(EACH)
+        rows = (centers[labels] + draw.standard_normal((len(labels), WIDTH))).astype(np.float32)
+        names = np.array([f"class {(7 * c) % 8}" for c in labels])
+        np.savez(folder / f"{part}.npz", features=rows, label=names)
+        made.append(str(folder / f"{part}.npz"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def plan(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plans") / "ours"
+    command = ["increments", "--features", *files, *FLAGS, *FAST, "--out", str(out)]
+    assert main(command) == 0
+    return out
+
+
+def test_clouds_far_apart_are_found_in_mixed_sessions(plan: Path) -> None:
+    metrics = json.loads((plan / "metrics.json").read_text())
+    assert metrics["session"] == {"new": 30, "old": 6}
+    assert [step["stage"] for step in metrics["steps"]] == ["known", "discover", "discover"]
+    for step in metrics["steps"]:
+        assert step["acc"]["all"] > 0.9
+        assert step["hungarian"]["all"] > 0.9
+    assert metrics["max_forgetting"] < 0.1
+    assert metrics["mean_discovery"] > 0.9
+    assert (plan / "steps.png").is_file()
+
+
+def test_resume_keeps_finished_sessions_and_gives_the_same(
+    plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (plan / "metrics.json").read_bytes()
+    models = [(plan / f"step-{n}" / "model.safetensors").stat().st_mtime_ns for n in (1, 2)]
+    command = ["increments", "--features", *files, *FLAGS, *FAST, "--out", str(plan)]
+    assert main(command) == 2
+    assert "holds files already; add --resume" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    assert (plan / "metrics.json").read_bytes() == before
+    after = [(plan / f"step-{n}" / "model.safetensors").stat().st_mtime_ns for n in (1, 2)]
+    assert after == models
+    shown = capsys.readouterr().out
+    assert "joint Hungarian" in shown
+    assert "M_f" in shown
+
+
+def discovered(folder: Path, known: Path, novel: Path, parent: Path | None = None) -> RunFolder:
+    """One session, as the plan runs it."""
+    config = load_config(
+        None,
+        [
+            "vectors.method=whitened_kmeans",
+            "discover.mixed=true",
+            "discover.num_novel=2",
+            "discover.precheck=false",
+            "data.validation_fraction=0",
+        ],
+        {
+            "dataset": "features",
+            "data": {"features": [str(novel)] if parent else [str(known), str(novel)]},
+        },
+    )
+    return discover_vectors(config, folder, parent)
+
+
+def test_scrambled_hidden_labels_change_no_model(plan: Path, tmp_path: Path) -> None:
+    """Names of known and of new classes are reversed among the vectors of each session."""
+    base, parent = plan / "vectors" / "session-0.npz", None
+    for number in (1, 2):
+        held = read_features(plan / "vectors" / f"session-{number}.npz")
+        assert held.labels is not None
+        file = tmp_path / f"session-{number}.npz"
+        names = np.array(held.labels[::-1])
+        np.savez(file, features=held.features, id=np.array(held.ids), label=names)
+        run = discovered(tmp_path / f"step-{number}", base, file, parent)
+        ours = RunFolder(plan / f"step-{number}").read_info().model_sha256
+        assert run.read_info().model_sha256 == ours
+        parent = run.path
+
+
+def test_the_baseline_keeps_old_means(files: list[str], tmp_path: Path) -> None:
+    command = ["increments", "--features", *files, *FLAGS, "--out", str(tmp_path / "plan")]
+    assert main([*command, "--method", "kmeans"]) == 0
+    metrics = json.loads((tmp_path / "plan" / "metrics.json").read_text())
+    assert metrics["method"] == "kmeans"
+    assert metrics["steps"][-1]["hungarian"]["all"] > 0.7
+    train = np.eye(4, dtype=np.float32).repeat(5, axis=0)
+    means = NearestMeans(train, seed=0)
+    means.start(np.arange(10), np.arange(2).repeat(5))
+    before = means._means.copy()
+    means.extend(np.arange(20), 2)
+    np.testing.assert_array_equal(means._means[:2], before)
+    assert means.predict(train[::5])[0][:2].tolist() == [0, 1]
+
+
+def test_entry_of_a_session_counted_by_hand() -> None:
+    outputs = np.array([0, 1, 0, 2, 2, 3, 3, 3])
+    truth = np.array([0, 1, 1, 2, 2, 3, 3, 2])
+    entry = session_entry(outputs, np.arange(4), truth, (2, 1, 1))
+    found = {name: round(value, 3) for name, value in entry["hungarian"].items()}
+    assert found == {"all": 0.75, "old": 0.667, "new": 0.8, "seen": 0.667, "unseen": 1.0}
+    assert entry["acc"] == {"all": 0.75, "old": pytest.approx(4 / 6), "new": 1.0}
+
+
+def test_forgetting_is_the_largest_drop_of_the_base_classes() -> None:
+    def step(old: float, new: float | None, groups: list[float]) -> dict[str, object]:
+        return {"hungarian": {"old": old, "new": new, "unseen": new}, "groups": groups}
+
+    steps = [step(0.9, None, [0.9]), step(0.7, 0.6, [0.7, 0.6]), step(0.8, 0.4, [0.8, 0.5, 0.3])]
+    found = plan_metrics(steps)
+    assert found["max_forgetting"] == pytest.approx(0.2)
+    assert found["mean_discovery"] == pytest.approx(0.5)
+
+
+def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*flags: str) -> str:
+        command = ["increments", "--features", *files, "--out", str(tmp_path / "no"), *flags]
+        assert main(command) == 2
+        assert not (tmp_path / "no").exists()
+        return capsys.readouterr().err
+
+    assert "takes 9 classes, but" in refused("--plan", "5-4")
+    assert "--method 'frost' is unknown" in refused("--plan", "4-4", "--method", "frost")
+    assert "a base class has 0 samples without a label" in refused(
+        "--plan", "4-4", "--session", "5-5"
+    )
+    assert "such as 400-25" in refused("--plan", "4-4", "--session", "400")
+    assert main(["increments", "--plan", "5-5", "--session", "4-4"]) == 2
+    assert "--session applies to feature vectors" in capsys.readouterr().err
+
+
+def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) -> None:
+    table = read_features(files[0])
+    rows = np.array([3, 100, 7])
+    again = read_features(write_rows(table, rows, tmp_path, "some"))
+    np.testing.assert_array_equal(again.features, table.features[rows])
+    assert table.labels is not None
+    assert again.labels == [table.labels[n] for n in rows]
+    assert list(again.ids) == [table.ids[n] for n in rows]
+    with pytest.raises(InputError, match="cannot be written"):
+        write_rows(table, rows, tmp_path / "missing", "some")
