@@ -36,19 +36,10 @@ SIZES = {
         "cifar100-10-10",
         ("data.image_size=16", "loop.precision=bfloat16", "pretrain.epochs=30"),
     ),
-    "cuda": (
-        "cifar100",
-        (
-            "split=50-50",
-            "pretrain.epochs=100",
-            "pretrain.batch_size=512",
-            "pretrain.optimizer.lr=0.4",
-            "discover.epochs=100",
-            "loop.step=auto",
-        ),
-    ),
+    "cuda": ("cifar100-50-50-100", ()),
 }
-"""Device to the configuration and what differs from it."""
+"""Device to the configuration and what differs from it. The published one of a GPU has the strong
+views in stage 1 already."""
 
 CONTRAST = "{name: contrastive, weight: 1.0}"
 RELATIONS = "{name: class_relation, weight: 0.1}"

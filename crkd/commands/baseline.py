@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Any
 
 from crkd.commands.discover import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
@@ -24,7 +23,9 @@ Run a baseline and evaluate it under every protocol.
                clusters as known and novel classes.
   semi-kmeans  k-means on the stage-1 features of all images. Labeled images
                stay in the cluster of their class.
-  uno          discovery without distillation terms
+  uno          UNO v2: over-clustering heads, no distillation terms. Without
+               model.overclustering, the published factor of the split, else 3
+  swapped      UNO without over-clustering: discovery without distillation terms
   simgcd       SimGCD: one classifier of known and novel classes, trained by
                self-distillation from the network of stage 1
   supervised   upper bound: supervised training on all classes
@@ -33,7 +34,7 @@ Run a baseline and evaluate it under every protocol.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    choices = ("kmeans", "semi-kmeans", "uno", "simgcd", "supervised")
+    choices = ("kmeans", "semi-kmeans", "uno", "swapped", "simgcd", "supervised")
     parser.add_argument("name", choices=choices, metavar="BASELINE", help="see above")
     add_config_flags(parser)
     add_run_flags(parser)
@@ -101,13 +102,19 @@ def _run_on_vectors(given: argparse.Namespace) -> int:
 
 def _as_baseline(config: Config, name: str) -> Config:
     """Return the configuration of a baseline that trains a discovery."""
-    changes: dict[str, Any] = {"distillation": ()}
+    from crkd.stages.baselines.uno import uno_v2, uno_without_overclustering
+
+    if name == "uno":
+        return uno_v2(config)
+    config = uno_without_overclustering(config)
     if name == "simgcd":
         share = config.discover.labeled_share
-        changes |= {
-            "method": "simgcd",
-            "num_small": 0,
+        discover = dataclasses.replace(
+            config.discover,
+            method="simgcd",
+            num_small=0,
             # As in the release, which draws labeled and unlabeled images equally often.
-            "labeled_share": 0.5 if share is None else share,
-        }
-    return dataclasses.replace(config, discover=dataclasses.replace(config.discover, **changes))
+            labeled_share=0.5 if share is None else share,
+        )
+        config = dataclasses.replace(config, discover=discover)
+    return config

@@ -22,7 +22,7 @@ GROUPS = {
         "compare": "print the metrics of several runs in one table",
         "sweep": "run a grid of configurations with several seeds",
         "reproduce": "run an experiment with several seeds and compare it",
-        "baseline": "run a baseline: kmeans, semi-kmeans, uno or supervised",
+        "baseline": "run a baseline, such as kmeans, uno or supervised",
     },
     "Use": {
         "predict": "predict the classes of new images",

@@ -66,7 +66,11 @@ class ModelConfig:
     projection: Count = 256
     """Dimension of the embedding in which novel prototypes are compared."""
     overclustering: CountOrZero = 0
-    """Over-clustering heads with this many times the novel classes; 0 uses none."""
+    """Over-clustering heads with this many times the novel classes; 0 uses none. Their loss and
+    that of the novel heads are averaged, as in UNO v2."""
+    batch_norm_per_view: bool = False
+    """Whether batch norm uses the statistics of each view alone in training, as in the releases of
+    UNO and Cr-KD-NCD; false: views of one size together, which is faster."""
     weights: str | None = None
     """File with pretrained backbone weights (safetensors, or a torch file of plain tensors)."""
     trained_blocks: Count | None = None
@@ -98,11 +102,14 @@ class OptimizerConfig:
     lr: Positive = 0.4
     """Highest learning rate."""
     min_lr: NonNegative = 0.001
-    """Learning rate at the last step."""
+    """Learning rate at the end of the run; with schedule: epoch also in the first epoch."""
     momentum: Annotated[float, Range(0.0, 0.999)] = 0.9
     weight_decay: NonNegative = 1.5e-4
     warmup_epochs: NonNegative = 10.0
-    """Epochs over which the learning rate rises from 0."""
+    """Epochs of the warm-up, at most a fifth of the run."""
+    schedule: Literal["step", "epoch"] = "step"
+    """Change the learning rate in each step, from 0, or in each epoch, from min_lr, as in the
+    releases of UNO and Cr-KD-NCD."""
     backbone_factor: Fraction = 1.0
     """Factor of the backbone's learning rate; below 1 the backbone changes less than the heads."""
 

@@ -1,8 +1,11 @@
-"""Configuration schema of a run; the defaults are the published CIFAR recipe.
+"""Configuration schema of a run; the defaults follow the published CIFAR recipes.
 
 Sources of the defaults: UNO (Fini et al., ICCV 2021) for stage 1, the released code of
 class-relation distillation (Gu, Zhang et al., ICCV 2023) for stage 2, and RepDistiller for
-teacher-to-student training, with a cosine instead of its step schedule.
+teacher-to-student training, with a cosine instead of its step schedule. Three defaults differ from
+the releases to save time on images of all kinds: one weak view in stage 1, common batch statistics
+of views of one size, and a learning rate that changes in each step. The preset published-cifar has
+the published values; docs/recipes.md compares every setting.
 """
 
 from __future__ import annotations
@@ -116,7 +119,8 @@ class DiscoverConfig:
     small: ViewConfig = ViewConfig("small", size_share=18 / 32)
     assignment: AssignmentConfig = AssignmentConfig()
     distillation: tuple[TermConfig, ...] = (TermConfig(),)
-    """Distillation terms; an empty list is UNO without over-clustering."""
+    """Distillation terms. An empty list is UNO v2 with model.overclustering, and UNO without
+    over-clustering if that is 0."""
     average: Annotated[float, Range(0.0, 0.99999)] = 0.0
     """Decay of a moving average of the student's weights; the average gives the final outputs.
     0: the last weights give them."""

@@ -6,6 +6,7 @@ D features, K known classes, M novel classes, C = K + M.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -105,3 +106,24 @@ class HeadOutputs(NamedTuple):
             tuple(tuple(m[part] for m in maps) for maps in self.maps),
             None if self.projections is None else self.projections[:, :, part],
         )
+
+
+def stacked_views(parts: Sequence[HeadOutputs]) -> HeadOutputs:
+    """Return the outputs of several groups of views as those of all views, in order.
+
+    Args:
+        parts: at least one; all hold the same fields, and none holds replayed features.
+    """
+
+    def joined(values: Sequence[Tensor | None]) -> Tensor | None:
+        given = [value for value in values if value is not None]
+        return torch.cat(given) if given else None
+
+    return HeadOutputs(
+        torch.cat([part.features for part in parts]),
+        torch.cat([part.known_logits for part in parts]),
+        joined([part.novel_logits for part in parts]),
+        joined([part.over_logits for part in parts]),
+        tuple(maps for part in parts for maps in part.maps),
+        joined([part.projections for part in parts]),
+    )

@@ -14,7 +14,7 @@ from crkd.data.datasets.base import load_dataset
 EXPERIMENTS: Final = (
     "cifar100-50-50-100",
     "cifar100-50-50-100-selfsup",
-    "cifar100-50-50-100-uno",
+    "cifar100-50-50-100-swapped",
     "cifar100-80-20-100",
 )
 """Experiments in the order in which they run; seed 0 of all of them comes first."""

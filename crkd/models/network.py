@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from crkd.core.batch_shard import BatchShard
 from crkd.core.errors import InputError
 from crkd.core.seeding import seeded
-from crkd.core.types import HeadOutputs
+from crkd.core.types import HeadOutputs, stacked_views
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
 from crkd.models.backbones.build import build_backbone
@@ -39,6 +40,7 @@ class Network(nn.Module):
         novel_heads: features to ``(H, B, M)`` logits; None before discovery.
         over_heads: over-clustering heads ``(H, B, M')``, or None.
         num_known: K; None if every column of the known head is a known class.
+        batch_norm_per_view: in training, batch norm uses the statistics of each view alone.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Network(nn.Module):
         over_heads: NovelHeads | None = None,
         *,
         num_known: int | None = None,
+        batch_norm_per_view: bool = False,
     ) -> None:
         super().__init__()
         self.num_known = num_known
+        self.batch_norm_per_view = batch_norm_per_view
         self.backbone = backbone
         self.known_head = known_head
         self.novel_heads = novel_heads
@@ -70,7 +74,8 @@ class Network(nn.Module):
 
         Views of one size form one batch of the backbone, so in training its batch norm uses their
         common statistics. The heads process all views and replayed features as one batch, as in
-        SwAV. UNO's release processes views separately, which costs V times the launches.
+        SwAV. With ``batch_norm_per_view`` each view passes backbone and heads alone in training, in
+        the order of the views, as in UNO's release. That costs up to V times the launches.
 
         Args:
             views: V tensors ``(B, 3, h, w)`` of the same B, sizes may differ.
@@ -81,10 +86,16 @@ class Network(nn.Module):
                 processes are gathered, so that heads and outputs are those of the whole batch.
 
         Raises:
-            InputError: there are no views.
+            InputError: there are no views, or replayed features with ``batch_norm_per_view``.
         """
         if not views:
             raise InputError("the network was given 0 views; give at least one")
+        if self.batch_norm_per_view and self.training:
+            if replayed is not None:
+                raise InputError("replayed features have no view; set batch_norm_per_view to false")
+            if len(views) > 1:
+                one = partial(self.forward, maps=maps, projections=projections, shard=shard)
+                return stacked_views([one([view]) for view in views])
         features, feature_maps = self._features(views, maps=maps)
         if shard is not None:
             features = shard.gather(features, 1)
@@ -164,6 +175,7 @@ def build_network(
     seed: int = 0,
     weights: Path | None = None,
     trained_blocks: int | None = None,
+    batch_norm_per_view: bool = False,
 ) -> Network:
     """Create a network.
 
@@ -175,6 +187,7 @@ def build_network(
         seed: seed of all initial weights; the global random state is not changed.
         weights: file to load the backbone from.
         trained_blocks: train only this many last blocks of the backbone; None trains all.
+        batch_norm_per_view: see :class:`Network`.
 
     Raises:
         InputError: an argument is out of range or unknown, or the weights do not match.
@@ -239,6 +252,7 @@ def build_network(
         clustering_heads(clusters, 2, shape.num_heads, review, num_parts) if clusters else None,
         clustering_heads(finer, 3, shape.num_heads) if finer else None,
         num_known=shape.num_known,
+        batch_norm_per_view=batch_norm_per_view,
     )
 
 

@@ -38,6 +38,8 @@ METHODS = ("remember", "finetune", "frost")
 def further(config: Config, method: str = "remember") -> Config:
     """Return the configuration of a step without old images.
 
+    Replayed features belong to no view, so ``model.batch_norm_per_view`` is false in such a step.
+
     Args:
         config: of the run before; its discovery block says how long a step trains.
         method: ``remember`` (class relations, features and replay),
@@ -69,7 +71,11 @@ def further(config: Config, method: str = "remember") -> Config:
             "statistics": "batch",
             "optimizer": config.discover.optimizer,
         }
-    return dataclasses.replace(config, discover=dataclasses.replace(config.discover, **changes))
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, batch_norm_per_view=False),
+        discover=dataclasses.replace(config.discover, **changes),
+    )
 
 
 def extension(run: RunFolder) -> Config:

@@ -126,10 +126,12 @@ def _finished(
 
 
 def _stage1(config: Config) -> Any:
-    """Return what a stage 1 depends on."""
+    """Return what a stage 1 depends on; it has no novel heads."""
     values = resumable_settings(config)
     for key in ("discover", "distill", "vectors", "evaluation"):
         values.pop(key)
+    for key in ("num_heads", "hidden", "projection", "overclustering"):
+        values["model"].pop(key)
     return values
 
 

@@ -43,17 +43,36 @@ def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.
 def learning_rate(config: OptimizerConfig, step: int, total: int, steps_per_epoch: int) -> float:
     """Return the learning rate of ``step`` in ``[0, total)``: warm-up, then cosine.
 
-    The warm-up rises from 0 and lasts at most a fifth of the run, so that a short trial run of a
-    long recipe still trains at full speed.
+    The warm-up lasts at most a fifth of the run, so that a short trial run of a long recipe still
+    trains at full speed. It rises from 0 in each step, or from ``min_lr`` in each epoch.
 
     >>> config = OptimizerConfig(lr=1.0, min_lr=0.0, warmup_epochs=1)
     >>> [round(learning_rate(config, step, 100, 10), 2) for step in (0, 5, 10, 55, 100)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
+    if config.schedule == "epoch":
+        return _rate_of_epoch(config, step // steps_per_epoch, math.ceil(total / steps_per_epoch))
     warmup = min(config.warmup_epochs * steps_per_epoch, total / 5)
     if step < warmup:
         return config.lr * step / warmup
-    progress = (step - warmup) / max(1.0, total - warmup)
+    return _cosine(config, (step - warmup) / max(1.0, total - warmup))
+
+
+def _rate_of_epoch(config: OptimizerConfig, epoch: int, epochs: int) -> float:
+    """Return the learning rate of ``epoch`` in ``[0, epochs)``.
+
+    Closed form of ``LinearWarmupCosineAnnealingLR`` of lightning-bolts 0.3.0, which UNO and
+    Cr-KD-NCD call once in each epoch with ``warmup_start_lr = eta_min = min_lr``. The last epoch of
+    the warm-up and the one after it have the highest rate. A part of an epoch is left out.
+    """
+    warmup = int(min(config.warmup_epochs, epochs / 5))
+    if epoch < warmup:
+        return config.min_lr + (config.lr - config.min_lr) * epoch / max(1, warmup - 1)
+    return _cosine(config, (epoch - warmup) / (epochs - warmup))
+
+
+def _cosine(config: OptimizerConfig, progress: float) -> float:
+    """Return the rate between ``lr`` at progress 0 and ``min_lr`` at progress 1."""
     return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress))
 
 

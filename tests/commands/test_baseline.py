@@ -32,6 +32,16 @@ def test_simgcd_has_the_views_and_batches_of_its_release(monkeypatch: pytest.Mon
     assert given.discover.labeled_share == 0.3
 
 
-def test_uno_has_no_distillation_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = config_of(monkeypatch, "uno")
-    assert (found.discover.method, found.discover.distillation) == ("swapped", ())
+def test_baselines_have_no_distillation_term_and_uno_alone_has_over_clustering(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for words, factor in (
+        (("uno",), 3),
+        (("uno", "--set", "model.overclustering=7"), 7),
+        (("swapped", "--set", "model.overclustering=7"), 0),
+        (("simgcd", "--set", "model.overclustering=7"), 0),
+    ):
+        found = config_of(monkeypatch, *words)
+        method = "simgcd" if words[0] == "simgcd" else "swapped"
+        assert (found.discover.method, found.discover.distillation) == (method, ())
+        assert found.model.overclustering == factor

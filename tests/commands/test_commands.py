@@ -71,8 +71,15 @@ def test_whole_job_on_digits(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     run = tmp_path / "runs" / "digits-default" / "discover-seed0"
     assert main(["evaluate", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == json.loads((run / "metrics.json").read_text())
-    for name in ("uno", "kmeans"):
+    for name in ("uno", "swapped", "kmeans"):
         assert main(["baseline", name, "--dataset", "digits", *SMALL]) == 0
+    factors = {
+        name: json.loads((run.parent / f"{name}-seed0" / "run.json").read_text())["architecture"][
+            "overclustering"
+        ]
+        for name in ("discover", "uno", "swapped")
+    }
+    assert factors == {"discover": 0, "uno": 3, "swapped": 0}
     assert main(["baseline", "supervised", "--dataset", "digits", *SMALL]) == 0
     capsys.readouterr()
     others = [str(run.parent / f"{name}-seed0") for name in ("uno", "kmeans", "supervised")]

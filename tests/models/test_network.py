@@ -9,6 +9,7 @@ from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network, freeze
 from crkd.models.weights import load_strict
+from tests.reference.uno import OneViewAfterTheOther
 
 SMALL = {
     "backbone": "resnet8",
@@ -22,8 +23,9 @@ SMALL = {
 
 
 def small(**changes: object) -> Network:
-    seed = changes.pop("seed", 0)
-    return build_network(Architecture(**{**SMALL, **changes}), seed=seed)
+    seed, per_view = changes.pop("seed", 0), bool(changes.pop("batch_norm_per_view", False))
+    shape = Architecture(**{**SMALL, **changes})
+    return build_network(shape, seed=seed, batch_norm_per_view=per_view)
 
 
 def views(*sides: int, batch: int = 4) -> list[torch.Tensor]:
@@ -66,6 +68,48 @@ def test_views_of_one_size_share_a_backbone_call_and_its_batch_statistics():
     network.backbone.register_forward_hook(lambda _m, args, _out: calls.append(args[0].shape))
     network(views(20, 20, 12, 12))
     assert [tuple(shape) for shape in calls] == [(8, 3, 20, 20), (8, 3, 12, 12)]
+
+
+@pytest.mark.parametrize("sides", [(20, 20), (20, 20, 12, 12), (12, 20, 12)])
+def test_batch_norm_per_view_is_one_view_after_the_other(sides: tuple[int, ...]):
+    """Outputs and statistics of two steps, against torch's batch norm and separate heads."""
+    network = small(overclustering=2, batch_norm_per_view=True)
+    release = OneViewAfterTheOther(network)
+    together = small(overclustering=2)
+    for scale in (1.0, 2.0):
+        inputs = [scale * (number + 1) * view for number, view in enumerate(views(*sides))]
+        ours, theirs = network(inputs), release(inputs)
+        given = (ours.features, ours.known_logits, ours.novel_logits, ours.over_logits)
+        for mine, expected in zip(given, theirs, strict=True):
+            torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
+        joint = together(inputs)
+    expected = release.backbone.state_dict()
+    for name, value in network.backbone.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+    for number, heads in enumerate((network.novel_heads, network.over_heads)):
+        assert int(heads.norm.num_batches_tracked) == 2 * len(sides)
+        for name in ("running_mean", "running_var"):
+            value = getattr(heads.norm, name)
+            torch.testing.assert_close(value, release.statistics(number, name), msg=name)
+    # Common statistics are something else.
+    assert not torch.allclose(joint.novel_logits, ours.novel_logits, atol=0.1)
+
+
+def test_batch_norm_per_view_changes_nothing_in_evaluation():
+    plain, per_view = small().eval(), small(batch_norm_per_view=True).eval()
+    inputs = views(16, 16, 12)
+    ours, theirs = per_view(inputs), plain(inputs)
+    assert torch.equal(ours.features, theirs.features)
+    assert torch.equal(ours.joint_logits(), theirs.joint_logits())
+
+
+def test_batch_norm_per_view_keeps_maps_and_projections_in_the_order_of_the_views():
+    network = small(batch_norm_per_view=True)
+    outputs = network(views(16, 12, 16), maps=True, projections=True)
+    assert outputs.projections.shape == (3, 2, 4, 8)
+    assert [maps[-1].shape[-1] for maps in outputs.maps] == [4, 3, 4]
+    with pytest.raises(InputError, match="set batch_norm_per_view to false"):
+        network(views(16), replayed=torch.zeros(2, 64))
 
 
 def test_joint_logits_are_known_then_novel_for_every_head():
@@ -191,12 +235,13 @@ def test_forward_is_one_graph(backend: str, maps: bool):
     assert len(traced.maps) == (4 if maps else 0)
 
 
-def test_a_compiled_training_step_has_the_gradients_of_the_plain_one():
+@pytest.mark.parametrize("per_view", [False, True])
+def test_a_compiled_training_step_has_the_gradients_of_the_plain_one(per_view: bool):
     torch._dynamo.reset()
-    plain, twin = small(seed=1), small(seed=1)
+    plain, twin = (small(seed=1, batch_norm_per_view=per_view) for _ in range(2))
     compiled = torch.compile(twin, backend="aot_eager", fullgraph=True)
     for call in (plain, compiled):
-        outputs = call(views(16, 16, 12, 12))
+        outputs = call(views(16, 12) if per_view else views(16, 16, 12, 12))
         outputs.joint_logits().square().mean().backward()
     for (name, ours), theirs in zip(twin.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=name)

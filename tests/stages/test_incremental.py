@@ -248,6 +248,14 @@ def test_labels_of_a_data_set_say_nothing_of_found_classes(plan: Path, tmp_path:
     assert len(start.data.subsets.known_train) == 0
 
 
+def test_replayed_features_have_no_view_and_refuse_batch_norm_per_view(plan: Path, tmp_path: Path):
+    config = small_config("model.batch_norm_per_view=true", split=str(plan / "step-2.yaml"))
+    with pytest.raises(InputError, match=r"--set model\.batch_norm_per_view=false"):
+        discover(config, tmp_path / "run", plan / "step-1")
+    assert not (tmp_path / "run").exists()
+    assert not further(config).model.batch_norm_per_view
+
+
 def test_a_foreign_class_among_the_old_images_is_refused(plan: Path, tmp_path: Path):
     save_digits(tmp_path / "old", [0, 9], named=True)
     save_digits(tmp_path / "new", [8], named=False)

@@ -20,8 +20,10 @@ from crkd.config.experiments import (
     find_experiment,
     load_experiment,
 )
+from crkd.config.load import load_config
 from crkd.core.errors import InputError
-from crkd.stages.reproduce import compared, recipe_digest, reproduce
+from crkd.stages.baselines.uno import uno_v2, uno_without_overclustering
+from crkd.stages.reproduce import compared, recipe_digest, reproduce, stage1_folder
 from crkd.training.interruption import Interrupted
 from crkd.training.loop import Loop
 from tests.support import ROOT
@@ -90,16 +92,50 @@ def test_settings_change_a_row_and_its_digest(tmp_path: Path) -> None:
         reproduce(file, 1, tmp_path / "rows")
 
 
-def test_experiments_are_told_apart_by_distillation_alone() -> None:
-    for name in ("digits", "cifar100-10-10", "cifar100-50-50-100", "cifar100-80-20-100"):
-        ours, uno = (
-            experiment_config(find_experiment(row), seed=0) for row in (name, f"{name}-uno")
-        )
-        assert ours.discover.distillation
-        assert not uno.discover.distillation
-        assert ours.pretrain == uno.pretrain
-    full = experiment_config(find_experiment("cifar100-50-50-100"), seed=0)
-    assert (full.pretrain.epochs, full.discover.epochs, full.split) == (100, 100, "50-50")
+ROWS = {name: experiment_config(find_experiment(name), seed=0) for name in experiment_names()}
+
+
+@pytest.mark.parametrize("name", [row for row in ROWS if row.endswith(("-swapped", "-uno"))])
+def test_an_experiment_of_uno_is_the_baseline_of_the_same_setting(name: str) -> None:
+    """It differs from the row of class relations as ``crkd baseline`` changes that row."""
+    ours, made = name.rpartition("-")[0], ROWS[name]
+    change = uno_v2 if name.endswith("-uno") else uno_without_overclustering
+    assert not made.discover.distillation
+    assert made == change(ROWS.get(ours, made))
+    assert bool(made.model.overclustering) == name.endswith("-uno")
+    assert stage1_folder(made, ROOT) == stage1_folder(ROWS.get(ours, made), ROOT)
+
+
+def test_the_factors_of_over_clustering_are_those_of_the_readme_of_uno() -> None:
+    factors = {
+        (made.dataset, made.split): made.model.overclustering
+        for name, made in ROWS.items()
+        if name.endswith("-uno") and made.dataset.startswith("cifar")
+    }
+    assert factors == {("cifar100", "50-50"): 3, ("cifar100", "80-20"): 5, ("cifar10", "5-5"): 10}
+    for (dataset, split), factor in factors.items():
+        plain = load_config(None, [f"dataset={dataset}", f"split={split}"])
+        assert uno_v2(plain).model.overclustering == factor
+    assert uno_v2(load_config(None, ["dataset=cifar10"])).model.overclustering == 10
+    assert uno_v2(load_config(None, ["model.overclustering=7"])).model.overclustering == 7
+
+
+def test_published_experiments_have_the_settings_of_the_releases() -> None:
+    for name, made in ROWS.items():
+        if made.dataset not in ("cifar10", "cifar100") or name.startswith("cifar100-10-10"):
+            continue
+        assert made.model.batch_norm_per_view
+        stage1 = made.pretrain
+        assert (stage1.num_views, stage1.view.recipe) == (2, "large")
+        for optimizer in (stage1.optimizer, made.discover.optimizer):
+            assert (optimizer.name, optimizer.schedule, optimizer.min_lr) == ("sgd", "epoch", 0.001)
+            assert optimizer.warmup_epochs == 10
+        assert (made.discover.num_large, made.discover.num_small) == (2, 2)
+        if "-100" not in name:
+            assert (stage1.epochs, stage1.batch_size, stage1.optimizer.lr) == (200, 256, 0.1)
+            assert (made.discover.epochs, made.discover.batch_size) == (500, 512)
+    short = ROWS["cifar100-50-50-100"]
+    assert (short.pretrain.epochs, short.discover.epochs, short.split) == (100, 100, "50-50")
 
 
 def test_an_experiment_is_run_kept_and_compared(
@@ -129,9 +165,9 @@ def test_an_experiment_is_run_kept_and_compared(
     # The same stage 1 serves the baselines.
     uno = tiny(tmp_path, name="uno")
     uno.write_text(
-        uno.read_text().replace(
-            "{epochs: 1, batch_size: 32}", "{epochs: 1, batch_size: 32, distillation: []}"
-        )
+        uno.read_text()
+        .replace("{epochs: 1, batch_size: 32}", "{epochs: 1, batch_size: 32, distillation: []}")
+        .replace("num_heads: 2", "num_heads: 2, overclustering: 2")
     )
     for other in (uno, tiny(tmp_path, "kmeans", "kmeans")):
         assert len(reproduce(other, 1, place)["runs"]) == 1

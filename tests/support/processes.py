@@ -56,7 +56,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "discover",
         ("discover.assignment={queue: 64, queue_start_epoch: 0, prior: estimated}",),
     ),
-    "overclustering": ("discover", ("model.overclustering=2",)),
+    "overclustering, batch norm per view": (
+        "discover",
+        ("model.overclustering=2", "model.batch_norm_per_view=true"),
+    ),
     "distill simkd": ("distill", with_term("distill", "simkd")),
     **{
         f"discover {name}": ("discover", with_term("discover", name))

@@ -43,12 +43,16 @@ def captured(loop: Loop) -> TapeCapture:
     return capture
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_recorded_and_eager_steps_agree(optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "per_view"), [("sgd", "step", False), ("adamw", "epoch", True)]
+)
+def test_recorded_and_eager_steps_agree(optimizer: str, schedule: str, per_view: bool) -> None:
     """Bit for bit, while the learning rate rises and falls, the queue fills and then takes part."""
     config = tiny(
         QUEUE,
-        f"discover.optimizer={{name: {optimizer}, lr: 0.02, warmup_epochs: 1}}",
+        f"discover.optimizer={{name: {optimizer}, lr: 0.02, warmup_epochs: 1, "
+        f"schedule: {schedule}}}",
+        f"model.batch_norm_per_view={str(per_view).lower()}",
         "discover.batch_size=60",
         "model.overclustering=2",
         "discover.average=0.9",

@@ -102,6 +102,11 @@ def test_a_discovery_step_looks_at_nothing(assignment: str) -> None:
     watched(loop_of(tiny(*wanted, *more)))
 
 
+def test_a_step_of_the_release_looks_at_nothing() -> None:
+    published = ("model.overclustering=2", "model.batch_norm_per_view=true", "discover.num_small=1")
+    watched(loop_of(tiny(*published, "discover.optimizer.schedule=epoch")))
+
+
 @pytest.mark.parametrize("name", terms_for("discover"))
 def test_no_distillation_term_looks_at_anything(name: str) -> None:
     needs = TERMS.get(name).needs

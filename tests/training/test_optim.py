@@ -1,4 +1,4 @@
-"""Optimizer state that was saved and restored goes on as if nothing had happened."""
+"""The learning rate of each step, and optimizer states that were saved and restored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,40 @@ import torch
 from torch import nn
 
 from crkd.config.blocks import OptimizerConfig
-from crkd.training.optim import build_optimizer, optimizer_tensors, restore_optimizer
+from crkd.training.optim import (
+    build_optimizer,
+    learning_rate,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from tests.reference.uno import rates_of_the_release
+
+
+@pytest.mark.parametrize(
+    ("lr", "min_lr", "warmup", "epochs"),
+    [(0.4, 0.001, 10, 500), (0.1, 0.001, 10, 200), (0.001, 0.0001, 5, 50), (0.4, 0.0, 1, 7)],
+)
+def test_a_schedule_of_epochs_is_that_of_the_release(
+    lr: float, min_lr: float, warmup: int, epochs: int
+) -> None:
+    config = OptimizerConfig(lr=lr, min_lr=min_lr, warmup_epochs=warmup, schedule="epoch")
+    steps = 3
+    ours = [learning_rate(config, step, epochs * steps, steps) for step in range(epochs * steps)]
+    expected = rates_of_the_release(lr, min_lr, warmup, epochs)
+    assert ours[::steps] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    assert ours[::steps] == ours[1::steps] == ours[2::steps], "one rate in all steps of an epoch"
+    assert ours[0] == min_lr
+    assert max(ours) == ours[warmup * steps] == lr
+
+
+def test_schedules_of_short_runs_have_a_short_warm_up() -> None:
+    config = OptimizerConfig(lr=1.0, min_lr=0.1, warmup_epochs=10, schedule="epoch")
+    rates = [learning_rate(config, step, 20 * 2, 2) for step in range(0, 40, 2)]
+    assert rates == pytest.approx(rates_of_the_release(1.0, 0.1, 4, 20))
+    # Below five epochs there is no whole epoch for a warm-up.
+    assert learning_rate(config, 0, 4 * 2, 2) == 1.0
+    without = OptimizerConfig(lr=1.0, warmup_epochs=0.0, schedule="epoch")
+    assert learning_rate(without, 0, 100, 10) == 1.0
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

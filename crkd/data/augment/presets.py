@@ -49,7 +49,7 @@ def small_view(size: int = 18) -> ViewRecipe:
 
 
 def pretraining_view(size: int = 32) -> ViewRecipe:
-    """UNO's view for supervised pretraining (and for its own discovery) on CIFAR."""
+    """The view of UNO version 1 (50022c9) on CIFAR, for pretraining and discovery."""
     return ViewRecipe(
         size=size,
         crop="either",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
+from crkd.core.errors import InputError
 from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, build_network
@@ -167,7 +168,10 @@ def student_of(
 ) -> Network:
     """Return a network with fresh novel heads on the teacher's backbone and known head."""
     student = build_network(
-        architecture, seed=config.seed, trained_blocks=config.model.trained_blocks
+        architecture,
+        seed=config.seed,
+        trained_blocks=config.model.trained_blocks,
+        batch_norm_per_view=config.model.batch_norm_per_view,
     )
     student.backbone.load_state_dict(teacher.backbone.state_dict())
     head = teacher.known_head.state_dict()
@@ -192,6 +196,9 @@ def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay
         start: with the statistics of known classes without images.
         config: the configuration of the run.
         unlabeled: images of a step.
+
+    Raises:
+        InputError: ``model.batch_norm_per_view``, which has no place for features without a view.
     """
     count = replayed_samples(
         config.discover.replay.samples,
@@ -201,6 +208,11 @@ def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay
     )
     if start.known.statistics is None or count == 0:
         return None
+    if config.model.batch_norm_per_view:
+        raise InputError(
+            "model.batch_norm_per_view is true, but known classes without images are replayed as "
+            "features, which belong to no view; use --set model.batch_norm_per_view=false"
+        )
     return FeatureReplay(
         start.known.statistics, count, seed=config.seed, classes=start.known.without_images
     )

@@ -99,7 +99,9 @@ def student_network(
         teacher: with one novel head, or none.
         seed: of the initial weights.
     """
-    network = build_network(architecture, seed=seed)
+    network = build_network(
+        architecture, seed=seed, batch_norm_per_view=config.model.batch_norm_per_view
+    )
     if _takes_the_classifier(config):
         head = JointHead(network)
         head.load_state_dict(JointHead(teacher).state_dict())

@@ -50,6 +50,7 @@ def network_for(config: Config, architecture: Architecture) -> Network:
         seed=config.seed,
         weights=None if model.weights is None else Path(model.weights),
         trained_blocks=model.trained_blocks,
+        batch_norm_per_view=model.batch_norm_per_view,
     )
 
 
