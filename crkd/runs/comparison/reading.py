@@ -53,6 +53,10 @@ _PLAN: Final = {
 }
 
 
+HUNGARIAN: Final = {"M_f": "max_forgetting", "M_d": "mean_discovery"}
+"""Metric of a plan on vectors -> its key in ``metrics.json``."""
+
+
 @dataclass(frozen=True)
 class ReadRun:
     """A finished run, its metrics and its entry in a comparison.
@@ -78,7 +82,8 @@ class ReadPlan:
 
 def is_plan_folder(path: Path) -> bool:
     """Return whether ``crkd increments`` wrote a folder."""
-    return (path / "step-0.yaml").is_file() and not (path / "run.json").is_file()
+    begun = (path / "step-0.yaml").is_file() or (path / "config.yaml").is_file()
+    return begun and not (path / "run.json").is_file()
 
 
 def read_run(path: Path, name: str, label: str | None = None) -> ReadRun:
@@ -124,7 +129,8 @@ def read_plan(path: Path, name: str, label: str | None = None) -> ReadPlan:
 
     The scores are ``final/all``, ``final/old`` and ``final/new``: the accuracy on test images after
     the last step; ``forgetting/labeled``: of the classes of stage 1; and ``forgetting/mean``: of
-    all groups but the last one.
+    all groups but the last one. A plan on vectors has the results of one Hungarian matching too:
+    ``hungarian/NAME`` after the last step, M_f and M_d.
     """
     file = path / "metrics.json"
     metrics = read_json(file) if file.is_file() else {}
@@ -138,10 +144,8 @@ def read_plan(path: Path, name: str, label: str | None = None) -> ReadPlan:
     accuracy = steps[-1].get("acc") if isinstance(steps[-1], dict) else None
     if not isinstance(accuracy, dict) or not all(map(_SHARE.check, accuracy.values())):
         raise InputError(f"{file}: the last of steps has no block 'acc' of shares; restore it")
-    last = RunFolder.open(path / f"step-{len(steps) - 1}")
-    info = last.read_info()
-    # The split of the last step holds the order of all classes.
-    data = data_of(info) | {"split": "-".join(map(str, metrics["plan"]))}
+    data, settings = _plan_data(path, len(steps) - 1)
+    data["split"] = "-".join(map(str, metrics["plan"]))
     lost = metrics["forgetting"]
     known = [value for value in lost if value is not None]
     entry = Entry(
@@ -150,15 +154,54 @@ def read_plan(path: Path, name: str, label: str | None = None) -> ReadPlan:
         method=metrics["method"],
         seed=metrics["seed"],
         data=data,
-        settings=settings_of(info, last.read_config()),
+        settings=settings | _session(metrics),
         scores={
             **{f"final/{name}": value for name, value in accuracy.items()},
+            **_hungarian(metrics, file),
             "forgetting/labeled": lost[0] if lost else None,
             "forgetting/mean": sum(known) / len(known) if known else None,
         },
         label=label,
     )
     return ReadPlan(metrics, entry)
+
+
+def _plan_data(path: Path, last: int) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the data and the settings of a plan."""
+    if (path / "config.yaml").is_file():
+        # A plan on vectors: the easy baseline has no run folder.
+        config = RunFolder(path).read_config()
+        unused = ("pretrain.", "distill.", "model.", "loop.")
+        settings = {
+            key: value
+            for key, value in flat(plain(config)).items()
+            if key not in _MACHINE and not key.startswith(unused)
+        }
+        return {"dataset": config.dataset}, settings
+    run = RunFolder.open(path / f"step-{last}")
+    info = run.read_info()
+    # The split of the last step holds the order of all classes.
+    return data_of(info), settings_of(info, run.read_config())
+
+
+def _session(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sizes of the sessions of a plan as a setting."""
+    session = metrics.get("session")
+    return {} if session is None else {"session": f"{session.get('new')}-{session.get('old')}"}
+
+
+def _hungarian(metrics: Mapping[str, Any], file: Path) -> dict[str, float | None]:
+    """Return the results of one matching after the last session, where a plan has them."""
+    found = metrics["steps"][-1].get("hungarian")
+    if found is None:
+        return {}
+    values = {f"hungarian/{name}": value for name, value in found.items()}
+    values |= {f"hungarian/{name}": metrics.get(key) for name, key in HUNGARIAN.items()}
+    if not all(value is None or -1 <= value <= 1 for value in values.values()):
+        raise InputError(
+            f"{file}: the last of steps has no block 'hungarian' of shares; restore it"
+        )
+    return values
 
 
 def method_of(info: RunInfo, config: Config) -> str:

@@ -18,6 +18,8 @@ from crkd.evaluation.hungarian import joint_hungarian
 from crkd.evaluation.protocols import fit_cluster_map
 from crkd.evaluation.steps import draw_steps, forgetting, step_entry
 from crkd.runs.atomic_files import write_json
+from crkd.runs.folder import RunFolder
+from crkd.runs.provenance import command_line, git_commit, versions
 from crkd.stages.vectors.learners import Discovered, Learner, NearestMeans
 from crkd.stages.vectors.sessions import SessionSizes, sessions
 
@@ -82,11 +84,13 @@ def run_vector_plan(
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    RunFolder(folder).write_config(config)
     learner: Learner = NearestMeans(data.train.features, config.seed)
     if method == "remember":
         learner = Discovered(config, data.train, data.names, folder, mixed=mixed is not None)
-    head = {"plan": list(sizes), "method": method, "seed": config.seed}
+    head: dict[str, Any] = {"plan": list(sizes), "method": method, "seed": config.seed}
     head["session"] = None if mixed is None else mixed._asdict()
+    head |= {"command": command_line(), "commit": git_commit(), "versions": versions()}
     metrics: dict[str, Any] = {}
     for metrics in learn_plan(learner, data, drawn, sizes, head):
         write_json(folder / "metrics.json", metrics)

@@ -62,13 +62,14 @@ def test_clouds_far_apart_are_found_in_mixed_sessions(plan: Path) -> None:
 def test_resume_keeps_finished_sessions_and_gives_the_same(
     plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (plan / "metrics.json").read_bytes()
+    before = json.loads((plan / "metrics.json").read_text())
     models = [(plan / f"step-{n}" / "model.safetensors").stat().st_mtime_ns for n in (1, 2)]
     command = ["increments", "--features", *files, *FLAGS, *FAST, "--out", str(plan)]
     assert main(command) == 2
     assert "holds files already; add --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
-    assert (plan / "metrics.json").read_bytes() == before
+    again = json.loads((plan / "metrics.json").read_text())
+    assert again == before
     after = [(plan / f"step-{n}" / "model.safetensors").stat().st_mtime_ns for n in (1, 2)]
     assert after == models
     shown = capsys.readouterr().out
@@ -110,12 +111,19 @@ def test_scrambled_hidden_labels_change_no_model(plan: Path, tmp_path: Path) -> 
         parent = run.path
 
 
-def test_the_baseline_keeps_old_means(files: list[str], tmp_path: Path) -> None:
+def test_the_baseline_keeps_old_means(
+    plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["increments", "--features", *files, *FLAGS, "--out", str(tmp_path / "plan")]
     assert main([*command, "--method", "kmeans"]) == 0
     metrics = json.loads((tmp_path / "plan" / "metrics.json").read_text())
     assert metrics["method"] == "kmeans"
     assert metrics["steps"][-1]["hungarian"]["all"] > 0.7
+    capsys.readouterr()
+    assert main(["compare", str(plan), str(tmp_path / "plan")]) == 0
+    shown = capsys.readouterr().out
+    assert "remember" in shown
+    assert "M_f" in shown
     train = np.eye(4, dtype=np.float32).repeat(5, axis=0)
     means = NearestMeans(train, seed=0)
     means.start(np.arange(10), np.arange(2).repeat(5))
