@@ -35,6 +35,7 @@ PARTS = {
     "class-count": ("out", "device", "jobs"),
     "vectors": ("out", "jobs"),
     "known-or-novel": (),
+    "outlier": (),
 }
 """Benchmark to the arguments of its code."""
 
@@ -73,6 +74,8 @@ Run a benchmark on this machine.
   vectors      discovery on feature vectors, compared with k-means
   known-or-novel
                known classes among unlabeled vectors, compared with distances
+  outlier      foreign images that the column outlier of predict finds, compared
+               with distances
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code
