@@ -7,6 +7,7 @@ fashion. These commands make those of CIFAR-100 from Parquet tables of its image
     crkd embed cifar100-test.parquet --out FOLDER/cifar100-test.parquet
 
 Those of Fashion-MNIST are made in the same way from the tables that :func:`fashion_tables` writes.
+``digit-images-test.parquet`` holds the vectors of the table that :func:`digits_table` writes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import io
 import os
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +36,8 @@ def read(data: str, part: str) -> Arrays:
     """Return the vectors and labels of a part of a data set, classes in the order of their names.
 
     Args:
-        data: "cifar100", "fashion" or "digits".
-        part: "train" or "test".
+        data: "cifar100", "fashion", "digit-images" or, for their pixels, "digits".
+        part: "train" or "test"; of "digit-images" there is only "test".
 
     Raises:
         InputError: there is no folder of vectors, or no file of this set in it.
@@ -85,10 +87,6 @@ def fashion_tables(folder: Path, each: int = 500) -> None:
         folder: of the tables.
         each: images of a class, the first ones.
     """
-    import pyarrow
-    import pyarrow.parquet
-    from PIL import Image
-
     for part, prefix in (("train", "train"), ("test", "t10k")):
         content = [
             gzip.decompress((FASHION / f"{prefix}-{kind}-ubyte.gz").read_bytes())
@@ -97,11 +95,32 @@ def fashion_tables(folder: Path, each: int = 500) -> None:
         pixels = np.frombuffer(content[0], np.uint8, offset=16).reshape(-1, 28, 28)
         classes = np.frombuffer(content[1], np.uint8, offset=8)
         rows = np.concatenate([np.flatnonzero(classes == label)[:each] for label in range(10)])
-        images = []
-        for row in pixels[rows]:
-            file = io.BytesIO()
-            Image.fromarray(row).save(file, "PNG", compress_level=1)
-            images.append({"bytes": file.getvalue(), "path": None})
-        labels = [str(label) for label in classes[rows]]
-        table = pyarrow.table({"image": images, "label": labels})
-        pyarrow.parquet.write_table(table, folder / f"fashion-{part}-images.parquet")
+        _write_table(folder / f"fashion-{part}-images.parquet", pixels[rows], classes[rows])
+
+
+def digits_table(folder: Path) -> None:
+    """Write the digits of scikit-learn as ``digit-images.parquet``, a table of 8 x 8 images.
+
+    Args:
+        folder: of the table.
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pixels = np.round(digits.images * (255 / 16)).astype(np.uint8)
+    _write_table(folder / "digit-images.parquet", pixels, digits.target)
+
+
+def _write_table(path: Path, pixels: NDArray[np.uint8], classes: NDArray[Any]) -> None:
+    """Write ``(N, h, w)`` images and ``(N,)`` classes."""
+    import pyarrow
+    import pyarrow.parquet
+    from PIL import Image
+
+    images = []
+    for row in pixels:
+        file = io.BytesIO()
+        Image.fromarray(row).save(file, "PNG", compress_level=1)
+        images.append({"bytes": file.getvalue(), "path": None})
+    table = pyarrow.table({"image": images, "label": [str(label) for label in classes]})
+    pyarrow.parquet.write_table(table, path)

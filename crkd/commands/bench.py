@@ -36,6 +36,7 @@ PARTS = {
     "vectors": ("out", "jobs"),
     "known-or-novel": (),
     "gcd": ("out", "jobs"),
+    "outlier": (),
 }
 """Benchmark to the arguments of its code."""
 
@@ -76,6 +77,8 @@ Run a benchmark on this machine.
                known classes among unlabeled vectors, compared with distances
   gcd          generalized category discovery on feature vectors, in one and in
                several sessions, compared with SimGCD and k-means
+  outlier      foreign images that the column outlier of predict finds, compared
+               with distances
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code

@@ -60,6 +60,10 @@ def run(given: argparse.Namespace) -> int:
     from crkd.stages.vectors.class_count import estimate_on_vectors
     from crkd.stages.vectors.run import is_vector_run
 
+    for flag in ("known", "novel"):
+        place = getattr(given, flag)
+        if place is not None and not Path(place).exists():
+            raise InputError(f"--{flag} {place!r} does not exist; name a folder of images")
     if is_vector_run(given.run):
         for flag in ("known", "split", "mixed"):
             if getattr(given, flag):

@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", metavar="FILE", help="file to write (default: a file in the run folder)"
     )
     labels = parser.add_argument_group("labelstudio and fiftyone")
-    labels.add_argument("--predictions", metavar="FILE", help="table that 'crkd predict' wrote")
+    labels.add_argument(
+        "--predictions",
+        metavar="FILE",
+        help="table that 'crkd predict' wrote, or predictions.jsonl of 'crkd watch'",
+    )
     labels.add_argument("--all", action="store_true", help="include images of known classes")
     labels.add_argument(
         "--prefix",

@@ -32,7 +32,7 @@ from crkd.models.pretrained.base import PretrainedBackbone
 from crkd.models.pretrained.embedder import Embedder, Form
 from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.console import console
-from crkd.runs.folder_lock import locked
+from crkd.runs.lock import locked
 from crkd.runs.skipped_files import list_skipped, skipped_file
 from crkd.training.cpu_allocator import keep_freed_memory
 from crkd.training.distributed import any_rank, barrier, is_rank_zero
@@ -143,21 +143,14 @@ class _Job:
         if is_rank_zero():
             self.log(f"{len(self.listing):,} images found")
         backbone = open_backbone(self.settings, before)
-        with self._lock() if is_rank_zero() else contextlib.nullcontext():
+        # A second command that writes the same file is refused.
+        with locked(self.folder, "--out") if is_rank_zero() else contextlib.nullcontext():
             info, embedder = self._settled(backbone, before)
             began = time.monotonic()
             items = self._embedded(info, embedder)
             if is_rank_zero():
                 return self._finished(info, items, time.monotonic() - began)
         return EmbedSummary(self.out, info, 0, 0, 0, time.monotonic() - began)
-
-    def _lock(self) -> contextlib.AbstractContextManager[None]:
-        """Make the folder of the parts, and refuse a second command that writes the same file."""
-        busy = (
-            f"--out: another crkd embed writes to {str(self.folder)!r}; wait for it, or name "
-            "another file"
-        )
-        return locked(self.folder, flag="--out", busy=busy)
 
     def _settled(
         self, backbone: PretrainedBackbone, before: EmbeddingInfo | None

@@ -17,6 +17,8 @@ from crkd.runs.atomic_files import read_json
 from crkd.runs.csv_cells import guarded, unguarded
 
 FORMATS: Final = (".csv", ".parquet", ".json")
+WATCHED: Final = ".jsonl"
+"""Format of the predictions in the state folder of a watch, which is only read here."""
 _ROW_GROUP: Final = 8192
 
 
@@ -109,22 +111,34 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 
 def read(path: Path) -> list[PredictedImage]:
-    """Read a file that :func:`writing` made, in any format.
+    """Read a file that :func:`writing` made, in any format, or the predictions of a watch.
 
     Raises:
         InputError: there is no such file, or it is not of that kind.
     """
-    check_format(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
+    readers = {
+        ".csv": _read_csv,
+        ".parquet": _read_parquet,
+        ".json": _read_json,
+        WATCHED: _read_watched,
+    }
+    form = path.suffix.lower()
+    if form not in readers:
+        raise InputError(
+            f"--predictions {str(path)!r} has none of the suffixes {', '.join(readers)}; give what "
+            "predict or watch wrote"
+        )
     try:
         absent: dict[str, Any] = dict.fromkeys(OPTIONAL)
-        rows = [PredictedImage(**absent | row) for row in readers[path.suffix.lower()](path)]
+        rows = [PredictedImage(**absent | row) for row in readers[form](path)]
         if all(_sound(row) for row in rows):
             return rows
         reason = "a value has the wrong type"
     except (OSError, ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         reason = " ".join(str(error).split())
-    raise InputError(f"{path} is no file of predictions ({reason}); give what predict wrote")
+    raise InputError(
+        f"{path} is no file of predictions ({reason}); give what predict or watch wrote"
+    )
 
 
 @contextlib.contextmanager
@@ -175,6 +189,18 @@ def _json(path: Path, header: dict[str, Any], columns: Sequence[str]) -> Iterato
 def _read_json(path: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = read_json(path)["images"]
     return rows
+
+
+def _read_watched(path: Path) -> list[dict[str, Any]]:
+    """Return the newest prediction of each file, with the columns of a table."""
+    newest: dict[str, dict[str, Any]] = {}
+    with path.open("rb") as file:
+        for line in file:
+            # A watch may be writing the last line.
+            if line.endswith(b"\n"):
+                row = json.loads(line)
+                newest[row["file"]] = row
+    return [{name: row[name] for name in COLUMNS} for row in newest.values()]
 
 
 @contextlib.contextmanager

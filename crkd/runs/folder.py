@@ -27,7 +27,7 @@ from crkd.runs.atomic_files import (
 )
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
-from crkd.runs.lock import LOCK, RunLock
+from crkd.runs.lock import LOCK, FolderLock
 
 SCHEMA_VERSION = 3
 REMOVED_KEYS = ("features",)
@@ -106,7 +106,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock: RunLock | None = None
+        self._lock: FolderLock | None = None
 
     def lock(self) -> None:
         """Let no other process train this run, until :meth:`unlock` or the end of the process.
@@ -114,7 +114,7 @@ class RunFolder:
         Raises:
             InputError: another process trains it.
         """
-        self._lock = RunLock(self.path)
+        self._lock = FolderLock(self.path, f"the run in {self.path}")
 
     def unlock(self) -> None:
         """Give up the lock, if it is held."""

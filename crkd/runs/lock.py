@@ -1,10 +1,11 @@
-"""The lock of a run folder: one process at a time trains and saves a run."""
+"""The lock of a folder: one process at a time writes into it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -15,27 +16,28 @@ LOCK: Final = ".lock"
 """Name of the locked file; it contains the process id and the host of the owner."""
 
 
-class RunLock:
+class FolderLock:
     """Holds ``flock`` on a file of the folder until :meth:`release`.
 
     The system releases the lock when its process ends, also after ``kill -9``, so a lock never has
     to be removed by hand. Where the file system or the platform has no such locks, none is held.
 
     Args:
-        folder: the run folder, which exists.
+        folder: the folder, which exists.
+        subject: description of the folder for messages.
 
     Raises:
         InputError: another process holds the lock; its process id is in the message.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, subject: str) -> None:
         self._path = folder / LOCK
         self._file: FileIO | None = None
-        file = _locked(self._path)
+        file = _locked(self._path, subject)
         while file is not None and not _is_same(file, self._path):
             # Its owner deleted it between our opening and locking.
             file.close()
-            file = _locked(self._path)
+            file = _locked(self._path, subject)
         if file is not None:
             # On a full disk the lock holds all the same; only the name of its owner is missing.
             with contextlib.suppress(OSError):
@@ -53,7 +55,34 @@ class RunLock:
             self._file = None
 
 
-def _locked(path: Path) -> FileIO | None:
+@contextlib.contextmanager
+def locked(folder: Path, flag: str) -> Iterator[None]:
+    """Make a folder, and lock it until the block ends; a folder that is empty then is removed.
+
+    Args:
+        folder: the folder.
+        flag: the argument that names it, for messages.
+
+    Raises:
+        InputError: another process has the lock, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{flag}: {str(folder)!r} cannot be made ({error.strerror}); name another place"
+        ) from error
+    lock = FolderLock(folder, f"{flag}: {str(folder)!r}")
+    try:
+        yield
+    finally:
+        lock.release()
+        # What was refused before any work leaves nothing.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _locked(path: Path, subject: str) -> FileIO | None:
     """Return the open, locked file; None where locks are not supported."""
     try:
         import fcntl  # Windows has none
@@ -74,7 +103,7 @@ def _locked(path: Path) -> FileIO | None:
             pid, _, host = file.read(200).decode("utf-8", "replace").strip().partition(" ")
         owner = f"process {pid} on {host}" if host else "another process"
         raise InputError(
-            f"the run in {path.parent} is in use by {owner}; wait until it ends, or stop it first"
+            f"{subject} is in use by {owner}; wait until it ends, or stop it first"
         ) from None
     except OSError:
         file.close()

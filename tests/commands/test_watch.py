@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from crkd.commands.main import run_verb
 from crkd.inference.example import RUN
 from crkd.inference.watching.watcher import Pass, Watcher
 from crkd.review.unknown_images import FOLDER, LIST, PICTURE
+from crkd.runs.folder import RunFolder
 from tests.support.watched_images import predicted, save_checks, save_digits
 
 
@@ -46,6 +49,25 @@ def test_unknown_images_gather_until_there_are_enough(
     assert watch(inbox, "--once", "--enough", "6") == 0
     assert "0 new images" in capsys.readouterr().out
     assert len(predicted(state)) == 10
+    # The command extends the run, which was trained on images of a named data set.
+    command = shlex.split(said.split("next: ")[1].splitlines()[0])
+    assert command[:2] == ["crkd", "discover"]
+    step = inbox.with_name("step")
+    quick = ["--set", "discover.epochs=1", "--device", "cpu", "--out", str(step)]
+    assert run_verb("discover", [*command[2:], *quick]) == 0
+    assert [c.name for c in RunFolder(step).read_info().classes][-2:] == ["novel-4", "novel-5"]
+
+
+def test_predictions_can_be_exported(inbox: Path) -> None:
+    assert watch(inbox, "--once") == 0
+    table, out = (
+        inbox.with_name("inbox-watch") / "predictions.jsonl",
+        inbox.with_name("labels.json"),
+    )
+    words = ["--format", "fiftyone", "--predictions", str(table), "--all", "--out", str(out)]
+    assert run_verb("export", [str(RUN), *words]) == 0
+    labels = json.loads(out.read_text())["labels"]
+    assert labels.keys() == {str(image) for image in inbox.iterdir()}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support import ROOT
+from tests.support.embed_runs import embedded
+from tests.support.forked import in_fork
 
 IMAGES = 60
 
@@ -31,18 +29,7 @@ def found(place: Path) -> dict[str, Any]:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(0, 256, (24, 24, 3), np.uint8)).save(file)
     (place / "photos" / "class 1" / "broken.png").write_bytes(b"no image")
-    script = ROOT / "tests" / "support" / "embed_runs.py"
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.support.embed_runs", place / "photos", place],
-        cwd=script.parents[2],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr, ended.stderr
-    result: dict[str, Any] = json.loads(ended.stdout)
+    result: dict[str, Any] = in_fork(embedded, place / "photos", place)
     return result
 
 

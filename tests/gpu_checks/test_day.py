@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import torch
 
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
@@ -20,6 +22,7 @@ from crkd.gpu_checks import day as gpu_day
 from crkd.gpu_checks.day import ATTEMPTS, Day
 from crkd.gpu_checks.day_steps import EXPERIMENTS, Place, Step, avoided, steps
 from crkd.stages.reproduce import reproduce
+from tests.support.forked import ForkedCommand
 
 SCRIPT = """\
 import json, os, pathlib, sys, time
@@ -50,6 +53,56 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     script.write_text(SCRIPT)
     monkeypatch.setattr(gpu_day, "PROGRAM", (sys.executable, str(script)))
     return Place(tmp_path / "state", tmp_path / "out", "cpu")
+
+
+class AskedToStop:
+    """A process that is asked to stop when ``is_up`` says so, however slow the machine is."""
+
+    is_up: Callable[[], bool]
+    limits: list[float]
+    waits = 0
+    # Of the process itself.
+    args: Sequence[str]
+    returncode: int | None
+    poll: Callable[[], int | None]
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.waits += 1
+        if self.waits == 1:
+            assert timeout is not None
+            self.limits.append(timeout)
+            while self.poll() is None and not self.is_up():
+                time.sleep(0.01)
+            if self.returncode is None:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        return super().wait(timeout)  # type: ignore[misc]
+
+
+def ask_to_stop_when(
+    wanted: Callable[[], Any], patch: pytest.MonkeyPatch, process: type = subprocess.Popen
+) -> list[float]:
+    """Let the day ask one process to stop, as soon as something is there.
+
+    Args:
+        wanted: what is there.
+        patch: changes the day.
+        process: class of its processes.
+
+    Returns:
+        The seconds after which the day wanted to ask each process; filled while it works.
+    """
+    limits: list[float] = []
+    asked = []
+
+    def is_up() -> bool:
+        if asked or not wanted():
+            return False
+        asked.append(True)
+        return True
+
+    kind = type("Popen", (AskedToStop, process), {"is_up": staticmethod(is_up), "limits": limits})
+    patch.setattr(gpu_day, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": kind}))
+    return limits
 
 
 def listed(*kinds: str, seconds: float = 60, resumable: bool = False):  # type: ignore[no-untyped-def]
@@ -102,21 +155,24 @@ def test_a_step_that_fails_is_tried_again_and_then_left_out(place: Place) -> Non
 def test_a_step_that_hangs_is_killed_and_the_next_one_runs(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_day, "GRACE", 0.5)
-    day = Day(place, listed("hangs", "works", seconds=3))
+    monkeypatch.setattr(gpu_day, "GRACE", 0.3)
+    limits = ask_to_stop_when((place.state / "0.json.begun").exists, monkeypatch)
+    day = Day(place, listed("hangs", "works", seconds=0.4))
     assert not day.work(60)
     assert statuses(day) == ["failed", "done"]
     assert "begun" in day.outcomes()[0].text
+    assert len(limits) == 2
+    assert all(limit <= 0.4 - 0.3 for limit in limits)
 
 
 def test_a_step_that_is_cut_continues_in_the_next_call(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gpu_day, "GRACE", 30.0)
-    list_of = listed("is cut once", "works", seconds=36, resumable=True)
+    ask_to_stop_when((place.state / "0.json.begun").exists, monkeypatch)
+    list_of = listed("is cut once", "works", seconds=60, resumable=True)
     day = Day(place, list_of)
     assert not day.work(90)
-    assert statuses(day)[0] == "cut"
+    assert statuses(day) == ["cut", "done"]
     assert Day(place, list_of).work(120)
     assert json.loads((place.out / "0.json").read_text()) == [{"number": 1}]
 
@@ -156,8 +212,9 @@ def test_a_state_that_is_damaged_is_named(place: Place) -> None:
 
 
 def test_no_process_outlives_its_step(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_day, "GRACE", 0.2)
-    Day(place, listed("hangs", seconds=2)).work(60)
+    monkeypatch.setattr(gpu_day, "GRACE", 0.1)
+    ask_to_stop_when((place.state / "0.json.begun").exists, monkeypatch)
+    Day(place, listed("hangs", seconds=0.2)).work(60)
     started = int((place.state / "0.json.begun").read_text())
     with pytest.raises(ProcessLookupError):
         os.kill(started, signal.SIGCONT)
@@ -222,22 +279,18 @@ def test_time_is_kept(place: Place) -> None:
 ROW = """\
 extends: digits
 model: {hidden: 16, projection: 8, num_heads: 2}
-pretrain: {epochs: 2, num_views: 1}
-discover: {epochs: 2}
+pretrain: {epochs: 2, num_views: 1, batch_size: 32}
+discover: {epochs: 2, batch_size: 32}
 evaluation: {kmeans_restarts: 1}
 experiment: {title: tiny}
 """
 
 
 @pytest.mark.slow
-def test_real_commands_in_short_slices_end_in_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_real_commands_that_are_cut_end_in_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_images: None
 ) -> None:
-    """Wherever a slice ends, the calls after it continue; without a GPU the checks fail by name."""
-    monkeypatch.setattr(gpu_day, "GRACE", 2.5)
-    monkeypatch.setattr(gpu_day, "MARGIN", 0.0)
-    # Sums over several threads round differently.
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    """A call continues what an earlier one cut; without a GPU the checks fail by name."""
     row = tmp_path / "tiny.yaml"
     row.write_text(ROW)
 
@@ -251,10 +304,12 @@ def test_real_commands_in_short_slices_end_in_the_same_result(
         return [*first, row_step]
 
     place = Place(tmp_path / "state", tmp_path / "out", "cpu")
-    calls, seconds = 0, 15.0
-    while not Day(place, list_of).work(seconds):
-        calls, seconds = calls + 1, seconds * 1.3
-        assert calls < 20
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    stage2 = place.state / "experiments" / "tiny" / "seed0"
+    ask_to_stop_when((stage2 / "run.json").exists, monkeypatch, ForkedCommand)
+    assert not Day(place, list_of).work(600)
+    assert statuses(Day(place, list_of)) == ["done", "failed", "cut"]
+    assert Day(place, list_of).work(600)
     outcomes = {outcome.name: outcome for outcome in Day(place, list_of).outcomes()}
     assert outcomes["machine"].status == "done"
     assert outcomes["checks"].status == "failed"

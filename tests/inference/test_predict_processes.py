@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from crkd.inference.example import write_images
 from crkd.inference.predict import predict
 from crkd.inference.table import FORMATS, read
 from tests.support import ROOT
+from tests.support.forked import in_fork
+from tests.support.predict_runs import shared_calls
 
 CPU = torch.device("cpu")
 BROKEN = ("00.png", "01.png", "z.png")
@@ -67,19 +68,7 @@ def cases(digits: Path, place: Path, photographs: Path) -> dict[str, dict[str, A
 @pytest.fixture(scope="module")
 def shared(cases: dict[str, dict[str, Any]], place: Path) -> dict[str, Any]:
     """What the first process of each case returned."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.predict_runs", place],
-        input=json.dumps(cases, default=str),
-        cwd=ROOT,
-        # Another number of threads than that of this process.
-        env=os.environ | {"OMP_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+    result: dict[str, Any] = in_fork(shared_calls, cases, place)
     return result
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -107,6 +108,20 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         pass
 
 
+def test_the_newest_predictions_of_a_watch_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.jsonl"
+    rows = [ROW, dataclasses.replace(ROW, path="b.png"), dataclasses.replace(ROW, class_id=1)]
+    lines = [
+        json.dumps({"file": row.path, "digest": str(n), **dataclasses.asdict(row)})
+        for n, row in enumerate(rows)
+    ]
+    # A watch writes the last line at this moment.
+    content = "\n".join(lines) + "\n" + lines[0][:40]
+    file.write_text(content)
+    assert read(file) == [rows[2], rows[1]]
+    assert file.read_text() == content
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -116,6 +131,8 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
         ("rows.json", b"[]"),
         ("rows.json", b'{"images": [{"path": 3}]}'),
         ("rows.parquet", b"PAR1"),
+        ("rows.jsonl", b'{"path": "a.png"}\n'),
+        ("rows.jsonl", b"[]\n"),
         ("missing.json", None),
         ("rows.txt", b""),
     ],

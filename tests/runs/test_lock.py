@@ -11,13 +11,13 @@ import pytest
 
 from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
-from crkd.runs.lock import LOCK, RunLock
+from crkd.runs.lock import LOCK, FolderLock, locked
 
 HOLDS_THE_LOCK = """
 import sys
 from pathlib import Path
-from crkd.runs.lock import RunLock
-lock = RunLock(Path(sys.argv[1]))
+from crkd.runs.lock import FolderLock
+lock = FolderLock(Path(sys.argv[1]), "the run")
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -36,13 +36,13 @@ def test_the_lock_of_another_process_is_refused_by_its_number_and_ends_with_it(
     tmp_path: Path,
 ) -> None:
     with holder(tmp_path) as other:
-        message = rf"in use by process {other.pid} on {socket.gethostname()}; wait"
+        message = rf"the run is in use by process {other.pid} on {socket.gethostname()}; wait"
         with pytest.raises(InputError, match=message):
-            RunLock(tmp_path)
+            FolderLock(tmp_path, "the run")
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert (tmp_path / LOCK).exists(), "nobody tidied up after the killed process"
-        lock = RunLock(tmp_path)
+        lock = FolderLock(tmp_path, "the run")
     assert (tmp_path / LOCK).read_text().split()[0] == str(os.getpid())
     lock.release()
     lock.release()
@@ -56,18 +56,18 @@ def test_a_file_that_its_owner_deletes_meanwhile_is_not_locked(
 
     honest, calls = module._locked, []
 
-    def slow(path: Path):  # type: ignore[no-untyped-def]
-        file = honest(path)
+    def slow(path: Path, subject: str):  # type: ignore[no-untyped-def]
+        file = honest(path, subject)
         if not calls:
             path.unlink()
         calls.append(path)
         return file
 
     monkeypatch.setattr(module, "_locked", slow)
-    first = RunLock(tmp_path)
+    first = FolderLock(tmp_path, "the run")
     assert len(calls) == 2
     with pytest.raises(InputError, match="in use by process"):
-        RunLock(tmp_path)
+        FolderLock(tmp_path, "the run")
     first.release()
 
 
@@ -78,3 +78,30 @@ def test_a_folder_with_nothing_but_the_lock_of_a_killed_process_is_empty(tmp_pat
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(InputError, match="holds files already"):
         RunFolder.create(tmp_path)
+
+
+def test_a_second_lock_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with locked(folder, "--state"):
+        (folder / "file").touch()
+        message = rf"--state: .*state' is in use by process {os.getpid()} on"
+        with pytest.raises(InputError, match=message), locked(folder, "--state"):
+            pass
+    with locked(folder, "--state"):
+        pass
+    assert [file.name for file in folder.iterdir()] == ["file"]
+
+
+def test_an_empty_folder_is_removed(tmp_path: Path) -> None:
+    with locked(tmp_path / "a" / "b", "--state"):
+        assert (tmp_path / "a" / "b").is_dir()
+    assert not (tmp_path / "a" / "b").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"--state: .* cannot be made"),
+        locked(tmp_path / "file" / "state", "--state"),
+    ):
+        pass

@@ -15,7 +15,7 @@ from crkd.data.loader import BatchLoader
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.models.backbones.build import build_backbone
-from crkd.stages import run_data
+from crkd.stages import results, run_data
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 
@@ -34,7 +34,7 @@ SMALLER = (
     "discover.epochs=1",
     "discover.batch_size=8",
     "evaluation.kmeans_restarts=1",
-    "evaluation.batch_size=16",
+    "evaluation.batch_size=256",
 )
 
 
@@ -88,6 +88,8 @@ def test_one_step_of_both_stages(
     dataset = made_up(name, split, 16 if name == "digits" else 32)
     monkeypatch.setattr(run_data, "load_images", lambda *a, **k: (dataset, split))
     monkeypatch.setattr(ClassSplit, "check", lambda *a: None)
+    # The picture of 200 classes takes longer than both stages; tests/evaluation draws pictures.
+    monkeypatch.setattr(results, "draw_confusion", lambda *a: None)
     honest = BatchLoader.__init__
 
     def one_step(self, *arguments, **options):  # type: ignore[no-untyped-def]

@@ -1,23 +1,15 @@
-"""Calls of embed that are killed, interrupted or shared by two processes, each in a fork.
-
-Arguments: folder of images, folder for the outputs. Prints one JSON object.
-"""
+"""Calls of embed that are killed, interrupted or shared by two processes, each in a fork."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
-import pyarrow.parquet
-import timm
 import torch
 import torch.distributed as dist
 
@@ -27,7 +19,6 @@ from crkd.embedding.run import embed
 from crkd.runs import atomic_files
 from crkd.training.interruption import Interrupted
 
-PRELOADED = (pyarrow.parquet, timm)
 SETTINGS = EmbedSettings(image_size=32, runtime="torch", workers=2)
 
 
@@ -121,8 +112,8 @@ def two_processes(images: Path, out: Path) -> dict[str, Any]:
     return made
 
 
-def main() -> None:
-    images, place = Path(sys.argv[1]), Path(sys.argv[2])
+def embedded(images: Path, place: Path) -> dict[str, Any]:
+    """Embed a folder of images into files of ``place`` in every way; done in a fork."""
     torch.set_num_threads(1)
     parts.PART_ROWS = 8
     found: dict[str, Any] = {}
@@ -142,8 +133,4 @@ def main() -> None:
         found[name] = entry
     _, made = in_fork(lambda: two_processes(images, place / "two.parquet"))
     found["two"] = {"then": made}
-    sys.stdout.write(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()
+    return found

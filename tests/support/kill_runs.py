@@ -3,29 +3,22 @@
 The processes are forked from one that has imported everything, so that a kill costs a second. A
 run in progress tells through a pipe when it begins and ends to write a state; the pipe outlives
 it, and its last words say where the kill fell.
-
-Arguments: folder to work in, number of kills, seed. Prints the counts so far, a line of JSON a run.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
-import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"
-
-import matplotlib.pyplot
 import numpy as np
-import pyarrow.parquet
-import sklearn.cluster
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -33,9 +26,8 @@ from crkd.runs import atomic_files
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
-from tests.support.small_runs import small_config
+from tests.support.small_runs import small_config, thin_data_sets
 
-PRELOADED = (matplotlib.pyplot, pyarrow.parquet, sklearn.cluster)
 KILLS_A_RUN = 8
 MOMENTS = (b"writing\n", b"writing, before the rename\n", b"writing, after the rename\n")
 """Where a process can stop itself inside the writing of a state."""
@@ -43,14 +35,18 @@ MOMENTS = (b"writing\n", b"writing, before the rename\n", b"writing, after the r
 CONFIG = small_config(
     "pretrain.epochs=1",
     "discover.assignment={queue: 64, queue_start_epoch: 0, prior: estimated}",
+    # As many steps as with all images.
+    "pretrain.batch_size=16",
+    "discover.batch_size=32",
     # Every step is followed by a saved state.
     "loop.checkpoint_every=1.0e-9",
 )
 
 
-def main() -> None:
-    place, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def killed_runs(place: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kill runs in a folder so many times, and return the counts; done in a fork."""
     torch.set_num_threads(1)
+    thin_data_sets(pytest.MonkeyPatch())
     random = np.random.default_rng(seed)
     parent, straight = place / "stage1", place / "straight"
     in_peace(lambda: pretrain(CONFIG, parent))
@@ -65,16 +61,14 @@ def main() -> None:
         in_peace(lambda folder=folder: go_on(folder, parent))
         runs += 1
         identical += same_run(straight, folder)
-        writing = sum(count for where, count in fell.items() if where.startswith("writing"))
-        counts = {
-            "kills": sum(fell.values()),
-            "inside_a_checkpoint_write": writing,
-            "fell": dict(sorted(fell.items())),
-            "runs": runs,
-            "bit_identical": identical,
-        }
-        sys.stdout.write(json.dumps(counts) + "\n")
-        sys.stdout.flush()
+    writing = sum(count for where, count in fell.items() if where.startswith("writing"))
+    return {
+        "kills": sum(fell.values()),
+        "inside_a_checkpoint_write": writing,
+        "fell": dict(sorted(fell.items())),
+        "runs": runs,
+        "bit_identical": identical,
+    }
 
 
 def go_on(folder: Path, parent: Path) -> None:
@@ -209,7 +203,3 @@ def same_run(one: Path, other: Path) -> bool:
         and runs[1].read_info().status == "complete"
         and not list(other.glob(f".*{atomic_files.UNFINISHED}"))
     )
-
-
-if __name__ == "__main__":
-    main()

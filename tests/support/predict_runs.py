@@ -1,27 +1,17 @@
-"""Calls of predict that several processes share, each process a fork.
-
-Reads a JSON object from standard input, name to {count, run, images, out, batch}, and prints one,
-name to {code, said, images, skipped} of the first process.
-"""
+"""Calls of predict that several processes share, each process a fork."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
-import scipy.special
-import timm
 import torch
 import torch.distributed as dist
 
 from crkd.core.errors import InputError
 from crkd.inference.predict import predict
-
-PRELOADED = (pyarrow.parquet, scipy.special, timm)
 
 
 def predicted(rank: int, case: dict[str, Any], meeting: Path) -> dict[str, Any]:
@@ -63,12 +53,16 @@ def shared(name: str, case: dict[str, Any], place: Path) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    cases = json.load(sys.stdin)
-    place = Path(sys.argv[1])
-    found = {name: shared(name, case, place) for name, case in cases.items()}
-    sys.stdout.write(json.dumps(found))
+def shared_calls(cases: dict[str, dict[str, Any]], place: Path) -> dict[str, dict[str, Any]]:
+    """Return what the first process of each case returned; done in a fork.
 
+    Args:
+        cases: name to {count, run, images, out, batch}.
+        place: folder in which the processes of a case meet.
 
-if __name__ == "__main__":
-    main()
+    Returns:
+        Name to {code, said, images, skipped}.
+    """
+    # Another number of threads than that of the test.
+    torch.set_num_threads(2)
+    return {name: shared(name, case, place) for name, case in cases.items()}

@@ -1,17 +1,12 @@
-"""A few steps of every kind of training: by one process here, or by one of two that share them.
-
-As a script: rank, file for the rendezvous, folder for what the processes share, file for the
-results.
-"""
+"""A few steps of every kind of training: by one process here, or by one of two that share them."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -32,11 +27,12 @@ from crkd.stages.run_data import RunData, prepare
 from crkd.training.cached_teacher import store_teacher
 from crkd.training.loop import Loop
 from crkd.training.teacher import LiveTeacher
-from tests.support.small_runs import with_term
+from tests.support.small_runs import thin_data_sets, with_term
 
 STEPS = 3
 CPU = torch.device("cpu")
 SMALL = (
+    "data.image_size=8",
     "model.hidden=16",
     "model.projection=8",
     "model.num_heads=2",
@@ -155,28 +151,23 @@ def trained(name: str, folder: Path, data: RunData) -> dict[str, Tensor]:
 
 
 def data_of_cases() -> RunData:
-    return prepare(load_config("digits", list(SMALL)), CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        thin_data_sets(patch)
+        return prepare(load_config("digits", list(SMALL)), CPU)
 
 
 def first_views(loader: BatchLoader) -> Tensor:
     return torch.stack(next(iter(loader.batches(3, 4))).views)
 
 
-def main() -> None:
-    rank, meeting, folder, results = int(sys.argv[1]), *sys.argv[2:5]
+def one_of_two(rank: int, folder: Path) -> Path:
+    """Train every case as one of two processes that share a folder; return the file of results."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     data = data_of_cases()
-    found = {}
-    for name in CASES:
-        found[name] = trained(name, Path(folder), data)
-    found["views"] = {"views": first_views(loop_of("discover", Path(folder), data).loader)}
-    torch.save(found, results)
+    found = {name: trained(name, folder, data) for name in CASES}
+    found["views"] = {"views": first_views(loop_of("discover", folder, data).loader)}
+    torch.save(found, results := folder / f"end{rank}")
     dist.barrier()
     dist.destroy_process_group()
-    # Torch's threads may outlive the group, and there is nothing left to tidy up.
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()
+    return results

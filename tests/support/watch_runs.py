@@ -1,18 +1,13 @@
 """Kills a watch again and again with SIGKILL inside its writes, and starts it again.
 
-The processes are forked from one that has imported everything. Arguments: folder of images, folder
-to work in. Prints one JSON object.
+The processes are forked from one that has imported everything.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from pathlib import Path
-
-os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
@@ -24,8 +19,8 @@ from crkd.runs import appended_lines
 CPU = torch.device("cpu")
 
 
-def main() -> None:
-    images, place = Path(sys.argv[1]), Path(sys.argv[2])
+def killed_watches(images: Path, place: Path) -> list[int]:
+    """Watch a folder in folders of ``place``; return the signals of the kills; done in a fork."""
     torch.set_num_threads(1)
     watcher.BATCH_SIZE = 2
     draw = np.random.default_rng(0)
@@ -34,7 +29,7 @@ def main() -> None:
     signals = []
     while status := in_fork(images, place / "killed", int(draw.integers(1, 6))):
         signals.append(os.WTERMSIG(status))
-    sys.stdout.write(json.dumps({"kills": len(signals), "signals": signals}) + "\n")
+    return signals
 
 
 def one_pass(images: Path, state: Path) -> None:
@@ -69,7 +64,3 @@ def kill_at(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     appended_lines.os.fsync = fsync
-
-
-if __name__ == "__main__":
-    main()

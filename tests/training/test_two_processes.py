@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +11,16 @@ from torch import Tensor
 from crkd.core.batch_shard import BatchShard, shard_of
 from crkd.core.errors import InputError
 from crkd.stages.run_data import RunData
-from tests.support import ROOT
-from tests.support.processes import CASES, data_of_cases, first_views, loop_of, trained
+from tests.support.forked import forks
+from tests.support.processes import (
+    CASES,
+    data_of_cases,
+    first_views,
+    loop_of,
+    one_of_two,
+    trained,
+)
 
-PROGRAM = "tests.support.processes"
 # Sums in another order, over some steps.
 RELATIVE, ABSOLUTE = 1e-5, 1e-6
 Results = dict[str, dict[str, Tensor]]
@@ -32,25 +35,9 @@ def data() -> RunData:
 def of_both(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
     """What each of the two processes had in the end."""
     folder = tmp_path_factory.mktemp("processes")
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    running = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                PROGRAM,
-                str(rank),
-                folder / "meeting",
-                folder,
-                folder / f"end{rank}",
-            ],
-            env=environment,
-        )
-        for rank in (0, 1)
-    ]
-    assert [process.wait(timeout=600) for process in running] == [0, 0]
-    return [torch.load(folder / f"end{rank}", weights_only=True) for rank in (0, 1)]
+    with forks(2) as pool:
+        running = [pool.submit(one_of_two, rank, folder) for rank in (0, 1)]
+        return [torch.load(process.result(600), weights_only=True) for process in running]
 
 
 @pytest.mark.parametrize("name", CASES)

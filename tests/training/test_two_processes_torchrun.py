@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -18,41 +19,23 @@ from crkd.gpu_checks.fresh_loops import pretraining_loop
 from crkd.runs.folder import RunFolder
 from crkd.stages.run_data import prepare
 from crkd.training.checkpoint import states
+from tests.support import forked
+from tests.support.torchrun import torchrun
 
 SETTINGS = [
-    "pretrain.epochs=4",
+    "pretrain.epochs=2",
     "pretrain.num_views=1",
     "model.hidden=16",
     "loop.log_every=1",
     "loop.checkpoint_every=1.0e-9",
 ]
-LAUNCHER = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
+def started(said: Path, *arguments: object) -> ForkServerProcess:
+    """Start a job that prints into the file ``said``."""
     settings = [f"--set={setting}" for setting in SETTINGS]
-    return subprocess.Popen(
-        [sys.executable, *LAUNCHER, "tools/pretrain.py", *settings, *map(str, arguments)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def process_of(job: subprocess.Popen[str], rank: int) -> int:
-    """Return the number of a process of the job."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            environment = (folder / "environ").read_bytes().split(b"\0")
-        except OSError:
-            # It ended meanwhile, or it is somebody else's.
-            continue
-        if parent == job.pid and f"RANK={rank}".encode() in environment:
-            return int(folder.name)
-    raise LookupError(f"no process {rank}")
+    words = (*settings, *map(str, arguments))
+    return forked.started(torchrun, said.parent, "pretrain", *words, output=said)
 
 
 def logged(out: Path) -> list[dict[str, float]]:
@@ -61,20 +44,21 @@ def logged(out: Path) -> list[dict[str, float]]:
 
 
 def test_two_processes_end_when_one_dies_and_are_resumed(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    job = started("--out", out)
-    while len(logged(out)) < 3 and job.poll() is None:
+    out, said = tmp_path / "run", tmp_path / "said.txt"
+    job = started(said, "--out", out)
+    while len(logged(out)) < 3 and job.is_alive():
         time.sleep(0.01)
-    os.kill(process_of(job, 1), signal.SIGKILL)
-    _, said = job.communicate(timeout=300)
-    assert job.returncode != 0
-    assert "Signal 9 (SIGKILL)" in said
+    os.kill(int((tmp_path / "process1").read_text()), signal.SIGKILL)
+    job.join(300)
+    assert job.exitcode not in (0, None)
+    assert "Signal 9 (SIGKILL)" in said.read_text()
     assert RunFolder(out).read_info().status != "complete"
 
-    again = started("--out", out, "--resume")
-    table, said = again.communicate(timeout=300)
-    assert again.returncode == 0, said
-    assert table.count("known") >= 1
+    said.unlink()
+    again = started(said, "--out", out, "--resume")
+    again.join(300)
+    assert again.exitcode == 0, said.read_text()
+    assert said.read_text().count("known") >= 1
     run = RunFolder(out)
     assert run.read_info().status == "complete"
     assert not states(out)

@@ -18,8 +18,8 @@ from crkd.inference.image_files import readable
 from crkd.inference.watching.files import read_settled, stamp_of, watched_files
 from crkd.inference.watching.predictor import BATCH_SIZE, ImagePredictor
 from crkd.inference.watching.state import Outlier, Stamp, WatchedImage, WatchState
-from crkd.runs.folder_lock import locked
 from crkd.runs.load import open_run
+from crkd.runs.lock import locked
 
 ENOUGH: Final = 20
 """Number of similar outliers that are worth a further step, unless the person says otherwise."""
@@ -188,6 +188,5 @@ def watching(
         )
     opened = open_run(run, device)
     predictor = ImagePredictor(opened, device)
-    busy = f"--state: another crkd watch uses {str(folder)!r}; stop it, or name another --state"
-    with locked(folder, flag="--state", busy=busy):
+    with locked(folder, "--state"):
         yield Watcher(WatchState(folder, opened.run, images), predictor, enough)

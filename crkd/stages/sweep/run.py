@@ -15,7 +15,7 @@ from crkd.evaluation.comparison_tables import latex_table
 from crkd.runs.atomic_files import write_bytes, write_json
 from crkd.runs.comparison.files import comparison_csv, comparison_record
 from crkd.runs.comparison.reading import ReadPlan, ReadRun, read_plan, read_run
-from crkd.runs.folder_lock import locked
+from crkd.runs.lock import locked
 from crkd.stages.load_images import load_images
 from crkd.stages.reproduce import RESULT
 from crkd.stages.sweep.file import Sweep

@@ -210,7 +210,7 @@ def relabeled(
         known: vectors ``(n, D)`` and classes of the earlier groups; None draws them from the class
             statistics.
         more_known: further vectors ``(m', D)`` of classes of the earlier groups, such as those that
-            a review puts there.
+            a review puts there. With ``known`` the known head is fitted to both.
     """
     kept = labels >= 0
     fresh, clusters = _checked("novel", novel)[kept], labels[kept]
@@ -223,11 +223,22 @@ def relabeled(
         old = _remembered(memory, 0)
     else:
         old = (gate.space.rows(_checked("known", known[0])), known[1])
+    heads = found.heads[:-1]
     if more_known is not None and len(more_known[1]):
         rows = gate.space.rows(_checked("more_known", more_known[0]))
         old = (np.concatenate([old[0], rows]), np.concatenate([old[1], more_known[1]]))
+        if known is not None:
+            heads = (_known_head(gate.space, *old, sizes[0]), *heads[1:])
     gate = _gate(gate.space, sizes, memory, old, fresh, clusters, num_classes)
-    return VectorDiscovery(found.space, gate, (*found.heads[:-1], head), found.contest)
+    return VectorDiscovery(found.space, gate, (*heads, head), found.contest)
+
+
+def _known_head(
+    space: WhitenedSpace, rows: Floats, labels: NDArray[np.int64], num_known: int
+) -> NovelHead:
+    """Fit the known head to the rows of known classes among ``(n, k)`` rows in the space."""
+    mine = labels < num_known
+    return NovelHead(space, *logistic_regression(rows[mine], labels[mine], num_known))
 
 
 def _gate(

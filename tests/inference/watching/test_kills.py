@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +16,8 @@ from crkd.inference.watching.watcher import Watcher
 from crkd.review.unknown_images import FOLDER, LIST, PICTURE, write_unknown
 from crkd.runs import appended_lines
 from crkd.runs.folder import RunFolder
-from tests.support import ROOT
+from tests.support.forked import in_fork
+from tests.support.watch_runs import killed_watches
 from tests.support.watched_images import predicted
 
 ENOUGH = 4
@@ -110,15 +108,7 @@ def test_an_end_at_any_write_changes_nothing(
 
 
 def test_killed_processes_lose_and_repeat_nothing(inbox: Path) -> None:
-    program = ROOT / "tests" / "support" / "watch_runs.py"
-    done = subprocess.run(
-        [sys.executable, program, inbox, inbox.parent],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["kills"] >= 3
-    assert set(found["signals"]) == {signal.SIGKILL}
+    signals = in_fork(killed_watches, inbox, inbox.parent)
+    assert len(signals) >= 3
+    assert set(signals) == {signal.SIGKILL}
     assert predicted(inbox.parent / "killed") == predicted(inbox.parent / "straight")

@@ -237,7 +237,7 @@ def test_a_second_watch_is_refused(inbox: Path) -> None:
     state = inbox.with_name("state")
     with (
         watching(inbox, RUN, state, device=CPU),
-        pytest.raises(InputError, match="another crkd watch uses"),
+        pytest.raises(InputError, match=r"--state: .* is in use by process"),
         watching(inbox, RUN, state, device=CPU),
     ):
         pass

@@ -112,6 +112,14 @@ def test_command_writes_figures_and_picture(
     assert Image.open(picture).size[0] > 500
 
 
+@pytest.mark.parametrize("flag", ["--novel", "--known"])
+def test_a_folder_that_is_missing_is_named_by_its_flag(
+    stage1: Path, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("estimate-k", [str(stage1), flag, "absent"]) == 2
+    assert f"crkd estimate-k: {flag} 'absent' does not exist;" in capsys.readouterr().err
+
+
 def test_nothing_to_count_in_is_named(stage1: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--novel"):
         estimate_k(stage1, Images(novel=str(tmp_path / "absent")), CPU)

@@ -13,7 +13,7 @@ from crkd.stages.vectors import candidates
 from crkd.stages.vectors import contest as contests
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, accuracy, hold_contest
-from crkd.stages.vectors.discovery import fit_discovery, further_discovery
+from crkd.stages.vectors.discovery import fit_discovery, further_discovery, relabeled
 from crkd.stages.vectors.material import num_neighbors
 from crkd.stages.vectors.state import discovery_from, state_of
 
@@ -75,6 +75,25 @@ def test_a_further_step_needs_no_old_vector(found):
     old, _ = vectors(range(9), seed=3)
     before, after = found.predict(old).joint, more.predict(old).joint
     assert (before.argmax(dim=1) == after.argmax(dim=1)).float().mean() > 0.95
+
+
+def test_a_class_merged_into_a_known_one_is_known_to_the_known_head(found):
+    """A review may find that a novel class is known class 2 in another form."""
+    known, labels = vectors(range(5))
+    novel, truth = vectors(range(5, 9), seed=1)
+    merged = (truth == 0).numpy()
+    kept = np.where(merged, -1, truth.numpy() - 1)
+    put = (novel[merged], np.full(merged.sum(), 2))
+    unseen, _ = vectors([5], seed=2)
+    before = found.predict(unseen).known.argmax(dim=1)
+    assert (before == 2).float().mean() < 0.5
+    after = relabeled(found, novel, kept, 3, (known, labels.numpy()), put)
+    assert (after.predict(unseen).known.argmax(dim=1) == 2).float().mean() > 0.95
+    rows, theirs = vectors(range(5), seed=3)
+    assert (after.predict(rows).known.argmax(dim=1) == theirs).float().mean() > 0.95
+    # Without vectors of the known classes the head stays.
+    drawn = relabeled(found, novel, kept, 3, None, put)
+    assert drawn.heads[0] is found.heads[0]
 
 
 @pytest.mark.parametrize("method", list(METHODS))
