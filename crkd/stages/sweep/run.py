@@ -76,8 +76,7 @@ def run_sweep(
     _check_data(sweep, download=download)
     if start is None:
         start = functools.partial(start_process, threads=threads_for(devices, os.environ))
-    busy = f"the sweep in {place} is in use by another process; wait until it ends, or stop it"
-    with locked(place, flag="--out", busy=busy):
+    with locked(place, "--out"):
         write_recipes(sweep, place)
         jobs = jobs_of(sweep, place)
         workers = Workers(jobs, devices, start, say)
