@@ -16,8 +16,8 @@ from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.kmeans import Floats, unit_rows
 from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
-from crkd.core.errors import InputError, listed
 from crkd.core.threads import one_thread
+from crkd.stages.vectors.arguments import check_choice, checked_labels, checked_rows
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
 from crkd.stages.vectors.gate import Gate, fit_gate
@@ -75,7 +75,7 @@ class VectorDiscovery:
         Raises:
             InputError: the vectors have another length or a value that is not finite.
         """
-        host = _checked("vectors", vectors)
+        host = checked_rows("vectors", vectors)
         heads = [head.logits(host) for head in self.heads]
         joint = self.gate.joint(host, heads).astype(np.float32)
         return Prediction(*(torch.from_numpy(part) for part in (joint, heads[0], heads[-1])))
@@ -112,9 +112,9 @@ def fit_discovery(
     Raises:
         InputError: an argument is unusable.
     """
-    rows, fresh = _checked("known", known), _checked("novel", novel)
-    labels = _checked_labels(known_labels, len(rows))
-    _check_choice(method, num_novel, len(fresh))
+    rows, fresh = checked_rows("known", known), checked_rows("novel", novel)
+    labels = checked_labels(known_labels, len(rows))
+    check_choice(method, num_novel, len(fresh))
     space, wide = whitened_spaces(rows, labels, fresh, WIDTHS)
     material = Material(fresh, num_novel, space, wide, seed)
     contest = _contest(
@@ -142,9 +142,9 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     Raises:
         InputError: an argument is unusable.
     """
-    rows = _checked("known", known)
-    labels = _checked_labels(known_labels, len(rows))
-    others = _checked("unlabeled", unlabeled) if len(unlabeled) else rows[:0]
+    rows = checked_rows("known", known)
+    labels = checked_labels(known_labels, len(rows))
+    others = checked_rows("unlabeled", unlabeled) if len(unlabeled) else rows[:0]
     space, wide = whitened_spaces(rows, labels, others, WIDTHS)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
     head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
@@ -179,8 +179,8 @@ def further_discovery(
     Raises:
         InputError: an argument is unusable.
     """
-    fresh = _checked("novel", novel)
-    _check_choice(method, num_novel, len(fresh))
+    fresh = checked_rows("novel", novel)
+    check_choice(method, num_novel, len(fresh))
     contest = found.contest if method == "auto" else _asked(method)
     gate = found.gate
     material = Material(fresh, num_novel, found.space, gate.space, seed)
@@ -213,7 +213,7 @@ def relabeled(
             a review puts there. With ``known`` the known head is fitted to both.
     """
     kept = labels >= 0
-    fresh, clusters = _checked("novel", novel)[kept], labels[kept]
+    fresh, clusters = checked_rows("novel", novel)[kept], labels[kept]
     inside = found.space.rows(fresh)
     head = NovelHead(found.space, *logistic_regression(inside, clusters, num_classes))
     gate = found.gate
@@ -222,10 +222,10 @@ def relabeled(
     if known is None:
         old = _remembered(memory, 0)
     else:
-        old = (gate.space.rows(_checked("known", known[0])), known[1])
+        old = (gate.space.rows(checked_rows("known", known[0])), known[1])
     heads = found.heads[:-1]
     if more_known is not None and len(more_known[1]):
-        rows = gate.space.rows(_checked("more_known", more_known[0]))
+        rows = gate.space.rows(checked_rows("more_known", more_known[0]))
         old = (np.concatenate([old[0], rows]), np.concatenate([old[1], more_known[1]]))
         if known is not None:
             heads = (_known_head(gate.space, *old, sizes[0]), *heads[1:])
@@ -288,41 +288,3 @@ def _contest(method: str, hold: Callable[[], Contest]) -> Contest:
 
 def _asked(method: str) -> Contest:
     return Contest((), (), method, "it was asked for")
-
-
-def _checked(name: str, vectors: Tensor) -> Floats:
-    if vectors.ndim != 2 or 0 in vectors.shape or not vectors.is_floating_point():
-        raise InputError(
-            f"{name} has shape {tuple(vectors.shape)} and type {vectors.dtype}; give a filled "
-            "tensor (N, D) of real numbers"
-        )
-    rows = vectors.detach().cpu().float().numpy()
-    bad = ~np.isfinite(rows).all(axis=1)
-    if bad.any():
-        raise InputError(
-            f"{name} row {int(bad.argmax())} holds a value that is not finite; remove the row"
-        )
-    return rows
-
-
-def _checked_labels(labels: Tensor, count: int) -> NDArray[np.int64]:
-    if labels.shape != (count,):
-        raise InputError(
-            f"known_labels has shape {tuple(labels.shape)} for {count} vectors; give one a vector"
-        )
-    found = labels.detach().cpu().numpy().astype(np.int64)
-    if found.min() < 0 or (np.bincount(found) == 0).any():
-        raise InputError(
-            f"known_labels holds {listed(np.unique(found).tolist())}; number the classes from 0 "
-            "without a gap"
-        )
-    return found
-
-
-def _check_choice(method: str, num_novel: int, count: int) -> None:
-    if method != "auto" and method not in METHODS:
-        raise InputError(f"method is {method!r}; choose one of: {listed(['auto', *METHODS])}")
-    if not 1 <= num_novel <= count:
-        raise InputError(
-            f"num_novel is {num_novel} for {count} novel vectors; give a number from 1 to {count}"
-        )
