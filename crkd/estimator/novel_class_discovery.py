@@ -173,6 +173,10 @@ class NovelClassDiscovery(
     def update(self, X: ArrayLike, num_novel: int) -> Self:
         """Discover further classes in unlabeled feature vectors, without the earlier samples.
 
+        An estimator of images has no update. Its backbone was trained on the earlier samples, and
+        an update would need a step of training with its distillation terms; ``discover --from``
+        does this step on a run.
+
         The labels of earlier samples do not change. The new classes follow in ``classes_``, and
         the new samples follow in ``labels_``. The space and the heads of all earlier classes do
         not change (:func:`~crkd.stages.vectors.discovery.further_discovery`), but the gate between

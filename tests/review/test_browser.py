@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,28 +18,11 @@ from crkd.inference.table import read
 from crkd.review.page import THUMBNAIL_BUDGET, embed_pictures, page_data, render
 from crkd.review.run_outputs import gather
 from crkd.runs.csv_cells import unguarded
+from tests.support.browser import CHROMIUM, opened
 
 HOSTILE = '<img src=x onerror="document.title=1">.png'
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
-
-
-@contextlib.contextmanager
-def opened(file: Path) -> Iterator[Any]:
-    """A page in a browser; any message on the console and any request elsewhere fails the test."""
-    said: list[str] = []
-    with sync_api.sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        window = browser.new_page()
-        window.set_default_timeout(8000)
-        window.on("console", lambda message: said.append(message.text))
-        window.on("pageerror", lambda error: said.append(str(error)))
-        window.on("request", lambda r: said.append(r.url) if r.url.startswith("http") else None)
-        window.goto(file.as_uri())
-        yield window
-        browser.close()
-    assert said == []
 
 
 @pytest.fixture
