@@ -152,7 +152,7 @@ def _hungarian_table(metrics: dict[str, Any]) -> Table:
     table.caption = (
         "old: base classes; seen: all classes of earlier sessions. "
         f"M_f (largest drop of the base classes) {_percent(metrics['max_forgetting'])}, "
-        f"M_d (mean of new) {_percent(metrics['mean_discovery'])}"
+        f"M_d (mean of unseen) {_percent(metrics['mean_discovery'])}"
     )
     return table
 

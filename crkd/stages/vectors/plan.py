@@ -153,9 +153,10 @@ def session_entry(
 
     Returns:
         The entry of :func:`~crkd.evaluation.steps.step_entry` for this rule, and ``hungarian``:
-        ``all``; ``old`` and ``new``, where base classes are old (the "hard" groups of Ma et al.,
-        "Happy", NeurIPS 2024); ``seen`` and ``unseen``, where all classes of earlier sessions are
-        old ("soft"). One matching of all outputs to all classes gives these five.
+        ``all``; ``old`` and ``new``, where base classes are old ("hard" in the release of Ma et
+        al., "Happy", NeurIPS 2024); ``seen`` and ``unseen``, where all classes of earlier sessions
+        are old ("soft", the groups of the tables of the paper). One matching of all outputs to all
+        classes gives these five.
     """
     entry = step_entry(class_of[outputs], truth, sizes)
     count = sum(sizes)
@@ -182,10 +183,10 @@ def plan_metrics(steps: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         ``forgetting`` of each session by the fixed map; of the Hungarian results ``max_forgetting``
         (M_f), the largest drop of the base classes, and ``mean_discovery`` (M_d), the mean over
-        the sessions of the accuracy on all discovered classes.
+        the sessions of the accuracy on their new classes.
     """
     base = [step["hungarian"]["old"] for step in steps]
-    new = [step["hungarian"]["new"] for step in steps[1:]]
+    new = [step["hungarian"]["unseen"] for step in steps[1:]]
     return {
         "forgetting": forgetting([step["groups"] for step in steps]),
         "max_forgetting": max((base[0] - value for value in base[1:]), default=None),
