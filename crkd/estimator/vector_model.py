@@ -19,6 +19,7 @@ from crkd.stages.vectors.discovery import (
     fit_known,
     further_discovery,
 )
+from crkd.stages.vectors.start import looks_known
 from crkd.stages.vectors.state import network_of
 
 
@@ -64,12 +65,19 @@ class VectorModel:
         """Return the model with further classes, found in ``(m, D)`` unlabeled vectors.
 
         The method "auto" is that of the first discovery. Where there was none, no labeled vector
-        is left for a contest, and the consensus is used.
+        is left for a contest, and the consensus is used. Vectors that look like an earlier class do
+        not take part in the discovery.
         """
         if method == "auto" and len(self.discovery.heads) == 1:
             method = UNDECIDED
-        rows = torch.from_numpy(vectors)
-        return self.of(further_discovery(self.discovery, rows, num_novel, method=method, seed=seed))
+        gate = self.discovery.gate
+        fresh = ~looks_known(gate, vectors, seed=seed)
+        mixed = num_novel <= fresh.sum() < len(fresh)
+        rows = torch.from_numpy(vectors[fresh] if mixed else vectors)
+        found = further_discovery(
+            self.discovery, rows, num_novel, method=method, seed=seed, mixed=bool(mixed)
+        )
+        return self.of(found)
 
     def outputs(self, vectors: Floats) -> Outputs:
         """Return the outputs of the network for ``(n, D)`` vectors."""

@@ -246,7 +246,7 @@ def _watched(process: subprocess.Popen[bytes], end: float) -> int | None:
     try:
         return process.wait(max(0.0, end - GRACE - time.monotonic()))
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         # A process that was about to finish may still do so.
         return 0 if process.wait(max(0.0, end - time.monotonic())) == 0 else None

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.class_count.estimate import estimate_class_count
-from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
@@ -30,6 +31,8 @@ from crkd.stages.vectors.gate import Gate
 from crkd.stages.vectors.precheck import check_new
 from crkd.stages.vectors.state import discovery_from
 
+FEWEST = 5
+"""Prototypes of a class, on average, with which vectors are compared; fewer say nothing."""
 CONTEST = "contest.json"
 """The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
 
@@ -84,24 +87,24 @@ def first_start(config: Config) -> VectorStart:
             seed=config.seed,
             weak_is_error=config.discover.mixed,
         )
-        fresh = _fresh(looked.check)
+        fresh = _fresh(looked.check.looks_known)
         notes.append(looked.sentence)
     classes = np.arange(data.num_known)
     return VectorStart(data, found, None, data.class_entries(0), classes, fresh, looked, notes)
 
 
-def _fresh(check: KnownCheck) -> NDArray[np.bool_]:
+def _fresh(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which unlabeled vectors do not look like a known class.
 
     Raises:
         InputError: there are none.
     """
-    if check.looks_known.all():
+    if known.all():
         raise InputError(
-            f"all {len(check.scores)} unlabeled samples look like known classes, so that no class "
+            f"all {len(known)} unlabeled samples look like known classes, so that no class "
             "is added; sort them with predict, or leave out --mixed"
         )
-    return ~check.looks_known
+    return ~known
 
 
 def next_start(config: Config, parent: RunFolder) -> VectorStart:
@@ -121,7 +124,8 @@ def next_start(config: Config, parent: RunFolder) -> VectorStart:
     check_new(parent, found.gate, data)
     fresh = np.ones(len(data.subsets.unlabeled), np.bool_)
     if config.mixed:
-        fresh = _fresh(known_by_prototypes(found.gate, data))
+        vectors = data.of(data.subsets.unlabeled).numpy()
+        fresh = _fresh(looks_known(found.gate, vectors, seed=config.seed))
     return VectorStart(data, found, parent, info.classes, true_known, fresh, None, [])
 
 
@@ -143,12 +147,19 @@ def with_true_names(run: RunFolder, true_known: NDArray[np.int64]) -> list[Class
     return entries
 
 
-def known_by_prototypes(gate: Gate, data: VectorData) -> KnownCheck:
-    """Decide which unlabeled vectors look known, by the prototypes of the classes alone."""
-    memory = gate.memory
-    rows = gate.space.rows(data.of(data.subsets.unlabeled).numpy())
-    prototypes = memory.parts.means.astype(np.float32)
-    return known_check(prototypes, memory.classes, rows, seed=data.config.seed)
+def looks_known(gate: Gate, vectors: Floats, *, seed: int) -> NDArray[np.bool_]:
+    """Decide which vectors look like a class of a gate, by the prototypes alone, ``(N,)``.
+
+    Args:
+        gate: of the classes so far.
+        vectors: ``(N, D)``.
+        seed: of clusters and folds.
+    """
+    prototypes = gate.memory.parts.means.astype(np.float32)
+    if len(prototypes) < FEWEST * gate.memory.num_classes:
+        return np.zeros(len(vectors), np.bool_)
+    check = known_check(prototypes, gate.memory.classes, gate.space.rows(vectors), seed=seed)
+    return check.looks_known
 
 
 def num_novel_of(start: VectorStart) -> tuple[int, str]:
