@@ -24,6 +24,7 @@ def row(name, value=1.0):
     return {**made, "baseline": None, "ratio": None, "process": os.getpid()}
 
 def hang():
+    open(os.environ["HANGS"], "w").close()
     time.sleep(3600)
 
 def fail():
@@ -64,7 +65,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return names
 
 
-@pytest.mark.usefixtures("_part")
+@pytest.mark.usefixtures("_part", "hangs")
 def test_what_hangs_or_raises_is_a_row_and_the_rest_is_measured(
     tmp_path: Path,
     written: list[list[str]],
@@ -73,7 +74,6 @@ def test_what_hangs_or_raises_is_a_row_and_the_rest_is_measured(
 ) -> None:
     monkeypatch.setattr("crkd.core.device.pick_device", lambda name: torch.device("cuda", 0))
     monkeypatch.setattr("crkd.core.device.device_name", lambda device: "a card")
-    monkeypatch.setattr(bench, "ROW_SECONDS", 3.0)
     file = tmp_path / "rows.json"
     assert run_verb("bench", ["train", "--json", str(file)]) == 1
     rows = json.loads(file.read_text())
@@ -82,7 +82,7 @@ def test_what_hangs_or_raises_is_a_row_and_the_rest_is_measured(
     assert [row["value"] for row in rows] == [1.0, None, None, 1.0, None]
     assert [row.get("reason") for row in rows] == [
         None,
-        "no result within 3 s",
+        "no result within 180 s",
         "ValueError: [/red] of two lines",
         None,
         None,

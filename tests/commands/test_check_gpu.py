@@ -14,7 +14,6 @@ import torch
 
 from crkd.commands import check_gpu
 from crkd.commands.main import run_verb
-from crkd.core import watched
 from crkd.gpu_checks import training
 from crkd.gpu_checks.sinkhorn_launches import INVALID
 from crkd.ot import kernels
@@ -52,25 +51,6 @@ echo "$@" >> {folder}/calls
 echo $$ >> {folder}/processes
 {does}
 """
-
-
-@pytest.fixture
-def hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that what hangs writes; the limit is over then, and never before."""
-    file, honest = tmp_path / "hangs", watched._Child._line
-
-    def line(child: watched._Child, seconds: float) -> bytes | None:
-        del seconds
-        while (found := honest(child, 0.05)) is None and child.process.poll() is None:
-            if file.exists():
-                file.unlink()
-                return None
-        # It may have spoken before it ended.
-        return honest(child, 0.0) if found is None else found
-
-    monkeypatch.setattr(watched._Child, "_line", line)
-    monkeypatch.setenv("HANGS", str(file))
-    return file
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 
 from crkd.commands.main import main, run_verb
 from tests.support import ROOT
+from tests.support.small_runs import thin_data_sets
 
 SMALL = [
     "--set=model.hidden=16",
@@ -63,7 +64,10 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return known, novel
 
 
-def test_whole_job_on_digits(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_whole_job_on_digits(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thin_data_sets(monkeypatch)
     assert main(["discover", "--dataset", "digits", "--pretrain", *SMALL]) == 0
     out = capsys.readouterr().out
     assert "task-aware" in out
