@@ -189,7 +189,7 @@ def test_more_or_fewer_novel_classes_than_there_are(stage1: Path, tmp_path: Path
 
 def test_stage1_of_another_split_is_refused(stage1: Path, tmp_path: Path) -> None:
     config = small_config(class_order_seed=3)
-    with pytest.raises(InputError, match="of the same data set, split, .*: run pretrain first"):
+    with pytest.raises(InputError, match=r"of the same data set, split, .*: run pretrain first"):
         discover(config, tmp_path / "out", stage1)
     assert not (tmp_path / "out").exists()
 
