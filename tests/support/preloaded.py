@@ -26,7 +26,7 @@ MODULES = (
     "crkd.review.unknown_images",
     "crkd.stages.discover.run",
     "crkd.stages.distill.run",
-    "crkd.stages.embed.run",
+    "crkd.embedding.run",
     "crkd.stages.reproduce",
     "crkd.stages.vectors.run",
     "faiss",
