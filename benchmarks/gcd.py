@@ -95,7 +95,7 @@ def rows(out: Path, *, jobs: int = 1) -> Iterator[dict[str, Any]]:
             told = row(
                 "gcd",
                 "%",
-                f"{setting}, {PLAN_METHODS.get(method, method)}",
+                f"{setting}, {PLAN_METHODS.get(method, method) if setting == plan else method}",
                 means[method],
                 max(others),
                 complete=False,
