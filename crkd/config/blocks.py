@@ -118,8 +118,9 @@ class OptimizerConfig:
 class LoopConfig:
     """Training loop settings of both stages."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
+    precision: Literal["auto", "float32", "bfloat16", "fast"] = "auto"
+    """Precision of the networks; auto is bfloat16 on a GPU and float32 on a CPU. fast is bfloat16
+    on a CPU too, if it has instructions for it."""
     compile: bool = False
     """Compile the training step with torch.compile; worthwhile for long runs on a GPU."""
     step: Literal["eager", "auto", "cuda_graph"] = "auto"
