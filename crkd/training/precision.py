@@ -15,7 +15,7 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     # Older releases of torch do not name the instructions of a CPU.
-    listed = getattr(torch.cpu, "get_capabilities", dict)()
+    listed: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(listed.get("avx512_bf16") or listed.get("amx_bf16"))
 
 

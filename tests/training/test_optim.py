@@ -93,6 +93,6 @@ def test_muon_orthogonalizes_convolutions_of_the_backbone_alone() -> None:
 def test_muon_without_a_convolution_is_refused() -> None:
     network = nn.ModuleDict({"backbone": nn.Linear(3, 2)})
     with pytest.raises(
-        InputError, match="optimizer.name is 'muon', but no convolution of the backbone"
+        InputError, match=r"optimizer\.name is 'muon', but no convolution of the backbone"
     ):
         build_optimizer(network, OptimizerConfig(name="muon"))
