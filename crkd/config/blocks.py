@@ -98,9 +98,13 @@ class VectorConfig:
 class OptimizerConfig:
     """The optimizer and its schedule: linear warm-up, then cosine to ``min_lr``."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
+    name: Literal["sgd", "adamw", "muon"] = "sgd"
+    """muon orthogonalizes the updates of the backbone's convolutions and uses SGD for the rest."""
     lr: Positive = 0.4
     """Highest learning rate."""
+    matrix_lr: Positive = 0.1
+    """Highest learning rate of the orthogonalized updates, for name: muon: the largest change of a
+    weight in a step, as a fraction of its norm."""
     min_lr: NonNegative = 0.001
     """Learning rate at the end of the run; with schedule: epoch also in the first epoch."""
     momentum: Annotated[float, Range(0.0, 0.999)] = 0.9
@@ -118,8 +122,9 @@ class OptimizerConfig:
 class LoopConfig:
     """Training loop settings of both stages."""
 
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the networks; auto is bfloat16 on a GPU and float32 on a CPU."""
+    precision: Literal["auto", "float32", "bfloat16", "fast"] = "auto"
+    """Precision of the networks; auto is bfloat16 on a GPU and float32 on a CPU. fast is bfloat16
+    on a CPU too, if it has instructions for it."""
     compile: bool = False
     """Compile the training step with torch.compile; worthwhile for long runs on a GPU."""
     step: Literal["eager", "auto", "cuda_graph"] = "auto"

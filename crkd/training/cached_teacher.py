@@ -25,7 +25,7 @@ from crkd.training.checkpoint import save_state
 from crkd.training.distributed import barrier, is_rank_zero
 from crkd.training.interruption import Interrupted, graceful_stop
 from crkd.training.loop import Loop
-from crkd.training.precision import autocast
+from crkd.training.precision import resolved_precision
 from crkd.training.soft_label_files import FOLDER, LabelStore
 from crkd.training.teacher import Teacher
 
@@ -98,7 +98,7 @@ def store_teacher(
         "counts": [0 if store is None else len(store) for store in loader.stores],
         "seed": loader.seed,
         "views": _views(loader),
-        "precision": _precision(loop),
+        "precision": resolved_precision(loop.config.loop.precision, loop.device),
         "label_mode": mode,
         "classes": num_classes,
     }
@@ -211,9 +211,3 @@ def _views(loader: BatchLoader) -> dict[str, Any]:
         "mean": loader.views.mean,
         "std": loader.views.std,
     }
-
-
-def _precision(loop: Loop) -> str:
-    """Return the arithmetic that "auto" means on this device."""
-    with autocast(loop.config.loop.precision, loop.device):
-        return "bfloat16" if torch.is_autocast_enabled(loop.device.type) else "float32"

@@ -19,7 +19,7 @@ from crkd.runs.console import console
 from crkd.training.distributed import is_rank_zero
 from crkd.training.optim import optimizer_tensors, restore_optimizer
 
-RECOVERY_SETTINGS: Final = ("lr", "min_lr", "precision")
+RECOVERY_SETTINGS: Final = ("lr", "matrix_lr", "min_lr", "precision")
 """Settings that may change when a run resumes after a loss that was not finite."""
 
 

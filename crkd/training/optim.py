@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from crkd.config.blocks import OptimizerConfig
+from crkd.core.errors import InputError
+from crkd.training.muon import Muon, is_matrix
 
 
 def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
@@ -16,20 +18,36 @@ def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.
     The fused form is used on every device: it also honors ``found_inf``, by which a step with a
     non-finite loss is skipped without asking the device. Each group's ``factor`` multiplies the
     learning rate of the schedule.
+
+    Raises:
+        InputError: as :func:`check_optimizer`.
     """
+    check_optimizer(modules, config)
     backbone: list[nn.Parameter] = []
+    matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in modules.named_parameters():
         if parameter.requires_grad:
-            (backbone if "backbone" in name.split(".") else others).append(parameter)
+            inside = _in_backbone(name)
+            matrix = inside and config.name == "muon" and is_matrix(parameter)
+            (matrices if matrix else backbone if inside else others).append(parameter)
+    orthogonal = config.backbone_factor * config.matrix_lr / config.lr
     parameters = [
-        {"params": group, "factor": factor}
-        for group, factor in ((backbone, config.backbone_factor), (others, 1.0))
+        {"params": group, "factor": factor, "matrix": group is matrices}
+        for group, factor in (
+            (matrices, orthogonal),
+            (backbone, config.backbone_factor),
+            (others, 1.0),
+        )
         if group
     ]
     if config.name == "adamw":
         return torch.optim.AdamW(
             parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
+    if config.name == "muon":
+        return Muon(
+            parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
         )
     return torch.optim.SGD(
         parameters,
@@ -38,6 +56,28 @@ def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.
         weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def check_optimizer(modules: nn.Module, config: OptimizerConfig) -> None:
+    """Refuse an optimizer that does not fit the trained parameters.
+
+    Raises:
+        InputError: muon, and no trained convolution of the backbone to use it for.
+    """
+    matrices = [
+        parameter
+        for name, parameter in modules.named_parameters()
+        if _in_backbone(name) and parameter.requires_grad and is_matrix(parameter)
+    ]
+    if config.name == "muon" and not matrices:
+        raise InputError(
+            "optimizer.name is 'muon', but no convolution of the backbone is trained; choose sgd "
+            "or adamw"
+        )
+
+
+def _in_backbone(name: str) -> bool:
+    return "backbone" in name.split(".")
 
 
 def learning_rate(config: OptimizerConfig, step: int, total: int, steps_per_epoch: int) -> float:

@@ -30,6 +30,7 @@ from crkd.training.interruption import Interrupted
 from crkd.training.loggers.base import check_logs
 from crkd.training.nonfinite import FILE as FAILED
 from crkd.training.plugins import plugins_of
+from crkd.training.precision import resolved_precision
 
 OUTSIDE = "stopped outside of the training loop"
 
@@ -127,6 +128,7 @@ def _describe(
             "command": command_line(),
             "commit": git_commit(),
             "device": device_name(device),
+            "precision": resolved_precision(config.loop.precision, device),
             "processes": processes()[1],
             "versions": versions(),
         }

@@ -129,7 +129,7 @@ def test_no_distillation_term_looks_at_anything(name: str) -> None:
     watched(loop)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_pretraining_step_looks_at_nothing(optimizer: str) -> None:
     wanted = [f"pretrain.optimizer={{name: {optimizer}}}", "pretrain.batch_size=32"]
     config = load_config("digits", wanted)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from crkd.config.blocks import OptimizerConfig
+from crkd.core.errors import InputError
 from crkd.training.optim import (
     build_optimizer,
     learning_rate,
@@ -43,11 +44,12 @@ def test_schedules_of_short_runs_have_a_short_warm_up() -> None:
     assert learning_rate(without, 0, 100, 10) == 1.0
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_restored_state_has_the_layout_of_its_weights(name: str) -> None:
     config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.01)  # type: ignore[arg-type]
     torch.manual_seed(0)
     layer = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+    network = nn.ModuleDict({"backbone": layer})
     images = torch.randn(5, 4, 8, 8)
 
     def train(optimizer: torch.optim.Optimizer) -> None:
@@ -55,7 +57,7 @@ def test_restored_state_has_the_layout_of_its_weights(name: str) -> None:
         layer(images).square().sum().backward()
         optimizer.step()
 
-    optimizer = build_optimizer(layer, config)
+    optimizer = build_optimizer(network, config)
     train(optimizer)
     weights = {key: value.clone() for key, value in layer.state_dict().items()}
     saved = {k: t.clone().contiguous() for k, t in optimizer_tensors(optimizer).items()}
@@ -63,7 +65,34 @@ def test_restored_state_has_the_layout_of_its_weights(name: str) -> None:
     straight = layer.weight.detach().clone()
 
     layer.load_state_dict(weights)
-    again = build_optimizer(layer, config)
+    again = build_optimizer(network, config)
     restore_optimizer(again, saved)
     train(again)
     assert torch.equal(layer.weight, straight)
+
+
+def test_muon_orthogonalizes_convolutions_of_the_backbone_alone() -> None:
+    network = nn.ModuleDict(
+        {
+            "backbone": nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Linear(8, 8)
+            ),
+            "head": nn.Conv2d(8, 2, 1),
+        }
+    )
+    config = OptimizerConfig(name="muon", lr=0.2, matrix_lr=0.1, backbone_factor=0.5)
+    matrices, backbone, others = build_optimizer(network, config).param_groups
+    assert [p.shape for p in matrices["params"]] == [(8, 4, 3, 3)]
+    assert matrices["matrix"] is True
+    assert matrices["factor"] * config.lr == pytest.approx(0.05)
+    assert len(backbone["params"]) == 2 + 1 + 2 + 2
+    assert [p.shape for p in others["params"]] == [(2, 8, 1, 1), (2,)]
+    assert [group["matrix"] for group in (backbone, others)] == [False, False]
+
+
+def test_muon_without_a_convolution_is_refused() -> None:
+    network = nn.ModuleDict({"backbone": nn.Linear(3, 2)})
+    with pytest.raises(
+        InputError, match=r"optimizer\.name is 'muon', but no convolution of the backbone"
+    ):
+        build_optimizer(network, OptimizerConfig(name="muon"))

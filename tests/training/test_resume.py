@@ -66,6 +66,26 @@ def test_resume_identical_pretrain(tmp_path: Path, pretrained: RunFolder) -> Non
     assert not states(resumed.path)
 
 
+def test_resume_with_muon_is_identical(tmp_path: Path) -> None:
+    config = small_config("pretrain.optimizer.name=muon", "model.backbone=fast_resnet")
+    straight = weights(pretrain(config, tmp_path / "straight").path)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(4, patch)
+        with pytest.raises(Interrupted):
+            pretrain(config, tmp_path / "run")
+    again = weights(pretrain(config, tmp_path / "run", resume=True).path)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+
+
+def test_muon_for_a_backbone_without_convolutions_is_refused_before_the_folder_is_made(
+    tmp_path: Path,
+) -> None:
+    config = small_config("pretrain.optimizer.name=muon", "model.backbone=timm:test_vit")
+    with pytest.raises(InputError, match="no convolution of the backbone is trained"):
+        pretrain(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.usefixtures("default_hangup")
 def test_a_closed_terminal_saves_the_state(tmp_path: Path, pretrained: RunFolder) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -27,6 +27,7 @@ from crkd.stages.run_data import RunData
 from crkd.stages.views import discovery_views
 from crkd.training.cached_teacher import store_teacher
 from crkd.training.loop import Loop
+from crkd.training.optim import check_optimizer
 from crkd.training.session import begin_run, running
 
 
@@ -59,6 +60,7 @@ def discover(
     if config.discover.method == "swapped":
         _warn_small_batch(loader.counts[1], start.num_classes)
     replay = replay_of(start, config, loader.counts[1])
+    check_optimizer(student, config.discover.optimizer)
     run = begin_run(
         out, _info(start, config), config, device, resume=resume, samples=data.sample_digests()
     )

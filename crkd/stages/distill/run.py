@@ -40,6 +40,7 @@ from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.distributed import is_rank_zero
 from crkd.training.interruption import Interrupted
 from crkd.training.loop import Loop
+from crkd.training.optim import check_optimizer
 from crkd.training.plugins import asked_for
 from crkd.training.session import begin_run, running
 
@@ -150,6 +151,7 @@ class Student:
         network = student_network(config, self.architecture, self.teacher, seed).to(device)
         if device.type == "cuda":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        check_optimizer(network, config.distill.optimizer)
         self.network = network
         parts = training_parts(config, data, num_novel=self.num_novel)
         teacher = self.vectors.fixed(parts, device) if self.vectors else self.teacher

@@ -18,6 +18,7 @@ from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare
 from crkd.stages.views import pretraining_views
 from crkd.training.loop import Loop
+from crkd.training.optim import check_optimizer
 from crkd.training.session import begin_run, running
 
 SAW_ALL = "stage 1 saw the unlabeled images too, without labels"
@@ -70,6 +71,7 @@ class SupervisedTraining:
         self.config, self.device = config, device
         self.architecture = architecture_of(config, data, num_known=data.num_known, num_novel=0)
         network = network_for(config, self.architecture).to(device)
+        check_optimizer(network, config.pretrain.optimizer)
         if device.type == "cuda":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 import torchvision
@@ -54,16 +56,19 @@ def test_resnet18_above_64_pixels_is_the_one_of_torchvision():
     torch.testing.assert_close(ours(images), theirs.eval()(images), rtol=1e-5, atol=1e-5)
 
 
+def reference_norm(state: dict[str, Tensor], x: Tensor, name: str) -> Tensor:
+    """Batch norm in evaluation mode."""
+    mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
+    weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
+    shape = (1, -1, 1, 1)
+    scaled = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
+    return scaled * weight.view(shape) + bias.view(shape)
+
+
 def reference_resnet8(state: dict[str, Tensor], images: Tensor) -> Tensor:
     """The 8-layer net in evaluation mode, written out layer by layer from the paper."""
 
-    def norm(x: Tensor, name: str) -> Tensor:
-        mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
-        weight, bias = state[f"{name}.weight"], state[f"{name}.bias"]
-        shape = (1, -1, 1, 1)
-        scaled = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
-        return scaled * weight.view(shape) + bias.view(shape)
-
+    norm = partial(reference_norm, state)
     x = norm(F.conv2d(images, state["conv1.weight"], padding=1), "bn1").clamp(min=0)
     for layer, stride in ((1, 1), (2, 2), (3, 2)):
         name = f"layer{layer}.0"
@@ -86,9 +91,34 @@ def test_resnet8_computes_what_the_paper_draws():
     torch.testing.assert_close(backbone(images), expected, rtol=1e-10, atol=1e-10)
 
 
+def test_fast_resnet_is_a_strided_stem_and_convolutions_with_the_input_added_to_all_but_the_first():
+    backbone = build_backbone("fast_resnet", image_size=32, seed=5).double()
+    images = torch.randn(4, 3, 24, 24, dtype=torch.float64)
+    backbone(images)
+    state = backbone.eval().state_dict()
+    norm = partial(reference_norm, state)
+    x = norm(F.conv2d(images, state["stem.weight"], stride=2, padding=1), "norm").clamp(min=0)
+    for stage, stride, depth in ((1, 1, 1), (2, 2, 2), (3, 2, 2)):
+        for number in range(depth):
+            name = f"stage{stage}.convs.{number}.weight"
+            y = F.conv2d(x, state[name], stride=1 if number else stride, padding=1)
+            y = norm(y, f"stage{stage}.norms.{number}")
+            x = (x + y if number else y).clamp(min=0)
+    expected = x.flatten(2).mean(dim=2)
+    torch.testing.assert_close(backbone(images), expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     "name",
-    ["resnet8", "resnet8x4", "resnet18", VIT, "timm:resnet10t", "timm:mobilenetv3_small_050"],
+    [
+        "resnet8",
+        "resnet8x4",
+        "fast_resnet",
+        "resnet18",
+        VIT,
+        "timm:resnet10t",
+        "timm:mobilenetv3_small_050",
+    ],
 )
 @pytest.mark.parametrize("side", [16, 18, 32])
 def test_every_side_passes_and_the_maps_have_the_stated_channels(name: str, side: int):
@@ -102,7 +132,8 @@ def test_every_side_passes_and_the_maps_have_the_stated_channels(name: str, side
 
 
 @pytest.mark.parametrize(
-    ("name", "sides"), [("resnet20", [32, 16, 8]), ("resnet18", [32, 16, 8, 4])]
+    ("name", "sides"),
+    [("resnet20", [32, 16, 8]), ("fast_resnet", [16, 8, 4]), ("resnet18", [32, 16, 8, 4])],
 )
 def test_maps_halve_from_stage_to_stage_and_end_in_the_features(name: str, sides: list[int]):
     backbone = build_backbone(name, image_size=32).eval()
