@@ -68,7 +68,12 @@ def parent_entry(path: Path, info: RunInfo) -> dict[str, Any]:
         path: its folder.
         info: its description.
     """
-    return {"path": str(path), "model_sha256": info.model_sha256 or "", "seed": info.seed}
+    return {
+        "path": str(path),
+        "model_sha256": info.model_sha256 or "",
+        "seed": info.seed,
+        "seconds": info.seconds,
+    }
 
 
 def seed_note(info: RunInfo, seed: int) -> list[str]:

@@ -16,8 +16,8 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
     """Return what a result file holds of several runs, usually seeds of one configuration.
 
     Returns:
-        ``runs``: per run its kind, seed, command, commit, device, versions, seconds, notes and
-        accuracies; ``mean`` and ``std`` (sample standard deviation, null for one run) of every
+        ``runs``: per run its kind, seed, command, commit, device, versions, notes, accuracies,
+        seconds of its training and of that of the run that it started from; ``mean`` and ``std`` (sample standard deviation, null for one run) of every
         accuracy, keyed "protocol/part/group", "NAME/protocol/part/group" for baselines and
         "oracle/protocol/part/group" for the heads picked by hidden labels.
     """
@@ -30,6 +30,7 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
                 "kind": info.kind,
                 "seed": info.seed,
                 "seconds": info.seconds,
+                "parent_seconds": (info.parent or {}).get("seconds"),
                 **info.provenance,
                 "notes": info.notes,
                 "acc": accuracies(tree),
