@@ -197,6 +197,7 @@ def test_resume_with_another_teacher_is_refused(tmp_path: Path, stage1: Path) ->
         "path": str(stage1),
         "model_sha256": hashlib.sha256((stage1 / "model.safetensors").read_bytes()).hexdigest(),
         "seed": 0,
+        "seconds": RunFolder(stage1).read_info().seconds,
     }
     other = pretrain(small_config(seed=1), tmp_path / "other")
     with pytest.raises(InputError, match=r"began with another teacher, .* than .*other"):
