@@ -124,6 +124,8 @@ def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:
     each = np.zeros((len(source), 16), np.uint8)
     joint = split.joint_ids(source.labels)
     known = (joint >= 0) & (joint < len(split.known))
+    if dataset.hidden is not None:
+        known &= ~dataset.hidden
     digests = {}
     for name, rows in (("known", np.flatnonzero(known)), ("novel", np.flatnonzero(~known))):
         found = hashlib.sha256()

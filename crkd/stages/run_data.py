@@ -234,12 +234,12 @@ def prepare_incremental(
         size = int(preprocessing["image_size"])
         mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
         dataset = dataclasses.replace(dataset, image_size=size, mean=mean, std=std)
-    size = dataset.image_size
-    session, hidden = config.data.session, None
+    size, session = dataset.image_size, config.data.session
     if session is not None:
         # An image of a class that was found has no label, wherever a session shows it again.
         found = [entry.id for entry in classes if entry.was_discovered]
         hidden = np.isin(split.joint_ids(dataset.train.labels), found)
+        dataset = dataclasses.replace(dataset, hidden=hidden)
     parts = partition(
         dataset,
         split,
@@ -248,7 +248,6 @@ def prepare_incremental(
         images_gone=True,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
-        hidden=hidden,
         subset=config.data.subset,
     )
     if session is not None:

@@ -123,7 +123,6 @@ def partition(
     images_gone: bool = False,
     imbalance: float = 1.0,
     labeled_fraction: float = 1.0,
-    hidden: npt.NDArray[np.bool_] | None = None,
     subset: float = 1.0,
 ) -> Subsets:
     """Partition a data set into labeled, unlabeled and evaluation images.
@@ -134,7 +133,7 @@ def partition(
     CVPR 2022): the other images of known classes are unlabeled, and their labels are hidden.
 
     Args:
-        dataset: images and labels.
+        dataset: images and labels; its ``hidden`` images are unlabeled.
         split: a split of this data set; call ``split.check(dataset)`` before.
         validation_fraction: fraction of every known class that is held out, in [0, 1). Above 0, at
             least one image of each class with two or more is held out, and never the last.
@@ -146,8 +145,6 @@ def partition(
         labeled_fraction: fraction of the training images of each known class that have labels, in
             (0, 1]; at least one image. The choice does not depend on ``seed``, so that a stage 1 of
             any seed has seen the same labels.
-        hidden: ``(N,)`` bool, training images that are unlabeled although they have a label, such
-            as those of known classes in a folder of unlabeled images.
         subset: fraction of the images of each class that are used at all, training and test images
             alike, in (0, 1]; at least one image. The choice does not depend on ``seed``.
 
@@ -168,7 +165,7 @@ def partition(
     joint = np.where(used, split.joint_ids(labels), -1)
     num_known = len(split.known)
     of_known = (joint >= 0) & (joint < num_known)
-    is_known = of_known if hidden is None else of_known & ~hidden
+    is_known = of_known if dataset.hidden is None else of_known & ~dataset.hidden
     empty = np.flatnonzero(np.bincount(joint[is_known], minlength=num_known) == 0)
     if len(empty) and not images_gone:
         raise InputError(
