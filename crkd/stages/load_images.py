@@ -158,7 +158,11 @@ def _own_images(
     folders = (None if known is None else Path(known), None if novel is None else Path(novel))
     if any(folder is not None and tar_files(folder) for folder in folders):
         dataset, split = tar_dataset(
-            *folders, classes_so_far=class_names, image_size=config.data.image_size, log=say
+            *folders,
+            classes_so_far=class_names,
+            image_size=config.data.image_size,
+            mixed=config.mixed,
+            log=say,
         )
         return dataset, with_image_digests(dataset, split)
     dataset, split = folder_dataset(
@@ -167,6 +171,7 @@ def _own_images(
         skip_unreadable=config.data.skip_unreadable,
         verify=verify,
         image_size=config.data.image_size,
+        mixed=config.mixed,
         log=say,
     )
     return dataset, with_image_digests(dataset, split)
