@@ -27,6 +27,7 @@ from crkd.clustering.logistic import logistic_regression
 from crkd.config.load import load_config
 from crkd.core.errors import InputError
 from crkd.data.splits.class_split import load_split
+from crkd.data.splits.sessions import SessionSizes, sessions
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
 from crkd.evaluation.hungarian import joint_hungarian
@@ -39,7 +40,6 @@ from crkd.stages.vectors.discovery import fit_known
 from crkd.stages.vectors.learners import Rows
 from crkd.stages.vectors.plan import learn_plan, plan_data, run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
-from crkd.stages.vectors.sessions import SessionSizes, sessions
 
 COMMAND = "CRKD_VECTORS=FOLDER crkd bench gcd --json FILE"
 SEEDS = (0, 1, 2)

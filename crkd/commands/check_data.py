@@ -11,7 +11,8 @@ from crkd.core.errors import listed
 DESCRIPTION = """\
 Decode all images of a data set and check the split. The report lists image
 counts, unreadable files, classes without images and repeated images. The exit
-code is 1 if the data set is not usable.
+code is 1 if the data set is not usable. With data.subset below 1, the images of
+the subset alone are decoded.
 
   crkd check-data --known products/ --novel new-photos/
 """
@@ -39,7 +40,7 @@ def run(given: argparse.Namespace) -> int:
     from crkd.stages.load_images import load_images
 
     dataset, split = load_images(config, download=given.download, verify=False)
-    found = check_dataset(dataset, split)
+    found = check_dataset(dataset, split, subset=config.data.subset)
     for line in found.lines:
         print(line)
     if given.near_duplicates is not None and found.usable:

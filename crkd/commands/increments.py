@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import RUNS
-from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,9 +20,11 @@ another. Each step uses no labeled images of earlier classes.
   crkd increments --dataset digits --plan 4-3-3
   crkd increments --dataset cifar100 --plan 80-10-10
 
-On feature vectors, a session can mix new classes with a few samples of each
-class before, which is continual generalized category discovery:
+A session can mix new classes with a few samples of each class before, which is
+continual generalized category discovery, on images and on feature vectors:
 
+  crkd increments --dataset cifar100 --plan 50-10-10-10-10-10 \\
+    --session 400-25 --set data.labeled_fraction=0.8
   crkd increments --features TRAIN TEST --plan 50-10-10-10-10-10 \\
     --session 400-25 --set data.labeled_fraction=0.8
 """
@@ -71,19 +72,25 @@ def run(given: argparse.Namespace) -> int:
     check_resume(given)
     if given.features is not None:
         return _run_on_vectors(given, sizes)
-    if given.session is not None:
-        raise InputError("--session applies to feature vectors; add --features TRAIN TEST")
     config = config_of(given)
 
+    from crkd.data.splits.sessions import parse_session
     from crkd.runs.search import free_folder
     from crkd.stages.incremental import run_plan
     from crkd.training.interruption import Interrupted
 
+    mixed = None if given.session is None else parse_session(given.session)
     default = RUNS / f"{config.dataset}-{given.plan}" / f"{given.method}-seed{config.seed}"
     out = Path(given.out) if given.out else free_folder(default)
     try:
         metrics = run_plan(
-            config, sizes, out, method=given.method, resume=given.resume, download=given.download
+            config,
+            sizes,
+            out,
+            method=given.method,
+            mixed=mixed,
+            resume=given.resume,
+            download=given.download,
         )
     except Interrupted as stop:
         print(f"crkd increments: {Interrupted(stop.progress, out)}", file=sys.stderr)
@@ -95,8 +102,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _run_on_vectors(given: argparse.Namespace, sizes: tuple[int, ...]) -> int:
     from crkd.commands.discover.vectors import refuse_with_features, vector_run_folder
+    from crkd.data.splits.sessions import parse_session
     from crkd.stages.vectors.plan import run_vector_plan
-    from crkd.stages.vectors.sessions import parse_session
 
     refuse_with_features(given, ("dataset", "known", "novel", "mixed"))
     mixed = None if given.session is None else parse_session(given.session)

@@ -40,6 +40,9 @@ class DataConfig:
     subset: Annotated[float, Range(0.0, 1.0, open_low=True)] = 1.0
     """For smoke tests: fraction of the images of each class that are used, at least one, the same
     for every seed. Below 1, the run is marked, and no other run takes it for a whole one."""
+    session: str | None = None
+    """File with the ids of the unlabeled training images that are used, one a line; null uses all.
+    increments --session writes it for each session."""
     imbalance: Annotated[float, Range(1.0)] = 1.0
     """Research: imbalance ratio, largest over smallest class, of a long tail of the novel training
     images."""

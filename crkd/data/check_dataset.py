@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import Dataset
 from crkd.data.sources.base import ImageSource, UnreadableImageError
 from crkd.data.splits.class_split import ClassSplit
+from crkd.data.splits.smaller import some_of_each_class
 from crkd.data.storage.workers import parallel
 
 
@@ -64,65 +65,80 @@ class DatasetCheck:
         return clean and not self.split_problem
 
 
-def check_dataset(dataset: Dataset, split: ClassSplit | None = None) -> DatasetCheck:
-    """Decode every image of a data set and count the problems.
+def check_dataset(
+    dataset: Dataset, split: ClassSplit | None = None, *, subset: float = 1.0
+) -> DatasetCheck:
+    """Decode every image of a data set that a run would use, and count the problems.
 
     Args:
         dataset: the images.
-        split: checked against them if given.
+        split: checked against the whole data set if given.
+        subset: fraction of the images of each class that are used, in (0, 1], see
+            :func:`~crkd.data.splits.partition.partition`.
 
     Returns:
         The findings; problems are reported, not raised.
+
+    Raises:
+        InputError: the fraction is out of range.
     """
-    train_hashes, train = _check_part("train", dataset.train)
+    train_hashes, train, _ = _check_part("train", dataset.train, subset)
     parts = [train]
     shared: tuple[str, ...] = ()
     if dataset.test is not None:
-        test_hashes, test = _check_part("test", dataset.test)
+        test_hashes, test, rows = _check_part("test", dataset.test, subset)
         parts.append(test)
         seen = set(train_hashes) - {None}
-        shared = tuple(dataset.test.ids[row] for row, h in enumerate(test_hashes) if h in seen)
+        pairs = zip(rows, test_hashes, strict=True)
+        shared = tuple(dataset.test.ids[row] for row, found in pairs if found in seen)
     problem = ""
     if split is not None:
         try:
             split.check(dataset)
         except InputError as error:
             problem = str(error)
-    lines = (*_lines(dataset, parts, shared), *_split_lines(split, problem))
+    lines = (*_lines(dataset, parts, shared, subset), *_split_lines(split, problem))
     return DatasetCheck(tuple(parts), shared, problem, lines)
 
 
-def _check_part(name: str, source: ImageSource) -> tuple[list[bytes | None], PartCheck]:
-    """Return a hash of every image's pixels, None if unreadable, and the findings."""
+def _check_part(
+    name: str, source: ImageSource, subset: float
+) -> tuple[list[bytes | None], PartCheck, list[int]]:
+    """Return pixel hashes of the used images, None if unreadable, the findings, and the rows."""
+    rows = np.flatnonzero(some_of_each_class(source.labels, subset))
+    labels, used = source.labels[rows], rows.tolist()
     hashes: list[bytes | None] = []
     unreadable: list[str] = []
-    for result in _pixel_hashes(source):
+    for result in _pixel_hashes(source, used):
         if isinstance(result, UnreadableImageError):
             unreadable.append(f"{result.path}: {result.reason}")
             hashes.append(None)
         else:
             hashes.append(result)
-    counts = np.bincount(source.labels[source.labels >= 0], minlength=len(source.class_names))
+    counts = np.bincount(labels[labels >= 0], minlength=len(source.class_names))
     filled = counts[counts > 0]
     first: dict[bytes, int] = {}
     repeated = []
-    for row, value in enumerate(hashes):
+    for row, value in zip(used, hashes, strict=True):
         if value is not None and first.setdefault(value, row) != row:
             repeated.append((source.ids[row], source.ids[first[value]]))
-    return hashes, PartCheck(
+    check = PartCheck(
         name=name,
-        images=len(source),
-        unlabeled=int((source.labels < 0).sum()),
+        images=len(used),
+        unlabeled=int((labels < 0).sum()),
         smallest=int(filled.min()) if len(filled) else 0,
         largest=int(filled.max()) if len(filled) else 0,
         missing_classes=tuple(source.class_names[label] for label in np.flatnonzero(counts == 0)),
         unreadable=tuple(unreadable),
         duplicates=tuple(repeated),
     )
+    return hashes, check, used
 
 
-def _pixel_hashes(source: ImageSource) -> Iterator[bytes | UnreadableImageError]:
-    """Yield for every image a hash of its size and pixels, or the error of its decoding."""
+def _pixel_hashes(
+    source: ImageSource, rows: Sequence[int]
+) -> Iterator[bytes | UnreadableImageError]:
+    """Yield for every row a hash of size and pixels of its image, or the error of its decoding."""
 
     def one(index: int) -> bytes | UnreadableImageError:
         try:
@@ -133,11 +149,15 @@ def _pixel_hashes(source: ImageSource) -> Iterator[bytes | UnreadableImageError]
         content.update(repr(image.shape).encode())
         return content.digest()
 
-    yield from parallel(one, range(len(source)))
+    yield from parallel(one, rows)
 
 
-def _lines(dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...]) -> Iterator[str]:
+def _lines(
+    dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...], subset: float
+) -> Iterator[str]:
     yield f"data set {dataset.name}: {len(dataset.class_names)} classes"
+    if subset < 1:
+        yield f"only the images of data.subset are checked: {100 * subset:g} % of each class"
     if dataset.note:
         yield f"note: {dataset.note}"
     for part in parts:

@@ -5,12 +5,45 @@ Joint ids are those of :mod:`crkd.evaluation.protocols`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from crkd.evaluation.matching import Ids, check_range, contingency, match
 from crkd.evaluation.protocols import Outcome, apply_cluster_map, fit_cluster_map, joint_outcome
+
+
+class _Sizes(NamedTuple):
+    """Numbers of classes of a rule: K, M and K + the number of true novel classes."""
+
+    num_known: int
+    num_novel: int
+    num_classes: int
+
+
+def _scored(rule: Callable[[Ids, Ids], Ids], joint_head: Ids, truth: Ids, sizes: _Sizes) -> Outcome:
+    """Score the classes that a rule gives to the images with a label.
+
+    Args:
+        rule: outputs and true classes of n images -> ``(n,)`` classes, -1 for none.
+        joint_head: ``(N,)`` output ids.
+        truth: ``(N,)`` joint class ids, -1 if unknown.
+        sizes: of the rule.
+
+    Raises:
+        InputError: an output id is not in ``[0, K + M)``.
+    """
+    labeled = truth >= 0
+    outputs, true = joint_head[labeled], truth[labeled]
+    check_range(outputs, sizes.num_known + sizes.num_novel, "joint_head")
+    return joint_outcome(
+        rule(outputs, true),
+        outputs,
+        true,
+        num_known=sizes.num_known,
+        num_classes=sizes.num_classes,
+    )
 
 
 def joint_hungarian(
@@ -44,16 +77,15 @@ def joint_hungarian(
     Raises:
         InputError: an output id is not in ``[0, K + M)``.
     """
-    labeled = truth >= 0
-    outputs, true = joint_head[labeled], truth[labeled]
-    check_range(outputs, num_known + num_novel, "joint_head")
-    size = 1 + max(outputs.max(initial=-1), true.max(initial=-1))
-    class_of = match(contingency(outputs, true, size, size))
-    # The square has classes that do not exist; an output matched to one of them has no class.
-    class_of[class_of >= num_classes] = -1
-    return joint_outcome(
-        class_of[outputs], outputs, true, num_known=num_known, num_classes=num_classes
-    )
+
+    def one_matching(outputs: Ids, true: Ids) -> Ids:
+        size = 1 + max(outputs.max(initial=-1), true.max(initial=-1))
+        class_of = match(contingency(outputs, true, size, size))
+        # The square has classes that do not exist; an output matched to one of them has no class.
+        class_of[class_of >= num_classes] = -1
+        return class_of[outputs]
+
+    return _scored(one_matching, joint_head, truth, _Sizes(num_known, num_novel, num_classes))
 
 
 def separate_hungarian(
@@ -81,13 +113,15 @@ def separate_hungarian(
     Returns:
         The groups "all", "known" and "novel"; "all" is the mean of both groups, weighted by images.
     """
-    labeled = truth >= 0
-    outputs, true = joint_head[labeled], truth[labeled]
-    predicted = np.full(len(true), -1, dtype=np.int64)
-    for group in (true < num_known, true >= num_known):
-        counts = contingency(outputs[group], true[group], num_known + num_novel, num_classes)
-        predicted[group] = match(counts)[outputs[group]]
-    return joint_outcome(predicted, outputs, true, num_known=num_known, num_classes=num_classes)
+
+    def two_matchings(outputs: Ids, true: Ids) -> Ids:
+        predicted = np.full(len(true), -1, dtype=np.int64)
+        for group in (true < num_known, true >= num_known):
+            counts = contingency(outputs[group], true[group], num_known + num_novel, num_classes)
+            predicted[group] = match(counts)[outputs[group]]
+        return predicted
+
+    return _scored(two_matchings, joint_head, truth, _Sizes(num_known, num_novel, num_classes))
 
 
 def novel_hungarian(
@@ -113,18 +147,19 @@ def novel_hungarian(
     Returns:
         The groups "all", "known" and "novel".
     """
-    labeled = truth >= 0
-    outputs, true = joint_head[labeled], truth[labeled]
-    found = outputs >= num_known
-    cluster_map = fit_cluster_map(
-        outputs[found] - num_known,
-        true[found],
-        num_known=num_known,
-        num_novel=num_novel,
-        num_classes=num_classes,
-    )
-    predicted = apply_cluster_map(outputs, cluster_map, num_known=num_known)
-    return joint_outcome(predicted, outputs, true, num_known=num_known, num_classes=num_classes)
+
+    def matched_clusters(outputs: Ids, true: Ids) -> Ids:
+        found = outputs >= num_known
+        cluster_map = fit_cluster_map(
+            outputs[found] - num_known,
+            true[found],
+            num_known=num_known,
+            num_novel=num_novel,
+            num_classes=num_classes,
+        )
+        return apply_cluster_map(outputs, cluster_map, num_known=num_known)
+
+    return _scored(matched_clusters, joint_head, truth, _Sizes(num_known, num_novel, num_classes))
 
 
 def hungarian_outcomes(

@@ -15,12 +15,17 @@ from crkd.config.schema import Config, ReplayConfig
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
 from crkd.data.splits.class_split import ClassSplit
-from crkd.data.splits.partition import partition
+from crkd.data.splits.partition import LABELED_SEED, partition
+from crkd.data.splits.session_file import write_session
+from crkd.data.splits.sessions import SessionSizes, sessions
+from crkd.data.splits.smaller import some_of_each_class
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.evaluation.steps import draw_steps, forgetting, step_entry
+from crkd.evaluation.sessions import plan_metrics, session_entry
+from crkd.evaluation.steps import draw_steps
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.class_memory import true_classes
+from crkd.stages.discover.mixed import check_mixed
 from crkd.stages.discover.run import discover
 from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
@@ -92,6 +97,7 @@ def extension(run: RunFolder) -> Config:
         novel=None,
         image_size=info.preprocessing["image_size"],
         labeled_fraction=1.0,
+        session=None,
     )
     return dataclasses.replace(
         config,
@@ -137,6 +143,7 @@ def run_plan(
     out: str | Path,
     *,
     method: str = "remember",
+    mixed: SessionSizes | None = None,
     resume: bool = False,
     download: bool = False,
 ) -> dict[str, Any]:
@@ -147,6 +154,8 @@ def run_plan(
         sizes: classes of stage 1 and of every step.
         out: parent folder; gets ``step-0``, ``step-1``, ... , ``metrics.json`` and ``steps.png``.
         method: see :func:`further`.
+        mixed: sizes of a session that mixes new and old classes; None gives a step all images of
+            its new classes.
         resume: keep finished stages and continue the interrupted one.
         download: fetch the data set if it is missing and can be fetched.
 
@@ -159,15 +168,16 @@ def run_plan(
             "a plan divides the classes of a labeled data set; for own images run discover "
             "--from RUN --novel DIR once for every folder of new images"
         )
-    later = further(config, method)
-    # No precheck: by the plan, the images are of new classes.
-    later = dataclasses.replace(later, discover=dataclasses.replace(later.discover, precheck=False))
+    later = _later(config, method, sizes[0], mixed)
     dataset, split = load_images(config, download=download)
     split.check(dataset)
     splits = plan_splits(split, sizes)
+    listed = None if mixed is None else _sessions(config, dataset, split, sizes, mixed)
     folder = Path(out)
     if folder.is_dir() and any(folder.iterdir()) and not resume:
         raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
+    head = {"plan": list(sizes), "method": method, "seed": config.seed}
+    head["session"] = None if mixed is None else mixed._asdict()
     stages: list[dict[str, Any]] = []
     previous = folder
     for number, stage in enumerate(splits):
@@ -175,25 +185,59 @@ def run_plan(
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             stage.save(file)
+        settings = later if number else config
+        if listed is not None and number:
+            images = folder / f"step-{number}-images.txt"
+            write_session(images, listed[number])
+            data = dataclasses.replace(settings.data, session=str(images))
+            settings = dataclasses.replace(settings, data=data)
         place = folder / f"step-{number}"
-        settings = dataclasses.replace(
-            later if number else config, split=str(file), class_order_seed=None
-        )
+        settings = dataclasses.replace(settings, split=str(file), class_order_seed=None)
         run = _stage(settings, place, previous if number else None, resume=resume)
-        predicted, truth = answers_of(run, dataset, stage, config)
-        entry = step_entry(predicted, truth, sizes[: number + 1])
-        stages.append({"stage": "pretrain" if number == 0 else "discover", **entry})
+        outputs, class_of, truth = answers_of(run, dataset, stage, config)
+        entry = session_entry(outputs, class_of, truth, sizes[: number + 1])
+        entry = {"stage": "discover" if number else "pretrain", **entry, "run": place.name}
+        stages.append(entry)
         previous = place
-        metrics = {
-            "plan": list(sizes),
-            "method": method,
-            "seed": config.seed,
-            "steps": [{**s, "run": f"step-{n}"} for n, s in enumerate(stages)],
-            "forgetting": forgetting([s["groups"] for s in stages]),
-        }
+        metrics = {**head, "steps": stages, **plan_metrics(stages)}
         write_json(folder / "metrics.json", metrics)
         draw_steps([s["groups"] for s in stages], folder / "steps.png")
     return metrics
+
+
+def _later(config: Config, method: str, num_known: int, mixed: SessionSizes | None) -> Config:
+    """Return the configuration of the steps of a plan; refuse one that a step would refuse."""
+    later = further(config, method)
+    # By the plan, a step has images of new classes.
+    discover = dataclasses.replace(later.discover, precheck=False, mixed=mixed is not None)
+    later = dataclasses.replace(later, discover=discover)
+    if mixed is None:
+        data = dataclasses.replace(later.data, labeled_fraction=1.0)
+        return dataclasses.replace(later, data=data)
+    check_mixed(later, config.model.known_head, num_known)
+    if discover.assignment.prior == "given":
+        raise InputError(
+            "discover.assignment.prior is 'given', but every session of a plan has another number "
+            "of classes; choose uniform or estimated"
+        )
+    return later
+
+
+def _sessions(
+    config: Config, dataset: Dataset, split: ClassSplit, sizes: Sequence[int], mixed: SessionSizes
+) -> list[list[str]]:
+    """Return the ids of the images of every session."""
+    source = dataset.train
+    used = some_of_each_class(source.labels, config.data.subset)
+    drawn = sessions(
+        np.where(used, split.joint_ids(source.labels), -1),
+        sizes,
+        labeled_fraction=config.data.labeled_fraction,
+        mixed=mixed,
+        seed=config.seed,
+        labeled_seed=LABELED_SEED,
+    )
+    return [[source.ids[row] for row in rows] for rows in drawn]
 
 
 def _stage(config: Config, place: Path, previous: Path | None, *, resume: bool) -> RunFolder:
@@ -208,19 +252,18 @@ def _stage(config: Config, place: Path, previous: Path | None, *, resume: bool) 
 
 def answers_of(
     run: RunFolder, dataset: Dataset, split: ClassSplit, config: Config
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return predicted and true classes of the test images, after training, for the evaluator.
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return what the evaluator needs of a finished stage, on the test images.
 
     Returns:
-        Two ``(N,)`` arrays of joint ids of ``split``; -1 for a cluster without a class.
+        ``(N,)`` outputs in ``[0, C)``, ``(C,)`` class of each output as a joint id of ``split``,
+        -1 for a cluster without a class, and ``(N,)`` true joint ids.
     """
     predictions = load_predictions(run.path / "predictions.parquet")
-    info = run.read_info()
     test = predictions.of("test")
     outputs = predictions.known_head[test]
     if predictions.chosen_head is not None:
         outputs = predictions.joint_heads[predictions.chosen_head][test]
-    class_of = true_classes(run, len(info.classes))
     parts = partition(
         dataset,
         split,
@@ -228,4 +271,5 @@ def answers_of(
         seed=config.seed,
         subset=config.data.subset,
     )
-    return class_of[outputs], parts.hidden.test()
+    class_of = true_classes(run, len(run.read_info().classes))
+    return outputs.astype(np.int64), class_of, parts.hidden.test()

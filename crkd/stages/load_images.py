@@ -124,6 +124,8 @@ def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:
     each = np.zeros((len(source), 16), np.uint8)
     joint = split.joint_ids(source.labels)
     known = (joint >= 0) & (joint < len(split.known))
+    if dataset.hidden is not None:
+        known &= ~dataset.hidden
     digests = {}
     for name, rows in (("known", np.flatnonzero(known)), ("novel", np.flatnonzero(~known))):
         found = hashlib.sha256()
@@ -156,7 +158,11 @@ def _own_images(
     folders = (None if known is None else Path(known), None if novel is None else Path(novel))
     if any(folder is not None and tar_files(folder) for folder in folders):
         dataset, split = tar_dataset(
-            *folders, classes_so_far=class_names, image_size=config.data.image_size, log=say
+            *folders,
+            classes_so_far=class_names,
+            image_size=config.data.image_size,
+            mixed=config.mixed,
+            log=say,
         )
         return dataset, with_image_digests(dataset, split)
     dataset, split = folder_dataset(
@@ -165,6 +171,7 @@ def _own_images(
         skip_unreadable=config.data.skip_unreadable,
         verify=verify,
         image_size=config.data.image_size,
+        mixed=config.mixed,
         log=say,
     )
     return dataset, with_image_digests(dataset, split)

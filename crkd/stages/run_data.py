@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,7 @@ from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import Subset, Subsets, partition
+from crkd.data.splits.session_file import only_session
 from crkd.data.storage.choose import ImageStore, choose_storage
 from crkd.models.network import Network
 from crkd.runs.class_info import ClassInfo
@@ -155,8 +158,12 @@ class RunData:
         if source.digests is not None:
             return SampleDigests(source.ids, source.digests)
         parts = {"training images": source} | ({} if test is None else {"test images": test})
-        digests = [np.frombuffer(part.content_digest()[:BYTES], "u1") for part in parts.values()]
-        return SampleDigests(list(parts), np.stack(digests))
+        digests = {name: part.content_digest()[:BYTES] for name, part in parts.items()}
+        if self.config.data.session is not None:
+            names = "\n".join(self.subsets.unlabeled.ids).encode("utf-8", "surrogateescape")
+            digests["images of the session"] = hashlib.sha256(names).digest()[:BYTES]
+        rows = np.stack([np.frombuffer(digest, "u1") for digest in digests.values()])
+        return SampleDigests(list(digests), rows)
 
     def pixels(self, part: Subset) -> NDArray[np.float32]:
         """Return the raw pixels of a part in [0, 1], ``(n, D)``; large images at 32 pixels."""
@@ -185,6 +192,8 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
         labeled_fraction=config.data.labeled_fraction,
         subset=config.data.subset,
     )
+    if config.data.session is not None:
+        parts = only_session(parts, Path(config.data.session))
     size = config.data.image_size or dataset.image_size
     notes = data_notes(config, dataset)
     stored = round(size * config.data.stored_share)
@@ -225,7 +234,12 @@ def prepare_incremental(
         size = int(preprocessing["image_size"])
         mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
         dataset = dataclasses.replace(dataset, image_size=size, mean=mean, std=std)
-    size = dataset.image_size
+    size, session = dataset.image_size, config.data.session
+    if session is not None:
+        # An image of a class that was found has no label, wherever a session shows it again.
+        found = [entry.id for entry in classes if entry.was_discovered]
+        hidden = np.isin(split.joint_ids(dataset.train.labels), found)
+        dataset = dataclasses.replace(dataset, hidden=hidden)
     parts = partition(
         dataset,
         split,
@@ -236,6 +250,8 @@ def prepare_incremental(
         labeled_fraction=config.data.labeled_fraction,
         subset=config.data.subset,
     )
+    if session is not None:
+        parts = only_session(parts, Path(session))
     # Labels of a data set name true classes; a discovered class is a cluster with its own id.
     own = config.dataset in ("folder", "features")
     foreign = not own and any(entry.was_discovered for entry in classes)

@@ -6,6 +6,8 @@ from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.splits.class_split import ClassSplit, load_split
+from crkd.data.splits.partition import partition
+from crkd.data.splits.smaller import some_of_each_class
 from tests.support import ROOT
 
 SHARED = ROOT / "../shared/data"
@@ -53,6 +55,28 @@ def test_every_flaw_is_found_and_told() -> None:
         "a copy",
     ):
         assert part in text
+
+
+def test_a_subset_has_the_images_that_a_run_uses() -> None:
+    labels = [0, 1, 2, -1] * 10
+    train = Flawed([5] * 40, labels)
+    rows = np.flatnonzero(some_of_each_class(train.labels, 0.2)).tolist()
+    outside = next(row for row in range(40) if row not in rows)
+    train._values[outside] = None
+    train._values[rows[0]], train._values[rows[1]] = 6, 6
+    split = ClassSplit("set", "x", ("a", "b", "c"), (0,), (1, 2))
+    found = check_dataset(dataset(train, train), split, subset=0.2)
+    parts = partition(dataset(train, train), split, validation_fraction=0.0, seed=0, subset=0.2)
+    used = sorted([*parts.known_train.indices.tolist(), *parts.unlabeled.indices.tolist()])
+    assert used == rows
+    assert found.usable
+    (first, second), ids = found.parts, [train.ids[row] for row in rows]
+    assert (first.images, first.unlabeled, first.smallest, first.largest) == (8, 2, 2, 2)
+    assert first.duplicates[0] == (ids[1], ids[0])
+    assert second.images == 8
+    assert set(found.shared_pixels) == set(ids)
+    assert any("20 % of each class" in line for line in found.lines)
+    assert not check_dataset(dataset(train, None), split).usable
 
 
 def test_equal_bytes_in_another_shape_are_no_duplicate() -> None:

@@ -14,10 +14,9 @@ from crkd.stages.load_images import split_entry, split_of
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
 from crkd.stages.vectors.data import vector_data
-from tests.stages.vectors.test_run import config_of, files
 from tests.support.small_runs import small_config
+from tests.support.vector_clouds import cloud_files, config_of
 
-__all__ = ["files"]
 SUBSET = "data.subset=0.1"
 NOTE = "on a subset of the data for smoke tests: 10 % of each class"
 
@@ -56,7 +55,8 @@ def test_images_of_a_named_data_set() -> None:
     assert set(subsets.unlabeled.ids) < set(whole.subsets.unlabeled.ids)
 
 
-def test_feature_vectors(files: list[str]) -> None:
+def test_feature_vectors(tmp_path: Path) -> None:
+    files = cloud_files(tmp_path)
     whole, smaller = (vector_data(config_of(files, *more)) for more in ((), (SUBSET,)))
     assert len(smaller.subsets.unlabeled) == round(0.1 * len(whole.subsets.unlabeled))
     vectors = smaller.of(smaller.subsets.unlabeled)

@@ -45,7 +45,9 @@ def thin_data_sets(patch: pytest.MonkeyPatch) -> None:
 
     def thinned(dataset, split, **options):  # type: ignore[no-untyped-def]
         train, test = _every_fourth(dataset.train), _every_fourth(dataset.test)
-        return honest(dataclasses.replace(dataset, train=train, test=test), split, **options)
+        hidden = None if dataset.hidden is None else dataset.hidden[::4]
+        fewer = dataclasses.replace(dataset, train=train, test=test, hidden=hidden)
+        return honest(fewer, split, **options)
 
     for module in (run_data, incremental):
         patch.setattr(module, "partition", thinned)

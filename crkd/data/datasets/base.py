@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from crkd.core.errors import InputError
 from crkd.core.paths import CHECKOUT, in_checkout
@@ -30,6 +33,9 @@ class Dataset:
         mean: mean of the training pixels, red, green and blue, in [0, 1].
         std: standard deviation of the training pixels, likewise.
         note: a remark to print with every result on these files, or "".
+        hidden: ``(N,)`` bool, training images that are unlabeled although ``train`` has a class for
+            them, such as those of known classes in a folder of unlabeled images. Training must not
+            see their classes; None: there are none.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Dataset:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     note: str = ""
+    hidden: npt.NDArray[np.bool_] | None = field(default=None, compare=False)
 
 
 class DatasetBuilder(Protocol):

@@ -128,7 +128,8 @@ def _dataset(
     source = FeatureSource(labels, classes, [name for table in tables for name in table.ids])
     neutral = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     width = novel.features.shape[1]
-    dataset = Dataset("features", source, None, classes, width, *neutral)
+    unlabeled = np.arange(len(source)) >= (0 if known is None else len(known))
+    dataset = Dataset("features", source, None, classes, width, *neutral, hidden=unlabeled)
     num_known = len(known_names)
     split = ClassSplit(
         dataset=dataset.name,

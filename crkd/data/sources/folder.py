@@ -23,11 +23,12 @@ SAMPLED_SIZES: Final = 200
 
 
 class _File(NamedTuple):
-    """One image file: its path, its id, and its class or None."""
+    """One image file: its path, its id, its class or None, and whether training may see that."""
 
     path: Path
     image_id: str
     class_name: str | None
+    is_labeled: bool
 
 
 def folder_dataset(
@@ -38,6 +39,7 @@ def folder_dataset(
     skip_unreadable: bool = False,
     verify: bool = True,
     image_size: int | None = None,
+    mixed: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Dataset, ClassSplit]:
     """Return the user's own images as a data set called "folder", and its split.
@@ -48,7 +50,7 @@ def folder_dataset(
     The folders inside ``novel`` are used as hidden labels, for evaluation, only if every image is
     in one of them and there are at least two. Otherwise the images have no label, and the split
     lists no novel class. A folder of ``novel`` with the name of a known class counts as a separate
-    class called "NAME (novel)".
+    class called "NAME (novel)"; in the mixed setting it is the known class.
 
     Args:
         known: one folder per class, at least two; deeper folders belong to their class. None and
@@ -60,6 +62,7 @@ def folder_dataset(
         verify: False skips the check of the files, for a caller that reports every problem.
         image_size: side in pixels for training; None uses the largest of ``TRAINING_SIZES`` that
             half of the images reach.
+        mixed: whether images of ``novel`` may be of known classes.
         log: receives messages for the user.
 
     Returns:
@@ -73,23 +76,23 @@ def folder_dataset(
     names = {} if known is None else _class_folders(known, classes_so_far)
     known_names = tuple(classes_so_far) or tuple(names.values())
     files = [
-        _File(path, f"known/{readable_id(path, folder.parent)}", name)
+        _File(path, f"known/{readable_id(path, folder.parent)}", name, is_labeled=True)
         for folder, name in names.items()
         for path in image_files(folder)
     ]
-    novel_files = [] if novel is None else _novel_files(novel, set(known_names), log)
-    files += novel_files
+    if novel is not None:
+        files += _novel_files(novel, set(known_names), log, mixed=mixed)
     if verify or skip_unreadable:
         files = _readable(files, skip_unreadable, log)
-    present = Counter(file.class_name for file in files)
+    present = Counter(file.class_name for file in files if file.is_labeled)
     empty = [name for name in names.values() if not present[name]]
     if empty:
         raise InputError(
             f"the class folders {listed(empty)} in --known {str(known)!r} hold no image; add some "
             f"({listed(sorted(SUFFIXES))}) or remove the folders"
         )
-    hidden = {file.class_name for file in files if file.class_name} - set(known_names)
-    classes = (*known_names, *sorted(hidden))
+    others = {file.class_name for file in files if file.class_name} - set(known_names)
+    classes = (*known_names, *sorted(others))
     number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
     source = FileSource(
         [file.path for file in files],
@@ -98,7 +101,9 @@ def folder_dataset(
         [file.image_id for file in files],
     )
     size = image_size or _training_size(source.paths, log)
-    dataset = Dataset("folder", source, None, classes, size, IMAGENET_MEAN, IMAGENET_STD)
+    hidden = np.array([not file.is_labeled for file in files], np.bool_)
+    statistics = IMAGENET_MEAN, IMAGENET_STD
+    dataset = Dataset("folder", source, None, classes, size, *statistics, hidden=hidden)
     split = ClassSplit(
         dataset="folder",
         name="folders",
@@ -159,7 +164,9 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
     return names
 
 
-def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> list[_File]:
+def _novel_files(
+    novel: Path, known: set[str], log: Callable[[str], None], *, mixed: bool
+) -> list[_File]:
     """Return the unlabeled images, with hidden classes if the folders give them."""
     paths = list(image_files(novel))
     if not paths:
@@ -168,15 +175,19 @@ def _novel_files(novel: Path, known: set[str], log: Callable[[str], None]) -> li
         )
     tops = [path.relative_to(novel).parts[:-1][:1] for path in paths]
     names = {top: readable_id(novel / top[0], novel) if top else None for top in set(tops)}
-    hidden = hidden_classes([names[top] for top in tops], known, log)
+    hidden = hidden_classes([names[top] for top in tops], known, log, mixed=mixed)
     return [
-        _File(path, f"novel/{readable_id(path, novel)}", class_name)
+        _File(path, f"novel/{readable_id(path, novel)}", class_name, is_labeled=False)
         for path, class_name in zip(paths, hidden, strict=True)
     ]
 
 
 def hidden_classes(
-    folders: Sequence[str | None], known: Collection[str], log: Callable[[str], None]
+    folders: Sequence[str | None],
+    known: Collection[str],
+    log: Callable[[str], None],
+    *,
+    mixed: bool,
 ) -> list[str | None]:
     """Return the hidden class of each unlabeled image, by its folder.
 
@@ -184,6 +195,8 @@ def hidden_classes(
         folders: for each image the outermost folder inside ``--novel``, None without a folder.
         known: names of the known classes.
         log: receives messages for the user.
+        mixed: whether a folder with the name of a known class is that class; otherwise it is a
+            class of its own.
     """
     names = set(folders)
     if None in names or len(names) < 2:
@@ -191,8 +204,11 @@ def hidden_classes(
         return [None] * len(folders)
     clashes = sorted(name for name in names if name is not None and name in known)
     if clashes:
-        log(f"folders of --novel with names of known classes count separately: {listed(clashes)}")
+        told = "are scored as these classes" if mixed else "count separately"
+        log(f"folders of --novel with names of known classes {told}: {listed(clashes)}")
     log(f"{len(names)} folders of --novel are used as hidden labels, only for evaluation")
+    if mixed:
+        return list(folders)
     return [f"{name} (novel)" if name in known else name for name in folders]
 
 

@@ -107,6 +107,7 @@ def tar_dataset(
     *,
     classes_so_far: Sequence[str] = (),
     image_size: int | None = None,
+    mixed: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Dataset, ClassSplit]:
     """Return own images in tar files as a data set called "folder", and its split.
@@ -120,6 +121,7 @@ def tar_dataset(
         novel: the same for unlabeled images.
         classes_so_far: class names of an earlier run.
         image_size: side in pixels for training; None chooses it from some of the images.
+        mixed: whether images of ``novel`` may be of known classes.
         log: receives messages for the user.
 
     Raises:
@@ -147,8 +149,10 @@ def tar_dataset(
             "classes apart"
         )
     unlabeled = [] if novel is None else list(_members(novel, "--novel"))
-    hidden = hidden_classes([m.class_name for m in unlabeled], known_names, log) if novel else []
-    classes = (*known_names, *sorted({name for name in hidden if name is not None}))
+    folders = [member.class_name for member in unlabeled]
+    hidden = hidden_classes(folders, known_names, log, mixed=mixed) if novel else []
+    others = {name for name in hidden if name is not None} - set(known_names)
+    classes = (*known_names, *sorted(others))
     number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
     members = labeled + unlabeled
     names = [member.class_name for member in labeled] + hidden
@@ -159,7 +163,8 @@ def tar_dataset(
         [f"known/{m.name}" for m in labeled] + [f"novel/{m.name}" for m in unlabeled],
     )
     size = image_size or training_size(_sides(source), log)
-    dataset = Dataset("folder", source, None, classes, size, IMAGENET_MEAN, IMAGENET_STD)
+    rows, statistics = np.arange(len(members)) >= len(labeled), (IMAGENET_MEAN, IMAGENET_STD)
+    dataset = Dataset("folder", source, None, classes, size, *statistics, hidden=rows)
     split = ClassSplit(
         dataset="folder",
         name="folders",

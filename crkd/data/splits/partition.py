@@ -123,7 +123,6 @@ def partition(
     images_gone: bool = False,
     imbalance: float = 1.0,
     labeled_fraction: float = 1.0,
-    hidden: npt.NDArray[np.bool_] | None = None,
     subset: float = 1.0,
 ) -> Subsets:
     """Partition a data set into labeled, unlabeled and evaluation images.
@@ -134,7 +133,7 @@ def partition(
     CVPR 2022): the other images of known classes are unlabeled, and their labels are hidden.
 
     Args:
-        dataset: images and labels.
+        dataset: images and labels; its ``hidden`` images are unlabeled.
         split: a split of this data set; call ``split.check(dataset)`` before.
         validation_fraction: fraction of every known class that is held out, in [0, 1). Above 0, at
             least one image of each class with two or more is held out, and never the last.
@@ -146,55 +145,36 @@ def partition(
         labeled_fraction: fraction of the training images of each known class that have labels, in
             (0, 1]; at least one image. The choice does not depend on ``seed``, so that a stage 1 of
             any seed has seen the same labels.
-        hidden: ``(N,)`` bool, training images that are unlabeled although they have a label, such
-            as those of known classes in a folder of unlabeled images.
         subset: fraction of the images of each class that are used at all, training and test images
             alike, in (0, 1]; at least one image. The choice does not depend on ``seed``.
 
     Raises:
         InputError: a fraction is out of range, or a known class has no training image.
     """
-    if not 0.0 < labeled_fraction <= 1.0:
-        raise InputError(
-            f"labeled_fraction {labeled_fraction} is not in (0, 1]; 0.5 is usual for generalized "
-            "category discovery"
-        )
-    if not 0.0 <= validation_fraction < 1.0:
-        raise InputError(
-            f"validation_fraction {validation_fraction} is not in [0, 1); 0.1 is usual"
-        )
-    labels = dataset.train.labels
+    _check_fractions(labeled_fraction, validation_fraction)
+    labels, num_known = dataset.train.labels, len(split.known)
     used = some_of_each_class(labels, subset)
     joint = np.where(used, split.joint_ids(labels), -1)
-    num_known = len(split.known)
     of_known = (joint >= 0) & (joint < num_known)
-    is_known = of_known if hidden is None else of_known & ~hidden
-    empty = np.flatnonzero(np.bincount(joint[is_known], minlength=num_known) == 0)
-    if len(empty) and not images_gone:
-        raise InputError(
-            f"the known class {split.joint_names[empty[0]]!r} of data set {dataset.name!r} has no "
-            "training image; leave it out of the split or add images"
-        )
-    shown = np.where(is_known, joint, -1)
-    labeled = is_known & ~_without_label(shown, num_known, labeled_fraction)
+    shown = of_known if dataset.hidden is None else of_known & ~dataset.hidden
+    if not images_gone:
+        _check_filled(joint[shown], split, dataset.name)
+    # Choices of labeled and of held-out images must not depend on a hidden label.
+    without = _without_label(np.where(shown, joint, -1), num_known, labeled_fraction)
+    labeled = shown & ~without
     held_out = _held_out(np.where(labeled, joint, -1), num_known, validation_fraction, seed)
     novel = np.flatnonzero(used & ((joint >= num_known) | (labels < 0)))
     if imbalance > 1:
         novel = novel[long_tailed(joint[novel], imbalance, seed)]
     unlabeled = np.sort(np.concatenate([novel, np.flatnonzero(of_known & ~labeled)]))
-    test = dataset.test
-    test_rows = np.empty(0, np.int64)
-    if test is not None:
-        counts = (split.joint_ids(test.labels) >= 0) | (test.labels < 0)
-        test_rows = np.flatnonzero(counts & some_of_each_class(test.labels, subset))
-    test_source = dataset.train if test is None else test
+    test, hidden_test = _test_part(dataset, split, subset)
     return Subsets(
         split=split,
         known_train=_part(dataset.train, np.flatnonzero(labeled & ~held_out), joint),
         known_val=_part(dataset.train, np.flatnonzero(held_out), joint),
         unlabeled=_part(dataset.train, unlabeled, None),
-        test=_part(test_source, test_rows, None),
-        hidden=HiddenLabels(joint[unlabeled], split.joint_ids(test_source.labels[test_rows])),
+        test=test,
+        hidden=HiddenLabels(joint[unlabeled], hidden_test),
     )
 
 
@@ -212,6 +192,36 @@ def joined(parts: Sequence[Subset]) -> Subset:
         np.concatenate([part.labels for part in parts]),
         [name for part in parts for name in part.ids],
     )
+
+
+def _check_fractions(labeled: float, validation: float) -> None:
+    if not 0.0 < labeled <= 1.0:
+        raise InputError(
+            f"labeled_fraction {labeled} is not in (0, 1]; 0.5 is usual for generalized category "
+            "discovery"
+        )
+    if not 0.0 <= validation < 1.0:
+        raise InputError(f"validation_fraction {validation} is not in [0, 1); 0.1 is usual")
+
+
+def _check_filled(known: Labels, split: ClassSplit, dataset: str) -> None:
+    """Refuse a known class without a training image; ``known`` are joint ids of these images."""
+    empty = np.flatnonzero(np.bincount(known, minlength=len(split.known)) == 0)
+    if len(empty):
+        raise InputError(
+            f"the known class {split.joint_names[empty[0]]!r} of data set {dataset!r} has no "
+            "training image; leave it out of the split or add images"
+        )
+
+
+def _test_part(dataset: Dataset, split: ClassSplit, subset: float) -> tuple[Subset, Labels]:
+    """Return the test images of the classes of a split and their joint ids, -1 for no label."""
+    if dataset.test is None:
+        return _part(dataset.train, np.empty(0, np.int64), None), np.empty(0, np.int64)
+    labels = dataset.test.labels
+    counted = (split.joint_ids(labels) >= 0) | (labels < 0)
+    rows = np.flatnonzero(counted & some_of_each_class(labels, subset))
+    return _part(dataset.test, rows, None), split.joint_ids(labels[rows])
 
 
 def _part(source: ImageSource, rows: npt.NDArray[np.int64], joint: Labels | None) -> Subset:

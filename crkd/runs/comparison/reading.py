@@ -30,6 +30,7 @@ BASELINE_NOTES: Final = {
 
 _MACHINE: Final = (
     *("seed", "device", "split", "class_order_seed", "data.root", "data.storage"),
+    "data.session",
     *(f"loop.{key}" for key in ("log_every", "checkpoint_every", "keep_states", "loggers")),
 )
 """Settings that do not shape a result, or that the data of a run describe better."""

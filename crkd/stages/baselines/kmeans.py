@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,13 +15,12 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.evaluation.matching import contingency, match
 from crkd.models.network import freeze
-from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.folder import RunFolder
 from crkd.runs.provenance import parent_entry, seed_note
+from crkd.stages.baselines.run_entry import baseline_entry, run_baseline
 from crkd.stages.discover.parent import stage1_of
 from crkd.stages.forward import Outputs
-from crkd.stages.results import Results
-from crkd.stages.run_data import num_novel_classes, prepare
-from crkd.training.session import begin_run, running
+from crkd.stages.run_data import prepare
 
 Rows = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -55,36 +53,21 @@ def kmeans_on_features(
         note, centers_of = MIXED
     device = pick_device(config.device)
     data = prepare(config, device)
-    num_novel, origin = num_novel_classes(data)
     opened = stage1_of(RunFolder.open(parent), config, data, device)
     stage1 = freeze(opened.network)
-    info = RunInfo(
-        kind="baseline",
-        status="running",
-        dataset=config.dataset,
-        split=data.split_entry(),
-        classes=data.class_entries(num_novel),
-        preprocessing=data.preprocessing(),
-        architecture=None,
-        chosen_head=0,
-        seed=config.seed,
-        provenance={},
-        parent=parent_entry(Path(parent), opened.info),
-        notes=[*data.notes, origin, *seed_note(opened.info, config.seed), note],
-        baseline=method,
-    )
-    run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
-    with running(run):
-        began = time.monotonic()
+    notes = [*seed_note(opened.info, config.seed), note]
+    origin = parent_entry(Path(parent), opened.info)
+    info = baseline_entry(config, data, method, notes, parent=origin)
+
+    def compute(_: RunFolder) -> dict[str, Outputs]:
         known = unit(data.outputs(stage1, data.subsets.known_train).features)
         labels = data.subsets.known_train.labels
         outputs = data.evaluated_outputs(stage1)
-        centers = centers_of(known, labels, unit(outputs["train"].features), num_novel, config)
-        scored = {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in outputs.items()}
-        results = Results(run, data, scored, chosen_head=0)
-        results.write_predictions()
-        results.complete(time.monotonic() - began)
-    return run
+        rows = unit(outputs["train"].features)
+        centers = centers_of(known, labels, rows, info.num_novel, config)
+        return {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in outputs.items()}
+
+    return run_baseline(config, out, data, info, compute, device=device, resume=resume)
 
 
 def _free_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:

@@ -80,7 +80,7 @@ def _with_all_labels(config: Config, data: RunData) -> RunData:
         )
     known = dataclasses.replace(data.split, known=data.split.order, novel=())
     parts = partition(
-        data.dataset,
+        dataclasses.replace(data.dataset, hidden=None),
         known,
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,

@@ -6,7 +6,6 @@ classes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -21,16 +20,14 @@ from crkd.core.errors import InputError
 from crkd.core.threads import one_thread
 from crkd.evaluation.matching import clustering_accuracy
 from crkd.runs.atomic_files import write_json
-from crkd.runs.folder import RunFolder, RunInfo
+from crkd.runs.folder import RunFolder
 from crkd.stages.baselines.kmeans import METHODS as KMEANS
 from crkd.stages.baselines.kmeans import MIXED
+from crkd.stages.baselines.run_entry import baseline_entry, run_baseline
 from crkd.stages.baselines.simgcd_head import simgcd_head
 from crkd.stages.forward import Outputs
-from crkd.stages.results import Results
-from crkd.stages.run_data import num_novel_classes
 from crkd.stages.vectors.contest import FEWEST_KNOWN
 from crkd.stages.vectors.data import CPU, VectorData, vector_data
-from crkd.training.session import begin_run, running
 
 Labels = NDArray[np.int64]
 Centers = Callable[[Floats, Labels, Floats, int, Config], Floats]
@@ -183,43 +180,21 @@ def baseline_on_vectors(config: Config, out: str | Path, method: str) -> RunFold
         InputError: the configuration, a file or the folder is unusable.
     """
     data = vector_data(config)
-    num_novel, origin = num_novel_classes(data)
-    count = len(data.subsets.unlabeled)
-    if num_novel > count:
-        raise InputError(f"--num-novel {num_novel} exceeds the {count} unlabeled vectors; lower it")
-    info = RunInfo(
-        kind="baseline",
-        status="running",
-        dataset=config.dataset,
-        split=data.split_entry(),
-        classes=data.class_entries(num_novel),
-        preprocessing=data.preprocessing(),
-        architecture=None,
-        chosen_head=0,
-        seed=config.seed,
-        provenance={},
-        notes=[*data.notes, origin, f"baseline on frozen vectors: {method}"],
-        baseline=method,
-    )
-    run = begin_run(out, info, config, CPU, resume=False, samples=data.sample_digests())
-    with running(run):
-        began = time.monotonic()
-        known = data.subsets.known_train
-        found = fit_baseline(
-            method,
-            data.of(known).numpy(),
-            known.labels,
-            data.of(data.subsets.unlabeled).numpy(),
-            num_novel,
-            config,
+    info = baseline_entry(config, data, method, [f"baseline on frozen vectors: {method}"])
+    known, unlabeled = data.subsets.known_train, data.subsets.unlabeled
+    if info.num_novel > len(unlabeled):
+        raise InputError(
+            f"--num-novel {info.num_novel} exceeds the {len(unlabeled)} unlabeled vectors; lower it"
         )
-        seconds = time.monotonic() - began
+
+    def compute(run: RunFolder) -> dict[str, Outputs]:
+        vectors = data.of(known).numpy(), data.of(unlabeled).numpy()
+        found = fit_baseline(method, vectors[0], known.labels, vectors[1], info.num_novel, config)
         choice = {setting.title: values for setting, values in found.scores.items()}
         write_json(run.path / CHOICE, {"chosen": found.setting.title, "scores": choice})
-        results = Results(run, data, _outputs(found, data), chosen_head=0)
-        results.write_predictions()
-        results.complete(seconds)
-    return run
+        return _outputs(found, data)
+
+    return run_baseline(config, out, data, info, compute, device=CPU, resume=False)
 
 
 def _outputs(found: VectorBaseline, data: VectorData) -> dict[str, Outputs]:

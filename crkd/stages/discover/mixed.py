@@ -9,9 +9,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.clustering.kmeans import Floats
+from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.models.architecture import Architecture
+from crkd.runs.folder import RunFolder
+from crkd.stages.discover.precheck import DRAWN, drawn_features
 
 
 def class_shares(
@@ -45,13 +48,64 @@ def class_shares(
     return shares
 
 
-def shares_sentence(shares: NDArray[np.float64], num_known: int, labeled_fraction: float) -> str:
-    """Return the expected share of known classes in one sentence."""
-    origin = (
-        "as no class is known to be larger than another"
-        if labeled_fraction == 1
-        else f"as data.labeled_fraction is {labeled_fraction:g}"
+def two_shares(
+    known_share: float, num_unlabeled: int, num_known: int, num_novel: int
+) -> NDArray[np.float64]:
+    """Return class shares of which only the sum over the known classes is known.
+
+    Args:
+        known_share: of the unlabeled images, in [0, 1].
+        num_unlabeled: N.
+        num_known: K, at least 1.
+        num_novel: M, at least 1.
+
+    Returns:
+        ``(K + M,)``, equal within each kind; sums to one, and every class has at least one image.
+
+    >>> two_shares(0.2, 100, 2, 1).tolist()
+    [0.1, 0.1, 0.8]
+    """
+    sizes = np.repeat(
+        [known_share / num_known, (1 - known_share) / num_novel], [num_known, num_novel]
     )
+    sizes = np.maximum(sizes * num_unlabeled, 1.0)
+    shares: NDArray[np.float64] = sizes / sizes.sum()
+    return shares
+
+
+def drawn_known_share(parent: RunFolder, unlabeled: Floats, *, seed: int) -> float:
+    """Return the share of known classes among unlabeled images where no known image is left.
+
+    Features that are drawn from the statistics of the known classes take the place of labeled ones.
+
+    Args:
+        parent: a run with class statistics.
+        unlabeled: ``(N, D)`` features by the network of that run.
+        seed: of clusters and folds.
+
+    Raises:
+        InputError: the run has no statistics.
+    """
+    drawn, classes = drawn_features(parent, DRAWN, seed=0)
+    return known_check(drawn, classes, unlabeled, seed=seed).share
+
+
+def shares_sentence(
+    shares: NDArray[np.float64], num_known: int, labeled_fraction: float, *, drawn: bool
+) -> str:
+    """Return the expected share of known classes in one sentence.
+
+    Args:
+        shares: ``(K + M,)``.
+        num_known: K.
+        labeled_fraction: as configured.
+        drawn: whether the share is that of :func:`drawn_known_share`.
+    """
+    origin = f"as data.labeled_fraction is {labeled_fraction:g}"
+    if drawn:
+        origin = "as features drawn from the statistics of these classes suggest"
+    elif labeled_fraction == 1:
+        origin = "as no class is known to be larger than another"
     return (
         "unlabeled images may be of known classes: the pseudo-labels are over all "
         f"{len(shares)} classes, with {100 * shares[:num_known].sum():.0f} % of the images in "
@@ -59,12 +113,12 @@ def shares_sentence(shares: NDArray[np.float64], num_known: int, labeled_fractio
     )
 
 
-def check_mixed(config: Config, known: Architecture, num_gone: int) -> None:
+def check_mixed(config: Config, known_head: str, num_gone: int) -> None:
     """Refuse settings that assume that every unlabeled image is of a novel class.
 
     Args:
         config: of the run.
-        known: architecture of the parent run, its novel classes among the known ones.
+        known_head: of the parent run.
         num_gone: number of known classes without labeled images.
 
     Raises:
@@ -78,9 +132,9 @@ def check_mixed(config: Config, known: Architecture, num_gone: int) -> None:
         )
     if settings.method != "swapped":
         return
-    if known.known_head != "prototype":
+    if known_head != "prototype":
         raise InputError(
-            f"model.known_head is {known.known_head!r}, whose outputs are no cosines and cannot be "
+            f"model.known_head is {known_head!r}, whose outputs are no cosines and cannot be "
             f"assigned together with those of novel classes, but {_reason(config)}; train stage 1 "
             "with model.known_head=prototype"
         )

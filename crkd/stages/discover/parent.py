@@ -25,7 +25,14 @@ from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.discover.mixed import check_mixed, check_weights, class_shares, shares_sentence
+from crkd.stages.discover.mixed import (
+    check_mixed,
+    check_weights,
+    class_shares,
+    drawn_known_share,
+    shares_sentence,
+    two_shares,
+)
 from crkd.stages.discover.precheck import Precheck, precheck
 from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import (
@@ -127,7 +134,7 @@ def open_parent(
     teacher = freeze(absorbed(opened.network, info.chosen_head))
     notes = []
     if config.mixed:
-        check_mixed(config, known, len(gone))
+        check_mixed(config, known.known_head, len(gone))
     elif further:
         checked = precheck(teacher, run, data)
         _check_new(checked, opened, config)
@@ -141,8 +148,8 @@ def open_parent(
     shares = None
     if config.mixed:
         check_weights(config, len(info.classes), num_novel)
-        shares = _class_shares(data, len(info.classes), num_novel)
-        notes.append(shares_sentence(shares, len(info.classes), config.data.labeled_fraction))
+        shares, note = _class_shares(teacher, run, data, num_novel)
+        notes.append(note)
     return ParentRun(
         opened,
         data,
@@ -155,16 +162,21 @@ def open_parent(
     )
 
 
-def _class_shares(data: RunData, num_known: int, num_novel: int) -> NDArray[np.float64]:
-    """Return the expected share of each class among the unlabeled images, ``(K + M,)``."""
-    subsets = data.subsets
+def _class_shares(
+    teacher: Network, parent: RunFolder, data: RunData, num_novel: int
+) -> tuple[NDArray[np.float64], str]:
+    """Return the expected share of each class among the unlabeled images, and a sentence on it."""
+    subsets, num_known = data.subsets, data.num_known
     labels = np.concatenate([subsets.known_train.labels, subsets.known_val.labels])
-    return class_shares(
-        np.bincount(labels, minlength=num_known),
-        len(subsets.unlabeled),
-        num_novel,
-        data.config.data.labeled_fraction,
-    )
+    fraction, count = data.config.data.labeled_fraction, len(subsets.unlabeled)
+    if len(labels):
+        counts = np.bincount(labels, minlength=num_known)
+        shares = class_shares(counts, count, num_novel, fraction)
+    else:
+        features = data.outputs(teacher, subsets.unlabeled).features
+        known_share = drawn_known_share(parent, features, seed=data.config.seed)
+        shares = two_shares(known_share, count, num_known, num_novel)
+    return shares, shares_sentence(shares, num_known, fraction, drawn=len(labels) == 0)
 
 
 def _counted(teacher: Network, parent: RunFolder, data: RunData) -> tuple[int, str]:

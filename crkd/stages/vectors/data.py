@@ -91,7 +91,6 @@ def vector_data(config: Config) -> VectorData:
         seed=config.seed,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
-        hidden=np.arange(len(known) + len(novel)) >= len(known),
         subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [known, novel])
@@ -123,7 +122,6 @@ def next_vector_data(
         validation_fraction=0.0,
         seed=config.seed,
         images_gone=True,
-        hidden=np.ones(len(novel), np.bool_),
         subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [novel])

@@ -65,10 +65,12 @@ def embedded_images(
             f"data.features names {len(tables)} files; give known and novel vectors of crkd embed"
         )
     if len(tables) == 1:
-        dataset, split = next_feature_dataset(class_names, tables[0])
+        dataset, split = next_feature_dataset(class_names, tables[0], mixed=config.mixed)
     else:
         known, *earlier, novel = tables
-        dataset, split = feature_dataset(known, novel, earlier=earlier, classes_so_far=class_names)
+        dataset, split = feature_dataset(
+            known, novel, earlier=earlier, classes_so_far=class_names, mixed=config.mixed
+        )
     dataset = with_images(dataset, tables)
     size = config.data.image_size or _default_size(dataset, log)
     images = dataclasses.replace(dataset, image_size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)

@@ -75,6 +75,28 @@ def test_novel_folder_with_a_known_name_never_becomes_labeled(known: Path, tmp_p
     assert len(parts.unlabeled) == 2
 
 
+def test_in_the_mixed_setting_it_is_the_known_class_without_a_label(
+    known: Path, tmp_path: Path
+) -> None:
+    picture(tmp_path / "novel/cat/1.png")
+    picture(tmp_path / "novel/bee/1.png")
+    dataset, split = folder_dataset(known, tmp_path / "novel", mixed=True)
+    assert split.joint_names == ("ant", "cat", "bee")
+    assert len(split.novel) == 1
+    parts = partition(dataset, split, validation_fraction=0.0, seed=0)
+    assert len(parts.known_train) == 6
+    assert parts.unlabeled.labels.tolist() == [-1, -1]
+    assert parts.hidden.unlabeled().tolist() == [2, 1]
+
+
+def test_unlabeled_images_do_not_fill_an_empty_class_folder(known: Path, tmp_path: Path) -> None:
+    (known / "yak").mkdir()
+    picture(tmp_path / "novel/yak/1.png")
+    picture(tmp_path / "novel/bee/1.png")
+    with pytest.raises(InputError, match=r"yak.* hold no image"):
+        folder_dataset(known, tmp_path / "novel", mixed=True)
+
+
 def no_opening(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     """Fail where a file with a suffix is opened: a named pipe would wait for ever."""
     honest = io.open

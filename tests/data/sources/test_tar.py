@@ -69,6 +69,17 @@ def test_archives_hold_what_folders_hold(tmp_path: Path) -> None:
     assert parts.hidden.unlabeled().tolist() == [2, 2, 3]
 
 
+def test_an_unlabeled_archive_with_a_known_class(tmp_path: Path) -> None:
+    known = pack(tmp_path / "k.tar", KNOWN)
+    novel = pack(tmp_path / "n.tar", {"cat/1.png": png(7), "bee/2.png": png(8)})
+    dataset, split = tar_dataset(known, novel, mixed=True)
+    assert split.joint_names == ("ant", "cat", "bee")
+    parts = partition(dataset, split, validation_fraction=0.0, seed=0)
+    assert len(parts.known_train) == len(KNOWN)
+    assert parts.hidden.unlabeled().tolist() == [1, 2]
+    assert tar_dataset(known, novel)[1].joint_names == ("ant", "cat", "bee", "cat (novel)")
+
+
 def test_classes_beside_the_images(tmp_path: Path) -> None:
     files = {}
     for number, name in enumerate(["dog", "cat", "dog"]):

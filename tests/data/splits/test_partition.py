@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,11 +145,12 @@ def test_the_choice_of_labeled_images_depends_on_known_labels_alone() -> None:
 def test_labels_of_unlabeled_images_stay_hidden_even_if_they_are_of_known_classes() -> None:
     labels = [3, 0, 3, 0, 1]
     found = partition(
-        dataset_of(labels, None),
+        dataclasses.replace(
+            dataset_of(labels, None), hidden=np.array([False, False, True, True, True])
+        ),
         SPLIT,
         validation_fraction=0.0,
         seed=0,
-        hidden=np.array([False, False, True, True, True]),
     )
     assert found.known_train.indices.tolist() == [0, 1]
     assert found.unlabeled.indices.tolist() == [2, 3, 4]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from crkd.config.schema import AssignmentConfig
 from crkd.core.errors import InputError
 from crkd.models.heads.prototype import NovelHeads
 from crkd.ot import sinkhorn
-from crkd.stages.discover.mixed import class_shares
+from crkd.stages.discover.mixed import class_shares, two_shares
 from crkd.stages.discover.pseudo_labels import Assigner
 
 KNOWN, NOVEL, ROWS = 3, 2, 60
@@ -86,3 +88,13 @@ def test_classes_of_unknown_size_share_the_rest(
 def test_a_novel_class_is_never_empty() -> None:
     shares = class_shares(np.array([100]), 90, 2, 0.5)
     np.testing.assert_allclose(shares, np.array([100, 1, 1]) / 102)
+
+
+@given(st.floats(0, 1), st.integers(1, 500), st.integers(1, 20), st.integers(1, 20))
+def test_shares_of_two_kinds(known: float, images: int, num_known: int, num_novel: int) -> None:
+    shares = two_shares(known, images, num_known, num_novel)
+    assert shares.sum() == pytest.approx(1)
+    assert (shares > 0).all()
+    assert len(set(shares[:num_known])) == len(set(shares[num_known:])) == 1
+    if known * images >= num_known and (1 - known) * images >= num_novel:
+        assert shares[:num_known].sum() == pytest.approx(known)

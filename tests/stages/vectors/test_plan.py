@@ -15,7 +15,6 @@ from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
 from crkd.runs.folder import RunFolder
 from crkd.stages.vectors.learners import NearestMeans
-from crkd.stages.vectors.plan import plan_metrics, session_entry
 from crkd.stages.vectors.run import discover_vectors
 
 CLASSES, EACH, WIDTH = 8, 40, 10
@@ -133,25 +132,6 @@ def test_the_baseline_keeps_old_means(
     assert means.predict(train[::5])[0][:2].tolist() == [0, 1]
 
 
-def test_entry_of_a_session_counted_by_hand() -> None:
-    outputs = np.array([0, 1, 0, 2, 2, 3, 3, 3])
-    truth = np.array([0, 1, 1, 2, 2, 3, 3, 2])
-    entry = session_entry(outputs, np.arange(4), truth, (2, 1, 1))
-    found = {name: round(value, 3) for name, value in entry["hungarian"].items()}
-    assert found == {"all": 0.75, "old": 0.667, "new": 0.8, "seen": 0.667, "unseen": 1.0}
-    assert entry["acc"] == {"all": 0.75, "old": pytest.approx(4 / 6), "new": 1.0}
-
-
-def test_forgetting_is_the_largest_drop_of_the_base_classes() -> None:
-    def step(old: float, new: float | None, groups: list[float]) -> dict[str, object]:
-        return {"hungarian": {"old": old, "new": new, "unseen": new}, "groups": groups}
-
-    steps = [step(0.9, None, [0.9]), step(0.7, 0.6, [0.7, 0.6]), step(0.8, 0.4, [0.8, 0.5, 0.3])]
-    found = plan_metrics(steps)
-    assert found["max_forgetting"] == pytest.approx(0.2)
-    assert found["mean_discovery"] == pytest.approx(0.5)
-
-
 def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused(*flags: str) -> str:
         command = ["increments", "--features", *files, "--out", str(tmp_path / "no"), *flags]
@@ -165,8 +145,6 @@ def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
         "--plan", "4-4", "--session", "5-5"
     )
     assert "such as 400-25" in refused("--plan", "4-4", "--session", "400")
-    assert main(["increments", "--plan", "5-5", "--session", "4-4"]) == 2
-    assert "--session applies to feature vectors" in capsys.readouterr().err
 
 
 def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def sessions(
     labeled_fraction: float,
     mixed: SessionSizes | None,
     seed: int,
+    labeled_seed: int | None = None,
 ) -> list[Rows]:
     """Return the samples of the base session and of every further session.
 
@@ -66,6 +67,7 @@ def sessions(
         labeled_fraction: of the samples of each base class, in (0, 1].
         mixed: sizes of a mixed session.
         seed: of all draws.
+        labeled_seed: of the choice of labeled samples; None takes ``seed``.
 
     Returns:
         Ascending positions; those of the base session are the labeled ones.
@@ -74,9 +76,10 @@ def sessions(
         InputError: a class has too few samples.
     """
     places = []
+    first_seed = seed if labeled_seed is None else labeled_seed
     for label in range(sum(sizes)):
         members = np.flatnonzero(labels == label)
-        places.append(members[stable_shuffle(len(members), seed, stream=label)])
+        places.append(members[stable_shuffle(len(members), first_seed, stream=label)])
     base = range(sizes[0])
     counts = [max(1, round(labeled_fraction * len(places[label]))) for label in base]
     found = [np.sort(np.concatenate([places[label][: counts[label]] for label in base]))]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd.core.errors import InputError
-from crkd.stages.vectors.sessions import SessionSizes, parse_session, sessions
+from crkd.data.splits.sessions import SessionSizes, parse_session, sessions
 
 LABELS = np.arange(120) % 6
 
