@@ -16,9 +16,10 @@ def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> d
     """Return what a result file holds of several runs, usually seeds of one configuration.
 
     Returns:
-        ``runs``: per run its kind, seed, command, commit, device, versions, notes, accuracies,
-        seconds of its training and of that of the run that it started from; ``mean`` and ``std`` (sample standard deviation, null for one run) of every
-        accuracy, keyed "protocol/part/group", "NAME/protocol/part/group" for baselines and
+        ``runs``: per run its kind, seed, command, commit, device, versions, notes, accuracies, and
+        the seconds of its training and of that of the run that it started from; ``mean`` and
+        ``std`` (sample standard deviation, null for one run) of every accuracy, keyed
+        "protocol/part/group", "NAME/protocol/part/group" for baselines and
         "oracle/protocol/part/group" for the heads picked by hidden labels.
     """
     entries = []
