@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.ot import problem, sinkhorn
+from crkd.ot import operator, problem, sinkhorn
 from crkd.ot.backends import cuda as backend
-from crkd.ot.cuda import compiler, launches, operator, solver
+from crkd.ot.cuda import compiler, launches
 
 FAILURES = {
     "the compiler": (compiler, "cubin", "NVRTC_ERROR_INVALID_OPTION: sm_999\nits log"),
@@ -116,7 +116,13 @@ def test_traced_code_falls_back_when_it_runs(
 ) -> None:
     """A tracer has taken the operator before anything could fail."""
     patch.setattr(backend, "Tensor", Tensor)  # posing scores are now such as tracers use
-    patch.setattr(torch.ops.crkd, "sinkhorn", operator._on_cuda)
+
+    def run(*arguments: object) -> Tensor:
+        with patch.context() as inside:
+            inside.setattr(backend, "Tensor", posing)  # what an operator gets is plain again
+            return operator._on_cuda(*arguments)
+
+    patch.setattr(torch.ops.crkd, "sinkhorn", run)
     scores = torch.randn(2, 20, 11)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -124,7 +130,7 @@ def test_traced_code_falls_back_when_it_runs(
             wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch")
             assert torch.equal(result.as_subclass(Tensor), wanted)
     assert len(caplog.messages) == 1
-    with pytest.raises(solver.Unavailable, match="cannot be compiled or loaded"):
+    with pytest.raises(problem.Unavailable, match="cannot be compiled or loaded"):
         sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, backend="cuda")
     assert len(attempts) == 1
 

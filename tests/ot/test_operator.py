@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from crkd.ot import sinkhorn
+from crkd.ot import operator, sinkhorn
 from crkd.ot.backends.cuda import _of_machine
-from crkd.ot.cuda import operator
 from crkd.ot.problem import Problem
 
 
@@ -26,7 +25,7 @@ def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
 def test_operator_gives_the_same_assignment() -> None:
     scores = torch.randn(2, 12, 5)
     problem = Problem(scores, 0.1, 3, None, None, None, None)
-    result = operator.sinkhorn(problem)
+    result = operator.sinkhorn(problem, "cuda")
     torch.testing.assert_close(result, sinkhorn(scores, epsilon=0.1, num_iters=3))
 
 

@@ -79,7 +79,7 @@ def test_an_explicit_cuda_backend_gives_all_reasons() -> None:
 
 
 def test_the_backends_are_found_by_their_files() -> None:
-    assert BACKENDS.names() == ["cuda", "pot", "torch"]
+    assert BACKENDS.names() == ["cuda", "pot", "torch", "triton"]
 
 
 def test_a_fallback_is_logged_once_with_all_reasons(
