@@ -38,6 +38,11 @@ class Plan(NamedTuple):
     rows_per_chunk: int
 
     @property
+    def compiled(self) -> Plan:
+        """One plan for all that have the same machine code, since chunks are not constants."""
+        return self._replace(chunks=self.chunk_rows, rows_per_chunk=self.rows)
+
+    @property
     def chunk_rows(self) -> int:
         """Rows of the tile in which the sums of all chunks are added, a power of two."""
         return _power_of_two(self.chunks)

@@ -24,7 +24,7 @@ class Kind(NamedTuple):
 
     Attributes:
         device: device of the scores.
-        plan: tiles.
+        plan: tiles; one plan for all with the same machine code.
         scores: type of the scores and of the result.
         relaxed: whether the class step is relaxed.
         classes: whether a class marginal is given.
@@ -53,10 +53,9 @@ def solve(problem: Problem) -> Tensor:
     scores = problem.scores
     if scores.numel() == 0:
         return torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
-    kind = kind_of(problem)
-    prepare(kind)
+    prepare(kind_of(problem))
     with _current(scores.device):
-        return _solve_with(kind.plan, scores, _call_of(problem))
+        return _solve_with(plans.plan(*scores.shape[1:]), scores, _call_of(problem))
 
 
 def bind(problem: Problem) -> Callable[[Tensor], Tensor]:
@@ -64,7 +63,7 @@ def bind(problem: Problem) -> Callable[[Tensor], Tensor]:
 
     The scores must be on the current device.
     """
-    plan, call = kind_of(problem).plan, _call_of(problem)
+    plan, call = plans.plan(*problem.scores.shape[1:]), _call_of(problem)
 
     def solve_bound(scores: Tensor) -> Tensor:
         return _solve_with(plan, scores, call)
@@ -78,7 +77,7 @@ def kind_of(problem: Problem) -> Kind:
     _, n, m = scores.shape
     return Kind(
         scores.device,
-        plans.plan(n, m),
+        plans.plan(n, m).compiled,
         scores.dtype,
         problem.relaxation is not None,
         problem.class_marginal is not None,
