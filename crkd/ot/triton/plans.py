@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-_TILE = 2048
-"""Entries of a tile of four warps, 16 for each thread of a GPU with 32 threads a warp."""
+_TILE = 1024
+"""Entries of a tile of four warps, 8 for each thread of a GPU with 32 threads a warp."""
 
-WIDEST = 8192
+WIDEST = 4096
 """Largest number of classes of which one tile holds a whole row."""
 
 _MOST_CHUNKS = 256
@@ -61,12 +61,12 @@ def plan(n: int, m: int) -> Plan:
     tiles = math.ceil(n / rows)
     # Every chunk writes a row of sums, which costs as much as reading a row of scores. Few tiles
     # are spread over many programs all the same, because waiting for them would cost more.
-    chunks = min(tiles, max(16, tiles // 4), _MOST_CHUNKS)
+    chunks = min(tiles, max(16, tiles // 8), _MOST_CHUNKS)
     rows_per_chunk = rows * math.ceil(tiles / chunks)
     return Plan(
         rows,
         columns,
-        max(4, columns // 512),
+        max(4, columns // 256),
         wide,
         math.ceil(n / rows_per_chunk),
         rows_per_chunk,
