@@ -57,6 +57,7 @@ def measurements(device: str = "cuda", repeats: int = 15) -> list[Job]:
             # All of them time our kernels too: it is enough to wait once for one that hangs.
             needs = "" if name == first else first
             jobs.append(_job(name, partial(_on_gpu, *shape, baseline, repeats), needs))
+    jobs += [_job(f"{_title(*s)}: Triton", partial(_triton, *s, repeats)) for s in SHAPES]
     name = f"{_title(*SHAPES[-1])}: bfloat16 storage"
     jobs.append(_job(name, partial(_short_plan, *SHAPES[-1], repeats)))
     if device == "cpu":
@@ -160,6 +161,22 @@ def _short_plan(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
         value = _graph_time(ours, inputs, repeats, 4)
     baseline = _graph_time(lambda scores: ours(scores, torch.float32), inputs, repeats, 4)
     return _row(name, value, baseline, "us")
+
+
+def _triton(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
+    """Return the time of the Triton kernels, against PyTorch in a graph, which they replace."""
+    name = f"{_title(p, n, m, t)}, Triton against {BASELINES[0]}"
+    if not torch.cuda.is_available():
+        return _row(name, None, None, "us")
+
+    def by(backend: str) -> Solve:
+        return lambda scores: sinkhorn(scores, epsilon=EPSILON, num_iters=t, backend=backend)
+
+    inputs = [torch.randn(p, n, m, device="cuda") for _ in range(4)]
+    value = None
+    if _agrees(by("triton")(inputs[0]), _float64(inputs[0], t)):
+        value = _graph_time(by("triton"), inputs, repeats, 4)
+    return _row(name, value, _graph_time(by("torch"), inputs, 3, 4), "us")
 
 
 def _pot_time(inputs: list[Tensor], t: int, repeats: int, solves: int) -> float | None:

@@ -99,9 +99,10 @@ def all_checks() -> list[tuple[str, Callable[[], str]]]:
     """Return the name and the function of every check. The function returns a line or raises."""
     from crkd.gpu_checks import augment as views
     from crkd.gpu_checks import sinkhorn as assignment
+    from crkd.gpu_checks import sinkhorn_triton as triton
     from crkd.gpu_checks import training
 
-    return [*assignment.checks(), *views.checks(), *training.checks()]
+    return [*assignment.checks(), *triton.checks(), *views.checks(), *training.checks()]
 
 
 def jobs(only: str) -> list[Job]:

@@ -60,7 +60,7 @@ class AssignmentConfig:
     """Sinkhorn iterations; each is one class step and one sample step. In the mixed setting there
     are at least 50."""
     backend: str = "auto"
-    """Sinkhorn backend: auto, torch, pot or cuda."""
+    """Sinkhorn backend: auto, torch, pot, cuda or triton."""
     prior: Literal["uniform", "given", "estimated"] = "uniform"
     """Sizes of the novel classes: uniform, from prior_weights, or estimated from predictions. In
     the mixed setting, those of all classes; uniform ones are in docs/generalized-discovery.md."""

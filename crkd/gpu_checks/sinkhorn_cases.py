@@ -120,6 +120,26 @@ def persist(scores: Tensor, num_iters: int) -> Tensor:
     return stream(scores, num_iters, storage=torch.bfloat16)
 
 
+def by_triton(
+    scores: Tensor,
+    num_iters: int,
+    *,
+    class_marginal: Tensor | None = None,
+    sample_marginal: Tensor | None = None,
+    relaxation: float | None = None,
+) -> Tensor:
+    """Solve by the Triton kernels."""
+    return sinkhorn(
+        scores,
+        epsilon=EPSILON,
+        num_iters=num_iters,
+        class_marginal=class_marginal,
+        sample_marginal=sample_marginal,
+        relaxation=relaxation,
+        backend="triton",
+    )
+
+
 def bounded(error: float, tolerance: float, label: str, worst: float) -> float:
     """Return the larger of two errors.
 

@@ -90,10 +90,31 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+class Unavailable(RuntimeError):
+    """Kernels cannot be compiled or loaded on this machine; the message says why."""
+
+
+def instead_of_cuda(problem: Problem, reasons: list[str]) -> Backend:
+    """Return the backend that replaces the CUDA kernels for ``reasons``, and log once why.
+
+    It is Triton if possible, else PyTorch.
+    """
+    triton = BACKENDS.get("triton")
+    obstacles = triton.obstacles(problem)
+    if obstacles:
+        return torch_instead([*reasons, *obstacles])
+    _warn_once("Triton takes over from the CUDA kernels: " + "; ".join(reasons))
+    return triton
+
+
 def torch_instead(reasons: list[str]) -> Backend:
-    """Return the PyTorch backend that replaces the CUDA kernels, and log once why."""
-    message = "PyTorch takes over from the CUDA kernels: " + "; ".join(reasons)
-    if message not in _logged:
+    """Return the PyTorch backend that replaces the kernels for ``reasons``, and log once why."""
+    _warn_once("PyTorch takes over from the CUDA and Triton kernels: " + "; ".join(reasons))
+    return BACKENDS.get("torch")
+
+
+def _warn_once(message: str) -> None:
+    # Tracing a call of a logger would break the graph; an eager call says it.
+    if message not in _logged and not torch.compiler.is_compiling():
         _logged.add(message)
         _log.warning(message)
-    return BACKENDS.get("torch")

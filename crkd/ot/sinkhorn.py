@@ -12,7 +12,7 @@ from torch import Tensor
 from crkd.core.errors import InputError
 from crkd.ot import transforms
 from crkd.ot.arguments import check_scores, marginal
-from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, torch_instead
+from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, instead_of_cuda
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -208,7 +208,7 @@ def _choose(problem: Problem, name: str) -> Backend:
     if problem.scores.is_cuda:
         cuda = BACKENDS.get("cuda")
         reasons = cuda.obstacles(problem)
-        return torch_instead(reasons) if reasons else cuda
+        return instead_of_cuda(problem, reasons) if reasons else cuda
     return BACKENDS.get("torch")
 
 

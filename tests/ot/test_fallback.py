@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.ot import problem, sinkhorn
+from crkd.ot import operator, problem, sinkhorn
 from crkd.ot.backends import cuda as backend
-from crkd.ot.cuda import compiler, launches, operator, solver
+from crkd.ot.backends import triton as triton_backend
+from crkd.ot.cuda import compiler, launches
+from crkd.ot.triton import solver as triton
 
 FAILURES = {
     "the compiler": (compiler, "cubin", "NVRTC_ERROR_INVALID_OPTION: sm_999\nits log"),
@@ -116,7 +118,13 @@ def test_traced_code_falls_back_when_it_runs(
 ) -> None:
     """A tracer has taken the operator before anything could fail."""
     patch.setattr(backend, "Tensor", Tensor)  # posing scores are now such as tracers use
-    patch.setattr(torch.ops.crkd, "sinkhorn", operator._on_cuda)
+
+    def run(*arguments: object) -> Tensor:
+        with patch.context() as inside:
+            inside.setattr(backend, "Tensor", posing)  # what an operator gets is plain again
+            return operator._on_cuda(*arguments)
+
+    patch.setattr(torch.ops.crkd, "sinkhorn", run)
     scores = torch.randn(2, 20, 11)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
@@ -124,9 +132,99 @@ def test_traced_code_falls_back_when_it_runs(
             wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch")
             assert torch.equal(result.as_subclass(Tensor), wanted)
     assert len(caplog.messages) == 1
-    with pytest.raises(solver.Unavailable, match="cannot be compiled or loaded"):
+    with pytest.raises(problem.Unavailable, match="cannot be compiled or loaded"):
         sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, backend="cuda")
     assert len(attempts) == 1
+
+
+@pytest.fixture
+def solved_by_triton(patch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Shapes of the scores that Triton got; a stand-in solves them."""
+    shapes: list[torch.Size] = []
+
+    def solve(given: problem.Problem) -> Tensor:
+        shapes.append(given.scores.shape)
+        return torch.full(given.scores.shape, 0.5)
+
+    patch.setattr(triton_backend, "_of_machine", tuple)
+    patch.setattr(triton, "_rehearse", lambda kind: None)
+    patch.setattr(triton, "_ready", set())
+    patch.setattr(triton, "_failed", {})
+    patch.setattr(triton, "solve", solve)
+    patch.setattr(triton, "bind", lambda given: None)
+    return shapes
+
+
+def test_triton_takes_over_before_torch(
+    attempts: list[str],
+    solved_by_triton: list[torch.Size],
+    posing: type[Tensor],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert (sinkhorn(scores, epsilon=0.1, num_iters=3, relaxation=0.1) == 0.5).all()
+    assert solved_by_triton == [(2, 20, 11)] * 2
+    (message,) = caplog.messages
+    assert "Triton takes over from the CUDA kernels" in message
+    assert f"BrokenError: {attempts[0]})" in message
+    assert len(attempts) == 1
+
+
+def test_torch_takes_over_where_both_fail(
+    attempts: list[str],
+    solved_by_triton: list[torch.Size],
+    posing: type[Tensor],
+    patch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried: list[object] = []
+
+    def broken(kind: object) -> None:
+        tried.append(kind)
+        raise BrokenError("Failed to find C compiler.\nmore")
+
+    patch.setattr(triton, "_rehearse", broken)
+    scores = torch.randn(2, 20, 11)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+    wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch")
+    assert torch.equal(result.as_subclass(Tensor), wanted)
+    (message,) = caplog.messages
+    for words in ("PyTorch takes over", f"{attempts[0]})", "Failed to find C compiler.)"):
+        assert words in message
+    assert len(attempts) == len(tried) == 1, "what failed was tried again"
+    assert not solved_by_triton
+    with pytest.raises(InputError, match="'triton' cannot be used: Triton's kernels cannot"):
+        sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, backend="triton")
+
+
+@pytest.mark.parametrize("name", ["cuda", "triton"])
+def test_traced_code_runs_triton(
+    name: str, attempts: list[str], solved_by_triton: list[torch.Size], posing: type[Tensor]
+) -> None:
+    """Code that chose the CUDA kernels while it was traced, and code that chose Triton."""
+    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    arguments = (scores, 0.1, 3, None, None, None, torch.float32, False, name)
+    assert (operator._on_cuda(*arguments) == 0.5).all()
+    assert solved_by_triton == [(2, 20, 11)]
+    assert len(attempts) == (name == "cuda")
+
+
+def test_triton_loads_nothing_in_a_capture(
+    solved_by_triton: list[torch.Size], posing: type[Tensor], patch: pytest.MonkeyPatch
+) -> None:
+    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(RuntimeError, match="must be loaded before a CUDA graph captures them"):
+        sinkhorn(scores, epsilon=0.1, num_iters=3, backend="triton")
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    sinkhorn(scores, epsilon=0.1, num_iters=3, backend="triton")
+    patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    sinkhorn(scores, epsilon=0.1, num_iters=3, backend="triton")
+    assert len(solved_by_triton) == 2
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])

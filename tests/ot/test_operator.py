@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from crkd.ot import sinkhorn
+from crkd.ot import operator, sinkhorn
+from crkd.ot.backends import triton
 from crkd.ot.backends.cuda import _of_machine
-from crkd.ot.cuda import operator
 from crkd.ot.problem import Problem
 
 
@@ -19,6 +19,7 @@ def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
     for arguments in (
         (scores, 0.1, 3, None, None, None, torch.float32),
         (scores.mT.contiguous().mT, 0.1, 3, b, None, 0.3, torch.bfloat16, True),
+        (scores, 0.1, 3, b, None, None, torch.float32, False, "triton"),
     ):
         torch.library.opcheck(torch.ops.crkd.sinkhorn.default, arguments)
 
@@ -26,7 +27,7 @@ def test_operator_passes_opcheck(dtype: torch.dtype) -> None:
 def test_operator_gives_the_same_assignment() -> None:
     scores = torch.randn(2, 12, 5)
     problem = Problem(scores, 0.1, 3, None, None, None, None)
-    result = operator.sinkhorn(problem)
+    result = operator.sinkhorn(problem, "cuda")
     torch.testing.assert_close(result, sinkhorn(scores, epsilon=0.1, num_iters=3))
 
 
@@ -43,7 +44,7 @@ def test_the_choice_of_a_backend_can_be_traced() -> None:
     """What the machine lacks is found while tracing, and does not break the graph."""
 
     def reasons(scores: Tensor) -> Tensor:
-        return scores + len(_of_machine(None))
+        return scores + len(_of_machine(None)) + len(triton._of_machine())
 
     compiled = torch.compile(reasons, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(torch.zeros(3)), reasons(torch.zeros(3)))

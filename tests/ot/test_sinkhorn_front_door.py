@@ -78,8 +78,14 @@ def test_an_explicit_cuda_backend_gives_all_reasons() -> None:
         sinkhorn(torch.zeros(3, 2, dtype=torch.float64), epsilon=1, num_iters=1, backend="cuda")
 
 
+def test_an_explicit_triton_backend_gives_all_reasons() -> None:
+    words = r"'triton' cannot be used: .*on cpu, not on a CUDA device; .*not torch.float64"
+    with pytest.raises(InputError, match=words):
+        sinkhorn(torch.zeros(3, 2, dtype=torch.float64), epsilon=1, num_iters=1, backend="triton")
+
+
 def test_the_backends_are_found_by_their_files() -> None:
-    assert BACKENDS.names() == ["cuda", "pot", "torch"]
+    assert BACKENDS.names() == ["cuda", "pot", "torch", "triton"]
 
 
 def test_a_fallback_is_logged_once_with_all_reasons(
@@ -115,8 +121,12 @@ def test_importing_compiles_nothing_and_touches_no_gpu() -> None:
     program = (
         "import sys, torch\n"
         "before = set(sys.modules)\n"
-        "import crkd.ot, crkd.ot.backends.cuda\n"
+        "import crkd.ot\n"
+        "assert 'triton' not in sys.modules\n"
+        # From here on PyTorch itself may import Triton.
+        "import crkd.ot.backends.cuda, crkd.ot.backends.triton\n"
         "assert not torch.cuda.is_initialized()\n"
+        "assert 'crkd.ot.triton.launches' not in sys.modules\n"
         "loaded = [n for n in set(sys.modules) - before if n.startswith(('cuda', 'ot'))]\n"
         "assert loaded == [], loaded\n"
     )

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crkd.ot.cuda import launches, operator, plans, solver
-from crkd.ot.problem import BACKENDS, Backend, Problem
+from crkd.ot import operator
+from crkd.ot.cuda import launches, plans, solver
+from crkd.ot.problem import BACKENDS, Backend, Problem, Unavailable
 
 
 def _obstacles(problem: Problem) -> list[str]:
@@ -27,15 +28,15 @@ def _obstacles(problem: Problem) -> list[str]:
         reasons.append("the kernels cannot sum over a process group")
     if scores.shape[2] > plans.LARGEST_M:
         reasons.append(f"the kernels take at most {plans.LARGEST_M} classes, got {scores.shape[2]}")
-    if not reasons and not _traced(scores):
+    if not reasons and not traced(scores):
         try:
             solver.prepare(solver.kind_of(problem))
-        except solver.Unavailable as error:
+        except Unavailable as error:
             reasons.append(str(error))
     return reasons
 
 
-def _traced(scores: Tensor) -> bool:
+def traced(scores: Tensor) -> bool:
     """Return whether to use the operator, which makes the work visible to tracers.
 
     The dispatcher costs as much as the launch, so plain tensors in eager mode do not use it.
@@ -73,8 +74,8 @@ _of_machine: Callable[[int | None], tuple[str, ...]] = _compiler.assume_constant
 
 
 def _solve(problem: Problem) -> Tensor:
-    if _traced(problem.scores):
-        return operator.sinkhorn(problem)
+    if traced(problem.scores):
+        return operator.sinkhorn(problem, "cuda")
     return solver.solve(problem)
 
 

@@ -12,14 +12,10 @@ from torch import Tensor
 from crkd.ot.cuda import launches, plans
 from crkd.ot.cuda.launches import Kind
 from crkd.ot.cuda.runs import Call, ResidentRun, StreamingRun
-from crkd.ot.problem import Problem
+from crkd.ot.problem import Problem, Unavailable
 
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
 _failed: dict[Kind, str] = {}
-
-
-class Unavailable(RuntimeError):
-    """The kernels cannot be compiled or loaded on this machine; the message says why."""
 
 
 def solve(problem: Problem) -> Tensor:

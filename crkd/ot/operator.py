@@ -1,4 +1,4 @@
-"""PyTorch operator ``torch.ops.crkd.sinkhorn`` of the kernels, for ``torch.compile``."""
+"""PyTorch operator ``torch.ops.crkd.sinkhorn`` of all kernels, for ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from crkd.ot import reference
-from crkd.ot.cuda import solver
-from crkd.ot.problem import Problem, torch_instead
+from crkd.ot.cuda import solver as cuda
+from crkd.ot.problem import Problem, Unavailable, instead_of_cuda, torch_instead
+from crkd.ot.triton import solver as triton
 
 _SCHEMA = (
     "sinkhorn(Tensor scores, float epsilon, int num_iters, Tensor? class_marginal, "
     "Tensor? sample_marginal, float? relaxation, ScalarType storage, "
-    "bool strict=False) -> Tensor"
+    'bool strict=False, str backend="cuda") -> Tensor'
 )
 
 
@@ -27,9 +28,10 @@ def _problem(
     relaxation: float | None,
     storage: torch.dtype,
     strict: bool = False,
-) -> Problem:
-    """Return the problem of the operator's arguments, in the order of its schema."""
-    return Problem(
+    backend: str = "cuda",
+) -> tuple[Problem, str]:
+    """Return problem and backend of the operator's arguments, in the order of its schema."""
+    problem = Problem(
         scores,
         epsilon,
         num_iters,
@@ -40,27 +42,30 @@ def _problem(
         storage,
         strict,
     )
+    return problem, backend
 
 
 def _on_cuda(*arguments: Any) -> Tensor:
     # Traced code has chosen its backend before anything could be compiled or loaded.
-    problem = _problem(*arguments)
+    problem, backend = _problem(*arguments)
     try:
-        return solver.solve(problem)
-    except solver.Unavailable as error:
+        return triton.solve(problem) if backend == "triton" else cuda.solve(problem)
+    except Unavailable as error:
         if problem.strict:
             raise
-        reason = str(error)
-    return torch_instead([reason]).solve(problem)
+        reasons = [str(error)]
+    if backend == "triton":
+        return torch_instead(reasons).solve(problem)
+    return instead_of_cuda(problem, reasons).solve(problem)
 
 
 def _on_cpu(*arguments: Any) -> Tensor:
-    problem = _problem(*arguments)
+    problem, _ = _problem(*arguments)
     return reference.solve(problem).to(problem.scores.dtype).contiguous()
 
 
 def _shape(*arguments: Any) -> Tensor:
-    scores = _problem(*arguments).scores
+    scores: Tensor = arguments[0]
     return torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
 
 
@@ -79,8 +84,13 @@ def _register() -> Any:
 _library = _register()
 
 
-def sinkhorn(problem: Problem) -> Tensor:
-    """Return the assignment ``(P, N, M)``, computed by the operator."""
+def sinkhorn(problem: Problem, backend: str) -> Tensor:
+    """Return the assignment ``(P, N, M)``, computed by the operator.
+
+    Args:
+        problem: the problem, of one process.
+        backend: "cuda" or "triton".
+    """
     result: Tensor = torch.ops.crkd.sinkhorn(
         problem.scores,
         problem.epsilon,
@@ -90,5 +100,6 @@ def sinkhorn(problem: Problem) -> Tensor:
         problem.relaxation,
         problem.storage,
         problem.strict,
+        backend,
     )
     return result

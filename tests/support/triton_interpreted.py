@@ -1,0 +1,66 @@
+"""Solves problems of a file by the Triton kernels in Triton's interpreter, on the processor.
+
+Triton reads TRITON_INTERPRET when it is imported, so this is a program of its own:
+``python -m tests.support.triton_interpreted PROBLEMS RESULTS``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Any
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+
+from crkd.ot.triton import launches, plans
+
+KERNELS = ("class_sums", "class_potentials", "iteration", "sample_step")
+
+
+class Counted:
+    """A kernel that notes its launches."""
+
+    def __init__(self, name: str, names: list[str]) -> None:
+        self.name, self.names, self.kernel = name, names, getattr(launches, name)
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        self.names.append(self.name)
+        return self.kernel[grid]
+
+
+def solved(problem: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """Return the assignment of one problem and the names of the kernels that were launched."""
+    scores, tiles = problem["scores"], problem.get("plan")
+    _, n, m = scores.shape
+    call = launches.call_of(
+        problem["epsilon"],
+        problem["num_iters"],
+        problem.get("b"),
+        problem.get("a"),
+        problem.get("relaxation"),
+    )
+    out = torch.full(scores.shape, 7.0, dtype=scores.dtype)
+    names.clear()
+    plan = plans.plan(n, m) if tiles is None else plans.Plan(*tiles)
+    launches.solve_into(out, scores, call, plan)
+    return {"assignment": out, "launches": list(names)}
+
+
+def main(problems: str, results: str) -> None:
+    """Solve every problem of one file and write the other."""
+    torch.set_num_threads(1)
+    names: list[str] = []
+    for name in KERNELS:
+        setattr(launches, name, Counted(name, names))
+    with warnings.catch_warnings():
+        # NumPy warns where a GPU does not: infinities are part of the method.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        given = torch.load(problems, weights_only=True)
+        torch.save({key: solved(problem, names) for key, problem in given.items()}, results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
