@@ -65,7 +65,7 @@ class RowMaker:
         relation = probabilities(known, temperature).round(DIGITS)
         best = logits.argmax(axis=1)
         agreement = None if self._agreement is None else self._agreement.shares(outputs)
-        strays = None if self._fits_nowhere is None else self._fits_nowhere(outputs.features)
+        strays = None if self._fits_nowhere is None else self._fits_nowhere(outputs)
         rows = []
         for n, path in enumerate(paths):
             entry = self._classes[best[n]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -16,13 +17,12 @@ from crkd.data.storage.base import Rows
 from crkd.data.storage.workers import parallel
 from crkd.data.vectors.embedding_file import EmbeddingInfo
 from crkd.data.vectors.same_embedding import check_same_embedding
-from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import Vectors, read_features
 from crkd.embedding.pipeline import pixels_of
 from crkd.embedding.plan import reopen
 from crkd.models.pretrained.embedder import Embedder
 from crkd.runs.load import OpenedRun
-from crkd.stages.forward import Outputs, forward_batch, forward_batches
+from crkd.stages.forward import Outputs, forward_batch
 
 VECTOR_SUFFIXES: Final = (".parquet", ".npy", ".npz")
 
@@ -87,8 +87,15 @@ def outputs_of_vectors(
         vectors: ``(N, D)``.
         blocks: positions of each batch.
     """
-    store = VectorStore(torch.from_numpy(vectors))
-    return forward_batches(opened.network, store, blocks, lambda batch: batch)
+    for block in blocks:
+        yield outputs_with_vectors(opened, vectors[block])
+
+
+def outputs_with_vectors(opened: OpenedRun, vectors: Vectors) -> Outputs:
+    """Return the network's outputs on ``(b, D)`` vectors, and the vectors with them."""
+    samples = torch.from_numpy(np.ascontiguousarray(vectors))
+    outputs = forward_batch(opened.network, samples, lambda batch: batch)
+    return dataclasses.replace(outputs, vectors=vectors)
 
 
 def outputs_of_images(
@@ -118,7 +125,6 @@ def outputs_of_images(
             return np.zeros((shape.image_size, shape.image_size, 3), np.uint8)
 
     def computed(block: Rows) -> Outputs:
-        vectors = torch.from_numpy(embedder(np.stack([pixels(int(row)) for row in block])))
-        return forward_batch(opened.network, vectors, lambda batch: batch)
+        return outputs_with_vectors(opened, embedder(np.stack([pixels(int(row)) for row in block])))
 
     return parallel(computed, blocks)

@@ -28,24 +28,34 @@ class Outputs:
         features: ``(N, D)`` float32 backbone features.
         known_logits: ``(N, K)`` float32.
         novel_logits: ``(H, N, M)`` float32; H is 0 before discovery.
+        vectors: ``(N, V)`` float32, the samples themselves where they are vectors and are needed;
+            else None.
     """
 
     features: NDArray[np.float32]
     known_logits: NDArray[np.float32]
     novel_logits: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Outputs]) -> Outputs:
         """Return the outputs of several batches as one."""
+        vectors = [part.vectors for part in parts if part.vectors is not None]
         return cls(
             np.concatenate([part.features for part in parts]),
             np.concatenate([part.known_logits for part in parts]),
             np.concatenate([part.novel_logits for part in parts], axis=1),
+            np.concatenate(vectors) if len(vectors) == len(parts) else None,
         )
 
     def rows(self, index: NDArray[np.generic]) -> Outputs:
         """Return the outputs of some samples, by position or mask."""
-        return Outputs(self.features[index], self.known_logits[index], self.novel_logits[:, index])
+        return Outputs(
+            self.features[index],
+            self.known_logits[index],
+            self.novel_logits[:, index],
+            None if self.vectors is None else self.vectors[index],
+        )
 
     @property
     def known(self) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from crkd.clustering.novelty.energy import energy_scores
 from crkd.commands.main import main
 from crkd.inference.predict import predict
 from crkd.inference.table import COLUMNS, FORMATS, PredictedImage, read
+from crkd.runs.atomic_files import save_tensors
 from crkd.runs.folder import RunFolder
+from crkd.runs.outliers import read_outliers
+from crkd.stages.vectors.outliers import read_score
 from crkd.stages.vectors.run import data_of_run
 from crkd.stages.vectors.start import opened_discovery
 
@@ -91,6 +95,77 @@ def test_the_threshold_leaves_five_percent_of_either_kind(run: RunFolder) -> Non
         logits = gate.space.rows(data.of(subset).numpy()) @ gate.weights + gate.biases
         shares.append((energy_scores(logits) > threshold).mean())
     assert 0 < max(shares) <= 0.05
+
+
+def test_the_joined_score_leaves_five_percent_of_either_kind(run: RunFolder) -> None:
+    data, gate, entry = data_of_run(run), opened_discovery(run).gate, read_outliers(run)
+    assert entry is not None
+    score = read_score(run, entry)
+    assert score is not None
+    known, novel = (
+        data.of(part).numpy() for part in (data.subsets.known_train, data.subsets.unlabeled)
+    )
+    assert len(score.reference) == len(known) + len(novel)
+    assert is_part_of(np.concatenate([known, novel]), score.reference)
+    shares = []
+    for subset in (data.subsets.known_val, data.subsets.unlabeled):
+        vectors = data.of(subset).numpy()
+        energies = energy_scores(gate.scores(gate.space.rows(vectors)))
+        shares.append((score.scores(energies, vectors) > score.threshold).mean())
+    assert 0 < max(shares) <= 0.05
+
+
+def test_a_step_keeps_reference_vectors_of_earlier_classes(run: RunFolder) -> None:
+    """All of them fit here: 2,000 are kept."""
+    scores = []
+    for each in (run, RunFolder.open(run.path.with_name("next"))):
+        entry = read_outliers(each)
+        assert entry is not None
+        scores.append(read_score(each, entry))
+    first, second = scores
+    assert first is not None
+    assert second is not None
+    assert len(second.reference) == len(first.reference) + 2 * EACH
+    assert is_part_of(first.reference, second.reference)
+
+
+def is_part_of(rows: np.ndarray, others: np.ndarray) -> bool:
+    """Whether each row is among the others but for the rounding of half precision."""
+    gaps = np.abs(rows[:, None] - others[None]).max(axis=2).min(axis=1)
+    return bool((gaps < 0.02).all())
+
+
+def test_a_run_of_an_earlier_version_goes_by_the_energy(run: RunFolder, tmp_path: Path) -> None:
+    old = RunFolder(shutil.copytree(run.path, tmp_path / "old"))
+    threshold = json.loads((old.path / "outliers.json").read_text())["threshold"]
+    (old.path / "outliers.json").write_text(json.dumps({"threshold": threshold}))
+    (old.path / "outliers.safetensors").unlink()
+    rows, gate = clouds(2)[0], opened_discovery(old).gate
+    energies = energy_scores(gate.scores(gate.space.rows(rows)))
+    found = [row.outlier for row in rows_of(old, rows, tmp_path)]
+    assert found == (energies > threshold).tolist()
+    assert found != [row.outlier for row in rows_of(run, rows, tmp_path)]
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "joined"])
+def test_damaged_reference_vectors_are_refused(
+    run: RunFolder, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run.path, tmp_path / "copy")
+    file = copy / "outliers.safetensors"
+    if damage == "missing":
+        file.unlink()
+    elif damage == "short":
+        save_tensors(file, {"unit": torch.zeros(3, WIDTH).half(), "lengths": torch.ones(3)}, {})
+    else:
+        values = json.loads((copy / "outliers.json").read_text())
+        values["joined"]["energy.spread"] = 0.0
+        (copy / "outliers.json").write_text(json.dumps(values))
+    vectors = save(tmp_path / "new.npz", clouds(2)[0][:5])
+    assert main(["predict", str(copy), vectors, "--out", str(tmp_path / "rows.csv")]) == 2
+    said = capsys.readouterr().err
+    assert "restore it" in said
+    assert not (tmp_path / "rows.csv").exists()
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -18,7 +18,7 @@ from crkd.data.vectors.store import VectorStore
 from crkd.embedding.pipeline import pixels_of
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage
-from crkd.inference.vector_outputs import embedder_of
+from crkd.inference.vector_outputs import embedder_of, outputs_with_vectors
 from crkd.inference.watching.class_space import class_space
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
@@ -86,9 +86,7 @@ class ImagePredictor:
     def _outputs(self, pixels: Pixels) -> Outputs:
         network = self._opened.network
         if self._embedder is not None:
-            vectors = torch.from_numpy(self._embedder(pixels))
-            rows = [np.arange(len(vectors))]
-            return next(forward_batches(network, VectorStore(vectors), rows, lambda batch: batch))
+            return outputs_with_vectors(self._opened, self._embedder(pixels))
         filled = np.zeros((BATCH_SIZE, *pixels.shape[1:]), np.uint8)
         filled[: len(pixels)] = pixels
         store = VectorStore(torch.from_numpy(filled).to(self._device))

@@ -1,13 +1,27 @@
-"""The threshold above which a vector fits no class of a discovery."""
+"""Calibration of the test for vectors that fit no class of a discovery."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from crkd.clustering.kmeans import unit_rows
-from crkd.clustering.novelty.energy import carried_threshold, energy_scores, energy_threshold
+import numpy as np
+import torch
+from torch import Tensor
+
+from crkd.clustering.kmeans import Floats, unit_rows
+from crkd.clustering.novelty.energy import (
+    Scores,
+    carried_threshold,
+    energy_scores,
+    energy_threshold,
+)
+from crkd.clustering.novelty.outlier_score import NEIGHBOR, OutlierScore, Scale
+from crkd.core.errors import InputError
+from crkd.core.shuffle import stable_shuffle
+from crkd.runs.atomic_files import load_tensors, save_tensors
 from crkd.runs.folder import RunFolder
-from crkd.runs.outliers import read_threshold, write_threshold
+from crkd.runs.outliers import JOINED, OutlierEntry, read_outliers, write_outliers
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.gate import Gate
 
@@ -15,34 +29,154 @@ FALSE_ALARMS: Final = 0.05
 """Largest share of the vectors of a run's own classes that are called outliers."""
 DRAWN: Final = 200
 """Rows drawn of every class whose vectors are not kept."""
+SCALES: Final = ("energy", "distance")
+REFERENCE: Final = "outliers.safetensors"
+"""Vectors with which others are compared. This test alone reads them; no discovery does."""
+MOST_ROWS: Final = 2_000
+"""Reference vectors of a run, at most."""
 
 
 def calibrate_outliers(
     run: RunFolder, gate: Gate, data: VectorData, parent: tuple[RunFolder, Gate] | None = None
 ) -> None:
-    """Find the threshold of a discovery and write ``outliers.json``.
+    """Find the thresholds of a discovery and write ``outliers.json`` and the reference vectors.
 
-    It is found on the held-out known vectors, or else on the labeled ones, and on the unlabeled
-    vectors. No label is used. Where no vectors of the earlier classes are left, the threshold of
-    the parent is carried over by rows that are drawn from their Gaussians.
+    They are found on the held-out known vectors, or else on the labeled ones, and on the unlabeled
+    vectors. No label is used. Where no vectors of the earlier classes are left, the thresholds of
+    the parent are carried over: that of the energy by rows that are drawn from the Gaussians of
+    the classes, that of the joined score by the parent's reference vectors.
 
     Args:
         run: the folder.
-        gate: of the discovery; its logits of all classes give the scores.
+        gate: of the discovery; its logits of all classes give the energies.
         data: vectors of the run.
         parent: the run from which this run was made, and its gate; None for a first discovery.
     """
     subsets = data.subsets
     known = subsets.known_val if len(subsets.known_val) else subsets.known_train
-    groups = [
-        energy_scores(gate.scores(gate.space.rows(data.of(subset).numpy())))
-        for subset in (known, subsets.unlabeled)
-        if len(subset)
-    ]
-    threshold = energy_threshold(groups, false_alarms=FALSE_ALARMS)
-    before = None if parent is None or len(known) else read_threshold(parent[0])
-    if parent is not None and before is not None:
-        drawn = unit_rows(parent[1].memory.sample(DRAWN, seed=0)[0])
-        scores = [energy_scores(each.scores(drawn)) for each in (parent[1], gate)]
-        threshold = max(threshold, carried_threshold(before, *scores))
-    write_threshold(run, threshold, false_alarms=FALSE_ALARMS)
+    groups = [data.of(part).numpy() for part in (known, subsets.unlabeled) if len(part)]
+    energies = [_energies(gate, vectors) for vectors in groups]
+    threshold = energy_threshold(energies, false_alarms=FALSE_ALARMS)
+    earlier = None if len(known) else parent
+    entry = None if earlier is None else read_outliers(earlier[0])
+    if earlier is not None and entry is not None:
+        drawn = unit_rows(earlier[1].memory.sample(DRAWN, seed=0)[0])
+        scores = [energy_scores(each.scores(drawn)) for each in (earlier[1], gate)]
+        threshold = max(threshold, carried_threshold(entry.threshold, *scores))
+    found = _joined_score(gate, data, groups, energies, earlier)
+    if found is not None:
+        score, tensors = found
+        save_tensors(run.path / REFERENCE, tensors, {"rows": len(score.reference)})
+    joined = None if found is None else _plain(found[0])
+    write_outliers(run, OutlierEntry(threshold, joined), false_alarms=FALSE_ALARMS)
+
+
+def read_score(run: RunFolder, entry: OutlierEntry) -> OutlierScore | None:
+    """Return the joined score of a run; None for a run that keeps no reference vectors.
+
+    Args:
+        run: the folder.
+        entry: from :func:`~crkd.runs.outliers.read_outliers`.
+
+    Raises:
+        InputError: the file of reference vectors is missing or damaged.
+    """
+    if entry.joined is None:
+        return None
+    path, values = run.path / REFERENCE, entry.joined
+    if not path.is_file():
+        raise InputError(f"{path} is missing; restore it, or remove outliers.json next to it")
+    tensors = load_tensors(path)[0]
+    unit, lengths = tensors.get("unit"), tensors.get("lengths")
+    if (
+        unit is None
+        or lengths is None
+        or unit.ndim != 2
+        or lengths.shape != unit.shape[:1]
+        or len(unit) <= NEIGHBOR
+    ):
+        raise InputError(f"{path} does not hold reference vectors; restore it")
+    energy, distance = (
+        Scale(values[f"{name}.center"], values[f"{name}.spread"]) for name in SCALES
+    )
+    return OutlierScore(_reference_of(tensors), energy, distance, values["threshold"])
+
+
+def _joined_score(
+    gate: Gate,
+    data: VectorData,
+    groups: Sequence[Floats],
+    energies: Sequence[Scores],
+    earlier: tuple[RunFolder, Gate] | None,
+) -> tuple[OutlierScore, dict[str, Tensor]] | None:
+    """Return the score of energy and distance, and the tensors of its reference vectors.
+
+    None where there are too few of them, or none of the earlier classes.
+
+    Args:
+        gate: of the discovery.
+        data: vectors of the run.
+        groups: vectors that set the threshold.
+        energies: of each group.
+        earlier: the parent where no vectors of its classes are left.
+    """
+    subsets, old, new = data.subsets, sum(gate.sizes[:-1]), gate.sizes[-1]
+    before = None
+    if earlier is not None:
+        entry = read_outliers(earlier[0])
+        before = None if entry is None else read_score(earlier[0], entry)
+        if before is None:
+            # Vectors of earlier classes would be far from all reference vectors.
+            return None
+    known = data.of(subsets.known_train).numpy() if before is None else before.reference
+    parts = [(known, old), (data.of(subsets.unlabeled).numpy(), new)]
+    tensors = _stored_reference(parts, data.config.seed)
+    # A threshold that is found before the rounding can be just below a score after it.
+    reference = _reference_of(tensors)
+    if len(reference) <= NEIGHBOR:
+        return None
+    fitted = list(zip(energies, groups, strict=True))
+    if before is None or earlier is None:
+        return OutlierScore.fit(reference, fitted, false_alarms=FALSE_ALARMS), tensors
+    kept = before.reference
+    now = _energies(gate, kept)
+    score = OutlierScore.fit(reference, [*fitted, (now, kept)], false_alarms=FALSE_ALARMS)
+    carried = carried_threshold(
+        before.threshold, before.scores(_energies(earlier[1], kept), kept), score.scores(now, kept)
+    )
+    threshold = max(score.threshold, carried)
+    return OutlierScore(reference, score.energy, score.distance, threshold), tensors
+
+
+def _stored_reference(parts: Sequence[tuple[Floats, int]], seed: int) -> dict[str, Tensor]:
+    """Return rows of all parts as they are stored, of each as many as its share of the classes.
+
+    They are at unit length in half precision, with their lengths.
+
+    Args:
+        parts: vectors ``(n, D)`` and their number of classes.
+        seed: of the choice.
+    """
+    classes = sum(count for _, count in parts)
+    chosen = []
+    for number, (vectors, count) in enumerate(parts):
+        order = stable_shuffle(len(vectors), seed, stream=number)
+        chosen.append(vectors[np.sort(order[: round(MOST_ROWS * count / classes)])])
+    reference = np.concatenate(chosen)
+    lengths = np.linalg.norm(reference, axis=1).astype(np.float32)
+    unit = torch.from_numpy(unit_rows(reference)).half()
+    return {"unit": unit, "lengths": torch.from_numpy(lengths)}
+
+
+def _energies(gate: Gate, vectors: Floats) -> Scores:
+    return energy_scores(gate.scores(gate.space.rows(vectors)))
+
+
+def _plain(score: OutlierScore) -> dict[str, float]:
+    scales = (score.energy, score.distance)
+    return dict(zip(JOINED, (score.threshold, *scales[0], *scales[1]), strict=True))
+
+
+def _reference_of(tensors: Mapping[str, Tensor]) -> Floats:
+    rows: Floats = tensors["unit"].float().numpy() * tensors["lengths"].numpy()[:, None]
+    return rows

@@ -9,7 +9,7 @@ import numpy as np
 from crkd.clustering.novelty.energy import energy_scores
 from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
-from crkd.runs.outliers import read_threshold
+from crkd.runs.outliers import read_outliers
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.gate import Gate
 
@@ -32,11 +32,11 @@ def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
     Raises:
         InputError: nearly all vectors fit, and ``discover.precheck`` is on.
     """
-    threshold = read_threshold(parent)
-    if threshold is None or not data.config.discover.precheck:
+    entry = read_outliers(parent)
+    if entry is None or not data.config.discover.precheck:
         return
     rows = gate.space.rows(data.of(data.subsets.unlabeled).numpy())
-    fitting = int(np.sum(energy_scores(gate.scores(rows)) <= threshold))
+    fitting = int(np.sum(energy_scores(gate.scores(rows)) <= entry.threshold))
     if fitting >= ONLY_KNOWN * len(rows):
         raise InputError(
             f"{fitting:,} of {len(rows):,} unlabeled samples fit a class that {parent.path} knows, "
