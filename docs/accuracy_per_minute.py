@@ -1,0 +1,56 @@
+"""Plot of novel accuracy against training time, from the record of the sweep accuracy-per-minute.
+
+``python docs/accuracy_per_minute.py`` writes ``docs/images/accuracy-per-minute.png``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+RECORD = ROOT / "benchmarks" / "results" / "accuracy-per-minute.json"
+PICTURE = ROOT / "docs" / "images" / "accuracy-per-minute.png"
+METRIC = "task_aware/train/novel"
+LENGTHS = "fast"
+"""Beginning of the names of the configurations that differ in length alone."""
+
+
+def points(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return minutes of both stages and percent of each configuration, means over seeds."""
+    runs = {run["run"]: run for run in record["runs"]}
+    found = {}
+    for group in record["groups"]:
+        own = [runs[name] for name in group["runs"]]
+        minutes = fmean((run["seconds"] + run["parent_seconds"]) / 60 for run in own)
+        found[group["name"]] = (minutes, 100 * fmean(run["acc"][METRIC] for run in own))
+    return found
+
+
+def main() -> None:
+    """Draw the picture."""
+    found = points(json.loads(RECORD.read_text()))
+    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    lengths = sorted(point for name, point in found.items() if name.startswith(LENGTHS))
+    axes.plot(*zip(*lengths, strict=True), "o-", label="cifar100-10-10-fast, four lengths")
+    for name, (minutes, percent) in found.items():
+        if not name.startswith(LENGTHS):
+            axes.plot(minutes, percent, "s", color="tab:gray")
+            axes.annotate(name, (minutes, percent), (6, -10), textcoords="offset points")
+    axes.set_xlabel("minutes of both stages, one CPU thread")
+    axes.set_ylabel("accuracy on novel training images, %")
+    axes.set_xlim(left=0)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(PICTURE, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
