@@ -37,6 +37,7 @@ PARTS = {
     "known-or-novel": (),
     "gcd": ("out", "jobs"),
     "outlier": (),
+    "minutes": (),
 }
 """Benchmark to the arguments of its code."""
 
@@ -79,6 +80,8 @@ Run a benchmark on this machine.
                several sessions, compared with SimGCD and k-means
   outlier      foreign images that the column outlier of predict finds, compared
                with distances
+  minutes      training time of the configurations of the sweep
+               accuracy-per-minute, on one thread
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code
