@@ -20,6 +20,7 @@ import torch
 from benchmarks.rows import row
 from benchmarks.train import trained
 from crkd.config.schema import Config
+from crkd.core.device import device_name
 from crkd.core.threads import one_thread
 from crkd.core.watched import Job
 from crkd.gpu_checks.fresh_loops import discovery_loop, pretraining_loop
@@ -43,12 +44,13 @@ def measurements(rounds: int = ROUNDS, steps: int = STEPS) -> list[Job]:
 def _rows(rounds: int, steps: int) -> Iterator[dict[str, Any]]:
     sweep = load_sweep(find_sweep(SWEEP), {"discover": ()})
     with one_thread():
+        device = device_name(CPU)
         minutes = minutes_of(
             {entry.name: entry.config for entry in sweep.configurations}, rounds, steps
         )
     plain = next(sum(both) for name, both in minutes.items() if name.startswith(PLAIN))
     for name, (stage1, stage2) in minutes.items():
-        made = row("minutes", "min", f"both stages, {name}", stage1 + stage2, plain)
+        made = row("minutes", "min", f"both stages, {name}", stage1 + stage2, plain, device=device)
         yield {**made, "stage1": round(stage1, 2), "stage2": round(stage2, 2)}
 
 

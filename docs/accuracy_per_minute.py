@@ -1,4 +1,4 @@
-"""Plot of novel accuracy against training time, from the record of the sweep accuracy-per-minute.
+"""Plot of novel accuracy against training time, from the records of the sweep and of its times.
 
 ``python docs/accuracy_per_minute.py`` writes ``docs/images/accuracy-per-minute.png``.
 """
@@ -16,30 +16,30 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD = ROOT / "benchmarks" / "results" / "accuracy-per-minute.json"
+RESULTS = ROOT / "benchmarks" / "results"
+ACCURACY, MINUTES = RESULTS / "accuracy-per-minute.json", RESULTS / "minutes.json"
 PICTURE = ROOT / "docs" / "images" / "accuracy-per-minute.png"
 METRIC = "task_aware/train/novel"
 LENGTHS = "fast"
 """Beginning of the names of the configurations that differ in length alone."""
 
 
-def points(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
+def points(record: dict[str, Any], times: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     """Return minutes of both stages and percent of each configuration, means over seeds."""
-    runs = {run["run"]: run for run in record["runs"]}
-    found = {}
-    for group in record["groups"]:
-        own = [runs[name] for name in group["runs"]]
-        minutes = fmean((run["seconds"] + run["parent_seconds"]) / 60 for run in own)
-        found[group["name"]] = (minutes, 100 * fmean(run["acc"][METRIC] for run in own))
-    return found
+    runs = {run["run"]: 100 * run["acc"][METRIC] for run in record["runs"]}
+    minutes = {row["name"].removeprefix("both stages, "): row["value"] for row in times}
+    return {
+        group["name"]: (minutes[group["name"]], fmean(runs[name] for name in group["runs"]))
+        for group in record["groups"]
+    }
 
 
 def main() -> None:
     """Draw the picture."""
-    found = points(json.loads(RECORD.read_text()))
+    found = points(json.loads(ACCURACY.read_text()), json.loads(MINUTES.read_text()))
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
     lengths = sorted(point for name, point in found.items() if name.startswith(LENGTHS))
-    axes.plot(*zip(*lengths, strict=True), "o-", label="cifar100-10-10-fast, four lengths")
+    axes.plot(*zip(*lengths, strict=True), "o-", label="cifar100-10-10-fast, by length")
     for name, (minutes, percent) in found.items():
         if not name.startswith(LENGTHS):
             axes.plot(minutes, percent, "s", color="tab:gray")
