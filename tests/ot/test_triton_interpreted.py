@@ -17,8 +17,6 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from crkd.ot import reference
-from crkd.ot.problem import Problem
 from crkd.ot.triton.plans import Plan, plan
 from tests.support import ROOT
 
@@ -103,6 +101,10 @@ def special() -> dict[str, dict[str, Any]]:
                 # Infinity must spread in the first step already.
                 num_iters = 1 if value == torch.inf else 2
                 made[f"{value}, {kind}, {rho}"] = problem(poisoned, num_iters, **options)
+    poisoned, b = torch.randn(2, 20, 11), torch.ones(11)
+    poisoned[1, 6, 3], b[3] = torch.nan, 0
+    options = {"relaxation": None, "plan": QUICK["narrow"], "b": b / 10}
+    made["nan, class of marginal 0"] = problem(poisoned, 1, **options)
     return made
 
 
@@ -197,10 +199,6 @@ def test_the_largest_scores_give_an_assignment(
     result = solved[name]["assignment"]
     assert PROBLEMS[name]["scores"].abs().max() > 2.9e38
     torch.testing.assert_close(result.sum(-1), torch.ones(1, 13), atol=1e-5, rtol=0)
-    if name == "largest, plain":
-        # All forms bound exponents alike; a relaxed step bounds other ones than the reference.
-        bounded = Problem(PROBLEMS[name]["scores"], EPSILON, 2, None, None, None, None)
-        torch.testing.assert_close(result, reference.solve(bounded), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", [name for name in PROBLEMS if name.startswith(("nan", "inf"))])
@@ -214,7 +212,7 @@ def test_what_is_no_number_stays_in_its_problem(
     assert result[1].isnan().all()
     others = given["scores"][:1]
     rho, num_iters = given["relaxation"], given["num_iters"]
-    expected = float64_loop(others, EPSILON, num_iters, relaxation=rho)
+    expected = float64_loop(others, EPSILON, num_iters, given.get("b"), relaxation=rho)
     assert row_error(result[:1], expected) <= 5e-5
 
 
