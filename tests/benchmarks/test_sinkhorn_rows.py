@@ -48,7 +48,8 @@ def test_each_measurement_is_one_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "SHAPES", [(2, 40, 7, 3)] * 3)
     jobs = benchmark.measurements("cpu", repeats=1)
     assert all(len(list(job.work())) == 1 for job in jobs)
-    assert len(jobs) == 3 * len(benchmark.BASELINES) + 1 + 3 + 2
+    assert len(jobs) == 3 * (len(benchmark.BASELINES) + 1) + 1 + 3 + 2
+    assert sum("Triton" in job.name for job in jobs) == 3
 
 
 def test_without_pot_its_column_stays_empty(monkeypatch: pytest.MonkeyPatch) -> None:

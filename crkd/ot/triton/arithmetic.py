@@ -23,22 +23,9 @@ def finite_shift(largest: tl.tensor) -> tl.tensor:
 
 @part
 def bounded(exponent: tl.tensor) -> tl.tensor:
-    """Return an exponent that is finite unless it was computed from -inf, +inf or NaN scores."""
+    """Return an exponent that stays finite where scores are huge; NaN stays NaN."""
     low = tl.where(exponent < -_LARGEST, -_LARGEST, exponent)
     return tl.where(low > _LARGEST, _LARGEST, low)
-
-
-@part
-def scaled(x: tl.tensor, shift: tl.tensor, scale: tl.tensor) -> tl.tensor:
-    """Return ``(x - shift) * scale``; a finite score keeps a finite exponent, as in the reference.
-
-    Args:
-        x: scores.
-        shift: finite numbers of the classes.
-        scale: log2(e) / epsilon.
-    """
-    y = bounded((x - shift) * scale)
-    return tl.where(x == float("-inf"), x, y)
 
 
 @part

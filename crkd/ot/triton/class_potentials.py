@@ -87,8 +87,6 @@ def class_potentials(
     else:
         h += tl.load(potentials + own, mask=inside, other=0.0)
     h = tl.where((wanted == 0.0) | (mass == 0.0), float("-inf"), h)
+    # NaN, also from +inf - inf in the sum, makes the whole problem NaN.
     h = tl.where(mass != mass, mass, h)
-    if FIRST:
-        # A score of +inf makes its problem NaN.
-        h = tl.where(top == float("inf"), float("nan"), h)
     tl.store(potentials + own, h, mask=inside)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from crkd.ot.triton.arithmetic import add_power, scaled, sum_of_pairs
+from crkd.ot.triton.arithmetic import add_power, sum_of_pairs
 from crkd.ot.triton.kernel import kernel
 
 
@@ -81,7 +81,7 @@ def class_sums(
                 exponent = x + tl.where(a == 0.0, float("-inf"), 0.0)[:, None]
         else:
             f = tl.load(row_potentials + problem * n + rows, mask=used, other=float("-inf"))
-            exponent = scaled(x, shift[None, :], scale) + f[:, None]
+            exponent = (x - shift[None, :]) * scale + f[:, None]
         largest, total = add_power(largest, total, exponent, unit)
     top, mass = sum_of_pairs(largest, total, unit)
     to = (problem * chunks + chunk) * m + columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from crkd.ot.triton.arithmetic import add_power, finite_shift, scaled, sum_of_pairs
+from crkd.ot.triton.arithmetic import add_power, finite_shift, sum_of_pairs
 from crkd.ot.triton.kernel import kernel
 
 
@@ -72,7 +72,7 @@ def iteration(
             mask=used[:, None] & inside[None, :],
             other=float("-inf"),
         ).to(tl.float32)
-        y = scaled(x, shift[None, :], scale)
+        y = (x - shift[None, :]) * scale
         exponents = y + h[None, :]
         top = finite_shift(tl.max(exponents, axis=1))
         powers = tl.exp2(exponents - top[:, None])

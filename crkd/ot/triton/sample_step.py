@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from crkd.ot.triton.arithmetic import finite_shift, scaled
+from crkd.ot.triton.arithmetic import finite_shift
 from crkd.ot.triton.kernel import kernel, part
 
 
@@ -27,7 +27,7 @@ def _exponents(
         mask=used[:, None] & inside[None, :],
         other=float("-inf"),
     ).to(tl.float32)
-    return scaled(x, shift[None, :], scale) + h[None, :]
+    return (x - shift[None, :]) * scale + h[None, :]
 
 
 @part
