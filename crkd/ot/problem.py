@@ -85,7 +85,7 @@ def has_values(tensor: Tensor) -> bool:
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast, which would compute matrix products in a short type."""
-    if torch.amp.is_autocast_available(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

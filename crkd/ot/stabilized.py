@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from crkd.ot.iteration import State, in_logarithms
-from crkd.ot.scaling import CACHED, LOWEST, SAFE
+from crkd.ot.scaling import SAFE
+
+CACHED = 1 << 17
+"""Number of entries processed at once; with their copies they fit a core's cache."""
+
+LOWEST = {torch.float32: -80.0, torch.float64: -690.0}
+"""Logarithm below which entries are set to zero; subnormal numbers make a CPU slow."""
 
 BLOCK = 20
 """Iterations between two exponentials."""
@@ -74,7 +80,7 @@ def _block(
 ) -> tuple[State, Tensor]:
     """Return the state after ``count`` iterations at most, and ``(P,)`` bool, False if unsafe."""
     lowest, safe = LOWEST[x.dtype], SAFE[x.dtype]
-    # As in scaling.py, vectors are rows: a and u are (P, 1, N), b and v are (P, 1, M).
+    # As in scratch.py, vectors are rows: a and u are (P, 1, N), b and v are (P, 1, M).
     a, b = log_a.exp().mT, log_b.exp()
     no_weight, no_mass = a == 0, b == 0
     kernel = (x + f).add_(g).clamp_(min=lowest).exp_()
