@@ -10,8 +10,8 @@ export OMP_NUM_THREADS=1 PYTHONPATH=.
 VERSION=$("$PYTHON" -c 'from crkd.runs.folder import SCHEMA_VERSION; print(SCHEMA_VERSION)')
 KEPT=tests/runs/kept
 PLACE=$KEPT/schema-$VERSION
-FILES=$(realpath --relative-to=. "$(mktemp -d)")
-trap 'rm -rf "$FILES"' EXIT
+FILES=build/kept
+mkdir -p "$FILES"
 QUIET=(--set 'loop.loggers=[]')
 SETTINGS=(
     --dataset digits --device cpu
