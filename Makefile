@@ -5,8 +5,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 
-.PHONY: demo test docs reliability wheel-check fix clean
+.PHONY: demo test test-oldest docs reliability wheel-check fix clean
 
 demo: $(VENV)/.installed  ## Discover five unnamed digits, with a table and a picture
 	@rm -rf runs/demo
@@ -18,6 +19,9 @@ test: $(VENV)/.installed-dev  ## Format, lint, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-oldest: $(OLDEST)/.installed-dev  ## The fast tests on the oldest version of every direct dependency; installs 7 GB
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 docs: $(VENV)/.installed-dev  ## The pages of docs/ as a site in build/docs; a broken link fails
 	$(BIN)/sphinx-build -W --keep-going -q docs build/docs
@@ -46,5 +50,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@ $(VENV)/.installed
 
+$(OLDEST)/.installed-dev: pyproject.toml tests/constraints/oldest.py
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found"; exit 2; }
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) tests/constraints/oldest.py > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable ".[dev]"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache

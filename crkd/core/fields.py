@@ -6,6 +6,7 @@ that are allowed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,15 @@ class Allowed:
     def or_null(self) -> Allowed:
         """Return the same values and null."""
         return Allowed(lambda v: v is None or self.check(v), f"{self.words}, or null")
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a value of a JSON file is a number that a float can hold.
+
+    >>> [is_finite(value) for value in (1, 0.5, -2.0, True, "1", float("nan"), 10**400)]
+    [True, True, True, False, False, False, False]
+    """
+    return type(value) in (int, float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def whole(low: int, high: int) -> Allowed:

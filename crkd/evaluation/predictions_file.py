@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_footer import column_chunks, most_values
 from crkd.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -96,8 +97,10 @@ def load_predictions(path: str | Path) -> Predictions:
     if not path.is_file():
         raise InputError(f"there is no prediction table {path}; give the file that a run wrote")
     try:
+        num_values = most_values(column_chunks(path))
         with pq.ParquetFile(path, pre_buffer=False) as file:
-            header = _checked_header(file.schema_arrow, file.metadata.num_rows, path)
+            num_rows = max(file.metadata.num_rows, num_values)
+            header = _checked_header(file.schema_arrow, num_rows, path)
             table = file.read()
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)

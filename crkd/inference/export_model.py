@@ -237,10 +237,12 @@ def _onnx(program: ExportedProgram, described: dict[str, Any]) -> bytes:
 
 def _compare(content: bytes, deployed: Deployed) -> float:
     loaded = torch.export.load(io.BytesIO(content)).module()
-    return max(
-        _difference(loaded(images), deployed(images))
-        for images in (_images(deployed, count) for count in _CHECKED_BATCHES)
-    )
+    # PyTorch 2.9 exports the weights as trainable.
+    with torch.no_grad():
+        return max(
+            _difference(loaded(images), deployed(images))
+            for images in (_images(deployed, count) for count in _CHECKED_BATCHES)
+        )
 
 
 def _compare_onnx(content: bytes, deployed: Deployed) -> float | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from crkd.core.errors import InputError
+from crkd.core.parquet_footer import column_chunks
+from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.runs.atomic_files import read_json
 from crkd.runs.csv_cells import guarded, unguarded
 
@@ -163,6 +165,8 @@ def _cell(value: object) -> str:
 def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         for cells in csv.DictReader(file):
+            if None in cells.values():
+                raise ValueError(f"a row has {sum(c is not None for c in cells.values())} cells")
             texts = {name: unguarded(cells.pop(name)) for name in ("path", "kind", "class_name")}
             values = {name: json.loads(cell) if cell else None for name, cell in cells.items()}
             yield {**texts, **values}
@@ -255,9 +259,12 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
+        check_declared_size(path, parquet_bytes(column_chunks(path)))
         held = pq.read_schema(path).names
         wanted = [name for name in COLUMNS if name not in OPTIONAL or name in held]
         table = pq.read_table(path, columns=wanted)
+        # Offsets and texts of a damaged file may point anywhere.
+        table.validate(full=True)
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
     for row in table.to_pylist():

@@ -34,7 +34,7 @@ class LinearSpace(nn.Module):
         super().__init__()
         self.register_buffer("root", root.to(torch.bool))
         self.register_buffer("mean", mean)
-        self.register_buffer("projection", projection)
+        self.register_buffer("projection", projection.contiguous())
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return ``(B, k)`` rows of ``(B, D)`` vectors."""
@@ -133,9 +133,10 @@ class GroupHead(nn.Module):
         self, density: Tensor, density_bias: Tensor, weights: Tensor, biases: Tensor, start: int
     ) -> None:
         super().__init__()
-        self.register_buffer("density", density)
+        # As they are after loading: products of another layout may be rounded in another way.
+        self.register_buffer("density", density.contiguous())
         self.register_buffer("density_bias", density_bias)
-        self.register_buffer("weights", weights)
+        self.register_buffer("weights", weights.contiguous())
         self.register_buffer("biases", biases)
         self.start = start
 

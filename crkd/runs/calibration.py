@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Final
 
 from crkd.core.errors import InputError
+from crkd.core.fields import is_finite
 from crkd.evaluation.calibration import MIN_IMAGES, Calibration
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
@@ -33,7 +33,7 @@ def read_calibration(run: RunFolder) -> Calibration | None:
     sound = (
         isinstance(values, dict)
         and values.keys() == names
-        and all(type(value) in (int, float) and math.isfinite(value) for value in values.values())
+        and all(map(is_finite, values.values()))
         and values["temperature"] > 0
     )
     if not sound:

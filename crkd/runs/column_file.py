@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError, listed
-from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size
+from crkd.core.parquet_footer import column_chunks, most_values
+from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size, parquet_bytes
 from crkd.data.vectors.numpy_file import read_npz
 
 Column = NDArray[Any]
@@ -105,7 +106,8 @@ def _parquet_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], li
             _check_names(present, names)
             for name in wanted:
                 _check_type(opened.schema_arrow.field(name).type, name)
-            _check_rows(file, opened.metadata, len(wanted))
+            paths = [opened.schema.column(place).path for place in range(len(opened.schema.names))]
+            _check_rows(file, {place for place, path in enumerate(paths) if path in wanted})
         # Texts as dictionaries, because one long text may be declared in millions of rows.
         with pyarrow.parquet.ParquetFile(file, pre_buffer=False, read_dictionary=wanted) as opened:
             table = opened.read(columns=wanted)
@@ -116,17 +118,14 @@ def _parquet_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], li
     return _picked(table, names, table.column_names), present
 
 
-def _check_rows(file: Path, metadata: Any, num_columns: int) -> None:
-    """Refuse a Parquet file that declares too many rows or bytes.
-
-    The metadata of single columns is not read: pyarrow ends the process where it is damaged.
-    """
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    rows = max(metadata.num_rows, sum(group.num_rows for group in groups))
+def _check_rows(file: Path, places: set[int]) -> None:
+    """Refuse a Parquet file that declares too many values of the columns at ``places``."""
+    groups = column_chunks(file)
+    rows = most_values(groups, places)
     if rows > MAX_ROWS:
         raise _Refusal(f"declares {rows:,} rows; at most {MAX_ROWS:,} are read")
-    texts = rows * num_columns * OBJECT_BYTES
-    check_declared_size(file, texts + sum(group.total_byte_size for group in groups))
+    texts = rows * len(places) * OBJECT_BYTES
+    check_declared_size(file, texts + parquet_bytes(groups, places))
 
 
 def _npz_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

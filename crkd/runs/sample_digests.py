@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_footer import column_chunks
+from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.runs.atomic_files import check_regular, write_bytes
 
 FILE: Final = "samples.parquet"
@@ -71,10 +73,15 @@ class SampleDigests:
         if not path.is_file():
             return None
         try:
+            check_declared_size(path, parquet_bytes(column_chunks(path)))
             table = pyarrow.parquet.read_table(path)
+            # Offsets and texts of a damaged file may point anywhere.
+            table.validate(full=True)
             ids = table.column("id").to_pylist()
             rows = table.column("digest").to_pylist()
             digests = np.frombuffer(b"".join(rows), np.uint8).reshape(len(ids), BYTES)
+        except InputError:
+            raise
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path} is damaged ({reason}); restore it") from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from crkd.core.errors import InputError
+from crkd.core.fields import is_finite
 from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
 
@@ -27,9 +27,7 @@ def read_stability(run: RunFolder) -> dict[str, float]:
     if not path.is_file():
         return {}
     values = read_json(path)
-    sound = isinstance(values, dict) and all(
-        type(value) in (int, float) and math.isfinite(value) for value in values.values()
-    )
+    sound = isinstance(values, dict) and all(map(is_finite, values.values()))
     if not sound:
         raise InputError(f"{path} is damaged; restore it, or remove it")
     return dict(values)

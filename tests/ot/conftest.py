@@ -33,7 +33,7 @@ def _float64_loop(
             used = (a_i > 0) & (x.max(1) > -np.inf)
             f = np.zeros(used.sum())
             for _ in range(num_iters):
-                g = power * (np.log(b_i) - logsumexp(x[used] + f[:, None], axis=0))
+                g = power * (np.log(b_i) - np.logaddexp.reduce(x[used] + f[:, None]))
                 g[b_i == 0] = -np.inf
                 f = np.log(a_i[used]) - logsumexp(x[used] + g, axis=1)
             plan = np.exp(x + g - logsumexp(x + g, axis=1, keepdims=True))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from crkd.runs.provenance import git_commit
+from tests.support.fuzzing import EXAMPLES, Tally
 
 if TYPE_CHECKING:
     from tests.support.reliability import Record
@@ -28,3 +30,12 @@ def record() -> Record:
             file.write_text(json.dumps({**known, check: entry}, indent=2) + "\n")
 
     return note
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest, record: Record) -> Iterator[Tally]:
+    counts = Tally()
+    yield counts
+    record(f"fuzz {request.node.name}", read=counts.read, refused=counts.refused)
+    assert counts.refused > EXAMPLES // 20
+    assert counts.read > 0

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from crkd.config.load import config_folder, load_config
-from crkd.core.errors import InputError
 from crkd.data.sources.decode import decode_image
 from crkd.data.sources.parquet import ParquetSource
 from crkd.data.sources.tar import tar_dataset
@@ -32,88 +30,10 @@ from crkd.evaluation.report import evaluate
 from crkd.review.decisions import FORMAT, VERSION, read_decisions
 from crkd.runs.atomic_files import load_tensors, save_tensors
 from crkd.runs.folder import RunFolder
-from tests.support.reliability import LONG, Record
+from tests.support.fuzzing import EXAMPLES, FUZZ, ODD, Tally, bytes_of, refused_or_read, text_of
 from tests.support.untrained_runs import untrained_run
 
-EXAMPLES = 20_000 if LONG else 300
-FUZZ = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=not LONG,
-    suppress_health_check=list(HealthCheck),
-)
-ODD = ("null", "[]", "{}", "-1", "1e999", ".nan", "!!python/name:os.system", "*a", "&a [*a]", "'")
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-
-
-def text_of(original: str) -> st.SearchStrategy[str]:
-    """Any text, and the original with some lines replaced, repeated, left out or indented."""
-    lines = original.splitlines()
-    pieces = st.one_of(
-        st.sampled_from(lines),
-        st.sampled_from(ODD),
-        st.builds(str.__add__, st.sampled_from(["", " ", "  ", "- "]), st.sampled_from(lines)),
-        st.builds(
-            lambda line, odd: f"{line.split(':')[0]}: {odd}",
-            st.sampled_from(lines),
-            st.one_of(st.sampled_from(ODD), st.text(max_size=12)),
-        ),
-    )
-    edits = st.lists(st.tuples(st.integers(0, len(lines)), pieces), max_size=5)
-
-    def edited(changes: list[tuple[int, str]]) -> str:
-        changed = list(lines)
-        for place, piece in changes:
-            changed[place : place + 1] = [piece]
-        return "\n".join(changed)
-
-    return st.one_of(st.text(max_size=200), st.builds(edited, edits))
-
-
-def bytes_of(original: bytes) -> st.SearchStrategy[bytes]:
-    """Any bytes, and the original with some bytes changed and some cut off."""
-    edit = st.tuples(st.integers(0, len(original) - 1), st.binary(min_size=1, max_size=8))
-
-    def edited(changes: list[tuple[int, bytes]], length: int) -> bytes:
-        changed = bytearray(original)
-        for place, piece in changes:
-            changed[place : place + len(piece)] = piece
-        return bytes(changed[:length])
-
-    lengths = st.one_of(st.just(len(original) + 64), st.integers(0, len(original)))
-    return st.one_of(
-        st.binary(max_size=200), st.builds(edited, st.lists(edit, max_size=6), lengths)
-    )
-
-
-def refused_or_read(read: Callable[[], object]) -> bool:
-    try:
-        read()
-    except InputError:
-        return False
-    return True
-
-
-class Tally:
-    """How many inputs were read and how many refused; both must happen."""
-
-    def __init__(self) -> None:
-        self.read = self.refused = 0
-
-    def __call__(self, read: Callable[[], object]) -> None:
-        if refused_or_read(read):
-            self.read += 1
-        else:
-            self.refused += 1
-
-
-@pytest.fixture
-def tally(request: pytest.FixtureRequest, record: Record) -> Iterator[Tally]:
-    counts = Tally()
-    yield counts
-    record(f"fuzz {request.node.name}", read=counts.read, refused=counts.refused)
-    assert counts.refused > EXAMPLES // 20
-    assert counts.read > 0
 
 
 def test_configuration(tmp_path: Path, tally: Tally) -> None:

@@ -12,8 +12,10 @@ from typing import Any, Final
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_footer import column_chunks
 from crkd.data.encoded.base import EncodedImages, Names
 from crkd.data.sources.base import UnreadableImageError
+from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size, parquet_bytes
 
 _BYTES: Final = "bytes"
 _KEPT_GROUPS: Final = 2
@@ -39,6 +41,7 @@ class EncodedTable(EncodedImages):
 
         try:
             self._file = _opened(place)
+            chunks = column_chunks(place)
             schema = self._file.schema_arrow
             self._column = image_column(schema)
             if self._column is None:
@@ -46,16 +49,23 @@ class EncodedTable(EncodedImages):
                     f"the Parquet file {str(place)!r} has the columns {listed(schema.names)}, and "
                     f"none is a struct with the field {_BYTES!r}; give a table of images"
                 )
+            count = self._file.metadata.num_rows
+            groups = range(self._file.metadata.num_row_groups)
+            lengths = [self._file.metadata.row_group(group).num_rows for group in groups]
+            if sum(lengths) != count or min(lengths, default=0) < 0:
+                raise OSError(f"its groups have other numbers of rows than {count:,} together")
+            # Names and classes of all rows, and the groups that are kept.
+            largest = max((parquet_bytes([group]) for group in chunks), default=0)
+            check_declared_size(place, OBJECT_BYTES * count + _KEPT_GROUPS * largest)
             classes = _classes(self._file)
+            if classes is not None and len(classes) != count:
+                raise OSError(f"it has {len(classes):,} labels for {count:,} rows")
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(place, error) from None
-        count = self._file.metadata.num_rows
         names = Names()
         for row in range(count):
             names.append(f"{row:07d}")
         super().__init__(place, names, [None] * count if classes is None else classes)
-        groups = range(self._file.metadata.num_row_groups)
-        lengths = [self._file.metadata.row_group(group).num_rows for group in groups]
         self._starts = np.cumsum([0, *lengths])
         self._groups: OrderedDict[int, Any] = OrderedDict()
         self._lock = threading.Lock()

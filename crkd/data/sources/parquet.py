@@ -14,10 +14,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_footer import column_chunks
 from crkd.data.sources.base import ImageSource, Labels, Pixels, RowIds, UnreadableImageError
 from crkd.data.sources.decode import decode_image
 from crkd.data.sources.webp import decode_lossless_webp
 from crkd.data.storage.workers import parallel
+from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 
 MAX_BYTES_AT_ONCE: Final = 1024 * 1024 * 1024
 """Size up to which ``ParquetSource.pixels`` decodes the whole set into one array."""
@@ -149,6 +151,7 @@ def _read_table(file: Path, image_column: str, label_column: str) -> Any:
     import pyarrow.parquet
 
     try:
+        check_declared_size(file, parquet_bytes(column_chunks(file)))
         parquet = pyarrow.parquet.ParquetFile(file)
         missing = {image_column, label_column} - set(parquet.schema_arrow.names)
         if missing:

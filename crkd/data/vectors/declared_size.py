@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
 from crkd.core.errors import InputError
+from crkd.core.parquet_footer import ColumnChunk
 from crkd.data.storage.free_memory import free_bytes
 
 MAX_RATIO: Final = 200
@@ -16,6 +18,8 @@ SMALL: Final = 256 << 20
 """Bytes of values up to which :data:`MAX_RATIO` does not apply."""
 OBJECT_BYTES: Final = 64
 """Bytes of a text or number of a label or id in Python."""
+# Bytes of a value by the number of its physical type: boolean, int32, int64, int96, float, double.
+_WIDTHS: Final = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
 
 
 def check_declared_size(file: Path, needed: int) -> None:
@@ -42,23 +46,29 @@ def check_declared_size(file: Path, needed: int) -> None:
         )
 
 
-def parquet_bytes(metadata: Any, row_group: int | None = None) -> int:
+def parquet_bytes(
+    groups: Sequence[Sequence[ColumnChunk]], columns: Collection[int] | None = None
+) -> int:
     """Return the memory in bytes that the values of a Parquet file take when they are decoded.
 
     Args:
-        metadata: of ``pyarrow.parquet``.
-        row_group: counts one group of rows; None counts all.
+        groups: the column chunks of each group of rows.
+        columns: positions of the columns that are counted; None counts all.
+
+    >>> group = [ColumnChunk(type=4, num_values=1000, uncompressed=90), ColumnChunk(6, 10, 700)]
+    >>> parquet_bytes([group]), parquet_bytes([group, group], {1})
+    (4700, 1400)
     """
-    widths = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
-    groups = range(metadata.num_row_groups) if row_group is None else (row_group,)
-    total = 0
-    for number in groups:
-        group = metadata.row_group(number)
-        for place in range(group.num_columns):
-            column = group.column(place)
-            decoded = column.num_values * widths.get(column.physical_type, OBJECT_BYTES)
-            total += max(decoded, column.total_uncompressed_size)
-    return total
+    chunks = [
+        chunk
+        for group in groups
+        for place, chunk in enumerate(group)
+        if columns is None or place in columns
+    ]
+    return sum(
+        max(chunk.num_values * _WIDTHS.get(chunk.type, OBJECT_BYTES), chunk.uncompressed)
+        for chunk in chunks
+    )
 
 
 def _in_words(size: int) -> str:

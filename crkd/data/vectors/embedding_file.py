@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
+from crkd.core.parquet_footer import column_chunks
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.table import DIGEST, ID, LABEL, METADATA, Vectors, described
 
@@ -131,6 +132,7 @@ class EmbeddingFile:
 
         self._path = file
         try:
+            chunks = column_chunks(file)
             self._file = pyarrow.parquet.ParquetFile(file)
             values = described(self._file.schema_arrow.metadata, file)
             missing = {ID, LABEL, DIGEST, VECTOR} - set(self._file.schema_arrow.names)
@@ -147,8 +149,8 @@ class EmbeddingFile:
         self.info = EmbeddingInfo.from_plain(values, file)
         meta = self._file.metadata
         # A group of rows is in memory at once, and so are all digests.
-        groups = [parquet_bytes(meta, group) for group in range(meta.num_row_groups)]
-        check_declared_size(file, max(groups, default=0) + 32 * meta.num_rows)
+        largest = max((parquet_bytes([group]) for group in chunks), default=0)
+        check_declared_size(file, largest + 32 * meta.num_rows)
         lengths = [meta.row_group(group).num_rows for group in range(meta.num_row_groups)]
         self._starts = np.cumsum([0, *lengths])
         self._group: tuple[int, list[str], list[str | None], Vectors] | None = None
@@ -166,8 +168,19 @@ class EmbeddingFile:
         return int(self._starts[-1])
 
     def digests(self) -> Digests:
-        """Return ``(N, 32)`` uint8, the digest of every image."""
-        column = self._file.read(columns=[DIGEST]).column(0)
+        """Return ``(N, 32)`` uint8, the digest of every image.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        import pyarrow
+
+        try:
+            column = self._file.read(columns=[DIGEST]).column(0)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from None
+        if column.type != pyarrow.binary(32) or column.null_count or len(column) != len(self):
+            raise self._damaged(ValueError(f"no 32 bytes for each row in the column {DIGEST!r}"))
         parts = [np.empty(0, np.uint8)]
         for chunk in column.chunks:
             # The bytes themselves: an object for each of a million digests takes 65 MB.
@@ -193,14 +206,24 @@ class EmbeddingFile:
 
         try:
             table = self._file.read_row_group(group, columns=[ID, LABEL, VECTOR])
+            # Offsets and texts of a damaged file may point anywhere.
+            table.validate(full=True)
             flat = table.column(VECTOR).combine_chunks().flatten().to_numpy()
             ids, labels = table.column(ID).to_pylist(), table.column(LABEL).to_pylist()
-            return ids, labels, flat.reshape(-1, self.info.num_features)
+            vectors = flat.reshape(-1, self.info.num_features)
+            expected = int(self._starts[group + 1] - self._starts[group])
+            if not len(ids) == len(labels) == len(vectors) == expected:
+                raise ValueError(f"a group of {expected:,} rows has columns of other lengths")
+            return ids, labels, vectors
         except (pyarrow.ArrowException, OSError, ValueError) as error:
-            raise InputError(
-                f"the vectors {str(self._path)!r} are damaged ({' '.join(str(error).split())}"
-                "); delete the file and embed again"
-            ) from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> InputError:
+        reason = " ".join(str(error).split())
+        return InputError(
+            f"the vectors {str(self._path)!r} are damaged ({reason}); delete the file and embed "
+            "again"
+        )
 
 
 class EmbeddingWriter:

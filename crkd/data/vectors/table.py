@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_footer import column_chunks
 from crkd.data.sources.base import RowIds
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.numpy_file import read_npy, read_npz, unreadable
@@ -117,9 +118,8 @@ def _from_parquet(file: Path) -> Columns:
     import pyarrow.parquet
 
     try:
+        check_declared_size(file, parquet_bytes(column_chunks(file)))
         # memory_map lets the system hold the file's pages, without a second copy.
-        with pyarrow.parquet.ParquetFile(file, memory_map=True) as opened:
-            check_declared_size(file, parquet_bytes(opened.metadata))
         table = pyarrow.parquet.read_table(file, memory_map=True)
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from crkd.core.errors import InputError
@@ -58,3 +60,12 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(embedding_file, "asdict", lambda info: {"backbone": "lite0"})
     with pytest.raises(InputError, match="are damaged or of another version"):
         read_info(written(file))
+
+
+def test_digests_of_another_type_are_refused(tmp_path: Path):
+    file = written(tmp_path / "v.parquet")
+    table = pq.read_table(file)
+    place = table.column_names.index("sha256")
+    pq.write_table(table.set_column(place, "sha256", pa.array(["x"] * 5)), file)
+    with EmbeddingFile(file) as opened, pytest.raises(InputError, match="no 32 bytes for each row"):
+        opened.digests()
