@@ -2,8 +2,8 @@
 
 On a GPU: median time of one solve from CUDA events around a CUDA graph of 100 solves on rotating
 inputs, divided by 100. The released code's loop and POT cannot be captured (or gain nothing);
-they run 100 solves eagerly between the events. On a processor: median wall time of one call. A
-row has a value only if its result agreed with float64 in the same process.
+they run 100 solves eagerly between the events. A row has a value only if its result agreed with
+float64 in the same process. The rows of a processor are those of ``sinkhorn_processor.py``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -21,20 +21,14 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from benchmarks import sinkhorn_processor
+from benchmarks.sinkhorn_processor import EPSILON, agrees, float64, loop, title
 from crkd.core.watched import Job
-from crkd.ot import reference, sinkhorn
+from crkd.ot import sinkhorn
 from crkd.ot.backends import cuda as backend
 from crkd.ot.cuda import compiler, launches, plans, solver
-from crkd.ot.problem import Problem
 
-EPSILON = 0.05
-SHAPES = [
-    (8, 256, 50, 3),
-    (8, 512, 250, 3),
-    (8, 512, 1000, 3),
-    (64, 1024, 200, 10),
-    (2, 8192, 2000, 100),
-]
+SHAPES = [*sinkhorn_processor.SHAPES, (2, 8192, 2000, 100)]
 SOLVES = 100
 BASELINES = ("batched torch in a graph", "released loop", "POT ot.batch")
 Solve = Callable[[Tensor], Tensor]
@@ -51,17 +45,17 @@ def measurements(device: str = "cuda", repeats: int = 15) -> list[Job]:
     """
     jobs = []
     for shape in SHAPES:
-        first = f"{_title(*shape)} against {BASELINES[0]}"
+        first = f"{title(*shape)} against {BASELINES[0]}"
         for baseline in BASELINES:
-            name = f"{_title(*shape)} against {baseline}"
+            name = f"{title(*shape)} against {baseline}"
             # All of them time our kernels too: it is enough to wait once for one that hangs.
             needs = "" if name == first else first
             jobs.append(_job(name, partial(_on_gpu, *shape, baseline, repeats), needs))
-    jobs += [_job(f"{_title(*s)}: Triton", partial(_triton, *s, repeats)) for s in SHAPES]
-    name = f"{_title(*SHAPES[-1])}: bfloat16 storage"
+    jobs += [_job(f"{title(*s)}: Triton", partial(_triton, *s, repeats)) for s in SHAPES]
+    name = f"{title(*SHAPES[-1])}: bfloat16 storage"
     jobs.append(_job(name, partial(_short_plan, *SHAPES[-1], repeats)))
     if device == "cpu":
-        jobs += [_job(f"processor: {_title(*s)}", partial(_on_cpu, *s)) for s in SHAPES[:3]]
+        jobs += sinkhorn_processor.jobs()
     jobs.append(_job("eager call", partial(_eager_call, repeats)))
     jobs.append(_job("eager call: Python part alone", _python_part))
     return jobs
@@ -69,24 +63,6 @@ def measurements(device: str = "cuda", repeats: int = 15) -> list[Job]:
 
 def _job(name: str, measure: Callable[[], dict[str, Any]], needs: str = "") -> Job:
     return Job(name, lambda: [measure()], needs)
-
-
-def _title(p: int, n: int, m: int, t: int) -> str:
-    return f"({p}, {n}, {m}), {t} iterations"
-
-
-def loop(scores: Tensor, num_iters: int) -> Tensor:
-    """Self-labeling as its released code writes it: exponentials, one problem at a time."""
-    results = []
-    for one in scores:
-        q = (one / EPSILON).exp().t()
-        q = q / q.sum()
-        k, b = q.shape
-        for _ in range(num_iters):
-            q = q / q.sum(1, keepdim=True) / k
-            q = q / q.sum(0, keepdim=True) / b
-        results.append((q * b).t())
-    return torch.stack(results)
 
 
 def pot(scores: Tensor, num_iters: int) -> Tensor:
@@ -119,12 +95,12 @@ def _row(name: str, value: float | None, baseline: float | None, unit: str) -> d
 
 def _on_gpu(p: int, n: int, m: int, t: int, baseline: str, repeats: int) -> dict[str, Any]:
     """Return the time of our kernels against that of one of ``BASELINES``."""
-    name = f"{_title(p, n, m, t)} against {baseline}"
+    name = f"{title(p, n, m, t)} against {baseline}"
     if not torch.cuda.is_available():
         return _row(name, None, None, "us")
     count = max(2, min(SOLVES, int(2e9 / (4 * p * n * m))))
     inputs = [torch.randn(p, n, m, device="cuda") for _ in range(count)]
-    wanted = _float64(inputs[0], t)
+    wanted = float64(inputs[0], t)
 
     def ours(scores: Tensor) -> Tensor:
         return sinkhorn(scores, epsilon=EPSILON, num_iters=t, backend="cuda")
@@ -133,7 +109,7 @@ def _on_gpu(p: int, n: int, m: int, t: int, baseline: str, repeats: int) -> dict
         return sinkhorn(scores, epsilon=EPSILON, num_iters=t, backend="torch")
 
     value = None
-    if _agrees(ours(inputs[0]), wanted):
+    if agrees(ours(inputs[0]), wanted):
         value = _graph_time(ours, inputs, repeats)
     few = 3 if t > 3 else repeats
     solves = SOLVES if p * n * m * t < 10**8 else 4
@@ -148,7 +124,7 @@ def _on_gpu(p: int, n: int, m: int, t: int, baseline: str, repeats: int) -> dict
 
 def _short_plan(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
     """Return the time with a plan kept in bfloat16, against the one read in float32."""
-    name = f"{_title(p, n, m, t)}, bfloat16 storage against float32 storage"
+    name = f"{title(p, n, m, t)}, bfloat16 storage against float32 storage"
     if not torch.cuda.is_available():
         return _row(name, None, None, "us")
 
@@ -157,7 +133,7 @@ def _short_plan(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
 
     inputs = [torch.randn(p, n, m, device="cuda") for _ in range(4)]
     value = None
-    if _agrees(ours(inputs[0]), _float64(inputs[0], t), 4e-3):
+    if agrees(ours(inputs[0]), float64(inputs[0], t), 4e-3):
         value = _graph_time(ours, inputs, repeats, 4)
     baseline = _graph_time(lambda scores: ours(scores, torch.float32), inputs, repeats, 4)
     return _row(name, value, baseline, "us")
@@ -165,7 +141,7 @@ def _short_plan(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
 
 def _triton(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
     """Return the time of the Triton kernels, against PyTorch in a graph, which they replace."""
-    name = f"{_title(p, n, m, t)}, Triton against {BASELINES[0]}"
+    name = f"{title(p, n, m, t)}, Triton against {BASELINES[0]}"
     if not torch.cuda.is_available():
         return _row(name, None, None, "us")
 
@@ -174,7 +150,7 @@ def _triton(p: int, n: int, m: int, t: int, repeats: int) -> dict[str, Any]:
 
     inputs = [torch.randn(p, n, m, device="cuda") for _ in range(4)]
     value = None
-    if _agrees(by("triton")(inputs[0]), _float64(inputs[0], t)):
+    if agrees(by("triton")(inputs[0]), float64(inputs[0], t)):
         value = _graph_time(by("triton"), inputs, repeats, 4)
     return _row(name, value, _graph_time(by("torch"), inputs, 3, 4), "us")
 
@@ -193,7 +169,7 @@ def _eager_call(repeats: int) -> dict[str, Any]:
     if not torch.cuda.is_available():
         return _row(name, None, None, "us")
     scores = torch.randn(8, 256, 50, device="cuda")
-    if not _agrees(sinkhorn(scores, epsilon=EPSILON, num_iters=3), _float64(scores, 3)):
+    if not agrees(sinkhorn(scores, epsilon=EPSILON, num_iters=3), float64(scores, 3)):
         return _row(name, None, None, "us")
     times = []
     for _ in range(repeats * 4):
@@ -270,44 +246,6 @@ def _python_part(calls: int = 2000) -> dict[str, Any]:
             times.append((time.perf_counter() - start) / (calls // 20) * 1e6)
     name = "eager call of (8, 256, 50), 3 iterations: Python part alone, launch stubbed"
     return _row(name, statistics.median(times[2:]), None, "us")
-
-
-def _on_cpu(p: int, n: int, m: int, t: int) -> dict[str, Any]:
-    """Return our time on the processor against ``ot.batch`` as it is called there, with POT."""
-    scores = torch.randn(p, n, m)
-    a, b = torch.full((p, n), 1 / n), torch.full((p, m), 1 / m)
-
-    def ours() -> Tensor:
-        return sinkhorn(scores, epsilon=EPSILON, num_iters=t)
-
-    def theirs() -> object:
-        return solve_batch(-scores, EPSILON, a=a, b=b, max_iter=t, tol=0.0)
-
-    calls: list[Callable[[], object]] = [ours]
-    with suppress(ImportError):
-        from ot.batch import solve_batch
-
-        calls.append(theirs)
-    right = _agrees(ours(), _float64(scores, t))
-    times: list[list[float]] = [[] for _ in calls]
-    for turn in range(23):
-        for kept, call in zip(times, calls, strict=True):
-            start = time.perf_counter()
-            call()
-            if turn >= 3:
-                kept.append((time.perf_counter() - start) * 1e3)
-    value, *baseline = (statistics.median(kept) for kept in times)
-    name = f"processor: {_title(p, n, m, t)} against ot.batch"
-    return _row(name, value if right else None, baseline[0] if baseline else None, "ms")
-
-
-def _float64(scores: Tensor, t: int) -> Tensor:
-    problem = Problem(scores.double(), EPSILON, t, None, None, None, None)
-    return reference.solve(problem)
-
-
-def _agrees(result: Tensor, wanted: Tensor, tolerance: float = 5e-5) -> bool:
-    return bool((result.double() - wanted).abs().sum(-1).max() <= tolerance)
 
 
 def _graph_time(solve: Solve, inputs: list[Tensor], repeats: int, solves: int = SOLVES) -> float:

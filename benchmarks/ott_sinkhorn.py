@@ -1,0 +1,87 @@
+"""OTT-JAX's solver of the same problem, in a process of its own.
+
+``sinkhorn_processor.py`` runs this file by an interpreter that has OTT-JAX and NumPy (not this
+project), named by ``CRKD_OTT_PYTHON``. Each line of the standard input is an order in JSON, each
+line of the standard output the answer.
+
+    python ott_sinkhorn.py THREADS
+    {"load": "scores.npy", "epsilon": 0.05, "iterations": 3, "lse": false}  ->  {"loaded": true}
+    {"save": "assignment.npy"}                                              ->  {"saved": true}
+    {"time": true}                                                          ->  {"seconds": 0.0003}
+
+The first answer, without an order, holds the versions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+
+def solver(epsilon: float, iterations: int, lse: bool) -> Callable[[Any], Any]:
+    """Return the compiled function from scores ``(P, N, M)`` to assignments.
+
+    Args:
+        epsilon: weight of the entropy.
+        iterations: number of iterations, without checks between them.
+        lse: whether to iterate in logarithms, the default of OTT; otherwise with exponentials.
+    """
+    import jax
+    from ott.geometry.geometry import Geometry
+    from ott.problems.linear.linear_problem import LinearProblem
+    from ott.solvers.linear.sinkhorn import Sinkhorn
+
+    solve = Sinkhorn(
+        lse_mode=lse,
+        threshold=0.0,
+        min_iterations=iterations,
+        max_iterations=iterations,
+        inner_iterations=iterations,
+    )
+
+    def one(scores: Any) -> Any:
+        problem = LinearProblem(Geometry(cost_matrix=-scores, epsilon=epsilon))
+        return solve(problem).matrix * scores.shape[0]
+
+    return jax.jit(jax.vmap(one))  # type: ignore[no-any-return]
+
+
+def serve(threads: int) -> None:
+    """Answer orders until the standard input ends."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    if hasattr(os, "sched_setaffinity"):
+        # XLA starts one thread for each processor that it may use.
+        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax.numpy as jnp
+    import numpy as np
+
+    def answer(**content: Any) -> None:
+        print(json.dumps(content), file=answers, flush=True)
+
+    answer(versions={name: version(name) for name in ("jax", "jaxlib", "ott-jax")})
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "load" in order:
+            scores = jnp.asarray(np.load(order["load"]))
+            solve = solver(order["epsilon"], order["iterations"], order["lse"])
+            solve(scores).block_until_ready()
+            answer(loaded=True)
+        elif "save" in order:
+            np.save(order["save"], np.asarray(solve(scores)))
+            answer(saved=True)
+        else:
+            start = time.perf_counter()
+            solve(scores).block_until_ready()
+            answer(seconds=time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        serve(int(sys.argv[1]))
