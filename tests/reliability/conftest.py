@@ -16,6 +16,9 @@ from tests.support.fuzzing import EXAMPLES, Tally
 if TYPE_CHECKING:
     from tests.support.reliability import Record
 
+# A program of its own, which needs an extra.
+collect_ignore = ["coverage_guided.py"]
+
 
 @pytest.fixture(scope="session")
 def record() -> Record:

@@ -25,7 +25,7 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.runs.lock import LOCK, FolderLock
 from crkd.runs.method_outputs import read_class_list, read_outputs
-from crkd.runs.outliers import read_threshold
+from crkd.runs.outliers import read_outliers
 from crkd.runs.plugins import recorded_plugins
 from crkd.runs.reviewed_labels import read_labels
 from crkd.runs.sample_digests import SampleDigests
@@ -118,7 +118,7 @@ def test_names_of_plug_ins(run: RunFolder, tally: Tally) -> None:
     ("run", "name", "read_it"),
     [
         ("discovered", "calibration.json", read_calibration),
-        ("vectors", "outliers.json", read_threshold),
+        ("vectors", "outliers.json", read_outliers),
         ("vectors", "stability.json", read_stability),
         ("reviewed", "reviewed-labels.json", read_labels),
     ],
