@@ -1,14 +1,15 @@
 """Sinkhorn on a processor against what others use, on cosines and on normal scores.
 
-All solvers of one problem take turns in one process; OTT-JAX has a process of its own beside it. A
-short call is timed after untimed ones, so that every solver finds its code and memory in the
-caches. The medians of all turns are compared. A solver has a time only if its result agrees with
-float64; exponentials of normal scores overflow in some.
+All solvers of one problem take turns in one process, in random order; OTT-JAX has a process of its
+own beside it. A short call is timed after untimed ones, so that every solver finds its code and
+memory in the caches. The medians of all turns are compared. A solver has a time only if its result
+agrees with float64; exponentials of normal scores overflow in some.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -215,9 +216,11 @@ def _turns(timers: dict[str, Timer]) -> dict[str, float]:
     calls = {name: 1 + _untimed(seconds) for name, seconds in first.items()}
     whole = sum(seconds * calls[name] for name, seconds in first.items())
     times: dict[str, list[float]] = {name: [] for name in timers}
+    order, shuffle = list(timers), random.Random(0).shuffle
     for _ in range(max(5, min(100, int(SECONDS / max(whole, 1e-9))))):
-        for name, timer in timers.items():
-            seconds = [timer() for _ in range(calls[name])]
+        shuffle(order)
+        for name in order:
+            seconds = [timers[name]() for _ in range(calls[name])]
             times[name].append(seconds[-1] * 1e3)
     return {name: statistics.median(kept) for name, kept in times.items()}
 
