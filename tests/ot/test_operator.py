@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from crkd.ot import operator, sinkhorn
 from crkd.ot.backends import triton
@@ -31,6 +32,9 @@ def test_operator_gives_the_same_assignment() -> None:
     torch.testing.assert_close(result, sinkhorn(scores, epsilon=0.1, num_iters=3))
 
 
+@pytest.mark.skipif(
+    torch.__version__ < TorchVersion("2.11"), reason="Dynamo of PyTorch 2.9 and 2.10 stops at it"
+)
 def test_compiled_code_gives_the_same_assignment() -> None:
     def targets(scores: Tensor, b: Tensor) -> Tensor:
         return sinkhorn(scores * 2, epsilon=0.1, num_iters=3, class_marginal=b) + 1
