@@ -86,7 +86,9 @@ class TrainingProgress:
         self._task = self._progress.add_task(title, total=total, completed=start, metrics="")
 
     def __enter__(self) -> TrainingProgress:
-        self._progress.start()
+        # Before rich 14.3 a disabled bar prints an empty line.
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(
@@ -95,7 +97,8 @@ class TrainingProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        if not self._progress.disable:
+            self._progress.stop()
 
     def tick(self, step: int) -> None:
         """Announce the expected time after a few steps, and show progress when a line is due.
