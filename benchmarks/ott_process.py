@@ -1,4 +1,4 @@
-"""OTT-JAX in a process beside this one, which times calls on order."""
+"""OTT-JAX in a separate process, which times calls when it is told to."""
 
 from __future__ import annotations
 

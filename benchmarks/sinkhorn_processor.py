@@ -1,7 +1,7 @@
 """Sinkhorn on a processor against what others use, on cosines and on normal scores.
 
 All solvers of one problem take turns in one process, in random order; OTT-JAX has a process of its
-own beside it. A short call is timed after untimed ones, so that every solver finds its code and
+own. A short call is timed after untimed ones, so that every solver finds its code and
 memory in the caches. The medians of all turns are compared. A solver has a time only if its result
 agrees with float64; exponentials of normal scores overflow in some.
 """

@@ -135,7 +135,7 @@ def _exponentiate(problem: Problem, scratch: Scratch, near: Tensor | None) -> No
         torch.sub(x, best, out=scratch.classes)
         scratch.kernel.mul_(1 / problem.epsilon).clamp_(min=LOWEST[x.dtype])
     torch.softmax(scratch.groups, -1, out=scratch.groups)
-    torch.reciprocal(scratch.beside, out=scratch.u)
+    torch.reciprocal(scratch.padding, out=scratch.u)
     if problem.sample_marginal is not None:
         # Samples of weight 0 take no part in the first class step.
         scratch.u.mul_(problem.sample_marginal.reshape(-1, 1, x.shape[1]) > 0)

@@ -32,7 +32,7 @@ class Scratch:
         kernel: ``(P, N, W)``, W > M, contiguous.
         classes: ``(P, N, M)``, the part of the kernel that belongs to classes.
         rest: ``(P, N, W - M)``, the other part.
-        beside: ``(P, 1, N)``, the first column of ``rest``.
+        padding: ``(P, 1, N)``, the first column of ``rest``.
         groups: ``(P * N / R, R * W)``, the kernel with R samples in one row.
         u: ``(P, 1, N)``, factors of samples.
         v: ``(P, 1, W)``, factors of classes.
@@ -47,7 +47,7 @@ class Scratch:
     def __init__(self, kernel: Tensor, m: int, u: Tensor, v: Tensor, rows: Tensor, columns: Tensor):
         _, n, width = kernel.shape
         self.kernel, self.classes, self.rest = kernel, kernel[:, :, :m], kernel[:, :, m:]
-        self.beside = self.rest[:, :, :1].mT
+        self.padding = self.rest[:, :, :1].mT
         self.groups = kernel.view(-1, _group(n, width) * width)
         self.u, self.v, self.rows, self.columns = u, v, rows, columns
         self.v_of_classes, self.per_sample = v[:, :, :m], rows.mT

@@ -45,7 +45,7 @@ def rows(kind: str = "cosines") -> dict[str, dict[str, Any]]:
 
 
 def stand_in_for_ott(folder: Path, monkeypatch: pytest.MonkeyPatch, *, right: bool) -> None:
-    """Name an interpreter that answers as the one with OTT-JAX does."""
+    """Name an interpreter with the protocol of the one with OTT-JAX."""
     script = folder / "stand_in.py"
     script.write_text(STAND_IN.replace("FACTOR", str(right)))
     python = folder / "python"
