@@ -103,8 +103,8 @@ class Architecture:
             raise InputError(f"projected_stride is {self.projected_stride}; it must be 1 or more")
         if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
             raise InputError(
-                f"groups is ({listed(self.groups)}), but num_known is {self.num_known}; every group "
-                "needs a class, and at least one class must be known from the start"
+                f"groups is ({listed(self.groups)}), but num_known is {self.num_known}; every "
+                "group needs a class, and at least one class must be known from the start"
             )
         found = (*self.groups, self.num_novel) if self.has_novel_heads else self.groups
         sizes = [max(review, default=-1) + 1 for review in self.reviews]
