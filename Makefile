@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest docs reliability wheel-check fix clean
+.PHONY: demo test test-oldest docs reliability wheel wheel-check sbom fix clean
 
 demo: $(VENV)/.installed  ## Discover five unnamed digits, with a table and a picture
 	@rm -rf runs/demo
@@ -30,6 +30,16 @@ docs: $(VENV)/.installed-dev  ## The pages of docs/ as a site in build/docs; a b
 reliability: $(VENV)/.installed-dev  ## The long forms of tests/reliability; takes hours
 	CRKD_LONG=1 CRKD_RECORD=benchmarks/results/reliability.json OMP_NUM_THREADS=1 \
 		$(BIN)/python -m pytest tests/reliability --timeout 0
+
+wheel: $(VENV)/.installed-release  ## Wheel and sdist in dist/; the same commit gives the same bytes
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
+	tests/wheel/reproducible.sh $(BIN)/python
+
+sbom: $(VENV)/.installed-release  ## Software bill of materials of .venv in build/sbom.json (CycloneDX)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library \
+		--output-reproducible -o build/sbom.json $(BIN)/python
 
 wheel-check: $(VENV)/.installed-dev  ## Build the wheel, install it elsewhere, run it from another folder
 	tests/wheel/check.sh $(BIN)/python
@@ -54,7 +64,11 @@ $(OLDEST)/.installed-dev: pyproject.toml tests/constraints/oldest.py
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found"; exit 2; }
 	$(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) tests/constraints/oldest.py > $(OLDEST)/oldest.txt
-	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/oldest.txt --editable ".[dev]"
+	$(OLDEST)/bin/python -m pip install --quiet --requirement $(OLDEST)/oldest.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-release: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[release]"
 	@touch $@
 
 clean:

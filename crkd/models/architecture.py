@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from crkd.core.errors import InputError
+from crkd.core.errors import InputError, listed
 from crkd.core.fields import BOOLEAN, Allowed, check_fields, list_of, number, one_of, text, whole
 
 KNOWN_HEADS = ("prototype", "linear")
@@ -103,8 +103,8 @@ class Architecture:
             raise InputError(f"projected_stride is {self.projected_stride}; it must be 1 or more")
         if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
             raise InputError(
-                f"groups is {self.groups}, but num_known is {self.num_known}; every group needs a "
-                "class, and at least one class must be known from the start"
+                f"groups is ({listed(self.groups)}), but num_known is {self.num_known}; every "
+                "group needs a class, and at least one class must be known from the start"
             )
         found = (*self.groups, self.num_novel) if self.has_novel_heads else self.groups
         sizes = [max(review, default=-1) + 1 for review in self.reviews]
@@ -112,8 +112,8 @@ class Architecture:
             size not in (0, group) for size, group in zip(sizes, found, strict=False)
         ):
             raise InputError(
-                f"reviews make groups of {sizes} classes, but the groups are {found}; they must be "
-                "the same"
+                f"reviews make groups of {listed(sizes)} classes, but the groups are "
+                f"{listed(found)}; they must be the same"
             )
         self._check_merged()
 

@@ -75,7 +75,7 @@ def check_fit(
         source: as in :func:`load_strict`.
 
     Raises:
-        InputError: lists every missing, unexpected and misshapen name.
+        InputError: lists missing, unexpected and misshapen names, four of each.
     """
     missing = [n for n in own if n not in tensors and not n.startswith(tuple(fresh))]
     unexpected = [name for name in tensors if name not in own]
@@ -85,7 +85,7 @@ def check_fit(
         if name in own and tensor.shape != own[name].shape
     ]
     faults = [
-        f"{kind}: {listed(names)}"
+        f"{kind}: {listed(names, limit=4)}"
         for kind, names in (
             ("missing", missing),
             ("unexpected", unexpected),

@@ -86,6 +86,8 @@ def _begun(
         then = SampleDigests.read(run.path) if resume else None
         if then is not None and samples is not None:
             _check_same_samples(run, then, samples)
+        elif resume and samples is not None:
+            _check_same_digest(run, samples)
         _describe(run, info, config, device, plugins, samples, resume=resume)
         # After the description, without which the folder is neither empty nor a run.
         if then is None and samples is not None:
@@ -168,6 +170,16 @@ def _check_same_samples(run: RunFolder, then: SampleDigests, now: SampleDigests)
         raise InputError(
             f"--resume: the data has changed since the run in {run.path} began: {changes}; restore "
             "it, or start another run with --out"
+        )
+
+
+def _check_same_digest(run: RunFolder, now: SampleDigests) -> None:
+    """Refuse data that changed since a run began that was killed before it listed its samples."""
+    recorded = run.read_info().provenance.get("data_sha256")
+    if recorded is not None and recorded != now.sha256():
+        raise InputError(
+            f"--resume: the data has changed since the run in {run.path} began; restore it, or "
+            "start another run with --out"
         )
 
 

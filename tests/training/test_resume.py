@@ -145,6 +145,13 @@ def test_resume_with_changed_files_of_a_named_data_set(
     monkeypatch.setattr(digits, "_digits", lambda: (images, labels))
     with pytest.raises(InputError, match=r"1 with other content \('(training|test) images'\)"):
         pretrain(small_config(), tmp_path / "run", resume=True)
+    # As after a kill before the samples were listed.
+    listed = tmp_path / "run" / "samples.parquet"
+    content = listed.read_bytes()
+    listed.unlink()
+    with pytest.raises(InputError, match="the data has changed since the run in"):
+        pretrain(small_config(), tmp_path / "run", resume=True)
+    listed.write_bytes(content)
     monkeypatch.undo()
     monkeypatch.setattr("crkd.training.session.processes", lambda: (0, 2))
     resumed = pretrain(small_config(), tmp_path / "run", resume=True)
