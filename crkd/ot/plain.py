@@ -34,14 +34,15 @@ def solve_into(out: Tensor, problem: Problem) -> None:
 
     The order of every sum depends only on N and M.
     """
-    x = problem.scores.to(problem.compute_dtype)
-    plan = out if out.dtype == x.dtype else torch.empty_like(out, dtype=x.dtype)
-    torch.mul(x, 1 / problem.epsilon, out=plan)
-    whole = plan.view(len(plan), -1)
+    x = problem.scores
+    plan = out if out.dtype == problem.compute_dtype else out.to(problem.compute_dtype)
+    torch.mul(x.to(plan.dtype), 1 / problem.epsilon, out=plan)
+    whole = plan.flatten(1)
     # Exponentials, times a constant that the first class step absorbs.
-    torch.softmax(whole, -1, out=whole)
+    torch.softmax(whole, 1, out=whole)
     for _ in range(problem.num_iters):
-        plan.div_(plan.sum(-2, keepdim=True))
-        plan.div_(plan.sum(-1, keepdim=True))
+        # Products take less time than quotients.
+        plan.mul_(plan.sum(1, keepdim=True).reciprocal_())
+        plan.mul_(plan.sum(2, keepdim=True).reciprocal_())
     if plan is not out:
         out.copy_(plan)

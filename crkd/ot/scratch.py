@@ -105,9 +105,9 @@ class Scratch:
         torch.bmm(self.u, self.kernel, out=self.columns)
 
 
-def together(p: int, n: int, m: int) -> int:
-    """Return how many of ``p`` problems to solve at once."""
-    return max(1, min(p, CACHED // (n * _padded(m + 1))))
+def together(n: int, m: int) -> int:
+    """Return the largest number of problems to solve at once."""
+    return max(1, CACHED // (n * _padded(m + 1)))
 
 
 def _padded(length: int) -> int:

@@ -195,7 +195,7 @@ def test_parts_of_a_call_carry_nothing_over(
     scores[4] *= 3
     expected = solved(scores, num_iters=num_iters)
     monkeypatch.setattr(scratch, "CACHED", 2 * 48 * 16)
-    assert scratch.together(7, 48, 12) == 2
+    assert scratch.together(48, 12) == 2
     result = solved(scores, num_iters=num_iters)
     assert torch.equal(result[[0, 2, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
     assert result[1].isnan().all()
