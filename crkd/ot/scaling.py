@@ -1,8 +1,8 @@
-"""Sinkhorn by plain scaling with one exponential per entry, for the CPU.
+"""Sinkhorn with one exponential per entry, for the CPU.
 
-A softmax over the classes is the fastest exponential of PyTorch. It divides each row by its sum,
-which the first factors of the samples undo. Each iteration is then two products of a vector and a
-matrix in the cache.
+A softmax is the fastest exponential of PyTorch. It divides by sums, which the first factors of the
+samples undo. Each iteration is then two products of a vector and a matrix in the cache; for small
+problems and few iterations, the plan itself is divided by its sums (:mod:`crkd.ot.plain`).
 
 If all scores are near zero, as cosines are, no number can leave the range of the dtype. Otherwise
 the best score of each class is subtracted, which the first class step absorbs, and every sum is
@@ -14,9 +14,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crkd.ot import reference
+from crkd.ot import plain, reference
 from crkd.ot.problem import Problem, has_values
-from crkd.ot.scratch import Scratch
+from crkd.ot.scratch import Scratch, together
 
 NEAR = {torch.float32: 22.0, torch.float64: 200.0}
 """Largest absolute score over epsilon that needs no checks, see :func:`_near`."""
@@ -46,22 +46,36 @@ def solve(problem: Problem) -> Tensor:
     """
     scores = problem.scores
     p, n, m = scores.shape
-    out = torch.empty(scores.shape, dtype=scores.dtype, device=scores.device)
-    if out.numel() == 0:
+    out = torch.empty_like(scores, memory_format=torch.contiguous_format)
+    if 0 in (p, n, m):
         return out
-    scratch = Scratch.of_problems(p, n, m, problem.compute_dtype)
-    for start in range(0, p, len(scratch)):
-        some = _part(problem, slice(start, start + len(scratch)))
-        part = out[start : start + len(scratch)]
-        for unsafe in _solve_into(part, some, scratch.first(len(part))):
-            part[unsafe] = reference.solve(_part(some, slice(unsafe, unsafe + 1)))[0]
+    count = together(n, m)
+    if p <= count:
+        _solve_part(out, problem)
+        return out
+    for start in range(0, p, count):
+        part = slice(start, start + count)
+        _solve_part(out[part], _part(problem, part))
     return out
+
+
+def _solve_part(out: Tensor, problem: Problem) -> None:
+    """Write assignments into ``out``, for problems that fit the cache."""
+    near = _near(problem)
+    small = plain.suits(problem)
+    if near is None and small:
+        plain.solve_into(out, problem)
+        return
+    for unsafe in _scale_into(out, problem, near):
+        out[unsafe] = reference.solve(_part(problem, slice(unsafe, unsafe + 1)))[0]
+    if near is not None and small:
+        # The form must not depend on the other problems.
+        for p in near.nonzero().flatten().tolist():
+            plain.solve_into(out[p : p + 1], _part(problem, slice(p, p + 1)))
 
 
 def _part(problem: Problem, part: slice) -> Problem:
     """Return some of the problems."""
-    if part.start == 0 and part.stop >= len(problem.scores):
-        return problem
     b, a = (
         marginal if marginal is None or marginal.ndim == 1 else marginal[part]
         for marginal in (problem.class_marginal, problem.sample_marginal)
@@ -69,11 +83,18 @@ def _part(problem: Problem, part: slice) -> Problem:
     return problem._replace(scores=problem.scores[part], class_marginal=b, sample_marginal=a)
 
 
-def _solve_into(out: Tensor, problem: Problem, scratch: Scratch) -> list[int]:
-    """Write assignments into ``out``; return the problems for which scaling was not safe."""
+def _scale_into(out: Tensor, problem: Problem, near: Tensor | None) -> list[int]:
+    """Write assignments into ``out``; return the problems for which scaling was not safe.
+
+    Args:
+        out: ``(P, N, M)``.
+        problem: problems that fit the cache.
+        near: what :func:`_near` returns for them.
+    """
+    p, n, m = out.shape
+    scratch = Scratch.of_problems(p, n, m, problem.compute_dtype)
     a, b = _marginals(problem, scratch)
-    safe = _near(problem)
-    _exponentiate(problem, scratch, safe)
+    _exponentiate(problem, scratch, near)
     margins = []
     for i in range(problem.num_iters):
         if i:
@@ -81,16 +102,17 @@ def _solve_into(out: Tensor, problem: Problem, scratch: Scratch) -> list[int]:
         scratch.sum_columns()
         torch.div(b, scratch.columns, out=scratch.v)
         scratch.sum_rows()
-        if safe is not None:
+        if near is not None:
             margins += [
                 scratch.columns.amin(-1) / scratch.u.amax(-1),
                 scratch.rows.amin(-1) / scratch.v.amax(-1),
             ]
     scratch.classes.mul_(scratch.v_of_classes)
-    torch.div(scratch.classes, scratch.per_sample, out=out)
-    if safe is None:
+    # Products take less time than quotients.
+    torch.mul(scratch.classes, scratch.per_sample.reciprocal_(), out=out)
+    if near is None:
         return []
-    safe |= (torch.cat(margins, -1) > SAFE[a.dtype]).all(-1)
+    safe = near | (torch.cat(margins, -1) > SAFE[a.dtype]).all(-1)
     return (~safe).nonzero().flatten().tolist()
 
 

@@ -58,22 +58,21 @@ class Scratch:
 
     @classmethod
     def of_problems(cls, p: int, n: int, m: int, dtype: torch.dtype) -> Scratch:
-        """Return memory for ``p`` problems, or for as many as the cache holds.
+        """Return memory for ``p`` problems, :func:`together` at most.
 
         It holds any values, and belongs to the caller until the thread's next call.
         """
-        together = max(1, min(p, CACHED // (n * _padded(m + 1))))
-        size = (together, n, m, dtype)
-        if getattr(_kept, "size", None) != size:
+        size = (n, m, dtype)
+        if getattr(_kept, "size", None) != size or p > len(_kept.scratch):
             _kept.size = _kept.scratch = None
             # Memory of inference mode could not be used outside of it.
             with torch.inference_mode(False), torch.device("cpu"):
-                made = cls._new(*size)
+                made = cls._new(p, *size)
             if made.kernel.numel() > CACHED:
                 return made
             _kept.size, _kept.scratch = size, made
         kept: Scratch = _kept.scratch
-        return kept
+        return kept.first(p)
 
     @classmethod
     def _new(cls, p: int, n: int, m: int, dtype: torch.dtype) -> Scratch:
@@ -104,6 +103,11 @@ class Scratch:
     def sum_columns(self) -> None:
         """Set ``columns`` to the sums over samples of the kernel times u."""
         torch.bmm(self.u, self.kernel, out=self.columns)
+
+
+def together(n: int, m: int) -> int:
+    """Return the largest number of problems to solve at once."""
+    return max(1, CACHED // (n * _padded(m + 1)))
 
 
 def _padded(length: int) -> int:

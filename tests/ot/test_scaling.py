@@ -12,7 +12,9 @@ from torch import Tensor
 from crkd.ot import reference, scaling, scratch, sinkhorn
 from crkd.ot.problem import Problem
 
-SHAPES = [(8, 256, 50), (5, 257, 51), (16, 100, 10), (11, 33, 7), (3, 512, 130)]
+SHAPES = [(8, 256, 50), (5, 257, 66), (16, 100, 10), (11, 33, 7), (3, 512, 130)]
+FORMS = [3, 7]
+"""Numbers of iterations below and above :data:`crkd.ot.plain.ITERATIONS`."""
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -46,37 +48,45 @@ def cosines(p: int, n: int, m: int, seed: int = 0) -> Tensor:
     return left @ right.mT
 
 
-def three(scores: Tensor, b: Tensor | None = None, a: Tensor | None = None) -> Tensor:
-    return sinkhorn(scores, epsilon=0.05, num_iters=3, class_marginal=b, sample_marginal=a)
+def solved(
+    scores: Tensor, b: Tensor | None = None, a: Tensor | None = None, *, num_iters: int = 3
+) -> Tensor:
+    return sinkhorn(scores, epsilon=0.05, num_iters=num_iters, class_marginal=b, sample_marginal=a)
 
 
+@pytest.mark.parametrize("num_iters", FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bits_do_not_depend_on_the_other_problems(
-    shape: tuple[int, int, int], threads: int
+    shape: tuple[int, int, int], num_iters: int, threads: int
 ) -> None:
     p, n, m = shape
     scores = cosines(p, n, m)
+    near = solved(scores, num_iters=num_iters)
     # One problem needs checks, another one the specification.
     scores[1] *= 4
     scores[2, 5] -= 60
     b, a = torch.rand(p, m) + 0.1, torch.rand(p, n)
     for marginals in ((None, None), (b, None), (b, a)):
-        together = three(scores, *marginals)
+        together = solved(scores, *marginals, num_iters=num_iters)
         for size in (1, 3):
             for start in range(0, p, size):
                 part = slice(start, start + size)
-                alone = three(scores[part], *(x if x is None else x[part] for x in marginals))
+                some = (x if x is None else x[part] for x in marginals)
+                alone = solved(scores[part], *some, num_iters=num_iters)
                 assert torch.equal(alone, together[part])
+    assert torch.equal(solved(scores[:1], num_iters=num_iters), near[:1])
+    assert torch.equal(solved(scores, num_iters=num_iters)[3:], near[3:])
 
 
+@pytest.mark.parametrize("num_iters", FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bits_do_not_depend_on_the_number_of_threads(
-    shape: tuple[int, int, int], threads: int
+    shape: tuple[int, int, int], num_iters: int, threads: int
 ) -> None:
     scores = cosines(*shape)
-    result = three(scores)
+    result = solved(scores, num_iters=num_iters)
     torch.set_num_threads(1)
-    assert torch.equal(three(scores), result)
+    assert torch.equal(solved(scores, num_iters=num_iters), result)
 
 
 def extremes(n: int, m: int) -> dict[str, Tensor]:
@@ -95,7 +105,7 @@ def extremes(n: int, m: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("num_iters", [1, 3, 200])
+@pytest.mark.parametrize("num_iters", [1, 3, 5, 6, 200])
 def test_the_largest_near_scores_need_no_checks(
     num_iters: int,
     dtype: torch.dtype,
@@ -128,7 +138,7 @@ def test_the_form_is_chosen_for_each_problem(
     assert no_checks is not None
     assert no_checks.tolist() == [False, True, False, False]
     assert scaling._near(problem._replace(scores=near)) is None
-    result = three(scores)
+    result = solved(scores)
     assert len(in_logarithms) == 1
     assert torch.equal(in_logarithms[0], outside)
     assert row_error(result, float64_loop(scores, 0.05, 3)) <= 5e-5
@@ -145,9 +155,9 @@ def test_constants_of_classes_cost_no_digits(
     scores[:, :, 4] = (scores[:, :, 4].double() + offset).float()
     # What float32 holds of the moved class is all that anyone can use.
     moved = scores.double()
-    assert row_error(three(scores), float64_loop(moved, 0.05, 3)) <= 1e-5
+    assert row_error(solved(scores), float64_loop(moved, 0.05, 3)) <= 1e-5
     if abs(offset) < 1e4:
-        assert row_error(three(scores), expected) <= 1e-5
+        assert row_error(solved(scores), expected) <= 1e-5
 
 
 def test_a_masked_score_costs_no_digits(
@@ -155,30 +165,58 @@ def test_a_masked_score_costs_no_digits(
 ) -> None:
     scores = cosines(1, 40, 9)
     scores[0, ::3, 4] = -1e9
-    assert row_error(three(scores), float64_loop(scores, 0.05, 3)) <= 1e-5
+    assert row_error(solved(scores), float64_loop(scores, 0.05, 3)) <= 1e-5
 
 
-def test_kept_memory_carries_nothing_over() -> None:
+@pytest.mark.parametrize("num_iters", FORMS)
+def test_kept_memory_carries_nothing_over(num_iters: int) -> None:
+    def solve(scores: Tensor) -> Tensor:
+        return solved(scores, num_iters=num_iters)
+
     scores = cosines(4, 48, 12)
-    expected = three(scores)
+    expected = solve(scores)
     spoilt = scores.clone()
     spoilt[::2, 3, 3] = torch.nan
-    assert three(spoilt)[0].isnan().all()
-    assert torch.equal(three(spoilt)[1], expected[1])
-    assert torch.equal(three(scores), expected)
-    assert three(scores).data_ptr() != expected.data_ptr()
-    three(scores * 4)
-    assert torch.equal(three(scores), expected)
+    assert solve(spoilt)[0].isnan().all()
+    assert torch.equal(solve(spoilt)[1], expected[1])
+    assert torch.equal(solve(scores), expected)
+    assert solve(scores).data_ptr() != expected.data_ptr()
+    solve(scores * 4)
+    assert torch.equal(solve(scores), expected)
+    assert torch.equal(solve(scores[1:3]), expected[1:3])
 
 
-def test_parts_of_a_call_carry_nothing_over(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("num_iters", FORMS)
+def test_parts_of_a_call_carry_nothing_over(
+    num_iters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores = cosines(7, 48, 12)
     scores[1, 2, 2] = torch.nan
     scores[4] *= 3
-    expected = three(scores)
+    expected = solved(scores, num_iters=num_iters)
     monkeypatch.setattr(scratch, "CACHED", 2 * 48 * 16)
-    assert torch.equal(three(scores)[[0, 2, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
-    assert three(scores)[1].isnan().all()
+    assert scratch.together(48, 12) == 2
+    result = solved(scores, num_iters=num_iters)
+    assert torch.equal(result[[0, 2, 3, 4, 5, 6]], expected[[0, 2, 3, 4, 5, 6]])
+    assert result[1].isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_short_types_are_rounded_once(dtype: torch.dtype) -> None:
+    scores = cosines(3, 48, 12).to(dtype)
+    for num_iters in FORMS:
+        wide = solved(scores.float(), num_iters=num_iters)
+        assert torch.equal(solved(scores, num_iters=num_iters), wide.to(dtype))
+
+
+def test_scores_of_any_strides(
+    float64_loop: Callable[..., Tensor], row_error: Callable[[Tensor, Tensor], float]
+) -> None:
+    scores = cosines(12, 48, 3).transpose(0, 2)
+    for num_iters in FORMS:
+        result = solved(scores, num_iters=num_iters)
+        assert result.is_contiguous()
+        assert row_error(result, float64_loop(scores, 0.05, num_iters)) <= 1e-5
 
 
 def test_large_memory_is_not_kept() -> None:
@@ -192,17 +230,20 @@ def test_large_memory_is_not_kept() -> None:
 def test_memory_of_inference_mode_serves_outside() -> None:
     scores = cosines(2, 37, 9)
     with torch.inference_mode():
-        inside = three(scores)
-    assert torch.equal(three(scores), inside.clone())
+        inside = solved(scores, num_iters=7)
+    assert torch.equal(solved(scores, num_iters=7), inside.clone())
 
 
 def test_threads_share_no_memory() -> None:
+    def solve(scores: Tensor) -> Tensor:
+        return solved(scores, num_iters=7)
+
     problems = [cosines(3, 120, 30, seed) for seed in range(4)]
-    expected = [three(scores) for scores in problems]
+    expected = [solve(scores) for scores in problems]
     wrong: list[int] = []
 
     def work(i: int) -> None:
-        wrong.extend(i for _ in range(60) if not torch.equal(three(problems[i]), expected[i]))
+        wrong.extend(i for _ in range(60) if not torch.equal(solve(problems[i]), expected[i]))
 
     workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for worker in workers:
