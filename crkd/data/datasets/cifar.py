@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from crkd.core.errors import InputError
+from crkd.data.datasets import cifar_files
 from crkd.data.datasets.base import DATASETS, Dataset, DatasetNotFoundError
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource
@@ -72,12 +73,13 @@ def _build(cifar: _Cifar, root: Path | None, *, download: bool = False) -> Datas
 def _torchvision_parts(
     cifar: _Cifar, root: Path, download: bool
 ) -> tuple[ArraySource, ArraySource]:
-    """Read torchvision's pickled batches, which it opens only if their MD5 sums match."""
+    """Read torchvision's pickled batches, which are opened only if their digests match."""
     import torchvision.datasets
 
     kind: Any = getattr(torchvision.datasets, cifar.name.upper())
     try:
-        parts = [kind(root, train=train, download=download) for train in (True, False)]
+        cifar_files.prepare(root / cifar.folder, kind, download=download)
+        parts = [kind(root, train=train) for train in (True, False)]
     except (RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

@@ -1,5 +1,11 @@
+import functools
 import hashlib
 import pickle
+import shutil
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +15,7 @@ import pytest
 import torchvision.datasets
 
 from crkd.core.errors import InputError
+from crkd.data.datasets import cifar_files
 from crkd.data.datasets.base import load_dataset
 
 
@@ -16,8 +23,12 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def small_torchvision_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Write five images in torchvision's layout and make its checksums those of the files."""
+    """Write five images in torchvision's layout and make all digests those of the files."""
     folder = root / "cifar-100-python"
     folder.mkdir()
     rows = np.random.default_rng(0).integers(0, 256, (5, 3072), dtype=np.uint8)
@@ -30,6 +41,8 @@ def small_torchvision_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> n
     monkeypatch.setattr(kind, "train_list", [["train", md5(folder / "train")]])
     monkeypatch.setattr(kind, "test_list", [["test", md5(folder / "test")]])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": md5(folder / "meta")})
+    digests = {name: sha256(folder / name) for name in ("meta", "test", "train")}
+    monkeypatch.setitem(cifar_files.FILES, folder.name, digests)
     return rows
 
 
@@ -58,12 +71,72 @@ class Boom:
 def test_altered_pickle_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small_torchvision_cifar100(tmp_path, monkeypatch)
     mark = tmp_path / "opened"
-    (tmp_path / "cifar-100-python" / "train").write_bytes(pickle.dumps(Boom(mark)))
-    with pytest.raises(InputError, match="--download"):
+    altered = tmp_path / "cifar-100-python" / "train"
+    altered.write_bytes(pickle.dumps(Boom(mark)))
+    # MD5 alone would let it pass.
+    monkeypatch.setattr(torchvision.datasets.CIFAR100, "train_list", [["train", md5(altered)]])
+    with pytest.raises(InputError, match=r"by its SHA-256: train; .*--download"):
         load_dataset("cifar100", tmp_path)
     assert not mark.exists()
     pickle.loads(pickle.dumps(Boom(mark)))  # the trap itself works
     assert mark.exists()
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Serve an archive of the small set at torchvision's address."""
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    small_torchvision_cifar100(origin, monkeypatch)
+    kind = torchvision.datasets.CIFAR100
+    archive = origin / kind.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(origin / kind.base_folder, kind.base_folder)
+    monkeypatch.setattr(kind, "tgz_md5", md5(archive))
+    monkeypatch.setitem(cifar_files.ARCHIVES, kind.base_folder, sha256(archive))
+    serve = functools.partial(SimpleHTTPRequestHandler, directory=str(origin))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        monkeypatch.setattr(kind, "url", f"http://127.0.0.1:{server.server_port}/{archive.name}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield archive
+        server.shutdown()
+        thread.join()
+
+
+def test_download_fetches_and_checks(archive: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    assert len(load_dataset("cifar100", root, download=True).train) == 3
+    archive.unlink()
+    assert len(load_dataset("cifar100", root, download=True).train) == 3
+    damaged = root / "cifar-100-python" / "test"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(InputError, match="by its SHA-256: test; delete that folder and give"):
+        load_dataset("cifar100", root, download=True)
+    # The archive was kept beside the folder.
+    shutil.rmtree(damaged.parent)
+    assert len(load_dataset("cifar100", root, download=True).train) == 3
+
+
+def test_another_archive_is_not_extracted(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    monkeypatch.setitem(cifar_files.ARCHIVES, "cifar-100-python", "0" * 64)
+    with pytest.raises(InputError, match="not the published archive by its SHA-256; delete it"):
+        load_dataset("cifar100", root, download=True)
+    assert not (root / "cifar-100-python").exists()
+
+
+def test_digests_are_those_of_the_files_that_torchvision_reads() -> None:
+    for kind in (torchvision.datasets.CIFAR10, torchvision.datasets.CIFAR100):
+        read = [name for name, _ in (*kind.train_list, *kind.test_list)]
+        assert {*read, kind.meta["filename"]} == set(cifar_files.FILES[kind.base_folder])
+    digests = [*cifar_files.ARCHIVES.values()]
+    digests += [digest for files in cifar_files.FILES.values() for digest in files.values()]
+    assert len({bytes.fromhex(digest) for digest in digests if len(digest) == 64}) == 12
 
 
 def test_missing_set_lists_places_layouts_and_remedy(
