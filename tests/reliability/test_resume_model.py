@@ -1,4 +1,4 @@
-"""A model of a run folder: after every path it is refused, or it ends in the straight path's bits.
+"""A model of a run folder: every path is refused or ends in the bits of an uninterrupted run.
 
 The steps of a path are kills at any write, full disks, a second process, changed data, another
 configuration, damaged states, evaluation and the next stage, in any order.
@@ -92,13 +92,13 @@ class Model(RuleBasedStateMachine):
         return self.described() and RunFolder(self.out).read_info().status == "complete"
 
     def train(self, now: Config | None = None) -> RunFolder:
-        """Start the run, or go on with it; a folder without a description is begun anew."""
+        """Start or continue the run; a folder without a description is started again."""
         if not self.described():
             shutil.rmtree(self.out, ignore_errors=True)
         return pretrain(now or self.config, self.out, resume=self.described())
 
     def check(self, run: RunFolder) -> None:
-        assert same(weights(run), self.straight), "other bits than those of the straight path"
+        assert same(weights(run), self.straight), "the bits differ from those of the uninterrupted run"
         assert not list(self.out.glob(f".*{UNFINISHED}"))
         assert not states(self.out)
 
@@ -203,7 +203,7 @@ class Model(RuleBasedStateMachine):
 
     @precondition(lambda self: self.complete())
     @rule()
-    def anew(self) -> None:
+    def another_run(self) -> None:
         """Another run in the same place, so that a path has several ends."""
         assert same(weights(RunFolder(self.out)), self.straight)
         shutil.rmtree(self.out)

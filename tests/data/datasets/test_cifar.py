@@ -114,7 +114,7 @@ def test_download_fetches_and_checks(archive: Path, tmp_path: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-1])
     with pytest.raises(InputError, match="by its SHA-256: test; delete that folder and give"):
         load_dataset("cifar100", root, download=True)
-    # The archive was kept beside the folder.
+    # The archive was kept next to the folder.
     shutil.rmtree(damaged.parent)
     assert len(load_dataset("cifar100", root, download=True).train) == 3
 
