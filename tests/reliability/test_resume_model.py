@@ -98,7 +98,7 @@ class Model(RuleBasedStateMachine):
         return pretrain(now or self.config, self.out, resume=self.described())
 
     def check(self, run: RunFolder) -> None:
-        assert same(weights(run), self.straight), "the bits differ from those of the uninterrupted run"
+        assert same(weights(run), self.straight), "bits of an uninterrupted run"
         assert not list(self.out.glob(f".*{UNFINISHED}"))
         assert not states(self.out)
 
