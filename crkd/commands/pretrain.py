@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from crkd.commands.cpu_recipe import suggest_cpu_recipe
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import check_out, print_protocols, run_name
 
@@ -34,6 +35,7 @@ def run(given: argparse.Namespace) -> int:
 
     out = Path(given.out) if given.out else free_folder(run_name(config, "pretrain"))
     check_out(out, resume=given.resume)
+    suggest_cpu_recipe(config, given)
     try:
         trained = pretrain(config, out, resume=given.resume, download=given.download)
     except Interrupted as stop:

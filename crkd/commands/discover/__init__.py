@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crkd.commands.cpu_recipe import suggest_cpu_recipe
 from crkd.commands.discover.vectors import add_vector_flags, run_on_vectors, uses_vectors
 from crkd.commands.flags import (
     add_config_flags,
@@ -96,6 +97,7 @@ def _trained(given: argparse.Namespace) -> RunFolder:
         check_num_novel(str(config.data.novel), config.discover.num_novel)
     out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
     check_out(out, resume=given.resume)
+    suggest_cpu_recipe(config, given)
     resume = given.resume and (out / "run.json").is_file()
     parent = stage1_run(config, given, out)
     return discover(config, out, parent, resume=resume, download=given.download)
