@@ -1,12 +1,15 @@
-"""Default run folders, and the printed metrics of a finished run."""
+"""Default run folders, and the lines that commands print about a run."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.core.paths import shipped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +40,28 @@ def check_out(out: Path, *, resume: bool) -> None:
         check_free(out)
     elif (out / "run.json").is_file() and RunFolder(out).read_info().status == "complete":
         raise InputError(f"--resume: the run in {out} is complete; start another with --out")
+
+
+def suggest_cpu_recipe(config: Config, given: argparse.Namespace) -> None:
+    """Name the recipe for a CPU, if there is one and the default recipe will run on a CPU.
+
+    Args:
+        config: the configuration of the run.
+        given: the parsed flags; with ``--config`` the recipe was chosen.
+    """
+    if given.config is not None or given.resume:
+        return
+    from crkd.core.device import pick_device
+    from crkd.data.splits.class_split import DEFAULT_SPLITS
+
+    split = config.split or DEFAULT_SPLITS.get(config.dataset)
+    name = f"{config.dataset}-{split}-fast"
+    recipe = shipped("configs") / "presets" / f"{name}.yaml"
+    if pick_device(config.device).type == "cpu" and recipe.is_file():
+        print(
+            f"note: the default recipe is for a GPU; --config {name} is one for a CPU",
+            file=sys.stderr,
+        )
 
 
 def print_protocols(run: RunFolder) -> None:

@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from crkd.commands.cpu_recipe import suggest_cpu_recipe
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
-from crkd.commands.output import check_out, print_protocols, run_name
+from crkd.commands.output import check_out, print_protocols, run_name, suggest_cpu_recipe
 
 DESCRIPTION = """\
 Stage 1: train a network on the labeled images of the known classes.

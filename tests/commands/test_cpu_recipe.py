@@ -7,7 +7,7 @@ import argparse
 import pytest
 import torch
 
-from crkd.commands import cpu_recipe
+from crkd.commands.output import suggest_cpu_recipe
 from crkd.config.load import load_config
 from crkd.core import device
 from crkd.core.paths import shipped
@@ -16,7 +16,7 @@ from crkd.core.paths import shipped
 def hint(capsys: pytest.CaptureFixture[str], *settings: str, **given: object) -> str:
     flags = argparse.Namespace(**{"config": None, "resume": False, **given})
     config = load_config(None, ["device=cpu", *settings])
-    cpu_recipe.suggest_cpu_recipe(config, flags)
+    suggest_cpu_recipe(config, flags)
     return capsys.readouterr().err
 
 

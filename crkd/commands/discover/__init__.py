@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd.commands.cpu_recipe import suggest_cpu_recipe
 from crkd.commands.discover.vectors import add_vector_flags, run_on_vectors, uses_vectors
 from crkd.commands.flags import (
     add_config_flags,
@@ -17,7 +16,13 @@ from crkd.commands.flags import (
     config_of,
     config_words,
 )
-from crkd.commands.output import RUNS, check_out, print_protocols, run_name
+from crkd.commands.output import (
+    RUNS,
+    check_out,
+    print_protocols,
+    run_name,
+    suggest_cpu_recipe,
+)
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
