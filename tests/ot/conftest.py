@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from types import ModuleType
 
@@ -69,3 +70,24 @@ def kernels_on_cpu() -> ModuleType:
     if module.COMPILER is None:
         pytest.skip("g++ is not installed: the kernels cannot be run on the processor")
     return module
+
+
+@pytest.fixture(scope="session")
+def nvrtc() -> None:
+    """The compiler of the kernels; tests are skipped without it."""
+    pytest.importorskip("cuda.bindings.nvrtc", reason="crkd[cuda] is not installed")
+    pytest.importorskip("cuda.core", reason="crkd[cuda] is not installed")
+    from crkd.ot.cuda import compiler
+
+    try:
+        compiler._nvrtc_version()
+    except Exception as error:  # noqa: BLE001
+        # The binding is there, the compiler's library is not; its error type varies by version.
+        pytest.skip(f"NVRTC cannot be loaded: {error}")
+    try:
+        compiler.compiled('extern "C" __global__ void nothing() {}', "sm_90")
+    except RuntimeError as error:
+        # Early versions of cuda-core ask the driver, which is missing here, about what they made.
+        if not re.search("driver|libcuda", str(error), re.IGNORECASE):
+            raise
+        pytest.skip(f"this cuda-core compiles nothing without a driver: {error}")

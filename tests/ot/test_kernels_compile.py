@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,39 +9,22 @@ import pytest
 from crkd.gpu_checks import sinkhorn_launches
 from crkd.ot.cuda import compiler, plans
 
-pytest.importorskip("cuda.bindings.nvrtc", reason="crkd[cuda] is not installed")
-pytest.importorskip("cuda.core", reason="crkd[cuda] is not installed")
+pytestmark = pytest.mark.usefixtures("nvrtc")
 
 ONE_BLOCK = [80, 86, 89, 90, 100, 120]
-CLUSTERS = [90, 100]
+CLUSTERS = [100]
+"""Besides 90, whose code ``test_machine_code.py`` reads."""
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRKD_CACHE", str(tmp_path))
-    try:
-        compiler._nvrtc_version()
-    except Exception as error:  # noqa: BLE001
-        # The binding is there, the compiler's library is not; its error type varies by version.
-        pytest.skip(f"NVRTC cannot be loaded: {error}")
-
-
-@pytest.fixture
-def _compiler() -> None:
-    """Early versions of cuda-core ask the driver, which is missing here, about what they made."""
-    try:
-        compiler.compiled('extern "C" __global__ void nothing() {}', "sm_90")
-    except RuntimeError as error:
-        if not re.search("driver|libcuda", str(error), re.IGNORECASE):
-            raise
-        pytest.skip(f"this cuda-core compiles nothing without a driver: {error}")
 
 
 def is_machine_code(code: bytes) -> bool:
     return code.startswith(b"\x7fELF") and b"sinkhorn" in code
 
 
-@pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("architecture", ONE_BLOCK)
 def test_one_block_and_streaming_kernels(architecture: int) -> None:
     plan = plans.resident_layout(64, 50, cluster=1, warps=8)
@@ -57,7 +39,6 @@ def test_one_block_and_streaming_kernels(architecture: int) -> None:
         assert is_machine_code(compiler.cubin(name, constants | types, f"sm_{architecture}"))
 
 
-@pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("shape", [(256, 50), (512, 250), (512, 1000), (1024, 200)])
 @pytest.mark.parametrize("architecture", CLUSTERS)
 def test_cluster_kernels(architecture: int, shape: tuple[int, int]) -> None:
@@ -72,7 +53,6 @@ def test_cluster_kernels(architecture: int, shape: tuple[int, int]) -> None:
         assert is_machine_code(code)
 
 
-@pytest.mark.usefixtures("_compiler")
 def test_the_cache_is_used_and_can_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +94,6 @@ def test_a_damaged_entry_is_compiled_again(
     assert entry.read_bytes() == whole
 
 
-@pytest.mark.usefixtures("_compiler")
 def test_the_kernel_that_a_sanitizer_must_find_compiles() -> None:
     code = compiler.compiled(sinkhorn_launches._INVALID_SOURCE, "sm_90")
     assert b"sinkhorn_invalid_write" in code

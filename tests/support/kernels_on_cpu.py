@@ -36,13 +36,14 @@ def _folder() -> Path:
     The standard library's headers take longer than the kernels.
     """
     version = subprocess.run([str(COMPILER), "--version"], capture_output=True, check=True).stdout
-    machine = (HERE / "machine.h").read_bytes()
+    headers = [HERE / name for name in ("machine.h", "language.h", "mailboxes.h")]
+    machine = b"".join(header.read_bytes() for header in headers)
     name = hashlib.sha256(version + repr(OPTIONS).encode() + machine).hexdigest()[:16]
     folder = CACHE / name
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(dir=CACHE))
-        header = Path(shutil.copy(HERE / "machine.h", new))
+        header, *_ = [Path(shutil.copy(header, new)) for header in headers]
         _compile(new, "-x", "c++-header", "-o", str(header.with_suffix(".h.gch")), str(header))
         try:
             new.rename(folder)
@@ -58,11 +59,35 @@ def _compile(folder: Path, *arguments: str) -> None:
     subprocess.run([str(COMPILER), *OPTIONS, f"-I{folder}", *arguments], check=True)
 
 
+class Fault(Exception):
+    """The simulated GPU stopped a kernel; the message says why."""
+
+
+class Library:
+    """One kernel, compiled for the processor."""
+
+    def __init__(self, path: Path) -> None:
+        self._code = ctypes.CDLL(str(path))
+        self._code.taken_fault.restype = ctypes.c_char_p
+
+    def run(self, *arguments: object) -> None:
+        """Run the kernel; the arguments are those of ``run`` in its entry file."""
+        self._code.run(*arguments)
+        fault = self._code.taken_fault().decode()
+        if fault:
+            raise Fault(fault)
+
+
 @functools.cache
-def _library(name: str, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
+def _library(
+    name: str, constants: tuple[tuple[str, int], ...], edits: tuple[tuple[str, str], ...] = ()
+) -> Library:
     defines = "".join(f"#define {key} {value}\n" for key, value in constants)
     common = (KERNELS / "common.cuh").read_text()
     kernel = (KERNELS / f"{name}.cu").read_text()
+    for old, new in edits:
+        assert kernel.count(old) == 1, f"{kernel.count(old)} times in the kernel: {old}"
+        kernel = kernel.replace(old, new)
     shared = r"extern __shared__ (__align__\(16\) )?float shared\[\];"
     kernel = re.sub(shared, "float* const shared = SHARED_FLOATS;", kernel)
     kernel = kernel.replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
@@ -75,7 +100,7 @@ def _library(name: str, constants: tuple[tuple[str, int], ...]) -> ctypes.CDLL:
             source.write_text(text)
             _compile(_folder(), "-shared", "-o", str(made), str(source))
             made.rename(library)
-    return ctypes.CDLL(str(library))
+    return Library(library)
 
 
 def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
@@ -107,12 +132,17 @@ def resident(
     a: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
     seed: int = 0,
+    edits: tuple[tuple[str, str], ...] = (),
 ) -> Tensor:
-    """Solve by ``resident.cu`` with the given layout."""
+    """Solve by ``resident.cu`` with the given layout.
+
+    Args:
+        edits: texts of the kernel, each found once, and what takes their place.
+    """
     p, n, m = scores.shape
     out = torch.full((p, n, m), torch.nan, dtype=out_dtype or scores.dtype)
     constants = {**plan.constants, "WEIGHTED": int(a is not None), **_types(scores, out)}
-    _library("resident", tuple(constants.items())).run(
+    _library("resident", tuple(constants.items()), edits).run(
         _pointer(scores),
         _pointer(out),
         _pointer(b),

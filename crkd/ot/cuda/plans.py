@@ -9,11 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-_REGISTERS = 64
-"""Entries of the plan that one thread keeps in registers."""
-
 _READ_BY_ALL = 16384
-"""Bytes of class masses up to which every block of a cluster reads all of them."""
+"""Bytes of class masses up to which every block of a cluster receives all of them."""
 
 LARGEST_M = 16384
 """Largest number of classes of the streaming kernels: 32 warps per row, 16 columns per lane."""
@@ -66,9 +63,18 @@ class Resident(NamedTuple):
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a block."""
-        vectors = (self.warps + 8) * self.columns * self.lanes
+        classes = self.columns * self.lanes
+        vectors = (self.warps + (8 if self.cluster > 1 else 6)) * classes
+        weights = self.rows * self.warps * (32 // self.lanes)
         entries = (self.rows - self.rows_in_registers) * self.columns * self.threads
-        return 4 * (vectors + entries)
+        return 4 * (vectors + weights + self._inbox(classes) + entries)
+
+    def _inbox(self, classes: int) -> int:
+        """Return the words of what other blocks send: three slots and four 8-byte mailboxes."""
+        if self.cluster == 1:
+            return 0
+        share = 4 * math.ceil(classes / (4 * self.cluster)) if self.split else classes
+        return 3 * self.cluster * share + 8
 
     @property
     def constants(self) -> dict[str, int]:
@@ -182,12 +188,18 @@ class Persistent(NamedTuple):
 def resident(n: int, m: int, device: Device) -> Resident | None:
     """Return the layout that keeps a whole problem on the chip, or None if there is none."""
     for cluster in _cluster_sizes(n * m, device):
-        for warps in (4, 8, 16):
-            plan = resident_layout(n, m, cluster=cluster, warps=warps, lanes=_lanes(m))
-            if plan is None or plan.shared_bytes > device.shared_bytes:
-                continue
-            if plan.rows * plan.columns <= 8 or warps == 16:
+        fitting = [
+            plan
+            for warps in (4, 8, 16)
+            if (plan := resident_layout(n, m, cluster=cluster, warps=warps, lanes=_lanes(m)))
+            and plan.shared_bytes <= device.shared_bytes
+        ]
+        for plan in fitting:
+            if plan.rows * plan.columns <= 8:
                 return plan
+        if fitting:
+            # 8 warps have more registers for entries than 16, which hide more latency.
+            return max(fitting, key=lambda plan: (plan.rows_in_registers / plan.rows, plan.warps))
     return None
 
 
@@ -197,7 +209,7 @@ def _cluster_sizes(entries: int, device: Device) -> list[int]:
     About 2048 entries keep a block of 512 threads busy. Clusters of 8 blocks work on every device
     and exchange faster than 16. If 8 cannot hold the problem in registers, 16 are faster.
     """
-    enough = ((1, 2048), (2, 4096), (4, 8192), (8, 8 * 512 * _REGISTERS))
+    enough = ((1, 2048), (2, 4096), (4, 8192), (8, 8 * 32768))
     best = next((size for size, most in enough if entries <= most), 16)
     limit = device.largest_cluster
     return [size for size in (1, 2, 4, 8, 16) if min(best, limit) <= size <= limit]
@@ -216,18 +228,39 @@ def resident_layout(
     warps: int,
     lanes: int = 32,
     blocks_per_sm: int = 1,
-    registers: int = _REGISTERS,
+    registers: int | None = None,
 ) -> Resident | None:
-    """Return the layout for a given cluster and block size, or None beyond 32 row steps."""
+    """Return the layout for a given cluster and block size, or None beyond 32 row steps.
+
+    ``registers`` is the number of entries that a thread keeps in registers, by default as many as
+    the compiled code has room for.
+    """
     columns = max(1, math.ceil(m / lanes))
     needed = max(1, math.ceil(math.ceil(n / cluster) / (warps * (32 // lanes))))
     # The kernel sums rows in batches that are powers of two.
     rows = next((size for size in (1, 2, 4, 8, 16, 24, 32) if size >= needed), None)
-    if rows is None or columns > registers:
+    if rows is None:
+        return None
+    if registers is None:
+        registers = _room(warps * blocks_per_sm, rows, columns)
+    if columns > registers:
         return None
     kept = min(rows, registers // columns)
     split = 4 * cluster * columns * lanes > _READ_BY_ALL
     return Resident(warps, lanes, columns, rows, kept, cluster, blocks_per_sm, split)
+
+
+def _room(warps: int, rows: int, columns: int) -> int:
+    """Return how many entries a thread can keep in registers, found by compiling the kernel.
+
+    A thread has 255 registers with up to 8 ``warps`` on a multiprocessor, 128 with 16. Each row
+    step needs one of them, and entries in shared memory and wide rows need some for loads.
+    """
+    if warps > 8:
+        return 52 if rows * columns <= 52 else 40 if columns <= 32 else 0
+    if columns > 32:
+        return 64
+    return 128 if rows * columns <= 128 or rows <= 8 else 104 - rows
 
 
 def streaming(n: int, m: int) -> Streaming | None:

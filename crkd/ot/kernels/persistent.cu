@@ -99,7 +99,11 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
     __syncthreads();
 
     auto column = [&](int k) { return 2 * ((k / 2 * TEAM + member) * 32 + lane) + k % 2; };
-    auto row_of = [&](int r) { return first_row + r * TEAMS + team; };
+    auto row_of = [&](int r) {
+        int first = first_row;
+        forget(first);
+        return first + r * TEAMS + team;
+    };
     auto weight = [&](int r) {
 #if WEIGHTED
         return row_of(r) < end_row ? __ldg(sample_marginal + problem * sample_stride + row_of(r))
@@ -121,10 +125,12 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         const score_t* const from =
             (const score_t*)scores + problem * problem_stride + min(row, n - 1) * row_stride;
         float exponent[TC], top = -INF;
+        int last = m - 1;
+        forget(last);
 #pragma unroll
         for (int k = 0; k < TC; k++) {
             const int j = column(k);
-            const float x = to_float(__ldg(from + min(j, m - 1)));
+            const float x = to_float(__ldg(from + min(j, last)));
             exponent[k] = row < end_row ? fmaf(x - X[j], scale, h[j]) : -INF;
             top = fmaxf(top, exponent[k]);
         }
@@ -169,7 +175,8 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         }
     };
 
-    float factor[TC], sum[TC];
+    // The factors of a row are read from shared memory for each batch: registers are short.
+    float sum[TC];
     auto add_rows = [&](Quad (*rows)[QUADS], int first) {
         float parts[BATCH];
 #pragma unroll
@@ -177,7 +184,7 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
             parts[i] = 0.0f;
             stay_packed(rows[i]);
 #pragma unroll
-            for (int k = 0; k < TC; k++) parts[i] = fmaf(entry(rows[i], k), factor[k], parts[i]);
+            for (int k = 0; k < TC; k++) parts[i] = fmaf(entry(rows[i], k), v[column(k)], parts[i]);
         }
         float mine = sum_over_lanes<BATCH, 32>(parts, lane);
 #if TEAM > 1
@@ -207,15 +214,19 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
     };
 
     const float unit = WEIGHTED ? 1.0f : reciprocal((float)n);
-    const int share = (m + BLOCKS - 1) / BLOCKS;
-    const int first_class = block * share, end_class = min(m, first_class + share);
-    build();
+    // The share of the classes that this block adds up. Registers are short: computed at each use.
+    auto own_classes = [&](int& first, int& end) {
+        int classes = m;
+        forget(classes);
+        const int share = (classes + BLOCKS - 1) / BLOCKS;
+        first = block * share;
+        end = min(m, first + share);
+    };
+    bool stale = true;
     for (int step = 0; step < num_steps; step++) {
+        if (stale) build();
 #pragma unroll
-        for (int k = 0; k < TC; k++) {
-            factor[k] = v[column(k)];
-            sum[k] = 0.0f;
-        }
+        for (int k = 0; k < TC; k++) sum[k] = 0.0f;
 #pragma unroll
         for (int r = 0; r < KEPT; r += BATCH) add_rows(kept + r, r);
 #pragma unroll 1
@@ -236,7 +247,9 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         for (int j = tid; j < m; j += THREADS) __stcg(my_sums + (i64)block * m + j, total[j] * unit);
         wait_for_blocks(counters + place, generations + place);
 
-        // Each block adds up its share of the classes: warp w the blocks w, w + WARPS, ...
+        // Warp w adds up the blocks w, w + WARPS, ...
+        int first_class, end_class;
+        own_classes(first_class, end_class);
         for (int first = first_class; first < end_class; first += 32) {
             const int j = first + lane;
             float mass = 0.0f;
@@ -257,18 +270,21 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         wait_for_blocks(counters + place, generations + place);
 
         bool drifted = false;
+#pragma unroll 1
         for (int j = tid; j < m; j += THREADS) {
             v[j] = __ldcg(my_factors + j);
             drifted |= v[j] > LARGEST_DRIFT || (v[j] != 0.0f && v[j] * LARGEST_DRIFT < 1.0f);
         }
-        if (__syncthreads_or(drifted) || step + 1 == num_steps) {
+        stale = __syncthreads_or(drifted);
+        if (stale || step + 1 == num_steps) {
             for (int j = tid; j < m; j += THREADS) {
                 h[j] += v[j] == 0.0f ? -INF : log2_fast(v[j]);
                 v[j] = 1.0f;
             }
             __syncthreads();
-            if (step + 1 < num_steps) build();
         }
     }
+    int first_class, end_class;
+    own_classes(first_class, end_class);
     for (int j = first_class + tid; j < end_class; j += THREADS) __stcg(my_potential + j, h[j]);
 }

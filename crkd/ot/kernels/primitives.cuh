@@ -5,6 +5,12 @@
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef long long i64;
+typedef unsigned long long u64;
+
+// Four values that are moved at once.
+struct alignas(16) Four {
+    float at[4];
+};
 
 #define INF __int_as_float(0x7f800000)
 #define ALL_LANES 0xffffffffu
@@ -61,6 +67,14 @@ __device__ __forceinline__ u32 load_acquire(const u32* at) {
 // Between two looks at a value that another block will change.
 __device__ __forceinline__ void wait_a_moment() { __nanosleep(20); }
 
+// Keep the compiler from holding values in registers for a second use: those read by __ldg there,
+// those computed from this number, and those of shared memory. They are no instructions.
+template <class T> __device__ __forceinline__ void forget(const T*& from) {
+    asm volatile("" : "+l"(from));
+}
+__device__ __forceinline__ void forget(int& number) { asm volatile("" : "+r"(number)); }
+__device__ __forceinline__ void forget_memory() { asm volatile("" ::: "memory"); }
+
 // Programmatic dependent launch: a kernel may be set up while its predecessor still runs, but
 // touches memory only after that one has finished. A no-op in an ordinary launch.
 __device__ __forceinline__ void wait_for_predecessor() {
@@ -77,27 +91,59 @@ __device__ __forceinline__ u32 cluster_rank() {
     return rank;
 }
 
-__device__ __forceinline__ void cluster_arrive() {
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+// A mailbox is an mbarrier in shared memory. It counts the bytes that blocks of the cluster send to
+// its block. A phase ends when as many bytes have arrived as the block expects. Phases alternate in
+// parity, beginning with 0.
+__device__ __forceinline__ void open_mailbox(u64* box) {
+    const u32 at = (u32)__cvta_generic_to_shared(box);
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
 }
 
-__device__ __forceinline__ void cluster_wait() {
+// Between them, all blocks of the cluster have begun and opened their mailboxes. All threads call
+// both. The fence of the opening thread suffices: the barrier itself orders no other memory.
+__device__ __forceinline__ void announce_mailboxes() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void wait_for_mailboxes() {
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Reads from block `rank` of the cluster what `mine` points to in this block's shared memory.
-__device__ __forceinline__ float peer_value(const float* mine, u32 rank) {
-    u32 local = (u32)__cvta_generic_to_shared(mine), remote;
-    float value;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-    asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(remote) : "memory");
-    return value;
+// Begins to count a phase; one thread calls it once in each phase.
+__device__ __forceinline__ void expect_mail(u64* box, u32 bytes) {
+    const u32 at = (u32)__cvta_generic_to_shared(box);
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at), "r"(bytes)
+                 : "memory");
 }
 
-// Writes to block `rank` of the cluster where `mine` points to in this block's shared memory.
-__device__ __forceinline__ void set_peer_value(float* mine, u32 rank, float value) {
-    u32 local = (u32)__cvta_generic_to_shared(mine), remote;
-    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(local), "r"(rank));
-    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(value) : "memory");
+// Writes to block `rank` of the cluster where `place` points to in this block's shared memory. The
+// block sees the values after the end of the phase of its `box` that counts these 16 bytes.
+__device__ __forceinline__ void send(Four values, float* place, u64* box, u32 rank) {
+    const u32 local = (u32)__cvta_generic_to_shared(place);
+    const u32 local_box = (u32)__cvta_generic_to_shared(box);
+    u32 to, counter;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(local), "r"(rank));
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(counter) : "r"(local_box), "r"(rank));
+    asm volatile(
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];"
+        ::"r"(to), "f"(values.at[0]), "f"(values.at[1]), "f"(values.at[2]), "f"(values.at[3]),
+        "r"(counter)
+        : "memory");
+}
+
+// Waits for the end of a phase of this parity. The calling thread then sees what was sent.
+__device__ __forceinline__ void wait_for_mail(u64* box, u32 parity) {
+    const u32 at = (u32)__cvta_generic_to_shared(box);
+    u32 ended;
+    do {
+        asm volatile(
+            "{\n\t.reg .pred p;\n\t"
+            "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n\t"
+            "selp.u32 %0, 1, 0, p;\n\t}"
+            : "=r"(ended)
+            : "r"(at), "r"(parity)
+            : "memory");
+    } while (!ended);
 }
 #endif

@@ -11,10 +11,18 @@
 // l, l + LC, ... (TC of them) of TR row steps. The first TRR row steps lie in registers, the
 // others in shared memory that the owning thread alone touches.
 //
-// The blocks of a cluster read each other's class masses. With SPLIT 0 every block adds up all
-// classes: one barrier, CLUSTER values read a class. With SPLIT 1 every block adds up its own share
-// of the classes and writes the new factors into all blocks: two barriers, but only two values
+// The blocks of a cluster send each other their class masses. With SPLIT 0 every block adds up all
+// classes: one exchange, CLUSTER values arrive for a class. With SPLIT 1 every block adds up its own
+// share of the classes and sends the new factors to all blocks: two exchanges, but only two values
 // a class pass between any block and the others, however large the cluster.
+//
+// An exchange is a phase of a mailbox, not a barrier: a block waits only for bytes that it needs.
+// Why nothing is overwritten too early: a block sends for exchange i + 1 after all its threads have
+// read what exchange i brought, and it has received exchange i + 1 only when all blocks have sent
+// for it. What arrives for exchange i + 2 may therefore take the place of exchange i, never of
+// i + 1: inbox and mailboxes have two slots in turn. The factors v are replaced in place: their
+// block has first received what this one sends after its last use of the old ones. At the end no
+// block is waited for: what is sent to a block has arrived when the block leaves its last wait.
 //
 // Compile-time: WARPS, LC, TC, TR, TRR, CLUSTER, SPLIT, BLOCKS_PER_SM, WEIGHTED (sample marginal
 // given), SCORE_TYPE, OUT_TYPE.
@@ -26,11 +34,12 @@
     for (int pass_ = 0, j = tid; pass_ < (MP + THREADS - 1) / THREADS; pass_++, j += THREADS) \
         if (MP % THREADS == 0 || j < MP)
 #if SPLIT
-#define SHARE ((MP + CLUSTER - 1) / CLUSTER)
+#define SHARE ((MP / 4 + CLUSTER - 1) / CLUSTER * 4)
 #define EACH_SUMMED_CLASS(j) \
     for (int i_ = tid, j = rank * SHARE + tid; i_ < SHARE; i_ += THREADS, j += THREADS) \
         if (j < MP)
 #else
+#define SHARE MP
 #define EACH_SUMMED_CLASS(j) EACH_CLASS(j)
 #endif
 #define BATCH (TR < 8 ? (TR < LC ? TR : LC) : (LC < 8 ? LC : 8))
@@ -50,7 +59,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                   const float* sample_marginal, i64 problem_stride, i64 row_stride,
                   i64 num_samples, i64 num_classes, i64 num_iters, i64 class_stride,
                   i64 sample_stride, double scale_) {
-    extern __shared__ float shared[];
+    extern __shared__ __align__(16) float shared[];
     float* const partial = shared;              // [WARPS][MP]
     float* const X = partial + WARPS * MP;      // largest score of a class
     float* const v = X + MP;                    // factor of a class
@@ -58,8 +67,19 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
     float* const h = v_base + MP;               // base-2 logarithm already inside E
     float* const b = h + MP;                    // class marginal
     float* const top = b + MP;                  // largest score within this block
-    float* const mass = top + MP;               // [2][MP] what this block adds to a class
-    float* const stored = mass + 2 * MP;        // [(TR - TRR) * TC][THREADS]
+    float* const weights = top + MP;            // [TR][WARPS * LR] of the rows, if given
+    float* const next = weights + TR * WARPS * LR;
+#if CLUSTER > 1
+    float* const mass = next;                   // what this block adds to a class
+    float* const shrink = mass + MP;            // 2^((top - X) * scale)
+    float* const inbox = shrink + MP;           // [2][CLUSTER][SHARE] what each block adds
+    float* const top_inbox = inbox + 2 * CLUSTER * SHARE;   // [CLUSTER][SHARE] top of each block
+    u64* const sums_box = (u64*)(top_inbox + CLUSTER * SHARE);  // [2]
+    u64* const factors_box = sums_box + 2;      // [2], for SPLIT
+    float* const stored = (float*)(factors_box + 2);  // [(TR - TRR) * TC][THREADS]
+#else
+    float* const stored = next;                 // [(TR - TRR) * TC][THREADS]
+#endif
 
     const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     const int lane_col = lane % LC, lane_row = lane / LC;
@@ -96,6 +116,11 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
     };
     auto column = [&](int k) { return lane_col + k * LC; };
 
+#if CLUSTER > 1
+    if (tid == 0)
+        for (int box = 0; box < 4; box++) open_mailbox(sums_box + box);
+    announce_mailboxes();
+#endif
     wait_for_predecessor();
 #pragma unroll
     for (int t = 0; t < TR; t++) {
@@ -114,14 +139,18 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
     }
 #if WEIGHTED
     // Rows of no weight take no part in the first class step; 0 there sends them to the rebuild.
-    float weights[TR];
+    // Registers are short: the weights stay in shared memory, each for the lanes of its row alone.
+    float* const my_weights = weights + tid / LC;
 #pragma unroll
-    for (int t = 0; t < TR; t++)
-        weights[t] = has_row(t) ? __ldg(sample_marginal + problem * sample_stride + first_row +
-                                        own_row + t * (WARPS * LR))
-                                : 0.0f;
-#define WEIGHT(t) weights[t]
-#define COUNTED(t) (weights[t] > 0.0f)
+    for (int t = 0; t < TR; t++) {
+        const int row = first_row + own_row + t * (WARPS * LR);
+        if (lane_col == 0)
+            my_weights[t * (WARPS * LR)] =
+                has_row(t) ? __ldg(sample_marginal + problem * sample_stride + row) : 0.0f;
+    }
+    __syncthreads();
+#define WEIGHT(t) my_weights[(t) * (WARPS * LR)]
+#define COUNTED(t) (WEIGHT(t) > 0.0f)
 #else
 #define WEIGHT(t) 1.0f
 #define COUNTED(t) true
@@ -168,44 +197,66 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         return sum;
     };
     const float unit = WEIGHTED ? 1.0f : reciprocal((float)n);
-    // Hands a figure of a summed class to every block that does not work it out itself.
-    auto publish = [&](float* place, float value) {
-#if SPLIT
-#pragma unroll
-        for (int c = 0; c < CLUSTER; c++) set_peer_value(place, c, value);
-#else
-        *place = value;
-#endif
+#if CLUSTER > 1
+    const int first_own = SPLIT ? rank * SHARE : 0;   // classes that this block adds up
+    const int own_classes = max(0, min(SHARE, MP - first_own));
+    auto expect = [&](u64* box, int values) {
+        if (tid == 0) expect_mail(box, 4 * values);
     };
-    auto wait_for_published = [&] {
-#if SPLIT
-        cluster_arrive();
-        cluster_wait();
-#endif
+    // Sends the values of all classes to the blocks that add them up.
+    auto send_to_adders = [&](const float* values, float* place, u64* box) {
+#pragma unroll 1
+        for (int i = tid; i < MP / 4 * (SPLIT ? 1 : CLUSTER); i += THREADS) {
+            const int j = i % (MP / 4) * 4;
+            // Blocks begin with different peers, so that no peer receives everything at once.
+            const int peer = SPLIT ? j / SHARE : (rank + i / (MP / 4)) % CLUSTER;
+            send(*(const Four*)(values + j), place + rank * SHARE + j % SHARE, box, peer);
+        }
     };
+#if SPLIT
+    // Sends the values of the own classes to all blocks, into the same place.
+    auto send_to_all = [&](float* values, u64* box) {
+#pragma unroll 1
+        for (int i = tid; i < own_classes / 4 * CLUSTER; i += THREADS) {
+            float* const place = values + first_own + i / CLUSTER * 4;
+            send(*(const Four*)place, place, box, i % CLUSTER);
+        }
+    };
+#endif
+#endif
 
 #if CLUSTER > 1
-    float* const shrink = mass + MP;  // the second slot is free until the second iteration
+    expect(sums_box, 2 * CLUSTER * own_classes);
     EACH_CLASS(j) mass[j] = block_mass(j);
-    cluster_arrive();
-    cluster_wait();
+    __syncthreads();
+    wait_for_mailboxes();
+    send_to_adders(mass, inbox, sums_box);
+    send_to_adders(top, top_inbox, sums_box);
+    wait_for_mail(sums_box, 0);
     EACH_SUMMED_CLASS(j) {
-        float tops[CLUSTER], shares[CLUSTER], largest = -INF, sum = 0.0f;
-#pragma unroll
-        for (int c = 0; c < CLUSTER; c++) {
-            tops[c] = peer_value(top + j, c);
-            shares[c] = peer_value(mass + j, c);
-            // A block that holds nothing of this class has no say in its largest score.
-            largest = fmaxf(largest, shares[c] == 0.0f ? -INF : tops[c]);
-        }
-        largest = finite_shift(largest);
-#pragma unroll
+        const int place = j - first_own;
+        float largest = -INF, sum = 0.0f;
+        // A block that holds nothing of this class has no say in its largest score.
+#pragma unroll 4
         for (int c = 0; c < CLUSTER; c++)
-            sum += shares[c] == 0.0f ? 0.0f : shares[c] * exp2_fast((tops[c] - largest) * scale);
-        publish(X + j, largest);
-        publish(v + j, class_factor(b[j], sum));
+            if (inbox[c * SHARE + place] != 0.0f)
+                largest = fmaxf(largest, top_inbox[c * SHARE + place]);
+        largest = finite_shift(largest);
+#pragma unroll 4
+        for (int c = 0; c < CLUSTER; c++) {
+            const float part = inbox[c * SHARE + place], part_top = top_inbox[c * SHARE + place];
+            sum += part == 0.0f ? 0.0f : part * exp2_fast((part_top - largest) * scale);
+        }
+        X[j] = largest;
+        v[j] = class_factor(b[j], sum);
     }
-    wait_for_published();
+#if SPLIT
+    expect(factors_box, 2 * MP);
+    __syncthreads();
+    send_to_all(X, factors_box);
+    send_to_all(v, factors_box);
+    wait_for_mail(factors_box, 0);
+#endif
     EACH_CLASS(j) {
         v_base[j] = v[j];
         h[j] = 0.0f;
@@ -230,6 +281,7 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
     float inverse[TR];  // 1 / row sum; 0 marks a row without any reachable class
     bool rebuild = false;
     for (int iteration = 1;; iteration++) {
+        forget_memory();
         bool suspicious = rebuild;
 #pragma unroll
         for (int start = 0; start < TR; start += BATCH) {
@@ -251,6 +303,8 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                 inverse[start + i] = __shfl_sync(ALL_LANES, mine_inverse, (lane & ~(LC - 1)) | i);
         }
 
+        // The factors shall not stay in registers, which are short, until the result.
+        forget_memory();
         if (__any_sync(ALL_LANES, suspicious)) {
 #pragma unroll 1
             for (int step = 0; step < TR; step++) {
@@ -259,7 +313,8 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                 for (int t = 0; t < TR; t++) old = t == step ? inverse[t] : old;
                 const bool redo = has_row(step) && (rebuild || old == 0.0f);
                 if (!__any_sync(ALL_LANES, redo)) continue;
-                const score_t* const row = row_scores(step);
+                const score_t* row = row_scores(step);
+                forget(row);  // or the scores would be kept from the start of the kernel
                 auto exponent = [&](int k) {
                     const int j = column(k);
                     return v[j] == 0.0f ? -INF : fmaf(score_at(row, k) - X[j], scale, h[j]);
@@ -275,6 +330,8 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
                 for (int offset = 1; offset < LC; offset *= 2)
                     largest = fmaxf(largest, __shfl_xor_sync(ALL_LANES, largest, offset));
                 largest = finite_shift(largest);
+                forget(row);
+                forget_memory();
 #pragma unroll
                 for (int k = 0; k < TC; k++) {
                     const float value = exp2_fast(exponent(k) - largest);
@@ -294,33 +351,42 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         if (iteration == num_iters) break;
 
 #pragma unroll
+        for (int t = 0; t < TR; t++) inverse[t] *= WEIGHT(t);
+#pragma unroll
         for (int k = 0; k < TC; k++) {
             float sum = 0.0f;
 #pragma unroll
-            for (int t = 0; t < TR; t++)
-                sum = fmaf(WEIGHT(t) * inverse[t], entry(t, k), sum);
+            for (int t = 0; t < TR; t++) sum = fmaf(inverse[t], entry(t, k), sum);
             sum = sum_over_lane_rows(sum);
             if (lane_row == 0) partial[warp * MP + column(k)] = sum;
         }
         __syncthreads();
 #if CLUSTER > 1
-        // Two slots in turn: a peer may still read the last one while this one is filled.
-        float* const slot = mass + (iteration & 1) * MP;
-        EACH_CLASS(j) slot[j] = block_mass(j) * unit;
-        cluster_arrive();
-        cluster_wait();
+        const int turn = iteration & 1;
+        const u32 parity = iteration >> 1 & 1;
+        float* const slot = inbox + turn * CLUSTER * SHARE;
+        expect(sums_box + turn, CLUSTER * own_classes);
+        EACH_CLASS(j) mass[j] = block_mass(j) * unit;
+        __syncthreads();
+        send_to_adders(mass, slot, sums_box + turn);
+        wait_for_mail(sums_box + turn, parity);
 #endif
         EACH_SUMMED_CLASS(j) {
 #if CLUSTER > 1
             float sum = 0.0f;
 #pragma unroll
-            for (int c = 0; c < CLUSTER; c++) sum += peer_value(slot + j, c);
+            for (int c = 0; c < CLUSTER; c++) sum += slot[c * SHARE + j - first_own];
 #else
             const float sum = block_mass(j) * unit;
 #endif
-            publish(v + j, class_factor(b[j], sum));
+            v[j] = class_factor(b[j], sum);
         }
-        wait_for_published();
+#if SPLIT
+        expect(factors_box + turn, MP);
+        __syncthreads();
+        send_to_all(v, factors_box + turn);
+        wait_for_mail(factors_box + turn, parity);
+#endif
         bool drifted = false;
         EACH_CLASS(j) {
             const float factor = v[j], base = v_base[j];
@@ -336,9 +402,6 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
         }
     }
 
-#if CLUSTER > 1
-    cluster_arrive();
-#endif
     result_t* const block_out = (result_t*)out + (problem * n + first_row) * m + lane_col;
 #pragma unroll
     for (int t = 0; t < TR; t++) {
@@ -351,7 +414,4 @@ sinkhorn_resident(const void* scores, void* out, const float* class_marginal,
             if (k < TC - 1 || last_column) row[k * LC] = from_float(empty ? b[column(k)] : plan);
         }
     }
-#if CLUSTER > 1
-    cluster_wait();  // no block may leave while a peer can still read its shared memory
-#endif
 }

@@ -1,11 +1,13 @@
-// A stand-in for primitives.cuh and the CUDA language: runs a kernel on a processor, one fiber a
-// thread. Fibers are resumed in a random order and warps fall behind others by several barriers,
-// so that a missing barrier changes results. Arithmetic flushes subnormal numbers where a GPU does.
+// A stand-in for a GPU: runs a kernel on a processor, one fiber a thread. Fibers are resumed in a
+// random order and warps fall behind others by several barriers, so that a missing barrier changes
+// results; with every fourth seed some fall behind by a whole exchange of a cluster. language.h
+// stands for the CUDA language and primitives.cuh, mailboxes.h for what blocks send each other.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -14,11 +16,15 @@
 #include <limits>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef long long i64;
+typedef unsigned long long u64;
+
+struct alignas(16) Four { float at[4]; };
 
 #define __device__
 #define __global__
@@ -32,9 +38,33 @@ namespace machine {
 
 struct Index { int x; };
 
+// Number of phases of each mailbox of a block whose contents a thread sees.
+typedef std::array<long, 8> Seen;
+
+inline void join(Seen& all, const Seen& more) {
+    for (std::size_t box = 0; box < all.size(); box++) all[box] = std::max(all[box], more[box]);
+}
+
 struct Barrier {
     int size, waiting = 0;
     long generation = 0;
+    Seen arriving{}, released{};  // what the waiting threads see, and all of them afterwards
+};
+
+struct Mailbox {
+    std::ptrdiff_t place;   // in the block's shared memory
+    long phases = 0;        // that have ended
+    long bytes = 0;         // arrived, less those expected
+    bool expecting = false;
+};
+
+// A value that has arrived, for the threads that have waited for the phase of its mailbox.
+struct Arrived {
+    std::ptrdiff_t place;
+    float value;            // what is not in memory now: the new value, or the old one
+    std::size_t box;
+    long phase;
+    bool shown = false;
 };
 
 struct Warp {
@@ -45,6 +75,10 @@ struct Warp {
 struct Block {
     Barrier barrier{0};
     std::vector<float> memory;
+    std::vector<Mailbox> boxes;
+    std::vector<Arrived> arrived;
+    Seen shown{};
+    int running = 0;
     std::vector<Warp> warps;
     std::vector<Barrier> teams{16, Barrier{0}};
     bool flag = false;
@@ -62,9 +96,23 @@ struct Thread {
     int rank;
     Block* block;
     long votes = 0;
+    Seen seen{};
+    bool announced = false;
     bool done = false;
 };
 
+struct Letter {
+    int rank;
+    std::ptrdiff_t place;
+    Four values;
+    std::size_t box;
+    bool early;             // the values are there before the mailbox counts them
+};
+
+inline std::vector<Letter> letters;
+inline std::mt19937 randomness;
+inline std::string fault;   // why the run was stopped
+inline long events;         // grows unless all threads wait in vain
 inline std::vector<Block> blocks;
 inline std::vector<std::unique_ptr<Thread>> threads;
 inline Thread* current;
@@ -77,27 +125,57 @@ inline void yield() {
     if (_setjmp(current->place) == 0) _longjmp(scheduler, 1);
 }
 
+// Puts into memory what a thread with these waits behind it sees.
+inline void show(Block& block, const Seen& seen) {
+    if (block.shown == seen) return;
+    block.shown = seen;
+    auto turn = [&](Arrived& one, bool visible) {
+        if ((seen[one.box] > one.phase) != visible || one.shown == visible) return;
+        std::swap(block.memory[one.place], one.value);
+        one.shown = visible;
+    };
+    for (std::size_t i = block.arrived.size(); i-- > 0;) turn(block.arrived[i], false);
+    for (Arrived& one : block.arrived) turn(one, true);
+}
+
+[[noreturn]] inline void stop(const char* reason) {
+    fault = reason;
+    _longjmp(scheduler, 1);
+}
+
 inline void resume(Thread* thread) {
     current = thread;
+    show(*thread->block, thread->seen);
     if (_setjmp(scheduler) != 0) return;
     if (thread->begun) _longjmp(thread->place, 1);
     thread->begun = true;
     setcontext(&thread->beginning);
 }
 
-inline void wait(Barrier& barrier) {
+inline void forget_what_all_see(Block& block);
+
+// Barriers of a block order memory: what one thread has waited for, all see. Shuffles do not.
+inline void wait(Barrier& barrier, bool orders_memory = false) {
     const long generation = barrier.generation;
+    if (orders_memory) join(barrier.arriving, current->seen);
     if (++barrier.waiting == barrier.size) {
         barrier.waiting = 0;
         barrier.generation++;
-        return;
+        barrier.released = barrier.arriving;
+        events++;
     }
     while (barrier.generation == generation) yield();
+    if (!orders_memory) return;
+    join(current->seen, barrier.released);
+    show(*current->block, current->seen);
+    forget_what_all_see(*current->block);
 }
 
 inline void enter() {
     body();
     current->done = true;
+    current->block->running--;
+    events++;
     yield();
 }
 
@@ -112,17 +190,69 @@ inline float exchange(float value, int source) {
     return received;
 }
 
+inline void forget_what_all_see(Block& block) {
+    if (block.arrived.empty()) return;
+    Seen least = current->seen;
+    for (auto& thread : threads)
+        if (thread->block == &block)
+            for (std::size_t box = 0; box < least.size(); box++)
+                least[box] = std::min(least[box], thread->seen[box]);
+    std::erase_if(block.arrived, [&](const Arrived& one) { return least[one.box] > one.phase; });
+}
+
+inline void end_phase_if_complete(Mailbox& box) {
+    if (!box.expecting) return;
+    if (box.bytes > 0) fault = "a mailbox got more bytes than it expected";
+    if (box.bytes != 0) return;
+    box.phases++;
+    box.expecting = false;
+    events++;
+}
+
+inline void write(Block& block, const Letter& letter) {
+    for (int i = 0; i < 4; i++) block.memory[letter.place + i] = letter.values.at[i];
+}
+
+// Some letters arrive. Their values show to threads that wait for them, and early ones to all.
+inline void deliver_some() {
+    std::vector<Letter> later;
+    for (const Letter& letter : letters) {
+        if (randomness() % 2) {
+            later.push_back(letter);
+            continue;
+        }
+        Block& block = blocks[letter.rank];
+        if (block.running == 0) fault = "values arrived at a block that has ended";
+        Mailbox& box = block.boxes[letter.box];
+        if (!letter.early)
+            for (int i = 0; i < 4; i++)
+                block.arrived.push_back(
+                    {letter.place + i, letter.values.at[i], letter.box, box.phases});
+        box.bytes += 16;
+        end_phase_if_complete(box);
+        events++;
+    }
+    letters.swap(later);
+}
+
+// Shared memory is followed by this many values that nobody may write.
+inline constexpr int GUARD = 64;
+
 // Runs the blocks [first, first + count) together, as one cluster.
 inline void run_together(int first, int count, int block_size, int shared_bytes, unsigned seed) {
-    std::mt19937 random(seed);
+    if (!fault.empty()) return;
+    std::mt19937& random = randomness;
+    random.seed(seed);
+    letters.clear();
     blocks.clear();
     blocks.resize(count);
     threads.clear();
-    cluster_barrier = {count * block_size};
+    cluster_barrier = Barrier{count * block_size};
     for (int c = 0; c < count; c++) {
         Block& block = blocks[c];
         block.barrier.size = block_size;
-        block.memory.assign(shared_bytes / 4, std::numeric_limits<float>::quiet_NaN());
+        block.running = block_size;
+        block.memory.assign(shared_bytes / 4 + GUARD, std::numeric_limits<float>::quiet_NaN());
         block.warps.resize(block_size / 32);
         block.index = {first + c};
         for (int t = 0; t < block_size; t++) {
@@ -143,109 +273,45 @@ inline void run_together(int first, int count, int block_size, int shared_bytes,
     for (auto& thread : threads) alive.push_back(thread.get());
     // Some warps sleep for a while, as if they waited for memory: the others run ahead of them.
     std::vector<bool> asleep(count * block_size / 32);
-    for (int turn = 0; !alive.empty(); turn++) {
+    std::vector<int> wakes(asleep.size());
+    const bool long_sleeps = seed % 4 == 3;
+    long last_events = events, last_turn = 0;
+    for (int turn = 0; !alive.empty() && fault.empty(); turn++) {
+        deliver_some();
+        if (events != last_events) {
+            last_events = events;
+            last_turn = turn;
+        }
+        if (turn - last_turn > 1000) fault = "all threads wait in vain";
         if (turn % 8 == 0)
-            for (std::size_t w = 0; w < asleep.size(); w++) asleep[w] = random() % 2;
+            for (std::size_t w = 0; w < asleep.size(); w++) {
+                if (long_sleeps && turn > wakes[w] && random() % 64 == 0) wakes[w] = turn + 400;
+                asleep[w] = turn < wakes[w] || random() % 2;
+            }
         std::shuffle(alive.begin(), alive.end(), random);
         for (Thread* thread : alive) {
             if (asleep[(thread->rank * block_size + thread->index.x) / 32]) continue;
             resume(thread);
+            if (!fault.empty()) return;
         }
         std::erase_if(alive, [](Thread* thread) { return thread->done; });
     }
+    if (!letters.empty()) fault = "values arrived at a block that has ended";
+    for (const Block& block : blocks)
+        for (int i = 0; i < GUARD; i++)
+            if (block.memory[shared_bytes / 4 + i] == block.memory[shared_bytes / 4 + i])
+                fault = "a block wrote beyond its shared memory";
 }
 
 }  // namespace machine
 
-#define threadIdx (machine::current->index)
-#define blockIdx (machine::current->block->index)
-#define SHARED_FLOATS (machine::current->block->memory.data())
-#define SHARED_FLAG (machine::current->block->flag)
-
-inline void __syncthreads() { machine::wait(machine::current->block->barrier); }
-
-inline int __syncthreads_or(int value) {
-    machine::Block& block = *machine::current->block;
-    const long turn = machine::current->votes++ & 1;
-    block.any[turn] |= value;
-    __syncthreads();
-    const int result = block.any[turn];
-    __syncthreads();
-    block.any[turn] = 0;
-    __syncthreads();
-    return result;
+// Why the last runs were stopped, or an empty text; the next run may begin.
+extern "C" __attribute__((used)) inline const char* taken_fault() {
+    static std::string taken;
+    taken.clear();
+    taken.swap(machine::fault);
+    return taken.c_str();
 }
 
-inline float __shfl_sync(u32, float value, int source) { return machine::exchange(value, source); }
-inline float __shfl_xor_sync(u32, float value, int mask) {
-    return machine::exchange(value, (machine::current->index.x % 32) ^ mask);
-}
-inline bool __any_sync(u32, bool value) {
-    machine::Warp& warp = machine::warp();
-    warp.values[machine::current->index.x % 32] = value;
-    machine::wait(warp.barrier);
-    bool any = false;
-    for (float one : warp.values) any |= one != 0;
-    machine::wait(warp.barrier);
-    return any;
-}
-
-inline void __threadfence() {}
-template <class T> T __ldg(const T* at) { return *at; }
-template <class T> T __ldcg(const T* at) { return *at; }
-template <class T> void __stcg(T* at, T value) { *at = value; }
-inline u32 atomicInc(u32* at, u32 largest) {
-    const u32 old = *at;
-    *at = old >= largest ? 0 : old + 1;
-    return old;
-}
-inline u32 atomicAdd(u32* at, u32 more) {
-    const u32 old = *at;
-    *at += more;
-    return old;
-}
-inline void team_barrier(u32 barrier, u32 threads) {
-    machine::Barrier& team = machine::current->block->teams[barrier];
-    team.size = threads;
-    machine::wait(team);
-}
-inline u32 load_acquire(const u32* at) { return *at; }
-inline void wait_a_moment() { machine::yield(); }
-inline int min(int a, int b) { return a < b ? a : b; }
-inline int max(int a, int b) { return a > b ? a : b; }
-inline float __uint_as_float(u32 bits) { float y; std::memcpy(&y, &bits, 4); return y; }
-
-inline float flushed(float x) {
-    return std::fabs(x) < std::numeric_limits<float>::min() ? 0.0f : x;
-}
-inline float exp2_fast(float x) { return flushed(exp2f(x)); }
-inline float log2_fast(float x) { return log2f(x); }
-// As in primitives.cuh, Newton step and all: a subnormal x gives NaN there, and so it does here.
-inline float reciprocal(float x) {
-    const float y = flushed(1.0f / flushed(x));
-    return fmaf(y, fmaf(-x, y, 1.0f), y);
-}
-inline float float_from_half(u16 bits) { _Float16 y; std::memcpy(&y, &bits, 2); return (float)y; }
-inline u16 half_from_float(float x) {
-    const _Float16 y = (_Float16)x;
-    u16 bits;
-    std::memcpy(&bits, &y, 2);
-    return bits;
-}
-inline u16 bfloat_from_float(float x) {
-    u32 bits;
-    std::memcpy(&bits, &x, 4);
-    if (x != x) return 0x7fff;
-    return (u16)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-inline void wait_for_predecessor() {}
-
-inline u32 cluster_rank() { return machine::current->rank; }
-inline void cluster_arrive() {}
-inline void cluster_wait() { machine::wait(machine::cluster_barrier); }
-inline float peer_value(const float* mine, u32 rank) {
-    return machine::blocks[rank].memory.data()[mine - machine::current->block->memory.data()];
-}
-inline void set_peer_value(float* mine, u32 rank, float value) {
-    machine::blocks[rank].memory.data()[mine - machine::current->block->memory.data()] = value;
-}
+#include "language.h"
+#include "mailboxes.h"
