@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.row_pieces import added, mean_of, pieces
+from crkd.clustering.row_pieces import Array, added, mean_of, pieces
 
 WIDTH: Final = 32
 """Maximum number of dimensions."""
@@ -39,7 +39,7 @@ def compact(
     parts = [order[part] for part in pieces(len(order))]
     mean = mean_of(rows[part] for part in parts)
 
-    def centered() -> Iterator[NDArray[np.float32]]:
+    def centered() -> Iterator[Array]:
         for part in parts:
             yield rows[part] - mean
 

@@ -148,8 +148,7 @@ def _blocks(outputs: Outputs, device: torch.device) -> Iterator[Tensor]:
 
 def _collected(blocks: Iterator[Tensor], outputs: Outputs, data: RunData) -> NDArray[np.float32]:
     """Return the rows of all blocks; in a file where the features are in one."""
-    # Features in a file have the type of an array, whose rows are taken in the same way.
-    if not isinstance(data, VectorData) or isinstance(outputs.features, np.ndarray):
+    if not isinstance(data, VectorData) or not data.in_pieces(data.subsets.unlabeled):
         return torch.cat(list(blocks)).numpy()
     first = next(blocks)
     writer = RowWriter(data.file, 4 * len(outputs.features) * first.shape[1])

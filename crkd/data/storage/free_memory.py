@@ -61,11 +61,11 @@ def _own_groups() -> Iterator[tuple[Path, _Version]]:
     for line in _lines(OWN):
         _, controllers, path = line.split(":", 2)
         for name in {"": [""]}.get(controllers, controllers.split(",")):
-            version = _VERSIONS.get(name)
+            own = _VERSIONS.get(name)
             group = PurePosixPath(path.lstrip("/"))
-            if version is not None and ".." not in group.parts:
+            if own is not None and ".." not in group.parts:
                 for part in (group, *group.parents)[:-1]:
-                    yield GROUPS / version.folder / part, version
+                    yield GROUPS / own.folder / part, own
 
 
 def _left(folder: Path, version: _Version) -> int | None:

@@ -120,7 +120,7 @@ def _array(file: Path, stream: IO[bytes], size: int) -> Array | RowFile:
     if needed > size - stream.tell():
         raise ValueError(f"it ends before the {needed:,} bytes that its header declares")
     if in_file:
-        return _rows_in_file(file, stream, shape, dtype)
+        return _rows_in_file(file, stream, (shape[0], shape[1]), dtype)
     values = _values(stream, count, dtype)
     return values.reshape(shape[::-1]).T if fortran else values.reshape(shape)
 

@@ -37,7 +37,7 @@ class RowFile:
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, int], offset: int = 0) -> None:
-        self.shape = shape
+        self.shape: tuple[int, int] = shape
         self._file, self._offset = file, offset
 
     def __len__(self) -> int:
@@ -93,9 +93,9 @@ class StackedRows:
     """
 
     def __init__(self, parts: Sequence[VectorRows]) -> None:
-        self._parts = parts
+        self._parts: Sequence[VectorRows] = parts
         self._starts = np.cumsum([0, *map(len, parts)])
-        self.shape = (int(self._starts[-1]), parts[0].shape[1])
+        self.shape: tuple[int, int] = (int(self._starts[-1]), parts[0].shape[1])
 
     def __len__(self) -> int:
         """Return the number of rows."""

@@ -158,7 +158,10 @@ def _in_pieces(file: Path, groups: Sequence[Sequence[ColumnChunk]]) -> Columns:
         other = {n for n, path in enumerate(paths) if path in (LABEL, ID, DIGEST)}
         texts, whole = parquet_bytes(groups, other), parquet_bytes(groups)
         check_declared_size(file, whole, texts + PIECE_BYTES)
-        writer, labels, ids, width = RowWriter(file, whole - texts), [], [], None
+        writer = RowWriter(file, whole - texts)
+        labels: list[Any] = []
+        ids: list[Any] = []
+        width = 0
         piece = Columns(np.empty((0, 0), np.float32))
         for batch in opened.iter_batches(batch_size=PIECE_ROWS):
             table = pyarrow.Table.from_batches([batch], schema=opened.schema_arrow)

@@ -76,9 +76,13 @@ class VectorData(RunData):
             )
         return torch.from_numpy(self.vectors[subset.indices])
 
+    def in_pieces(self, subset: Subset) -> bool:
+        """Return whether a subset has so many vectors that only pieces or a sample are in use."""
+        return len(subset) > self._most_rows
+
     def pieces(self, subset: Subset) -> Iterator[Floats]:
         """Yield the vectors of a subset, ``(n, D)`` float32, in pieces if they are many."""
-        each = max(len(subset), 1) if len(subset) <= self._most_rows else PIECE_ROWS
+        each = PIECE_ROWS if self.in_pieces(subset) else max(len(subset), 1)
         for start in range(0, len(subset), each):
             yield self.vectors[subset.indices[start : start + each]]
 
@@ -86,7 +90,7 @@ class VectorData(RunData):
     def fitted_known(self) -> Subset:
         """The labeled training vectors from which a discovery learns: all, or a sample of many."""
         part = self.subsets.known_train
-        if len(part) <= self._most_rows:
+        if not self.in_pieces(part):
             return part
         share, rows = self._most_rows / len(part), []
         for label in range(self.num_known):
@@ -107,7 +111,7 @@ class VectorData(RunData):
         return self._sampled(self.subsets.known_val)
 
     def _sampled(self, part: Subset) -> Subset:
-        if len(part) <= self._most_rows:
+        if not self.in_pieces(part):
             return part
         order = stable_shuffle(len(part), self.config.seed)
         return _some(part, np.sort(order[: self._most_rows]))
@@ -137,7 +141,7 @@ class VectorData(RunData):
 
         Of many vectors the features are in a temporary file, and all outputs are float32.
         """
-        if len(subset) <= self._most_rows:
+        if not self.in_pieces(subset):
             return super().outputs(network, subset)
         known = self._outputs.setdefault(network, {})
         if subset not in known:
@@ -147,23 +151,21 @@ class VectorData(RunData):
     def _outputs_in_pieces(self, network: Network, subset: Subset) -> Outputs:
         count, size = len(subset), self.config.evaluation.batch_size
         features: RowWriter | None = None
-        logits = np.empty((count, 0), np.float32), np.empty((0, count, 0), np.float32)
+        known = novel = np.empty(0, np.float32)
         for start in range(0, count, size):
             rows = slice(start, start + size)
             samples = torch.from_numpy(self.vectors[subset.indices[rows]])
             out = forward_batch(network, samples, self.network_input())
             if features is None:
                 features = RowWriter(self.file, 4 * count * out.features.shape[1])
-                logits = tuple(
-                    np.empty((*shape[:-2], count, shape[-1]), np.float32)
-                    for shape in (out.known_logits.shape, out.novel_logits.shape)
-                )
+                known = np.empty((count, out.known_logits.shape[1]), np.float32)
+                heads, _, width = out.novel_logits.shape
+                novel = np.empty((heads, count, width), np.float32)
             features.add(out.features.astype(np.float32))
-            logits[0][rows], logits[1][:, rows] = out.known_logits, out.novel_logits
+            known[rows], novel[:, rows] = out.known_logits, out.novel_logits
         assert features is not None
         # Rows are taken from it as from an array.
-        rows = cast(Floats, features.finished())
-        return Outputs(rows, *logits)
+        return Outputs(cast(Floats, features.finished()), known, novel)
 
     def sample_digests(self) -> SampleDigests:
         """Return digests of all vectors and of the labels of the known ones."""
