@@ -43,11 +43,12 @@ MOST_ROWS: Final = 50_000
 classes."""
 ROWS_OF_A_CLASS: Final = 200
 """Vectors for each novel class, on average, that are drawn at least."""
-FIXED_BYTES: Final = 2 << 30
-"""Memory of a discovery on the largest sample."""
-BYTES_OF_A_ROW: Final = 1024
-BYTES_OF_A_LOGIT: Final = 40
-"""Memory of a vector that stays in a file, and of each class for it, at the most."""
+FIXED_BYTES: Final = 1 << 30
+COPIES: Final = 4
+"""Copies of the sample that are in memory at once, as float32."""
+BYTES_OF_A_ROW: Final = 256
+BYTES_OF_A_LOGIT: Final = 20
+"""Memory of a discovery: for itself, for a vector in a file, and for each class of such a one."""
 
 
 @dataclass
@@ -119,6 +120,21 @@ class VectorData(RunData):
     @property
     def _most_rows(self) -> int:
         return max(MOST_ROWS, ROWS_OF_A_CLASS * _given(self.config))
+
+    def check_memory(self) -> None:
+        """Refuse a discovery on vectors in files for which the memory is not enough, about.
+
+        Raises:
+            InputError: less memory is free.
+        """
+        if isinstance(self.vectors, np.ndarray):
+            return
+        rows, length = self.vectors.shape
+        sample = len(self.fitted_known) + len(self.fitted_novel)
+        classes = self.num_known + max(len(self.split.novel), _given(self.config))
+        each = BYTES_OF_A_ROW + BYTES_OF_A_LOGIT * classes
+        needed = FIXED_BYTES + COPIES * 4 * sample * length + rows * each
+        check_memory(needed, f"a discovery on {rows:,} vectors")
 
     def samples(self) -> list[str]:
         """Return a sentence for each sample that takes the place of more vectors."""
@@ -266,11 +282,6 @@ def _data(
     tables: Sequence[FeatureTable],
 ) -> VectorData:
     width = dataset.image_size
-    vectors = stacked([table.features for table in tables])
-    if not isinstance(vectors, np.ndarray):
-        classes = len(split.known) + max(len(split.novel), _given(config))
-        needed = FIXED_BYTES + len(vectors) * (BYTES_OF_A_ROW + BYTES_OF_A_LOGIT * classes)
-        check_memory(needed, f"a discovery on {len(vectors):,} vectors")
     return VectorData(
         dataset,
         split,
@@ -280,7 +291,7 @@ def _data(
         width,
         config,
         data_notes(config, dataset),
-        vectors=vectors,
+        vectors=stacked([table.features for table in tables]),
         embedding=tables[-1].embedding,
         file=tables[-1].path,
     )

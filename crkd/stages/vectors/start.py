@@ -74,6 +74,7 @@ def first_start(config: Config) -> VectorStart:
         InputError: a file is unusable, or in the mixed setting no unlabeled vector looks novel.
     """
     data = vector_data(config)
+    data.check_memory()
     known, novel = data.fitted_known, data.fitted_novel
     found = fit_known(data.of(known), torch.from_numpy(known.labels.copy()), data.of(novel))
     fresh, looked, notes = np.ones(len(novel), np.bool_), None, [*data.notes, *data.samples()]
@@ -119,6 +120,7 @@ def next_start(config: Config, parent: RunFolder) -> VectorStart:
         # Hidden labels may name classes of earlier sessions, so outputs need their true names.
         classes, true_known = with_true_names(parent, true_known), np.arange(len(classes))
     data = next_vector_data(config, classes, info.embedding, str(parent.path))
+    data.check_memory()
     check_new(parent, found.gate, data)
     fresh = np.ones(len(data.fitted_novel), np.bool_)
     if config.mixed:
