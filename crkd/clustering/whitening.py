@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,10 @@ Doubles = NDArray[np.float64]
 SHRINKAGE = 0.3
 NOTHING = 1e-9
 """Directions with a smaller share of the variance of the first one are rounding."""
+WHOLE = 2**26
+"""Numbers (512 MiB of float64) up to which all rows are converted at once; more in pieces."""
+PIECE_ROWS = 1024
+"""Rows that are converted at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,9 @@ class WhitenedSpace:
         found = np.empty((len(vectors), self.projection.shape[1]), np.float32)
         for start in range(0, len(vectors), CHUNK_ROWS):
             part = slice(start, start + CHUNK_ROWS)
-            found[part] = (_rooted(vectors[part], self.root) - self.mean) @ self.projection
+            rows = _rooted(vectors[part], self.root)
+            rows -= self.mean
+            found[part] = rows @ self.projection
         return unit_rows(found)
 
 
@@ -58,7 +64,7 @@ def principal_space(vectors: Floats, *, width: int = 64, root: bool = False) -> 
         width: components, at most; no more than there are directions of variance.
         root: see :class:`WhitenedSpace`.
     """
-    mean, axes = _principal_axes(_rooted(vectors, root), width)
+    mean, axes, _ = _principal([vectors], root, width)
     return WhitenedSpace(root, mean, axes)
 
 
@@ -101,9 +107,7 @@ def whitened_spaces(
             f"known vectors have shape {known.shape} and novel ones {novel.shape}; both need rows "
             "of one length"
         )
-    rows = _rooted(np.concatenate([known, novel]), root)
-    mean, axes = _principal_axes(rows, max(widths))
-    rows = (rows - mean) @ axes
+    mean, axes, rows = _principal([known, novel], root, max(widths))
     residuals, freedom = residuals_within(rows[: len(known)], labels)
     if freedom == 0 or not residuals.any():
         residuals, freedom = rows, len(rows) - 1
@@ -147,30 +151,70 @@ def inverse_root(matrix: Doubles) -> Doubles:
     return np.asarray(vectors / np.sqrt(values) @ vectors.T)
 
 
-def _rooted(vectors: Floats, root: bool) -> Doubles:
-    rows = np.asarray(vectors, np.float64)
-    return np.sign(rows) * np.sqrt(np.abs(rows)) if root else rows
+def _rooted(vectors: Floats, root: bool, out: Doubles | None = None) -> Doubles:
+    """Return vectors as float64, by their signed square roots if wanted; never the same array."""
+    found = np.empty(vectors.shape, np.float64) if out is None else out
+    for start in range(0, len(vectors), PIECE_ROWS):
+        part = np.asarray(vectors[start : start + PIECE_ROWS], np.float64)
+        rooted = np.sign(part) * np.sqrt(np.abs(part)) if root else part
+        found[start : start + PIECE_ROWS] = rooted
+    return found
 
 
-def _principal_axes(rows: Doubles, width: int) -> tuple[Doubles, Doubles]:
-    """Return the mean ``(D,)`` and the leading directions ``(D, k)`` of rows, at least one."""
-    mean = rows.mean(axis=0)
-    gaps = rows - mean
-    if len(gaps) < gaps.shape[1]:
+def _principal(parts: Sequence[Floats], root: bool, width: int) -> tuple[Doubles, Doubles, Doubles]:
+    """Return mean ``(D,)``, leading directions ``(D, k)`` and coordinates ``(N, k)`` of all rows.
+
+    Many rows are converted in pieces, once for each of the three.
+    """
+    count, length = sum(map(len, parts)), parts[0].shape[1]
+    if count * length <= WHOLE or count < length:
+        rows, filled = np.empty((count, length)), 0
+        for part in parts:
+            _rooted(part, root, rows[filled : filled + len(part)])
+            filled += len(part)
+        mean = rows.mean(axis=0)
+        rows -= mean
+        axes = _principal_axes([rows], count, width)
+        return mean, axes, rows @ axes
+    starts = [(part, start) for part in parts for start in range(0, len(part), PIECE_ROWS)]
+    mean = sum(_rooted(p[s : s + PIECE_ROWS], root).sum(axis=0) for p, s in starts) / count
+
+    def gaps() -> Iterator[Doubles]:
+        for part, start in starts:
+            yield _rooted(part[start : start + PIECE_ROWS], root) - mean
+
+    axes = _principal_axes(gaps(), count, width)
+    return mean, axes, np.concatenate([piece @ axes for piece in gaps()])
+
+
+def _principal_axes(gaps: Iterable[Doubles], count: int, width: int) -> Doubles:
+    """Return the leading directions ``(D, k)`` of ``count`` centered rows, at least one.
+
+    Args:
+        gaps: the rows, in one piece if they are fewer than D.
+        count: N.
+        width: k, at most.
+    """
+    pieces = iter(gaps)
+    first = next(pieces)
+    length = first.shape[1]
+    if count < length:
         # As many directions as rows at most: the smaller of the two products finds them.
-        values, vectors = np.linalg.eigh(gaps @ gaps.T)
+        values, vectors = np.linalg.eigh(first @ first.T)
         values, vectors = values[::-1], vectors[:, ::-1]
         kept = _leading(values, width)
-        axes = gaps.T @ vectors[:, :kept] / np.sqrt(np.maximum(values[:kept], 1e-300))
+        axes = first.T @ vectors[:, :kept] / np.sqrt(np.maximum(values[:kept], 1e-300))
     else:
         from scipy.linalg import eigh
 
-        ends = (max(gaps.shape[1] - width, 0), gaps.shape[1] - 1)
-        values, vectors = eigh(gaps.T @ gaps, subset_by_index=ends)
+        scatter = first.T @ first
+        for piece in pieces:
+            scatter += piece.T @ piece
+        values, vectors = eigh(scatter, subset_by_index=(max(length - width, 0), length - 1))
         axes = vectors[:, ::-1][:, : _leading(values[::-1], width)]
     # The sign of a direction is arbitrary: its largest entry is made positive.
     largest = axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])]
-    return mean, np.ascontiguousarray(axes * np.where(largest < 0, -1.0, 1.0))
+    return np.ascontiguousarray(axes * np.where(largest < 0, -1.0, 1.0))
 
 
 def _leading(values: Doubles, width: int) -> int:

@@ -38,6 +38,7 @@ PARTS = {
     "gcd": ("out", "jobs"),
     "outlier": (),
     "minutes": (),
+    "memory": (),
 }
 """Benchmark to the arguments of its code."""
 
@@ -82,6 +83,8 @@ Run a benchmark on this machine.
                with distances
   minutes      training time of the configurations of the sweep
                accuracy-per-minute, on one thread
+  memory       peak memory of embed, discover, predict and review at three
+               numbers of rows, or at those that CRKD_ROWS gives
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code

@@ -16,6 +16,7 @@ from crkd.data.sources.base import Pixels, UnreadableImageError
 from crkd.data.storage.base import Rows
 from crkd.data.storage.workers import parallel
 from crkd.data.vectors.embedding_file import EmbeddingInfo
+from crkd.data.vectors.row_file import VectorRows, stacked
 from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.table import Vectors, read_features
 from crkd.embedding.pipeline import pixels_of
@@ -32,7 +33,9 @@ def are_vector_files(arguments: Sequence[str | Path]) -> bool:
     return all(Path(argument).suffix.lower() in VECTOR_SUFFIXES for argument in arguments)
 
 
-def vectors_of_files(opened: OpenedRun, files: Sequence[str | Path]) -> tuple[list[Path], Vectors]:
+def vectors_of_files(
+    opened: OpenedRun, files: Sequence[str | Path]
+) -> tuple[list[str], VectorRows]:
     """Return the ids and vectors of files of vectors, which must fit the run.
 
     Raises:
@@ -49,8 +52,8 @@ def vectors_of_files(opened: OpenedRun, files: Sequence[str | Path]) -> tuple[li
                 f"the vectors of {str(table.path)!r} have {table.features.shape[1]} dimensions, "
                 f"but the run {opened.run.path} takes {width}; use the same network"
             )
-    ids = [Path(name) for table in tables for name in table.ids]
-    return ids, np.concatenate([table.features for table in tables])
+    ids = [name for table in tables for name in table.ids]
+    return ids, stacked([table.features for table in tables])
 
 
 def embedding_of(opened: OpenedRun) -> EmbeddingInfo:
@@ -78,13 +81,13 @@ def embedder_of(opened: OpenedRun) -> Embedder:
 
 
 def outputs_of_vectors(
-    opened: OpenedRun, vectors: Vectors, blocks: Sequence[Rows]
+    opened: OpenedRun, vectors: VectorRows, blocks: Sequence[Rows]
 ) -> Iterator[Outputs]:
     """Yield the network's outputs on batch after batch.
 
     Args:
         opened: the run.
-        vectors: ``(N, D)``.
+        vectors: ``(N, D)``, in memory or in files.
         blocks: positions of each batch.
     """
     for block in blocks:

@@ -91,7 +91,7 @@ def export_atlas(path: str | Path, out: Path | None = None) -> tuple[Path, int]:
 
 def _neighbors(evidence: Evidence) -> tuple[NDArray[np.int64], Floats]:
     """Return the nearest images of each image, ``(N, n)``, and their cosine distances."""
-    rows = evidence.projected
+    rows = np.asarray(evidence.projected)
     count = min(NEIGHBORS, max(len(rows) - 1, 1))
     near = nearest_neighbors(rows, count, seed=0)
     cosines = np.stack([(rows * rows[near[:, n]]).sum(axis=1) for n in range(count)], axis=1)

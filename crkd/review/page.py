@@ -136,7 +136,7 @@ def page_data(evidence: Evidence) -> dict[str, Any]:
     info, found = evidence.opened.info, found_classes(evidence)
     rows = _rows(evidence)
     root, names = image_places(evidence.images, rows)
-    vectors = compact(evidence.projected[rows])
+    vectors = compact(evidence.projected, order=np.array(rows, np.int64))
     return {
         "format": FORMAT,
         "version": VERSION,

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
+from crkd.data.vectors.row_file import RowWriter
 from crkd.evaluation.calibration import probabilities
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
@@ -23,6 +27,7 @@ from crkd.runs.load import OpenedRun, check_dataset, open_run
 from crkd.runs.reviewed_labels import ReviewedLabel, read_labels
 from crkd.stages.forward import Outputs
 from crkd.stages.run_data import RunData, prepare_incremental
+from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.run import data_of_run
 
 BLOCK: Final = 4096
@@ -38,7 +43,8 @@ class Evidence:
         head: the chosen novel head.
         outputs: outputs of the network.
         projected: ``(N, P)`` float32 unit-length projections, which the chosen head compares with
-            its prototypes; the features at unit length where one head gives all classes.
+            its prototypes; the features at unit length where one head gives all classes. Those of
+            very many vectors stay in a file.
         agreement: ``(N,)`` fraction of the other heads with the same prediction; None without
             others.
     """
@@ -134,6 +140,23 @@ def _data_of(opened: OpenedRun, device: torch.device) -> RunData:
     )
 
 
+def _blocks(outputs: Outputs, device: torch.device) -> Iterator[Tensor]:
+    """Yield the features on a device, in pieces: those of many vectors lie in a file."""
+    for start in range(0, len(outputs.features), BLOCK):
+        yield torch.from_numpy(outputs.features[start : start + BLOCK]).to(device)
+
+
+def _collected(blocks: Iterator[Tensor], outputs: Outputs, data: RunData) -> NDArray[np.float32]:
+    """Return the rows of all blocks; in a file where the features are in one."""
+    if not isinstance(data, VectorData) or not data.in_pieces(data.subsets.unlabeled):
+        return torch.cat(list(blocks)).numpy()
+    first = next(blocks)
+    writer = RowWriter(data.file, 4 * len(outputs.features) * first.shape[1])
+    for block in itertools.chain([first], blocks):
+        writer.add(block.numpy())
+    return cast("NDArray[np.float32]", writer.finished())
+
+
 def gather(path: str | Path, device: torch.device) -> Evidence:
     """Open a finished discovery, read its images again and run its network on them.
 
@@ -149,13 +172,12 @@ def gather(path: str | Path, device: torch.device) -> Evidence:
     data = _data_of(opened, device)
     outputs = data.outputs(freeze(opened.network), data.subsets.unlabeled)
     with torch.inference_mode():
-        features = torch.from_numpy(outputs.features).to(device)
         chosen = None if heads is None else heads.single(info.chosen_head)
-        blocks = [
-            F.normalize(block if chosen is None else chosen.projections(block)[0], dim=-1)
-            for block in torch.split(features, BLOCK)
-        ]
-        projected = torch.cat(blocks).cpu().numpy()
+        blocks = (
+            F.normalize(block if chosen is None else chosen.projections(block)[0], dim=-1).cpu()
+            for block in _blocks(outputs, device)
+        )
+        projected = _collected(blocks, outputs, data)
     agreement = HeadAgreement.of(opened)
     shares = None if agreement is None else agreement.shares(outputs)
     return Evidence(opened, data, info.chosen_head, outputs, projected, shares)

@@ -25,7 +25,8 @@ class Outputs:
     """Features and logits of N samples, in the order of their store.
 
     Attributes:
-        features: ``(N, D)`` float32 backbone features.
+        features: ``(N, D)`` float32 backbone features. Those of many vectors stay in a file
+            (:class:`~crkd.data.vectors.row_file.RowFile`).
         known_logits: ``(N, K)`` float32.
         novel_logits: ``(H, N, M)`` float32; H is 0 before discovery.
         vectors: ``(N, V)`` float32, the samples themselves where they are vectors and are needed;

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.linalg import inv, sqrtm
+from scipy.linalg import eigh, inv, sqrtm
 
+from crkd.clustering import whitening
 from crkd.clustering.whitening import principal_space, whitened_spaces
 from crkd.core.errors import InputError
 
@@ -108,3 +109,34 @@ def test_several_widths_are_as_if_asked_one_by_one():
         (alone,) = whitened_spaces(rows, labels, rows, (width,))
         left, right = space.rows(rows), alone.rows(rows)
         np.testing.assert_allclose(left @ left.T, right @ right.T, atol=1e-5)
+
+
+def test_many_rows_are_converted_in_pieces_with_the_same_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draw = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    known = (draw.normal(size=(300, 12)) + labels[:, None]).astype(np.float32)
+    novel = draw.normal(size=(211, 12)).astype(np.float32)
+    whole = whitened_spaces(known, labels, novel, [4, 8])
+    plain = principal_space(novel, width=5)
+    monkeypatch.setattr(whitening, "WHOLE", 1000)
+    monkeypatch.setattr(whitening, "PIECE_ROWS", 64)
+    pieces = whitened_spaces(known, labels, novel, [4, 8])
+    for space, other in zip(
+        [*whole, plain], [*pieces, principal_space(novel, width=5)], strict=True
+    ):
+        np.testing.assert_allclose(space.mean, other.mean, atol=1e-14)
+        np.testing.assert_allclose(space.projection, other.projection, atol=1e-10)
+
+
+def test_rows_in_one_piece_give_the_bits_of_the_formula():
+    rows = np.random.default_rng(0).normal(size=(1500, 10)).astype(np.float32)
+    rooted = np.sign(rows.astype(np.float64)) * np.sqrt(np.abs(rows.astype(np.float64)))
+    gaps = rooted - rooted.mean(axis=0)
+    _, axes = eigh(gaps.T @ gaps, subset_by_index=(7, 9))
+    axes = axes[:, ::-1]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(3)])
+    space = principal_space(rows, width=3, root=True)
+    np.testing.assert_array_equal(space.mean, rooted.mean(axis=0))
+    np.testing.assert_array_equal(space.projection, axes)

@@ -69,7 +69,7 @@ def reject_bucket(features: Floats, *, fence: float = 3.0, neighbors: int = 5) -
     reference. The threshold is that of :func:`outer_fence`.
 
     Args:
-        features: ``(N, D)``.
+        features: ``(N, D)``; the rows are read in pieces.
         fence: above 0; a lower value rejects more.
         neighbors: k; a set of at most k rows has no outlier.
 
@@ -78,11 +78,15 @@ def reject_bucket(features: Floats, *, fence: float = 3.0, neighbors: int = 5) -
     """
     if not fence > 0:
         raise InputError(f"fence is {fence}; it must be above 0")
-    rows = unit_rows(np.asarray(features, np.float32))
-    if len(rows) <= neighbors:
-        return Outliers(np.zeros(len(rows), np.float32), np.zeros(len(rows), bool), 0.0)
-    shown = np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.int64)
-    scores = _scores(rows, rows[shown], neighbors)
+    count = len(features)
+    if count <= neighbors:
+        return Outliers(np.zeros(count, np.float32), np.zeros(count, bool), 0.0)
+    shown = np.linspace(0, count - 1, min(count, MOST_ROWS)).astype(np.int64)
+    base = unit_rows(np.asarray(features[shown], np.float32))
+    parts = (features[start : start + CHUNK_ROWS] for start in range(0, count, CHUNK_ROWS))
+    scores = np.concatenate(
+        [_scores(unit_rows(np.asarray(part, np.float32)), base, neighbors) for part in parts]
+    )
     threshold = outer_fence(scores, fence)
     return Outliers(scores, scores > threshold, threshold)
 

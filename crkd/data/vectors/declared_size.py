@@ -22,12 +22,13 @@ OBJECT_BYTES: Final = 64
 _WIDTHS: Final = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
 
 
-def check_declared_size(file: Path, needed: int) -> None:
+def check_declared_size(file: Path, needed: int, held: int | None = None) -> None:
     """Refuse a file whose values would fill the memory, before they are read.
 
     Args:
         file: the file.
         needed: bytes of memory that its values take, as its header declares.
+        held: bytes of them that are in memory at once; None: all.
 
     Raises:
         InputError: they are more than the free memory, or far more than the file can hold.
@@ -35,14 +36,27 @@ def check_declared_size(file: Path, needed: int) -> None:
     size = file.stat().st_size
     if needed > SMALL and needed > MAX_RATIO * size:
         raise InputError(
-            f"the file {str(file)!r} of {_in_words(size)} declares {_in_words(needed)} of values, "
+            f"the file {str(file)!r} of {in_words(size)} declares {in_words(needed)} of values, "
             f"more than {MAX_RATIO} times its size; write it again, or divide it"
         )
+    check_memory(needed if held is None else held, f"the file {str(file)!r}")
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Refuse work that needs more memory than is free, before it begins.
+
+    Args:
+        needed: bytes.
+        what: needs them, for the message.
+
+    Raises:
+        InputError: they are more than the free memory.
+    """
     free = free_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
-            f"the file {str(file)!r} needs {_in_words(needed)} of memory, and {_in_words(free)} "
-            "are free; give fewer rows, or use a machine with more memory"
+            f"{what} needs {in_words(needed)} of memory, and {in_words(free)} are free; give fewer "
+            "rows, or use a machine with more memory"
         )
 
 
@@ -71,10 +85,10 @@ def parquet_bytes(
     )
 
 
-def _in_words(size: int) -> str:
+def in_words(size: int) -> str:
     """Return a number of bytes in words.
 
-    >>> _in_words(100), _in_words(3 << 29), _in_words(16 * 10**12), _in_words(10**40)
+    >>> in_words(100), in_words(3 << 29), in_words(16 * 10**12), in_words(10**40)
     ('100 bytes', '1.5 GiB', '14.6 TiB', 'more than 1,024 TiB')
     """
     if size < 1024:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
-from crkd.core.parquet_footer import column_chunks
+from crkd.core.parquet_footer import ColumnChunk, column_chunks
 from crkd.data.sources.base import RowIds
+from crkd.data.vectors.checked_vectors import as_float32, checked_vectors
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.numpy_file import read_npy, read_npz, unreadable
+from crkd.data.vectors.row_file import IN_MEMORY, PIECE_ROWS, RowFile, RowWriter
 
 LABEL: Final = "label"
 ID: Final = "id"
@@ -23,6 +25,10 @@ FEATURES: Final = "features"
 DIGEST: Final = "sha256"
 METADATA: Final = b"crkd_embedding"
 """Key of the schema's metadata under which ``crkd embed`` describes a file."""
+
+PIECE_BYTES: Final = 128 << 20
+"""Memory for the rows of a large file that are converted at once."""
+_BUFFER: Final = 1 << 20
 
 Vectors = npt.NDArray[np.float32]
 
@@ -33,7 +39,8 @@ class FeatureTable:
 
     Attributes:
         path: the file.
-        features: ``(N, D)`` float32, finite, N and D at least 1.
+        features: ``(N, D)`` float32, finite, N and D at least 1. More than 256 MiB of them stay in
+            a file, of which rows are taken by a slice, positions or a mask.
         labels: N class names, "" for a row without one; None if the file has no labels.
         ids: N unique names.
         embedding: how ``crkd embed`` made the vectors (:mod:`crkd.data.vectors.embedding_file`);
@@ -41,7 +48,7 @@ class FeatureTable:
     """
 
     path: Path
-    features: Vectors
+    features: Vectors | RowFile
     labels: list[str] | None
     ids: Sequence[str]
     embedding: dict[str, Any] | None = None
@@ -61,13 +68,16 @@ def read_features(path: str | Path) -> FeatureTable:
 
     A label is text or a whole number; an empty text, a null and -1 mean that there is none.
 
+    More than 256 MiB of vectors are not read into memory: those of an .npy file of float32 are read
+    where they are, others are converted once into a temporary file next to the file.
+
     Args:
         path: the file; its suffix determines the format.
 
     Raises:
         InputError: the file is missing, damaged or in another format, it declares more values than
-            the memory can hold, its vectors differ in length or hold a value that is not finite, or
-            labels or ids do not match them.
+            the memory can hold, its vectors differ in length or hold a value that is not finite,
+            labels or ids do not match them, or there is no space for a temporary file.
     """
     file = Path(path)
     readers = {".parquet": _from_parquet, ".npy": _from_npy, ".npz": _from_npz}
@@ -79,7 +89,7 @@ def read_features(path: str | Path) -> FeatureTable:
     if not file.is_file():
         raise InputError(f"the feature file {str(file)!r} does not exist; check the path")
     columns = readers[file.suffix.lower()](file)
-    vectors = _checked(columns.features, file)
+    vectors = checked_vectors(columns.features, file)
     return FeatureTable(
         file,
         vectors,
@@ -92,7 +102,7 @@ def read_features(path: str | Path) -> FeatureTable:
 class Columns(NamedTuple):
     """What a file holds, before it is checked."""
 
-    features: npt.NDArray[Any]
+    features: npt.NDArray[Any] | RowFile
     labels: Sequence[Any] | None = None
     ids: Sequence[Any] | None = None
     embedding: dict[str, Any] | None = None
@@ -109,8 +119,14 @@ def _from_npz(file: Path) -> Columns:
             f"the feature file {str(file)!r} has no array {FEATURES!r} (it has "
             f"{listed(present) or 'none'}); name the vectors so"
         )
-    plain = {name: values.ravel().tolist() for name, values in found.items() if name != FEATURES}
+    plain = {name: _flat(found[name]) for name in (LABEL, ID) if name in found}
     return Columns(found[FEATURES], plain.get(LABEL), plain.get(ID))
+
+
+def _flat(values: npt.NDArray[Any] | RowFile) -> list[Any]:
+    """Return labels or ids as plain values."""
+    plain: list[Any] = np.asarray(values).ravel().tolist()
+    return plain
 
 
 def _from_parquet(file: Path) -> Columns:
@@ -118,7 +134,10 @@ def _from_parquet(file: Path) -> Columns:
     import pyarrow.parquet
 
     try:
-        check_declared_size(file, parquet_bytes(column_chunks(file)))
+        groups = column_chunks(file)
+        if parquet_bytes(groups) > IN_MEMORY:
+            return _in_pieces(file, groups)
+        check_declared_size(file, parquet_bytes(groups))
         # memory_map lets the system hold the file's pages, without a second copy.
         table = pyarrow.parquet.read_table(file, memory_map=True)
         # Offsets and texts of a damaged file may point anywhere.
@@ -126,6 +145,40 @@ def _from_parquet(file: Path) -> Columns:
         return _columns(table, file)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise unreadable(file, error) from None
+
+
+def _in_pieces(file: Path, groups: Sequence[Sequence[ColumnChunk]]) -> Columns:
+    """Return the columns of a large Parquet file, whose vectors are put into a temporary file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    # Without a buffer a whole column of a group of rows is read at once.
+    with pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as opened:
+        paths = [opened.schema.column(n).path for n in range(len(opened.schema))]
+        other = {n for n, path in enumerate(paths) if path in (LABEL, ID, DIGEST)}
+        texts, whole = parquet_bytes(groups, other), parquet_bytes(groups)
+        check_declared_size(file, whole, texts + PIECE_BYTES)
+        writer = RowWriter(file, whole - texts)
+        labels: list[Any] = []
+        ids: list[Any] = []
+        width = 0
+        piece = Columns(np.empty((0, 0), np.float32))
+        for batch in opened.iter_batches(batch_size=PIECE_ROWS):
+            table = pyarrow.Table.from_batches([batch], schema=opened.schema_arrow)
+            table.validate(full=True)
+            piece = _columns(table, file)
+            width = width or piece.features.shape[1]
+            if piece.features.shape[1] != width:
+                raise _unequal(file, [width, piece.features.shape[1]])
+            writer.add(as_float32(np.asarray(piece.features), file))
+            labels += piece.labels or ()
+            ids += piece.ids or ()
+    return Columns(
+        writer.finished(),
+        None if piece.labels is None else labels,
+        None if piece.ids is None else ids,
+        piece.embedding,
+    )
 
 
 def _columns(table: Any, file: Path) -> Columns:
@@ -174,14 +227,20 @@ def _list_column(column: Any, name: str, file: Path) -> npt.NDArray[Any]:
 
     lengths = set(pyarrow.compute.unique(pyarrow.compute.list_value_length(column)).to_pylist())
     if len(lengths) > 1 or None in lengths:
-        known = sorted(length for length in lengths if length is not None)
-        raise InputError(
-            f"the column {name!r} of the feature file {str(file)!r} holds vectors of the lengths "
-            f"{listed(known)}{' and empty rows' if None in lengths else ''}; give every row one "
-            "vector of the same length"
-        )
+        raise _unequal(file, lengths, f"the column {name!r} of ")
     flat = _numbers(pyarrow.compute.list_flatten(column), name, file)
     return flat.reshape(len(column), -1) if len(column) else flat.reshape(0, 0)
+
+
+def _unequal(file: Path, lengths: Iterable[int | None], column: str = "") -> InputError:
+    """Return the refusal of vectors of several lengths; None is that of an empty row."""
+    found = list(lengths)
+    known = sorted(length for length in found if length is not None)
+    return InputError(
+        f"{column}the feature file {str(file)!r} holds vectors of the lengths "
+        f"{listed(known)}{' and empty rows' if None in found else ''}; give every row one "
+        "vector of the same length"
+    )
 
 
 def _numbers(column: Any, name: str, file: Path) -> npt.NDArray[Any]:
@@ -194,32 +253,6 @@ def _numbers(column: Any, name: str, file: Path) -> npt.NDArray[Any]:
         )
     values: npt.NDArray[Any] = column.to_numpy()
     return values
-
-
-def _checked(features: npt.NDArray[Any], file: Path) -> Vectors:
-    if features.ndim != 2 or 0 in features.shape:
-        raise InputError(
-            f"the vectors of the feature file {str(file)!r} have the shape {features.shape}; give "
-            "(rows, dimensions), at least one of each"
-        )
-    if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(
-        features.dtype, np.integer
-    ):
-        raise InputError(
-            f"the vectors of the feature file {str(file)!r} are of type {features.dtype}; give "
-            "real numbers"
-        )
-    with np.errstate(over="ignore"):
-        vectors: Vectors = np.ascontiguousarray(features, dtype=np.float32)
-    # The sum of a row is finite only if its values are, except for an overflow, checked below.
-    doubtful = np.flatnonzero(~np.isfinite(vectors.sum(axis=1)))
-    bad = doubtful[~np.isfinite(vectors[doubtful]).all(axis=1)]
-    if len(bad):
-        raise InputError(
-            f"row {bad[0]} of the feature file {str(file)!r} holds a value that is not a finite "
-            "float32; remove or correct the row"
-        )
-    return vectors
 
 
 def _label_names(labels: Sequence[Any] | None, file: Path, num_rows: int) -> list[str] | None:

@@ -151,5 +151,5 @@ def vector_teacher(opened: OpenedRun, network: Network, config: Config) -> Vecto
     origin = f"the run {opened.run.path}"
     for table in tables:
         check_same_embedding(table, opened.info.embedding, str(table.path), origin)
-    vectors = np.concatenate([table.features for table in tables])
+    vectors = np.concatenate([np.asarray(table.features) for table in tables])
     return VectorTeacher(network, torch.from_numpy(vectors))

@@ -48,11 +48,11 @@ def estimate_on_vectors(
             place = run.path.parent / "vectors"
             file = embedded_folder(novel, place, EmbedSettings(), like=info.embedding)
         data = data_of_run(run, str(file))
-    rows = found.space.rows(data.of(data.subsets.unlabeled).numpy())
+    rows = found.space.rows(data.of(data.fitted_novel).numpy())
     known = labels = None
     if len(config.data.features) == 2:
         labeled = vector_data(config)
-        subset = labeled.subsets.known_train
+        subset = labeled.fitted_known
         known, labels = found.space.rows(labeled.of(subset).numpy()), subset.labels
     count = estimate_class_count(rows, known, labels, seed=seed, max_classes=max_classes)
     anchors = "none" if known is None else "images"

@@ -1,35 +1,54 @@
-"""Feature vectors of a run, read like images."""
+"""Feature vectors of a run, read like images and in pieces."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from crkd.clustering.kmeans import Floats
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.core.shuffle import stable_shuffle
 from crkd.data.datasets.base import Dataset
 from crkd.data.datasets.features import feature_dataset, next_feature_dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import Subset, Subsets, partition
 from crkd.data.storage.base import ImageStore
+from crkd.data.vectors.declared_size import check_memory
 from crkd.data.vectors.embedded_source import with_images
+from crkd.data.vectors.row_file import PIECE_ROWS, RowWriter, VectorRows, stacked
 from crkd.data.vectors.same_embedding import check_same_embedding
 from crkd.data.vectors.store import VectorStore
 from crkd.data.vectors.table import FeatureTable
+from crkd.models.network import Network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.sample_digests import SampleDigests
-from crkd.stages.forward import NetworkInput
+from crkd.stages.forward import NetworkInput, Outputs, forward_batch
 from crkd.stages.load_images import data_notes
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
 
 CPU = torch.device("cpu")
+MOST_ROWS: Final = 50_000
+"""Labeled vectors from which a discovery learns, and unlabeled ones, at most; more for many
+classes."""
+ROWS_OF_A_CLASS: Final = 200
+"""Vectors for each novel class, on average, that are drawn at least."""
+FIXED_BYTES: Final = 1 << 30
+COPIES: Final = 4
+"""Copies of the sample that are in memory at once, as float32."""
+BYTES_OF_A_ROW: Final = 256
+BYTES_OF_A_LOGIT: Final = 20
+"""Memory of a discovery: for itself, for a vector in a file, and for each class of such a one."""
 
 
 @dataclass
@@ -39,18 +58,130 @@ class VectorData(RunData):
     Attributes:
         vectors: ``(N, D)`` float32 in the order of the data's source.
         embedding: how ``crkd embed`` made the vectors; None for vectors of another origin.
+        file: one of the files; files for a while are made next to it.
     """
 
-    vectors: Tensor = field(default_factory=lambda: torch.empty(0))
+    vectors: VectorRows = field(default_factory=lambda: np.empty((0, 0), np.float32))
     embedding: dict[str, Any] | None = None
+    file: Path = Path("vectors")
 
     def of(self, subset: Subset) -> Tensor:
-        """Return the vectors of a subset, ``(n, D)`` float32."""
-        return self.vectors[torch.from_numpy(subset.indices)]
+        """Return the vectors of a subset, ``(n, D)`` float32.
+
+        Raises:
+            InputError: they do not fit into the memory.
+        """
+        if not isinstance(self.vectors, np.ndarray):
+            check_memory(
+                4 * len(subset) * self.vectors.shape[1], f"reading {len(subset):,} vectors at once"
+            )
+        return torch.from_numpy(self.vectors[subset.indices])
+
+    def in_pieces(self, subset: Subset) -> bool:
+        """Return whether a subset has so many vectors that only pieces or a sample are in use."""
+        return len(subset) > self._most_rows
+
+    def pieces(self, subset: Subset) -> Iterator[Floats]:
+        """Yield the vectors of a subset, ``(n, D)`` float32, in pieces if they are many."""
+        each = PIECE_ROWS if self.in_pieces(subset) else max(len(subset), 1)
+        for start in range(0, len(subset), each):
+            yield self.vectors[subset.indices[start : start + each]]
+
+    @cached_property
+    def fitted_known(self) -> Subset:
+        """The labeled training vectors from which a discovery learns: all, or a sample of many."""
+        part = self.subsets.known_train
+        if not self.in_pieces(part):
+            return part
+        share, rows = self._most_rows / len(part), []
+        for label in range(self.num_known):
+            members = np.flatnonzero(part.labels == label)
+            count = max(round(share * len(members)), min(2, len(members)))
+            order = stable_shuffle(len(members), self.config.seed, stream=label)
+            rows.append(members[order[:count]])
+        return _some(part, np.sort(np.concatenate(rows)))
+
+    @cached_property
+    def fitted_novel(self) -> Subset:
+        """The unlabeled vectors in which classes are discovered: all, or a sample of many."""
+        return self._sampled(self.subsets.unlabeled)
+
+    @cached_property
+    def fitted_validation(self) -> Subset:
+        """The held-out known vectors by which thresholds are set: all, or a sample of many."""
+        return self._sampled(self.subsets.known_val)
+
+    def _sampled(self, part: Subset) -> Subset:
+        if not self.in_pieces(part):
+            return part
+        order = stable_shuffle(len(part), self.config.seed)
+        return _some(part, np.sort(order[: self._most_rows]))
+
+    @property
+    def _most_rows(self) -> int:
+        return max(MOST_ROWS, ROWS_OF_A_CLASS * _given(self.config))
+
+    def check_memory(self) -> None:
+        """Refuse a discovery on vectors in files for which the memory is not enough, about.
+
+        Raises:
+            InputError: less memory is free.
+        """
+        if isinstance(self.vectors, np.ndarray):
+            return
+        rows, length = self.vectors.shape
+        sample = len(self.fitted_known) + len(self.fitted_novel)
+        classes = self.num_known + max(len(self.split.novel), _given(self.config))
+        each = BYTES_OF_A_ROW + BYTES_OF_A_LOGIT * classes
+        needed = FIXED_BYTES + COPIES * 4 * sample * length + rows * each
+        check_memory(needed, f"a discovery on {rows:,} vectors")
+
+    def samples(self) -> list[str]:
+        """Return a sentence for each sample that takes the place of more vectors."""
+        pairs = (
+            ("labeled", self.fitted_known, self.subsets.known_train),
+            ("unlabeled", self.fitted_novel, self.subsets.unlabeled),
+        )
+        return [
+            f"learned from a sample of {len(some):,} of {len(part):,} {kind} vectors"
+            for kind, some, part in pairs
+            if some is not part
+        ]
 
     def store(self, subset: Subset) -> ImageStore | None:
         """Return the vectors of a subset; None where the subset is empty."""
         return VectorStore(self.of(subset)) if len(subset) else None
+
+    def outputs(self, network: Network, subset: Subset) -> Outputs:
+        """Return features and logits of all vectors of a subset, which must not be empty.
+
+        Of many vectors the features are in a temporary file, and all outputs are float32.
+        """
+        if not self.in_pieces(subset):
+            return super().outputs(network, subset)
+        known = self._outputs.setdefault(network, {})
+        if subset not in known:
+            known[subset] = self._outputs_in_pieces(network, subset)
+        return known[subset]
+
+    def _outputs_in_pieces(self, network: Network, subset: Subset) -> Outputs:
+        count, size = len(subset), self.config.evaluation.batch_size
+        features: RowWriter | None = None
+        known = novel = np.empty(0, np.float32)
+        for start in range(0, count, size):
+            rows = slice(start, start + size)
+            samples = torch.from_numpy(self.vectors[subset.indices[rows]])
+            out = forward_batch(network, samples, self.network_input())
+            if features is None:
+                features = RowWriter(self.file, 4 * count * out.features.shape[1])
+                known = np.empty((count, out.known_logits.shape[1]), np.float32)
+                heads, _, width = out.novel_logits.shape
+                novel = np.empty((heads, count, width), np.float32)
+            features.add(out.features.astype(np.float32))
+            known[rows], novel[:, rows] = out.known_logits, out.novel_logits
+        assert features is not None
+        # Rows are taken from it as from an array.
+        return Outputs(cast(Floats, features.finished()), known, novel)
 
     def sample_digests(self) -> SampleDigests:
         """Return digests of all vectors and of the labels of the known ones."""
@@ -61,7 +192,7 @@ class VectorData(RunData):
             labels[subset.indices] = subset.labels
         digests = np.zeros((count, 16), np.uint8)
         for row, (vector, label) in enumerate(
-            zip(self.vectors.numpy(), labels.tolist(), strict=True)
+            zip(self._one_by_one(), labels.tolist(), strict=True)
         ):
             known = source.class_names[label] if label >= 0 else ""
             found = hashlib.blake2b(vector, digest_size=16)
@@ -69,9 +200,25 @@ class VectorData(RunData):
             digests[row] = np.frombuffer(found.digest(), np.uint8)
         return SampleDigests(source.ids, digests)
 
+    def _one_by_one(self) -> Iterator[Floats]:
+        for start in range(0, len(self.vectors), PIECE_ROWS):
+            yield from self.vectors[start : start + PIECE_ROWS]
+
     def network_input(self) -> NetworkInput:
         """Return the identity: vectors need no preparation."""
         return lambda vectors: vectors
+
+
+def _given(config: Config) -> int:
+    """Return the number of novel classes if it is given, else 0."""
+    given = config.discover.num_novel
+    return given if isinstance(given, int) else 0
+
+
+def _some(part: Subset, rows: NDArray[np.int64]) -> Subset:
+    """Return some samples of a subset by their positions, ascending."""
+    ids = [part.ids[row] for row in rows]
+    return Subset(part.source, part.indices[rows], part.labels[rows], ids)
 
 
 def vector_data(config: Config) -> VectorData:
@@ -144,8 +291,9 @@ def _data(
         width,
         config,
         data_notes(config, dataset),
-        vectors=torch.from_numpy(np.concatenate([table.features for table in tables])),
+        vectors=stacked([table.features for table in tables]),
         embedding=tables[-1].embedding,
+        file=tables[-1].path,
     )
 
 

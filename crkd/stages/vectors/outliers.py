@@ -42,9 +42,9 @@ def calibrate_outliers(
     """Find the thresholds of a discovery and write ``outliers.json`` and the reference vectors.
 
     They are found on the held-out known vectors, or else on the labeled ones, and on the unlabeled
-    vectors. No label is used. Where no vectors of the earlier classes are left, the thresholds of
-    the parent are carried over: that of the energy by rows that are drawn from the Gaussians of
-    the classes, that of the joined score by the parent's reference vectors.
+    vectors; of many on a sample. No label is used. Where no vectors of the earlier classes are
+    left, the thresholds of the parent are carried over: that of the energy by rows that are drawn
+    from the Gaussians of the classes, that of the joined score by the parent's reference vectors.
 
     Args:
         run: the folder.
@@ -53,8 +53,8 @@ def calibrate_outliers(
         parent: the run from which this run was made, and its gate; None for a first discovery.
     """
     subsets = data.subsets
-    known = subsets.known_val if len(subsets.known_val) else subsets.known_train
-    groups = [data.of(part).numpy() for part in (known, subsets.unlabeled) if len(part)]
+    known = data.fitted_validation if len(subsets.known_val) else data.fitted_known
+    groups = [data.of(part).numpy() for part in (known, data.fitted_novel) if len(part)]
     energies = [_energies(gate, vectors) for vectors in groups]
     threshold = energy_threshold(energies, false_alarms=FALSE_ALARMS)
     earlier = None if len(known) else parent
@@ -120,7 +120,7 @@ def _joined_score(
         energies: of each group.
         earlier: the parent where no vectors of its classes are left.
     """
-    subsets, old, new = data.subsets, sum(gate.sizes[:-1]), gate.sizes[-1]
+    old, new = sum(gate.sizes[:-1]), gate.sizes[-1]
     before = None
     if earlier is not None:
         entry = read_outliers(earlier[0])
@@ -128,8 +128,8 @@ def _joined_score(
         if before is None:
             # Vectors of earlier classes would be far from all reference vectors.
             return None
-    known = data.of(subsets.known_train).numpy() if before is None else before.reference
-    parts = [(known, old), (data.of(subsets.unlabeled).numpy(), new)]
+    known = data.of(data.fitted_known).numpy() if before is None else before.reference
+    parts = [(known, old), (data.of(data.fitted_novel).numpy(), new)]
     tensors = _stored_reference(parts, data.config.seed)
     # A threshold that is found before the rounding can be just below a score after it.
     reference = _reference_of(tensors)

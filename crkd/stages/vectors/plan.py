@@ -85,7 +85,7 @@ def run_vector_plan(
         raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     RunFolder(folder).write_config(config)
-    learner: Learner = NearestMeans(data.train.features, config.seed)
+    learner: Learner = NearestMeans(np.asarray(data.train.features), config.seed)
     if method == "remember":
         learner = Discovered(config, data.train, data.names, folder, mixed=mixed is not None)
     head: dict[str, Any] = {"plan": list(sizes), "method": method, "seed": config.seed}

@@ -35,7 +35,7 @@ def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
     entry = read_outliers(parent)
     if entry is None or not data.config.discover.precheck:
         return
-    rows = gate.space.rows(data.of(data.subsets.unlabeled).numpy())
+    rows = gate.space.rows(data.of(data.fitted_novel).numpy())
     fitting = int(np.sum(energy_scores(gate.scores(rows)) <= entry.threshold))
     if fitting >= ONLY_KNOWN * len(rows):
         raise InputError(

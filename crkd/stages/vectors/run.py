@@ -137,7 +137,7 @@ def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
         return further_discovery(
             start.found, novel, num_novel, method=method, seed=seed, mixed=mixed
         )
-    known = data.subsets.known_train
+    known = data.fitted_known
     labels = torch.from_numpy(known.labels.copy())
     return fit_discovery(
         data.of(known), labels, novel, num_novel, method=method, seed=seed, mixed=mixed
@@ -156,7 +156,9 @@ def _kmeans_columns(start: VectorStart, num_novel: int) -> dict[str, Column]:
     space, wide = start.found.space, start.found.gate.space
     floor = METHODS[FLOOR](Material(novel, num_novel, space, wide, seed), seed)
     clusters = {
-        name: floor.logits(data.of(subset).numpy()).argmax(axis=1).astype(np.int64)
+        name: np.concatenate(
+            [floor.logits(piece).argmax(axis=1) for piece in data.pieces(subset)]
+        ).astype(np.int64)
         for name, subset in data.evaluated().items()
     }
     return {"kmeans_features": clusters}

@@ -47,8 +47,8 @@ class VectorStart:
         parent: the parent run, or None.
         classes: label space before the discovery.
         true_known: ``(K,)`` true class of every known output, for the evaluator alone.
-        fresh: ``(N,)`` bool, unlabeled vectors in which to discover: all of them, or in the mixed
-            setting those that do not look like a known class.
+        fresh: ``(N,)`` bool, which of ``data.fitted_novel`` to discover in: all of them, or in the
+            mixed setting those that do not look like a known class.
         filter: how they were chosen; None where all of them are taken, or by an incremental step.
         notes: remarks about the run.
     """
@@ -64,7 +64,7 @@ class VectorStart:
 
     def novel(self) -> Tensor:
         """Return the unlabeled vectors in which to discover, ``(m, D)``."""
-        return self.data.of(self.data.subsets.unlabeled)[torch.from_numpy(self.fresh)]
+        return self.data.of(self.data.fitted_novel)[torch.from_numpy(self.fresh)]
 
 
 def first_start(config: Config) -> VectorStart:
@@ -74,16 +74,15 @@ def first_start(config: Config) -> VectorStart:
         InputError: a file is unusable, or in the mixed setting no unlabeled vector looks novel.
     """
     data = vector_data(config)
-    known = data.subsets.known_train
-    found = fit_known(
-        data.of(known), torch.from_numpy(known.labels.copy()), data.of(data.subsets.unlabeled)
-    )
-    fresh, looked, notes = np.ones(len(data.subsets.unlabeled), np.bool_), None, list(data.notes)
+    data.check_memory()
+    known, novel = data.fitted_known, data.fitted_novel
+    found = fit_known(data.of(known), torch.from_numpy(known.labels.copy()), data.of(novel))
+    fresh, looked, notes = np.ones(len(novel), np.bool_), None, [*data.notes, *data.samples()]
     if config.mixed:
         looked = find_known(
             data.of(known).numpy(),
             known.labels,
-            data.of(data.subsets.unlabeled).numpy(),
+            data.of(novel).numpy(),
             seed=config.seed,
             weak_is_error=config.discover.mixed,
         )
@@ -121,12 +120,14 @@ def next_start(config: Config, parent: RunFolder) -> VectorStart:
         # Hidden labels may name classes of earlier sessions, so outputs need their true names.
         classes, true_known = with_true_names(parent, true_known), np.arange(len(classes))
     data = next_vector_data(config, classes, info.embedding, str(parent.path))
+    data.check_memory()
     check_new(parent, found.gate, data)
-    fresh = np.ones(len(data.subsets.unlabeled), np.bool_)
+    fresh = np.ones(len(data.fitted_novel), np.bool_)
     if config.mixed:
-        vectors = data.of(data.subsets.unlabeled).numpy()
+        vectors = data.of(data.fitted_novel).numpy()
         fresh = _fresh(looks_known(found.gate, vectors, seed=config.seed))
-    return VectorStart(data, found, parent, info.classes, true_known, fresh, None, [])
+    notes = data.samples()
+    return VectorStart(data, found, parent, info.classes, true_known, fresh, None, notes)
 
 
 def with_true_names(run: RunFolder, true_known: NDArray[np.int64]) -> list[ClassInfo]:
@@ -183,7 +184,7 @@ def _counted(start: VectorStart) -> tuple[int, str]:
     if data.config.discover.num_novel != "auto":
         return num_novel_classes(data)
     rows = start.found.space.rows(start.novel().numpy())
-    known, labels = data.subsets.known_train, None
+    known, labels = data.fitted_known, None
     anchors = None
     if len(known):
         anchors, labels = start.found.space.rows(data.of(known).numpy()), known.labels

@@ -1,0 +1,48 @@
+"""Sums over many rows, which are read in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+WHOLE_ROWS: Final = 65_536
+"""Rows up to which there is one piece, so that results are those of a single computation."""
+PIECE_ROWS: Final = 16_384
+
+Array = NDArray[np.floating[Any]]
+
+
+def pieces(count: int) -> list[slice]:
+    """Return the slices of ``count`` rows that are read at once.
+
+    >>> pieces(3), len(pieces(100_000))
+    ([slice(0, 3, None)], 7)
+    """
+    each = max(count, 1) if count <= WHOLE_ROWS else PIECE_ROWS
+    return [slice(start, min(start + each, count)) for start in range(0, count, each)]
+
+
+def added(parts: Iterable[Array]) -> Array:
+    """Return the sum of one or more arrays of one shape."""
+    remaining = iter(parts)
+    total = next(remaining)
+    for part in remaining:
+        total = total + part
+    return total
+
+
+def mean_of(parts: Iterable[Array]) -> Array:
+    """Return the mean row of one or more pieces ``(n, D)``, in the type of the rows."""
+    remaining = iter(parts)
+    first = next(remaining)
+    second = next(remaining, None)
+    if second is None:
+        return np.asarray(first.mean(axis=0))
+    total, count = first.sum(axis=0, dtype=np.float64), len(first)
+    while second is not None:
+        total, count = total + second.sum(axis=0, dtype=np.float64), count + len(second)
+        second = next(remaining, None)
+    return np.asarray(total / count, first.dtype)

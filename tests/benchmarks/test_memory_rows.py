@@ -1,0 +1,91 @@
+"""The benchmark of memory: its files, its rows, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import memory
+from crkd.core.errors import InputError
+from crkd.data.encoded.listing import find_encoded
+from crkd.data.vectors.embedding_file import EmbeddingFile
+from crkd.data.vectors.table import read_features
+
+
+def test_the_files_are_those_of_embedded_images(tmp_path: Path) -> None:
+    words = memory.commands(tmp_path, 301)
+    assert set(words) == set(memory.VERBS)
+    known, novel = (read_features(tmp_path / f"{name}.parquet") for name in ("known", "novel"))
+    assert (len(known), len(novel)) == (150, 151)
+    assert known.features.shape[1] == memory.WIDTH
+    assert len(set(known.labels or ())) == memory.CLASSES
+    assert set(novel.labels or ()) == {""}
+    for name in ("known", "novel"):
+        listing = find_encoded([tmp_path / f"{name}.tar"])
+        with EmbeddingFile(tmp_path / f"{name}.parquet") as file:
+            ids = [file.row(n).image_id for n in range(len(file))]
+            digests = file.digests()
+        assert [listing.image_id(n) for n in range(len(listing))] == ids
+        found = [hashlib.sha256(listing.read(n)).digest() for n in range(len(listing))]
+        assert [row.tobytes() for row in digests] == found
+        assert len(set(found)) == len(found)
+        with tarfile.open(tmp_path / f"{name}.tar") as tar:
+            assert len(tar.getnames()) == len(ids)
+
+
+def test_classes_lie_around_their_means(tmp_path: Path) -> None:
+    memory.commands(tmp_path, 2000)
+    rows = np.asarray(read_features(tmp_path / "novel.parquet").features)
+    first, second = rows[0::10].mean(axis=0), rows[1::10].mean(axis=0)
+    again = rows[0:500:10].mean(axis=0)
+    assert np.linalg.norm(first - second) > 1.5 * np.linalg.norm(first - again)
+
+
+def test_a_row_for_each_verb_and_size_and_then_the_growth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRKD_ROWS", "400,200")
+    monkeypatch.setenv("CRKD_VERBS", "review,predict")
+    called: list[tuple[str, int]] = []
+
+    def peak(verb: str, words: list[str]) -> tuple[int, float]:
+        count = sum(len(read_features(word)) for word in words if word.endswith("l.parquet"))
+        called.append((verb, count))
+        return 1 << 20 if len(called) <= 3 else 3 << 20, 1.25
+
+    monkeypatch.setattr(memory, "measured", peak)
+    rows: list[dict[str, Any]] = list(memory.rows())
+    # A discovery makes the run that the others read.
+    assert [verb for verb, _ in called] == ["discover", "predict", "review"] * 2
+    assert [(row["unit"], row["value"]) for row in rows] == [
+        ("MiB", 1.0),
+        ("MiB", 1.0),
+        ("MiB", 3.0),
+        ("MiB", 3.0),
+        ("bytes a row", 10_485.8),
+        ("bytes a row", 10_485.8),
+    ]
+    assert [row["rows"] for row in rows[:4]] == [200, 200, 400, 400]
+    assert rows[0]["command"].startswith("CRKD_ROWS=200,400 ")
+
+
+def test_the_peak_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import sys; held = bytearray(int(sys.argv[2])); print('peak', len(held) // 1024)"
+    monkeypatch.setattr(memory, "PROGRAM", program)
+    assert memory.measured("predict", [str(1 << 20)])[0] == 1 << 20
+    monkeypatch.setattr(memory, "PROGRAM", "import sys; sys.exit('no space')")
+    with pytest.raises(RuntimeError, match="review ended with exit code 1: no space"):
+        memory.measured("review", [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CRKD_ROWS", "many"), ("CRKD_ROWS", "10"), ("CRKD_ROWS", ""), ("CRKD_VERBS", "train")],
+)
+def test_refusals(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=name):
+        next(memory.rows())

@@ -1,0 +1,51 @@
+"""Sums over rows in pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from crkd.clustering import row_pieces
+from crkd.clustering.projection_2d import on_a_plane
+from crkd.clustering.row_pieces import added, mean_of, pieces
+from crkd.review.compact_features import compact
+
+ROWS = np.random.default_rng(0).normal(size=(500, 9)).astype(np.float32)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_pieces, "WHOLE_ROWS", 100)
+    monkeypatch.setattr(row_pieces, "PIECE_ROWS", 64)
+
+
+@pytest.mark.usefixtures("small")
+def test_pieces_cover_all_rows_once() -> None:
+    assert pieces(0) == []
+    assert pieces(100) == [slice(0, 100)]
+    assert pieces(130) == [slice(0, 64), slice(64, 128), slice(128, 130)]
+    parts = [ROWS[part] for part in pieces(500)]
+    np.testing.assert_allclose(mean_of(parts), ROWS.mean(axis=0), atol=1e-7)
+    assert mean_of(parts).dtype == np.float32
+    np.testing.assert_allclose(added(p.T @ p for p in parts), ROWS.T @ ROWS, rtol=1e-5)
+
+
+def test_one_piece_has_the_bits_of_the_rows() -> None:
+    np.testing.assert_array_equal(mean_of([ROWS]), ROWS.mean(axis=0))
+    assert added([ROWS]) is ROWS
+
+
+def test_compact_rows_and_the_plane_are_the_same_in_pieces(
+    request: pytest.FixtureRequest,
+) -> None:
+    classes = np.arange(500) % 3
+    order = np.random.default_rng(1).permutation(500)
+    whole = compact(ROWS, 4), compact(ROWS, 4, order=order), on_a_plane(ROWS, classes)
+    np.testing.assert_array_equal(whole[1], compact(ROWS[order], 4))
+    request.getfixturevalue("small")
+    # A rounding may lie on the other side of a half.
+    for before, after in zip(
+        whole[:2], (compact(ROWS, 4), compact(ROWS, 4, order=order)), strict=True
+    ):
+        assert np.abs(before.astype(int) - after).max() <= 1
+    np.testing.assert_allclose(on_a_plane(ROWS, classes), whole[2], atol=1e-5)
