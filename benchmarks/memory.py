@@ -1,7 +1,7 @@
 """Peak memory of the verbs that read feature vectors, against the number of rows.
 
 Every verb runs in a process of its own, whose largest resident memory the system counts. Vectors of
-made-up classes lie in files like those of ``crkd embed``, next to tar files of the images that they
+made-up classes are in files like those of ``crkd embed``, next to tar files of the images that they
 stand for: half of the rows are of known classes. ``CRKD_ROWS`` gives other numbers of rows, as in
 ``CRKD_ROWS=20000,60000,180000``, and ``CRKD_VERBS`` fewer verbs. The bytes a row are the slope
 between the least and the largest number.

@@ -141,7 +141,7 @@ def _data_of(opened: OpenedRun, device: torch.device) -> RunData:
 
 
 def _blocks(outputs: Outputs, device: torch.device) -> Iterator[Tensor]:
-    """Yield the features on a device, in pieces: those of many vectors lie in a file."""
+    """Yield the features on a device, in pieces: those of many vectors are in a file."""
     for start in range(0, len(outputs.features), BLOCK):
         yield torch.from_numpy(outputs.features[start : start + BLOCK]).to(device)
 

@@ -43,7 +43,7 @@ def test_compact_rows_and_the_plane_are_the_same_in_pieces(
     whole = compact(ROWS, 4), compact(ROWS, 4, order=order), on_a_plane(ROWS, classes)
     np.testing.assert_array_equal(whole[1], compact(ROWS[order], 4))
     request.getfixturevalue("small")
-    # A rounding may lie on the other side of a half.
+    # A value may be rounded to the other side of a half.
     for before, after in zip(
         whole[:2], (compact(ROWS, 4), compact(ROWS, 4, order=order)), strict=True
     ):

@@ -128,7 +128,7 @@ def _array(file: Path, stream: IO[bytes], size: int) -> Array | RowFile:
 def _rows_in_file(
     file: Path, stream: IO[bytes], shape: tuple[int, int], dtype: np.dtype[Any]
 ) -> RowFile:
-    """Return vectors as they lie in an ``.npy`` file; others are converted into a temporary one."""
+    """Return vectors as they are in an ``.npy`` file; others are converted into a temporary one."""
     if isinstance(stream, io.BufferedReader) and dtype == np.dtype("<f4"):
         return RowFile(file.open("rb"), shape, stream.tell())
     writer, each = RowWriter(file, 4 * shape[0] * shape[1]), max(1, _CHUNK // (8 * shape[1]))

@@ -26,7 +26,7 @@ Index: TypeAlias = "slice | npt.NDArray[np.int64] | npt.NDArray[np.bool_]"
 
 
 class RowFile:
-    """N vectors of D float32 that lie in a file one after the other.
+    """N vectors of D float32 in a file, one after the other.
 
     Rows are read, not mapped, so that those that were used do not count as memory of the process.
     Safe to use from many threads.
@@ -143,7 +143,7 @@ def whole(rows: RowFile | StackedRows, dtype: Any = None) -> npt.NDArray[Any]:
 
 
 class RowWriter:
-    """Writes vectors into a temporary file, which the system deletes when nobody reads it.
+    """Writes vectors into a temporary file, which the system deletes after the last reader.
 
     Args:
         near: a file in whose folder it is made; else it is in the folder for temporary files.
