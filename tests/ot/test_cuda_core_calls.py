@@ -96,8 +96,11 @@ def test_loading_asking_and_launching(current: list[int]) -> None:
 
 
 def test_a_cooperative_launch_can_be_asked_for(current: list[int]) -> None:
-    plan = plans.persistent_layout(8192, 2000, launches.device(0), blocks=64)
-    launches.Kernel(KIND, "persistent", plan, plan.constants, cooperative=True)(64, 1)
+    plan = plans.persistent(8192, 2000, launches.device(0))
+    assert plan is not None
+    launches.Kernel(
+        KIND, "persistent", plan, plan.constants, cluster=plan.cluster, cooperative=True
+    )(8, 1)
 
 
 @pytest.mark.parametrize("architecture", [80, 90])

@@ -33,7 +33,7 @@ def test_one_block_and_streaming_kernels(architecture: int) -> None:
     types = {"WEIGHTED": 1, "SCORE_TYPE": 1, "OUT_TYPE": 2}
     for name, constants in [
         ("resident", plan.constants),
-        ("persistent", plans.persistent_layout(8192, 2000, device, blocks=64).constants),
+        ("persistent", plans.persistent_layout(8192, 2000, device, blocks=64, cluster=1).constants),
         *[("streaming", plans.Streaming(2, 2, 4, 2).constants(step)) for step in range(4)],
     ]:
         assert is_machine_code(compiler.cubin(name, constants | types, f"sm_{architecture}"))
@@ -48,6 +48,12 @@ def test_cluster_kernels(architecture: int, shape: tuple[int, int]) -> None:
     narrow = plans.resident(*shape, plans.Device(architecture, 232448, 8, 132))
     assert narrow is not None
     types = {"WEIGHTED": 0, "SCORE_TYPE": 0, "OUT_TYPE": 0}
+    large = plans.persistent(8192, 2000, plans.Device(architecture, 232448, 16, 132))
+    assert large is not None
+    assert large.cluster == 8
+    assert is_machine_code(
+        compiler.cubin("persistent", large.constants | types, f"sm_{architecture}")
+    )
     for layout in {plan, narrow}:
         code = compiler.cubin("resident", layout.constants | types, f"sm_{architecture}")
         assert is_machine_code(code)

@@ -43,11 +43,15 @@ STREAMS = {
 }
 
 PERSISTENT = {
-    # n, m, blocks, warps, rows of a team in registers, shared memory of a block in bytes
-    "all in registers": (14, 30, 2, 2, 8, 20000),
-    "three places": (100, 300, 3, 4, 4, 40000),
-    "a whole block a row": (23, 700, 2, 4, 4, 36000),
-    "idle blocks": (5, 40, 4, 1, 4, 20000),
+    # n, m, blocks, cluster, warps, rows of a team in registers, shared memory of a block in bytes
+    "all in registers": (14, 30, 2, 1, 2, 8, 20000),
+    "three places": (100, 300, 3, 1, 4, 4, 40000),
+    "a whole block a row": (23, 700, 2, 1, 4, 4, 36000),
+    "idle blocks": (5, 40, 4, 1, 1, 4, 20000),
+    "clusters": (60, 30, 4, 2, 2, 4, 20000),
+    "clusters, three places": (100, 300, 4, 2, 4, 4, 46000),
+    "clusters, a whole block a row": (23, 700, 4, 4, 4, 4, 36000),
+    "idle clusters": (5, 40, 8, 4, 1, 4, 20000),
 }
 
 
@@ -118,9 +122,11 @@ def test_persistent_kernel_matches_the_loop(
     row_error: Callable[[Tensor, Tensor], float],
 ) -> None:
     """The copy of the plan is rounded to 8 bits; the result, unlike with short scores, is not."""
-    n, m, blocks, warps, kept, shared = PERSISTENT[name]
-    device = plans.Device(90, shared, 1, 2 * blocks)
-    layout = plans.persistent_layout(n, m, device, blocks=blocks, warps=warps, kept=kept)
+    n, m, blocks, cluster, warps, kept, shared = PERSISTENT[name]
+    device = plans.Device(90, shared, cluster, 2 * blocks)
+    layout = plans.persistent_layout(
+        n, m, device, blocks=blocks, cluster=cluster, warps=warps, kept=kept
+    )
     assert layout.shared_bytes <= shared
     first_and_last = plans.streaming(n, m)
     for kind, num_iters in (("plain", 4), ("stress", 6)):
@@ -183,7 +189,7 @@ def test_nan_stays_within_its_problem(kernel: str, kernels_on_cpu: ModuleType) -
         solve = kernels_on_cpu.resident
     if kernel == "persistent":
         device = plans.Device(90, 20000, 1, 4)
-        layout = plans.persistent_layout(20, 6, device, blocks=2, warps=1)
+        layout = plans.persistent_layout(20, 6, device, blocks=2, cluster=1, warps=1)
         solve = functools.partial(solve, persistent=layout)
     clean = solve(scores, plan, epsilon=0.1, num_iters=3)
     scores[1, 7, 2] = torch.nan
@@ -258,7 +264,8 @@ def test_persistent_kernel_builds_its_copy_again_when_factors_wander(
     b = torch.rand(m, generator=torch.Generator().manual_seed(0))
     b[3] = 0
     b /= b.sum()
-    layout = plans.persistent_layout(n, m, plans.Device(90, 20000, 1, 2), blocks=2, warps=2, kept=4)
+    device = plans.Device(90, 20000, 2, 4)
+    layout = plans.persistent_layout(n, m, device, blocks=4, cluster=2, warps=2, kept=4)
     result = kernels_on_cpu.streaming(
         scores, plans.streaming(n, m), epsilon=0.05, num_iters=30, a=a, b=b, persistent=layout
     )

@@ -39,7 +39,7 @@ def launched(
             problems //= given[12]
         if name == "persistent":
             assert config["is_cooperative"]
-            problems //= constants["BLOCKS"]
+            problems //= constants["BLOCKS"] // constants["CLUSTER"]
         library = kernels_on_cpu._library(name, tuple(constants.items()))
         library.run(*typed, problems, config["block"], config["shmem_size"], 0)
 
@@ -56,8 +56,9 @@ def small_resident(n: int, m: int) -> plans.Resident | None:
 
 
 def small_persistent(n: int, m: int, device: plans.Device) -> plans.Persistent:
-    few = device._replace(multiprocessors=2, shared_bytes=12000)
-    return plans.persistent_layout(n, m, few, blocks=2, warps=1)
+    cluster = min(2, device.largest_cluster)
+    few = device._replace(multiprocessors=4, shared_bytes=12000)
+    return plans.persistent_layout(n, m, few, blocks=4, cluster=cluster, warps=1)
 
 
 CASES = {
@@ -69,7 +70,7 @@ CASES = {
     "streaming, marginals": ((3, 40, 11), 2, {"b": 2, "a": 1}, ["streaming"] * 3),
     "few iterations": ((2, 40, 11), 3, {"storage": torch.bfloat16}, ["streaming"] * 4),
     "persistent": (
-        (2, 60, 11),
+        (2, 120, 11),
         6,
         {"storage": torch.bfloat16, "b": 2, "a": 2},
         ["streaming", "persistent", "persistent", "streaming"],
@@ -166,6 +167,20 @@ def test_a_device_that_refuses_clusters_of_16_gets_8(
     ):
         run = solver.prepare(kind)
     assert run.kernel._kernel.code[1]["CLUSTER"] == cluster
+
+
+@pytest.mark.parametrize(("granted", "cluster", "together"), [(16, 8, 2), (9, 8, 1), (7, 1, 2)])
+def test_a_device_without_room_for_the_clusters_of_a_problem_gets_none(
+    granted: int, cluster: int, together: int, benchmark: ModuleType
+) -> None:
+    kind = launches.Kind(0, 8192, 2000, torch.float32, False, False, True)
+    with (
+        benchmark.machine_without_gpu(lambda *arguments: None),
+        mock.patch.object(launches.Kernel, "clusters_at_once", return_value=granted),
+    ):
+        run = solver.prepare(kind)
+    assert run.persistent.plan.cluster == cluster
+    assert run.persistent.together == together
 
 
 @pytest.mark.parametrize("n", [20, 40])

@@ -6,6 +6,7 @@ No GPU is needed. Attributes are read from the cubin; instructions need a disass
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ HOPPER = plans.Device(90, 232448, 16, 132)
 AMPERE = plans.Device(80, 166912, 1, 108)
 NARROW = HOPPER._replace(largest_cluster=8)
 SHAPES = [(256, 50), (512, 250), (512, 1000), (1024, 200)]
-LARGE = (8192, 2000)
+LARGE = [(8192, 2000), (5000, 300), (20000, 100), (8192, 8000)]
 REGISTER_FILE = 65536
 RESERVED = {90: 1024, 80: 0}
 """Bytes of shared memory that the system takes from each block."""
@@ -50,22 +51,30 @@ def _resident_cases() -> dict[str, tuple[int, Case]]:
 RESIDENT = _resident_cases()
 
 
-def _persistent(device: plans.Device) -> Case:
-    plan = plans.persistent(*LARGE, device)
-    assert plan is not None
-    return "persistent", plan, _constants(plan.constants)
+def _persistent_cases() -> dict[str, tuple[int, Case]]:
+    cases: dict[str, tuple[int, Case]] = {}
+    for device, (n, m), weighted in itertools.product((HOPPER, AMPERE), LARGE, (0, 1)):
+        plan = plans.persistent(n, m, device)
+        assert plan is not None
+        if device == HOPPER or weighted == 0:
+            name = f"{n}x{m}, {device.architecture}{', weighted' if weighted else ''}"
+            case = ("persistent", plan, _constants(plan.constants, weighted))
+            cases[name] = (device.architecture, case)
+    return cases
+
+
+PERSISTENT = _persistent_cases()
 
 
 def _streaming(step: int) -> Case:
-    plan = plans.streaming(*LARGE)
+    plan = plans.streaming(*LARGE[0])
     assert plan is not None
     return "streaming", plan, _constants(plan.constants(step))
 
 
 CASES = {
     **RESIDENT,
-    "persistent": (90, _persistent(HOPPER)),
-    "persistent, 8.0": (80, _persistent(AMPERE)),
+    **PERSISTENT,
     **{f"streaming, step {step}": (90, _streaming(step)) for step in range(4)},
 }
 
@@ -118,14 +127,22 @@ def test_resident_kernels_have_no_barrier_of_the_whole_device(name: str, folder:
     assert found.count("CCTL.IVALL").total() >= waits
 
 
-@pytest.mark.parametrize("name", ["persistent", "persistent, 8.0"])
-def test_persistent_kernel_has_two_grid_barriers_in_an_iteration(name: str, folder: Path) -> None:
-    """Before and after the sums over blocks.
+@pytest.mark.parametrize("name", PERSISTENT)
+def test_persistent_kernel_has_one_grid_barrier_in_an_iteration(name: str, folder: Path) -> None:
+    """Each barrier is one release (a memory barrier of the GPU, then an addition) and its wait.
 
-    With one, every block would read the sums of all 64 blocks: 64 MB an iteration.
+    Without clusters there is a second one. With one, every block would read the sums of all 64
+    blocks: 64 MB an iteration.
     """
+    plan = PERSISTENT[name][1][1]
+    assert isinstance(plan, plans.Persistent)
+    barriers = 1 if plan.cluster > 1 else 2
     found = machine_code.operations(_cubin(name), folder)
-    assert found.count("ATOMG.*INC").total() == 2
+    assert found.count("RED").total() == found.count("MEMBAR.*GPU").total() == barriers
+    assert not found.count("ATOM").total()
+    # One exchange of masses and one of factors.
+    assert found.count("STAS").total() == (2 if plan.cluster > 1 else 0)
+    assert found.count("UCGABAR_ARV").total() == (plan.cluster > 1)
 
 
 def test_a_spill_and_a_memory_barrier_are_found(folder: Path) -> None:

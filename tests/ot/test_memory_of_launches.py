@@ -115,12 +115,11 @@ def persistent_parts(given: tuple[Any, ...], constants: dict[str, int]) -> dict[
     sizes = (
         8 * P * M,
         blocks * plan.stored_bytes,
-        4 * blocks * M,
-        4 * together * M,
-        4 * together,
-        4 * together,
+        4 * together * plan.sums * M,
+        0,
+        4 * P * plan.cluster,
     )
-    parts = zip(given[3:9], sizes, strict=True)
+    parts = zip(given[3:8], sizes, strict=True)
     assert given[4] % 16 == 0, "rows are moved in units of 16 bytes"
     return {int(start): size for start, size in parts if size}
 

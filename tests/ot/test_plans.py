@@ -52,6 +52,8 @@ def test_persistent_layouts_cover_and_fit(n: int, m: int, device: plans.Device) 
         return
     assert 8 * plan.quads * plan.team * 32 >= m
     assert plan.blocks * plan.together <= device.multiprocessors
+    assert plan.blocks % plan.cluster == 0
+    assert plan.cluster <= device.largest_cluster
     assert plan.shared_bytes <= device.shared_bytes
     rows = plan.kept + plan.shared + plan.stored
     assert plan.blocks * (plan.warps // plan.team) * rows >= n

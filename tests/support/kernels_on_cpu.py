@@ -21,6 +21,7 @@ from tests.support import ROOT
 KERNELS = Path(launches.__file__).parents[1] / "kernels"
 HERE = Path(__file__).parent / "on_cpu"
 COMPILER = shutil.which("g++")
+HEADERS = ("machine.h", "language.h", "global_memory.h", "mailboxes.h")
 PERSISTENT = -1
 """Stands for ``persistent.cu`` among the steps of ``streaming.cu``."""
 
@@ -36,7 +37,7 @@ def _folder() -> Path:
     The standard library's headers take longer than the kernels.
     """
     version = subprocess.run([str(COMPILER), "--version"], capture_output=True, check=True).stdout
-    headers = [HERE / name for name in ("machine.h", "language.h", "mailboxes.h")]
+    headers = [HERE / name for name in HEADERS]
     machine = b"".join(header.read_bytes() for header in headers)
     name = hashlib.sha256(version + repr(OPTIONS).encode() + machine).hexdigest()[:16]
     folder = CACHE / name
@@ -169,10 +170,14 @@ def streaming(
     out_dtype: torch.dtype | None = None,
     seed: int = 0,
     persistent: plans.Persistent | None = None,
+    edits: tuple[tuple[str, str], ...] = (),
 ) -> Tensor:
     """Solve by the launches of ``streaming.cu`` with the given layout.
 
     With a layout of ``persistent.cu``, that kernel makes all iterations between first and last.
+
+    Args:
+        edits: texts of ``persistent.cu``, each found once, and what takes their place.
     """
     p, n, m = scores.shape
     out = torch.full((p, n, m), torch.nan, dtype=out_dtype or scores.dtype)
@@ -187,8 +192,8 @@ def streaming(
     for step in (0, *steps, 3):
         if step == PERSISTENT:
             assert persistent is not None
-            given = (scores, b, a, potentials, counters)
-            _persist(*given, persistent, epsilon, num_iters, types, seed)
+            given = (scores, b, a, potentials)
+            _persist(*given, persistent, epsilon, num_iters, types, seed, edits)
             continue
         constants = {**plan.constants(step), **types}
         _library("streaming", tuple(constants.items())).run(
@@ -218,23 +223,23 @@ def _persist(
     b: Tensor | None,
     a: Tensor | None,
     potentials: Tensor,
-    counters: Tensor,
     plan: plans.Persistent,
     epsilon: float,
     num_iters: int,
     types: dict[str, int],
     seed: int,
+    edits: tuple[tuple[str, str], ...],
 ) -> None:
     """Make the iterations between the first class step and the result, as the launches would."""
     p, n, m = scores.shape
     blocks = plan.together * plan.blocks
     stored = torch.full((max(1, blocks * plan.stored_bytes),), 0xFF, dtype=torch.uint8)
-    block_sums, factors = torch.full((blocks, m), torch.nan), torch.full((p, m), torch.nan)
-    generations = torch.full((p,), -7, dtype=torch.int32)
+    sums = torch.full((plan.together * plan.sums, m), torch.nan)
+    factors = torch.full((p, m), torch.nan)
+    counters = torch.zeros(p * plan.cluster, dtype=torch.int32)
     for first in range(0, p, plan.together):
-        _library("persistent", tuple({**plan.constants, **types}.items())).run(
-            *map(_pointer, (scores, b, a, potentials, stored, block_sums, factors)),
-            *map(_pointer, (counters, generations)),
+        _library("persistent", tuple({**plan.constants, **types}.items()), edits).run(
+            *map(_pointer, (scores, b, a, potentials, stored, sums, factors, counters)),
             *_numbers(scores.stride(0), scores.stride(1), n, m, num_iters - 1),
             *_numbers(*_strides(b, a), first),
             ctypes.c_double(1 / (math.log(2) * epsilon)),
@@ -243,4 +248,3 @@ def _persist(
             plan.shared_bytes,
             seed,
         )
-        assert not counters.any(), "a counter was not left at zero"

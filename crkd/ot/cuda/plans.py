@@ -140,6 +140,7 @@ class Persistent(NamedTuple):
         shared: rows of a team in shared memory (SHARED).
         stored: rows of a team in global memory.
         blocks: blocks of a problem (BLOCKS).
+        cluster: blocks that add up class masses first (CLUSTER).
         together: number of problems that fit the device at once.
     """
 
@@ -150,6 +151,7 @@ class Persistent(NamedTuple):
     shared: int
     stored: int
     blocks: int
+    cluster: int
     together: int
 
     @property
@@ -161,11 +163,18 @@ class Persistent(NamedTuple):
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a block."""
         padded = 8 * self.quads * self.team * 32
+        exchange = 4 * padded + 16 if self.cluster > 1 else 0
         return (
             16 * self.shared * self.quads * self.threads
-            + 4 * (3 * padded + max(padded, self.threads))
+            + 4 * (2 * padded + max(padded, self.threads))
             + 32 * self.warps
+            + exchange
         )
+
+    @property
+    def sums(self) -> int:
+        """Rows of M sums in global memory for one problem: two of each cluster, or one a block."""
+        return 2 * self.blocks // self.cluster if self.cluster > 1 else self.blocks
 
     @property
     def stored_bytes(self) -> int:
@@ -182,6 +191,7 @@ class Persistent(NamedTuple):
             "KEPT": self.kept,
             "SHARED": self.shared,
             "BLOCKS": self.blocks,
+            "CLUSTER": self.cluster,
         }
 
 
@@ -281,12 +291,20 @@ def persistent(n: int, m: int, device: Device) -> Persistent | None:
     blocks = 64
     if m > 16 * 512 or device.multiprocessors < blocks:
         return None
-    plan = persistent_layout(n, m, device, blocks=blocks)
+    cluster = 8 if device.largest_cluster >= 8 else 1
+    plan = persistent_layout(n, m, device, blocks=blocks, cluster=cluster)
     return plan if plan.shared_bytes <= device.shared_bytes else None
 
 
 def persistent_layout(
-    n: int, m: int, device: Device, *, blocks: int, warps: int = 16, kept: int = 4
+    n: int,
+    m: int,
+    device: Device,
+    *,
+    blocks: int,
+    cluster: int,
+    warps: int = 16,
+    kept: int = 4,
 ) -> Persistent:
     """Return the layout for a given number of blocks; M is at most 512 * ``warps``."""
     quads = 1 if m <= 256 else 2
@@ -294,7 +312,7 @@ def persistent_layout(
     teams = warps // team
     rows = 4 * math.ceil(math.ceil(n / blocks) / (4 * teams))
     together = device.multiprocessors // blocks
-    plan = Persistent(quads, team, warps, kept, 0, 0, blocks, together)
+    plan = Persistent(quads, team, warps, kept, 0, 0, blocks, cluster, together)
     room = (device.shared_bytes - plan.shared_bytes) // (16 * quads * plan.threads)
     shared = max(0, min(rows - kept, room // 4 * 4))
     return plan._replace(shared=shared, stored=max(0, rows - kept - shared))

@@ -64,41 +64,101 @@ class ResidentRun:
         )
 
 
+class PersistentRun:
+    """Enqueues ``persistent.cu`` for as many problems at a time as fit the device.
+
+    Attributes:
+        together: that number; 0 if the device cannot run all blocks of one problem at once.
+    """
+
+    def __init__(self, kind: Kind, plan: plans.Persistent) -> None:
+        self.plan = plan
+        self.kernel = Kernel(
+            kind, "persistent", plan, plan.constants, cluster=plan.cluster, cooperative=True
+        )
+        self.together = plan.together
+        if plan.cluster > 1:
+            fitting = self.kernel.clusters_at_once() * plan.cluster // plan.blocks
+            self.together = min(self.together, fitting)
+
+    def buffers(self, p: int, m: int) -> tuple[int, int, int]:
+        """Return the words of 4 bytes of each buffer: the bfloat16 plan, the sums and the factors.
+
+        The plan is moved in units of 16 bytes, so it comes first. Clusters keep no factors.
+        """
+        plan, together = self.plan, min(p, self.together)
+        stored = together * plan.blocks * plan.stored_bytes // 4
+        return stored, together * plan.sums * m, together * m if plan.cluster == 1 else 0
+
+    def counters(self, p: int) -> int:
+        """Return the number of counters, which are 0 before the first launch."""
+        return p * self.plan.cluster
+
+    def __call__(
+        self, scores: Tensor, call: Call, potentials: int, counters: int, buffers: list[int]
+    ) -> None:
+        """Enqueue the launches.
+
+        Args:
+            scores: ``(P, N, M)`` whose rows are contiguous.
+            call: arguments of the solve.
+            potentials: address of the class potentials.
+            counters: address of the counters.
+            buffers: addresses of the buffers.
+        """
+        p, n, m = scores.shape
+        plan, together = self.plan, min(p, self.together)
+        for first in range(0, p, together):
+            self.kernel(
+                min(together, p - first) * plan.blocks // plan.cluster,
+                scores.data_ptr(),
+                call.class_address,
+                call.sample_address,
+                potentials,
+                *buffers,
+                counters,
+                *scores.stride()[:2],
+                n,
+                m,
+                call.num_iters - 1,
+                call.class_stride,
+                call.sample_stride,
+                first,
+                call.scale,
+            )
+
+
 class StreamingRun:
     """Enqueues the T + 1 launches of ``streaming.cu``.
 
-    With a layout of ``persistent.cu``, and if there are enough iterations, that kernel runs those
-    between the first class step and the result.
+    If there are enough iterations, ``persistent`` runs those between the first class step and the
+    result.
     """
 
     def __init__(
-        self, kind: Kind, plan: plans.Streaming, persistent: plans.Persistent | None = None
+        self, kind: Kind, plan: plans.Streaming, persistent: PersistentRun | None = None
     ) -> None:
         self.plan, self.persistent = plan, persistent
         self.first, self.middle, self.last = (
             Kernel(kind, "streaming", plan, plan.constants(step))
             for step in (0, 2 if kind.relaxed else 1, 3)
         )
-        if persistent is not None:
-            self.kernel = Kernel(
-                kind, "persistent", persistent, persistent.constants, cooperative=True
-            )
 
     def __call__(self, scores: Tensor, out: Tensor, call: Call) -> None:
         """Enqueue the launches for scores ``(P, N, M)`` whose rows are contiguous."""
         p, n, m = scores.shape
         plan = self.plan
         persistent = self.persistent if call.num_iters >= SHORT_FROM else None
-        own = () if persistent is None else _own_parts(persistent, p, m)
-        counts = p * (plan.groups + 1)
-        parts = (*own, 2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m, counts)
+        own = () if persistent is None else persistent.buffers(p, m)
+        counts = p * (plan.groups + 1), 0 if persistent is None else persistent.counters(p)
+        parts = (*own, 2 * p * m, 2 * p * plan.chunks * m, 2 * p * plan.groups * m, *counts)
         # One tensor holds all buffers until the last launch is enqueued. Memory freed earlier could
         # be reused by the next allocation, and memory kept for later calls could belong to the
         # private pool of a CUDA graph.
         workspace = torch.empty(sum(parts), dtype=torch.int32, device=scores.device)
-        workspace[-counts:].zero_()
+        workspace[-sum(counts) :].zero_()
         starts = [workspace.data_ptr() + 4 * words for words in accumulate(parts, initial=0)]
-        potentials, chunk_sums, group_sums, counters = starts[len(own) : len(parts)]
+        potentials, chunk_sums, group_sums, counters, own_counters, _ = starts[len(own) :]
         arguments = (
             scores.data_ptr(),
             out.data_ptr(),
@@ -124,60 +184,5 @@ class StreamingRun:
             for _ in range(call.num_iters - 1):
                 self.middle(grid, *arguments)
         else:
-            self._persist(persistent, scores, call, potentials, counters, starts[: len(own)])
+            persistent(scores, call, potentials, own_counters, starts[: len(own)])
         self.last(grid, *arguments)
-
-    def _persist(
-        self,
-        plan: plans.Persistent,
-        scores: Tensor,
-        call: Call,
-        potentials: int,
-        counters: int,
-        own: list[int],
-    ) -> None:
-        """Enqueue ``persistent.cu`` for as many problems at a time as fit the device.
-
-        Args:
-            plan: its layout.
-            scores: ``(P, N, M)`` whose rows are contiguous.
-            call: arguments of the solve.
-            potentials: address of the class potentials.
-            counters: address of counters that are zero.
-            own: addresses of the buffers that :func:`_own_parts` lists.
-        """
-        p, n, m = scores.shape
-        stored, sums, factors, generations = own
-        together = min(p, plan.together)
-        for first in range(0, p, together):
-            self.kernel(
-                min(together, p - first) * plan.blocks,
-                scores.data_ptr(),
-                call.class_address,
-                call.sample_address,
-                potentials,
-                stored,
-                sums,
-                factors,
-                counters,
-                generations,
-                *scores.stride()[:2],
-                n,
-                m,
-                call.num_iters - 1,
-                call.class_stride,
-                call.sample_stride,
-                first,
-                call.scale,
-            )
-
-
-def _own_parts(plan: plans.Persistent, p: int, m: int) -> tuple[int, int, int, int]:
-    """Return the number of words of 4 bytes in each buffer of ``persistent.cu``.
-
-    The buffers hold the bfloat16 plan, the sums of blocks, the factors and one generation counter
-    per problem. The plan comes first, because it is moved in units of 16 bytes.
-    """
-    together = min(p, plan.together)
-    blocks = together * plan.blocks
-    return blocks * plan.stored_bytes // 4, blocks * m, together * m, together

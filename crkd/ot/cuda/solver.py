@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crkd.ot.cuda import launches, plans
 from crkd.ot.cuda.launches import Kind
-from crkd.ot.cuda.runs import Call, ResidentRun, StreamingRun
+from crkd.ot.cuda.runs import Call, PersistentRun, ResidentRun, StreamingRun
 from crkd.ot.problem import Problem, Unavailable
 
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
@@ -154,6 +154,18 @@ def streaming_run(kind: Kind) -> StreamingRun:
     plan = plans.streaming(kind.n, kind.m)
     if plan is None:
         raise RuntimeError(f"the kernels take at most {plans.LARGEST_M} classes, got {kind.m}")
+    return StreamingRun(kind, plan, _persistent_run(kind) if kind.short else None)
+
+
+def _persistent_run(kind: Kind) -> PersistentRun | None:
+    """Return the launches of ``persistent.cu``, or None if a problem does not fit the device."""
     device = launches.device(kind.device)
-    persistent = plans.persistent(kind.n, kind.m, device) if kind.short else None
-    return StreamingRun(kind, plan, persistent)
+    # A partial device may have room for all blocks of a problem, but not for its clusters.
+    for limit in sorted({device.largest_cluster, 1}, reverse=True):
+        plan = plans.persistent(kind.n, kind.m, device._replace(largest_cluster=limit))
+        if plan is None:
+            return None
+        run = PersistentRun(kind, plan)
+        if run.together:
+            return run
+    return None

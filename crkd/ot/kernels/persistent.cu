@@ -12,8 +12,21 @@
 // row. The first KEPT rows of a team lie in registers, the next SHARED in shared memory, the
 // others in global memory, where the second-level cache has room for what is left.
 //
+// With CLUSTER above 1 the class masses are added within a cluster first: each block adds up a
+// share of the classes for the blocks of its cluster, in exchanges like those of resident.cu. Then
+// it meets the blocks of the other clusters that have the same share, in the only barrier of an
+// iteration, reads what they added up, and sends the new factors of its share to its cluster. Sums
+// in global memory have two slots in turn: a block writes a slot again after the next barrier,
+// which the others reach after they have read it. Inbox and mailboxes need one slot. A block sends
+// masses after it has received all factors, which its peers sent after they had read their inbox;
+// and it sends factors after it has received all masses, which its peers sent after their last use
+// of the old factors.
+//
+// With CLUSTER 1 each block adds up its share of the classes for all blocks. This takes a barrier
+// of all blocks before and another one after.
+//
 // Compile-time: WARPS, TEAM, QUADS (groups of 8 columns a lane), KEPT, SHARED (both multiples of
-// 4), BLOCKS, WEIGHTED (sample marginal given), SCORE_TYPE.
+// 4), BLOCKS, CLUSTER, WEIGHTED (sample marginal given), SCORE_TYPE.
 
 #define THREADS (WARPS * 32)
 #define TEAMS (WARPS / TEAM)
@@ -21,6 +34,8 @@
 #define MP (TC * TEAM * 32)
 #define SCRATCH (MP > THREADS ? MP : THREADS)
 #define BATCH 4
+#define CLUSTERS (BLOCKS / CLUSTER)
+#define SHARE (MP / CLUSTER)     /* classes that a block adds up for its cluster */
 #define LARGEST_DRIFT 1048576.0f /* 2^20 */
 
 // Eight entries of one row, moved at once; only the thread that wrote them reads them.
@@ -41,58 +56,68 @@ __device__ __forceinline__ void stay_packed(Quad* row) {
         for (int k = 0; k < 4; k++) asm volatile("" : "+r"(row[q].pair[k]));
 }
 
-// Waits for all blocks of a problem. The last one resets the counter and starts a generation;
-// where generations began does not matter.
-__device__ __forceinline__ void wait_for_blocks(u32* counter, u32* generation) {
+// Waits until blocks have come here `arrivals` times. What they wrote before is then visible.
+__device__ __forceinline__ void wait_for_blocks(u32* counter, u32 arrivals) {
     __syncthreads();
     if (threadIdx.x == 0) {
-        const u32 before = load_acquire(generation);
-        __threadfence();
-        if (atomicInc(counter, BLOCKS - 1) == BLOCKS - 1) {
-            __threadfence();
-            atomicAdd(generation, 1u);
-        } else {
-            while (load_acquire(generation) == before) wait_a_moment();
-        }
-        __threadfence();
+        add_release(counter);
+        while (load_acquire(counter) < arrivals) wait_a_moment();
     }
     __syncthreads();
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 sinkhorn_persistent(const void* scores, const float* class_marginal, const float* sample_marginal,
-                    float* potentials, Quad* stored, float* block_sums, float* factors,
-                    u32* counters, u32* generations, i64 problem_stride, i64 row_stride,
+                    float* potentials, Quad* stored, float* sums, float* factors,
+                    u32* counters, i64 problem_stride, i64 row_stride,
                     i64 num_samples, i64 num_classes, i64 num_steps, i64 class_stride,
                     i64 sample_stride, i64 first_problem, double scale_) {
     extern __shared__ __align__(16) float shared[];
     Quad* const shared_rows = (Quad*)shared;                    // [SHARED][QUADS][THREADS]
-    float* const X = shared + SHARED * QUADS * 4 * THREADS;     // largest score of a class
-    float* const h = X + MP;                                    // logarithm inside E
+    float* const h = shared + SHARED * QUADS * 4 * THREADS;     // logarithm inside E
     float* const v = h + MP;                                    // factor of a class
     float* const total = v + MP;                                // what this block adds to a class
     float* const slots = total + SCRATCH;                       // [2][WARPS][BATCH]
+#if CLUSTER > 1
+    float* const inbox = slots + 2 * WARPS * BATCH;             // [CLUSTER][SHARE]
+    u64* const sums_box = (u64*)(inbox + MP);
+    u64* const factors_box = sums_box + 1;
+#endif
 
     const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     const int team = warp / TEAM, member = warp % TEAM;
     const int n = (int)num_samples, m = (int)num_classes;
     const int block = blockIdx.x % BLOCKS, place = blockIdx.x / BLOCKS;
     const i64 problem = first_problem + place;
+    // Registers are short: what is needed once in an iteration is computed again from this.
+    auto block_here = [] {
+        int here = blockIdx.x;
+        forget(here);
+        return here;
+    };
     const int rows_per_block = (n + BLOCKS - 1) / BLOCKS;
     const int first_row = block * rows_per_block;
     const int end_row = min(n, first_row + rows_per_block);
     const int team_rows = (rows_per_block + TEAMS * BATCH - 1) / (TEAMS * BATCH) * BATCH;
     const int stored_rows = max(0, team_rows - KEPT - SHARED);
     const float scale = (float)scale_;
-    float* const my_sums = block_sums + (i64)place * BLOCKS * m;
+#if CLUSTER > 1
+    if (tid == 0) {
+        open_mailbox(sums_box);
+        open_mailbox(factors_box);
+    }
+    announce_mailboxes();
+#else
+    u32* const counter = counters + problem;
+    float* const my_sums = sums + (i64)place * BLOCKS * m;        // [BLOCKS][m]
     float* const my_factors = factors + (i64)place * m;
+#endif
     Quad* const my_stored = stored + (i64)blockIdx.x * stored_rows * QUADS * THREADS + tid;
 
     wait_for_predecessor();
-    float* const my_shift = potentials + problem * 2 * m;
-    float* const my_potential = my_shift + m;
+    const float* const my_shift = potentials + problem * 2 * num_classes;   // largest score of a class
+    float* const my_potential = potentials + (problem * 2 + 1) * num_classes;
     for (int j = tid; j < MP; j += THREADS) {
-        X[j] = j < m ? __ldcg(my_shift + j) : 0.0f;
         h[j] = j < m ? __ldcg(my_potential + j) : -INF;
         v[j] = 1.0f;
     }
@@ -124,14 +149,16 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         const int row = row_of(r);
         const score_t* const from =
             (const score_t*)scores + problem * problem_stride + min(row, n - 1) * row_stride;
+        const float* shift = my_shift;
         float exponent[TC], top = -INF;
         int last = m - 1;
         forget(last);
+        forget(shift);  // or it would be kept in registers for all rows
 #pragma unroll
         for (int k = 0; k < TC; k++) {
-            const int j = column(k);
-            const float x = to_float(__ldg(from + min(j, last)));
-            exponent[k] = row < end_row ? fmaf(x - X[j], scale, h[j]) : -INF;
+            const int j = column(k), inside = min(j, last);
+            const float x = to_float(__ldg(from + inside)) - __ldg(shift + inside);
+            exponent[k] = row < end_row ? fmaf(x, scale, h[j]) : -INF;
             top = fmaxf(top, exponent[k]);
         }
 #pragma unroll
@@ -214,7 +241,13 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
     };
 
     const float unit = WEIGHTED ? 1.0f : reciprocal((float)n);
-    // The share of the classes that this block adds up. Registers are short: computed at each use.
+    auto wanted = [&](int j) {
+        const i64 row = (first_problem + block_here() / BLOCKS) * class_stride;
+        int classes = m;
+        forget(classes);
+        return class_marginal ? __ldg(class_marginal + row + j) : reciprocal((float)classes);
+    };
+    // A share of the classes for each block. Registers are short: computed at each use.
     auto own_classes = [&](int& first, int& end) {
         int classes = m;
         forget(classes);
@@ -222,6 +255,9 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         first = block * share;
         end = min(m, first + share);
     };
+#if CLUSTER > 1
+    wait_for_mailboxes();
+#endif
     bool stale = true;
     for (int step = 0; step < num_steps; step++) {
         if (stale) build();
@@ -229,12 +265,15 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         for (int k = 0; k < TC; k++) sum[k] = 0.0f;
 #pragma unroll
         for (int r = 0; r < KEPT; r += BATCH) add_rows(kept + r, r);
+        int first_shared = 0;
+        forget(first_shared);  // a loop of one turn would be merged with the rows above
 #pragma unroll 1
-        for (int r = 0; r < SHARED; r += BATCH)
+        for (int r = first_shared; r < SHARED; r += BATCH)
             add_stored_rows(shared_rows + r * QUADS * THREADS + tid, KEPT + r);
+        const Quad* from = my_stored;
 #pragma unroll 1
-        for (int r = 0; r < stored_rows; r += BATCH)
-            add_stored_rows(my_stored + (i64)r * QUADS * THREADS, KEPT + SHARED + r);
+        for (int r = 0; r < stored_rows; r += BATCH, from += BATCH * QUADS * THREADS)
+            add_stored_rows(from, KEPT + SHARED + r);
 
         for (int t = 0; t < TEAMS; t++) {
             if (team == t) {
@@ -244,8 +283,44 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
             }
             __syncthreads();
         }
+#if CLUSTER > 1
+        const u32 parity = step & 1;
+        const int here = block_here();
+        const int rank = here % CLUSTER, cluster = here % BLOCKS / CLUSTER;
+        if (tid == 0) expect_mail(sums_box, 4 * MP);
+#pragma unroll 1
+        for (int j = 4 * tid; j < MP; j += 4 * THREADS)
+            send(*(const Four*)(total + j), inbox + rank * SHARE + j % SHARE, sums_box, j / SHARE);
+        wait_for_mail(sums_box, parity);
+        // [problem][2][CLUSTERS][m]
+        float* const slot = sums + ((here / BLOCKS) * 2 + (i64)parity) * CLUSTERS * num_classes;
+#pragma unroll 1
+        for (int i = tid, j = rank * SHARE + tid; i < SHARE && j < m; i += THREADS, j += THREADS) {
+            float mass = 0.0f;
+#pragma unroll
+            for (int c = 0; c < CLUSTER; c++) mass += inbox[c * SHARE + i];
+            __stcg(slot + cluster * m + j, mass * unit);
+        }
+        wait_for_blocks(counters + (first_problem + here / BLOCKS) * CLUSTER + rank, (step + 1) * CLUSTERS);
+
+#pragma unroll 1
+        for (int i = tid, j = rank * SHARE + tid; i < SHARE; i += THREADS, j += THREADS) {
+            float mass = 0.0f;
+#pragma unroll
+            for (int c = 0; c < CLUSTERS; c++) mass += j < m ? __ldcg(slot + c * m + j) : 0.0f;
+            v[j] = j < m ? class_factor(wanted(j), mass) : 0.0f;
+        }
+        if (tid == 0) expect_mail(factors_box, 4 * MP);
+        __syncthreads();
+#pragma unroll 1
+        for (int i = tid; i < MP / 4; i += THREADS) {
+            float* const factors_at = v + rank * SHARE + i / CLUSTER * 4;
+            send(*(const Four*)factors_at, factors_at, factors_box, i % CLUSTER);
+        }
+        wait_for_mail(factors_box, parity);
+#else
         for (int j = tid; j < m; j += THREADS) __stcg(my_sums + (i64)block * m + j, total[j] * unit);
-        wait_for_blocks(counters + place, generations + place);
+        wait_for_blocks(counter, (2 * step + 1) * BLOCKS);
 
         // Warp w adds up the blocks w, w + WARPS, ...
         int first_class, end_class;
@@ -260,21 +335,18 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
             if (warp == 0 && j < end_class) {
                 mass = 0.0f;
                 for (int w = 0; w < WARPS; w++) mass += total[w * 32 + lane];
-                const float wanted =
-                    class_marginal ? __ldg(class_marginal + problem * class_stride + j)
-                                   : reciprocal((float)m);
-                __stcg(my_factors + j, class_factor(wanted, mass));
+                __stcg(my_factors + j, class_factor(wanted(j), mass));
             }
             __syncthreads();
         }
-        wait_for_blocks(counters + place, generations + place);
+        wait_for_blocks(counter, (2 * step + 2) * BLOCKS);
+        for (int j = tid; j < m; j += THREADS) v[j] = __ldcg(my_factors + j);
+#endif
 
         bool drifted = false;
 #pragma unroll 1
-        for (int j = tid; j < m; j += THREADS) {
-            v[j] = __ldcg(my_factors + j);
+        for (int j = tid; j < m; j += THREADS)
             drifted |= v[j] > LARGEST_DRIFT || (v[j] != 0.0f && v[j] * LARGEST_DRIFT < 1.0f);
-        }
         stale = __syncthreads_or(drifted);
         if (stale || step + 1 == num_steps) {
             for (int j = tid; j < m; j += THREADS) {

@@ -35,28 +35,11 @@ inline bool __any_sync(u32, bool value) {
     return any;
 }
 
-inline void __threadfence() {}
-template <class T> T __ldg(const T* at) { return *at; }
-template <class T> T __ldcg(const T* at) { return *at; }
-template <class T> void __stcg(T* at, T value) { *at = value; }
-inline u32 atomicInc(u32* at, u32 largest) {
-    machine::events++;
-    const u32 old = *at;
-    *at = old >= largest ? 0 : old + 1;
-    return old;
-}
-inline u32 atomicAdd(u32* at, u32 more) {
-    machine::events++;
-    const u32 old = *at;
-    *at += more;
-    return old;
-}
 inline void team_barrier(u32 barrier, u32 threads) {
     machine::Barrier& team = machine::current->block->teams[barrier];
     team.size = threads;
     machine::wait(team, true);
 }
-inline u32 load_acquire(const u32* at) { return *at; }
 inline void wait_a_moment() { machine::yield(); }
 inline int min(int a, int b) { return a < b ? a : b; }
 inline int max(int a, int b) { return a > b ? a : b; }
@@ -89,4 +72,4 @@ template <class T> void forget(T&) {}
 inline void forget_memory() {}
 inline void wait_for_predecessor() {}
 
-inline u32 cluster_rank() { return machine::current->rank; }
+inline u32 cluster_rank() { return machine::current->rank % machine::cluster; }

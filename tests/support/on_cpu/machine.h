@@ -1,7 +1,8 @@
 // A stand-in for a GPU: runs a kernel on a processor, one fiber a thread. Fibers are resumed in a
 // random order and warps fall behind others by several barriers, so that a missing barrier changes
-// results; with every fourth seed some fall behind by a whole exchange of a cluster. language.h
-// stands for the CUDA language and primitives.cuh, mailboxes.h for what blocks send each other.
+// results; with every fourth seed some fall behind by a whole exchange, or begin late. language.h
+// stands for the CUDA language and primitives.cuh, mailboxes.h for what blocks of a cluster send each
+// other, global_memory.h for what blocks store for others.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
@@ -17,6 +18,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 typedef unsigned int u32;
@@ -49,6 +51,26 @@ struct Barrier {
     int size, waiting = 0;
     long generation = 0;
     Seen arriving{}, released{};  // what the waiting threads see, and all of them afterwards
+    long view_arriving = 0, view_released = 0;  // the same for global memory
+};
+
+struct Thread;
+struct Block;
+
+// A value that a thread has stored to global memory, until it gets there.
+struct Stored {
+    void* at;
+    std::size_t size;
+    unsigned char bytes[8];
+    const Thread* owner;
+    bool ordered = false;   // its owner has met the block at a barrier since
+};
+
+// The value of a place in global memory before its last change.
+struct Change {
+    unsigned char before[8];
+    long version;
+    const Block* by;
 };
 
 struct Mailbox {
@@ -77,6 +99,7 @@ struct Block {
     std::vector<float> memory;
     std::vector<Mailbox> boxes;
     std::vector<Arrived> arrived;
+    std::vector<Stored> stored;
     Seen shown{};
     int running = 0;
     std::vector<Warp> warps;
@@ -93,16 +116,19 @@ struct Thread {
     bool begun = false;
     std::unique_ptr<char[]> stack;
     Index index;
-    int rank;
+    int rank;               // of its block among those that run together
     Block* block;
     long votes = 0;
     Seen seen{};
+    long view = 0;          // changes of global memory up to this version are seen
+    long observed = 0;      // what would be seen after a fence
+    long released = 0;      // what others see that acquire the next atomic
     bool announced = false;
     bool done = false;
 };
 
 struct Letter {
-    int rank;
+    int rank;               // of the block it goes to
     std::ptrdiff_t place;
     Four values;
     std::size_t box;
@@ -117,7 +143,12 @@ inline std::vector<Block> blocks;
 inline std::vector<std::unique_ptr<Thread>> threads;
 inline Thread* current;
 inline jmp_buf scheduler;
-inline Barrier cluster_barrier{0};
+inline int cluster;         // blocks of a cluster
+inline std::vector<Barrier> cluster_barriers;
+inline std::unordered_map<const void*, Change> changes;
+inline std::unordered_map<const void*, long> counters;  // versions that an acquire gives
+inline long version;        // number of changes of global memory
+inline const void *changed_from, *changed_to;
 inline std::function<void()> body;
 
 // swapcontext would ask the kernel for the signal mask each time, which takes longer than the rest.
@@ -154,18 +185,45 @@ inline void resume(Thread* thread) {
 
 inline void forget_what_all_see(Block& block);
 
+inline Barrier& cluster_barrier() { return cluster_barriers[current->rank / cluster]; }
+
+// Values that a block has stored reach global memory, those of one place in their order.
+template <class Choose> void send_to_memory(Block& block, Choose chosen) {
+    std::vector<Stored> later;
+    for (const Stored& one : block.stored) {
+        const bool waits = std::any_of(later.begin(), later.end(),
+                                       [&](const Stored& other) { return other.at == one.at; });
+        if (waits || !chosen(one)) {
+            later.push_back(one);
+            continue;
+        }
+        Change& change = changes[one.at];
+        std::memcpy(change.before, one.at, one.size);
+        change.version = ++version;
+        change.by = &block;
+        std::memcpy(one.at, one.bytes, one.size);
+    }
+    block.stored.swap(later);
+}
+
 // Barriers of a block order memory: what one thread has waited for, all see. Shuffles do not.
 inline void wait(Barrier& barrier, bool orders_memory = false) {
     const long generation = barrier.generation;
-    if (orders_memory) join(barrier.arriving, current->seen);
+    if (orders_memory) {
+        join(barrier.arriving, current->seen);
+        barrier.view_arriving = std::max(barrier.view_arriving, current->view);
+        for (Stored& one : current->block->stored) one.ordered |= one.owner == current;
+    }
     if (++barrier.waiting == barrier.size) {
         barrier.waiting = 0;
         barrier.generation++;
         barrier.released = barrier.arriving;
+        barrier.view_released = barrier.view_arriving;
         events++;
     }
     while (barrier.generation == generation) yield();
     if (!orders_memory) return;
+    current->view = std::max(current->view, barrier.view_released);
     join(current->seen, barrier.released);
     show(*current->block, current->seen);
     forget_what_all_see(*current->block);
@@ -238,16 +296,23 @@ inline void deliver_some() {
 // Shared memory is followed by this many values that nobody may write.
 inline constexpr int GUARD = 64;
 
-// Runs the blocks [first, first + count) together, as one cluster.
-inline void run_together(int first, int count, int block_size, int shared_bytes, unsigned seed) {
+// Runs the blocks [first, first + count) together, in clusters of so many blocks.
+inline void run_together(int first, int count, int block_size, int shared_bytes, unsigned seed,
+                         int blocks_of_a_cluster) {
     if (!fault.empty()) return;
+    cluster = blocks_of_a_cluster;
+    changes.clear();
+    counters.clear();
+    version = 0;
+    changed_from = (const void*)UINTPTR_MAX;
+    changed_to = nullptr;
     std::mt19937& random = randomness;
     random.seed(seed);
     letters.clear();
     blocks.clear();
     blocks.resize(count);
     threads.clear();
-    cluster_barrier = Barrier{count * block_size};
+    cluster_barriers.assign(count / cluster, Barrier{cluster * block_size});
     for (int c = 0; c < count; c++) {
         Block& block = blocks[c];
         block.barrier.size = block_size;
@@ -258,7 +323,7 @@ inline void run_together(int first, int count, int block_size, int shared_bytes,
         for (int t = 0; t < block_size; t++) {
             threads.push_back(std::make_unique<Thread>());
             Thread& thread = *threads.back();
-            thread.stack = std::make_unique<char[]>(1 << 17);
+            thread.stack = std::make_unique_for_overwrite<char[]>(1 << 17);
             thread.index = {t};
             thread.rank = c;
             thread.block = &block;
@@ -275,17 +340,23 @@ inline void run_together(int first, int count, int block_size, int shared_bytes,
     std::vector<bool> asleep(count * block_size / 32);
     std::vector<int> wakes(asleep.size());
     const bool long_sleeps = seed % 4 == 3;
+    if (long_sleeps)  // and some blocks begin late
+        for (int c = 0; c < count; c++)
+            if (random() % 4 == 0)
+                std::fill_n(wakes.begin() + c * block_size / 32, block_size / 32, 800);
     long last_events = events, last_turn = 0;
     for (int turn = 0; !alive.empty() && fault.empty(); turn++) {
         deliver_some();
+        for (Block& block : blocks)
+            send_to_memory(block, [&](const Stored&) { return random() % 16 == 0; });
         if (events != last_events) {
             last_events = events;
             last_turn = turn;
         }
-        if (turn - last_turn > 1000) fault = "all threads wait in vain";
+        if (turn - last_turn > 4000) fault = "all threads wait in vain";
         if (turn % 8 == 0)
             for (std::size_t w = 0; w < asleep.size(); w++) {
-                if (long_sleeps && turn > wakes[w] && random() % 64 == 0) wakes[w] = turn + 400;
+                if (long_sleeps && turn > wakes[w] && random() % 64 == 0) wakes[w] = turn + 800;
                 asleep[w] = turn < wakes[w] || random() % 2;
             }
         std::shuffle(alive.begin(), alive.end(), random);
@@ -296,6 +367,7 @@ inline void run_together(int first, int count, int block_size, int shared_bytes,
         }
         std::erase_if(alive, [](Thread* thread) { return thread->done; });
     }
+    for (Block& block : blocks) send_to_memory(block, [](const Stored&) { return true; });
     if (!letters.empty()) fault = "values arrived at a block that has ended";
     for (const Block& block : blocks)
         for (int i = 0; i < GUARD; i++)
@@ -314,4 +386,5 @@ extern "C" __attribute__((used)) inline const char* taken_fault() {
 }
 
 #include "language.h"
+#include "global_memory.h"
 #include "mailboxes.h"

@@ -27,7 +27,7 @@ inline void open_mailbox(u64* box) {
 }
 
 inline void announce_mailboxes() {
-    machine::Barrier& barrier = machine::cluster_barrier;
+    machine::Barrier& barrier = machine::cluster_barrier();
     machine::current->announced = true;
     machine::events++;
     if (++barrier.waiting == barrier.size) barrier.generation++;
@@ -35,7 +35,7 @@ inline void announce_mailboxes() {
 
 inline void wait_for_mailboxes() {
     if (!machine::current->announced) machine::stop("a thread waits that has not arrived");
-    while (machine::cluster_barrier.generation == 0) machine::yield();
+    while (machine::cluster_barrier().generation == 0) machine::yield();
 }
 
 inline void expect_mail(u64* box, u32 bytes) {
@@ -48,10 +48,11 @@ inline void expect_mail(u64* box, u32 bytes) {
 }
 
 inline void send(Four values, float* place, u64* box, u32 rank) {
-    machine::Block& block = machine::blocks[rank];
+    const int to = machine::current->rank / machine::cluster * machine::cluster + (int)rank;
+    machine::Block& block = machine::blocks[to];
     const std::size_t index = machine::index_of(block, machine::place_of(box));
     if (block.running == 0) machine::stop("values arrived at a block that has ended");
-    machine::letters.push_back({(int)rank, machine::place_of(place), values, index,
+    machine::letters.push_back({to, machine::place_of(place), values, index,
                                 machine::randomness() % 2 == 0});
     if (machine::letters.back().early) machine::write(block, machine::letters.back());
 }

@@ -9,5 +9,5 @@ extern "C" void run(const void* scores, void* out, const float* class_marginal,
                           num_samples, num_classes, num_iters, class_stride, sample_stride, scale);
     };
     for (int p = 0; p < problems; p++)
-        machine::run_together(p * CLUSTER, CLUSTER, block_size, shared_bytes, seed + p);
+        machine::run_together(p * CLUSTER, CLUSTER, block_size, shared_bytes, seed + p, CLUSTER);
 }

@@ -11,6 +11,6 @@ extern "C" void run(const void* scores, void* out, const float* class_marginal,
                            num_classes, chunks, chunks_per_group, class_stride, sample_stride,
                            scale, power);
     };
-    for (int block = 0; block < problems * chunks; block++)
-        machine::run_together(block, 1, block_size, shared_bytes, seed + block);
+    for (int p = 0; p < problems; p++)
+        machine::run_together(p * chunks, chunks, block_size, shared_bytes, seed + p, 1);
 }
