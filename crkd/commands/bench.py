@@ -18,6 +18,7 @@ from crkd.core.watched import Job, Report, done_here, watched
 
 PARTS = {
     "sinkhorn": ("device",),
+    "sinkhorn-layouts": ("device",),
     "augment": (),
     "train": ("device",),
     "load": ("device",),
@@ -53,6 +54,9 @@ Run a benchmark on this machine.
 
   sinkhorn     one assignment, compared with the released code, batched torch
                and POT
+  sinkhorn-layouts
+               all layouts of the resident kernel, compared with the planned
+               one; needs a GPU
   augment      views of a training step, compared with torchvision and a
                DataLoader
   train        training steps and their parts, compared with a plain pipeline

@@ -57,7 +57,10 @@ def current(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     assert hasattr(real.Kernel, "occupancy")
     kernel = SimpleNamespace(
         occupancy=SimpleNamespace(
-            max_active_clusters=taking_what(real_occupancy.max_active_clusters, 5, bound=True)
+            max_active_clusters=taking_what(real_occupancy.max_active_clusters, 5, bound=True),
+            max_active_blocks_per_multiprocessor=taking_what(
+                real_occupancy.max_active_blocks_per_multiprocessor, 2, bound=True
+            ),
         ),
         **{name: 7 for name in ("handle", "_handle") if hasattr(real.Kernel, name)},
     )
@@ -92,7 +95,15 @@ def test_loading_asking_and_launching(current: list[int]) -> None:
     kernel = launches.Kernel(KIND, "resident", RESIDENT, RESIDENT.constants, cluster=16)
     assert current == [0]
     assert kernel.clusters_at_once() == 5
+    assert kernel.blocks_of_a_multiprocessor() == 2
     kernel(3, 1, 2, 0.5)
+
+
+def test_blocks_without_clusters_are_counted_by_multiprocessors(current: list[int]) -> None:
+    plan = plans.resident_layout(64, 50, cluster=1, warps=8)
+    assert plan is not None
+    kernel = launches.Kernel(KIND, "resident", plan, plan.constants)
+    assert kernel.clusters_at_once() == 2 * 132
 
 
 def test_a_cooperative_launch_can_be_asked_for(current: list[int]) -> None:

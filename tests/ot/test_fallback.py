@@ -147,8 +147,8 @@ def solved_by_triton(patch: pytest.MonkeyPatch) -> list[torch.Size]:
         return torch.full(given.scores.shape, 0.5)
 
     patch.setattr(triton_backend, "_of_machine", tuple)
-    patch.setattr(triton, "_rehearse", lambda kind: None)
-    patch.setattr(triton, "_ready", set())
+    patch.setattr(triton, "_rehearsed", lambda kind: kind.plan)
+    patch.setattr(triton, "_ready", {})
     patch.setattr(triton, "_failed", {})
     patch.setattr(triton, "solve", solve)
     patch.setattr(triton, "bind", lambda given: None)
@@ -185,7 +185,7 @@ def test_torch_takes_over_where_both_fail(
         tried.append(kind)
         raise BrokenError("Failed to find C compiler.\nmore")
 
-    patch.setattr(triton, "_rehearse", broken)
+    patch.setattr(triton, "_rehearsed", broken)
     scores = torch.randn(2, 20, 11)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):

@@ -90,6 +90,25 @@ def test_resident_kernel_matches_the_loop(
         assert row_error(results[0], expected) <= (1e-5 if kind == "plain" else 2e-4), kind
 
 
+def test_the_place_of_entries_changes_no_bit(kernels_on_cpu: ModuleType) -> None:
+    """Two problems on a multiprocessor have half of the registers each."""
+    scores = scores_of("stress", 60, 20)
+    plan = plans.resident_layout(60, 20, cluster=2, warps=2, lanes=8)
+    assert plan is not None
+    assert plan.rows_in_registers == plan.rows == 4
+    results = [
+        kernels_on_cpu.resident(
+            scores,
+            plan._replace(rows_in_registers=kept, blocks_per_sm=blocks),
+            epsilon=0.05,
+            num_iters=8,
+        )
+        for kept, blocks in ((4, 1), (1, 2), (0, 2))
+    ]
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
+
+
 @pytest.mark.parametrize("relaxation", [None, 0.1])
 @pytest.mark.parametrize("name", STREAMS)
 def test_streaming_kernels_match_the_loop(

@@ -169,6 +169,32 @@ def test_a_device_that_refuses_clusters_of_16_gets_8(
     assert run.kernel._kernel.code[1]["CLUSTER"] == cluster
 
 
+@pytest.mark.parametrize(
+    ("fitting", "room", "dense"), [(1, 32, True), (1, 16, False), (2, 32, False)]
+)
+def test_many_problems_share_multiprocessors(
+    fitting: int, room: int, dense: bool, benchmark: ModuleType
+) -> None:
+    """Only where the other kernel does not do so already, and only if more problems fit."""
+    launched: list[int] = []
+
+    def launch(stream: int, config: object, kernel: SimpleNamespace, *given: float) -> None:
+        launched.append(kernel.code[1]["BLOCKS_PER_SM"])
+
+    def at_once(kernel: launches.Kernel) -> int:
+        return room if kernel._kernel.code[1]["BLOCKS_PER_SM"] == 2 else 16
+
+    with (
+        benchmark.machine_without_gpu(launch),
+        mock.patch.object(launches.Kernel, "blocks_of_a_multiprocessor", return_value=fitting),
+        mock.patch.object(launches.Kernel, "clusters_at_once", at_once),
+    ):
+        for p in (1, 16, 17, 64):
+            scores = torch.zeros(p, 1024, 200).as_subclass(benchmark.Posing)
+            sinkhorn(scores, epsilon=0.1, num_iters=3)
+    assert launched == [1, 1, *([2, 2] if dense else [1, 1])]
+
+
 @pytest.mark.parametrize(("granted", "cluster", "together"), [(16, 8, 2), (9, 8, 1), (7, 1, 2)])
 def test_a_device_without_room_for_the_clusters_of_a_problem_gets_none(
     granted: int, cluster: int, together: int, benchmark: ModuleType

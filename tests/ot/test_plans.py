@@ -60,6 +60,20 @@ def test_persistent_layouts_cover_and_fit(n: int, m: int, device: plans.Device) 
     assert plan.kept % 4 == plan.shared % 4 == plan.stored % 4 == 0
 
 
+@given(st.integers(1, 4096), st.integers(1, 1000), st.sampled_from(DEVICES))
+def test_two_blocks_of_a_dense_layout_fit_a_multiprocessor(
+    n: int, m: int, device: plans.Device
+) -> None:
+    plan = plans.resident(n, m, device)
+    dense = plan and plans.twice_on_a_processor(plan, device)
+    if plan is None or dense is None:
+        return
+    assert 2 * (dense.shared_bytes + 1024) <= device.shared_bytes + 1024
+    # Whatever else differed could change the order of a sum.
+    assert dense == plan._replace(rows_in_registers=dense.rows_in_registers, blocks_per_sm=2)
+    assert 0 <= dense.rows_in_registers <= plan.rows
+
+
 def test_layouts_know_nothing_of_the_number_of_problems() -> None:
     """Hence the order of sums, and every bit, is the same whatever else runs."""
     assert list(inspect.signature(plans.resident).parameters) == ["n", "m", "device"]
@@ -76,6 +90,10 @@ def test_the_shapes_of_the_benchmark() -> None:
     assert third is not None
     assert (third.cluster, third.rows_in_registers) == (16, third.rows)
     assert third.split
+    for shape in ((512, 250), (1024, 200)):
+        plan = plans.resident(*shape, hopper)
+        assert plan is not None
+        assert plans.twice_on_a_processor(plan, hopper) is not None
 
 
 def test_a_device_that_grants_fewer_blocks_a_cluster_still_has_a_layout() -> None:

@@ -99,6 +99,7 @@ class Kernel:
         code = compiler.cubin(name, {**constants, **_types(kind)}, architecture)
         self._kernel = compiler.load(code, f"sinkhorn_{name}", plan.shared_bytes, cluster)
         self._index = kind.device
+        self._threads, self._shared_bytes, self._cluster = plan.threads, plan.shared_bytes, cluster
         self._launch = compiler.core().launch
         self._config = functools.cache(
             functools.partial(
@@ -118,9 +119,18 @@ class Kernel:
         self._launch(current_stream(self._index), self._config(grid), self._kernel, *arguments)
 
     def clusters_at_once(self) -> int:
-        """Return the number of clusters that the device runs at the same time."""
+        """Return the number of clusters or, without clusters, blocks that run at the same time."""
+        if self._cluster == 1:
+            return self.blocks_of_a_multiprocessor() * device(self._index).multiprocessors
         stream = current_stream(self._index)
         return int(self._kernel.occupancy.max_active_clusters(self._config(1), stream=stream))
+
+    def blocks_of_a_multiprocessor(self) -> int:
+        """Return the number of blocks that a multiprocessor runs at the same time."""
+        occupancy = self._kernel.occupancy
+        return int(
+            occupancy.max_active_blocks_per_multiprocessor(self._threads, self._shared_bytes)
+        )
 
 
 def _types(kind: Kind) -> dict[str, int]:

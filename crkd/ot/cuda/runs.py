@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.ot.cuda import plans
+from crkd.ot.cuda import launches, plans
 from crkd.ot.cuda.launches import Kernel, Kind
 
 SHORT_FROM = 4
@@ -38,16 +38,31 @@ class Call(NamedTuple):
 
 
 class ResidentRun:
-    """Enqueues the single launch of ``resident.cu``."""
+    """Enqueues the single launch of ``resident.cu``.
+
+    Attributes:
+        kernel: solves problems one at a time on each multiprocessor, or more if they fit.
+        dense: solves two at a time on each multiprocessor, with the same bits; None if the other
+            kernel does so as well, or if they do not fit.
+        at_once: number of problems above which ``dense`` is used.
+    """
 
     def __init__(self, kind: Kind, plan: plans.Resident) -> None:
         self.kernel = Kernel(kind, "resident", plan, plan.constants, cluster=plan.cluster)
+        self.dense: Kernel | None = None
+        self.at_once = self.kernel.clusters_at_once()
+        dense = plans.twice_on_a_processor(plan, launches.device(kind.device))
+        if dense is not None and self.kernel.blocks_of_a_multiprocessor() < 2:
+            kernel = Kernel(kind, "resident", dense, dense.constants, cluster=dense.cluster)
+            if kernel.clusters_at_once() > self.at_once:
+                self.dense = kernel
 
     def __call__(self, scores: Tensor, out: Tensor, call: Call) -> None:
         """Enqueue the launch for scores ``(P, N, M)`` whose rows are contiguous."""
         p, n, m = scores.shape
         stride = scores.stride()
-        self.kernel(
+        kernel = self.kernel if self.dense is None or p <= self.at_once else self.dense
+        kernel(
             p,
             scores.data_ptr(),
             out.data_ptr(),

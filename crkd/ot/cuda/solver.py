@@ -12,7 +12,8 @@ from torch import Tensor
 from crkd.ot.cuda import launches, plans
 from crkd.ot.cuda.launches import Kind
 from crkd.ot.cuda.runs import Call, PersistentRun, ResidentRun, StreamingRun
-from crkd.ot.problem import Problem, Unavailable
+from crkd.ot.preparation import prepared
+from crkd.ot.problem import Problem
 
 _ready: dict[Kind, ResidentRun | StreamingRun] = {}
 _failed: dict[Kind, str] = {}
@@ -105,26 +106,19 @@ def prepare(kind: Kind) -> ResidentRun | StreamingRun:
         Unavailable: they cannot be compiled or loaded.
         RuntimeError: a CUDA graph is being captured; loading would end the capture.
     """
-    known = _ready.get(kind)
-    if known is not None:
-        return known
-    if kind in _failed:
-        raise Unavailable(_failed[kind])
-    if torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(
-            f"Sinkhorn's kernels for N={kind.n}, M={kind.m} must be loaded before a CUDA graph "
-            "captures them: call sinkhorn once on scores of this shape and type beforehand"
-        )
-    try:
-        with torch.cuda.device(kind.device):
-            run = _ready[kind] = _resident_run(kind) or streaming_run(kind)
-    except Exception as error:
-        # Compiler, driver and file system raise different types of error.
-        first_line = str(error).strip().partition("\n")[0]
-        reason = f"{type(error).__name__}: {first_line}"
-        _failed[kind] = f"the kernels cannot be compiled or loaded here ({reason})"
-        raise Unavailable(_failed[kind]) from error
-    return run
+    return prepared(
+        kind,
+        _made,
+        ready=_ready,
+        failed=_failed,
+        kernels="the kernels",
+        sizes=f"N={kind.n}, M={kind.m}",
+    )
+
+
+def _made(kind: Kind) -> ResidentRun | StreamingRun:
+    with torch.cuda.device(kind.device):
+        return _resident_run(kind) or streaming_run(kind)
 
 
 def _resident_run(kind: Kind) -> ResidentRun | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from crkd.ot.problem import Problem, Unavailable
+from crkd.ot.preparation import prepared
+from crkd.ot.problem import Problem
 from crkd.ot.triton import plans
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Kind(NamedTuple):
     samples: bool
 
 
-_ready: set[Kind] = set()
+_ready: dict[Kind, plans.Plan] = {}
 _failed: dict[Kind, str] = {}
 
 
@@ -94,29 +95,18 @@ def prepare(kind: Kind) -> None:
         Unavailable: they cannot be compiled or loaded.
         RuntimeError: a CUDA graph is being captured; loading would end the capture.
     """
-    if kind in _ready:
-        return
-    if kind in _failed:
-        raise Unavailable(_failed[kind])
-    if torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(
-            f"Sinkhorn's Triton kernels for tiles of {kind.plan.rows} by {kind.plan.columns} must "
-            "be loaded before a CUDA graph captures them: call sinkhorn once on scores of this "
-            "shape and type beforehand"
-        )
-    try:
-        _rehearse(kind)
-    except Exception as error:
-        # Compiler, driver and file system raise different types of error.
-        first_line = str(error).strip().partition("\n")[0]
-        reason = f"{type(error).__name__}: {first_line}"
-        _failed[kind] = f"Triton's kernels cannot be compiled or loaded here ({reason})"
-        raise Unavailable(_failed[kind]) from error
-    _ready.add(kind)
+    prepared(
+        kind,
+        _rehearsed,
+        ready=_ready,
+        failed=_failed,
+        kernels="Triton's kernels",
+        sizes=f"tiles of {kind.plan.rows} by {kind.plan.columns}",
+    )
 
 
-def _rehearse(kind: Kind) -> None:
-    """Launch every kernel of ``kind`` once, on one sample."""
+def _rehearsed(kind: Kind) -> plans.Plan:
+    """Launch every kernel of ``kind`` once, on one sample, and return its tiles."""
     m = kind.plan.columns + 1 if kind.plan.wide else 1
     ones = torch.ones(1, 1, m, device=kind.device)
     problem = Problem(
@@ -130,6 +120,7 @@ def _rehearse(kind: Kind) -> None:
     )
     with _current(kind.device):
         _solve_with(kind.plan, problem.scores, _call_of(problem))
+    return kind.plan
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
