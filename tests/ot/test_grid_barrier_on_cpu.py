@@ -26,8 +26,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     # layout, text of the kernel, what takes its place
     "no barrier": (
         "clusters",
-        "wait_for_blocks(counters + (first_problem + here / BLOCKS) * CLUSTER + rank, "
-        "(step + 1) * CLUSTERS);",
+        "wait_for_blocks(counter, (step + 1) * CLUSTERS);",
         "__syncthreads();",
     ),
     "a barrier of too few blocks": ("clusters", "(step + 1) * CLUSTERS)", "step * CLUSTERS + 1)"),
@@ -52,7 +51,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     ),
 }
 MORE_FAULTS = {
-    "the counter of another block": ("clusters", "* CLUSTER + rank,", "* CLUSTER + rank / 2,"),
+    "the counter of another block": ("clusters", "* CLUSTER + rank;", "* CLUSTER + rank / 2;"),
     "no barrier of the block after": (
         "clusters",
         "wait_a_moment();\n    }\n    __syncthreads();",

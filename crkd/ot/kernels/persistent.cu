@@ -68,10 +68,10 @@ __device__ __forceinline__ void wait_for_blocks(u32* counter, u32 arrivals) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1)
 sinkhorn_persistent(const void* scores, const float* class_marginal, const float* sample_marginal,
-                    float* potentials, Quad* stored, float* sums, float* factors,
-                    u32* counters, i64 problem_stride, i64 row_stride,
-                    i64 num_samples, i64 num_classes, i64 num_steps, i64 class_stride,
-                    i64 sample_stride, i64 first_problem, double scale_) {
+                    float* potentials, Quad* stored, float* sums, float* factors, u32* counters,
+                    i64 problem_stride, i64 row_stride, i64 num_samples, i64 num_classes,
+                    i64 num_steps, i64 class_stride, i64 sample_stride, i64 first_problem,
+                    double scale_) {
     extern __shared__ __align__(16) float shared[];
     Quad* const shared_rows = (Quad*)shared;                    // [SHARED][QUADS][THREADS]
     float* const h = shared + SHARED * QUADS * 4 * THREADS;     // logarithm inside E
@@ -115,7 +115,8 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
     Quad* const my_stored = stored + (i64)blockIdx.x * stored_rows * QUADS * THREADS + tid;
 
     wait_for_predecessor();
-    const float* const my_shift = potentials + problem * 2 * num_classes;   // largest score of a class
+    // The largest score of each class, and its potential.
+    const float* const my_shift = potentials + problem * 2 * num_classes;
     float* const my_potential = potentials + (problem * 2 + 1) * num_classes;
     for (int j = tid; j < MP; j += THREADS) {
         h[j] = j < m ? __ldcg(my_potential + j) : -INF;
@@ -301,7 +302,8 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
             for (int c = 0; c < CLUSTER; c++) mass += inbox[c * SHARE + i];
             __stcg(slot + cluster * m + j, mass * unit);
         }
-        wait_for_blocks(counters + (first_problem + here / BLOCKS) * CLUSTER + rank, (step + 1) * CLUSTERS);
+        u32* const counter = counters + (first_problem + here / BLOCKS) * CLUSTER + rank;
+        wait_for_blocks(counter, (step + 1) * CLUSTERS);
 
 #pragma unroll 1
         for (int i = tid, j = rank * SHARE + tid; i < SHARE; i += THREADS, j += THREADS) {
@@ -319,7 +321,8 @@ sinkhorn_persistent(const void* scores, const float* class_marginal, const float
         }
         wait_for_mail(factors_box, parity);
 #else
-        for (int j = tid; j < m; j += THREADS) __stcg(my_sums + (i64)block * m + j, total[j] * unit);
+        for (int j = tid; j < m; j += THREADS)
+            __stcg(my_sums + (i64)block * m + j, total[j] * unit);
         wait_for_blocks(counter, (2 * step + 1) * BLOCKS);
 
         // Warp w adds up the blocks w, w + WARPS, ...

@@ -64,8 +64,8 @@ __device__ __forceinline__ u32 load_acquire(const u32* at) {
     return value;
 }
 
-// Adds 1 to what other blocks wait for. Who reads the sum by load_acquire sees what this thread wrote
-// before, and what others wrote before they met it at a barrier of the block.
+// Adds 1 to what other blocks wait for. Who reads the sum by load_acquire sees what this thread
+// wrote before, and what others wrote before they met it at a barrier of the block.
 __device__ __forceinline__ void add_release(u32* at) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(at) : "memory");
 }
