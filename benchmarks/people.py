@@ -25,7 +25,7 @@ from crkd.data.sources.base import Pixels
 from crkd.data.splits.partition import Subset
 from crkd.inference.predict import predict
 from crkd.models.architecture import Architecture
-from crkd.models.network import build_network
+from crkd.models.build import build_network
 from crkd.review.page import write_page
 from crkd.review.run_outputs import Evidence
 from crkd.runs.class_info import ClassInfo

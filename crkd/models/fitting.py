@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
-from crkd.models.network import Network, build_network
+from crkd.models.build import build_network
+from crkd.models.network import Network
 from crkd.models.weights import check_fit, load_strict
 
 _WITHOUT_MEMORY: Final = frozenset(

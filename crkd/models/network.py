@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -13,20 +12,11 @@ from torch.nn import functional as F
 
 from crkd.core.batch_shard import BatchShard
 from crkd.core.errors import InputError
-from crkd.core.seeding import seeded
 from crkd.core.types import HeadOutputs, stacked_views
-from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
-from crkd.models.backbones.build import build_backbone
-from crkd.models.backbones.simkd_projector import ProjectedBackbone
 from crkd.models.heads.clustering import ClusteringHeads
 from crkd.models.heads.incremental import IncrementalHead
-from crkd.models.heads.prototype import (
-    LinearHead,
-    NovelHeads,
-    PrototypeHead,
-    PrototypeModule,
-)
+from crkd.models.heads.prototype import NovelHeads, PrototypeModule
 from crkd.models.heads.reviewed import ReviewedHead
 
 
@@ -169,93 +159,6 @@ class Network(nn.Module):
         )
 
 
-def build_network(
-    architecture: Architecture,
-    *,
-    seed: int = 0,
-    weights: Path | None = None,
-    trained_blocks: int | None = None,
-    batch_norm_per_view: bool = False,
-) -> Network:
-    """Create a network.
-
-    Every module draws from its own random stream, so adding one does not change the initial
-    weights of the others.
-
-    Args:
-        architecture: the architecture.
-        seed: seed of all initial weights; the global random state is not changed.
-        weights: file to load the backbone from.
-        trained_blocks: train only this many last blocks of the backbone; None trains all.
-        batch_norm_per_view: see :class:`Network`.
-
-    Raises:
-        InputError: an argument is out of range or unknown, or the weights do not match.
-    """
-    shape = architecture
-    body = build_backbone(
-        shape.backbone,
-        image_size=shape.image_size,
-        weights=weights,
-        trained_blocks=trained_blocks,
-        seed=seed,
-    )
-    if shape.projected:
-        with seeded(_part_seed(seed, 4)):
-            body = ProjectedBackbone(body, shape.projected, stride=shape.projected_stride)
-
-    def clustering_heads(
-        num_classes: int,
-        part: int,
-        num_heads: int,
-        review: tuple[int, ...] = (),
-        num_parts: int = 2,
-    ) -> NovelHeads:
-        with seeded(_part_seed(seed, part)):
-            if review:
-                return ReviewedHead(
-                    body.num_features,
-                    review,
-                    hidden=shape.hidden,
-                    projection=shape.projection,
-                    temperature=shape.temperature,
-                    num_parts=num_parts,
-                )
-            return NovelHeads(
-                body.num_features,
-                num_classes,
-                num_heads,
-                hidden=shape.hidden,
-                projection=shape.projection,
-                temperature=shape.temperature,
-            )
-
-    in_first_head = shape.num_known - sum(shape.groups) + (shape.num_novel if shape.joint else 0)
-    with seeded(_part_seed(seed, 1)):
-        if shape.known_head == "linear":
-            head: nn.Module = LinearHead(body.num_features, in_first_head)
-        else:
-            head = PrototypeHead(body.num_features, in_first_head, shape.temperature)
-    if shape.groups:
-        found = [
-            clustering_heads(size, 5, 1, shape.review_of(group), shape.parts_of(group))
-            for group, size in enumerate(shape.groups)
-        ]
-        head = IncrementalHead(head, found)
-    clusters = shape.num_novel if shape.has_novel_heads else 0
-    finer = clusters * shape.overclustering
-    last = len(shape.groups)
-    review, num_parts = shape.review_of(last), shape.parts_of(last)
-    return Network(
-        body,
-        head,
-        clustering_heads(clusters, 2, shape.num_heads, review, num_parts) if clusters else None,
-        clustering_heads(finer, 3, shape.num_heads) if finer else None,
-        num_known=shape.num_known,
-        batch_norm_per_view=batch_norm_per_view,
-    )
-
-
 def with_one_head(network: Network, head: int | None) -> Network:
     """Return a copy that keeps one novel head and no over-clustering heads.
 
@@ -311,8 +214,3 @@ def _joint_rows(known: Tensor, novel: Tensor | None, start: int) -> Tensor:
     if novel is None:
         return known.unsqueeze(0)
     return torch.cat([known.expand(len(novel), -1, -1), novel[:, start:]], dim=-1)
-
-
-def _part_seed(seed: int, part: int) -> int:
-    # A large odd step separates the seeds of the modules for neighboring seeds.
-    return (seed + part * 0x9E3779B97F4A7C15) % 2**63

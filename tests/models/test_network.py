@@ -7,7 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
-from crkd.models.network import Network, build_network, freeze
+from crkd.models.build import build_network
+from crkd.models.network import Network, freeze
 from crkd.models.weights import load_strict
 from tests.reference.uno import OneViewAfterTheOther
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.build import build_backbone
-from crkd.models.network import build_network
+from crkd.models.build import build_network
 from crkd.models.weights import load_strict, read_weights
 
 

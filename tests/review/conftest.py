@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.models.architecture import Architecture
+from crkd.models.build import build_network
 from crkd.models.heads.prototype import PrototypeHead
-from crkd.models.network import Network, build_network
+from crkd.models.network import Network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunInfo
 from crkd.stages.discover.parent import next_classes

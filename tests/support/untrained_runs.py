@@ -10,7 +10,7 @@ from PIL import Image
 
 from crkd.config.load import load_config
 from crkd.models.architecture import Architecture
-from crkd.models.network import build_network
+from crkd.models.build import build_network
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder, RunInfo
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from crkd.models.architecture import Architecture
-from crkd.models.network import build_network
+from crkd.models.build import build_network
 from crkd.stages.discover.run import discover
 from crkd.training.ema import AveragedNetwork
 from tests.support.small_runs import same, small_config

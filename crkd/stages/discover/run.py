@@ -13,7 +13,8 @@ from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
-from crkd.models.network import Network, build_network
+from crkd.models.build import build_network
+from crkd.models.network import Network
 from crkd.runs.console import console
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.feature_replay import FeatureReplay, replayed_samples

@@ -20,7 +20,8 @@ from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
 from crkd.models.backbones.build import build_backbone
-from crkd.models.network import Network, build_network
+from crkd.models.build import build_network
+from crkd.models.network import Network
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.distill.task import JointHead

@@ -11,7 +11,8 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
-from crkd.models.network import Network, build_network
+from crkd.models.build import build_network
+from crkd.models.network import Network
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
 from crkd.stages.results import finish_run

@@ -7,7 +7,8 @@ from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.simkd_projector import ProjectedBackbone
-from crkd.models.network import build_network, with_one_head
+from crkd.models.build import build_network
+from crkd.models.network import with_one_head
 
 SHAPE = Architecture("resnet8", 32, num_known=5, num_novel=3, num_heads=2, hidden=16, projection=8)
 

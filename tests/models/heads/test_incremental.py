@@ -7,7 +7,8 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
-from crkd.models.network import absorbed, build_network
+from crkd.models.build import build_network
+from crkd.models.network import absorbed
 from crkd.models.weights import load_strict
 
 SHAPE = Architecture("resnet8", 32, num_known=5, num_novel=3, num_heads=2, hidden=16, projection=8)

@@ -9,8 +9,9 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
+from crkd.models.build import build_network
 from crkd.models.heads.reviewed import ReviewedHead, reviewed
-from crkd.models.network import absorbed, build_network, with_one_head
+from crkd.models.network import absorbed, with_one_head
 
 SHAPE = Architecture("resnet8", 32, num_known=3, num_novel=4, num_heads=2, hidden=16, projection=8)
 ROWS = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ import torch
 from crkd.config.load import load_config
 from crkd.core.types import Batch
 from crkd.models.architecture import Architecture
-from crkd.models.network import build_network
+from crkd.models.build import build_network
 from crkd.stages.discover.simgcd import SimgcdTask, teacher_temperature
 
 LABELS = [2, 0, 2]

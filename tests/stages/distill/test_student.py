@@ -15,7 +15,8 @@ from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.simkd import SimKd
 from crkd.losses.term import DistillationInputs
 from crkd.models.architecture import Architecture
-from crkd.models.network import Network, build_network
+from crkd.models.build import build_network
+from crkd.models.network import Network
 from crkd.runs.load import OpenedRun
 from crkd.stages.distill.student import student_architecture, student_network
 from tests.support.small_runs import small_config, with_term
