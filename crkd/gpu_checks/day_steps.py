@@ -87,11 +87,12 @@ def steps(place: Place, failed_checks: Sequence[str] = ()) -> list[Step]:
             "",
         ),
     ]
-    return measured + [
+    experiments = [
         _experiment(place, experiment, seeds, failed_checks)
         for seeds in (1, 2, 3)
         for experiment in EXPERIMENTS
     ]
+    return [*measured, *experiments, _bench(place, "sinkhorn-layouts", 400)]
 
 
 def _json(place: Place, name: str) -> tuple[str, str]:
