@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from crkd.config.experiments import Expectation, Experiment, experiment_config, load_experiment
 from crkd.config.schema import Config
@@ -23,6 +24,9 @@ from crkd.stages.pretrain.run import pretrain
 from crkd.training.checkpoint import differences, resumable_settings
 
 RESULT = "result.json"
+_UNREAD_BLOCKS: Final = ("discover", "distill", "vectors", "evaluation")
+_UNREAD_OF_MODEL: Final = ("num_heads", "hidden", "projection", "overclustering")
+"""Settings that a stage 1 does not read."""
 
 
 def reproduce(
@@ -88,7 +92,10 @@ def _run(
     parent = stage1_folder(config, place)
 
     def stage1(resume: bool) -> RunFolder:
-        return pretrain(config, parent, resume=resume, download=download)
+        # Another configuration with the same stage 1 may have begun it.
+        saved = resume and (parent / "config.yaml").is_file()
+        begun = _with_unread(config, RunFolder(parent).read_config()) if saved else config
+        return pretrain(begun, parent, resume=resume, download=download)
 
     def whole(resume: bool) -> RunFolder:
         if experiment.method == "supervised":
@@ -128,11 +135,18 @@ def _finished(
 def _stage1(config: Config) -> Any:
     """Return what a stage 1 depends on; it has no novel heads."""
     values = resumable_settings(config)
-    for key in ("discover", "distill", "vectors", "evaluation"):
+    for key in _UNREAD_BLOCKS:
         values.pop(key)
-    for key in ("num_heads", "hidden", "projection", "overclustering"):
+    for key in _UNREAD_OF_MODEL:
         values["model"].pop(key)
     return values
+
+
+def _with_unread(config: Config, begun: Config) -> Config:
+    """Return ``config`` with the settings of ``begun`` where a stage 1 reads none."""
+    blocks = {key: getattr(begun, key) for key in _UNREAD_BLOCKS}
+    heads = {key: getattr(begun.model, key) for key in _UNREAD_OF_MODEL}
+    return replace(config, **blocks, model=replace(config.model, **heads))
 
 
 def stage1_folder(config: Config, place: Path) -> Path:

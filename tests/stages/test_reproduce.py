@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -207,9 +209,6 @@ def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:
 
     def stopping(self: Loop, batch: Any, step: int) -> None:
         if (self.task.stage, step) == ("discover", 2):
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGTERM)
         honest(self, batch, step)
 
@@ -226,6 +225,32 @@ def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:
         for place in ("straight", "rows")
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_stage_1_that_another_configuration_began_is_continued(tmp_path: Path) -> None:
+    """The two differ in what a stage 1 does not read."""
+    file = tiny(tmp_path)
+    honest = Loop.step
+
+    def stopping(self: Loop, batch: Any, step: int) -> None:
+        if (self.task.stage, step) == ("pretrain", 2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        honest(self, batch, step)
+
+    straight = reproduce(file, 1, tmp_path / "straight")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "step", stopping)
+        with pytest.raises(Interrupted):
+            reproduce(
+                file,
+                1,
+                tmp_path / "rows",
+                settings=["discover.prototypes=kmeans", "model.hidden=8"],
+            )
+    (begun,) = (tmp_path / "rows").glob("stage1-*")
+    resumed = reproduce(file, 1, tmp_path / "rows")
+    assert "resumed" in json.loads((begun / "run.json").read_text())["provenance"]
+    assert resumed["mean"] == straight["mean"]
 
 
 def test_scrambled_hidden_labels_change_figures_of_a_row_and_nothing_else(

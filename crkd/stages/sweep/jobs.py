@@ -79,8 +79,13 @@ class Job:
 
     def command(self, device: str) -> list[str]:
         """Return the arguments of ``crkd`` that begin or continue it."""
-        resume = ["--resume"] if self.state() == "begun" else []
-        return [*self.words, "--device", device, "--out", str(self.out), *resume]
+        if self.state() != "begun":
+            return [*self.words, "--device", device, "--out", str(self.out)]
+        words, begun = list(self.words), self.out / "config.yaml"
+        if self.group is None and begun.is_file():
+            # Another configuration with the same stage 1 may have begun it.
+            words[words.index("--config") + 1] = str(begun)
+        return [*words, "--device", device, "--out", str(self.out), "--resume"]
 
     def prepare(self) -> None:
         """Copy the shared stage 1 of a plan to its place, step 0."""

@@ -160,6 +160,24 @@ def test_a_signal_stops_the_runs_and_the_next_call_continues(tmp_path: Path) -> 
     assert len(start.commands) == 4
 
 
+def test_a_begun_stage_1_continues_with_its_own_configuration(tmp_path: Path) -> None:
+    """Another method of an earlier file, with the same stage 1, may have begun it."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("config: digits\nmethods: {ours: {}}\n")
+    stage1, ours = jobs_of(load_sweep(file, commands(), FEW), tmp_path / "out")
+    written = str(tmp_path / "out" / "configs" / "ours.yaml")
+    assert stage1.command("cpu")[1:3] == ["--config", written]
+    source = json.loads((KEPT / "pretrained" / "run.json").read_text())
+    for job in (stage1, ours):
+        job.out.mkdir(parents=True)
+        (job.out / "run.json").write_text(json.dumps({**source, "status": "interrupted"}))
+        # Without a configuration nothing of the run was saved.
+        assert job.command("cpu")[1:3] == ["--config", written]
+        (job.out / "config.yaml").touch()
+    assert stage1.command("cpu")[1:3] == ["--config", str(stage1.out / "config.yaml")]
+    assert ours.command("cpu")[1:3] == ["--config", written]
+
+
 def test_two_devices_work_at_the_same_time(tmp_path: Path) -> None:
     result, _ = stand_ins("meets", tmp_path, devices=["cpu", "cpu"])
     assert result.failed == result.left == []
