@@ -215,7 +215,7 @@ def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
         (compiler, "cubin", lambda name, constants, architecture: (name, constants)),
         (compiler, "load", lambda code, *rest: SimpleNamespace(code=code)),
         (launches.Kernel, "clusters_at_once", lambda self: 16),
-        (launches.Kernel, "blocks_of_a_multiprocessor", lambda self: 1),
+        (launches.Kernel, "blocks_per_multiprocessor", lambda self: 1),
         (launches, "device", lambda index: plans.Device(90, 232448, 16, 132)),
         (launches, "_raw_stream", lambda index: 0),
         (launches, "_thread", launches._Thread()),

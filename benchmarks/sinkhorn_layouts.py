@@ -38,7 +38,7 @@ def measurements(device: str = "cuda", repeats: int = 9) -> list[Job]:
 def candidates(n: int, m: int, device: plans.Device) -> list[plans.Resident]:
     """Return all layouts that fit: cluster sizes, warps, ways of summing, problems at once."""
     found: dict[plans.Resident, None] = {}
-    lanes = sorted({32, plans.lanes_of_a_row(m)})
+    lanes = sorted({32, plans.lanes_per_row(m)})
     for cluster, warps, lane in product((1, 2, 4, 8, 16), (4, 8, 16), lanes):
         if cluster > device.largest_cluster:
             continue
@@ -47,7 +47,7 @@ def candidates(n: int, m: int, device: plans.Device) -> list[plans.Resident]:
             continue
         for split in (False, True) if cluster > 1 else (False,):
             whole = plan._replace(split=split)
-            for layout in (whole, plans.twice_on_a_processor(whole, device)):
+            for layout in (whole, plans.two_per_multiprocessor(whole, device)):
                 if layout is not None and layout.shared_bytes <= device.shared_bytes:
                     found[layout] = None
     return list(found)

@@ -64,7 +64,7 @@ def test_only_the_given_layout_is_launched(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(layouts, "agrees", lambda result, wanted: True)
     inputs = [torch.zeros(64, 1024, 200)]
     with benchmark.machine_without_gpu(launch):
-        for layout in (plan, plans.twice_on_a_processor(plan, HOPPER)):
+        for layout in (plan, plans.two_per_multiprocessor(plan, HOPPER)):
             assert layouts._time(kind, layout, inputs, inputs[0], 3, 1) == 5.0
     assert launched == [1, 1, 2, 2]
 

@@ -95,7 +95,7 @@ def test_loading_asking_and_launching(current: list[int]) -> None:
     kernel = launches.Kernel(KIND, "resident", RESIDENT, RESIDENT.constants, cluster=16)
     assert current == [0]
     assert kernel.clusters_at_once() == 5
-    assert kernel.blocks_of_a_multiprocessor() == 2
+    assert kernel.blocks_per_multiprocessor() == 2
     kernel(3, 1, 2, 0.5)
 
 

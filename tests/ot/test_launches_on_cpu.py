@@ -186,7 +186,7 @@ def test_many_problems_share_multiprocessors(
 
     with (
         benchmark.machine_without_gpu(launch),
-        mock.patch.object(launches.Kernel, "blocks_of_a_multiprocessor", return_value=fitting),
+        mock.patch.object(launches.Kernel, "blocks_per_multiprocessor", return_value=fitting),
         mock.patch.object(launches.Kernel, "clusters_at_once", at_once),
     ):
         for p in (1, 16, 17, 64):

@@ -45,7 +45,7 @@ def _resident_cases() -> dict[str, tuple[int, Case]]:
             weighted = int(plan.rows_in_registers * plan.columns >= 96)
             case = ("resident", plan, _constants(plan.constants, weighted))
             cases[f"{n}x{m}, {limit}"] = (device.architecture, case)
-            dense = plans.twice_on_a_processor(plan, device)
+            dense = plans.two_per_multiprocessor(plan, device)
             if dense is not None and plan.threads > 256:
                 case = ("resident", dense, _constants(dense.constants))
                 cases[f"{n}x{m}, {limit}, two problems"] = (device.architecture, case)

@@ -65,7 +65,7 @@ def test_two_blocks_of_a_dense_layout_fit_a_multiprocessor(
     n: int, m: int, device: plans.Device
 ) -> None:
     plan = plans.resident(n, m, device)
-    dense = plan and plans.twice_on_a_processor(plan, device)
+    dense = plan and plans.two_per_multiprocessor(plan, device)
     if plan is None or dense is None:
         return
     assert 2 * (dense.shared_bytes + 1024) <= device.shared_bytes + 1024
@@ -93,7 +93,7 @@ def test_the_shapes_of_the_benchmark() -> None:
     for shape in ((512, 250), (1024, 200)):
         plan = plans.resident(*shape, hopper)
         assert plan is not None
-        assert plans.twice_on_a_processor(plan, hopper) is not None
+        assert plans.two_per_multiprocessor(plan, hopper) is not None
 
 
 def test_a_device_that_grants_fewer_blocks_a_cluster_still_has_a_layout() -> None:

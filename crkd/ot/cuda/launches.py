@@ -121,11 +121,11 @@ class Kernel:
     def clusters_at_once(self) -> int:
         """Return the number of clusters or, without clusters, blocks that run at the same time."""
         if self._cluster == 1:
-            return self.blocks_of_a_multiprocessor() * device(self._index).multiprocessors
+            return self.blocks_per_multiprocessor() * device(self._index).multiprocessors
         stream = current_stream(self._index)
         return int(self._kernel.occupancy.max_active_clusters(self._config(1), stream=stream))
 
-    def blocks_of_a_multiprocessor(self) -> int:
+    def blocks_per_multiprocessor(self) -> int:
         """Return the number of blocks that a multiprocessor runs at the same time."""
         occupancy = self._kernel.occupancy
         return int(

@@ -41,9 +41,9 @@ class ResidentRun:
     """Enqueues the single launch of ``resident.cu``.
 
     Attributes:
-        kernel: solves problems one at a time on each multiprocessor, or more if they fit.
-        dense: solves two at a time on each multiprocessor, with the same bits; None if the other
-            kernel does so as well, or if they do not fit.
+        kernel: the planned layout.
+        dense: the layout of two problems per multiprocessor, with the same bits; None if they do
+            not fit, or if ``kernel`` has room for two as well.
         at_once: number of problems above which ``dense`` is used.
     """
 
@@ -51,8 +51,8 @@ class ResidentRun:
         self.kernel = Kernel(kind, "resident", plan, plan.constants, cluster=plan.cluster)
         self.dense: Kernel | None = None
         self.at_once = self.kernel.clusters_at_once()
-        dense = plans.twice_on_a_processor(plan, launches.device(kind.device))
-        if dense is not None and self.kernel.blocks_of_a_multiprocessor() < 2:
+        dense = plans.two_per_multiprocessor(plan, launches.device(kind.device))
+        if dense is not None and self.kernel.blocks_per_multiprocessor() < 2:
             kernel = Kernel(kind, "resident", dense, dense.constants, cluster=dense.cluster)
             if kernel.clusters_at_once() > self.at_once:
                 self.dense = kernel

@@ -1,17 +1,17 @@
 """Layouts of a problem of N samples and M classes on the device.
 
-A layout depends only on N, M and the kind of device, never on the number of problems. The order of
-every sum, and so every bit of a result, does not depend on the other problems.
+The order of every sum depends only on N, M and the kind of device, so no bit of a result depends on
+the other problems. Their number decides only whether two of them share a multiprocessor.
 """
 
 from crkd.ot.cuda.plans.device import Device
 from crkd.ot.cuda.plans.persistent import Persistent, persistent, persistent_layout
 from crkd.ot.cuda.plans.resident import (
     Resident,
-    lanes_of_a_row,
+    lanes_per_row,
     resident,
     resident_layout,
-    twice_on_a_processor,
+    two_per_multiprocessor,
 )
 from crkd.ot.cuda.plans.streaming import LARGEST_M, Streaming, streaming
 
@@ -21,11 +21,11 @@ __all__ = [
     "Persistent",
     "Resident",
     "Streaming",
-    "lanes_of_a_row",
+    "lanes_per_row",
     "persistent",
     "persistent_layout",
     "resident",
     "resident_layout",
     "streaming",
-    "twice_on_a_processor",
+    "two_per_multiprocessor",
 ]

@@ -76,9 +76,7 @@ def resident(n: int, m: int, device: Device) -> Resident | None:
         fitting = [
             plan
             for warps in (4, 8, 16)
-            if (
-                plan := resident_layout(n, m, cluster=cluster, warps=warps, lanes=lanes_of_a_row(m))
-            )
+            if (plan := resident_layout(n, m, cluster=cluster, warps=warps, lanes=lanes_per_row(m)))
             and plan.shared_bytes <= device.shared_bytes
         ]
         for plan in fitting:
@@ -102,7 +100,7 @@ def _cluster_sizes(entries: int, device: Device) -> list[int]:
     return [size for size in (1, 2, 4, 8, 16) if min(best, limit) <= size <= limit]
 
 
-def lanes_of_a_row(m: int) -> int:
+def lanes_per_row(m: int) -> int:
     """Return the number of lanes per row: 32, unless fewer leave clearly fewer lanes idle."""
     return min((32, 16, 8), key=lambda lanes: math.ceil(m / lanes) * lanes * (1 + 2.4 / lanes))
 
@@ -137,7 +135,7 @@ def resident_layout(
     return Resident(warps, lanes, columns, rows, kept, cluster, blocks_per_sm, split)
 
 
-def twice_on_a_processor(plan: Resident, device: Device) -> Resident | None:
+def two_per_multiprocessor(plan: Resident, device: Device) -> Resident | None:
     """Return the layout of which two blocks fit a multiprocessor, or None if there is none.
 
     While the blocks of one problem wait for each other, those of another compute. The two layouts
