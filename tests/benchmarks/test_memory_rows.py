@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import control_group, memory
+from benchmarks.made_up_vectors import png
 from benchmarks.matrix_backbone import write_matrix
 from benchmarks.memory_settings import USUAL, Wanted
 from crkd.core.errors import InputError
@@ -43,6 +46,13 @@ def test_the_files_are_those_of_embedded_images(tmp_path: Path) -> None:
         assert len(set(found)) == len(found)
         with tarfile.open(tmp_path / f"{name}.tar") as tar:
             assert len(tar.getnames()) == len(ids)
+
+
+def test_a_png_file_holds_its_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    with Image.open(io.BytesIO(png(pixels))) as image:
+        assert image.format == "PNG"
+        assert np.array_equal(np.asarray(image), pixels)
 
 
 def test_classes_lie_around_their_means(tmp_path: Path) -> None:
