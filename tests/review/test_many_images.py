@@ -152,11 +152,11 @@ def test_an_image_of_a_page_takes_few_bytes_of_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("WHOLE_ROWS", "PIECE_ROWS"):
-        monkeypatch.setattr(row_pieces, name, 250)
-    monkeypatch.setattr(page_images, "BLOCK", 250)
-    monkeypatch.setattr(run_outputs, "BLOCK", 250)
+        monkeypatch.setattr(row_pieces, name, 100)
+    monkeypatch.setattr(page_images, "BLOCK", 100)
+    monkeypatch.setattr(run_outputs, "BLOCK", 100)
     monkeypatch.setattr(page, "EMBEDDED", 100)
-    run, peaks, counts = untrained_run(tmp_path / "run"), [], (500, 500, 2000)
+    run, peaks, counts = untrained_run(tmp_path / "run"), [], (1000, 1000, 4000)
     for count in counts:
         found = made_up_evidence(run, count, "smooth pictures")
         peaks.append(traced(page.write_page, found, tmp_path / "page.html"))
