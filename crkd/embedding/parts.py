@@ -86,7 +86,8 @@ def part_type(num_features: int) -> np.dtype[np.void]:
 class KnownVectors:
     """Vectors that need not be computed: those of the output file, and those of the parts.
 
-    For each image 48 bytes are in memory; the vectors stay on the disk.
+    For each image 48 bytes are in memory; the vectors stay on the disk. One part is mapped at a
+    time, because what is read of a mapped file counts as memory of the process.
 
     Args:
         existing: the output file of an earlier call, or None.
@@ -99,9 +100,11 @@ class KnownVectors:
 
     def __init__(self, existing: EmbeddingFile | None, folder: Path, num_features: int) -> None:
         self._existing = existing
-        self._parts = [_part(path, num_features) for path in sorted(folder.glob(_PATTERN))]
+        self._num_features = num_features
+        self._paths = sorted(folder.glob(_PATTERN))
+        self._read: tuple[int, Vectors] | None = None
         digests = [np.empty((0, 32), np.uint8)] if existing is None else [existing.digests()]
-        digests += [part["sha256"] for part in self._parts]
+        digests += [_part(path, num_features)["sha256"].copy() for path in self._paths]
         self._starts = np.cumsum([0, *(len(part) for part in digests)])
         self._digests: Digests = np.concatenate(digests)
         keys = _keys(self._digests)
@@ -125,13 +128,20 @@ class KnownVectors:
         return -1
 
     def vector(self, row: int) -> npt.NDArray[np.float32]:
-        """Return ``(D,)`` float32."""
+        """Return ``(D,)`` float32. It is fast where rows are asked for in ascending order.
+
+        Raises:
+            InputError: a part is damaged.
+        """
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         at = row - int(self._starts[number])
         if number == 0:
             assert self._existing is not None
             return self._existing.row(at).vector
-        vector: npt.NDArray[np.float32] = self._parts[number - 1]["vector"][at]
+        if self._read is None or self._read[0] != number:
+            part = _part(self._paths[number - 1], self._num_features)
+            self._read = (number, part["vector"])
+        vector: npt.NDArray[np.float32] = np.array(self._read[1][at])
         return vector
 
 

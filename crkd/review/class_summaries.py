@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.clustering.row_pieces import mean_of, pieces
 from crkd.evaluation.calibration import probabilities
 from crkd.review.run_outputs import Evidence
 from crkd.runs.stability import read_stability
@@ -38,7 +39,6 @@ class FoundClass:
 def found_classes(evidence: Evidence) -> list[FoundClass]:
     """Return every discovered class in the order of the ids, including empty ones."""
     confidence, answered = evidence.confidence, evidence.answered
-    relation = probabilities(evidence.outputs.known_logits, 1.0)
     measured = read_stability(evidence.opened.run)
     found = []
     for class_id in range(evidence.num_known, len(evidence.names)):
@@ -47,7 +47,8 @@ def found_classes(evidence: Evidence) -> list[FoundClass]:
         resembles: list[tuple[int, float]] = []
         stability = measured.get(evidence.opened.info.classes[class_id].name)
         if len(members):
-            mean = relation[members].mean(axis=0)
+            known_logits = evidence.outputs.known_logits
+            mean = mean_of(probabilities(known_logits[members[n]]) for n in pieces(len(members)))
             nearest = np.argsort(-mean, kind="stable")[:RESEMBLED]
             resembles = [(int(known), float(mean[known])) for known in nearest]
         if stability is None and len(members) and evidence.agreement is not None:

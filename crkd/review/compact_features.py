@@ -36,7 +36,8 @@ def compact(
     order = np.arange(len(rows)) if order is None else order
     if len(order) == 0:
         return np.zeros((0, min(rows.shape[1], width)), np.int8)
-    parts = [order[part] for part in pieces(len(order))]
+    places = pieces(len(order))
+    parts = [order[place] for place in places]
     mean = mean_of(rows[part] for part in parts)
 
     def centered() -> Iterator[Array]:
@@ -47,7 +48,12 @@ def compact(
     axes = axes[:, ::-1][:, :width]
     # The sign of an axis is arbitrary; fix it, so that equal features give equal pages.
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), range(axes.shape[1])])
-    components = np.concatenate([part @ axes.astype(np.float32) for part in centered()])
-    largest = max(float(np.abs(components).max()), 1e-12)
-    compacted: NDArray[np.int8] = np.rint(components * (127 / largest)).astype(np.int8)
+    components = np.empty((len(order), axes.shape[1]), np.float32)
+    compacted = np.empty(components.shape, np.int8)
+    largest = 1e-12
+    for place, part in zip(places, centered(), strict=True):
+        components[place] = part @ axes.astype(np.float32)
+        largest = max(largest, float(np.abs(components[place]).max()))
+    for place in places:
+        compacted[place] = np.rint(components[place] * (127 / largest))
     return compacted

@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from crkd.data.splits.partition import Subset
 
 
-def image_places(images: Subset, rows: Sequence[int]) -> tuple[str | None, list[str | None]]:
-    """Return the ``file:`` URI of a folder that contains all images, and their names below it.
+class ImagePlaces:
+    """Files of images as addresses below one folder; no address is kept.
 
     Args:
         images: source of the images.
-        rows: positions in ``images``.
-
-    Returns:
-        The URI, None without files; for each row its percent-encoded path, "" without a file, None
-        where the path is the id of the image after its first part.
     """
-    paths = [images.source.file(int(images.indices[row])) for row in rows]
-    folders = {str(Path(os.path.abspath(path)).parent) for path in paths if path is not None}
-    if not folders:
-        return None, [None] * len(rows)
-    root = os.path.commonpath(folders)
-    ids = (images.ids[row].partition("/")[2] for row in rows)
-    names = [
-        "" if path is None else quote(os.fsencode(os.path.relpath(os.path.abspath(path), root)))
-        for path in paths
-    ]
-    below = [None if name == own else name for name, own in zip(names, ids, strict=True)]
-    return f"{Path(root).as_uri()}/", below
+
+    def __init__(self, images: Subset) -> None:
+        self._images = images
+        paths = map(self._path, range(len(images)))
+        folders = {os.path.dirname(path) for path in paths if path is not None}
+        self._root = os.path.commonpath(folders) if folders else None
+
+    @property
+    def root(self) -> str | None:
+        """The ``file:`` URI of a folder that contains all images; None without files."""
+        return None if self._root is None else f"{Path(self._root).as_uri()}/"
+
+    def name(self, row: int) -> str | None:
+        """Return the percent-encoded path of an image below the folder.
+
+        It is "" without a file, and None where the path is the id of the image after its first
+        part, or where no image has a file.
+        """
+        if self._root is None:
+            return None
+        path = self._path(row)
+        name = "" if path is None else quote(os.fsencode(os.path.relpath(path, self._root)))
+        return None if name == self._images.ids[row].partition("/")[2] else name
+
+    def _path(self, row: int) -> str | None:
+        path = self._images.source.file(int(self._images.indices[row]))
+        return None if path is None else os.path.abspath(path)

@@ -8,6 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.review.thumbnails import ACROSS, write_sheets
@@ -16,24 +19,23 @@ _SHEET: Final = re.compile(r"\d+\.jpg")
 
 
 def written_sheets(
-    images: Subset, rows: list[int], folder: Path, entries: list[dict[str, Any]]
-) -> tuple[dict[str, Any], int]:
+    images: Subset, rows: NDArray[np.int64], folder: Path
+) -> tuple[dict[str, Any], NDArray[np.bool_], int]:
     """Write the thumbnails of a page to a folder, which is complete or absent.
 
     Args:
         images: source of the images.
-        rows: positions in ``images`` in the order of the page.
+        rows: ``(n,)`` positions in ``images`` in the order of the page.
         folder: the folder; one of an earlier page is replaced.
-        entries: entries of the images in the page; unreadable ones are marked.
 
     Returns:
-        The page's entry ``sheets``, and the size of the folder in bytes.
+        The page's entry ``sheets``; ``(n,)`` whether each image is readable; and the size of the
+        folder in bytes.
 
     Raises:
         InputError: the folder contains other files, or it cannot be written.
     """
-    if folder.exists():
-        _check_ours(folder)
+    check_folder(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -51,22 +53,26 @@ def written_sheets(
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    for entry, good in zip(entries, readable, strict=True):
-        if not good:
-            entry["unreadable"] = True
     size = sum(file.stat().st_size for file in folder.iterdir())
-    return {"folder": folder.name, "across": ACROSS, "side": side}, size
+    return {"folder": folder.name, "across": ACROSS, "side": side}, readable, size
 
 
-def _check_ours(folder: Path) -> None:
-    """Check that a folder contains only sheets of thumbnails, since it will be replaced."""
+def check_folder(folder: Path) -> None:
+    """Check that a folder is absent or contains only sheets of thumbnails, as it is replaced.
+
+    Raises:
+        InputError: it contains other files.
+    """
+    if not folder.exists():
+        return
     foreign = (
-        [f.name for f in folder.iterdir() if not _SHEET.fullmatch(f.name)]
+        (f.name for f in folder.iterdir() if not _SHEET.fullmatch(f.name))
         if folder.is_dir()
-        else [folder.name]
+        else iter([folder.name])
     )
-    if foreign:
+    first = next(foreign, None)
+    if first is not None:
         raise InputError(
-            f"{folder} is needed for thumbnails, but it contains {foreign[0]!r}; move it or choose "
+            f"{folder} is needed for thumbnails, but it contains {first!r}; move it or choose "
             "another --out"
         )

@@ -31,6 +31,7 @@ from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.run import data_of_run
 
 BLOCK: Final = 4096
+"""Images whose logits and probabilities are copied at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +91,23 @@ class Evidence:
         """Class of each image after an earlier review, by image id; empty without one."""
         return read_labels(self.opened.run)
 
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """All rows in the order of the page, ``(N,)``: by class, the most certain first."""
+        rows: NDArray[np.int64] = np.lexsort((-self.confidence, self.answered))
+        return rows
+
+    def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield some rows and their joint logits, again and again: a copy of all is large."""
+        for start in range(0, len(self.images), BLOCK):
+            rows = slice(start, start + BLOCK)
+            yield rows, self.outputs.joint_logits(self.head, rows)
+
     def _predicted(self) -> NDArray[np.int64]:
         if self.opened.config.mixed:
-            best: NDArray[np.int64] = self.outputs.joint_logits(self.head).argmax(axis=1)
+            best = np.empty(len(self.images), np.int64)
+            for rows, logits in self._blocks():
+                best[rows] = logits.argmax(axis=1)
             return best
         novel: NDArray[np.int64] = self.num_known + self.outputs.novel[self.head]
         return novel
@@ -105,7 +120,9 @@ class Evidence:
         """
         if self.opened.config.mixed:
             return np.full(len(self.images), -1)
-        found = disputed_classes(self.outputs.joint_logits(self.head), self.num_known)
+        found = np.empty(len(self.images), np.int64)
+        for rows, logits in self._blocks():
+            found[rows] = disputed_classes(logits, self.num_known)
         for row, image in enumerate(self.images.ids):
             label = self.reviewed.get(image)
             if label is not None and label.by_person:
@@ -116,8 +133,10 @@ class Evidence:
     @cached_property
     def confidence(self) -> NDArray[np.float64]:
         """Probability of the class ``answered`` among all classes, ``(N,)``."""
-        shares = probabilities(self.outputs.joint_logits(self.head))
-        chosen: NDArray[np.float64] = shares[np.arange(len(shares)), self.answered]
+        chosen = np.empty(len(self.images))
+        for rows, logits in self._blocks():
+            shares = probabilities(logits)
+            chosen[rows] = shares[np.arange(len(shares)), self.answered[rows]]
         return chosen
 
 

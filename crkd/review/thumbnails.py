@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from crkd.data.sources.base import Pixels, UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.data.storage.workers import parallel
+from crkd.embedding.progress import ImageProgress
 
 SIDE: Final = 96
 """Longest side of a thumbnail in pixels; smaller images keep their size."""
@@ -28,13 +30,13 @@ memory where few thumbnails of many sheets are shown, as in a search."""
 
 
 def embedded_thumbnails(
-    images: Subset, rows: Sequence[int], budget: int
+    images: Subset, rows: NDArray[np.int64], budget: int
 ) -> list[str | None] | None:
     """Return the data URIs of images; None if they are longer than the budget.
 
     Args:
         images: source of the images.
-        rows: positions in ``images``.
+        rows: ``(n,)`` positions in ``images``.
         budget: maximum number of characters of all URIs together.
 
     Returns:
@@ -42,7 +44,7 @@ def embedded_thumbnails(
     """
     made: list[str | None] = []
 
-    def uri(row: int) -> str | None:
+    def uri(row: np.int64) -> str | None:
         pixels = _pixels(images, row)
         return None if pixels is None else data_uri(pixels)
 
@@ -54,21 +56,22 @@ def embedded_thumbnails(
     return made
 
 
-def write_sheets(images: Subset, rows: Sequence[int], folder: Path) -> tuple[int, list[bool]]:
+def write_sheets(
+    images: Subset, rows: NDArray[np.int64], folder: Path
+) -> tuple[int, NDArray[np.bool_]]:
     """Write square thumbnails, several in a file, in the order of the rows.
 
     Thumbnail n is in the file ``S.jpg`` with ``S = n // ACROSS**2``, row by row.
 
     Args:
         images: source of the images.
-        rows: positions in ``images``.
+        rows: ``(n,)`` positions in ``images``.
         folder: existing, empty folder.
 
     Returns:
-        Side of a thumbnail in pixels, and whether each image is readable.
+        Side of a thumbnail in pixels, and whether each image is readable, ``(n,)``.
     """
     count = ACROSS * ACROSS
-    blocks = [rows[start : start + count] for start in range(0, len(rows), count)]
     first = [
         pixels.shape[:2] for row in rows[:count] if (pixels := _pixels(images, row)) is not None
     ]
@@ -78,7 +81,7 @@ def write_sheets(images: Subset, rows: Sequence[int], folder: Path) -> tuple[int
 
     def write(number: int) -> list[bool]:
         canvas = Image.new("RGB", (side * ACROSS, side * ACROSS))
-        found = [_pixels(images, row) for row in blocks[number]]
+        found = [_pixels(images, row) for row in rows[number * count : (number + 1) * count]]
         for place, pixels in enumerate(found):
             if pixels is not None:
                 fit = ImageOps.fit(Image.fromarray(pixels), (side, side), Image.Resampling.LANCZOS)
@@ -87,11 +90,17 @@ def write_sheets(images: Subset, rows: Sequence[int], folder: Path) -> tuple[int
         canvas.save(folder / f"{number}.jpg", quality=82)
         return [pixels is not None for pixels in found]
 
-    readable = [flag for flags in parallel(write, range(len(blocks))) for flag in flags]
+    progress, readable = ImageProgress("review: thumbnails", len(rows)), np.zeros(len(rows), bool)
+    done = 0
+    for flags in parallel(write, range(-(-len(rows) // count))):
+        readable[done : done + len(flags)] = flags
+        done += len(flags)
+        progress.show(done)
+    progress.close()
     return side, readable
 
 
-def _pixels(images: Subset, row: int) -> Pixels | None:
+def _pixels(images: Subset, row: np.int64) -> Pixels | None:
     """Return the pixels of an image; None if it is unreadable."""
     try:
         return images.source.read(int(images.indices[row]))

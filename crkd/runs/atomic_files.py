@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,14 +29,29 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         InputError: the folder cannot be written (read-only, full disk); the old file is intact.
     """
-    temporary = None
+    write_pieces(path, (content,))
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
+    """Write a file piece by piece, as :func:`write_bytes`, and return its size in bytes.
+
+    Args:
+        path: the file.
+        pieces: its content; one is in memory at a time. An error of theirs keeps the old file.
+
+    Raises:
+        InputError: the folder cannot be written (read-only, full disk); the old file is intact.
+    """
+    temporary, size = None, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED
         )
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
+                size += len(piece)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a run folder is read by others as its folder allows.
@@ -49,6 +65,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+    return size
 
 
 def failed_write(path: Path, error: OSError) -> InputError:

@@ -72,9 +72,16 @@ class Outputs:
         best: NDArray[np.int64] = self.novel_logits.argmax(-1)
         return best
 
-    def joint_logits(self, head: int) -> NDArray[np.float32]:
-        """Return the known logits followed by the novel logits of one head, ``(N, C)``."""
-        return np.concatenate([self.known_logits, self.novel_logits[head]], axis=1)
+    def joint_logits(
+        self, head: int, rows: slice | NDArray[np.int64] = slice(None)
+    ) -> NDArray[np.float32]:
+        """Return the known logits followed by the novel logits of one head, ``(n, C)``.
+
+        Args:
+            head: of the novel classes.
+            rows: the samples, by position; all by default.
+        """
+        return np.concatenate([self.known_logits[rows], self.novel_logits[head][rows]], axis=1)
 
     @property
     def joint(self) -> NDArray[np.int64]:

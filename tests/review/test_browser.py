@@ -15,7 +15,8 @@ import torch
 from crkd.commands.main import run_verb
 from crkd.inference.predict import predict
 from crkd.inference.table import read
-from crkd.review.page import THUMBNAIL_BUDGET, embed_pictures, page_data, render
+from crkd.review.page import THUMBNAIL_BUDGET, embed_pictures, page_data
+from crkd.review.page_html import render
 from crkd.review.run_outputs import gather
 from crkd.runs.csv_cells import unguarded
 from tests.support.browser import CHROMIUM, opened

@@ -21,6 +21,7 @@ from crkd.core.errors import InputError
 from crkd.review import page
 from crkd.review.class_summaries import found_classes
 from crkd.review.compact_features import compact
+from crkd.review.page_html import digest, render
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.run_summary import curves
 from crkd.review.split_class import divide
@@ -223,21 +224,21 @@ def test_text_from_a_run_closes_no_element_and_fills_no_field(evidence: Evidence
     data["classes"][0]["name"] = "</script><script>alert(1)</script>{{script}}<!--\u2028"
     data["title"] = "<b>{{data}}"
     tags = Tags()
-    tags.feed(page.render(data))
+    tags.feed(render(data))
     assert tags.tags.count("script") == 2
     assert "b" not in tags.tags
     assert json.loads(tags.data)["classes"][0]["name"] == data["classes"][0]["name"]
 
 
 def test_the_page_loads_nothing_and_allows_its_own_script_alone(evidence: Evidence) -> None:
-    text = page.render(page.page_data(evidence))
+    text = render(page.page_data(evidence))
     tags = Tags()
     tags.feed(text)
     assert tags.addresses == []
     assert "{{" not in text.split("</style>")[0]
     assert re.search(r"default-src 'none'; img-src data: file:; style-src 'sha256-", text)
     script = text.split("<script>")[1].split("</script>")[0]
-    assert page._digest(script) in text
+    assert digest(script) in text
 
 
 def test_a_budget_that_is_too_small_leaves_the_page_without_thumbnails(evidence: Evidence) -> None:
@@ -280,7 +281,7 @@ def test_a_page_with_embedded_thumbnails_stays_below_25_mb() -> None:
         "confusion": {"counts": np.full((250, 250), 1000).tolist()},
         "curves": {str(n): [[123.45, 0.12345]] * 400 for n in range(30)},
     }
-    assert len(page.render(plain)) + page.THUMBNAIL_BUDGET < 25_000_000
+    assert len(render(plain)) + page.THUMBNAIL_BUDGET < 25_000_000
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 2), (3000, 2000)])

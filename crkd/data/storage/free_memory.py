@@ -1,4 +1,4 @@
-"""Free memory of a device."""
+"""Free memory of a device, and memory of this process."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ GROUPS: Final = Path("/sys/fs/cgroup")
 """Where the system shows control groups."""
 OWN: Final = Path("/proc/self/cgroup")
 """The groups of this process."""
+
+STATM: Final = Path("/proc/self/statm")
+"""Pages of this process: all, those in memory, and of these the pages of files."""
 
 
 class _Version(NamedTuple):
@@ -51,6 +54,14 @@ def free_bytes(device: torch.device) -> int:
             available = int(line.split()[1]) * 1024
     left = (_left(folder, version) for folder, version in _own_groups())
     return max(min([available, *(value for value in left if value is not None)]), 0)
+
+
+def held_bytes() -> int:
+    """Return the memory that this process holds, without files, in bytes; 0 if it is not told."""
+    fields = " ".join(_lines(STATM)).split()
+    if len(fields) < 3:
+        return 0
+    return max(int(fields[1]) - int(fields[2]), 0) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _own_groups() -> Iterator[tuple[Path, _Version]]:

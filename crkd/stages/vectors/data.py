@@ -23,6 +23,7 @@ from crkd.data.datasets.features import feature_dataset, next_feature_dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import Subset, Subsets, partition
 from crkd.data.storage.base import ImageStore
+from crkd.data.storage.free_memory import held_bytes
 from crkd.data.vectors.declared_size import check_memory
 from crkd.data.vectors.embedded_source import with_images
 from crkd.data.vectors.row_file import PIECE_ROWS, RowWriter, VectorRows, stacked
@@ -134,7 +135,8 @@ class VectorData(RunData):
         classes = self.num_known + max(len(self.split.novel), _given(self.config))
         each = BYTES_OF_A_ROW + BYTES_OF_A_LOGIT * classes
         needed = FIXED_BYTES + COPIES * 4 * sample * length + rows * each
-        check_memory(needed, f"a discovery on {rows:,} vectors")
+        # A part of it is in use by now: libraries, ids and labels.
+        check_memory(max(needed - held_bytes(), 0), f"a discovery on {rows:,} vectors")
 
     def samples(self) -> list[str]:
         """Return a sentence for each sample that takes the place of more vectors."""

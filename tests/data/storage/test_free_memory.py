@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from crkd.data.storage import free_memory
-from crkd.data.storage.free_memory import free_bytes
+from crkd.data.storage.free_memory import free_bytes, held_bytes
 
 CPU = torch.device("cpu")
 
@@ -73,3 +74,17 @@ def test_the_limit_of_the_first_version_of_control_groups_counts(groups: Path) -
 def test_a_group_outside_of_what_is_visible_is_passed_over(groups: Path) -> None:
     enter(groups, "0::/../elsewhere\n", "", v2("max", 1))
     assert free_bytes(CPU) > 1 << 20
+
+
+def test_held_memory_is_that_of_the_process_without_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = held_bytes()
+    block = bytearray(b"x") * (64 << 20)
+    assert before > 1 << 20
+    assert 60 << 20 < held_bytes() - before < 80 << 20
+    del block
+    monkeypatch.setattr(free_memory, "STATM", tmp_path / "statm")
+    assert held_bytes() == 0
+    (tmp_path / "statm").write_text("900 70 20 1 0 5 0\n")
+    assert held_bytes() == 50 * os.sysconf("SC_PAGE_SIZE")
