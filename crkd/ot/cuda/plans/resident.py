@@ -156,7 +156,7 @@ def _room(warps: int, rows: int, columns: int) -> int:
     Each row step needs one of them, and entries in shared memory and wide rows need some for loads.
     """
     if warps > 16:
-        return 26 if rows > 2 else 24
+        return 26 - max(0, rows - 8) if rows > 2 else 24
     if warps > 8:
         return 52 if rows * columns <= 52 else 40 if columns <= 32 else 0
     if columns > 32:
