@@ -16,6 +16,7 @@ from torch import Tensor
 
 from crkd.ot import plain, reference
 from crkd.ot.problem import Problem, has_values
+from crkd.ot.product_threads import limited_to, threads_for_products
 from crkd.ot.scratch import Scratch, together
 
 NEAR = {torch.float32: 22.0, torch.float64: 200.0}
@@ -93,20 +94,22 @@ def _scale_into(out: Tensor, problem: Problem, near: Tensor | None) -> list[int]
     """
     p, n, m = out.shape
     scratch = Scratch.of_problems(p, n, m, problem.compute_dtype)
+    threads = threads_for_products(scratch)
     a, b = _marginals(problem, scratch)
     _exponentiate(problem, scratch, near)
     margins = []
-    for i in range(problem.num_iters):
-        if i:
-            torch.div(a, scratch.rows, out=scratch.u)
-        scratch.sum_columns()
-        torch.div(b, scratch.columns, out=scratch.v)
-        scratch.sum_rows()
-        if near is not None:
-            margins += [
-                scratch.columns.amin(-1) / scratch.u.amax(-1),
-                scratch.rows.amin(-1) / scratch.v.amax(-1),
-            ]
+    with limited_to(threads):
+        for i in range(problem.num_iters):
+            if i:
+                torch.div(a, scratch.rows, out=scratch.u)
+            scratch.sum_columns()
+            torch.div(b, scratch.columns, out=scratch.v)
+            scratch.sum_rows()
+            if near is not None:
+                margins += [
+                    scratch.columns.amin(-1) / scratch.u.amax(-1),
+                    scratch.rows.amin(-1) / scratch.v.amax(-1),
+                ]
     scratch.classes.mul_(scratch.v_of_classes)
     # Products take less time than quotients.
     torch.mul(scratch.classes, scratch.per_sample.reciprocal_(), out=out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
@@ -55,49 +54,11 @@ def solved(
     return sinkhorn(scores, epsilon=0.05, num_iters=num_iters, class_marginal=b, sample_marginal=a)
 
 
-def sums_of(shape: tuple[int, int, int], count: int) -> Tensor:
-    """Return products of ``torch.bmm`` for the first ``count`` problems, as the solver calls it."""
-    p, n, m = shape
-    random = torch.Generator().manual_seed(0)
-    memory = scratch.Scratch.of_problems(p, n, m, torch.float32)
-    for tensor in (memory.kernel, memory.u, memory.v):
-        tensor.copy_(torch.rand(tensor.shape, generator=random))
-    some = memory.first(count)
-    some.sum_rows()
-    some.sum_columns()
-    return torch.cat([some.rows, some.columns], -1).clone()
-
-
-@contextlib.contextmanager
-def products_of_one_order(shape: tuple[int, int, int], threads: int) -> Iterator[None]:
-    """Expect a failure where the bits of ``torch.bmm`` depend on threads or on other problems.
-
-    The library behind it decides this for each processor and shape.
-    """
-    try:
-        yield
-    except AssertionError:
-        found = []
-        for number in (threads, 1):
-            torch.set_num_threads(number)
-            found += [sums_of(shape, count)[:1] for count in (1, 3, shape[0])]
-            found.append(sums_of(shape, shape[0]))
-        first = all(torch.equal(found[0], other[:1]) for other in found)
-        if threads == 1 or (first and torch.equal(found[3], found[7])):
-            raise
-        pytest.xfail(f"torch.bmm has other bits with {threads} threads on this processor")
-
-
 @pytest.mark.parametrize("num_iters", FORMS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bits_do_not_depend_on_the_other_problems(
     shape: tuple[int, int, int], num_iters: int, threads: int
 ) -> None:
-    with products_of_one_order(shape, threads):
-        check_alone_and_together(shape, num_iters)
-
-
-def check_alone_and_together(shape: tuple[int, int, int], num_iters: int) -> None:
     p, n, m = shape
     scores = cosines(p, n, m)
     near = solved(scores, num_iters=num_iters)
@@ -125,8 +86,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(
     scores = cosines(*shape)
     result = solved(scores, num_iters=num_iters)
     torch.set_num_threads(1)
-    with products_of_one_order(shape, threads):
-        assert torch.equal(solved(scores, num_iters=num_iters), result)
+    assert torch.equal(solved(scores, num_iters=num_iters), result)
 
 
 def extremes(n: int, m: int) -> dict[str, Tensor]:

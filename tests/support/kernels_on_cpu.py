@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -62,6 +63,24 @@ def _compile(folder: Path, *arguments: str) -> None:
 
 class Fault(Exception):
     """The simulated GPU stopped a kernel; the message says why."""
+
+
+def shows_a_fault(solve: Callable[[int], Tensor], orders: Iterable[int], expected: Tensor) -> bool:
+    """Return whether one of the orders of threads stops the run or changes the result.
+
+    Args:
+        solve: runs a kernel with a fault in the given order.
+        orders: seeds of the simulated GPU.
+        expected: the result of the kernel without a fault.
+    """
+    for order in orders:
+        try:
+            result = solve(order)
+        except Fault:
+            return True
+        if not torch.equal(result, expected):
+            return True
+    return False
 
 
 class Library:
