@@ -40,6 +40,7 @@ PARTS = {
     "outlier": (),
     "minutes": (),
     "memory": (),
+    "pot-tests": (),
 }
 """Benchmark to the arguments of its code."""
 
@@ -89,6 +90,8 @@ Run a benchmark on this machine.
                accuracy-per-minute, on one thread
   memory       peak memory of embed, discover, predict and review at three
                numbers of rows, or at those that CRKD_ROWS gives
+  pot-tests    POT's own tests of Sinkhorn with solve and solve_batch; CRKD_POT
+               names a checkout of POT
 
 --json is written after every row. A failed measurement becomes a row with a
 reason instead of a value. The other measurements still run, and the exit code
