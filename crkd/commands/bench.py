@@ -53,8 +53,8 @@ ROW_SECONDS = 180.0
 _DESCRIPTION = """\
 Run a benchmark on this machine.
 
-  sinkhorn     one assignment, compared with the released code, batched torch
-               and POT
+  sinkhorn     one assignment, compared with the released code, batched torch,
+               POT and OTT-JAX
   sinkhorn-layouts
                all layouts of the resident kernel, compared with the planned
                one; needs a GPU

@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backbone", metavar="NAME", help="lite0 (default), a timm model, or an ONNX file"
     )
     parser.add_argument("--backbone-weights", metavar="FILE", help="local weights of a timm model")
-    parser.add_argument("--download", action="store_true", help="fetch weights that are not here")
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="download the weights of the backbone if they are missing",
+    )
     parser.add_argument("--image-size", metavar="PX", type=int, help="side of the input in pixels")
     parser.add_argument(
         "--runtime",

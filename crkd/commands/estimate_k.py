@@ -26,8 +26,12 @@ silhouette. It uses no labels of novel images.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the verb."""
-    parser.add_argument("run", metavar="RUN", help="finished run with a network")
-    parser.add_argument("--novel", metavar="DIR", help="unlabeled images (default: the run's)")
+    parser.add_argument(
+        "run", metavar="RUN", help="finished run with a network, or a discovery on feature vectors"
+    )
+    parser.add_argument(
+        "--novel", metavar="DIR", help="unlabeled images or a file of vectors (default: the run's)"
+    )
     parser.add_argument(
         "--known", metavar="DIR", help="images of the known classes (default: the run's)"
     )
@@ -40,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest number of classes (default: images / 20, at least 10, at most 150)",
     )
     parser.add_argument(
-        "--mixed", action="store_true", help="exclude images that look like known classes"
+        "--mixed",
+        action="store_true",
+        help="exclude images that look like known classes; for a run with a network",
     )
     parser.add_argument(
         "--seed", metavar="N", type=int, default=0, help="seed of all random draws (default: 0)"

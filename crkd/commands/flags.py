@@ -93,7 +93,9 @@ def add_data_root_flag(parser: argparse._ActionsContainer) -> None:
 def add_download_flag(parser: argparse._ActionsContainer) -> None:
     """Add ``--download``."""
     parser.add_argument(
-        "--download", action="store_true", help="download the data set if it is missing"
+        "--download",
+        action="store_true",
+        help="download the data set, or the weights of --backbone, if missing",
     )
 
 

@@ -19,7 +19,8 @@ known or novel.
   crkd predict runs/mine new-photos/ --out predictions.csv
   crkd predict --example
 
-IMAGES are image files, and folders with any subfolders. The suffix of --out
+IMAGES are image files and folders with any subfolders; for a discovery on
+vectors also files of vectors. The suffix of --out
 selects the format: .csv, .parquet or .json. Files that cannot be read are
 skipped and listed in NAME.skipped.csv. --example predicts test images of
 handwritten digits with a small run that is part of the package.
