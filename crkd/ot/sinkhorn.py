@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,17 @@ _CONSTANT = (
 
 _bound: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 """Solvers of earlier calls, which passed all checks."""
+
+
+class _Settings(NamedTuple):
+    """Arguments of :func:`sinkhorn` that are no tensors."""
+
+    epsilon: float
+    num_iters: int
+    backend: str
+    relaxation: float | None
+    group: ProcessGroup | None
+    storage: torch.dtype
 
 
 def sinkhorn(
@@ -88,6 +99,7 @@ def sinkhorn(
     >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
     tensor([1.5000, 1.5000])
     """
+    settings = _Settings(epsilon, num_iters, backend, relaxation, group, storage)
     uniform = class_marginal is None and sample_marginal is None
     if not torch.compiler.is_compiling():
         if scores.requires_grad or not uniform:
@@ -103,70 +115,41 @@ def sinkhorn(
                 class_marginal,
                 sample_marginal,
                 lambda x, b, a: sinkhorn(
-                    x,
-                    epsilon=epsilon,
-                    num_iters=num_iters,
-                    class_marginal=b,
-                    sample_marginal=a,
-                    backend=backend,
-                    relaxation=relaxation,
-                    group=group,
-                    storage=storage,
+                    x, class_marginal=b, sample_marginal=a, **settings._asdict()
                 ),
             )
-    key = None
-    if scores.is_cuda and uniform and group is None and not torch.compiler.is_compiling():
-        key = (
-            scores.shape,
-            scores.stride(),
-            scores.dtype,
-            scores.device,
-            epsilon,
-            num_iters,
-            backend,
-            relaxation,
-            storage,
-            type(scores),
-        )
-        known = _bound.get(key)
-        if known is not None and scores.device.index == torch.cuda.current_device():
-            if scores.ndim == 3:
-                return known(scores)
-            return known(scores.reshape(-1, *scores.shape[-2:])).reshape(scores.shape)
+    key = _key(scores, settings) if uniform else None
+    known = None if key is None else _bound.get(key)
+    if known is not None and scores.device.index == torch.cuda.current_device():
+        if scores.ndim == 3:
+            return known(scores)
+        return known(scores.reshape(-1, *scores.shape[-2:])).reshape(scores.shape)
     with torch.no_grad(), full_precision(scores.device):
-        problem, shape = _checked(
-            scores.detach(),
-            epsilon,
-            num_iters,
-            class_marginal,
-            sample_marginal,
-            relaxation,
-            group,
-            storage,
-            strict=backend != "auto",
-        )
-        if shape[-1] == 0 or (0 in shape and group is None):
-            return scores.new_empty(shape)
+        problem = _checked(scores.detach(), class_marginal, sample_marginal, settings)
+        if scores.shape[-1] == 0 or (0 in scores.shape and group is None):
+            return scores.new_empty(scores.shape)
         chosen = _choose(problem, backend)
-        assignment = chosen.solve(problem).reshape(shape)
+        assignment = chosen.solve(problem).reshape(scores.shape)
     if key is not None:
         _remember(key, chosen.bind(problem))
     return assignment
 
 
+def _key(scores: Tensor, settings: _Settings) -> tuple[object, ...] | None:
+    """Return what a bound solver depends on, None if the call cannot use one."""
+    if not scores.is_cuda or settings.group is not None or torch.compiler.is_compiling():
+        return None
+    return (scores.shape, scores.stride(), scores.dtype, scores.device, type(scores), settings)
+
+
 def _checked(
     scores: Tensor,
-    epsilon: float,
-    num_iters: int,
     class_marginal: Tensor | None,
     sample_marginal: Tensor | None,
-    relaxation: float | None,
-    group: ProcessGroup | None,
-    storage: torch.dtype,
-    *,
-    strict: bool,
-) -> tuple[Problem, torch.Size]:
-    """Return the problem in three dimensions and the shape of the result."""
+    settings: _Settings,
+) -> Problem:
+    """Return the problem in three dimensions."""
+    epsilon, num_iters, backend, relaxation, group, storage = settings
     check_scores(scores)
     if not 0 < epsilon < math.inf:
         raise InputError(f"epsilon must be a finite number above 0, got {epsilon}")
@@ -180,7 +163,7 @@ def _checked(
         raise InputError(f"storage must be torch.float32 or torch.bfloat16, got {storage}")
     shape = scores.shape
     n, m = shape[-2:]
-    problem = Problem(
+    return Problem(
         scores if len(shape) == 3 else scores.reshape(shape[:-2].numel(), n, m),
         # Numbers of NumPy have other sizes than those that the kernels expect.
         float(epsilon),
@@ -192,9 +175,8 @@ def _checked(
         relaxation,
         group,
         storage,
-        strict,
+        strict=backend != "auto",
     )
-    return problem, shape
 
 
 def _choose(problem: Problem, name: str) -> Backend:
