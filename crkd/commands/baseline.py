@@ -64,17 +64,17 @@ def run(given: argparse.Namespace) -> int:
 
     out = Path(given.out) if given.out else free_folder(run_name(config, given.name))
     check_out(out, resume=given.resume)
+    # Where stage 1 was interrupted, there is no run to continue yet.
+    resume = given.resume and (out / "run.json").is_file()
     try:
         if given.name == "supervised":
-            finished = supervised_upper_bound(config, out, resume=given.resume)
+            finished = supervised_upper_bound(config, out, resume=resume)
         elif given.name in METHODS:
             stage1 = stage1_run(config, given, out)
-            finished = kmeans_on_features(
-                config, out, stage1, method=given.name, resume=given.resume
-            )
+            finished = kmeans_on_features(config, out, stage1, method=given.name, resume=resume)
         else:
             config = _as_baseline(config, given.name)
-            finished = discover(config, out, stage1_run(config, given, out), resume=given.resume)
+            finished = discover(config, out, stage1_run(config, given, out), resume=resume)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)
         return 130

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from crkd.commands.main import run_verb
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.runs.folder import RunFolder
+from tests.support.small_runs import SMALL, interrupt_at
+
+pytestmark = pytest.mark.usefixtures("few_images")
+
+FEW = [f"--set={setting}" for setting in (*SMALL, "pretrain.batch_size=16")]
 
 
 def config_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> Config:
@@ -45,3 +53,22 @@ def test_baselines_have_no_distillation_term_and_uno_alone_has_over_clustering(
         method = "simgcd" if words[0] == "simgcd" else "swapped"
         assert (found.discover.method, found.discover.distillation) == (method, ())
         assert found.model.overclustering == factor
+
+
+@pytest.mark.parametrize("name", ["kmeans", "swapped"])
+def test_a_baseline_that_stops_in_its_stage_1_is_continued_as_its_message_says(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [name, "--dataset=digits", *FEW, "--set=discover.batch_size=32", "--pretrain"]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        assert run_verb("baseline", [*words, "--out", "mine"]) == 130
+    assert "--out mine --resume" in capsys.readouterr().err
+    assert run_verb("baseline", [*words, "--out", "mine", "--resume"]) == 0
+    stage1, run = (RunFolder(tmp_path / place).read_info() for place in ("pretrain-seed0", "mine"))
+    assert "resumed" in stage1.provenance
+    assert (run.status, run.parent["model_sha256"]) == ("complete", stage1.model_sha256)
