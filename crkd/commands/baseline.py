@@ -68,13 +68,16 @@ def run(given: argparse.Namespace) -> int:
     resume = given.resume and (out / "run.json").is_file()
     try:
         if given.name == "supervised":
-            finished = supervised_upper_bound(config, out, resume=resume)
+            finished = supervised_upper_bound(config, out, resume=resume, download=given.download)
         elif given.name in METHODS:
             stage1 = stage1_run(config, given, out)
-            finished = kmeans_on_features(config, out, stage1, method=given.name, resume=resume)
+            finished = kmeans_on_features(
+                config, out, stage1, method=given.name, resume=resume, download=given.download
+            )
         else:
             config = _as_baseline(config, given.name)
-            finished = discover(config, out, stage1_run(config, given, out), resume=resume)
+            stage1 = stage1_run(config, given, out)
+            finished = discover(config, out, stage1, resume=resume, download=given.download)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)
         return 130

@@ -99,10 +99,12 @@ def _run(
 
     def whole(resume: bool) -> RunFolder:
         if experiment.method == "supervised":
-            return supervised_upper_bound(config, out, resume=resume)
+            return supervised_upper_bound(config, out, resume=resume, download=download)
         _finished(parent, config, _stage1, stage1)
         if experiment.method in METHODS:
-            return kmeans_on_features(config, out, parent, method=experiment.method, resume=resume)
+            return kmeans_on_features(
+                config, out, parent, method=experiment.method, resume=resume, download=download
+            )
         return discover(config, out, parent, resume=resume, download=download)
 
     return _finished(out, config, resumable_settings, whole)

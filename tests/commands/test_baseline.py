@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from crkd.commands.main import run_verb
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
+from crkd.stages import run_data
 from tests.support.small_runs import SMALL, interrupt_at
 
 pytestmark = pytest.mark.usefixtures("few_images")
@@ -72,3 +74,20 @@ def test_a_baseline_that_stops_in_its_stage_1_is_continued_as_its_message_says(
     stage1, run = (RunFolder(tmp_path / place).read_info() for place in ("pretrain-seed0", "mine"))
     assert "resumed" in stage1.provenance
     assert (run.status, run.parent["model_sha256"]) == ("complete", stage1.model_sha256)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("name", ["kmeans", "swapped", "supervised"])
+def test_download_reaches_the_data_set_of_a_baseline(
+    name: str, flag: bool, stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def load(*arguments: Any, download: bool = False, **options: Any) -> None:
+        seen.append(download)
+        raise InputError("seen")
+
+    monkeypatch.setattr(run_data, "load_images", load)
+    words = [name, "--dataset=digits", *FEW, "--from", str(stage1), "--out", str(tmp_path / "run")]
+    assert run_verb("baseline", [*words, *["--download"] * flag]) == 2
+    assert seen == [flag]
