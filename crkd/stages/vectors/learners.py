@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
 from crkd.config.schema import Config
 from crkd.core.threads import one_thread
+from crkd.data.vectors.row_file import VectorRows
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import FeatureTable
 from crkd.runs.folder import RunFolder
@@ -124,11 +125,11 @@ class NearestMeans:
     vectors of the session and move with the vectors that are nearest to them.
 
     Args:
-        train: ``(N, D)`` training vectors.
+        train: ``(N, D)`` training vectors; those of a session are read when it comes.
         seed: of k-means.
     """
 
-    def __init__(self, train: Floats, seed: int) -> None:
+    def __init__(self, train: VectorRows, seed: int) -> None:
         self._train, self._seed, self._last = train, seed, 0
         self._means: Floats = np.zeros((0, train.shape[1]), np.float32)
 

@@ -85,9 +85,11 @@ def run_vector_plan(
         raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     RunFolder(folder).write_config(config)
-    learner: Learner = NearestMeans(np.asarray(data.train.features), config.seed)
+    learner: Learner
     if method == "remember":
         learner = Discovered(config, data.train, data.names, folder, mixed=mixed is not None)
+    else:
+        learner = NearestMeans(data.train.features, config.seed)
     head: dict[str, Any] = {"plan": list(sizes), "method": method, "seed": config.seed}
     head["session"] = None if mixed is None else mixed._asdict()
     head |= {"command": command_line(), "commit": git_commit(), "versions": versions()}
@@ -145,11 +147,16 @@ def plan_data(config: Config, num_classes: int) -> PlanData:
     The order of the classes is that of their names; ``class_order_seed`` permutes it.
 
     Raises:
-        InputError: there are not two files with labels, or too few classes.
+        InputError: there are not two files with labels, too few classes, or a split is configured.
     """
     files = config.data.features
     if config.data.subset < 1:
         raise InputError("data.subset does not apply to a plan on vectors; leave it out")
+    if config.split is not None:
+        raise InputError(
+            f"--split {config.split} does not apply to a plan on vectors: their labels name the "
+            "classes; leave it out"
+        )
     if len(files) != 2:
         raise InputError(f"--features names {len(files)} files; a plan needs two: TRAIN TEST")
     train, test = (read_features(file) for file in files)

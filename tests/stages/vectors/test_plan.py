@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ import pytest
 from crkd.commands.main import main
 from crkd.config.load import load_config
 from crkd.core.errors import InputError
+from crkd.data.vectors import numpy_file
+from crkd.data.vectors.row_file import RowFile
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
 from crkd.runs.folder import RunFolder
 from crkd.stages.vectors.learners import NearestMeans
+from crkd.stages.vectors.plan import run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
 
 CLASSES, EACH, WIDTH = 8, 40, 10
@@ -145,15 +149,35 @@ def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
         "--plan", "4-4", "--session", "5-5"
     )
     assert "such as 400-25" in refused("--plan", "4-4", "--session", "400")
+    assert "--split mine.yaml does not apply to a plan on vectors" in refused(
+        "--plan", "4-4", "--split", "mine.yaml"
+    )
+
+
+@pytest.mark.parametrize("method", ["remember", "kmeans"])
+def test_vectors_in_a_file_are_never_read_as_a_whole(
+    method: str, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["data.labeled_fraction=0.6", "vectors.method=whitened_kmeans"]
+    config = load_config(None, settings, {"dataset": "features", "data": {"features": files}})
+
+    def steps(name: str) -> Any:
+        return run_vector_plan(config, (4, 4), tmp_path / name, method=method)["steps"]
+
+    in_memory = steps("memory")
+    monkeypatch.setattr(numpy_file, "IN_MEMORY", 256)
+    monkeypatch.setattr(RowFile, "__array__", lambda *_, **__: pytest.fail("all rows were read"))
+    assert isinstance(read_features(files[0]).features, RowFile)
+    assert steps("file") == in_memory
 
 
 def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) -> None:
-    table = read_features(files[0])
+    whole = read_features(files[0])
     rows = np.array([3, 100, 7])
-    again = read_features(write_rows(table, rows, tmp_path, "some"))
-    np.testing.assert_array_equal(again.features, table.features[rows])
-    assert table.labels is not None
-    assert again.labels == [table.labels[n] for n in rows]
-    assert list(again.ids) == [table.ids[n] for n in rows]
+    again = read_features(write_rows(whole, rows, tmp_path, "some"))
+    np.testing.assert_array_equal(again.features, whole.features[rows])
+    assert whole.labels is not None
+    assert again.labels == [whole.labels[n] for n in rows]
+    assert list(again.ids) == [whole.ids[n] for n in rows]
     with pytest.raises(InputError, match="cannot be written"):
-        write_rows(table, rows, tmp_path / "missing", "some")
+        write_rows(whole, rows, tmp_path / "missing", "some")
