@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,47 @@ def test_resume_keeps_finished_sessions_and_gives_the_same(
     shown = capsys.readouterr().out
     assert "joint Hungarian" in shown
     assert "M_f" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "difference"),
+    [
+        (("--seed", "1"), "seed (0 then, 1 now)"),
+        (("--plan", "4-4"), "plan ([4, 2, 2] then, [4, 4] now)"),
+        (("--method", "kmeans"), "method ('remember' then, 'kmeans' now)"),
+        (("--session", "30-5"), "session.old (6 then, 5 now)"),
+        (("--set", "class_order_seed=4"), "class_order_seed (3 then, 4 now)"),
+    ],
+)
+def test_another_plan_does_not_resume_and_changes_nothing(
+    flags: tuple[str, str],
+    difference: str,
+    plan: Path,
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stamps() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in plan.rglob("*")}
+
+    before = stamps()
+    command = ["increments", "--features", *files, *FLAGS, *FAST, *flags, "--out", str(plan)]
+    assert main([*command, "--resume"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"differs in {difference}; name another folder with --out, or give the old" in said
+    assert stamps() == before
+
+
+def test_a_finished_session_of_another_configuration_is_not_kept(
+    plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one that an earlier version kept."""
+    shutil.copytree(plan, tmp_path / "plan")
+    run = RunFolder(tmp_path / "plan" / "step-2")
+    run.write_config(dataclasses.replace(run.read_config(), seed=1))
+    command = ["increments", "--features", *files, *FLAGS, *FAST, "--resume"]
+    assert main([*command, "--out", str(tmp_path / "plan")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step-2 was made with another configuration: seed (1 then, 0 now)" in said
 
 
 def discovered(folder: Path, known: Path, novel: Path, parent: Path | None = None) -> RunFolder:
