@@ -170,7 +170,7 @@ def _plan(trial: Trial, folder: Path) -> dict[str, Any]:
             data.labels, PLAN, labeled_fraction=LABELED, mixed=SESSION, seed=trial.seed
         )
         learner = AllLabels(data.train.features, data.labels)
-        *_, metrics = learn_plan(learner, data, drawn, PLAN, {})
+        *_, metrics = learn_plan(learner, data, drawn, PLAN)
     else:
         metrics = run_vector_plan(config, PLAN, folder / "plan", method=trial.method, mixed=SESSION)
     last = metrics["steps"][-1]

@@ -64,17 +64,20 @@ def run(given: argparse.Namespace) -> int:
 
     out = Path(given.out) if given.out else free_folder(run_name(config, given.name))
     check_out(out, resume=given.resume)
+    # Where stage 1 was interrupted, there is no run to continue yet.
+    resume = given.resume and (out / "run.json").is_file()
     try:
         if given.name == "supervised":
-            finished = supervised_upper_bound(config, out, resume=given.resume)
+            finished = supervised_upper_bound(config, out, resume=resume, download=given.download)
         elif given.name in METHODS:
             stage1 = stage1_run(config, given, out)
             finished = kmeans_on_features(
-                config, out, stage1, method=given.name, resume=given.resume
+                config, out, stage1, method=given.name, resume=resume, download=given.download
             )
         else:
             config = _as_baseline(config, given.name)
-            finished = discover(config, out, stage1_run(config, given, out), resume=given.resume)
+            stage1 = stage1_run(config, given, out)
+            finished = discover(config, out, stage1, resume=resume, download=given.download)
     except Interrupted as stop:
         print(f"crkd baseline: {stop}", file=sys.stderr)
         return 130

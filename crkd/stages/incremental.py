@@ -16,19 +16,16 @@ from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import LABELED_SEED, partition
-from crkd.data.splits.session_file import write_session
 from crkd.data.splits.sessions import SessionSizes, sessions
 from crkd.data.splits.smaller import some_of_each_class
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.sessions import plan_metrics, session_entry
-from crkd.evaluation.steps import draw_steps
-from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.mixed import check_mixed
-from crkd.stages.discover.run import discover
 from crkd.stages.load_images import load_images
-from crkd.stages.pretrain.run import pretrain
+from crkd.stages.plan_folder import PlanFolder
+from crkd.stages.plan_stage import PlanStage
 
 REMEMBER = (TermConfig("class_relation", 0.1), TermConfig("features", 1.0))
 """Regularizers of an incremental step that preserve the known classes."""
@@ -152,7 +149,8 @@ def run_plan(
     Args:
         config: of stage 1 and of the steps.
         sizes: classes of stage 1 and of every step.
-        out: parent folder; gets ``step-0``, ``step-1``, ... , ``metrics.json`` and ``steps.png``.
+        out: parent folder; gets ``step-0``, ``step-1``, ... , and the files of
+            :class:`~crkd.stages.plan_folder.PlanFolder`.
         method: see :func:`further`.
         mixed: sizes of a session that mixes new and old classes; None gives a step all images of
             its new classes.
@@ -160,7 +158,8 @@ def run_plan(
         download: fetch the data set if it is missing and can be fetched.
 
     Raises:
-        InputError: the plan, the configuration, the data or the folder is unusable.
+        InputError: the plan, the configuration, the data or the folder is unusable, or the folder
+            holds another plan.
         Interrupted: a signal came; the state is saved.
     """
     if config.dataset == "folder":
@@ -169,39 +168,29 @@ def run_plan(
             "--from RUN --novel DIR once for every folder of new images"
         )
     later = _later(config, method, sizes[0], mixed)
+    plan = PlanFolder(out, config, sizes, method, mixed)
+    plan.check(resume=resume)
     dataset, split = load_images(config, download=download)
     split.check(dataset)
     splits = plan_splits(split, sizes)
-    listed = None if mixed is None else _sessions(config, dataset, split, sizes, mixed)
-    folder = Path(out)
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
-    head = {"plan": list(sizes), "method": method, "seed": config.seed}
-    head["session"] = None if mixed is None else mixed._asdict()
-    stages: list[dict[str, Any]] = []
-    previous = folder
-    for number, stage in enumerate(splits):
-        file = folder / f"step-{number}.yaml"
-        if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            stage.save(file)
-        settings = later if number else config
-        if listed is not None and number:
-            images = folder / f"step-{number}-images.txt"
-            write_session(images, listed[number])
-            data = dataclasses.replace(settings.data, session=str(images))
-            settings = dataclasses.replace(settings, data=data)
-        place = folder / f"step-{number}"
-        settings = dataclasses.replace(settings, split=str(file), class_order_seed=None)
-        run = _stage(settings, place, previous if number else None, resume=resume)
-        outputs, class_of, truth = answers_of(run, dataset, stage, config)
+    listed: Sequence[list[str] | None] = [None] * len(splits)
+    if mixed is not None:
+        listed = [None, *_sessions(config, dataset, split, sizes, mixed)[1:]]
+    places = [plan.path / f"step-{number}" for number in range(len(splits))]
+    configs = [config, *[later] * (len(splits) - 1)]
+    parents = [None, *places[:-1]]
+    stages = [*map(PlanStage, places, parents, splits, configs, listed)]
+    for stage in stages:
+        stage.check()
+    plan.begin()
+    steps: list[dict[str, Any]] = []
+    metrics: dict[str, Any] = {}
+    for number, stage in enumerate(stages):
+        outputs, class_of, truth = answers_of(stage.run(), dataset, stage.split, config)
         entry = session_entry(outputs, class_of, truth, sizes[: number + 1])
-        entry = {"stage": "discover" if number else "pretrain", **entry, "run": place.name}
-        stages.append(entry)
-        previous = place
-        metrics = {**head, "steps": stages, **plan_metrics(stages)}
-        write_json(folder / "metrics.json", metrics)
-        draw_steps([s["groups"] for s in stages], folder / "steps.png")
+        kind = "discover" if number else "pretrain"
+        steps.append({"stage": kind, **entry, "run": stage.place.name})
+        metrics = plan.record({"steps": steps, **plan_metrics(steps)})
     return metrics
 
 
@@ -238,16 +227,6 @@ def _sessions(
         labeled_seed=LABELED_SEED,
     )
     return [[source.ids[row] for row in rows] for rows in drawn]
-
-
-def _stage(config: Config, place: Path, previous: Path | None, *, resume: bool) -> RunFolder:
-    """Run one stage, or return it if it is finished."""
-    started = (place / "run.json").is_file()
-    if started and RunFolder(place).read_info().status == "complete":
-        return RunFolder(place)
-    if previous is None:
-        return pretrain(config, place, resume=started and resume)
-    return discover(config, place, previous, resume=started and resume)
 
 
 def answers_of(

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from crkd.config.experiments import Expectation, Experiment, experiment_config, load_experiment
 from crkd.config.schema import Config
-from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.runs.atomic_files import write_json
@@ -21,12 +19,11 @@ from crkd.stages.baselines.kmeans import METHODS, kmeans_on_features
 from crkd.stages.baselines.supervised import supervised_upper_bound
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
-from crkd.training.checkpoint import differences, resumable_settings
+from crkd.stages.pretrain.settings import stage1_settings, with_unread
+from crkd.training.checkpoint import resumable_settings
+from crkd.training.finished import finished
 
 RESULT = "result.json"
-_UNREAD_BLOCKS: Final = ("discover", "distill", "vectors", "evaluation")
-_UNREAD_OF_MODEL: Final = ("num_heads", "hidden", "projection", "overclustering")
-"""Settings that a stage 1 does not read."""
 
 
 def reproduce(
@@ -94,64 +91,25 @@ def _run(
     def stage1(resume: bool) -> RunFolder:
         # Another configuration with the same stage 1 may have begun it.
         saved = resume and (parent / "config.yaml").is_file()
-        begun = _with_unread(config, RunFolder(parent).read_config()) if saved else config
+        begun = with_unread(config, RunFolder(parent).read_config()) if saved else config
         return pretrain(begun, parent, resume=resume, download=download)
 
     def whole(resume: bool) -> RunFolder:
         if experiment.method == "supervised":
-            return supervised_upper_bound(config, out, resume=resume)
-        _finished(parent, config, _stage1, stage1)
+            return supervised_upper_bound(config, out, resume=resume, download=download)
+        finished(parent, config, stage1_settings, stage1)
         if experiment.method in METHODS:
-            return kmeans_on_features(config, out, parent, method=experiment.method, resume=resume)
+            return kmeans_on_features(
+                config, out, parent, method=experiment.method, resume=resume, download=download
+            )
         return discover(config, out, parent, resume=resume, download=download)
 
-    return _finished(out, config, resumable_settings, whole)
-
-
-def _finished(
-    folder: Path,
-    config: Config,
-    part: Callable[[Config], Any],
-    work: Callable[[bool], RunFolder],
-) -> RunFolder:
-    """Return the run in ``folder``: as it is if it is complete, else by ``work(resume)``.
-
-    Raises:
-        InputError: it is complete, but made with another configuration in the ``part`` that counts.
-    """
-    begun = (folder / "run.json").is_file()
-    run = RunFolder(folder)
-    if not begun or run.read_info().status != "complete":
-        return work(begun)
-    made, wanted = part(run.read_config()), part(config)
-    if made != wanted:
-        raise InputError(
-            f"the run in {folder} was made with another configuration: "
-            f"{differences(made, wanted)}; name another folder with --out, or delete this one"
-        )
-    return run
-
-
-def _stage1(config: Config) -> Any:
-    """Return what a stage 1 depends on; it has no novel heads."""
-    values = resumable_settings(config)
-    for key in _UNREAD_BLOCKS:
-        values.pop(key)
-    for key in _UNREAD_OF_MODEL:
-        values["model"].pop(key)
-    return values
-
-
-def _with_unread(config: Config, begun: Config) -> Config:
-    """Return ``config`` with the settings of ``begun`` where a stage 1 reads none."""
-    blocks = {key: getattr(begun, key) for key in _UNREAD_BLOCKS}
-    heads = {key: getattr(begun.model, key) for key in _UNREAD_OF_MODEL}
-    return replace(config, **blocks, model=replace(config.model, **heads))
+    return finished(out, config, resumable_settings, whole)
 
 
 def stage1_folder(config: Config, place: Path) -> Path:
     """Return the folder of the stage 1 of a configuration; equal stages 1 share it."""
-    return place / f"stage1-{_digest(_stage1(config))[:8]}-seed{config.seed}"
+    return place / f"stage1-{_digest(stage1_settings(config))[:8]}-seed{config.seed}"
 
 
 def recipe_digest(config: Config) -> str:

@@ -132,13 +132,14 @@ def resumable_settings(config: Config) -> Any:
 
 def _origin(config: Config) -> Any:
     """Return the settings that must match to resume, ignoring learning rate and precision."""
-    return _without_recovery(resumable_settings(config))
+    return without_recovery(resumable_settings(config))
 
 
-def _without_recovery(values: Any) -> Any:
+def without_recovery(values: Any) -> Any:
+    """Return plain settings without :data:`RECOVERY_SETTINGS`, in every block."""
     if not isinstance(values, dict):
         return values
-    return {k: _without_recovery(v) for k, v in values.items() if k not in RECOVERY_SETTINGS}
+    return {k: without_recovery(v) for k, v in values.items() if k not in RECOVERY_SETTINGS}
 
 
 def differ_only_in_recovery(saved: Config, now: Config) -> bool:

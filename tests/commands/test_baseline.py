@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from crkd.commands.main import run_verb
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.runs.folder import RunFolder
+from crkd.stages import run_data
+from tests.support.small_runs import SMALL, interrupt_at
+
+pytestmark = pytest.mark.usefixtures("few_images")
+
+FEW = [f"--set={setting}" for setting in (*SMALL, "pretrain.batch_size=16")]
 
 
 def config_of(monkeypatch: pytest.MonkeyPatch, *words: str) -> Config:
@@ -45,3 +55,39 @@ def test_baselines_have_no_distillation_term_and_uno_alone_has_over_clustering(
         method = "simgcd" if words[0] == "simgcd" else "swapped"
         assert (found.discover.method, found.discover.distillation) == (method, ())
         assert found.model.overclustering == factor
+
+
+@pytest.mark.parametrize("name", ["kmeans", "swapped"])
+def test_a_baseline_that_stops_in_its_stage_1_is_continued_as_its_message_says(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [name, "--dataset=digits", *FEW, "--set=discover.batch_size=32", "--pretrain"]
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        assert run_verb("baseline", [*words, "--out", "mine"]) == 130
+    assert "--out mine --resume" in capsys.readouterr().err
+    assert run_verb("baseline", [*words, "--out", "mine", "--resume"]) == 0
+    stage1, run = (RunFolder(tmp_path / place).read_info() for place in ("pretrain-seed0", "mine"))
+    assert "resumed" in stage1.provenance
+    assert (run.status, run.parent["model_sha256"]) == ("complete", stage1.model_sha256)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize("name", ["kmeans", "swapped", "supervised"])
+def test_download_reaches_the_data_set_of_a_baseline(
+    name: str, flag: bool, stage1: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def load(*arguments: Any, download: bool = False, **options: Any) -> None:
+        seen.append(download)
+        raise InputError("seen")
+
+    monkeypatch.setattr(run_data, "load_images", load)
+    words = [name, "--dataset=digits", *FEW, "--from", str(stage1), "--out", str(tmp_path / "run")]
+    assert run_verb("baseline", [*words, *["--download"] * flag]) == 2
+    assert seen == [flag]

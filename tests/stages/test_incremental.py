@@ -125,8 +125,9 @@ def test_scrambled_hidden_labels_change_no_baseline_step(method: str, tmp_path: 
 def test_an_interrupted_plan_goes_on_to_the_same_end(plan: Path, tmp_path: Path):
     out = tmp_path / "out"
     first = small_config()
-    run_plan(first, SIZES[:2], out)
-    shutil.rmtree(out / "step-1")
+    shutil.copytree(plan, out)
+    for number in (1, 2):
+        shutil.rmtree(out / f"step-{number}")
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(1, patch)
         with pytest.raises(Interrupted):
@@ -134,6 +135,58 @@ def test_an_interrupted_plan_goes_on_to_the_same_end(plan: Path, tmp_path: Path)
     assert RunFolder(out / "step-0").read_info().status == "complete"
     run_plan(first, SIZES, out, resume=True)
     assert all(same_weights(plan / f"step-{n}", out / f"step-{n}") for n in range(3))
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes", "method", "difference"),
+    [
+        (("seed=1",), SIZES, "remember", r"seed \(0 then, 1 now\)"),
+        (("discover.epochs=2",), SIZES, "remember", r"discover.epochs \(1 then, 2 now\)"),
+        ((), (4, 6), "remember", r"plan \(\[4, 3, 3\] then, \[4, 6\] now\)"),
+        ((), SIZES, "frost", r"method \('remember' then, 'frost' now\)"),
+    ],
+)
+def test_another_plan_does_not_resume_and_changes_nothing(
+    settings: tuple[str, ...], sizes: tuple[int, ...], method: str, difference: str, plan: Path
+):
+    before = stamps(plan)
+    message = f"{difference}; name another folder with --out, or give the old values"
+    with pytest.raises(InputError, match=message):
+        run_plan(small_config(*settings), sizes, plan, method=method, resume=True)
+    assert stamps(plan) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("seed=1", r"step-0 was made with another configuration: seed \(0 then, 1 now\)"),
+        ("discover.epochs=2", r"step-1 was made with .*: discover.epochs \(1 then, 2 now\)"),
+        ("class_order_seed=5", r"step-0.yaml has other classes than this plan"),
+    ],
+)
+def test_finished_stages_are_compared_where_the_plan_has_no_configuration(
+    settings: str, message: str, plan: Path, tmp_path: Path
+):
+    """Folders of earlier versions have none, and those of a sweep hold a stage 1 alone."""
+    out = tmp_path / "out"
+    shutil.copytree(plan, out)
+    (out / "config.yaml").unlink(missing_ok=True)
+    (out / "metrics.json").unlink()
+    before = stamps(out)
+    with pytest.raises(InputError, match=message):
+        run_plan(small_config(settings), SIZES, out, resume=True)
+    assert stamps(out) == before
+
+
+def test_a_plan_says_where_it_comes_from(plan: Path):
+    figures = json.loads((plan / "metrics.json").read_text())
+    assert {"command", "commit", "versions"} <= figures.keys()
+    assert figures["versions"]["torch"] == torch.__version__
+    assert RunFolder(plan).read_config() == small_config()
 
 
 def test_finetuning_is_another_training(plan: Path, tmp_path: Path):

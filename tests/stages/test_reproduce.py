@@ -24,6 +24,7 @@ from crkd.config.experiments import (
 )
 from crkd.config.load import load_config
 from crkd.core.errors import InputError
+from crkd.stages import run_data
 from crkd.stages.baselines.uno import uno_v2, uno_without_overclustering
 from crkd.stages.reproduce import compared, recipe_digest, reproduce, stage1_folder
 from crkd.training.interruption import Interrupted
@@ -201,6 +202,21 @@ def test_the_row_of_the_supervised_bound_trains_once_and_needs_no_stage_1(tmp_pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "step", lambda *arguments: pytest.fail("a finished seed was trained"))
         assert reproduce(file, 1, place)["mean"] == result["mean"]
+
+
+@pytest.mark.parametrize(("method", "runs"), [("supervised", 1), ("kmeans", 2)])
+def test_every_run_of_a_row_may_download_the_data_set(
+    method: str, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, seen = run_data.load_images, []
+
+    def load(*arguments: Any, download: bool = False, **options: Any) -> Any:
+        seen.append(download)
+        return honest(*arguments, **options)
+
+    monkeypatch.setattr(run_data, "load_images", load)
+    reproduce(tiny(tmp_path, method), 1, tmp_path / "rows", download=True)
+    assert seen == [True] * runs
 
 
 def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:

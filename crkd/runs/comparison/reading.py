@@ -169,9 +169,9 @@ def read_plan(path: Path, name: str, label: str | None = None) -> ReadPlan:
 
 def _plan_data(path: Path, last: int) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the data and the settings of a plan."""
-    if (path / "config.yaml").is_file():
-        # A plan on vectors: the easy baseline has no run folder.
-        config = RunFolder(path).read_config()
+    config = RunFolder(path).read_config() if (path / "config.yaml").is_file() else None
+    if config is not None and config.dataset == "features":
+        # The easy baseline on vectors has no run folder.
         unused = ("pretrain.", "distill.", "model.", "loop.")
         settings = {
             key: value

@@ -33,6 +33,7 @@ def kmeans_on_features(
     *,
     method: str = "kmeans",
     resume: bool = False,
+    download: bool = False,
 ) -> RunFolder:
     """Cluster the unlabeled training images by k-means on stage-1 features.
 
@@ -47,12 +48,13 @@ def kmeans_on_features(
         method: ``kmeans`` clusters the unlabeled images alone; ``semi-kmeans`` clusters all
             images, and labeled ones stay in the cluster of their class.
         resume: start again in the folder of an interrupted run.
+        download: fetch the data set if it is missing and can be fetched.
     """
     note, centers_of = METHODS[method]
     if config.mixed and method == "kmeans":
         note, centers_of = MIXED
     device = pick_device(config.device)
-    data = prepare(config, device)
+    data = prepare(config, device, download=download)
     opened = stage1_of(RunFolder.open(parent), config, data, device)
     stage1 = freeze(opened.network)
     notes = [*seed_note(opened.info, config.seed), note]

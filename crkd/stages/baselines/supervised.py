@@ -21,10 +21,18 @@ from crkd.training.session import begin_run, running
 NOTE = "supervised upper bound: trained WITH the labels of the novel images"
 
 
-def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = False) -> RunFolder:
+def supervised_upper_bound(
+    config: Config, out: str | Path, *, resume: bool = False, download: bool = False
+) -> RunFolder:
     """Train the stage-1 network on the labels of all classes and score it like a discovery.
 
     The one place that trains on labels of novel images; the run says so.
+
+    Args:
+        config: the configuration of the run.
+        out: the run folder.
+        resume: continue the run in ``out`` from its saved state.
+        download: fetch the data set if it is missing and can be fetched.
 
     Raises:
         InputError: the novel images carry no labels, or are to be thinned to a long tail.
@@ -35,7 +43,7 @@ def supervised_upper_bound(config: Config, out: str | Path, *, resume: bool = Fa
             "on all images of all classes; leave it out"
         )
     device = pick_device(config.device)
-    data = prepare(config, device)
+    data = prepare(config, device, download=download)
     training = SupervisedTraining(config, _with_all_labels(config, data), device)
     # One head predicts all classes, and the run's label space says which of them are novel.
     architecture = dataclasses.replace(

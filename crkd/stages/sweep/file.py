@@ -19,6 +19,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.evaluation.comparison import short_keys, value_text
 from crkd.evaluation.steps import parse_plan
+from crkd.stages.baselines.vectors import SETTINGS as VECTOR_BASELINES
 
 MAX_RUNS: Final = 10_000
 MAX_FOLDER: Final = 80
@@ -29,6 +30,8 @@ _ELSEWHERE: Final = {
     "device": "give devices with --devices",
 }
 """Settings of a run that a sweep sets itself, each with the remedy."""
+_ON_VECTORS: Final = (("discover",), *(("baseline", name) for name in VECTOR_BASELINES))
+"""The commands that a sweep can run on feature vectors."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,13 @@ def _configurations(
                 config = load_config(base, [*fixed, *_as_settings(point, where)], flags)
             except InputError as error:
                 raise InputError(f"configuration {title!r}: {error}") from None
+            if config.dataset == "features" and run not in _ON_VECTORS:
+                key = "run" if method.run is None else f"{place}.run"
+                raise InputError(
+                    f"configuration {title!r}: key {key!r} is {' '.join(run)!r}, which a sweep "
+                    f"does not run on feature vectors; choose one of: "
+                    f"{listed([' '.join(words) for words in _ON_VECTORS])}"
+                )
             yield Configuration(title, run, plan, config)
 
 

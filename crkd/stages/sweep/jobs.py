@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -19,6 +20,7 @@ from crkd.evaluation.steps import parse_plan
 from crkd.runs.atomic_files import read_json, write_bytes, write_json
 from crkd.runs.comparison.reading import flat
 from crkd.runs.folder import RunFolder
+from crkd.runs.lock import locked
 from crkd.stages.incremental import plan_splits
 from crkd.stages.load_images import split_of
 from crkd.stages.reproduce import stage1_folder
@@ -43,6 +45,7 @@ class Job:
         seed: its seed.
         needs: the shared stage 1 that must be complete before.
         is_plan: whether it is several discoveries one after another.
+        restarts: whether an unfinished run begins again in an empty folder.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Job:
     seed: int
     needs: Job | None = None
     is_plan: bool = False
+    restarts: bool = False
 
     @property
     def log(self) -> Path:
@@ -88,7 +92,11 @@ class Job:
         return [*words, "--device", device, "--out", str(self.out), "--resume"]
 
     def prepare(self) -> None:
-        """Copy the shared stage 1 of a plan to its place, step 0."""
+        """Copy the shared stage 1 of a plan to its place, step 0; empty a folder to begin again."""
+        if self.restarts and self.state() == "begun":
+            # A folder in which another process still works is kept; the command then refuses it.
+            with contextlib.suppress(InputError), locked(self.out, "--out"):
+                shutil.rmtree(self.out)
         place = self.out / "step-0"
         if not self.is_plan or self.needs is None or place.is_dir():
             return
@@ -133,7 +141,9 @@ def jobs_of(sweep: Sweep, place: Path) -> list[Job]:
                 words += ["--from", str(stage1.out)]
             out = place / entry.folder / f"seed{seed}"
             name = f"{entry.name}, seed {seed}"
-            found[out] = Job(name, out, tuple(words), entry.name, seed, stage1, is_plan)
+            # A baseline on vectors takes no --resume.
+            restarts = entry.config.dataset == "features" and entry.run[0] == "baseline"
+            found[out] = Job(name, out, tuple(words), entry.name, seed, stage1, is_plan, restarts)
     return list(found.values())
 
 
@@ -141,7 +151,7 @@ def _words(entry: Configuration, seed: int, place: Path) -> list[str]:
     """Return the command of a run, except the run that it starts from."""
     if entry.config.dataset == "features":
         # Vectors are named on the command line, which then takes no configuration file.
-        words = ["discover", "--features", *entry.config.data.features]
+        words = [*entry.run, "--features", *entry.config.data.features]
         for key, value in _own_settings(entry.config).items():
             words += ["--set", f"{key}={json.dumps(value)}"]
     elif entry.plan is not None:

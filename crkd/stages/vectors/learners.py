@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
 from crkd.config.schema import Config
 from crkd.core.threads import one_thread
+from crkd.data.vectors.row_file import VectorRows
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import FeatureTable
 from crkd.runs.folder import RunFolder
+from crkd.stages.plan_folder import step_settings
 from crkd.stages.vectors.discovery import VectorDiscovery, fit_known
 from crkd.stages.vectors.run import discover_vectors
 from crkd.stages.vectors.start import opened_discovery
+from crkd.training.finished import finished
 
 Rows = NDArray[np.int64]
 STEPS: Final = 100
@@ -92,11 +95,12 @@ class Discovered:
             data=dataclasses.replace(self._config.data, features=tuple(map(str, files))),
             discover=dataclasses.replace(self._config.discover, num_novel=num_novel),
         )
-        started = (place / "run.json").is_file()
-        if not started or RunFolder(place).read_info().status != "complete":
-            parent = self._folder / f"step-{self._steps - 1}" if self._steps > 1 else None
-            discover_vectors(config, place, parent, resume=started)
-        run = RunFolder(place)
+        parent = self._folder / f"step-{self._steps - 1}" if self._steps > 1 else None
+
+        def work(resume: bool) -> RunFolder:
+            return discover_vectors(config, place, parent, resume=resume)
+
+        run = finished(place, config, step_settings, work)
         if self._steps == 1:
             # A run sorts the known classes by name.
             known = [entry.name for entry in run.read_info().classes if not entry.was_discovered]
@@ -124,11 +128,11 @@ class NearestMeans:
     vectors of the session and move with the vectors that are nearest to them.
 
     Args:
-        train: ``(N, D)`` training vectors.
+        train: ``(N, D)`` training vectors; those of a session are read when it comes.
         seed: of k-means.
     """
 
-    def __init__(self, train: Floats, seed: int) -> None:
+    def __init__(self, train: VectorRows, seed: int) -> None:
         self._train, self._seed, self._last = train, seed, 0
         self._means: Floats = np.zeros((0, train.shape[1]), np.float32)
 

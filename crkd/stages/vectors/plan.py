@@ -17,10 +17,7 @@ from crkd.data.splits.sessions import SessionSizes, sessions
 from crkd.data.vectors.table import FeatureTable, read_features
 from crkd.evaluation.protocols import fit_cluster_map
 from crkd.evaluation.sessions import plan_metrics, session_entry
-from crkd.evaluation.steps import draw_steps
-from crkd.runs.atomic_files import write_json
-from crkd.runs.folder import RunFolder
-from crkd.runs.provenance import command_line, git_commit, versions
+from crkd.stages.plan_folder import PlanFolder
 from crkd.stages.vectors.learners import Discovered, Learner, NearestMeans
 
 Labels = NDArray[np.int64]
@@ -62,16 +59,19 @@ def run_vector_plan(
     Args:
         config: its ``data.features`` names labeled training and test vectors of all classes.
         sizes: number of classes of each session, the base session first.
-        out: parent folder; gets ``step-1``, ``step-2``, ..., ``metrics.json`` and ``steps.png``.
+        out: parent folder; gets ``step-1``, ``step-2``, ..., and the files of
+            :class:`~crkd.stages.plan_folder.PlanFolder`.
         method: a name of :data:`METHODS`.
         mixed: sizes of a session that mixes new and old classes.
         resume: keep finished sessions.
 
     Raises:
-        InputError: the plan, a file or the folder is unusable.
+        InputError: the plan, a file or the folder is unusable, or the folder holds another plan.
     """
     if method not in METHODS:
         raise InputError(f"--method {method!r} is unknown; choose one of: {listed(METHODS)}")
+    plan = PlanFolder(out, config, sizes, method, mixed)
+    plan.check(resume=resume)
     data = plan_data(config, sum(sizes))
     drawn = sessions(
         data.labels,
@@ -80,21 +80,15 @@ def run_vector_plan(
         mixed=mixed,
         seed=config.seed,
     )
-    folder = Path(out)
-    if folder.is_dir() and any(folder.iterdir()) and not resume:
-        raise InputError(f"--out {folder} holds files already; add --resume or name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    RunFolder(folder).write_config(config)
-    learner: Learner = NearestMeans(np.asarray(data.train.features), config.seed)
+    plan.begin()
+    learner: Learner
     if method == "remember":
-        learner = Discovered(config, data.train, data.names, folder, mixed=mixed is not None)
-    head: dict[str, Any] = {"plan": list(sizes), "method": method, "seed": config.seed}
-    head["session"] = None if mixed is None else mixed._asdict()
-    head |= {"command": command_line(), "commit": git_commit(), "versions": versions()}
+        learner = Discovered(config, data.train, data.names, plan.path, mixed=mixed is not None)
+    else:
+        learner = NearestMeans(data.train.features, config.seed)
     metrics: dict[str, Any] = {}
-    for metrics in learn_plan(learner, data, drawn, sizes, head):
-        write_json(folder / "metrics.json", metrics)
-        draw_steps([step["groups"] for step in metrics["steps"]], folder / "steps.png")
+    for found in learn_plan(learner, data, drawn, sizes):
+        metrics = plan.record(found)
     return metrics
 
 
@@ -103,7 +97,6 @@ def learn_plan(
     data: PlanData,
     drawn: list[Labels],
     sizes: Sequence[int],
-    head: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Yield the metrics of the plan after every session.
 
@@ -112,7 +105,6 @@ def learn_plan(
         data: vectors of the plan; labels of a session are read after the learner has learned it.
         drawn: positions of the training vectors of each session.
         sizes: number of classes of each session, the base session first.
-        head: further entries of the metrics.
     """
     class_of: Labels = np.arange(sizes[0])
     steps: list[dict[str, Any]] = []
@@ -136,7 +128,7 @@ def learn_plan(
         outputs, _ = learner.predict(data.test[test])
         entry = session_entry(outputs, class_of, data.test_labels[test], sizes[: number + 1])
         steps.append({"stage": "discover" if number else "known", **entry})
-        yield {**head, "steps": steps, **plan_metrics(steps)}
+        yield {"steps": steps, **plan_metrics(steps)}
 
 
 def plan_data(config: Config, num_classes: int) -> PlanData:
@@ -145,11 +137,16 @@ def plan_data(config: Config, num_classes: int) -> PlanData:
     The order of the classes is that of their names; ``class_order_seed`` permutes it.
 
     Raises:
-        InputError: there are not two files with labels, or too few classes.
+        InputError: there are not two files with labels, too few classes, or a split is configured.
     """
     files = config.data.features
     if config.data.subset < 1:
         raise InputError("data.subset does not apply to a plan on vectors; leave it out")
+    if config.split is not None:
+        raise InputError(
+            f"--split {config.split} does not apply to a plan on vectors: their labels name the "
+            "classes; leave it out"
+        )
     if len(files) != 2:
         raise InputError(f"--features names {len(files)} files; a plan needs two: TRAIN TEST")
     train, test = (read_features(file) for file in files)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from crkd.config.load import load_config
 from crkd.core.errors import InputError
 from crkd.evaluation.comparison import grouped
 from crkd.runs.comparison.reading import is_plan_folder, read_plan, read_run, short_names
@@ -126,6 +127,10 @@ def test_a_plan_is_read(tmp_path: Path) -> None:
         "forgetting/labeled": 0.2,
         "forgetting/mean": pytest.approx(0.05),
     }
+    # A plan on images has a configuration too; the settings are still those of its last step.
+    RunFolder(plan).write_config(load_config("digits", ["discover.epochs=3"]))
+    again = read_plan(plan, "p").entry
+    assert (again.data, again.settings) == (entry.data, entry.settings)
 
 
 def test_plans_are_grouped_by_plan_method_and_configuration(tmp_path: Path) -> None:

@@ -121,6 +121,19 @@ def test_a_mistake_is_one_sentence(text: str, message: str, tmp_path: Path) -> N
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("run", ["pretrain", "baseline uno", "baseline supervised"])
+def test_a_command_that_does_not_run_on_vectors_is_refused(run: str, tmp_path: Path) -> None:
+    vectors = "settings: {dataset: features, data.features: [known.npz, novel.npz]}\n"
+    names = "discover, baseline kmeans, baseline semi-kmeans, baseline simgcd"
+    for key, text in (("run", f"run: {run}"), ("methods.a.run", f"methods: {{a: {{run: {run}}}}}")):
+        with pytest.raises(InputError) as refusal:
+            sweep_of(vectors + text, tmp_path)
+        assert f"key {key!r} is {run!r}, which a sweep does not run on" in str(refusal.value)
+        assert str(refusal.value).endswith(f"feature vectors; choose one of: {names}")
+    with pytest.raises(InputError, match="key 'run' is 'increments remember', which a sweep does"):
+        sweep_of(f"{vectors}run: increments\nplan: 4-3-3", tmp_path)
+
+
 def test_shipped_sweeps_are_found_and_valid(tmp_path: Path) -> None:
     names = [file.stem for file in (config_folder() / "sweeps").glob("*.yaml")]
     assert "digits" in names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 from crkd.commands.main import run_verb
 from crkd.commands.sweep import commands
 from crkd.core.errors import InputError
+from crkd.runs.folder import RunFolder
 from crkd.stages.sweep import run as sweep_run
 from crkd.stages.sweep.file import load_sweep
 from crkd.stages.sweep.jobs import estimate, jobs_of, unfinished
@@ -20,6 +22,7 @@ from crkd.stages.sweep.run import SweepResult, run_sweep
 from tests.support.compared_runs import KEPT
 from tests.support.small_runs import SMALL
 from tests.support.sweep_runs import InThisProcess, StandIn
+from tests.support.vector_clouds import cloud_files
 
 pytestmark = pytest.mark.usefixtures("few_images")
 
@@ -232,6 +235,42 @@ grid: {vectors.method: [kmeans, heads]}
         )
         for name in ("kmeans", "heads")
     ]
+
+
+METHODS_ON_VECTORS = """\
+settings: {dataset: features, data.features: [KNOWN, NOVEL], vectors.method: kmeans}
+methods: {ours: {}, k-means: {run: baseline kmeans}}
+"""
+
+
+def test_methods_on_vectors_are_different_runs(tmp_path: Path) -> None:
+    text = METHODS_ON_VECTORS
+    for name, file in zip(("KNOWN", "NOVEL"), cloud_files(tmp_path), strict=True):
+        text = text.replace(name, file)
+    start = InThisProcess()
+    result = vector_sweep(text, tmp_path, start=start)
+    assert result.failed == []
+    assert [words[:2] for words in start.commands] == [
+        ["discover", "--features"],
+        ["baseline", "kmeans"],
+    ]
+    assert [group.entries[0].method for group in result.groups] == ["discover", "kmeans"]
+    # An unfinished baseline begins again in an empty folder, as the command has no --resume.
+    run = RunFolder(tmp_path / "out" / "k-means" / "seed0")
+    metrics = run.read_metrics()
+    run.write_info(dataclasses.replace(run.read_info(), status="interrupted"))
+    (run.path / "left-over.txt").touch()
+    again = InThisProcess()
+    assert vector_sweep(text, tmp_path, start=again).failed == []
+    assert [words[:2] for words in again.commands] == [["baseline", "kmeans"]]
+    assert (run.read_info().status, run.read_metrics()) == ("complete", metrics)
+    assert not (run.path / "left-over.txt").exists()
+
+
+def vector_sweep(text: str, place: Path, *, start: InThisProcess) -> SweepResult:
+    (place / "mine.yaml").write_text(text)
+    found = load_sweep(place / "mine.yaml", commands())
+    return run_sweep(found, place / "out", devices=["cpu"], start=start)
 
 
 def test_a_dry_run_prints_the_runs_and_writes_nothing(

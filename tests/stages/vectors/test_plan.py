@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ import pytest
 from crkd.commands.main import main
 from crkd.config.load import load_config
 from crkd.core.errors import InputError
+from crkd.data.vectors import numpy_file
+from crkd.data.vectors.row_file import RowFile
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
 from crkd.runs.folder import RunFolder
 from crkd.stages.vectors.learners import NearestMeans
+from crkd.stages.vectors.plan import run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
 
 CLASSES, EACH, WIDTH = 8, 40, 10
@@ -74,6 +80,47 @@ def test_resume_keeps_finished_sessions_and_gives_the_same(
     shown = capsys.readouterr().out
     assert "joint Hungarian" in shown
     assert "M_f" in shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "difference"),
+    [
+        (("--seed", "1"), "seed (0 then, 1 now)"),
+        (("--plan", "4-4"), "plan ([4, 2, 2] then, [4, 4] now)"),
+        (("--method", "kmeans"), "method ('remember' then, 'kmeans' now)"),
+        (("--session", "30-5"), "session.old (6 then, 5 now)"),
+        (("--set", "class_order_seed=4"), "class_order_seed (3 then, 4 now)"),
+    ],
+)
+def test_another_plan_does_not_resume_and_changes_nothing(
+    flags: tuple[str, str],
+    difference: str,
+    plan: Path,
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stamps() -> dict[Path, int]:
+        return {file: file.stat().st_mtime_ns for file in plan.rglob("*")}
+
+    before = stamps()
+    command = ["increments", "--features", *files, *FLAGS, *FAST, *flags, "--out", str(plan)]
+    assert main([*command, "--resume"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"differs in {difference}; name another folder with --out, or give the old" in said
+    assert stamps() == before
+
+
+def test_a_finished_session_of_another_configuration_is_not_kept(
+    plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as one that an earlier version kept."""
+    shutil.copytree(plan, tmp_path / "plan")
+    run = RunFolder(tmp_path / "plan" / "step-2")
+    run.write_config(dataclasses.replace(run.read_config(), seed=1))
+    command = ["increments", "--features", *files, *FLAGS, *FAST, "--resume"]
+    assert main([*command, "--out", str(tmp_path / "plan")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "step-2 was made with another configuration: seed (1 then, 0 now)" in said
 
 
 def discovered(folder: Path, known: Path, novel: Path, parent: Path | None = None) -> RunFolder:
@@ -145,15 +192,35 @@ def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
         "--plan", "4-4", "--session", "5-5"
     )
     assert "such as 400-25" in refused("--plan", "4-4", "--session", "400")
+    assert "--split mine.yaml does not apply to a plan on vectors" in refused(
+        "--plan", "4-4", "--split", "mine.yaml"
+    )
+
+
+@pytest.mark.parametrize("method", ["remember", "kmeans"])
+def test_vectors_in_a_file_are_never_read_as_a_whole(
+    method: str, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["data.labeled_fraction=0.6", "vectors.method=whitened_kmeans"]
+    config = load_config(None, settings, {"dataset": "features", "data": {"features": files}})
+
+    def steps(name: str) -> Any:
+        return run_vector_plan(config, (4, 4), tmp_path / name, method=method)["steps"]
+
+    in_memory = steps("memory")
+    monkeypatch.setattr(numpy_file, "IN_MEMORY", 256)
+    monkeypatch.setattr(RowFile, "__array__", lambda *_, **__: pytest.fail("all rows were read"))
+    assert isinstance(read_features(files[0]).features, RowFile)
+    assert steps("file") == in_memory
 
 
 def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) -> None:
-    table = read_features(files[0])
+    whole = read_features(files[0])
     rows = np.array([3, 100, 7])
-    again = read_features(write_rows(table, rows, tmp_path, "some"))
-    np.testing.assert_array_equal(again.features, table.features[rows])
-    assert table.labels is not None
-    assert again.labels == [table.labels[n] for n in rows]
-    assert list(again.ids) == [table.ids[n] for n in rows]
+    again = read_features(write_rows(whole, rows, tmp_path, "some"))
+    np.testing.assert_array_equal(again.features, whole.features[rows])
+    assert whole.labels is not None
+    assert again.labels == [whole.labels[n] for n in rows]
+    assert list(again.ids) == [whole.ids[n] for n in rows]
     with pytest.raises(InputError, match="cannot be written"):
-        write_rows(table, rows, tmp_path / "missing", "some")
+        write_rows(whole, rows, tmp_path / "missing", "some")
