@@ -101,9 +101,9 @@ def experiments_table(experiments: Mapping[str, Experiment]) -> Table:
     table = _table("experiment", "title", "novel accuracy, training images")
     for name, experiment in experiments.items():
         expected = [
-            f"{expectation.figures['task_aware/train/novel']:.1f} ({expectation.source})"
+            f"{expectation.metrics['task_aware/train/novel']:.1f} ({expectation.source})"
             for expectation in experiment.expected
-            if "task_aware/train/novel" in expectation.figures
+            if "task_aware/train/novel" in expectation.metrics
         ]
         if not any(expectation.source == "recorded" for expectation in experiment.expected):
             expected.append("ours: not measured")
@@ -120,7 +120,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
         mean = "not measured" if entry["mean"] is None else f"{entry['mean']:.1f}"
         spread = "" if entry["std"] is None else f" ± {entry['std']:.1f}"
         table.add_row(
-            entry["figure"],
+            entry["metric"],
             f"{entry['expected']:.1f} ± {entry['tolerance']:g} ({entry['source']})",
             mean + spread,
             entry["verdict"] if entry["mean"] is not None else "",

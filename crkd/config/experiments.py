@@ -27,7 +27,7 @@ class Expectation:
     """The result file, or a citation."""
     tolerance: Annotated[float, Range(0.0, 100.0, open_low=True)] = 2.0
     """Largest allowed difference of the mean over seeds, in percentage points."""
-    figures: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
     """"protocol/part/group" -> accuracy in percent."""
 
 
@@ -77,8 +77,8 @@ def load_experiment(path: Path) -> Experiment:
         )
     experiment = build(Experiment, values, "experiment")
     for number, expectation in enumerate(experiment.expected):
-        for key, value in expectation.figures.items():
-            convert(Percent, value, f"experiment.expected[{number}].figures.{key}")
+        for key, value in expectation.metrics.items():
+            convert(Percent, value, f"experiment.expected[{number}].metrics.{key}")
     return experiment
 
 

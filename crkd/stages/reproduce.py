@@ -129,18 +129,18 @@ def compared(expected: Sequence[Expectation], found: Mapping[str, Any]) -> list[
     """Compare the means of a result with the expected ones.
 
     Returns:
-        One entry a figure, numbers in percent: ``figure``, ``expected``, ``tolerance``,
+        One entry a metric, numbers in percent: ``metric``, ``expected``, ``tolerance``,
         ``source``, ``origin``, ``mean``, ``std`` and ``verdict``: "within" the tolerance,
         "outside" it, "reached" for more than somebody else had, or "not measured" where the runs
-        have no such figure.
+        have no such metric.
     """
     entries = []
     for expectation in expected:
-        for figure, wanted in expectation.figures.items():
-            mean, std = (_percent(found[of].get(figure)) for of in ("mean", "std"))
+        for metric, wanted in expectation.metrics.items():
+            mean, std = (_percent(found[of].get(metric)) for of in ("mean", "std"))
             entries.append(
                 {
-                    "figure": figure,
+                    "metric": metric,
                     "expected": float(wanted),
                     "tolerance": expectation.tolerance,
                     "source": expectation.source,

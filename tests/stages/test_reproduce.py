@@ -45,9 +45,9 @@ experiment:
   title: tiny
   method: METHOD
   expected:
-    - {source: recorded, origin: a.json, tolerance: 100, figures: {task_aware/train/novel: 50}}
-    - {source: published, origin: a paper, figures: {task_aware/test/novel: 0}}
-    - {source: recorded, origin: a.json, figures: {kmeans_x/task_aware/test/novel: 1}}
+    - {source: recorded, origin: a.json, tolerance: 100, metrics: {task_aware/train/novel: 50}}
+    - {source: published, origin: a paper, metrics: {task_aware/test/novel: 0}}
+    - {source: recorded, origin: a.json, metrics: {kmeans_x/task_aware/test/novel: 1}}
 """
 
 
@@ -71,12 +71,12 @@ def test_a_recorded_experiment_expects_what_its_record_holds(name: str) -> None:
     assert experiment.title
     assert experiment_config(file, seed=4).seed == 4
     for expectation in experiment.expected:
-        assert expectation.figures
+        assert expectation.metrics
         assert expectation.origin
         if expectation.source == "recorded":
             mean = json.loads((ROOT / expectation.origin).read_text())["mean"]
-            assert expectation.figures == {
-                key: round(100 * mean[key], 1) for key in expectation.figures
+            assert expectation.metrics == {
+                key: round(100 * mean[key], 1) for key in expectation.metrics
             }
 
 
@@ -269,7 +269,7 @@ def test_a_stage_1_that_another_configuration_began_is_continued(tmp_path: Path)
     assert resumed["mean"] == straight["mean"]
 
 
-def test_scrambled_hidden_labels_change_figures_of_a_row_and_nothing_else(
+def test_scrambled_hidden_labels_change_metrics_of_a_row_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tiny(tmp_path)
@@ -287,8 +287,8 @@ def test_scrambled_hidden_labels_change_figures_of_a_row_and_nothing_else(
 def test_verdicts() -> None:
     found = {"mean": {"a": 0.60, "b": None}, "std": {"a": 0.01, "b": None}}
 
-    def verdict(figure: str, expected: float, source: Any = "recorded") -> str:
-        expectation = Expectation(source=source, tolerance=1.0, figures={figure: expected})
+    def verdict(metric: str, expected: float, source: Any = "recorded") -> str:
+        expectation = Expectation(source=source, tolerance=1.0, metrics={metric: expected})
         (entry,) = compared([expectation], found)
         return str(entry["verdict"])
 
@@ -299,7 +299,7 @@ def test_verdicts() -> None:
     assert verdict("a", 61.1, "published") == "outside"
     assert verdict("b", 61.0) == "not measured"
     assert verdict("c", 61.0) == "not measured"
-    entries = compared([Expectation(tolerance=1.0, figures={"a": 70.0, "b": 1.0})], found)
+    entries = compared([Expectation(tolerance=1.0, metrics={"a": 70.0, "b": 1.0})], found)
     result = {"experiment": "x", "title": "t", "runs": [1], "comparison": entries}
     assert summary(result) == "x: 1 of 2 results are OUTSIDE their tolerance"
     assert "70.0 ± 1 (recorded)" in shown(comparison_table(result))
@@ -348,7 +348,7 @@ def test_wrong_requests_are_told(
     ("old", "new", "message"),
     [
         ("method: METHOD", "method: magic", "experiment.method"),
-        ("novel: 50", "novel: 500", "experiment.expected.0..figures.task_aware/train/novel"),
+        ("novel: 50", "novel: 500", "experiment.expected.0..metrics.task_aware/train/novel"),
         ("tolerance: 100", "tolerance: 0", "experiment.expected.0..tolerance"),
     ],
 )

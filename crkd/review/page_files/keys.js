@@ -1,6 +1,6 @@
 // Tabs, keys and the start of the page.
 
-const tabs = ["classes", "map", "figures", "about"];
+const tabs = ["classes", "map", "metrics", "about"];
 const shortcuts = [
   ["Classes", [["j k", "next, previous class"], ["a", "accept"], ["r", "rename"], ["x", "reject"],
     ["m", "merge into another class"], ["s", "split into clusters"], ["u", "undecided again"]]],
@@ -9,7 +9,7 @@ const shortcuts = [
     ["t", "move the selected to a class"], ["o b", "take them out, put them back"], ["+ -", "larger, smaller pictures"]]],
   ["Map", [["← →", "points of the class, or of the legend"], ["Shift+↑ ↓", "larger, smaller region around the point"],
     ["drag", "choose a region; with Shift a rectangle"]]],
-  ["Page", [["1 2 3 4", "classes, map, figures, run"], ["Ctrl+Z", "undo"], ["Ctrl+Shift+Z", "redo"], ["Ctrl+S", "save decisions"],
+  ["Page", [["1 2 3 4", "classes, map, metrics, run"], ["Ctrl+Z", "undo"], ["Ctrl+Shift+Z", "redo"], ["Ctrl+S", "save decisions"],
     ["Esc", "leave a field, clear the selection"], ["?", "this help"]]],
 ];
 
@@ -41,7 +41,7 @@ const letters = {
   r: () => focusField("name"), m: () => focusField("into"), i: () => $("grid").focus(),
   o: () => selected.size && move("out"), b: () => selected.size && move(undefined), t: () => focusField("target"),
   n: () => grid.items.length && showSimilar(grid.items[grid.active]), "+": () => resize(1), "-": () => resize(-1),
-  1: () => open("classes"), 2: () => open("map"), 3: () => open("figures"), 4: () => open("about"),
+  1: () => open("classes"), 2: () => open("map"), 3: () => open("metrics"), 4: () => open("about"),
   "?": () => $("keys").showModal(),
 };
 
@@ -111,7 +111,7 @@ function start() {
   startMap();
   restore();
   countSizes();
-  showFigures();
+  showMetrics();
   showAbout();
   open("classes");
   current = visible()[0]?.id ?? null;

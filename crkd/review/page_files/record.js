@@ -1,7 +1,7 @@
 // What the run recorded: accuracy, confusion, curves, configuration.
 
-function showFigures() {
-  $("figures").replaceChildren(
+function showMetrics() {
+  $("metrics").replaceChildren(
     ...(D.accuracy.length ? [accuracy()] : []),
     ...(D.confusion ? [confusion()] : []),
     ...(D.accuracy.length || D.confusion ? []
