@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
+from crkd.core.figures import save_figure
 from crkd.evaluation.matching import contingency
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.protocols import apply_cluster_map
@@ -102,13 +103,12 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
 
     Args:
         matrix: result of :func:`confusion`.
-        path: the file to write, in an existing folder.
+        path: the file to write; its folder is created if it is missing.
         title: title of the picture.
 
     Raises:
         InputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -122,7 +122,6 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
         ),
         layout="constrained",
     )
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # The square root makes rare confusions visible; a linear scale hides them.
     image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
@@ -133,13 +132,7 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
     _label_axes(axes, matrix)
     _divide(axes, matrix)
     axes.set_title(_heading(matrix, title), pad=22, parse_math=False)
-    try:
-        figure.savefig(path, dpi=150, format="png", bbox_inches="tight", pad_inches=0.05)
-    except OSError as error:
-        raise InputError(
-            f"picture cannot be written to {path} ({error.strerror or error}); "
-            "give a path in a folder that exists and is writable"
-        ) from error
+    save_figure(figure, Path(path), dpi=150, bbox_inches="tight", pad_inches=0.05)
 
 
 def _write_numbers(axes: Axes, percent: NDArray[np.float64]) -> None:
