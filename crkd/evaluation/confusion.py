@@ -95,7 +95,7 @@ def confusion(predictions: Predictions, part: str) -> Confusion:
     )
 
 
-def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> None:
+def draw_confusion(matrix: Confusion, path: str | Path) -> None:
     """Write ``matrix`` as a PNG picture.
 
     Color is the fraction of the true class. Up to 25 classes, the cells also show it in percent.
@@ -104,7 +104,6 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
     Args:
         matrix: result of :func:`confusion`.
         path: the file to write; its folder is created if it is missing.
-        title: title of the picture.
 
     Raises:
         InputError: the file cannot be written.
@@ -131,7 +130,7 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
         _write_numbers(axes, percent)
     _label_axes(axes, matrix)
     _divide(axes, matrix)
-    axes.set_title(_heading(matrix, title), pad=22, parse_math=False)
+    axes.set_title(_heading(matrix), pad=22)
     save_figure(figure, Path(path), dpi=150, bbox_inches="tight", pad_inches=0.05)
 
 
@@ -193,7 +192,7 @@ def _divide(axes: Axes, matrix: Confusion) -> None:
             )
 
 
-def _heading(matrix: Confusion, title: str) -> str:
+def _heading(matrix: Confusion) -> str:
     hits = matrix.counts.diagonal()
     totals = matrix.counts.sum(axis=1)
     groups = {"known": slice(0, matrix.num_known), "novel": slice(matrix.num_known, None)}
@@ -202,7 +201,7 @@ def _heading(matrix: Confusion, title: str) -> str:
         for name, rows in groups.items()
         if totals[rows].sum()
     ]
-    return "\n".join(line for line in (title, "right: " + ", ".join(shares)) if line)
+    return "right: " + ", ".join(shares)
 
 
 def _short(name: str) -> str:
