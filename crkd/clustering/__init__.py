@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from crkd.clustering.class_count.estimate import ClassCount, Evidence, estimate_class_count
     from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
     from crkd.clustering.cluster_usage import Merge, merge_suggestions, unused_clusters
-    from crkd.clustering.neighbors import nearest_neighbors, neighbors_within
+    from crkd.clustering.neighbors import nearest_neighbors
     from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
     from crkd.clustering.novelty.mahalanobis import ClassDistance
     from crkd.clustering.novelty.outliers import Outliers
@@ -25,7 +25,7 @@ else:
             "class_count.estimate": "ClassCount Evidence estimate_class_count",
             "class_gaussians": "ClassStatistics class_statistics",
             "cluster_usage": "Merge merge_suggestions unused_clusters",
-            "neighbors": "nearest_neighbors neighbors_within",
+            "neighbors": "nearest_neighbors",
             "novelty.known_or_novel": "KnownCheck known_check",
             "novelty.mahalanobis": "ClassDistance",
             "novelty.outliers": "Outliers",
@@ -51,7 +51,6 @@ __all__ = [
     "merge_suggestions",
     "near_duplicates",
     "nearest_neighbors",
-    "neighbors_within",
     "semi_kmeans",
     "unused_clusters",
 ]

@@ -39,11 +39,6 @@ class ClassStatistics:
         """Number of standard normal numbers that one sample takes: r + D."""
         return self.factors.shape[-1] + self.means.shape[-1]
 
-    @property
-    def num_bytes(self) -> int:
-        """Number of bytes of all classes."""
-        return sum(t.numel() * t.element_size() for t in self.tensors().values())
-
     def sample(self, classes: Tensor, normals: Tensor) -> Tensor:
         """Return one feature vector for each given class; ``normals`` are the only randomness.
 
@@ -94,10 +89,6 @@ class ClassStatistics:
     def tensors(self) -> dict[str, Tensor]:
         """Return the three tensors by name, to save them in a file."""
         return {"means": self.means, "factors": self.factors, "residual": self.residual}
-
-    def to(self, device: torch.device) -> ClassStatistics:
-        """Return the same statistics on another device."""
-        return ClassStatistics(**{name: t.to(device) for name, t in self.tensors().items()})
 
 
 def class_statistics(

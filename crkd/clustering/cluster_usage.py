@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
 
+UNUSED = 0.1
+"""Part of the average number of images up to which a cluster counts as unused."""
+LEAST_OVERLAP = 0.5
+"""The least overlap of two clusters that may be one class."""
+
 
 class Merge(NamedTuple):
     """Two clusters that may be one class.
@@ -19,70 +24,49 @@ class Merge(NamedTuple):
         overlap: cosine of the clusters' probabilities over the images, in [0, 1].
         agreement: fraction of the other heads that put most images of both in one cluster; NaN
             with a single head.
-        similarity: cosine of the prototypes; NaN without prototypes.
     """
 
     first: int
     second: int
     overlap: float
     agreement: float
-    similarity: float
 
 
-def unused_clusters(
-    assignment: NDArray[np.int64], num_clusters: int, *, share: float = 0.1
-) -> NDArray[np.int64]:
-    """Return the clusters with fewer images than ``share`` times the average.
+def unused_clusters(assignment: NDArray[np.int64], num_clusters: int) -> NDArray[np.int64]:
+    """Return the clusters with at most a tenth of the average number of images.
 
     Args:
         assignment: ``(N,)`` in [0, M).
         num_clusters: M.
-        share: in [0, 1); 0 returns only clusters without an image.
 
     >>> unused_clusters(np.array([0, 0, 0, 2, 2, 2]), 4).tolist()
     [1, 3]
     """
     counts = np.bincount(assignment, minlength=num_clusters)
-    return np.flatnonzero(counts <= share * len(assignment) / num_clusters)
+    return np.flatnonzero(counts <= UNUSED * len(assignment) / num_clusters)
 
 
-def merge_suggestions(
-    logits: NDArray[np.float32],
-    head: int,
-    *,
-    prototypes: NDArray[np.float32] | None = None,
-    temperature: float = 1.0,
-    overlap: float = 0.5,
-    similarity: float = 0.8,
-) -> list[Merge]:
+def merge_suggestions(logits: NDArray[np.float32], head: int) -> list[Merge]:
     """Return pairs of clusters of one head that may be one class, the most likely first.
 
-    A pair is suggested if its clusters have similar probabilities over the images (``overlap``),
-    if its prototypes have a similar direction (``similarity``), or if more than half of the other
-    heads put most images of both clusters in one cluster. Clusters without an image are left out.
+    A pair is suggested if its clusters have similar probabilities over the images (an overlap of
+    at least 0.5), or if more than half of the other heads put most images of both clusters in one
+    cluster. Clusters without an image are left out.
 
     Args:
         logits: ``(H, N, M)`` of the novel heads.
         head: index of the head.
-        prototypes: ``(M, D)`` of that head.
-        temperature: divides the logits before the softmax, above 0.
-        overlap: the least overlap of a pair.
-        similarity: the least cosine of two prototypes.
 
     Raises:
         InputError: the head does not exist.
     """
     if not 0 <= head < len(logits):
         raise InputError(f"head is {head}; there are {len(logits)} heads")
-    scaled = logits[head].astype(np.float64) / temperature
+    scaled = logits[head].astype(np.float64)
     chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
     lengths = np.maximum(np.sqrt(np.square(chances).sum(axis=0)), 1e-30)
     overlaps = chances.T @ chances / np.outer(lengths, lengths)
-    cosines = np.full(overlaps.shape, np.nan)
-    if prototypes is not None:
-        norms = np.maximum(np.linalg.norm(prototypes, axis=1), 1e-30)
-        cosines = prototypes @ prototypes.T / np.outer(norms, norms)
     assignments = logits.argmax(axis=-1)
     homes = _homes(assignments, head, logits.shape[-1])
     used = np.unique(assignments[head])
@@ -90,9 +74,8 @@ def merge_suggestions(
     for place, first in enumerate(used):
         for second in used[place + 1 :]:
             same = float((homes[:, first] == homes[:, second]).mean()) if len(homes) else np.nan
-            shared, alike = float(overlaps[first, second]), float(cosines[first, second])
-            one = Merge(int(first), int(second), shared, same, alike)
-            if one.overlap >= overlap or one.similarity >= similarity or one.agreement > 0.5:
+            one = Merge(int(first), int(second), float(overlaps[first, second]), same)
+            if one.overlap >= LEAST_OVERLAP or one.agreement > 0.5:
                 pairs.append(one)
     return sorted(pairs, key=lambda pair: -np.nansum([pair.overlap, pair.agreement]))
 

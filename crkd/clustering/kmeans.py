@@ -273,9 +273,9 @@ def _chunks(num_rows: int, size: int) -> Iterator[slice]:
 
 
 def unit_rows(rows: Floats) -> Floats:
-    """Return ``(N, D)`` float32 rows at unit length; a row of zeros stays zero."""
+    """Return ``(N, D)`` float32 rows at unit length; a row of zeros stays zero, and NaN stays."""
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0)
+    unit: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths != 0)
     return unit
 
 

@@ -47,11 +47,11 @@ def near_duplicates(
     Above ``exact_up_to`` known rows, and if faiss is installed, an inverted file index sorts the
     known rows into about sqrt(n) cells. Each novel row is compared with the rows of the nearest
     eighth of the cells. This finds more than 99 % of the pairs above a cosine of 0.99
-    (``tests/features/test_duplicates.py`` measures it).
+    (``tests/clustering/test_near_duplicates.py`` measures it).
 
     Args:
         known: ``(n, D)``.
-        novel: ``(N, D)``; at most ten partners of each row are reported.
+        novel: ``(N, D)``, N may be 0; at most ten partners of each row are reported.
         cosine: the least cosine of a pair, in [-1, 1].
         exact_up_to: number of rows of ``known`` up to which every pair is compared.
 
@@ -70,7 +70,8 @@ def near_duplicates(
     use_index = has_faiss() and len(base) > exact_up_to
     index = _inverted_file(base) if use_index else None
     parts = []
-    for start in range(0, len(rows), CHUNK_ROWS):
+    # One piece at least, so that no rows give arrays without pairs.
+    for start in range(0, max(1, len(rows)), CHUNK_ROWS):
         part = rows[start : start + CHUNK_ROWS]
         similar, places = index.search(part, count) if index else _brute_force(part, base, count)
         near, rank = np.nonzero((places >= 0) & (similar >= cosine))

@@ -53,24 +53,6 @@ def nearest_neighbors(
     return neighbors
 
 
-def neighbors_within(
-    features: Floats, groups: NDArray[np.int64], count: int, *, seed: int
-) -> NDArray[np.int64]:
-    """Return the neighbors of each row within its group, as :func:`nearest_neighbors`.
-
-    Args:
-        features: ``(N, D)`` finite values.
-        groups: ``(N,)`` group of each row.
-        count: number of neighbors of each row, at least 1.
-        seed: seed of the pools.
-    """
-    found = np.empty((len(features), count), np.int64)
-    for group in np.unique(groups):
-        members = np.flatnonzero(groups == group)
-        found[members] = members[nearest_neighbors(features[members], count, seed=seed)]
-    return found
-
-
 def _search(rows: Floats, pool: Floats, count: int) -> NDArray[np.int64]:
     """Return the positions in ``pool`` of the ``count`` rows nearest to each of ``rows``."""
     starts = range(0, len(rows), CHUNK_ROWS)

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.clustering.kmeans import unit_rows
 from crkd.clustering.row_pieces import added, mean_of, pieces
 
 WITHIN: Final = 0.05
@@ -33,11 +34,11 @@ def on_a_plane(features: NDArray[np.float32], classes: NDArray[np.int64]) -> NDA
     if len(features) == 0:
         return np.zeros((0, 2), np.float32)
     parts = pieces(len(features))
-    mean = mean_of(_unit(features[part]) for part in parts)
+    mean = mean_of(unit_rows(features[part]) for part in parts)
 
     def centered() -> Iterator[NDArray[np.float64]]:
         for part in parts:
-            yield (_unit(features[part]) - mean).astype(np.float64)
+            yield (unit_rows(features[part]) - mean).astype(np.float64)
 
     _, place = np.unique(classes, return_inverse=True)
     counts = np.bincount(place)[:, None]
@@ -56,8 +57,3 @@ def on_a_plane(features: NDArray[np.float32], classes: NDArray[np.int64]) -> NDA
         places[part, : axes.shape[1]] = rows @ axes
     scaled: NDArray[np.float32] = (places / max(np.abs(places).max(), 1e-12)).astype(np.float32)
     return scaled
-
-
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(min=1e-12)
-    return unit

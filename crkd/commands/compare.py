@@ -143,8 +143,9 @@ def write_files(
     groups: Mapping[Group, Group],
 ) -> None:
     """Write the files that ``--json``, ``--csv`` and ``--latex`` name."""
+    from crkd.core.atomic_write import write_bytes
     from crkd.evaluation.comparison_tables import latex_table
-    from crkd.runs.atomic_files import write_bytes, write_json
+    from crkd.runs.atomic_files import write_json
     from crkd.runs.comparison.files import comparison_csv, comparison_record
 
     if given.json:

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-k",
         metavar="N",
         type=int,
-        help="largest number of classes (default: images / 20, at least 10, at most 150)",
+        help="largest number of classes (default: images / 20, at least 10, at most 150; of few "
+        "images, half their number)",
     )
     parser.add_argument(
         "--mixed",
@@ -66,6 +67,8 @@ def run(given: argparse.Namespace) -> int:
     from crkd.stages.vectors.class_count import estimate_on_vectors
     from crkd.stages.vectors.run import is_vector_run
 
+    if given.max_k is not None and given.max_k < 2:
+        raise InputError(f"--max-k is {given.max_k}; give 2 or more, or leave it out")
     for flag in ("known", "novel"):
         place = getattr(given, flag)
         if place is not None and not Path(place).exists():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd.commands.flags import add_data_root_flag, add_set_flag
 from crkd.core.errors import InputError
+from crkd.core.paths import cache_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes", metavar="N", type=float, default=9.0, help="time limit (default: 9)"
     )
     parser.add_argument(
-        "--state", metavar="DIR", help="folder of the runs (default: ~/.cache/crkd/gpu-day)"
+        "--state",
+        metavar="DIR",
+        help="folder of the runs (default: gpu-day in $CRKD_CACHE or ~/.cache/crkd)",
     )
     parser.add_argument(
         "--list", action="store_true", help="print the steps and their status, run none"
@@ -68,7 +70,7 @@ def run(given: argparse.Namespace) -> int:
     from crkd.gpu_checks.day import Day
     from crkd.gpu_checks.day_steps import Place, check_place
 
-    state = Path(given.state) if given.state else _cache() / "gpu-day"
+    state = Path(given.state) if given.state else cache_folder() / "gpu-day"
     place = Place(
         state, Path(given.out), given.device, given.data_root, settings=tuple(given.settings)
     )
@@ -91,7 +93,3 @@ def table(outcomes: Sequence[Outcome]) -> Table:
         cells = (str(outcome.attempts or ""), f"{outcome.seconds:.0f}" if outcome.attempts else "")
         made.add_row(outcome.name, outcome.status, *cells, style=style.get(outcome.status, ""))
     return made
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crkd"

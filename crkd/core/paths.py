@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,14 @@ def shipped(folder: str) -> Path:
     In a checkout it is at the top level; a wheel contains it inside the package.
     """
     return (CHECKOUT if in_checkout() else PACKAGE / "bundled") / folder
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: ``$CRKD_CACHE``, or the user's cache folder."""
+    named = os.environ.get("CRKD_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crkd"
 
 
 _KINDS: Final = (

@@ -8,8 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from crkd.core.atomic_write import write_bytes
 from crkd.data.vectors.embedding_file import Digests
-from crkd.runs.atomic_files import read_json, write_bytes, write_json
+from crkd.runs.atomic_files import read_json, write_json
 
 DAMAGED, REUSED, EMBEDDED = range(3)
 """States of an image: it cannot be read, its vector was known, its vector was computed."""

@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.data.vectors.embedding_file import Digests, EmbeddingFile
 from crkd.data.vectors.table import Vectors
-from crkd.runs.atomic_files import write_bytes
 
 PART_ROWS: Final = 2048
 PART_SECONDS: Final = 30.0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crkd.core.atomic_write import clear_unfinished
 from crkd.core.batch_shard import own_rows, processes
 from crkd.core.errors import InputError
 from crkd.data.encoded.listing import Listing, find_encoded
@@ -30,7 +31,6 @@ from crkd.embedding.plan import (
 from crkd.embedding.progress import ImageProgress
 from crkd.models.pretrained.base import PretrainedBackbone
 from crkd.models.pretrained.embedder import Embedder, Form
-from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.console import console
 from crkd.runs.lock import locked
 from crkd.runs.skipped_files import list_skipped, skipped_file

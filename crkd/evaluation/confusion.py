@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
+from crkd.core.figures import save_figure
 from crkd.evaluation.matching import contingency
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.protocols import apply_cluster_map
@@ -94,7 +95,7 @@ def confusion(predictions: Predictions, part: str) -> Confusion:
     )
 
 
-def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> None:
+def draw_confusion(matrix: Confusion, path: str | Path) -> None:
     """Write ``matrix`` as a PNG picture.
 
     Color is the fraction of the true class. Up to 25 classes, the cells also show it in percent.
@@ -102,13 +103,11 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
 
     Args:
         matrix: result of :func:`confusion`.
-        path: the file to write, in an existing folder.
-        title: title of the picture.
+        path: the file to write; its folder is created if it is missing.
 
     Raises:
         InputError: the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure
 
@@ -122,7 +121,6 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
         ),
         layout="constrained",
     )
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # The square root makes rare confusions visible; a linear scale hides them.
     image = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
@@ -132,14 +130,8 @@ def draw_confusion(matrix: Confusion, path: str | Path, *, title: str = "") -> N
         _write_numbers(axes, percent)
     _label_axes(axes, matrix)
     _divide(axes, matrix)
-    axes.set_title(_heading(matrix, title), pad=22, parse_math=False)
-    try:
-        figure.savefig(path, dpi=150, format="png", bbox_inches="tight", pad_inches=0.05)
-    except OSError as error:
-        raise InputError(
-            f"picture cannot be written to {path} ({error.strerror or error}); "
-            "give a path in a folder that exists and is writable"
-        ) from error
+    axes.set_title(_heading(matrix), pad=22)
+    save_figure(figure, Path(path), dpi=150, bbox_inches="tight", pad_inches=0.05)
 
 
 def _write_numbers(axes: Axes, percent: NDArray[np.float64]) -> None:
@@ -200,7 +192,7 @@ def _divide(axes: Axes, matrix: Confusion) -> None:
             )
 
 
-def _heading(matrix: Confusion, title: str) -> str:
+def _heading(matrix: Confusion) -> str:
     hits = matrix.counts.diagonal()
     totals = matrix.counts.sum(axis=1)
     groups = {"known": slice(0, matrix.num_known), "novel": slice(matrix.num_known, None)}
@@ -209,7 +201,7 @@ def _heading(matrix: Confusion, title: str) -> str:
         for name, rows in groups.items()
         if totals[rows].sum()
     ]
-    return "\n".join(line for line in (title, "right: " + ", ".join(shares)) if line)
+    return "right: " + ", ".join(shares)
 
 
 def _short(name: str) -> str:

@@ -100,7 +100,7 @@ def load_predictions(path: str | Path) -> Predictions:
         num_values = most_values(column_chunks(path))
         with pq.ParquetFile(path, pre_buffer=False) as file:
             num_rows = max(file.metadata.num_rows, num_values)
-            header = _checked_header(file.schema_arrow, num_rows, path)
+            header = _checked_header(file.schema_arrow, num_rows)
             table = file.read()
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
@@ -126,7 +126,7 @@ def _schema(num_heads: int, baselines: list[str]) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _checked_header(schema: pa.Schema, num_rows: int, path: Path) -> dict[str, Any]:
+def _checked_header(schema: pa.Schema, num_rows: int) -> dict[str, Any]:
     if num_rows > MAX_ROWS:
         raise InputError(f"it claims {num_rows} rows; at most {MAX_ROWS} are read")
     try:

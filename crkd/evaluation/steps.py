@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
+from crkd.core.figures import save_figure
 from crkd.evaluation.matching import Ids
 
 
@@ -100,14 +101,20 @@ def parse_plan(plan: str) -> tuple[int, ...]:
 
 
 def draw_steps(matrix: Sequence[Sequence[float | None]], path: Path) -> None:
-    """Draw the accuracy of every group over the steps as a PNG file."""
-    import matplotlib as mpl
+    """Draw the accuracy of every group over the steps as a PNG file.
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
+    Args:
+        matrix: accuracy of each step (row) on each group found by then (column), in [0, 1].
+        path: the file to write; its folder is created if it is missing.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
 
     steps = len(matrix)
-    figure, axes = pyplot.subplots(figsize=(6.0, 3.8), constrained_layout=True)
+    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    axes = figure.add_subplot()
     for group in range(steps):
         line: NDArray[np.float64] = np.array(
             [matrix[step][group] for step in range(group, steps)], dtype=np.float64
@@ -119,5 +126,4 @@ def draw_steps(matrix: Sequence[Sequence[float | None]], path: Path) -> None:
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend(title="classes", frameon=False)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    save_figure(figure, path, dpi=150)

@@ -12,6 +12,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.data.sources.files import image_files, readable_id
 from crkd.data.vectors.embedding_file import read_info
@@ -20,7 +21,7 @@ from crkd.inference.image_files import readable
 from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
 from crkd.models.vector_network import NAME as VECTORS
-from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.atomic_files import write_json
 from crkd.runs.disputed import read_probabilities
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.reviewed_labels import read_labels

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import crkd
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.inference.rows import class_labels
 from crkd.inference.vector_outputs import embedding_of
@@ -22,7 +23,7 @@ from crkd.models.network import Network, with_one_head
 from crkd.models.pretrained.open import open_pretrained
 from crkd.models.vector_network import NAME as VECTORS
 from crkd.models.vector_network import EmbeddedSpaces, VectorSpaces
-from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.atomic_files import write_json
 from crkd.runs.calibration import read_calibration
 from crkd.runs.load import OpenedRun, open_run
 

@@ -119,11 +119,6 @@ class Network(nn.Module):
             None if replayed is None else _joint_rows(known[seen:], novel, seen),
         )
 
-    def predict_features(self, images: Tensor) -> Tensor:
-        """Return the ``(B, D)`` backbone features of ``(B, 3, h, w)`` images."""
-        features: Tensor = self.backbone(images)
-        return features
-
     def normalize_prototypes(self) -> None:
         """Normalize every prototype to length one, in place; call it after each optimizer step.
 

@@ -90,8 +90,9 @@ class EstimatedPrior(ClassPrior):
         super().__init__()
         self.momentum = momentum
         self.smoothing = smoothing
-        sizes = torch.full((num_classes,), 1 / num_classes) if expected is None else expected
-        sizes = sizes.float().to(device)
+        if expected is None:
+            expected = torch.full((num_classes,), 1 / num_classes, device=device)
+        sizes = expected.float().to(device)
         self.register_buffer("running", sizes.repeat(num_heads, 1))
         # A function of the arguments, not a state.
         self.register_buffer("expected", sizes, persistent=False)
@@ -151,7 +152,7 @@ def class_prior(
         )
     if kind != "given":
         raise InputError(f"unknown class prior {kind!r}; choose one of: estimated, given, uniform")
-    sizes = torch.tensor(weights or [], dtype=torch.float64)
+    sizes = torch.tensor(weights or [], dtype=torch.float64, device="cpu")
     if len(sizes) != num_classes or not bool((sizes >= 0).all()) or not float(sizes.sum()) > 0:
         raise InputError(
             f"weights of the given class prior must be {num_classes} numbers of at least 0, not "

@@ -57,7 +57,7 @@ def limited_to(threads: int) -> Iterator[None]:
 def _keeps_bits(memory: Scratch, threads: int) -> bool:
     random = torch.Generator().manual_seed(0)
     for tensor in (memory.kernel, memory.u, memory.v):
-        tensor.copy_(torch.rand(tensor.shape, generator=random, dtype=tensor.dtype))
+        tensor.uniform_(generator=random)
     found = []
     for number in (threads, 1):
         with limited_to(number):

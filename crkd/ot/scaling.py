@@ -142,7 +142,7 @@ def _near(problem: Problem) -> Tensor | None:
     """
     x = problem.scores
     if problem.sample_marginal is not None:
-        return torch.zeros(len(x), dtype=torch.bool)
+        return x.new_zeros(len(x), dtype=torch.bool)
     bound = NEAR[problem.compute_dtype] * problem.epsilon
     if float(x.amax()) <= bound and float(x.amin()) >= -bound:
         return None

@@ -86,8 +86,8 @@ def _block(
     kernel = (x + f).add_(g).clamp_(min=lowest).exp_()
     u, v = (~no_weight).to(x.dtype), (~no_mass).to(x.dtype)
     columns = u.bmm(kernel)
-    active = torch.ones(len(x), dtype=torch.bool)
-    error, iterations = x.new_zeros(len(x)), torch.zeros(len(x), dtype=torch.int64)
+    active = x.new_ones(len(x), dtype=torch.bool)
+    error, iterations = x.new_zeros(len(x)), x.new_zeros(len(x), dtype=torch.int64)
     usable = active
     for _ in range(count):
         new_v = b / columns

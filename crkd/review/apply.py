@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
 from crkd.models.heads.prototype import NovelHeads
@@ -22,7 +23,6 @@ from crkd.review.decisions import Decisions, read_decisions
 from crkd.review.export_images import write_images
 from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.run_outputs import Evidence, gather
-from crkd.runs.atomic_files import write_bytes
 from crkd.runs.folder import RunFolder, RunInfo, check_free
 from crkd.runs.reviewed_labels import write_labels
 from crkd.stages.class_memory import true_classes

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from crkd.core.atomic_write import write_bytes
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.review.class_summaries import FoundClass, found_classes
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.wrapped_text import FONT_SIZE, fitted
-from crkd.runs.atomic_files import write_bytes
 
 IMAGES: Final = 10
 """Number of images per class, the most typical ones."""

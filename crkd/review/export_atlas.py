@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.neighbors import nearest_neighbors
 from crkd.clustering.projection_2d import on_a_plane
+from crkd.core.atomic_write import write_bytes
 from crkd.review.run_outputs import Evidence, gather
-from crkd.runs.atomic_files import write_bytes
 
 NEIGHBORS: Final = 15
 COMMAND: Final = "embedding-atlas FILE --x x --y y --neighbors neighbors"

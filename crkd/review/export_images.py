@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from crkd.core.atomic_write import write_bytes
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import readable
-from crkd.runs.atomic_files import write_bytes
 from crkd.runs.csv_cells import guarded
 
 FORMS: Final = ("csv", "folder")

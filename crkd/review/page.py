@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crkd.core.atomic_write import write_pieces
 from crkd.review.class_summaries import FoundClass, found_classes
 from crkd.review.compact_features import compact
 from crkd.review.decision_entries import MAX_NAME_LENGTH
@@ -22,7 +23,6 @@ from crkd.review.page_images import image_entries
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.run_summary import recorded
 from crkd.review.thumbnails import embedded_thumbnails
-from crkd.runs.atomic_files import write_pieces
 
 EMBEDDED: Final = 4000
 """Maximum number of images whose thumbnails are inside the HTML file."""

@@ -13,12 +13,12 @@ from typing import Final
 
 import numpy as np
 
+from crkd.core.atomic_write import UNFINISHED, failed_write, write_bytes
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import TolerantSource, readable
 from crkd.inference.watching.state import Outlier
 from crkd.review.contact_sheet import CAPTION_WIDTH, IMAGES, sheet, strip
 from crkd.review.wrapped_text import fitted
-from crkd.runs.atomic_files import UNFINISHED, failed_write, write_bytes
 
 FOLDER: Final = "unknown"
 PICTURE: Final = "unknown.png"

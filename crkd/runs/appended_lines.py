@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from crkd.core.atomic_write import failed_write
 from crkd.core.errors import InputError
-from crkd.runs.atomic_files import failed_write
 
 
 class AppendedLines:

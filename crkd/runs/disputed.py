@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.evaluation.calibration import probabilities
-from crkd.runs.atomic_files import write_bytes
 from crkd.runs.csv_cells import guarded, unguarded
 from crkd.runs.folder import RunFolder
 

@@ -14,17 +14,10 @@ from torch import Tensor
 from crkd.config.check import build
 from crkd.config.load import dump_config, parse_yaml
 from crkd.config.schema import Config
+from crkd.core.atomic_write import is_unfinished, write_bytes
 from crkd.core.errors import InputError
 from crkd.core.fields import check_fields, shown
-from crkd.runs.atomic_files import (
-    check_regular,
-    is_unfinished,
-    load_tensors,
-    read_json,
-    save_tensors,
-    write_bytes,
-    write_json,
-)
+from crkd.runs.atomic_files import check_regular, load_tensors, read_json, save_tensors, write_json
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
 from crkd.runs.lock import LOCK, FolderLock

@@ -10,8 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
-from crkd.runs.atomic_files import read_json, write_bytes
+from crkd.runs.atomic_files import read_json
 from crkd.runs.folder import RunFolder
 
 FILE: Final = "reviewed-labels.json"

@@ -12,10 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError, listed
 from crkd.core.parquet_footer import column_chunks
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
-from crkd.runs.atomic_files import check_regular, write_bytes
+from crkd.runs.atomic_files import check_regular
 
 FILE: Final = "samples.parquet"
 """In a run folder until the run is complete."""

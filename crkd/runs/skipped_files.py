@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from crkd.runs.atomic_files import write_bytes
+from crkd.core.atomic_write import write_bytes
 from crkd.runs.csv_cells import guarded
 
 

@@ -101,13 +101,15 @@ def as_outputs(labels: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[n
     Args:
         labels: ``(N,)`` true joint ids, -1 where unknown.
         known: ``(K,)`` from :func:`true_classes`. Classes from K on are new and stay as they are.
+            A run that found fewer classes than there are can have matched an id from K on; such an
+            output has no class.
 
     Returns:
         ``(N,)``; a class without an output takes an output without a class, so that its images
         count as wrong, or -1 where no such output is left.
     """
     output_of = np.full(len(known), -1, dtype=np.int64)
-    matched = known >= 0
+    matched = (known >= 0) & (known < len(known))
     output_of[known[matched]] = np.flatnonzero(matched)
     orphans, idle = np.flatnonzero(output_of < 0), np.flatnonzero(~matched)
     count = min(len(orphans), len(idle))
@@ -124,4 +126,6 @@ def write_true_classes(
     """Write the true class of every output, where the novel training images have labels."""
     found = cluster_map(predictions, chosen_head)
     if found is not None:
-        write_json(run.path / MATCHED, [int(c) for c in (*known, *found)])
+        # Ids from K on mean new classes of this run, not those that the earlier run had matched.
+        kept = np.where(known < len(known), known, -1)
+        write_json(run.path / MATCHED, [int(c) for c in (*kept, *found)])

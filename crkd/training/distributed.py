@@ -6,12 +6,11 @@ The first one writes the run; all of them compute every step together (``crkd.co
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import torch
 import torch.distributed as dist
@@ -88,19 +87,7 @@ def any_rank(wish: bool) -> bool:
     return bool(flag)
 
 
-def broadcast_from_rank_zero(work: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Return ``work`` done by the first process alone, while the others wait and get nothing."""
-
-    @functools.wraps(work)
-    def alone(*arguments: Any, **options: Any) -> dict[str, Any]:
-        result = work(*arguments, **options) if is_rank_zero() else {}
-        barrier()
-        return result
-
-    return alone
-
-
-def as_the_first(values: torch.Tensor) -> None:
+def broadcast_from_rank_zero(values: torch.Tensor) -> None:
     """Overwrite a tensor with the first process's, where rounding may have made them differ."""
     if processes()[1] > 1:
         dist.broadcast(values, 0)

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from crkd.config.schema import Config
+from crkd.core.atomic_write import clear_unfinished
 from crkd.core.batch_shard import processes
 from crkd.core.device import device_name
 from crkd.core.errors import InputError
 from crkd.core.registry import Plugin
-from crkd.runs.atomic_files import clear_unfinished
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
 from crkd.runs.plugins import in_words, recorded_plugins
 from crkd.runs.provenance import command_line, git_commit, versions

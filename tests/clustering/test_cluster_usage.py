@@ -20,13 +20,12 @@ def heads(truth, maps, num_clusters, *, blur=0.0, seed=0):
 def test_empty_and_nearly_empty_clusters():
     assignment = np.repeat([0, 1, 3], [50, 49, 1])
     np.testing.assert_array_equal(unused_clusters(assignment, 5), [2, 3, 4])
-    np.testing.assert_array_equal(unused_clusters(assignment, 5, share=0.0), [2, 4])
     assert len(unused_clusters(np.arange(5), 5)) == 0
 
 
 def test_distinct_clusters_are_not_merged():
     logits = heads(np.repeat(np.arange(4), 30), [[0, 1, 2, 3], [3, 2, 0, 1]], 4)
-    assert merge_suggestions(logits, 0, prototypes=np.eye(4, dtype=np.float32)) == []
+    assert merge_suggestions(logits, 0) == []
 
 
 def test_other_heads_that_see_one_class_say_so():
@@ -36,7 +35,6 @@ def test_other_heads_that_see_one_class_say_so():
     (pair,) = merge_suggestions(logits, 0)
     assert (pair.first, pair.second) == (2, 3)
     assert pair.agreement == pytest.approx(2 / 3)
-    assert np.isnan(pair.similarity)
 
 
 def test_shared_probability_says_so():
@@ -50,19 +48,11 @@ def test_shared_probability_says_so():
     assert np.isnan(pair.agreement)
 
 
-def test_prototypes_that_point_the_same_way_say_so():
-    logits = heads(np.repeat(np.arange(3), 30), [[0, 1, 2]], 3)
-    prototypes = np.array([[1, 0], [0, 1], [2, 0.1]], np.float32)
-    (pair,) = merge_suggestions(logits, 0, prototypes=prototypes)
-    assert (pair.first, pair.second) == (0, 2)
-    assert pair.similarity == pytest.approx(2 / np.hypot(2, 0.1), rel=1e-5)
-
-
 def test_empty_clusters_are_never_merged():
+    # Clusters 2 and 3 have equal probabilities and no image.
     logits = heads(np.repeat(np.arange(2), 30), [[0, 1]], 4)
-    same = np.ones((4, 2), np.float32)
-    pairs = merge_suggestions(logits, 0, prototypes=same)
-    assert [(p.first, p.second) for p in pairs] == [(0, 1)]
+    logits[:, :, 3] = logits[:, :, 2]
+    assert merge_suggestions(logits, 0) == []
 
 
 def test_a_head_that_is_not_there():

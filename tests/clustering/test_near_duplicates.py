@@ -72,6 +72,18 @@ def test_no_pair_is_an_empty_answer():
     assert len(found.known) == len(found.novel) == len(found.cosines) == 0
 
 
+@pytest.mark.parametrize("exact_up_to", [0, 10])
+def test_no_novel_image_is_an_empty_answer(exact_up_to):
+    base, none = np.eye(4, dtype=np.float32), np.zeros((0, 4), np.float32)
+    found = near_duplicates(base, none, exact_up_to=exact_up_to)
+    assert len(found.known) == len(found.novel) == len(found.cosines) == 0
+    assert (found.known.dtype, found.novel.dtype, found.cosines.dtype) == (
+        np.int64,
+        np.int64,
+        np.float32,
+    )
+
+
 def test_mistakes_are_named():
     with pytest.raises(InputError, match="same network"):
         near_duplicates(np.eye(4, dtype=np.float32), np.eye(3, dtype=np.float32))

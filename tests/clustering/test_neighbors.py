@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crkd.clustering import neighbors as module
-from crkd.clustering.neighbors import nearest_neighbors, neighbors_within
+from crkd.clustering.neighbors import nearest_neighbors
 from crkd.core.errors import InputError
 
 
@@ -45,16 +45,6 @@ def test_a_pool_gives_the_nearest_of_its_rows():
         nearest = np.linalg.norm(features[others] - features[row], axis=1).min()
         first = np.linalg.norm(features[found[row, 0]] - features[row])
         assert first <= nearest + 1e-5
-
-
-def test_neighbors_stay_within_their_group():
-    features, groups = rows(0, 30), np.arange(30) % 3
-    found = neighbors_within(features, groups, 4, seed=0)
-    assert (groups[found] == groups[:, None]).all()
-    np.testing.assert_array_equal(
-        found[groups == 1],
-        np.flatnonzero(groups == 1)[nearest_neighbors(features[1::3], 4, seed=0)],
-    )
 
 
 def test_no_neighbor_cannot_be_asked_for():

@@ -25,7 +25,7 @@ OLD_NAMES = {
     "essence": "resumable_settings",
     "REMEDIES": "RECOVERY_SETTINGS",
     "agreed": "any_rank",
-    "by_the_first": "broadcast_from_rank_zero",
+    "as_the_first": "broadcast_from_rank_zero",
     "strangeness": "novelty_score",
     "witnesses": "validity",
     "look_alike": "probe_classes",

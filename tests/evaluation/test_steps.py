@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -44,3 +45,17 @@ def test_a_plan_that_is_none_is_refused(plan: str):
 def test_the_picture_is_drawn(tmp_path: Path):
     draw_steps([[0.9], [0.8, 0.7], [0.85, None, 0.5]], tmp_path / "steps.png")
     assert (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_picture_leaves_the_backend_of_the_caller_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(mpl.rcParams, "backend", "svg")
+    draw_steps([[0.9], [0.8, 0.7]], tmp_path / "steps.png")
+    assert mpl.rcParams["backend"] == "svg"
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match=r"steps\.png cannot be written"):
+        draw_steps([[0.9], [0.8, 0.7]], tmp_path / "file" / "steps.png")

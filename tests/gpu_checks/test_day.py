@@ -319,3 +319,21 @@ def test_real_commands_that_are_cut_end_in_the_same_result(
     day = json.loads((place.out / "day.json").read_text())
     assert {entry["unit"] for entry in day["machine"]} == {"TFLOP/s", "GB/s", "us"}
     assert day["commit"] == found["runs"][0]["commit"]
+
+
+def test_the_runs_are_in_the_cache_folder_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Place] = []
+
+    class Listed:
+        def __init__(self, place: Place) -> None:
+            places.append(place)
+
+        def outcomes(self) -> list[object]:
+            return []
+
+    monkeypatch.setenv("CRKD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpu_day, "Day", Listed)
+    assert run_verb("gpu-day", ["--out", str(tmp_path / "out"), "--list"]) == 0
+    assert places[0].state == tmp_path / "cache" / "gpu-day"

@@ -130,12 +130,6 @@ def test_before_discovery_there_are_known_logits_alone():
     assert outputs.joint_logits().shape == (1, 1, 4, 5)
 
 
-def test_predict_features_are_the_features_of_forward():
-    network = small().eval()
-    view = views(16)[0]
-    torch.testing.assert_close(network.predict_features(view), network([view]).features[0])
-
-
 def test_normalize_prototypes_reaches_every_head():
     network = small(overclustering=2)
     heads = (network.known_head, network.novel_heads, network.over_heads)

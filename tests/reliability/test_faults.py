@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from crkd.config.load import load_config
+from crkd.core import atomic_write
 from crkd.core.errors import InputError
-from crkd.runs import atomic_files
 from crkd.runs.folder import RunFolder
 from crkd.stages.pretrain.run import SupervisedTraining, pretrain
 from crkd.stages.run_data import prepare
@@ -49,10 +49,10 @@ def test_a_disk_that_fills_up_leaves_the_last_good_state(
 
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(atomic_files.os, "fdopen" if what == "write" else what, full)
+        patch.setattr(atomic_write.os, "fdopen" if what == "write" else what, full)
         with pytest.raises(InputError, match="No space left on device"):
             pretrain(SAVED, out)
-    assert not list(out.glob(f".*{atomic_files.UNFINISHED}"))
+    assert not list(out.glob(f".*{atomic_write.UNFINISHED}"))
     run = pretrain(SAVED, out, resume=True)
     assert same(run.read_model(run.read_info())[0], straight)
 

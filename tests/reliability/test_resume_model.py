@@ -27,9 +27,9 @@ from PIL import Image
 from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
+from crkd.core.atomic_write import UNFINISHED
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
-from crkd.runs.atomic_files import UNFINISHED
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
-from crkd.runs.atomic_files import load_tensors, read_json, save_tensors, write_bytes, write_json
+from crkd.runs.atomic_files import load_tensors, read_json, save_tensors, write_json
 
 
 def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_a_write_that_fails_keeps_the_old_file(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("crkd.runs.atomic_files.os.fsync", full)
+    monkeypatch.setattr("crkd.core.atomic_write.os.fsync", full)
     with pytest.raises(InputError, match="No space left"):
         write_json(file, {"new": 2})
     assert read_json(file) == {"old": 1}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from crkd.core.atomic_write import UNFINISHED
 from crkd.core.errors import InputError
-from crkd.runs.atomic_files import UNFINISHED
 from crkd.runs.folder import check_free
 from tests.support.untrained_runs import untrained_run
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from sklearn.datasets import load_digits
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.evaluation.predictions import Predictions
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
-from crkd.stages.class_memory import as_outputs
+from crkd.stages.class_memory import as_outputs, true_classes, write_true_classes
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
@@ -75,7 +77,8 @@ def test_the_label_space_grows_and_keeps_its_ids(plan: Path):
 def test_every_step_keeps_statistics_of_all_classes(plan: Path):
     for number, classes in enumerate((4, 7, 10)):
         statistics = load_replay(plan / f"step-{number}", classes)
-        assert statistics.num_bytes == classes * 4 * 64 * (16 + 2)
+        num_bytes = sum(tensor.nbytes for tensor in statistics.tensors().values())
+        assert num_bytes == classes * 4 * 64 * (16 + 2)
 
 
 def test_old_images_do_not_reach_a_step(plan: Path, tmp_path: Path):
@@ -241,6 +244,22 @@ def test_true_classes_become_the_outputs_that_answer_them():
     known = np.array([0, 1, 3, 2, -1])  # class 4 was found by nobody, output 4 stands for none
     labels = np.array([0, 2, 3, 4, 5, -1])
     assert as_outputs(labels, known).tolist() == [0, 3, 2, 4, 5, -1]
+
+
+def test_an_output_matched_beyond_the_outputs_has_no_class():
+    """The earlier run had 8 outputs for 10 classes. Its class 9 is another, new class of now."""
+    known = np.array([0, 1, 2, 3, 4, 6, 5, 9])
+    assert as_outputs(np.array([0, 9]), known).tolist() == [0, 9]
+    assert as_outputs(np.array([5, 6, 7, 8]), known).tolist() == [6, 5, 7, 8]
+
+
+def test_the_next_step_does_not_remember_a_class_beyond_the_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("crkd.stages.class_memory.cluster_map", lambda *given: np.array([9, 8]))
+    known, run = np.array([0, 1, 2, 3, 4, 6, 5, 9]), RunFolder(tmp_path)
+    write_true_classes(run, cast(Predictions, None), known, 0)
+    assert true_classes(run, 10).tolist() == [0, 1, 2, 3, 4, 6, 5, -1, 9, 8]
 
 
 def save_digits(folder: Path, classes: list[int], *, named: bool, last: int = 700) -> None:

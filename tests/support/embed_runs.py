@@ -16,7 +16,6 @@ import torch.distributed as dist
 from crkd.embedding import assemble, parts
 from crkd.embedding.plan import EmbedSettings
 from crkd.embedding.run import embed
-from crkd.runs import atomic_files
 from crkd.training.interruption import Interrupted
 
 SETTINGS = EmbedSettings(image_size=32, runtime="torch", workers=2)
@@ -56,7 +55,7 @@ def killed_in_a_part(images: Path, out: Path) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         honest(old, new)
 
-    atomic_files.os.replace = replace
+    os.replace = replace
     counts(images, out)
 
 

@@ -22,6 +22,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from crkd.core.atomic_write import UNFINISHED
 from crkd.runs import atomic_files
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.run import discover
@@ -160,7 +161,7 @@ def tell_of_states(pipe: int, stop: tuple[bytes, int] | None) -> None:
         if of_a_state:
             tell(MOMENTS[2])
 
-    atomic_files.write_bytes, atomic_files.os.replace = write_bytes, replace
+    atomic_files.write_bytes, os.replace = write_bytes, replace
 
 
 def listen_for(words: int, wanted: bytes, times: int) -> bytes:
@@ -201,5 +202,5 @@ def same_run(one: Path, other: Path) -> bool:
         and runs[0].read_metrics() == runs[1].read_metrics()
         and runs[0].read_info().chosen_head == runs[1].read_info().chosen_head
         and runs[1].read_info().status == "complete"
-        and not list(other.glob(f".*{atomic_files.UNFINISHED}"))
+        and not list(other.glob(f".*{UNFINISHED}"))
     )

@@ -100,17 +100,13 @@ def estimate_class_count(
         known: ``(n, D)`` features of known classes, or None.
         labels: ``(n,)`` labels of at least three known classes.
         seed: seed of samples, draws and k-means.
-        max_classes: the largest number to try; None means N / 20, limited to [10, 150].
+        max_classes: the largest number to try, in [2, N / 2]; None means N / 20, limited to
+            [10, 150] and to N / 2.
 
     Raises:
-        InputError: there are too few images for a search.
+        InputError: there are fewer than four images, or the largest number is out of range.
     """
-    limit = max_classes or min(150, max(10, len(novel) // 20))
-    if limit < 2 or len(novel) < max(4, 2 * limit):
-        raise InputError(
-            f"--max-k is {limit} for {len(novel)} unlabeled images; a search needs at least 2 "
-            "classes and two images for each"
-        )
+    limit = _limit(len(novel), max_classes)
     draw = np.random.default_rng(seed)
     share = min(1.0, MAX_ROWS / max(len(novel), 0 if known is None else len(known)))
     rows = unit_rows(np.asarray(novel, np.float32))
@@ -132,6 +128,23 @@ def estimate_class_count(
         silhouettes(rows, _clusterings(curve, rows, counts, seed), seed=seed),
     )
     return _verdict(evidence, votes, probes, limit)
+
+
+def _limit(count: int, max_classes: int | None) -> int:
+    """Return the largest number of classes to try for ``count`` unlabeled images."""
+    if count < 4:
+        raise InputError(
+            f"{count} unlabeled images are too few to estimate a number of classes; give at least "
+            "4, or the number itself"
+        )
+    if max_classes is None:
+        return min(150, max(10, count // 20), count // 2)
+    if not 2 <= max_classes <= count // 2:
+        raise InputError(
+            f"the largest number of classes to try is {max_classes} for {count} unlabeled images; "
+            f"give 2 to {count // 2}, so that each class has two images"
+        )
+    return max_classes
 
 
 def _votes(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats, kmeans
 from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.neighbors import nearest_neighbors
+from crkd.clustering.novelty.energy import energy_scores
 from crkd.clustering.novelty.mixture_share import Doubles, known_share
 from crkd.clustering.novelty.set_distance import known_classes
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
@@ -186,11 +187,6 @@ def _log_odds(
             fit = draw.choice(fit, MOST_ROWS, replace=False)
         weights, biases = logistic_regression(rows[fit], groups[fit], num_groups)
         held = fold == number
-        logits = (rows[held] @ weights + biases).astype(np.float64)
-        scores[held] = _log_sum(logits[:, num_known:]) - _log_sum(logits[:, :num_known])
+        logits = rows[held] @ weights + biases
+        scores[held] = energy_scores(logits[:, :num_known]) - energy_scores(logits[:, num_known:])
     return scores
-
-
-def _log_sum(logits: Doubles) -> Doubles:
-    highest = logits.max(axis=1)
-    return np.asarray(highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1)))

@@ -18,10 +18,11 @@ from typing import Any, Final
 import numpy as np
 
 from crkd.clustering.kmeans import Floats
+from crkd.core.atomic_write import clear_unfinished
 from crkd.core.errors import InputError
 from crkd.inference.table import PredictedImage
 from crkd.runs.appended_lines import AppendedLines
-from crkd.runs.atomic_files import clear_unfinished, read_json, write_json
+from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
 from crkd.runs.skipped_files import list_skipped
 

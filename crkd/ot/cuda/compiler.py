@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crkd.core.paths import cache_folder
+
 _SOURCES = Path(__file__).parents[1] / "kernels"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -49,20 +51,13 @@ def cubin(name: str, constants: Mapping[str, int], architecture: str) -> bytes:
     """
     text = source(name, constants)
     key = "\n".join([architecture, str(_nvrtc_version()), text])
-    path = cache_folder() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
+    digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+    path = cache_folder() / "kernels" / f"{name}-{digest}.cubin"
     code = _kept(path)
     if code is None:
         code = compiled(text, architecture)
         _keep(path, code)
     return code
-
-
-def cache_folder() -> Path:
-    """Return the folder of compiled kernels: ``$CRKD_CACHE``, or the user's cache folder."""
-    named = os.environ.get("CRKD_CACHE")
-    if named:
-        return Path(named) / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crkd" / "kernels"
 
 
 def load(code: bytes, function: str, shared_bytes: int, cluster: int) -> Any:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.kmeans import assign, kmeans
+from crkd.clustering.kmeans import assign, kmeans, unit_rows
 from crkd.clustering.semi_kmeans import semi_kmeans
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
@@ -62,10 +62,10 @@ def kmeans_on_features(
     info = baseline_entry(config, data, method, notes, parent=origin)
 
     def compute(_: RunFolder) -> dict[str, Outputs]:
-        known = unit(data.outputs(stage1, data.subsets.known_train).features)
+        known = unit_rows(data.outputs(stage1, data.subsets.known_train).features)
         labels = data.subsets.known_train.labels
         outputs = data.evaluated_outputs(stage1)
-        rows = unit(outputs["train"].features)
+        rows = unit_rows(outputs["train"].features)
         centers = centers_of(known, labels, rows, info.num_novel, config)
         return {n: _scored(a, *np.split(centers, [data.num_known])) for n, a in outputs.items()}
 
@@ -78,7 +78,7 @@ def _free_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
     clusters = kmeans(
         rows, num_novel, seed=config.seed, num_restarts=config.evaluation.kmeans_restarts
     )
-    return np.concatenate([unit(means), clusters.centroids])
+    return np.concatenate([unit_rows(means), clusters.centroids])
 
 
 def _matched_centers(
@@ -134,18 +134,11 @@ MIXED: Final = (
 """The same of ``kmeans`` in the mixed setting."""
 
 
-def unit(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return rows at unit length; a zero row stays zero."""
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    scaled: NDArray[np.float32] = features / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return scaled
-
-
 def _scored(
     outputs: Outputs, means: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> Outputs:
     """Return negative squared distances to every center as logits."""
-    rows = unit(outputs.features)
+    rows = unit_rows(outputs.features)
 
     def closeness(centers: NDArray[np.float32]) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = 2 * rows @ centers.T - (centers**2).sum(axis=1)

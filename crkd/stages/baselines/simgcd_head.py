@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,7 +10,7 @@ from torch.nn import functional
 from crkd.clustering.kmeans import Floats
 from crkd.losses.simgcd import entropy_gap, self_distillation
 from crkd.losses.supervised import cross_entropy
-from crkd.stages.discover.simgcd import SUPERVISED_WEIGHT, TEACHER_TEMPERATURES
+from crkd.stages.discover.simgcd import SUPERVISED_WEIGHT, teacher_temperature
 
 TEMPERATURE = 0.1
 EPOCHS, LEAST_STEPS = 20, 300
@@ -62,7 +60,7 @@ def simgcd_head(
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps, LAST_RATE)
     for epoch in range(epochs):
-        sharpening = TEMPERATURE / _teacher_temperature(epoch / epochs)
+        sharpening = TEMPERATURE / teacher_temperature(epoch / epochs / WARMUP)
         for batch in torch.randperm(len(rows), generator=draw).tensor_split(steps):
             kept = torch.rand(2, len(batch), shape[1], generator=draw) >= dropout
             views = functional.normalize(rows[batch] * kept, dim=-1)
@@ -80,10 +78,3 @@ def simgcd_head(
             optimizer.step()
             schedule.step()
     return np.asarray(functional.normalize(weights.detach(), dim=-1).numpy(), np.float32)
-
-
-def _teacher_temperature(part: float) -> float:
-    """Return the temperature after a part of the training, in [0, 1]."""
-    first, last = TEACHER_TEMPERATURES
-    progress = min(1.0, part / WARMUP)
-    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))

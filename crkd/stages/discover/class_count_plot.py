@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 from crkd.clustering.class_count.estimate import ClassCount
-from crkd.runs.atomic_files import write_bytes
+from crkd.core.figures import save_figure
 
 COLORS = ("#4269d0", "#3ca951", "#ff725c")
 
 
 def write_count_plot(path: Path, count: ClassCount) -> None:
-    """Draw the evidence over the number of classes, one panel a witness, as a PNG."""
+    """Draw the evidence over the number of classes, one panel a witness, as a PNG.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -35,6 +38,4 @@ def write_count_plot(path: Path, count: ClassCount) -> None:
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel("number of novel classes")
     axes[0].set_title(f"{count.estimate} novel classes (range {count.low} to {count.high})")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    write_bytes(path, picture.getvalue())
+    save_figure(figure, path)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from crkd.clustering.cluster_usage import merge_suggestions, unused_clusters
 from crkd.clustering.novelty.outliers import reject_bucket
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import listed
-from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.atomic_files import write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.csv_cells import guarded
 from crkd.runs.folder import RunFolder

@@ -106,8 +106,13 @@ def open_parent(
     info = run.read_info()
     check_installed(run.path, info, asked_for(config, "discovered", None))
     own_without_known = config.dataset == "folder" and config.data.known is None
-    further = own_without_known or config.discover.labeled is False or info.num_novel > 0
-    if further or info.classes[-1].was_discovered:
+    incremental = (
+        own_without_known
+        or config.discover.labeled is False
+        or info.num_novel > 0
+        or info.classes[-1].was_discovered
+    )
+    if incremental:
         opened = open_image_run(run.path, device)
         inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
         _check_model(opened, config, ("known_head", "temperature", *inner))
@@ -135,7 +140,7 @@ def open_parent(
     notes = []
     if config.mixed:
         check_mixed(config, known.known_head, len(gone))
-    elif further:
+    elif incremental:
         checked = precheck(teacher, run, data)
         _check_new(checked, opened, config)
         notes.append(checked.sentence)

@@ -49,7 +49,8 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
     """Measure how near the unlabeled images are to the classes that the parent run knows.
 
     The threshold comes from known images that were held out of training, else from half of the
-    training images, else from features drawn from the run's statistics.
+    training images if these are 40 and two for each class on average, else from features drawn
+    from the run's statistics.
 
     Args:
         network: of the parent run, frozen; it gives the features.
@@ -57,12 +58,14 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
         data: the images.
 
     Raises:
-        InputError: neither images nor statistics of the known classes are left.
+        InputError: neither enough images nor statistics of the known classes are left.
     """
     subsets = data.subsets
     unlabeled = data.outputs(network, subsets.unlabeled).features
     held = None
-    if len(subsets.known_train):
+    count, classes_left = len(subsets.known_train), len(np.unique(subsets.known_train.labels))
+    # The classes are fitted to one half; of the other, one image or more exceeds the threshold.
+    if count and (len(subsets.known_val) or count >= max(2 * classes_left, 2 / BEYOND)):
         rows, labels = (
             data.outputs(network, subsets.known_train).features,
             subsets.known_train.labels,
@@ -74,8 +77,10 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
         rows, labels = drawn_features(parent, DRAWN, seed=0)
         origin = "statistics"
     else:
+        left = f"{count} images" if count else "no images"
         raise InputError(
-            "no images and no statistics are left of the known classes; give --known DIR"
+            f"{left} and no statistics are left of the known classes; give --known DIR with at "
+            f"least {2 / BEYOND:.0f} images, two of each class"
         )
     if held is None:
         order = stable_shuffle(len(rows), 0, stream=0)

@@ -10,7 +10,7 @@ from crkd.clustering.kmeans import kmeans
 from crkd.clustering.semi_kmeans import semi_kmeans
 from crkd.models.heads.prototype import NovelHeads
 from crkd.models.network import Network
-from crkd.training.distributed import as_the_first
+from crkd.training.distributed import broadcast_from_rank_zero
 
 MOST_ROWS = 4096
 """Largest number of samples that orient a head; k-means uses all samples."""
@@ -81,4 +81,4 @@ def _point(
         torch.from_numpy(features[shown]).to(device),
         torch.from_numpy(np.stack(clusters)).to(device),
     )
-    as_the_first(heads.prototypes.data)
+    broadcast_from_rank_zero(heads.prototypes.data)

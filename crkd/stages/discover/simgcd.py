@@ -114,7 +114,8 @@ class SimgcdTask:
 
     def start_epoch(self, epoch: int) -> None:
         """Set the temperature of the teacher."""
-        self.modules.sharpening.fill_(self.config.model.temperature / teacher_temperature(epoch))
+        temperature = teacher_temperature(epoch / WARMUP_EPOCHS)
+        self.modules.sharpening.fill_(self.config.model.temperature / temperature)
 
     def resume_epoch(self, epoch: int) -> None:
         """Restore the temperature of an epoch."""
@@ -151,12 +152,14 @@ def projector(num_features: int, hidden: int, width: int) -> nn.Sequential:
     return layers
 
 
-def teacher_temperature(epoch: int) -> float:
-    """Return the teacher's temperature of an epoch: a cosine from 0.07 to 0.04.
+def teacher_temperature(progress: float) -> float:
+    """Return the teacher's temperature: a cosine from 0.07 to 0.04.
 
-    >>> [round(teacher_temperature(epoch), 3) for epoch in (0, 15, 30, 100)]
+    Args:
+        progress: part of the warm-up that has passed, at least 0; from 1 on it is over.
+
+    >>> [round(teacher_temperature(progress), 3) for progress in (0, 0.5, 1, 3)]
     [0.07, 0.055, 0.04, 0.04]
     """
     first, last = TEACHER_TEMPERATURES
-    progress = min(1.0, epoch / WARMUP_EPOCHS)
-    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * progress))
+    return last + 0.5 * (first - last) * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal
 from crkd.config.check import plain
 from crkd.config.load import dump_config, load_config
 from crkd.config.schema import Config
+from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.evaluation.steps import parse_plan
-from crkd.runs.atomic_files import read_json, write_bytes, write_json
+from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.comparison.reading import flat
 from crkd.runs.folder import RunFolder
 from crkd.runs.lock import locked

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from crkd.core.atomic_write import write_bytes
 from crkd.core.device import pick_device
 from crkd.evaluation.comparison import Group, grouped, references
 from crkd.evaluation.comparison_tables import latex_table
-from crkd.runs.atomic_files import write_bytes, write_json
+from crkd.runs.atomic_files import write_json
 from crkd.runs.comparison.files import comparison_csv, comparison_record
 from crkd.runs.comparison.reading import ReadPlan, ReadRun, read_plan, read_run
 from crkd.runs.lock import locked

@@ -9,7 +9,6 @@ from crkd.core.errors import InputError
 from crkd.embedding.plan import EmbedSettings
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.class_count import Estimate, notes_of
-from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.folders import embedded_folder
 from crkd.stages.vectors.run import data_of_run
 from crkd.stages.vectors.start import opened_discovery
@@ -34,7 +33,7 @@ def estimate_on_vectors(
         InputError: the run, the images or the vectors are unusable.
     """
     run = RunFolder.open(parent)
-    found, config, info = opened_discovery(run), run.read_config(), run.read_info()
+    found, info = opened_discovery(run), run.read_info()
     if novel is None:
         data = data_of_run(run)
     else:
@@ -50,8 +49,8 @@ def estimate_on_vectors(
         data = data_of_run(run, str(file))
     rows = found.space.rows(data.of(data.fitted_novel).numpy())
     known = labels = None
-    if len(config.data.features) == 2:
-        labeled = vector_data(config)
+    if len(run.read_config().data.features) == 2:
+        labeled = data if novel is None else data_of_run(run)
         subset = labeled.fitted_known
         known, labels = found.space.rows(labeled.of(subset).numpy()), subset.labels
     count = estimate_class_count(rows, known, labels, seed=seed, max_classes=max_classes)

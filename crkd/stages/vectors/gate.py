@@ -56,13 +56,15 @@ class Gate:
             vectors: ``(N, D)``.
             heads: logits ``(N, C_g)`` of each group.
         """
+        from scipy.special import log_softmax
+
         scores = self.scores(self.space.rows(vectors)).astype(np.float64)
         groups = np.split(scores, np.cumsum(self.sizes)[:-1], axis=1)
         parts = [
             group.max(axis=1, keepdims=True) + head - head.max(axis=1, keepdims=True)
             for group, head in zip(groups, heads, strict=True)
         ]
-        return log_softmax(np.concatenate(parts, axis=1))
+        return np.asarray(log_softmax(np.concatenate(parts, axis=1), axis=1))
 
 
 def fit_gate(
@@ -130,12 +132,6 @@ def balanced_offset(old: Doubles, new: Doubles) -> float:
     cost = np.maximum(lost_old / OLD_LOSS, lost_new / NEW_LOSS)
     best = tries[cost == cost.min()]
     return float(best[np.abs(best).argmin()])
-
-
-def log_softmax(scores: Doubles) -> Doubles:
-    """Return the logarithm of the softmax over the last axis."""
-    gaps = scores - scores.max(axis=1, keepdims=True)
-    return np.asarray(gaps - np.log(np.exp(gaps).sum(axis=1, keepdims=True)))
 
 
 def _margins(scores: Floats, last: int) -> Doubles:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from crkd.config.schema import Config
-from crkd.runs.atomic_files import write_bytes
+from crkd.core.atomic_write import write_bytes
 from crkd.runs.folder import RunFolder
 from crkd.training.loggers.base import LOGS, LogWriter, Row, logged
 

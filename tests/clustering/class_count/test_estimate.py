@@ -65,11 +65,32 @@ def test_the_same_seed_gives_the_same_answer():
     np.testing.assert_array_equal(first.evidence.votes, again.evidence.votes)
 
 
-@pytest.mark.parametrize(("rows", "limit"), [(3, None), (30, 16), (30, 1)])
-def test_too_few_images_are_named(rows, limit):
+@pytest.mark.parametrize(
+    ("rows", "limit", "words"),
+    [
+        (0, None, "0 unlabeled images are too few"),
+        (3, None, "3 unlabeled images are too few"),
+        (3, 2, "3 unlabeled images are too few"),
+        (30, 16, "is 16 for 30 unlabeled images; give 2 to 15"),
+        (30, 1, "is 1 for 30 unlabeled images"),
+        (30, 0, "is 0 for 30 unlabeled images"),
+    ],
+)
+def test_too_few_images_are_named(rows, limit, words):
     novel = np.random.default_rng(0).standard_normal((rows, 4)).astype(np.float32)
-    with pytest.raises(InputError, match=f"for {rows} unlabeled images"):
+    with pytest.raises(InputError, match=words) as refused:
         estimate_class_count(novel, seed=0, max_classes=limit)
+    assert "--" not in str(refused.value), "a function knows no flags"
+
+
+@pytest.mark.parametrize("rows", [4, 5, 6, 9, 18, 19])
+@pytest.mark.parametrize("num_known", [0, 4])
+def test_a_few_images_are_enough_for_a_search(rows, num_known):
+    _, _, novel = mixture(3, 2, spread=0.05)
+    known, labels, _ = mixture(num_known, 2, each=10) if num_known else (None, None, None)
+    count = estimate_class_count(novel[:rows], known, labels, seed=0)
+    assert count.evidence.counts[-1] <= rows // 2
+    assert 1 <= count.low <= count.estimate <= count.high <= rows // 2
 
 
 def test_known_classes_become_as_blurred_and_as_wide():

@@ -53,7 +53,7 @@ def test_a_joint_head_is_divided_into_known_and_novel_columns():
     outputs = network(views)
     assert outputs.known_logits.shape == (1, 2, 5)
     assert outputs.novel_logits.shape == (1, 1, 2, 3)
-    whole = network.known_head(network.predict_features(views[0]))
+    whole = network.known_head(network.backbone(views[0]))
     torch.testing.assert_close(outputs.joint_logits()[0, 0], whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,9 +15,11 @@ from sklearn.datasets import load_digits
 
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
-from crkd.runs.load import open_run
+from crkd.data.splits.partition import Subset
+from crkd.runs.load import OpenedRun, open_run
 from crkd.stages.discover.class_count import Images, estimate_k, images_for
 from crkd.stages.discover.precheck import precheck
+from crkd.stages.run_data import RunData
 from tests.support.small_runs import scramble_hidden_labels
 
 CPU = torch.device("cpu")
@@ -90,6 +93,40 @@ def test_precheck_counts_known_images_in_an_unlabeled_folder(stage1: Path, tmp_p
     assert looking_known["known"] > looking_known["novel"]
 
 
+def few_known(opened: OpenedRun, folder: Path, each: int) -> RunData:
+    """Data of a step whose five known classes have so many images each, none of them held out."""
+    data = images_for(opened, Images(novel=str(folder)), CPU)
+    known = images_for(opened, Images(), CPU).subsets.known_train
+    rows = np.sort(np.concatenate([np.flatnonzero(known.labels == k)[:each] for k in range(5)]))
+    ids = [known.ids[row] for row in rows]
+    some = Subset(known.source, known.indices[rows], known.labels[rows], ids)
+    return dataclasses.replace(data, subsets=dataclasses.replace(data.subsets, known_train=some))
+
+
+@pytest.mark.parametrize("each", [1, 7])
+def test_a_precheck_with_few_images_left_takes_the_statistics(
+    each: int, stage1: Path, tmp_path: Path
+) -> None:
+    opened = open_run(stage1, CPU)
+    folder = images_of(tmp_path / "novel", {5, 6, 7}, 60)
+    few = precheck(opened.network, opened.run, few_known(opened, folder, each))
+    none = precheck(opened.network, opened.run, few_known(opened, folder, 0))
+    assert few.calibrated_on == none.calibrated_on == "statistics"
+    np.testing.assert_array_equal(few.check.scores, none.check.scores)
+    words = f"{5 * each} images and no statistics are left .* --known DIR with at least 40 images"
+    with pytest.raises(InputError, match=words):
+        precheck(opened.network, None, few_known(opened, folder, each))
+
+
+def test_a_precheck_with_enough_images_left_takes_half_of_them(
+    stage1: Path, tmp_path: Path
+) -> None:
+    opened = open_run(stage1, CPU)
+    folder = images_of(tmp_path / "novel", {5, 6, 7}, 60)
+    found = precheck(opened.network, None, few_known(opened, folder, 8))
+    assert found.calibrated_on == "training images"
+
+
 def test_mixed_sets_known_looking_images_aside(stage1_held_out: Path) -> None:
     result = estimate_k(stage1_held_out, Images(), CPU, mixed=True, **FAST)
     assert result.mixed is not None
@@ -120,9 +157,17 @@ def test_a_folder_that_is_missing_is_named_by_its_flag(
     assert f"crkd estimate-k: {flag} 'absent' does not exist;" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", ["0", "1", "-3"])
+def test_a_search_for_fewer_than_two_classes_is_refused_first(
+    number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("estimate-k", ["absent", f"--max-k={number}"]) == 2
+    assert f"--max-k is {number}; give 2 or more" in capsys.readouterr().err
+
+
 def test_nothing_to_count_in_is_named(stage1: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--novel"):
         estimate_k(stage1, Images(novel=str(tmp_path / "absent")), CPU)
     few = images_of(tmp_path / "few", {7}, 3)
-    with pytest.raises(InputError, match="for 3 unlabeled images"):
+    with pytest.raises(InputError, match="3 unlabeled images are too few"):
         estimate_k(stage1, Images(novel=str(few)), CPU)

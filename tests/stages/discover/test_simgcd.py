@@ -12,7 +12,7 @@ from crkd.config.load import load_config
 from crkd.core.types import Batch
 from crkd.models.architecture import Architecture
 from crkd.models.build import build_network
-from crkd.stages.discover.simgcd import SimgcdTask, teacher_temperature
+from crkd.stages.discover.simgcd import WARMUP_EPOCHS, SimgcdTask, teacher_temperature
 
 LABELS = [2, 0, 2]
 """Of the first rows; the others have no labels."""
@@ -93,7 +93,7 @@ def test_labels_reach_labeled_rows_alone(task: SimgcdTask, batch: Batch) -> None
 
 
 def test_the_teacher_grows_sharper_until_epoch_30() -> None:
-    found = [teacher_temperature(epoch) for epoch in range(40)]
+    found = [teacher_temperature(epoch / WARMUP_EPOCHS) for epoch in range(40)]
     assert found[0] == 0.07
     assert found == sorted(found, reverse=True)
     assert found[30:] == [0.04] * 10

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.whitening import WhitenedSpace
-from crkd.stages.vectors.gate import Gate, balanced_offset, log_softmax
+from crkd.stages.vectors.gate import Gate, balanced_offset
 
 
 def overlapping(num=3, each=50, width=4):
@@ -24,7 +25,7 @@ def test_regression_is_that_of_scikit_learn():
     weights, biases = logistic_regression(rows, labels, 3)
     reference = LogisticRegression(C=1.0, max_iter=500, tol=1e-8).fit(rows, labels)
     np.testing.assert_allclose(
-        log_softmax((rows @ weights + biases).astype(np.float64)),
+        log_softmax((rows @ weights + biases).astype(np.float64), axis=1),
         reference.predict_log_proba(rows),
         atol=2e-2,
     )
@@ -69,7 +70,8 @@ def test_a_group_keeps_the_order_of_its_own_head():
     heads = [draw.standard_normal((30, 3)), draw.standard_normal((30, 2))]
     joint = gate.joint(vectors, heads)
     np.testing.assert_allclose(np.exp(joint).sum(axis=1), 1)
-    np.testing.assert_allclose(log_softmax(joint[:, :3]), log_softmax(heads[0]), atol=1e-9)
-    np.testing.assert_allclose(log_softmax(joint[:, 3:]), log_softmax(heads[1]), atol=1e-9)
+    for group, head in zip((joint[:, :3], joint[:, 3:]), heads, strict=True):
+        expected = log_softmax(head, axis=1)
+        np.testing.assert_allclose(log_softmax(group, axis=1), expected, atol=1e-9)
     group = (space.rows(vectors) @ weights).argmax(axis=1) >= 3
     np.testing.assert_array_equal(joint.argmax(axis=1) >= 3, group)

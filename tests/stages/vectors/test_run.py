@@ -11,12 +11,16 @@ import pytest
 import torch
 
 from crkd.commands.main import main
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.data.vectors.table import FeatureTable
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
+from crkd.stages.vectors.class_count import estimate_on_vectors
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.discovery import fit_discovery
+from crkd.stages.vectors.images import read_tables
 from crkd.stages.vectors.run import data_of_run, discover_vectors
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.start import opened_discovery
@@ -171,6 +175,24 @@ def test_run_and_vectors_can_be_moved_together(
     monkeypatch.chdir("/")
     data = data_of_run(RunFolder(tmp_path / "moved" / "run"))
     assert len(data.subsets.unlabeled) == NOVEL * EACH
+    # The known classes anchor the estimate from the moved file too, also with other vectors.
+    for novel in (None, tmp_path / "moved" / "vectors" / "novel.parquet"):
+        found = estimate_on_vectors(tmp_path / "moved" / "run", novel, max_classes=6)
+        assert (found.anchors, found.count.num_probes) == ("images", KNOWN)
+
+
+def test_an_estimate_on_the_vectors_of_the_run_reads_them_once(
+    run: Path, files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, ...]] = []
+
+    def tables(config: Config) -> list[FeatureTable]:
+        read.append(config.data.features)
+        return read_tables(config)
+
+    monkeypatch.setattr("crkd.stages.vectors.data.read_tables", tables)
+    estimate_on_vectors(run, max_classes=6)
+    assert read == [tuple(files)]
 
 
 def test_stability_matches_a_count_by_hand() -> None:

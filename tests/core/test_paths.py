@@ -1,0 +1,28 @@
+"""The folder of the user's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crkd.core.paths import cache_folder
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({"CRKD_CACHE": "/named", "XDG_CACHE_HOME": "/cache", "HOME": "/home/a"}, "/named"),
+        ({"CRKD_CACHE": "", "XDG_CACHE_HOME": "/cache", "HOME": "/home/a"}, "/cache/crkd"),
+        ({"XDG_CACHE_HOME": "", "HOME": "/home/a"}, "/home/a/.cache/crkd"),
+        ({"HOME": "/home/a"}, "/home/a/.cache/crkd"),
+    ],
+)
+def test_the_most_specific_name_counts(
+    environment: dict[str, str], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CRKD_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == Path(wanted)
