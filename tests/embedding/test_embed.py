@@ -19,7 +19,7 @@ from PIL import Image
 from crkd.core.errors import InputError
 from crkd.data.vectors import read_features
 from crkd.data.vectors.embedding_file import read_info
-from crkd.embedding import assemble, in_memory, plan
+from crkd.embedding import assemble, in_memory, plan, run
 from crkd.embedding.in_memory import embed_images
 from crkd.embedding.parts import parts_folder
 from crkd.embedding.plan import EmbedSettings, reopen
@@ -168,6 +168,40 @@ def test_nothing_readable_is_an_error_that_leaves_nothing(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def test_a_second_call_on_one_file_is_refused_before_it_reads(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, other = tmp_path / "v.parquet", photo(tmp_path / "other" / "x.png", 20).parent
+    quiet([photos], out)
+    reader, refused = run.EmbeddingFile, list[str]()
+
+    def slow(path: Path) -> run.EmbeddingFile:
+        monkeypatch.setattr(run, "EmbeddingFile", reader)
+        with pytest.raises(InputError, match="--out: .*parts' is in use by process") as caught:
+            quiet([other], out)
+        refused.append(str(caught.value))
+        return reader(path)
+
+    monkeypatch.setattr(run, "EmbeddingFile", slow)
+    quiet([photos], out)
+    assert len(refused) == 1
+    assert quiet([other], out).rows == 7
+
+
+def test_a_call_without_a_readable_image_keeps_the_parts_of_another_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "v.parquet"
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(run, "assemble", lambda *given: 1 // 0)
+        quiet([photos], out)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 images of DIR can be read"):
+        quiet([tmp_path / "bad"], out)
+    assert quiet([photos], out).reused == 6
+
+
 def test_vectors_of_another_size_runtime_or_program_are_not_mixed(photos: Path, tmp_path: Path):
     out = tmp_path / "v.parquet"
     quiet([photos], out)
@@ -209,6 +243,8 @@ def test_refusals_come_before_any_work(photos: Path, tmp_path: Path):
     ):
         with pytest.raises(InputError, match=word):
             quiet(images, target)
+    with pytest.raises(InputError, match="does not exist"):
+        quiet([tmp_path / "absent"], tmp_path / "new" / "v.parquet")
     with pytest.raises(InputError, match="--resume"):
         embed([photos], out, SETTINGS, resume=True)
     with pytest.raises(InputError, match="--runtime 'fast' is unknown"):
