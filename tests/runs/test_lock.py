@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
-import shutil
 import subprocess
 import sys
 from pathlib import Path
