@@ -263,6 +263,22 @@ def test_images_in_memory_have_the_vectors_of_their_files(photos: Path, tmp_path
         np.testing.assert_array_equal(found, vectors)
 
 
+def test_opened_images_are_turned_laid_on_white_and_scaled_as_their_files(tmp_path: Path):
+    random, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6
+    turned, layered, deep = tmp_path / "turned.jpg", tmp_path / "layered.png", tmp_path / "deep.png"
+    Image.fromarray(random.integers(0, 256, (40, 50, 3), np.uint8)).save(turned, exif=exif)
+    Image.fromarray(random.integers(0, 256, (40, 50, 4), np.uint8)).save(layered)
+    Image.fromarray(random.integers(0, 65536, (40, 50)).astype(np.uint16)).save(deep)
+    files = [turned, layered, deep]
+    found = embed_images([Image.open(file) for file in files], image_size=32, runtime="torch")
+    expected = embed_images(files, image_size=32, runtime="torch")
+    np.testing.assert_array_equal(found, expected)
+    for mode in ("I", "F"):
+        with pytest.raises(InputError, match=f"'{mode}' image .* convert it to mode 'RGB'"):
+            embed_images([Image.new(mode, (4, 4))], image_size=32, runtime="torch")
+
+
 def test_a_file_says_how_further_images_are_embedded(photos: Path, tmp_path: Path):
     quiet([photos], tmp_path / "v.parquet")
     embedder = reopen(read_info(tmp_path / "v.parquet"))
