@@ -90,6 +90,19 @@ def test_a_table_of_the_hub_has_the_classes_of_its_metadata(tmp_path: Path):
     assert images.read(0) == b"\0"
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.large_string())],
+    ids=str,
+)
+def test_texts_of_any_kind_are_classes(tmp_path: Path, kind: pa.DataType):
+    rows = [{"bytes": b"x", "path": None}] * 3
+    labels = pa.array(["cat", "dog", None]).dictionary_encode().cast(kind)
+    pq.write_table(pa.table({"image": rows, "label": labels}), tmp_path / "t.parquet")
+    images = EncodedTable(tmp_path / "t.parquet")
+    assert [images.class_of(row) for row in range(3)] == ["cat", "dog", None]
+
+
 def test_a_table_without_images_is_refused(tmp_path: Path):
     pq.write_table(pa.table({"a": [1]}), tmp_path / "t.parquet")
     with pytest.raises(InputError, match="none is a struct with the field 'bytes'"):
