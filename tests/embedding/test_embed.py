@@ -122,6 +122,17 @@ def test_rows_of_folders_that_are_not_named_stay(photos: Path, tmp_path: Path):
     assert out.read_bytes() == (tmp_path / "both.parquet").read_bytes()
 
 
+def test_a_folder_within_one_of_an_earlier_call_is_refused(photos: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to("photos")
+    for first, second in (("photos", "photos/cat"), ("photos/cat", "photos"), ("photos", "link")):
+        out = tmp_path / f"{first}-{second}".replace("/", "-")
+        out = out.with_suffix(".parquet")
+        rows = quiet([tmp_path / first], out).rows
+        with pytest.raises(InputError, match=r"is within .* only one may be in --out"):
+            quiet([tmp_path / second], out)
+        assert read_features(out).features.shape[0] == rows
+
+
 def test_tar_files_and_tables_give_the_vectors_of_the_same_images(photos: Path, tmp_path: Path):
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         tar.add(photos / "cat", "cat")
