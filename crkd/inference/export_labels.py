@@ -13,6 +13,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import shown_path
 from crkd.data.sources.files import image_files, readable_id
 from crkd.data.vectors.embedding_file import read_info
 from crkd.evaluation.predictions_file import load_predictions
@@ -187,7 +188,7 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
         folders = {f"{root.name}/": root.path for root in roots}
     if not folders:
         raise InputError(f"{run.path} discovered nothing in image files; give --predictions FILE")
-    places = {prefix: Path(folder) for prefix, folder in folders.items()}
+    places = {prefix: shown_path(folder) for prefix, folder in folders.items()}
     # Images of tar files and tables are no files; some may be among the labeled ones alone.
     found = {prefix: place for prefix, place in places.items() if place.is_dir()}
     if not found:

@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 
 from crkd.core.errors import InputError
+from crkd.data.datasets.features import FeatureSource
 from crkd.data.vectors import read_features
+from crkd.data.vectors.embedded_source import EmbeddedSource
 from crkd.data.vectors.embedding_file import read_info
 from crkd.embedding import assemble, in_memory, plan, run
 from crkd.embedding.in_memory import embed_images
@@ -297,6 +299,19 @@ def test_a_file_says_how_further_images_are_embedded(photos: Path, tmp_path: Pat
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     expected = embed_images(list(pixels), image_size=32, runtime="torch")
     np.testing.assert_array_equal(embedder(pixels), expected)
+
+
+def test_images_of_a_folder_whose_name_is_not_utf8_are_found_again(photos: Path, tmp_path: Path):
+    odd, out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \xff")), tmp_path / "v.parquet"
+    photos.rename(odd)
+    quiet([odd], out)
+    assert quiet([odd], out).reused == 6
+    table = read_features(out)
+    source = EmbeddedSource(FeatureSource([0] * 6, ["a"], table.ids), [table])
+    source.check()
+    assert source.file(0) == odd / "cat" / "0.png"
+    with pytest.raises(InputError, match="is within"):
+        quiet([odd / "cat"], out)
 
 
 def test_the_rate_is_steady_and_forgets_slowly():

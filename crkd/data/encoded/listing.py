@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def find_encoded(
     if not paths:
         raise InputError("DIR is missing; name folders, tar files or Parquet files of images")
     names = dict(taken or {})
-    _check_nesting(paths, [Path(path) for path in names])
+    _check_nesting(paths, [shown_path(path) for path in names])
     passed_over: Counter[str] = Counter()
     roots = [Root(_root_name(path, names), path, _parts(path, passed_over)) for path in paths]
     listing = Listing(roots, passed_over)
@@ -178,6 +179,18 @@ def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, Enc
             parts.append((f"{readable(Path(file.name))}/", found))
             passed_over[file.suffix.lower()] -= 1
     return tuple(parts)
+
+
+def shown_path(text: str) -> Path:
+    """Return the path that :func:`readable` shows as ``text``."""
+    path = Path(text)
+    if path.exists():
+        return path
+    # Bytes that are no UTF-8 are above 0x7f.
+    raw = re.sub(
+        rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(text)
+    )
+    return Path(os.fsdecode(raw))
 
 
 def readable(path: Path) -> str:
