@@ -37,7 +37,7 @@ class _StrictLoader(yaml.SafeLoader):
     }
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        tag = super().resolve(kind, value, implicit)
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
         if tag in _NUMBERS and (":" in value or re.fullmatch("[-+]?0[0-7_]+", value)):
             return self.DEFAULT_SCALAR_TAG
         return tag
@@ -195,7 +195,7 @@ def parse_setting(setting: str) -> dict[str, Any]:
         raise InputError(f"--set {setting!r} has no '='; write --set key=value")
     word = text.strip()
     plain_text = is_text(Config, key.strip()) and word not in _NULL and word[0] not in "'\""
-    value = word if plain_text else parse_yaml(text, f"--set {setting!r}")
+    value: Any = word if plain_text else parse_yaml(text, f"--set {setting!r}")
     for name in reversed(key.strip().split(".")):
         value = {name: value}
     return value  # type: ignore[no-any-return]
