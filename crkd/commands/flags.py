@@ -130,6 +130,10 @@ def config_of(
         given: parsed flags of :func:`add_config_flags`.
         base: configuration of the run that this run extends; None takes that of the data set.
         more: values of the verb's own flags, as blocks of configuration keys.
+
+    Raises:
+        InputError: see :func:`crkd.config.check.build`, or own images are given for a data set
+            that does not use them.
     """
     dataset = given.dataset
     if given.known is not None and dataset is None:
@@ -153,7 +157,25 @@ def config_of(
             "mixed": given.mixed,
         },
     }
-    return load_config(given.config, given.settings, merge(flags, more or {}), base)
+    config = load_config(given.config, given.settings, merge(flags, more or {}), base)
+    _check_own_images(config)
+    return config
+
+
+def _check_own_images(config: Config) -> None:
+    """Refuse own images that would not be used."""
+    if config.dataset == "folder":
+        return
+    if config.data.known is not None:
+        raise InputError(
+            f"--known {config.data.known!r} is for own images, and the data set is "
+            f"{config.dataset!r}; give --dataset folder, or leave --known out"
+        )
+    if config.data.novel is not None:
+        raise InputError(
+            f"--known is not given, and --novel {config.data.novel!r} is not for the data set "
+            f"{config.dataset!r}; name the folder of known images"
+        )
 
 
 def config_words(given: argparse.Namespace) -> list[str]:

@@ -62,13 +62,15 @@ def run(given: argparse.Namespace) -> int:
 
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN, write_images
-    from crkd.inference.predict import predict
+    from crkd.inference.predict import check_arguments, predict
     from crkd.training.distributed import barrier, is_rank_zero
 
     folder, images = given.run, given.images
     out = Path(given.out or "predictions.csv")
+    device = pick_device(given.device)
     if given.example:
         out = Path(given.out or PLACE / "predictions.csv")
+        check_arguments(out, given.unsure, given.batch_size)
         folder, images = RUN, [str(out.parent / "digits")]
         if is_rank_zero():
             write_images(out.parent / "digits")
@@ -77,7 +79,7 @@ def run(given: argparse.Namespace) -> int:
         folder,
         images,
         out,
-        device=pick_device(given.device),
+        device=device,
         unsure=given.unsure,
         batch_size=given.batch_size,
     )

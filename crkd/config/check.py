@@ -47,6 +47,21 @@ def field_types(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
 
 
+def is_text(cls: type, key: str) -> bool:
+    """Return whether a dotted key of the dataclass ``cls`` is text, or text or null.
+
+    >>> from crkd.config.schema import Config
+    >>> is_text(Config, "data.known"), is_text(Config, "data.image_size")
+    (True, False)
+    """
+    expected: Any = cls
+    for name in key.split("."):
+        if not dataclasses.is_dataclass(expected):
+            return False
+        expected = field_types(typing.cast(type, expected)).get(name)
+    return expected in (str, str | None)
+
+
 def build(cls: type[D], values: object, key: str = "") -> D:
     """Build the dataclass ``cls`` from a mapping of plain values.
 

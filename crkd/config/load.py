@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from crkd.config.check import build, plain
+from crkd.config.check import build, is_text, plain
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.core.paths import shipped
@@ -19,16 +20,27 @@ FOLDERS = ("presets", "datasets", "experiments")
 """Folders of the shipped configurations, in the order in which a name is looked up."""
 
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_NULL = ("", "~", "null", "Null", "NULL")
+
+
 class _StrictLoader(yaml.SafeLoader):
     """A safe loader that refuses duplicate keys, which other YAML readers drop silently.
 
-    As in YAML 1.2, only ``true`` and ``false`` are booleans, because ``on`` is an option's name.
+    As in YAML 1.2, only ``true`` and ``false`` are booleans, because ``on`` is an option's name,
+    and neither ``010`` nor ``1:30`` is a number to another base.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or letter in "tTfF"]
         for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        if tag in _NUMBERS and (":" in value or re.fullmatch("[-+]?0[0-7_]+", value)):
+            return self.DEFAULT_SCALAR_TAG
+        return tag
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -171,13 +183,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def parse_setting(setting: str) -> dict[str, Any]:
     """Turn one ``--set a.b=value`` into nested blocks; the value is read as YAML.
 
+    The value of a key that is text is taken as it is, unless it is null or in quotes.
+
     >>> parse_setting("discover.epochs=3")
     {'discover': {'epochs': 3}}
+    >>> parse_setting("data.known=photos #2")
+    {'data': {'known': 'photos #2'}}
     """
     key, sign, text = setting.partition("=")
     if not sign or not key.strip():
         raise InputError(f"--set {setting!r} has no '='; write --set key=value")
-    value = parse_yaml(text, f"--set {setting!r}")
+    word = text.strip()
+    plain_text = is_text(Config, key.strip()) and word not in _NULL and word[0] not in "'\""
+    value: Any = word if plain_text else parse_yaml(text, f"--set {setting!r}")
     for name in reversed(key.strip().split(".")):
         value = {name: value}
     return value  # type: ignore[no-any-return]

@@ -22,8 +22,9 @@ Later sources override earlier ones: the defaults of the schema in `crkd/config/
 `configs/datasets/DATASET.yaml` if that file exists, `--config FILE`, `--set key=value`, the other
 flags. A file states only the keys that differ. Its key `extends: NAME` names the file that it
 changes: a path relative to the file itself, or a shipped configuration. That file may extend
-another, to any depth. Unknown keys, duplicate keys, wrong types and values out of range are errors.
-Every run folder contains the resolved configuration.
+another, to any depth. A value of `--set` is YAML; that of a key of text is taken as it is, unless
+it is null or in quotes. Unknown keys, duplicate keys, wrong types and values out of range are
+errors. Every run folder contains the resolved configuration.
 """
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from crkd.core.errors import InputError
 from crkd.data.encoded.listing import find_encoded
+from crkd.data.sources.base import UnreadableImageError
+from crkd.data.sources.decode import upright_rgb
 from crkd.data.storage.resize import fit_square
 from crkd.data.storage.workers import cpu_count
 from crkd.data.vectors.table import Vectors
@@ -38,7 +40,9 @@ def embed_images(
 
     Args:
         images: a folder, tar file or table of images; or a sequence of image files, images of
-            Pillow and ``(H, W, 3)`` uint8 arrays.
+            Pillow and ``(H, W, 3)`` uint8 arrays. An opened image has the vector of its file; that
+            of a JPEG of more than twice ``image_size`` may differ a little, because the file is
+            decoded at a smaller size.
         backbone: name of a pretrained backbone.
         image_size: side of the input in pixels; None takes that of the backbone.
         runtime: "auto", "torch", "torch-bf16" or "onnx".
@@ -79,6 +83,16 @@ def embed_images(
     return np.concatenate(found)
 
 
+def _opened(image: Image) -> Pixels:
+    """Return an image of Pillow as ``(H, W, 3)`` uint8, as its file would be decoded."""
+    try:
+        return np.asarray(upright_rgb(image, ""))
+    except UnreadableImageError as error:
+        raise InputError(
+            f"an image of Pillow cannot be embedded: {error.reason}; convert it to mode 'RGB'"
+        ) from None
+
+
 def _prepared(image: Any, preprocessing: Preprocessing) -> Pixels:
     """Return one image as ``(S, S, 3)`` uint8."""
     if isinstance(image, str | Path):
@@ -86,7 +100,7 @@ def _prepared(image: Any, preprocessing: Preprocessing) -> Pixels:
 
         return pixels_of(read_regular(Path(image)), str(image), preprocessing)
     if not isinstance(image, np.ndarray):
-        image = np.asarray(image.convert("RGB"))
+        image = _opened(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise InputError(
             f"an image of shape {image.shape} and type {image.dtype} is not (H, W, 3) uint8; "

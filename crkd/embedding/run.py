@@ -99,6 +99,10 @@ def embed(
     _check_out(target, resume=resume)
     check_settings(settings)
     with contextlib.ExitStack() as stack:
+        if is_rank_zero():
+            # A second command would lose the rows that the first one writes after its reading.
+            stack.enter_context(locked(parts_folder(target), "--out"))
+        barrier()
         existing = stack.enter_context(EmbeddingFile(target)) if target.exists() else None
         taken = {} if existing is None else {r.path: r.name for r in existing.info.roots}
         listing = find_encoded(images, taken)
@@ -131,10 +135,13 @@ class _Job:
         self.out, self.listing, self.existing = out, listing, existing
         self.settings, self.log = settings, log
         self.folder = parts_folder(out)
+        self.continues = False
         self.rank, self.size = processes()
 
     def run(self) -> EmbedSummary:
-        before = read_plan(self.folder) or (self.existing.info if self.existing else None)
+        plan = read_plan(self.folder)
+        self.continues = plan is not None
+        before = plan or (self.existing.info if self.existing else None)
         if before and self.existing and before.weights_sha256 != self.existing.info.weights_sha256:
             raise InputError(
                 f"--out {self.out} and its unfinished parts {self.folder} are of different "
@@ -143,13 +150,11 @@ class _Job:
         if is_rank_zero():
             self.log(f"{len(self.listing):,} images found")
         backbone = open_backbone(self.settings, before)
-        # A second command that writes the same file is refused.
-        with locked(self.folder, "--out") if is_rank_zero() else contextlib.nullcontext():
-            info, embedder = self._settled(backbone, before)
-            began = time.monotonic()
-            items = self._embedded(info, embedder)
-            if is_rank_zero():
-                return self._finished(info, items, time.monotonic() - began)
+        info, embedder = self._settled(backbone, before)
+        began = time.monotonic()
+        items = self._embedded(info, embedder)
+        if is_rank_zero():
+            return self._finished(info, items, time.monotonic() - began)
         return EmbedSummary(self.out, info, 0, 0, 0, time.monotonic() - began)
 
     def _settled(
@@ -196,7 +201,9 @@ class _Job:
         states = Counter(items.states.tolist())
         skipped = {self.listing.image_id(row): why for row, why in sorted(items.reasons.items())}
         if len(skipped) == len(self.listing):
-            shutil.rmtree(self.folder)
+            # The parts of an earlier call are of other images; they stay for it.
+            if not self.continues:
+                shutil.rmtree(self.folder)
             name, why = next(iter(skipped.items()))
             raise InputError(
                 f"none of the {len(skipped):,} images of DIR can be read, the first is {name!r} "

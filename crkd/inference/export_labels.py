@@ -14,6 +14,7 @@ import numpy as np
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
+from crkd.data.encoded.listing import shown_path
 from crkd.data.sources.files import image_files, readable_id
 from crkd.data.vectors.embedding_file import read_info
 from crkd.evaluation.predictions_file import load_predictions
@@ -55,6 +56,10 @@ def export_labels(
     Raises:
         InputError: the run or the rows are unusable, or there is no image to write.
     """
+    if form == "labelstudio" and out is not None and out.suffix.lower() == ".xml":
+        raise InputError(
+            f"--out {str(out)!r} is where the labeling configuration would be; let it end in .json"
+        )
     run = RunFolder.open(path)
     names = class_labels(run.read_info().classes)
     rows: Sequence[PredictedImage] = (
@@ -177,20 +182,26 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
         InputError: the run used no image files, or their folder is missing.
     """
     config = run.read_config()
-    folder, prefix = config.data.novel, "novel/"
+    folders = {} if config.data.novel is None else {"novel/": config.data.novel}
     unknown = _on_vectors(info) and info.embedding is None
     if config.dataset == "features" and not unknown:
         roots = read_info(Path(vector_files(run)[-1])).roots
-        folder, prefix = roots[0].path, f"{roots[0].name}/"
-    if folder is None:
+        folders = {f"{root.name}/": root.path for root in roots}
+    if not folders:
         raise InputError(f"{run.path} discovered nothing in image files; give --predictions FILE")
-    place = Path(folder)
-    if not place.is_dir():
+    places = {prefix: shown_path(folder) for prefix, folder in folders.items()}
+    # Images of tar files and tables are no files; some may be among the labeled ones alone.
+    found = {prefix: place for prefix, place in places.items() if place.is_dir()}
+    if not found:
         raise InputError(
-            f"{folder!r}, the unlabeled images of {run.path}, is not here; run this where "
-            "discovery ran, or give --predictions FILE"
+            f"{next(iter(folders.values()))!r}, the unlabeled images of {run.path}, is not here; "
+            "run this where discovery ran, or give --predictions FILE"
         )
-    return {f"{prefix}{readable_id(file, place)}": file for file in image_files(place)}
+    return {
+        f"{prefix}{readable_id(file, place)}": file
+        for prefix, place in found.items()
+        for file in image_files(place)
+    }
 
 
 def label_studio_tasks(

@@ -101,6 +101,19 @@ class Samples:
     unreadable: dict[int, str] = field(default_factory=dict)
 
 
+def check_arguments(out: Path, unsure: float, batch_size: int | None) -> None:
+    """Refuse arguments of :func:`predict` before any work.
+
+    Raises:
+        InputError: one of them is unusable.
+    """
+    check_format(out)
+    if not 0.0 <= unsure <= 1.0:
+        raise InputError(f"--unsure {unsure} is not in [0, 1]; 0.5 is usual")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"--batch-size {batch_size} is below 1; leave it out")
+
+
 # The number of threads changes the last bits of a batch, so one thread computes it. Several threads
 # compute several batches.
 @one_thread()
@@ -133,13 +146,9 @@ def predict(
     Raises:
         InputError: an argument is unusable, or no image can be read.
     """
-    check_format(out)
-    if not 0.0 <= unsure <= 1.0:
-        raise InputError(f"--unsure {unsure} is not in [0, 1]; 0.5 is usual")
+    check_arguments(out, unsure, batch_size)
     if batch_size is None:
         batch_size = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
-    if batch_size < 1:
-        raise InputError(f"--batch-size {batch_size} is below 1; leave it out")
     paths = None if are_vector_files(images) else find_images(images)
     opened = open_run(path, device)
     vectors = paths is None and opened.architecture.backbone == VECTORS

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from crkd.core.errors import InputError
 from crkd.core.parquet_footer import column_chunks
+from crkd.core.paths import irregular
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.runs.atomic_files import read_json
 from crkd.runs.csv_cells import guarded, unguarded
@@ -64,15 +65,18 @@ Write = Callable[[Sequence[PredictedImage]], None]
 
 
 def check_format(path: Path) -> None:
-    """Refuse a file name that names no format.
+    """Refuse a path to which no table can be written.
 
     Raises:
-        InputError: the suffix is none of ``FORMATS``.
+        InputError: the suffix is none of ``FORMATS``, or the path is no regular file.
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(
             f"--out {str(path)!r} names no format; let it end in one of: {', '.join(FORMATS)}"
         )
+    kind = irregular(path)
+    if kind is not None:
+        raise InputError(f"--out {str(path)!r} is {kind}; name another file")
 
 
 @contextlib.contextmanager

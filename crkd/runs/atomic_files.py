@@ -29,9 +29,12 @@ def check_regular(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON; NaN and infinity are refused."""
+    """Write ``value`` as indented JSON; NaN and infinity are refused.
+
+    Bytes of a file name that are not UTF-8 are lone surrogates; they become JSON's own escapes.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def read_json(path: Path) -> Any:

@@ -50,14 +50,18 @@ class FolderLock:
         if self._file is not None:
             # The file is deleted first: the next owner never locks a deleted file for long.
             with contextlib.suppress(OSError):
-                self._path.unlink()
+                # Who deleted the folder may have let another owner make and lock it.
+                if _is_same(self._file, self._path):
+                    self._path.unlink()
             self._file.close()
             self._file = None
 
 
 @contextlib.contextmanager
 def locked(folder: Path, flag: str) -> Iterator[None]:
-    """Make a folder, and lock it until the block ends; a folder that is empty then is removed.
+    """Make a folder, and lock it until the block ends; folders that are empty then are removed.
+
+    That are the folder, and those above it that had to be made.
 
     Args:
         folder: the folder.
@@ -66,6 +70,7 @@ def locked(folder: Path, flag: str) -> Iterator[None]:
     Raises:
         InputError: another process has the lock, or the folder cannot be made.
     """
+    made = [place for place in folder.parents if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -79,7 +84,8 @@ def locked(folder: Path, flag: str) -> Iterator[None]:
         lock.release()
         # What was refused before any work leaves nothing.
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            for place in (folder, *made):
+                place.rmdir()
 
 
 def _locked(path: Path, subject: str) -> FileIO | None:

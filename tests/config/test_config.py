@@ -186,6 +186,30 @@ def test_any_text_gives_values_or_a_clear_error(text: str) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["0123", "1.10", "0x10", "1_000", "12:30", "photos #2", "#new", "[a", "true", "a: b"],
+)
+def test_a_key_of_text_has_the_text_of_its_setting(text: str) -> None:
+    assert load_config(None, [f"data.known={text}"]).data.known == text
+    assert load_config(None, [f"split= {text} "]).split == text
+
+
+def test_a_key_of_text_may_be_null_or_in_quotes() -> None:
+    for text in ("", "null", "~"):
+        assert load_config(None, ["data.novel=x", f"data.novel={text}"]).data.novel is None
+    assert load_config(None, ["data.novel='null'"]).data.novel == "null"
+    assert load_config(None, ['data.novel="a # b"']).data.novel == "a # b"
+
+
+def test_numbers_are_decimal() -> None:
+    assert load_config(None, ["seed=010"]).seed == 10
+    with pytest.raises(InputError, match=r"'seed' is '1:30'; it must be a whole number"):
+        load_config(None, ["seed=1:30"])
+    values = {"a": "010", "b": "1:30.5", "c": 10, "d": -1.5, "e": 0, "f": 16}
+    assert parse_yaml("{a: 010, b: 1:30.5, c: 10, d: -1.5, e: 0, f: 0x10}", "here") == values
+
+
 def test_on_is_a_word_and_true_is_a_boolean():
     text = "{on: labeled, a: true, b: off, c: yes, d: False}"
     assert parse_yaml(text, "here") == {

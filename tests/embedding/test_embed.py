@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 
 from crkd.core.errors import InputError
+from crkd.data.datasets.features import FeatureSource
 from crkd.data.vectors import read_features
+from crkd.data.vectors.embedded_source import EmbeddedSource
 from crkd.data.vectors.embedding_file import read_info
-from crkd.embedding import assemble, in_memory, plan
+from crkd.embedding import assemble, in_memory, plan, run
 from crkd.embedding.in_memory import embed_images
 from crkd.embedding.parts import parts_folder
 from crkd.embedding.plan import EmbedSettings, reopen
@@ -122,6 +124,17 @@ def test_rows_of_folders_that_are_not_named_stay(photos: Path, tmp_path: Path):
     assert out.read_bytes() == (tmp_path / "both.parquet").read_bytes()
 
 
+def test_a_folder_within_one_of_an_earlier_call_is_refused(photos: Path, tmp_path: Path):
+    (tmp_path / "link").symlink_to("photos")
+    for first, second in (("photos", "photos/cat"), ("photos/cat", "photos"), ("photos", "link")):
+        out = tmp_path / f"{first}-{second}".replace("/", "-")
+        out = out.with_suffix(".parquet")
+        rows = quiet([tmp_path / first], out).rows
+        with pytest.raises(InputError, match=r"is within .* only one may be in --out"):
+            quiet([tmp_path / second], out)
+        assert read_features(out).features.shape[0] == rows
+
+
 def test_tar_files_and_tables_give_the_vectors_of_the_same_images(photos: Path, tmp_path: Path):
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         tar.add(photos / "cat", "cat")
@@ -168,6 +181,41 @@ def test_nothing_readable_is_an_error_that_leaves_nothing(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
+def test_a_second_call_on_one_file_is_refused_before_it_reads(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, other = tmp_path / "v.parquet", photo(tmp_path / "other" / "x.png", 20).parent
+    quiet([photos], out)
+    reader, refused = run.EmbeddingFile, list[str]()
+
+    def slow(path: Path) -> run.EmbeddingFile:
+        monkeypatch.setattr(run, "EmbeddingFile", reader)
+        with pytest.raises(InputError, match=r"--out: .*parts' is in use by process") as caught:
+            quiet([other], out)
+        refused.append(str(caught.value))
+        return reader(path)
+
+    monkeypatch.setattr(run, "EmbeddingFile", slow)
+    quiet([photos], out)
+    assert len(refused) == 1
+    assert quiet([other], out).rows == 7
+
+
+def test_a_call_without_a_readable_image_keeps_the_parts_of_another_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "v.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "assemble", lambda *given: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            quiet([photos], out)
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.png").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 images of DIR can be read"):
+        quiet([tmp_path / "bad"], out)
+    assert quiet([photos], out).reused == 6
+
+
 def test_vectors_of_another_size_runtime_or_program_are_not_mixed(photos: Path, tmp_path: Path):
     out = tmp_path / "v.parquet"
     quiet([photos], out)
@@ -209,6 +257,8 @@ def test_refusals_come_before_any_work(photos: Path, tmp_path: Path):
     ):
         with pytest.raises(InputError, match=word):
             quiet(images, target)
+    with pytest.raises(InputError, match="does not exist"):
+        quiet([tmp_path / "absent"], tmp_path / "new" / "v.parquet")
     with pytest.raises(InputError, match="--resume"):
         embed([photos], out, SETTINGS, resume=True)
     with pytest.raises(InputError, match="--runtime 'fast' is unknown"):
@@ -226,6 +276,22 @@ def test_images_in_memory_have_the_vectors_of_their_files(photos: Path, tmp_path
         np.testing.assert_array_equal(found, vectors)
 
 
+def test_opened_images_are_turned_laid_on_white_and_scaled_as_their_files(tmp_path: Path):
+    random, exif = np.random.default_rng(0), Image.Exif()
+    exif[0x0112] = 6
+    turned, layered, deep = tmp_path / "turned.jpg", tmp_path / "layered.png", tmp_path / "deep.png"
+    Image.fromarray(random.integers(0, 256, (40, 50, 3), np.uint8)).save(turned, exif=exif)
+    Image.fromarray(random.integers(0, 256, (40, 50, 4), np.uint8)).save(layered)
+    Image.fromarray(random.integers(0, 65536, (40, 50)).astype(np.uint16)).save(deep)
+    files = [turned, layered, deep]
+    found = embed_images([Image.open(file) for file in files], image_size=32, runtime="torch")
+    expected = embed_images(files, image_size=32, runtime="torch")
+    np.testing.assert_array_equal(found, expected)
+    for mode in ("I", "F"):
+        with pytest.raises(InputError, match=f"'{mode}' image .* convert it to mode 'RGB'"):
+            embed_images([Image.new(mode, (4, 4))], image_size=32, runtime="torch")
+
+
 def test_a_file_says_how_further_images_are_embedded(photos: Path, tmp_path: Path):
     quiet([photos], tmp_path / "v.parquet")
     embedder = reopen(read_info(tmp_path / "v.parquet"))
@@ -233,6 +299,19 @@ def test_a_file_says_how_further_images_are_embedded(photos: Path, tmp_path: Pat
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
     expected = embed_images(list(pixels), image_size=32, runtime="torch")
     np.testing.assert_array_equal(embedder(pixels), expected)
+
+
+def test_images_of_a_folder_whose_name_is_not_utf8_are_found_again(photos: Path, tmp_path: Path):
+    odd, out = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 \xff")), tmp_path / "v.parquet"
+    photos.rename(odd)
+    quiet([odd], out)
+    assert quiet([odd], out).reused == 6
+    table = read_features(out)
+    source = EmbeddedSource(FeatureSource([0] * 6, ["a"], table.ids), [table])
+    source.check()
+    assert source.file(0) == odd / "cat" / "0.png"
+    with pytest.raises(InputError, match="is within"):
+        quiet([odd / "cat"], out)
 
 
 def test_the_rate_is_steady_and_forgets_slowly():

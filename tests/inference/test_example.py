@@ -59,6 +59,30 @@ def test_a_run_and_the_example_together_are_refused(verb: str, capsys: pytest.Ca
     assert "example" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out", "table.txt"], "names no format"),
+        (["--out", "folder.csv"], "--out 'folder.csv' is a folder; name another file"),
+        (["--unsure", "2"], "--unsure 2.0 is not in [0, 1]"),
+        (["--batch-size", "0"], "--batch-size 0 is below 1"),
+        (["--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_refusals_come_before_the_images_of_the_example(
+    flags: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    assert run_verb("predict", ["--example", *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder.csv"]
+
+
 @pytest.mark.parametrize("verb", ["predict", "review"])
 def test_neither_a_run_nor_the_example_is_refused(verb: str, capsys: pytest.CaptureFixture[str]):
     assert run_verb(verb, []) == 2

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,8 +13,10 @@ import pytest
 
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
+from crkd.data.vectors.embedding_file import RootEntry
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.predictions_file import save_predictions
+from crkd.inference import export_labels as export_module
 from crkd.inference.export_labels import export_labels
 from crkd.inference.table import PredictedImage, writing
 from crkd.runs.folder import RunFolder
@@ -133,6 +136,34 @@ def test_prefix_and_root_say_where_the_images_are_served(run: RunFolder, tmp_pat
     label_studio_reads(tasks, (tmp_path / "out" / "tasks.xml").read_text())
     with pytest.raises(InputError, match="outside --root"):
         export_labels(run.path, "labelstudio", root=tmp_path / "run")
+
+
+def test_the_tasks_are_not_written_where_the_configuration_would_be(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"--out .*tasks.XML' .* let it end in .json"):
+        export_labels(run.path, "labelstudio", tmp_path / "tasks.XML")
+    assert not (tmp_path / "tasks.XML").exists()
+
+
+def test_files_of_all_folders_of_the_vectors_are_found(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders "novel" and "known" are the roots of one file of vectors; a tar file has no files."""
+    save_noise(tmp_path / "known" / "more.png", 9)
+    roots = [
+        RootEntry(name, str(tmp_path / folder), 1)
+        for name, folder in (("tar", "a.tar"), ("novel", "new photos"), ("known", "known"))
+    ]
+    monkeypatch.setattr(export_module, "vector_files", lambda run: ("v.parquet",))
+    monkeypatch.setattr(export_module, "read_info", lambda path: SimpleNamespace(roots=roots))
+    config = dataclasses.replace(run.read_config(), dataset="features")
+    monkeypatch.setattr(RunFolder, "read_config", lambda self: config)
+    found = export_module._image_files(run, run.read_info())
+    assert found == {
+        **{f"novel/{name}": tmp_path / "new photos" / name for name in FILES},
+        "known/more.png": tmp_path / "known" / "more.png",
+    }
 
 
 def test_fiftyone_sees_the_novel_training_images(run: RunFolder, tmp_path: Path) -> None:

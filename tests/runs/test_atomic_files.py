@@ -56,6 +56,13 @@ def test_foreign_files_are_refused(tmp_path: Path, content: bytes) -> None:
         load_tensors(file)
 
 
+def test_bytes_of_a_name_that_are_not_utf8_come_back(tmp_path: Path) -> None:
+    value = {"caf\udce9.png": "naïve 猫"}
+    write_json(tmp_path / "f.json", value)
+    assert read_json(tmp_path / "f.json") == value
+    assert "naïve 猫" in (tmp_path / "f.json").read_text(encoding="utf-8")
+
+
 def test_nan_is_not_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "f.json", {"x": float("nan")})

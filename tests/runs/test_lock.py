@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -95,7 +96,18 @@ def test_a_second_lock_is_refused_until_the_first_ends(tmp_path: Path) -> None:
 def test_an_empty_folder_is_removed(tmp_path: Path) -> None:
     with locked(tmp_path / "a" / "b", "--state"):
         assert (tmp_path / "a" / "b").is_dir()
-    assert not (tmp_path / "a" / "b").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_in_a_folder_that_was_deleted_leaves_that_of_its_next_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with locked(folder, "--state"):
+        shutil.rmtree(folder)
+        folder.mkdir()
+        second = FolderLock(folder, "the run")
+    with pytest.raises(InputError, match="the run is in use"):
+        FolderLock(folder, "the run")
+    second.release()
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from crkd.data.encoded.base import MAX_IMAGE_BYTES, EncodedImages, Names
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES
 from crkd.data.sources.files import readable_id
+from crkd.data.sources.walk import visible_files
 
 
 class EncodedFolder(EncodedImages):
@@ -25,6 +26,9 @@ class EncodedFolder(EncodedImages):
 
     Attributes:
         passed_over: number of files that are no images by their suffix, by suffix.
+
+    Raises:
+        InputError: the folder or one below cannot be read.
     """
 
     def __init__(self, place: Path) -> None:
@@ -32,14 +36,10 @@ class EncodedFolder(EncodedImages):
         # Names with bytes that are not UTF-8 cannot be opened by what is shown of them.
         self._odd: dict[int, Path] = {}
         self.passed_over: Counter[str] = Counter()
-        for folder, folders, files in os.walk(place, followlinks=False):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            here = Path(folder)
+        for here, files in visible_files(place):
             parts = here.relative_to(place).parts
             class_name = readable_id(place / parts[0], place) if parts else None
-            for file in sorted(files):
-                if file.startswith("."):
-                    continue
+            for file in files:
                 path = here / file
                 if path.suffix.lower() not in SUFFIXES:
                     self.passed_over[path.suffix.lower() or "no suffix"] += 1

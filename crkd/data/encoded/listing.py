@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,14 +103,14 @@ def find_encoded(
 
     Raises:
         InputError: an argument is missing or of another kind, two arguments are within each other,
-            a file is damaged, or there is no image at all.
+            or an argument and a root of an earlier call, a file is damaged, or there is no image.
     """
     # A link keeps its own name: it is the name that the person knows.
     paths = list(dict.fromkeys(Path(os.path.abspath(argument)) for argument in arguments))
     if not paths:
         raise InputError("DIR is missing; name folders, tar files or Parquet files of images")
-    _check_nesting(paths)
     names = dict(taken or {})
+    _check_nesting(paths, [shown_path(path) for path in names])
     passed_over: Counter[str] = Counter()
     roots = [Root(_root_name(path, names), path, _parts(path, passed_over)) for path in paths]
     listing = Listing(roots, passed_over)
@@ -132,14 +133,18 @@ def _root_name(path: Path, names: dict[str, str]) -> str:
     return names[key]
 
 
-def _check_nesting(paths: Sequence[Path]) -> None:
-    for one in paths:
-        for other in paths:
-            if one != other and one.resolve().is_relative_to(other.resolve()):
-                raise InputError(
-                    f"DIR {str(one)!r} is within {str(other)!r}, and its images would count twice; "
-                    "leave one of them out"
-                )
+def _check_nesting(paths: Sequence[Path], taken: Sequence[Path]) -> None:
+    """Refuse images that would be there twice; roots of an earlier call may be as they are."""
+    pairs = [(one, other) for one in paths for other in paths]
+    pairs += [pair for one in paths for other in taken for pair in ((one, other), (other, one))]
+    for one, other in pairs:
+        if one != other and one.resolve().is_relative_to(other.resolve()):
+            both = one in paths and other in paths
+            remedy = "leave one of them out" if both else "only one may be in --out: name another"
+            raise InputError(
+                f"DIR {str(one)!r} is within {str(other)!r}, and its images would count twice; "
+                f"{remedy}"
+            )
 
 
 def _parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, EncodedImages], ...]:
@@ -174,6 +179,18 @@ def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, Enc
             parts.append((f"{readable(Path(file.name))}/", found))
             passed_over[file.suffix.lower()] -= 1
     return tuple(parts)
+
+
+def shown_path(text: str) -> Path:
+    """Return the path that :func:`readable` shows as ``text``."""
+    path = Path(text)
+    if path.exists():
+        return path
+    # Bytes that are no UTF-8 are above 0x7f.
+    raw = re.sub(
+        rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(text)
+    )
+    return Path(os.fsdecode(raw))
 
 
 def readable(path: Path) -> str:

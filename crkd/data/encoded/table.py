@@ -139,8 +139,6 @@ def _damaged(place: Path, error: Exception) -> InputError:
 
 def _classes(file: Any) -> Sequence[str | None] | None:
     """Return the class of every row; None where the file names no classes."""
-    import pyarrow.types as kinds
-
     schema = file.schema_arrow
     named = _class_names(schema.metadata)
     columns = [c for c in (*_LABELS, *schema.names) if c in named and c in schema.names]
@@ -151,10 +149,19 @@ def _classes(file: Any) -> Sequence[str | None] | None:
             names[label] if isinstance(label, int) and 0 <= label < len(names) else None
             for label in labels
         ]
-    if _LABELS[0] in schema.names and kinds.is_string(schema.field(_LABELS[0]).type):
+    if _LABELS[0] in schema.names and _is_text(schema.field(_LABELS[0]).type):
         texts: list[str | None] = file.read(columns=[_LABELS[0]]).column(0).to_pylist()
         return texts
     return None
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
+    # Views have no function of their own in the oldest pyarrow that serves.
+    return str(kind) in ("string", "large_string", "string_view")
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from crkd.data.encoded.base import EncodedImages, Names
-from crkd.data.sources.base import UnreadableImageError
-from crkd.data.sources.tar import tar_members
+from crkd.data.sources.tar_members import read_member, tar_members
 
 
 class EncodedTar(EncodedImages):
@@ -35,10 +34,4 @@ class EncodedTar(EncodedImages):
     def read(self, index: int) -> bytes:
         """Return the content of a member."""
         offset, size = self._places[index].tolist()
-        try:
-            with self.place.open("rb") as file:
-                file.seek(offset)
-                return file.read(size)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UnreadableImageError(f"{self.place}: {self.name(index)}", reason) from None
+        return read_member(self.place, offset, size, f"{self.place}: {self.name(index)}")

@@ -20,9 +20,11 @@ def class_folders(folder: Path, names: Sequence[str], *, complete: bool = True) 
         complete: whether every class must have an image.
 
     Raises:
-        InputError: no class has an image, or one has none although all must.
+        InputError: no class has an image, one has none although all must, or a folder cannot be
+            read.
     """
-    images = [list(image_files(folder / name)) for name in names]
+    places = [folder / name for name in names]
+    images = [list(image_files(place)) if place.is_dir() else [] for place in places]
     empty = [name for name, found in zip(names, images, strict=True) if not found]
     if len(empty) == len(names):
         raise InputError(

@@ -24,6 +24,13 @@ SUFFIXES: Final = frozenset(
 )
 
 
+_UP_TO_16_BITS: Final = ("PNG", "PPM")
+"""Formats whose pixels in mode "I" have 16 bits.
+
+A PNG has that mode before Pillow 11, and a PGM is scaled to 65,535 from any largest value.
+"""
+
+
 def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None) -> Pixels:
     """Decode one image to ``(H, W, 3)`` uint8, RGB.
 
@@ -49,7 +56,7 @@ def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
                 image.load()
-                return np.asarray(_to_rgb(_upright(image), where))
+                return np.asarray(upright_rgb(image, where))
     except UnreadableImageError:
         raise
     except Exception as error:
@@ -119,6 +126,20 @@ def _check_size(image: Image.Image, where: str) -> None:
         )
 
 
+def upright_rgb(image: Image.Image, where: str) -> Image.Image:
+    """Return an opened image in mode "RGB", as :func:`decode_image` describes; it may be itself.
+
+    Args:
+        image: any image of Pillow.
+        where: name of the image for messages.
+
+    Raises:
+        UnreadableImageError: a float or 32-bit image.
+    """
+    # Turning loses the format.
+    return _to_rgb(_upright(image), image.format, where)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
@@ -126,11 +147,11 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+def _to_rgb(image: Image.Image, kind: str | None, where: str) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        # Before Pillow 11 a 16-bit PNG opens in mode "I"; a plain convert() would clip it to white.
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in _UP_TO_16_BITS):
+        # A plain convert() would clip it to white.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         raise UnreadableImageError(

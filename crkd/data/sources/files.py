@@ -15,6 +15,7 @@ from crkd.core.errors import InputError
 from crkd.core.paths import irregular
 from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.sources.decode import SUFFIXES, decode_image
+from crkd.data.sources.walk import visible_files
 
 MAX_LIST_BYTES: Final = 256 * 1024 * 1024
 SHOWN: Final = 5
@@ -95,14 +96,15 @@ def _size(path: Path) -> int:
 def image_files(folder: Path) -> Iterator[Path]:
     """Yield the files below ``folder`` with an image suffix, in a stable order.
 
-    Hidden files and folders are skipped. Linked folders are not followed, because a link to a
-    parent folder would never end.
+    Hidden files and folders are skipped, and linked folders are not followed.
+
+    Raises:
+        InputError: there is no such folder, or it or one below cannot be read.
     """
-    for place, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield Path(place) / name
+    for place, names in visible_files(folder):
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES:
+                yield place / name
 
 
 def left_out(folder: Path) -> str:
@@ -110,16 +112,21 @@ def left_out(folder: Path) -> str:
 
     The suffix decides. Hidden files do not count, and neither do tar files and Parquet tables,
     which may hold images.
+
+    Args:
+        folder: nothing is said of a path that is no folder.
+
+    Raises:
+        InputError: the folder or one below cannot be read.
     """
     names, count = list[str](), 0
-    for place, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.startswith(".") or Path(name).suffix.lower() in _NAMED_ELSEWHERE:
+    for place, files in visible_files(folder) if folder.is_dir() else ():
+        for name in files:
+            if Path(name).suffix.lower() in _NAMED_ELSEWHERE:
                 continue
             count += 1
             if len(names) < SHOWN:
-                names.append(readable_id(Path(place) / name, folder))
+                names.append(readable_id(place / name, folder))
     if not count:
         return ""
     files_are = "file is no image" if count == 1 else "files are no images"

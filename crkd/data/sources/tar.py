@@ -7,36 +7,21 @@ positions. Only images and class names are interpreted.
 
 from __future__ import annotations
 
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
-from crkd.core.paths import irregular
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
-from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
+from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.sources.decode import SUFFIXES, decode_image
 from crkd.data.sources.files import ends
 from crkd.data.sources.folder import SAMPLED_SIZES, hidden_classes, training_size
+from crkd.data.sources.tar_members import Member, read_member, tar_members
 from crkd.data.splits.class_split import ClassSplit
-
-MAX_IMAGE_BYTES: Final = 256 * 1024 * 1024
-_MAX_CLASS_BYTES: Final = 1024
-
-
-class Member(NamedTuple):
-    """One image in an archive: its position, and its class or None."""
-
-    archive: Path
-    offset: int
-    size: int
-    name: str
-    class_name: str | None
 
 
 class TarSource(ImageSource):
@@ -72,8 +57,10 @@ class TarSource(ImageSource):
         ).reshape(-1, 3)
 
     def fingerprint(self, index: int) -> bytes:
-        """Return size, begin and end of the member; a missing archive has none."""
+        """Return size, begin and end of the member; a missing archive or member has none."""
         number, offset, size = self._places[index].tolist()
+        if size < 0:
+            return b""
         try:
             with self._archives[number].open("rb") as file:
                 return ends(file, offset, size)
@@ -85,13 +72,7 @@ class TarSource(ImageSource):
         number, offset, size = self._places[index].tolist()
         archive = self._archives[number]
         where = f"{archive}: {self.ids[index]}"
-        try:
-            with archive.open("rb") as file:
-                file.seek(offset)
-                content = file.read(size)
-        except OSError as error:
-            raise UnreadableImageError(where, error.strerror or str(error)) from error
-        return decode_image(content, where)
+        return decode_image(read_member(archive, offset, size, where), where)
 
 
 def tar_files(path: Path) -> list[Path]:
@@ -192,66 +173,6 @@ def _members(place: Path, flag: str) -> Iterator[Member]:
         raise InputError(
             f"{flag} {str(place)!r} holds no image; add some ({listed(sorted(SUFFIXES))})"
         )
-
-
-def tar_members(archive: Path) -> tuple[Member, ...]:
-    """Return the images of one archive, from its headers; other members are passed over.
-
-    Raises:
-        InputError: it is not a regular file, damaged or compressed, a member is outside its folder,
-            or too large.
-    """
-    kind = irregular(archive)
-    if kind is not None:
-        raise InputError(f"{str(archive)!r} is {kind}, not a tar file; remove it or rename it")
-    images: list[Member] = []
-    classes: dict[str, str] = {}
-    try:
-        length = archive.stat().st_size
-        # Compressed archives would have to be unpacked from the start for every image.
-        with tarfile.open(archive, "r:") as tar:
-            for entry in tar:
-                path = PurePosixPath(entry.name.encode("utf-8", "replace").decode())
-                kind = path.suffix.lower()
-                if not entry.isreg() or entry.issparse() or path.name.startswith("."):
-                    continue
-                if kind == ".cls" and entry.size <= _MAX_CLASS_BYTES:
-                    text = tar.extractfile(entry)
-                    assert text is not None
-                    classes[str(path.with_suffix(""))] = text.read().decode("utf-8").strip()
-                elif kind in SUFFIXES:
-                    images.append(_checked(archive, entry, path, length))
-    except (tarfile.TarError, OSError, UnicodeDecodeError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"cannot read the tar file {str(archive)!r}: {reason}; it must be a plain tar file, "
-            "not a compressed one"
-        ) from None
-    named = (
-        member._replace(
-            class_name=classes.get(str(PurePosixPath(member.name).with_suffix("")))
-            or member.class_name
-        )
-        for member in images
-    )
-    return tuple(named)
-
-
-def _checked(archive: Path, entry: tarfile.TarInfo, path: PurePosixPath, length: int) -> Member:
-    if path.is_absolute() or ".." in path.parts:
-        raise InputError(
-            f"the tar file {str(archive)!r} names {str(path)!r}, which is outside it; pack it again"
-        )
-    end = entry.offset_data + entry.size
-    if not 0 <= entry.size <= MAX_IMAGE_BYTES or end > length:
-        raise InputError(
-            f"the image {str(path)!r} in {str(archive)!r} claims {entry.size:,} bytes; more than "
-            f"{MAX_IMAGE_BYTES:,} or beyond the end of the file are not read: pack it again"
-        )
-    folder = path.parts[0] if len(path.parts) > 1 else None
-    return Member(archive, entry.offset_data, entry.size, str(path), folder)
 
 
 def _sides(source: TarSource) -> list[int]:

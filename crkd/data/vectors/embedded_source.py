@@ -14,7 +14,7 @@ import numpy as np
 from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import Dataset
 from crkd.data.datasets.features import FeatureSource
-from crkd.data.encoded.listing import Listing, find_encoded
+from crkd.data.encoded.listing import Listing, find_encoded, shown_path
 from crkd.data.sources.base import Pixels, UnreadableImageError
 from crkd.data.sources.decode import decode_image
 from crkd.data.storage.workers import parallel
@@ -137,13 +137,14 @@ class _EmbeddedFile:
     @cached_property
     def listing(self) -> Listing:
         roots = {root.path: root.name for root in self.info.roots}
-        lost = [path for path in roots if not Path(path).exists()]
+        places = [shown_path(path) for path in roots]
+        lost = [path for path, place in zip(roots, places, strict=True) if not place.exists()]
         if lost:
             raise InputError(
                 f"the images of {str(self._path)!r} are not in {lost[0]!r} any more; restore them, "
                 "or run discover again"
             )
-        return find_encoded(list(roots), roots)
+        return find_encoded(places, roots)
 
     @cached_property
     def rows(self) -> dict[str, int]:

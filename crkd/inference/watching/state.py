@@ -194,7 +194,7 @@ class WatchState:
         for line in self._files.read():
             self._finish(line["file"], (line["size"], line["time"]), line["unreadable"])
         path = self.folder / _WAITING
-        values = read_json(path) if path.is_file() else {}
+        values = _read_block(path) if path.is_file() else {}
         self._waiting = {file: (int(size), int(time)) for file, (size, time) in values.items()}
 
     def _take(self, file: str, digest: str, nearest: str, features: Floats | None) -> None:
@@ -227,7 +227,7 @@ class WatchState:
                 )
             write_json(path, wanted)
             return
-        before: dict[str, Any] = read_json(path)
+        before = _read_block(path)
         if any(before.get(key) != wanted[key] for key in ("model_sha256", "class_names")):
             raise InputError(
                 f"--state {self.folder} was made with another run ({before.get('run')}), and "
@@ -238,6 +238,16 @@ class WatchState:
                 f"--state {self.folder} is of the images in {before.get('images')}, not of "
                 f"{self.images}; name another --state"
             )
+
+
+def _read_block(path: Path) -> dict[str, Any]:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path} in --state holds {values!r:.40} and no block of keys; restore it, or name "
+            "another --state"
+        )
+    return values
 
 
 def _encoded(features: Floats) -> str:

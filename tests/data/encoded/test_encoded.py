@@ -71,6 +71,39 @@ def test_a_tar_file_has_classes_by_folder_or_neighbor_and_its_last_member_counts
     ]
 
 
+def test_links_within_a_tar_file_are_their_targets_and_hidden_folders_are_passed_over(
+    tmp_path: Path,
+):
+    links = {
+        "cat/soft.cls": (tarfile.LNKTYPE, "./class"),
+        "cat/hard.png": (tarfile.LNKTYPE, "cat/1.png"),
+        "cat/soft.png": (tarfile.SYMTYPE, "../dog/2.png"),
+        "dog/2.png": (tarfile.SYMTYPE, "../.store/a"),
+        "cat/out.png": (tarfile.SYMTYPE, "../../1.png"),
+        "cat/round.png": (tarfile.SYMTYPE, "round.png"),
+        "cat/loose.txt": (tarfile.SYMTYPE, "1.png"),
+    }
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name in ("./.cache/0.png", "./.store/a", "./cat/1.png", "./class"):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            tar.addfile(entry, io.BytesIO(name.encode()))
+        for name, (kind, target) in links.items():
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = kind, target
+            tar.addfile(entry)
+    images = EncodedTar(tmp_path / "x.tar")
+    names = [images.name(row) for row in range(len(images))]
+    assert names == ["cat/1.png", *list(links)[1:6]]
+    assert [images.read(row) for row in range(4)] == [
+        b"./cat/1.png", b"./cat/1.png", b"./.store/a", b"./.store/a"
+    ]  # fmt: skip
+    assert [images.class_of(row) for row in range(4)] == ["cat", "cat", "./class", "dog"]
+    for row in (4, 5):
+        with pytest.raises(UnreadableImageError, match="a link to no file of the archive"):
+            images.read(row)
+
+
 def hub_table(path: Path, labels: list[int], **more: list[int]) -> Path:
     rows = [{"bytes": bytes([row]), "path": None} for row in range(len(labels))]
     features = {"fine": {"names": ["cat", "dog"], "_type": "ClassLabel"}, "img": {"_type": "Image"}}
@@ -88,6 +121,19 @@ def test_a_table_of_the_hub_has_the_classes_of_its_metadata(tmp_path: Path):
     ]
     # Row groups that are no longer kept are read again.
     assert images.read(0) == b"\0"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.large_string())],
+    ids=str,
+)
+def test_texts_of_any_kind_are_classes(tmp_path: Path, kind: pa.DataType):
+    rows = [{"bytes": b"x", "path": None}] * 3
+    labels = pa.array(["cat", "dog", None]).dictionary_encode().cast(kind)
+    pq.write_table(pa.table({"image": rows, "label": labels}), tmp_path / "t.parquet")
+    images = EncodedTable(tmp_path / "t.parquet")
+    assert [images.class_of(row) for row in range(3)] == ["cat", "dog", None]
 
 
 def test_a_table_without_images_is_refused(tmp_path: Path):

@@ -90,6 +90,13 @@ def test_sixteen_bit_gray_keeps_its_upper_byte() -> None:
     assert decoded[..., 1].tolist() == [[0, 1, 255], [128, 0, 1]]
 
 
+@pytest.mark.parametrize(("largest", "expected"), [(65535, [0, 1, 128]), (4095, [0, 16, 255])])
+def test_gray_of_a_pgm_is_scaled_by_its_largest_value(largest: int, expected: list[int]) -> None:
+    deep = np.array([0, 257, min(32768, largest)], ">u2")
+    decoded = decode_image(b"P5 3 1 %d\n" % largest + deep.tobytes(), "x")
+    assert decoded[0].tolist() == [[value] * 3 for value in expected]
+
+
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_images_without_a_range_are_refused(mode: str) -> None:
     data = encoded(Image.new(mode, (3, 3), 1), "TIFF")

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from crkd.core.errors import InputError
+from crkd.data.encoded.folder import EncodedFolder
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import SAMPLED
-from crkd.data.sources.files import FileSource, left_out
+from crkd.data.sources.files import FileSource, image_files, left_out
 
 
 def made(folder: Path, *names: str) -> Path:
@@ -46,6 +52,37 @@ def test_nothing_is_said_of_images_and_hidden_files(tmp_path: Path, names: tuple
 def test_a_name_that_is_not_utf8_is_shown_with_escapes(tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.txt")).write_bytes(b"")
     assert left_out(tmp_path).endswith(": \\xff.txt")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [lambda place: list(image_files(place)), left_out, lambda place: len(EncodedFolder(place))],
+)
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    folder, scan = made(tmp_path, "a/1.png", "b/2.png"), os.scandir
+
+    def refusing(place: str) -> Any:
+        if Path(place).name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return scan(place)
+
+    read(folder)
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(InputError, match=r"/b' cannot be read \(Permission denied\); allow"):
+        read(folder)
+
+
+def test_a_folder_that_is_deleted_during_the_walk_has_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = image_files(made(tmp_path, "0.png", "a/1.png", "b/2.png"))
+    assert next(files).name == "0.png"
+    shutil.rmtree(tmp_path / "a")
+    assert [path.name for path in files] == ["2.png"]
+    with pytest.raises(InputError, match="absent' cannot be read"):
+        list(image_files(tmp_path / "absent"))
 
 
 def test_the_digest_of_files_follows_names_sizes_and_content(tmp_path: Path) -> None:

@@ -151,6 +151,22 @@ def test_odd_file_names(inbox: Path, predictor: ImagePredictor) -> None:
     assert opened(inbox, predictor).look().predicted == 0
 
 
+def test_an_odd_file_name_waits_too(inbox: Path, predictor: ImagePredictor) -> None:
+    path = Path(os.fsdecode(os.fsencode(inbox) + b"/caf\xe9.png"))
+    path.write_bytes((inbox / "digit0.png").read_bytes()[:-1])
+    assert opened(inbox, predictor).look().waiting == 1
+    assert opened(inbox, predictor).look().predicted == 1
+
+
+@pytest.mark.parametrize("name", ["waiting.json", "watch.json"])
+def test_a_damaged_state_is_refused(inbox: Path, predictor: ImagePredictor, name: str) -> None:
+    (inbox / "cut.png").write_bytes(b"")
+    opened(inbox, predictor).look()
+    (inbox.with_name("state") / name).write_text("[]")
+    with pytest.raises(InputError, match=rf"{name} in --state holds \[\] and no block"):
+        opened(inbox, predictor)
+
+
 def test_similar_outliers_are_a_group(inbox: Path, predictor: ImagePredictor) -> None:
     assert opened(inbox, predictor, enough=5).look().predicted == 9
     assert opened(inbox, predictor, enough=5).groups() == []
