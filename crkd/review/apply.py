@@ -63,6 +63,7 @@ def apply_review(
     decisions = read_decisions(
         file,
         model_sha256=opened.info.model_sha256 or "",
+        shown_sha256=evidence.shown_sha256,
         names=evidence.names,
         num_known=evidence.num_known,
         images=frozenset(evidence.images.ids),

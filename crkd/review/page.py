@@ -130,6 +130,7 @@ def _content(evidence: Evidence) -> dict[str, Any]:
         "version": VERSION,
         "max_name": MAX_NAME_LENGTH,
         "model_sha256": info.model_sha256,
+        "shown_sha256": evidence.shown_sha256,
         "title": f"{len(found)} discovered classes in {_source(evidence)}",
         "run": str(evidence.opened.run.path),
         "num_images": len(evidence.images),

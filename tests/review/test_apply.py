@@ -35,7 +35,7 @@ def evidence(discovered: tuple[Path, Path]) -> Evidence:
 
 
 def write(
-    path: Path, evidence: Evidence, classes: list[Any], images: Sequence[Any] = (), version: int = 2
+    path: Path, evidence: Evidence, classes: list[Any], images: Sequence[Any] = (), version: int = 3
 ) -> Path:
     content = {
         "format": "crkd-review",
@@ -44,6 +44,8 @@ def write(
         "classes": classes,
         "images": list(images),
     }
+    if version >= 3:
+        content["shown_sha256"] = evidence.shown_sha256
     path.write_text(json.dumps(content))
     return path
 
@@ -53,7 +55,7 @@ def applied(
     evidence: Evidence,
     *decisions: list[Any],
     flags: tuple[str, ...] = (),
-    version: int = 2,
+    version: int = 3,
 ) -> Path:
     file = write(tmp_path / "decisions.json", evidence, *decisions, version=version)
     out = tmp_path / "named"
@@ -280,6 +282,35 @@ def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path
     assert people == {away, home, out, other}
 
 
+def test_decisions_of_another_review_of_the_same_model_are_refused(
+    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_id = by_size(evidence)[0]
+    rows = np.flatnonzero(evidence.answered == class_id)[:3]
+    first, second, third = (evidence.images.ids[row] for row in rows)
+    named = applied(tmp_path, evidence, [], [{"id": first, "to": None}])
+    before = gather(named, CPU)
+    file = write(tmp_path / "moves.json", before, [], [{"id": second, "to": None}])
+    again = tmp_path / "again"
+    assert run_verb("apply-review", [str(named), str(file), "--out", str(again)]) == 0
+    after = gather(again, CPU)
+    assert after.opened.info.model_sha256 == before.opened.info.model_sha256
+    out = tmp_path / "no"
+    file = write(tmp_path / "late.json", before, [], [{"id": third, "to": None}])
+    assert run_verb("apply-review", [str(again), str(file), "--out", str(out)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "decides on other images or classes than those of RUN" in said
+    assert not out.exists()
+    # A file of version 2 does not say which page it is from.
+    file = write(tmp_path / "old.json", before, [], [{"id": third, "to": None}], version=2)
+    assert run_verb("apply-review", [str(again), str(file), "--out", str(out)]) == 0
+    assert {i for i, label in read_labels(RunFolder(out)).items() if label.taken_out} == {
+        first,
+        second,
+        third,
+    }
+
+
 def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Path) -> None:
     first, second, *_ = by_size(evidence)
     foreign = evidence.images.ids[np.flatnonzero(evidence.answered == second)[0]]
@@ -342,11 +373,14 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
     ("changes", "message"),
     [
         ({"format": "other"}, "holds no decisions"),
-        ({"version": 3}, "has version 3"),
+        ({"version": 4}, "has version 4"),
+        ({"version": 2}, "entries are not"),
         ({"version": True}, "has version True"),
         ({"extra": 1}, "entries are not"),
         ({"classes": {}}, "entries are not"),
         ({"model_sha256": "0" * 64}, "another model"),
+        ({"shown_sha256": "0" * 64}, "other images or classes"),
+        ({"shown_sha256": None}, "other images or classes"),
         ({"classes": ["x"]}, "classes[0] has no action"),
         ({"classes": [{"id": 2, "action": "explode"}]}, "has no action of accept"),
         ({"classes": [{"id": 2, "action": ["accept"]}]}, "has no action of accept"),

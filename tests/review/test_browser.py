@@ -451,6 +451,54 @@ def test_what_was_decided_survives_a_reload(page: Any) -> None:
     assert page.title() == "4 discovered classes in folder", "no file name was run as code"
 
 
+def test_another_review_of_the_same_model_begins_without_decisions(
+    page: Any, discovered: tuple[Path, Path], tmp_path: Path
+) -> None:
+    address = page.url
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#grid .thumb").nth(0).click()
+    page.keyboard.press("o")
+    file = save(page, tmp_path / "decisions.json")
+    named = tmp_path / "named"
+    assert run_verb("apply-review", [str(discovered[0]), str(file), "--out", str(named)]) == 0
+    for number, run in enumerate((named, tmp_path / "again")):
+        out = tmp_path / f"{number}.html"
+        assert run_verb("review", [str(run), "--out", str(out)]) == 0
+        page.goto(out.as_uri())
+        assert page.locator("#progress").text_content() == "0 of 4 decided"
+        page.locator("#grid .thumb").nth(1).click()
+        page.keyboard.press("o")
+        if run == named:
+            file = save(page, tmp_path / "moves.json")
+            command = [str(named), str(file), "--out", str(tmp_path / "again")]
+            assert run_verb("apply-review", command) == 0
+    page.goto(address)
+    assert page.locator("#progress").text_content() == "0 of 4 decided, 1 image moved"
+
+
+def test_decisions_are_kept_for_images_and_not_for_their_places(
+    page: Any, discovered: tuple[Path, Path], tmp_path: Path
+) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.keyboard.press("s")
+    page.locator("[data-kind=all]").click()
+    page.keyboard.press("i")
+    page.keyboard.press("End")
+    page.keyboard.press("Space")
+    page.keyboard.press("o")
+    before = json.loads(save(page, tmp_path / "before.json").read_text())
+    data = page_data(gather(discovered[0], torch.device("cpu")))
+    # As after ties in the confidence: the same images in another order.
+    data["images"] = data["images"][::-1]
+    out = Path(page.url.removeprefix("file://"))
+    out.write_text(render(data))
+    page.reload()
+    after = json.loads(save(page, tmp_path / "after.json").read_text())
+    assert after["images"] == before["images"]
+    parts = [[set(p["images"]) for p in file["classes"][0]["parts"]] for file in (before, after)]
+    assert parts[0] == parts[1]
+
+
 def test_every_tab_shows_its_part(page: Any) -> None:
     for key, part in (("2", "#plane"), ("3", "#confusion"), ("4", "#about pre"), ("1", "#list")):
         page.keyboard.press(key)

@@ -70,5 +70,5 @@ function decisions() {
   const images = [...moved].map(([index, to]) => ({
     id: D.images[index].id, to: to !== null && actionOf(to) === "reject" ? null : to,
   }));
-  return { format: D.format, version: D.version, model_sha256: D.model_sha256, classes, images };
+  return { format: D.format, version: D.version, model_sha256: D.model_sha256, shown_sha256: D.shown_sha256, classes, images };
 }
