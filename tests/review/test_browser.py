@@ -224,6 +224,21 @@ def test_undecided_classes_come_first(page: Any) -> None:
     assert page.locator("#progress").text_content() == "1 of 4 decided"
 
 
+def test_accept_keeps_a_name_that_was_typed(page: Any, tmp_path: Path) -> None:
+    page.locator("#name").fill("apple")
+    page.locator("#do-accept").click()
+    assert page.locator("#name").input_value() == "apple"
+    assert page.locator("#do-accept").get_attribute("aria-pressed") == "true"
+    content = json.loads(save(page, tmp_path / "d.json").read_text())
+    assert content["classes"] == [{"id": 2, "action": "accept", "name": "apple"}]
+    page.locator("#do-split").click()
+    page.locator(".part-name").nth(0).fill("red")
+    page.locator("#do-split").click()
+    assert page.locator(".part-name").nth(0).input_value() == "red"
+    page.locator("#do-open").click()
+    assert page.locator("#progress").text_content() == "0 of 4 decided"
+
+
 def test_a_mixed_class_is_split_into_its_clusters(
     page: Any, discovered: tuple[Path, Path], tmp_path: Path
 ) -> None:
