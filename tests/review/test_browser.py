@@ -278,6 +278,28 @@ def test_a_mixed_class_is_split_into_its_clusters(
     assert labels == {Path(f).name: names[color_of(f)] for files in parts.values() for f in files}
 
 
+def test_undo_of_a_split_shows_the_class_again(page: Any) -> None:
+    files = shown(page)
+    page.keyboard.press("s")
+    page.locator(".part-box button").nth(0).click()
+    assert "Part 1" in page.locator("#pictures-title").text_content()
+    page.keyboard.press("Control+z")
+    assert "Images" in page.locator("#pictures-title").text_content()
+    assert shown(page) == files
+    # Of three parts the third is shown; undo leaves two.
+    page.keyboard.press("s")
+    page.locator("#parts").fill("3")
+    page.locator("#parts").blur()
+    page.locator(".part-box button").nth(2).click()
+    assert "Part 3" in page.locator("#pictures-title").text_content()
+    page.keyboard.press("Control+z")
+    assert page.locator(".part-box").count() == 2
+    assert shown(page) == files
+    page.locator(".part-box button").nth(1).click()
+    page.keyboard.press("Control+Shift+z")
+    assert "Part 2" in page.locator("#pictures-title").text_content(), "it exists after redo too"
+
+
 def test_a_class_is_merged_into_a_known_one(page: Any, tmp_path: Path) -> None:
     page.keyboard.press("m")
     page.select_option("#into", label="b")
