@@ -69,7 +69,7 @@ def apply_review(
         images=frozenset(evidence.images.ids),
     )
     outcome = outcome_of(evidence, decisions)
-    _check_filled(evidence, outcome)
+    _check_filled(evidence, decisions, outcome)
     names = [*evidence.names[: evidence.num_known], *outcome.names]
     model = _reviewed_model(evidence, outcome)
     info = _description(evidence, decisions, outcome, model.architecture)
@@ -103,17 +103,24 @@ def apply_review(
     return run, Counter(found | {name: count for name, count in known.items() if count})
 
 
-def _check_filled(evidence: Evidence, outcome: Outcome) -> None:
+def _check_filled(evidence: Evidence, decisions: Decisions, outcome: Outcome) -> None:
     """Check that every new class has an image.
 
+    A class of a network that had none before the review may stay as it is. On vectors, no head can
+    be fitted to it.
+
     Raises:
-        InputError: a class of a discovery on vectors has none, so no head can be fitted.
+        InputError: a class has none.
     """
     new = outcome.labels[outcome.labels >= evidence.num_known] - evidence.num_known
     counts = np.bincount(new, minlength=len(outcome.names))
-    if isinstance(evidence.data, VectorData) and 0 in counts:
-        name = outcome.names[int(counts.argmin())]
-        raise InputError(f"FILE leaves no image in the class {name!r}; reject it or merge it")
+    out = {image for image, label in evidence.reviewed.items() if label.taken_out}
+    pairs = zip(evidence.images.ids, evidence.answered.tolist(), strict=True)
+    filled = {class_id for image, class_id in pairs if image not in out}
+    owners = [decision.id for decision in decisions.classes.values() for _ in decision.names]
+    for owner, name, count in zip(owners, outcome.names, counts.tolist(), strict=True):
+        if not count and (owner in filled or isinstance(evidence.data, VectorData)):
+            raise InputError(f"FILE leaves no image in the class {name!r}; reject it or merge it")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
+from crkd.review.decision_entries import check_name
 from crkd.review.export_images import fit_for_folders
 from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
@@ -396,6 +398,9 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
         ({"classes": [{**ACCEPT, "name": "a\nb"}]}, "U+000A"),
         ({"classes": [{**ACCEPT, "name": "a\u202eb"}]}, "U+202E"),
         ({"classes": [{**ACCEPT, "name": "\ud800"}]}, "U+D800"),
+        ({"classes": [{**ACCEPT, "name": "\u200d"}]}, "without a visible character"),
+        ({"classes": [{**ACCEPT, "name": "\u2800"}]}, "without a visible character"),
+        ({"classes": [{**ACCEPT, "name": "\u3164 \ufe0f"}]}, "without a visible character"),
         ({"classes": [{**ACCEPT, "name": "A"}]}, "'A', a name that is taken"),
         ({"classes": [{**ACCEPT, "name": "novel-1"}]}, "'novel-1', a name that is taken"),
         ({"classes": [{"id": 2, "action": "merge", "into": 2}]}, "which is not accepted"),
@@ -482,6 +487,38 @@ def test_a_taken_folder_stays_as_it_is(
     assert f"--out {out} holds files already" in said
     assert "--resume" not in said, "the command has no such flag"
     shutil.rmtree(out)
+
+
+def test_a_class_that_a_review_leaves_empty_is_refused(
+    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = by_size(evidence)
+    rows = np.flatnonzero(evidence.answered == first)
+    moves = [{"id": evidence.images.ids[row], "to": second} for row in rows]
+    file = write(tmp_path / "d.json", evidence, [], moves)
+    command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
+    assert run_verb("apply-review", command) == 2
+    said = capsys.readouterr().err
+    assert f"leaves no image in the class '{evidence.names[first]}'; reject it or merge it" in said
+    assert not (tmp_path / "no").exists()
+    applied(tmp_path, evidence, [{"id": first, "action": "merge", "into": second}], moves)
+
+
+def test_a_class_that_was_empty_before_the_review_may_stay(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = by_size(evidence)
+    own = dataclasses.replace(evidence)
+    own.__dict__["answered"] = np.where(evidence.answered == first, second, evidence.answered)
+    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: own)
+    named = applied(tmp_path, own, [])
+    assert RunFolder(named).read_info().num_novel == 4
+
+
+def test_an_emoji_newer_than_this_python_is_a_name() -> None:
+    # U+1FAE8 is of Unicode 15, and Python 3.11 knows Unicode 14.
+    for name in ("\U0001fae8", "a\u200db", "\u30b5\u30af\u30e9", "7"):
+        assert check_name(name, "FILE") == name
 
 
 def test_folder_names_are_fit_and_different() -> None:

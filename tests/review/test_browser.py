@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 import torch
 
 from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
 from crkd.inference.predict import predict
 from crkd.inference.table import read
+from crkd.review.decisions import FORMAT, VERSION, read_decisions
 from crkd.review.page import THUMBNAIL_BUDGET, embed_pictures, page_data
 from crkd.review.page_html import render
 from crkd.review.run_outputs import gather
@@ -239,6 +242,49 @@ def test_accept_keeps_a_name_that_was_typed(page: Any, tmp_path: Path) -> None:
     assert page.locator("#progress").text_content() == "0 of 4 decided"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        ("Stra\u00dfe", "STRASSE", "is taken by class 2"),
+        ("\u1e9e", "SS", "is taken by class 2"),
+        ("kap\u0131", "kapi", ""),
+        ("x", "\U0001fae8", ""),
+        ("x", "a\u200db", ""),
+        ("x", "\u200d", "can be seen"),
+        ("x", "\u2800", "can be seen"),
+        ("x", "\u3164", "can be seen"),
+    ],
+)
+def test_the_page_refuses_the_names_that_apply_review_refuses(
+    page: Any, tmp_path: Path, first: str, second: str, problem: str
+) -> None:
+    page.locator("#name").fill(first)
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")
+    page.locator("#name").fill(second)
+    said = page.locator("#problem").text_content()
+    assert problem in said
+    assert bool(said) == bool(problem)
+    file, run = tmp_path / "d.json", {"model_sha256": "0", "shown_sha256": "1"}
+    pairs = ((2, first), (3, second))
+    classes = [{"id": number, "action": "accept", "name": name} for number, name in pairs]
+    content = {"format": FORMAT, "version": VERSION, **run, "classes": classes, "images": []}
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError) if problem else contextlib.nullcontext():
+        read_decisions(file, **run, names=["a", "b", "c", "d"], num_known=2, images=())
+
+
+def test_a_class_without_images_is_to_be_rejected_or_merged(page: Any) -> None:
+    page.locator("#list [data-id='5']").click()
+    page.locator("#select-all").click()
+    page.select_option("#target", label="novel-0")
+    assert page.locator("#problem").text_content() == "No image is left; reject or merge it."
+    page.keyboard.press("Control+s")
+    assert "not saved" in page.locator("#progress").text_content()
+    page.keyboard.press("x")
+    assert page.locator("#problem").text_content() == ""
+
+
 def test_a_mixed_class_is_split_into_its_clusters(
     page: Any, discovered: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -266,6 +312,9 @@ def test_a_mixed_class_is_split_into_its_clusters(
     page.locator(".part-name").nth(0).fill("red")
     page.locator("#list [data-id='4']").click()
     page.select_option("#into", label="red")
+    # No image is left in the last class.
+    page.locator("#list [data-id='5']").click()
+    page.keyboard.press("x")
     file = save(page, tmp_path / "decisions.json")
     named = tmp_path / "named"
     command = [str(discovered[0]), str(file), "--out", str(named), "--images", "csv"]
