@@ -20,7 +20,7 @@ from crkd.models.heads.prototype import NovelHeads
 from crkd.models.heads.reviewed import reviewed
 from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
-from crkd.review.export_images import write_images
+from crkd.review.export_images import check_files, write_images
 from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.folder import RunFolder, RunInfo, check_free
@@ -70,6 +70,8 @@ def apply_review(
     )
     outcome = outcome_of(evidence, decisions)
     _check_filled(evidence, decisions, outcome)
+    if images == "folder":
+        check_files(evidence.images, outcome.labels)
     names = [*evidence.names[: evidence.num_known], *outcome.names]
     model = _reviewed_model(evidence, outcome)
     info = _description(evidence, decisions, outcome, model.architecture)

@@ -19,7 +19,7 @@ from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
 from crkd.review.decision_entries import check_name
-from crkd.review.export_images import fit_for_folders
+from crkd.review.export_images import check_files, fit_for_folders
 from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
@@ -487,6 +487,32 @@ def test_a_taken_folder_stays_as_it_is(
     assert f"--out {out} holds files already" in said
     assert "--resume" not in said, "the command has no such flag"
     shutil.rmtree(out)
+
+
+def test_a_missing_image_is_named_before_a_folder_is_written(
+    evidence: Evidence,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A run on vectors needs no image but for the copies. Here, what was read before remains.
+    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
+    row = int(np.flatnonzero(evidence.answered >= evidence.num_known)[0])
+    image = evidence.images.source.file(int(evidence.images.indices[row]))
+    assert image is not None
+    file = write(tmp_path / "d.json", evidence, [])
+    out = tmp_path / "named"
+    command = [str(evidence.opened.run.path), str(file), "--out", str(out), "--images", "folder"]
+    image.rename(tmp_path / "away.png")
+    try:
+        assert run_verb("apply-review", command) == 2
+        assert f"--images folder copies {image}" in capsys.readouterr().err
+        assert not out.exists()
+        # An image that gets no class is not needed.
+        check_files(evidence.images, np.where(np.arange(len(evidence.images)) == row, -1, 2))
+    finally:
+        (tmp_path / "away.png").rename(image)
+    assert run_verb("apply-review", command) == 0
 
 
 def test_a_class_that_a_review_leaves_empty_is_refused(
