@@ -580,6 +580,38 @@ def test_discover_goes_on_from_the_decisions(
     assert (tmp_path / "run-reviewed-2").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out", "x"], "--out needs --novel DIR; use crkd apply-review"),
+        (["--num-novel", "2"], "--num-novel needs --novel DIR"),
+        (["--out", "x", "--resume"], "--out needs --novel DIR"),
+        (["--resume"], "--resume needs --novel DIR"),
+        (["--features", "x.parquet"], "--features does not go with --decisions"),
+        (["--features", "x.parquet", "--novel", "."], "--features does not go with --decisions"),
+        (["--novel", "nowhere", "--num-novel", "2"], "--novel 'nowhere' does not exist"),
+        (["--novel", ".", "--resume"], "--resume needs --out"),
+        (["--novel", ".", "--out", "taken"], "--out taken holds files already"),
+    ],
+)
+def test_flags_are_checked_before_decisions_are_applied(
+    evidence: Evidence,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("precious")
+    monkeypatch.setattr("crkd.review.reviewed_run.named_run", lambda *_, **__: pytest.fail("works"))
+    file = write(tmp_path / "d.json", evidence, [])
+    command = ["--from", str(evidence.opened.run.path), "--decisions", str(file), *flags]
+    assert run_verb("discover", command) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_decisions_without_their_run_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
