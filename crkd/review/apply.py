@@ -20,7 +20,7 @@ from crkd.models.heads.prototype import NovelHeads
 from crkd.models.heads.reviewed import reviewed
 from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
-from crkd.review.export_images import write_images
+from crkd.review.export_images import check_files, write_images
 from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.folder import RunFolder, RunInfo, check_free
@@ -63,12 +63,15 @@ def apply_review(
     decisions = read_decisions(
         file,
         model_sha256=opened.info.model_sha256 or "",
+        shown_sha256=evidence.shown_sha256,
         names=evidence.names,
         num_known=evidence.num_known,
         images=frozenset(evidence.images.ids),
     )
     outcome = outcome_of(evidence, decisions)
-    _check_filled(evidence, outcome)
+    _check_filled(evidence, decisions, outcome)
+    if images == "folder":
+        check_files(evidence.images, outcome.labels)
     names = [*evidence.names[: evidence.num_known], *outcome.names]
     model = _reviewed_model(evidence, outcome)
     info = _description(evidence, decisions, outcome, model.architecture)
@@ -102,17 +105,24 @@ def apply_review(
     return run, Counter(found | {name: count for name, count in known.items() if count})
 
 
-def _check_filled(evidence: Evidence, outcome: Outcome) -> None:
+def _check_filled(evidence: Evidence, decisions: Decisions, outcome: Outcome) -> None:
     """Check that every new class has an image.
 
+    A class of a network that had none before the review may stay as it is. On vectors, no head can
+    be fitted to it.
+
     Raises:
-        InputError: a class of a discovery on vectors has none, so no head can be fitted.
+        InputError: a class has none.
     """
     new = outcome.labels[outcome.labels >= evidence.num_known] - evidence.num_known
     counts = np.bincount(new, minlength=len(outcome.names))
-    if isinstance(evidence.data, VectorData) and 0 in counts:
-        name = outcome.names[int(counts.argmin())]
-        raise InputError(f"FILE leaves no image in the class {name!r}; reject it or merge it")
+    out = {image for image, label in evidence.reviewed.items() if label.taken_out}
+    pairs = zip(evidence.images.ids, evidence.answered.tolist(), strict=True)
+    filled = {class_id for image, class_id in pairs if image not in out}
+    owners = [decision.id for decision in decisions.classes.values() for _ in decision.names]
+    for owner, name, count in zip(owners, outcome.names, counts.tolist(), strict=True):
+        if not count and (owner in filled or isinstance(evidence.data, VectorData)):
+            raise InputError(f"FILE leaves no image in the class {name!r}; reject it or merge it")
 
 
 @dataclass(frozen=True, eq=False)

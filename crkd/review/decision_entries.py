@@ -12,7 +12,10 @@ from crkd.core.errors import InputError
 MAX_NAME_LENGTH: Final = 100
 # Emoji and several scripts need joiners; all other format characters are invisible and refused.
 _JOINERS: Final = "\u200c\u200d"
-_FORBIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+# Unassigned characters (Cn) are allowed: a browser may know newer ones, such as emoji.
+_FORBIDDEN: Final = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+_BLANKS: Final = "\u115f\u1160\u2800\u3164\uffa0"
+"""Letters and symbols that show nothing."""
 _KEYS: Final = {
     "accept": [{"name"}],
     "reject": [set[str]()],
@@ -154,7 +157,8 @@ def check_name(name: object, where: str) -> str:
         where: its location, for messages.
 
     Raises:
-        InputError: it is not text, empty, too long, or has invisible or control characters.
+        InputError: it is not text, empty, too long, has invisible or control characters, or no
+            visible one.
     """
     if not isinstance(name, str):
         raise InputError(f"{where} gives {name!r:.80} as a name; give a text")
@@ -168,7 +172,15 @@ def check_name(name: object, where: str) -> str:
         raise InputError(
             f"{where} gives a name with the invisible character U+{ord(odd[0]):04X}; remove it"
         )
+    if not any(map(_is_visible, tidy)):
+        raise InputError(f"{where} gives a name without a visible character; give one")
     return tidy
+
+
+def _is_visible(character: str) -> bool:
+    """Return whether a character shows something alone."""
+    category = unicodedata.category(character)
+    return category not in _FORBIDDEN and category[0] not in "MZ" and character not in _BLANKS
 
 
 def _class_id(value: Any, where: str, run: RunContents, first: int = 0) -> int:

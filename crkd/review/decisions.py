@@ -15,8 +15,12 @@ from crkd.review.decision_entries import ClassDecision, RunContents, class_decis
 from crkd.runs.atomic_files import read_json
 
 FORMAT: Final = "crkd-review"
-VERSION: Final = 2
-"""Version that the page writes. Version 1 splits a class into two halves by two images."""
+VERSION: Final = 3
+"""Version that the page writes.
+
+Version 2 has no digest of what the page shows. Version 1 splits a class into two halves by two
+images.
+"""
 MAX_BYTES: Final = 64 * 2**20
 
 
@@ -34,7 +38,13 @@ class Decisions:
 
 
 def read_decisions(
-    path: Path, *, model_sha256: str, names: Sequence[str], num_known: int, images: Collection[str]
+    path: Path,
+    *,
+    model_sha256: str,
+    shown_sha256: str,
+    names: Sequence[str],
+    num_known: int,
+    images: Collection[str],
 ) -> Decisions:
     """Read a file that the page saved, with a check of its content.
 
@@ -43,16 +53,17 @@ def read_decisions(
     Args:
         path: the file.
         model_sha256: SHA-256 of the reviewed model.
+        shown_sha256: digest of what the page of the run shows (:mod:`crkd.review.shown_digest`).
         names: names of all classes by id.
         num_known: K; classes from K on are the discovered ones.
         images: ids of the images that may be named.
 
     Raises:
-        InputError: the file is not a decisions file, is of another model, or contradicts itself.
+        InputError: the file is not a decisions file, is of another model or page, or contradicts
+            itself.
     """
     _check_size(path)
     content = read_json(path)
-    keys = {"format", "version", "model_sha256", "classes", "images"}
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"FILE {path} holds no decisions of a review; save it from the page")
     if content.get("version") not in range(1, VERSION + 1) or type(content["version"]) is not int:
@@ -60,6 +71,8 @@ def read_decisions(
             f"FILE {path} has version {content.get('version')!r}, this program reads 1 to "
             f"{VERSION}; write the page again and decide there"
         )
+    keys = {"format", "version", "model_sha256", "classes", "images"}
+    keys |= {"shown_sha256"} if content["version"] >= 3 else set()
     if content.keys() != keys or not all(
         isinstance(content[name], list) for name in ("classes", "images")
     ):
@@ -67,6 +80,11 @@ def read_decisions(
     if content["model_sha256"] != model_sha256:
         raise InputError(
             f"FILE {path} decides on another model than that of RUN; name the run whose page it is"
+        )
+    if content.get("shown_sha256", shown_sha256) != shown_sha256:
+        raise InputError(
+            f"FILE {path} decides on other images or classes than those of RUN, as after another "
+            "review of the same model; name the run whose page it is"
         )
     run = RunContents(num_known, len(names), images)
     classes: dict[int, ClassDecision] = {}

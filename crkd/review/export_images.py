@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crkd.core.atomic_write import write_bytes
+from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import readable
 from crkd.runs.csv_cells import guarded
@@ -82,6 +83,25 @@ def write_images(
             write_bytes(target.with_name(f"{name}.png"), content.getvalue())
         else:
             write_bytes(target, path.read_bytes())
+
+
+def check_files(images: Subset, labels: NDArray[np.int64]) -> None:
+    """Check that the files of all images that have a class are there to be copied.
+
+    Args:
+        images: the N images.
+        labels: ``(N,)`` class of each, or -1.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    for row in np.flatnonzero(labels >= 0).tolist():
+        path = images.source.file(int(images.indices[row]))
+        if path is not None and not path.is_file():
+            raise InputError(
+                f"--images folder copies {readable(path)}, which does not exist; restore it, or "
+                "use --images csv"
+            )
 
 
 def fit_for_folders(names: Sequence[str]) -> list[str]:

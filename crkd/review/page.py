@@ -23,6 +23,7 @@ from crkd.review.page_images import image_entries
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.run_summary import recorded
 from crkd.review.thumbnails import embedded_thumbnails
+from crkd.stages.vectors.data import VectorData
 
 EMBEDDED: Final = 4000
 """Maximum number of images whose thumbnails are inside the HTML file."""
@@ -130,10 +131,12 @@ def _content(evidence: Evidence) -> dict[str, Any]:
         "version": VERSION,
         "max_name": MAX_NAME_LENGTH,
         "model_sha256": info.model_sha256,
+        "shown_sha256": evidence.shown_sha256,
         "title": f"{len(found)} discovered classes in {_source(evidence)}",
         "run": str(evidence.opened.run.path),
         "num_images": len(evidence.images),
         "known": evidence.names[: evidence.num_known],
+        "refits": isinstance(evidence.data, VectorData),
         "answered_known": int((evidence.answered < evidence.num_known).sum()),
         "classes": [_class_entry(evidence, entry) for entry in found],
         "images": image_entries(evidence, places),

@@ -22,6 +22,7 @@ from crkd.evaluation.calibration import probabilities
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
 from crkd.models.vector_network import NAME as VECTORS
+from crkd.review.shown_digest import shown_digest
 from crkd.runs.disputed import disputed_classes
 from crkd.runs.load import OpenedRun, check_dataset, open_run
 from crkd.runs.reviewed_labels import ReviewedLabel, read_labels
@@ -90,6 +91,11 @@ class Evidence:
     def reviewed(self) -> dict[str, ReviewedLabel]:
         """Class of each image after an earlier review, by image id; empty without one."""
         return read_labels(self.opened.run)
+
+    @cached_property
+    def shown_sha256(self) -> str:
+        """Digest of the classes, the images and their reviewed classes, as the page shows them."""
+        return shown_digest(self.names, self.images.ids, self.reviewed)
 
     @cached_property
     def order(self) -> NDArray[np.int64]:

@@ -64,7 +64,12 @@ TARGETS = {
         "decisions.json",
         "reviewed",
         lambda file: read_decisions(
-            file, model_sha256=DIGEST, names=["a", "b"], num_known=1, images=["x"]
+            file,
+            model_sha256=DIGEST,
+            shown_sha256=DIGEST,
+            names=["a", "b"],
+            num_known=1,
+            images=["x"],
         ),
     ),
     "predicted": ("x.csv", "", read),

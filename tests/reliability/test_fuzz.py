@@ -248,6 +248,7 @@ def test_decisions(tmp_path: Path, tally: Tally) -> None:
         "format": FORMAT,
         "version": VERSION,
         "model_sha256": "0" * 64,
+        "shown_sha256": "1" * 64,
         "classes": [
             {"id": 1, "action": "accept", "name": "fox"},
             {
@@ -288,6 +289,7 @@ def test_decisions(tmp_path: Path, tally: Tally) -> None:
             lambda: read_decisions(
                 file,
                 model_sha256="0" * 64,
+                shown_sha256="1" * 64,
                 names=["cat", *(f"novel-{number}" for number in range(4))],
                 num_known=1,
                 images=["a", "b", "c"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
-from crkd.review.export_images import fit_for_folders
+from crkd.review.decision_entries import check_name
+from crkd.review.export_images import check_files, fit_for_folders
 from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
@@ -35,7 +37,7 @@ def evidence(discovered: tuple[Path, Path]) -> Evidence:
 
 
 def write(
-    path: Path, evidence: Evidence, classes: list[Any], images: Sequence[Any] = (), version: int = 2
+    path: Path, evidence: Evidence, classes: list[Any], images: Sequence[Any] = (), version: int = 3
 ) -> Path:
     content = {
         "format": "crkd-review",
@@ -44,6 +46,8 @@ def write(
         "classes": classes,
         "images": list(images),
     }
+    if version >= 3:
+        content["shown_sha256"] = evidence.shown_sha256
     path.write_text(json.dumps(content))
     return path
 
@@ -53,7 +57,7 @@ def applied(
     evidence: Evidence,
     *decisions: list[Any],
     flags: tuple[str, ...] = (),
-    version: int = 2,
+    version: int = 3,
 ) -> Path:
     file = write(tmp_path / "decisions.json", evidence, *decisions, version=version)
     out = tmp_path / "named"
@@ -280,6 +284,35 @@ def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path
     assert people == {away, home, out, other}
 
 
+def test_decisions_of_another_review_of_the_same_model_are_refused(
+    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class_id = by_size(evidence)[0]
+    rows = np.flatnonzero(evidence.answered == class_id)[:3]
+    first, second, third = (evidence.images.ids[row] for row in rows)
+    named = applied(tmp_path, evidence, [], [{"id": first, "to": None}])
+    before = gather(named, CPU)
+    file = write(tmp_path / "moves.json", before, [], [{"id": second, "to": None}])
+    again = tmp_path / "again"
+    assert run_verb("apply-review", [str(named), str(file), "--out", str(again)]) == 0
+    after = gather(again, CPU)
+    assert after.opened.info.model_sha256 == before.opened.info.model_sha256
+    out = tmp_path / "no"
+    file = write(tmp_path / "late.json", before, [], [{"id": third, "to": None}])
+    assert run_verb("apply-review", [str(again), str(file), "--out", str(out)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "decides on other images or classes than those of RUN" in said
+    assert not out.exists()
+    # A file of version 2 does not say which page it is from.
+    file = write(tmp_path / "old.json", before, [], [{"id": third, "to": None}], version=2)
+    assert run_verb("apply-review", [str(again), str(file), "--out", str(out)]) == 0
+    assert {i for i, label in read_labels(RunFolder(out)).items() if label.taken_out} == {
+        first,
+        second,
+        third,
+    }
+
+
 def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Path) -> None:
     first, second, *_ = by_size(evidence)
     foreign = evidence.images.ids[np.flatnonzero(evidence.answered == second)[0]]
@@ -342,11 +375,14 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
     ("changes", "message"),
     [
         ({"format": "other"}, "holds no decisions"),
-        ({"version": 3}, "has version 3"),
+        ({"version": 4}, "has version 4"),
+        ({"version": 2}, "entries are not"),
         ({"version": True}, "has version True"),
         ({"extra": 1}, "entries are not"),
         ({"classes": {}}, "entries are not"),
         ({"model_sha256": "0" * 64}, "another model"),
+        ({"shown_sha256": "0" * 64}, "other images or classes"),
+        ({"shown_sha256": None}, "other images or classes"),
         ({"classes": ["x"]}, "classes[0] has no action"),
         ({"classes": [{"id": 2, "action": "explode"}]}, "has no action of accept"),
         ({"classes": [{"id": 2, "action": ["accept"]}]}, "has no action of accept"),
@@ -362,6 +398,9 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
         ({"classes": [{**ACCEPT, "name": "a\nb"}]}, "U+000A"),
         ({"classes": [{**ACCEPT, "name": "a\u202eb"}]}, "U+202E"),
         ({"classes": [{**ACCEPT, "name": "\ud800"}]}, "U+D800"),
+        ({"classes": [{**ACCEPT, "name": "\u200d"}]}, "without a visible character"),
+        ({"classes": [{**ACCEPT, "name": "\u2800"}]}, "without a visible character"),
+        ({"classes": [{**ACCEPT, "name": "\u3164 \ufe0f"}]}, "without a visible character"),
         ({"classes": [{**ACCEPT, "name": "A"}]}, "'A', a name that is taken"),
         ({"classes": [{**ACCEPT, "name": "novel-1"}]}, "'novel-1', a name that is taken"),
         ({"classes": [{"id": 2, "action": "merge", "into": 2}]}, "which is not accepted"),
@@ -450,6 +489,64 @@ def test_a_taken_folder_stays_as_it_is(
     shutil.rmtree(out)
 
 
+def test_a_missing_image_is_named_before_a_folder_is_written(
+    evidence: Evidence,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A run on vectors needs no image but for the copies. Here, what was read before remains.
+    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
+    row = int(np.flatnonzero(evidence.answered >= evidence.num_known)[0])
+    image = evidence.images.source.file(int(evidence.images.indices[row]))
+    assert image is not None
+    file = write(tmp_path / "d.json", evidence, [])
+    out = tmp_path / "named"
+    command = [str(evidence.opened.run.path), str(file), "--out", str(out), "--images", "folder"]
+    image.rename(tmp_path / "away.png")
+    try:
+        assert run_verb("apply-review", command) == 2
+        assert f"--images folder copies {image}" in capsys.readouterr().err
+        assert not out.exists()
+        # An image that gets no class is not needed.
+        check_files(evidence.images, np.where(np.arange(len(evidence.images)) == row, -1, 2))
+    finally:
+        (tmp_path / "away.png").rename(image)
+    assert run_verb("apply-review", command) == 0
+
+
+def test_a_class_that_a_review_leaves_empty_is_refused(
+    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, *_ = by_size(evidence)
+    rows = np.flatnonzero(evidence.answered == first)
+    moves = [{"id": evidence.images.ids[row], "to": second} for row in rows]
+    file = write(tmp_path / "d.json", evidence, [], moves)
+    command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
+    assert run_verb("apply-review", command) == 2
+    said = capsys.readouterr().err
+    assert f"leaves no image in the class '{evidence.names[first]}'; reject it or merge it" in said
+    assert not (tmp_path / "no").exists()
+    applied(tmp_path, evidence, [{"id": first, "action": "merge", "into": second}], moves)
+
+
+def test_a_class_that_was_empty_before_the_review_may_stay(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = by_size(evidence)
+    own = dataclasses.replace(evidence)
+    own.__dict__["answered"] = np.where(evidence.answered == first, second, evidence.answered)
+    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: own)
+    named = applied(tmp_path, own, [])
+    assert RunFolder(named).read_info().num_novel == 4
+
+
+def test_an_emoji_newer_than_this_python_is_a_name() -> None:
+    # U+1FAE8 is of Unicode 15, and Python 3.11 knows Unicode 14.
+    for name in ("\U0001fae8", "a\u200db", "\u30b5\u30af\u30e9", "7"):
+        assert check_name(name, "FILE") == name
+
+
 def test_folder_names_are_fit_and_different() -> None:
     names = ["..", "a/b", "a\\b", "CON", "e" * 300, "cat", "CAT", "\u00e9", "e\u0301", ".hidden"]
     places = fit_for_folders(names)
@@ -481,6 +578,38 @@ def test_discover_goes_on_from_the_decisions(
     write(file, evidence, [{"id": 2, "action": "accept", "name": "pear"}])
     assert run_verb("discover", command) == 0
     assert (tmp_path / "run-reviewed-2").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out", "x"], "--out needs --novel DIR; use crkd apply-review"),
+        (["--num-novel", "2"], "--num-novel needs --novel DIR"),
+        (["--out", "x", "--resume"], "--out needs --novel DIR"),
+        (["--resume"], "--resume needs --novel DIR"),
+        (["--features", "x.parquet"], "--features does not go with --decisions"),
+        (["--features", "x.parquet", "--novel", "."], "--features does not go with --decisions"),
+        (["--novel", "nowhere", "--num-novel", "2"], "--novel 'nowhere' does not exist"),
+        (["--novel", ".", "--resume"], "--resume needs --out"),
+        (["--novel", ".", "--out", "taken"], "--out taken holds files already"),
+    ],
+)
+def test_flags_are_checked_before_decisions_are_applied(
+    evidence: Evidence,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine.txt").write_text("precious")
+    monkeypatch.setattr("crkd.review.reviewed_run.named_run", lambda *_, **__: pytest.fail("works"))
+    file = write(tmp_path / "d.json", evidence, [])
+    command = ["--from", str(evidence.opened.run.path), "--decisions", str(file), *flags]
+    assert run_verb("discover", command) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_decisions_without_their_run_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ import pytest
 import torch
 
 from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
 from crkd.inference.predict import predict
 from crkd.inference.table import read
+from crkd.review.decisions import FORMAT, VERSION, read_decisions
 from crkd.review.page import THUMBNAIL_BUDGET, embed_pictures, page_data
 from crkd.review.page_html import render
 from crkd.review.run_outputs import gather
@@ -224,6 +227,64 @@ def test_undecided_classes_come_first(page: Any) -> None:
     assert page.locator("#progress").text_content() == "1 of 4 decided"
 
 
+def test_accept_keeps_a_name_that_was_typed(page: Any, tmp_path: Path) -> None:
+    page.locator("#name").fill("apple")
+    page.locator("#do-accept").click()
+    assert page.locator("#name").input_value() == "apple"
+    assert page.locator("#do-accept").get_attribute("aria-pressed") == "true"
+    content = json.loads(save(page, tmp_path / "d.json").read_text())
+    assert content["classes"] == [{"id": 2, "action": "accept", "name": "apple"}]
+    page.locator("#do-split").click()
+    page.locator(".part-name").nth(0).fill("red")
+    page.locator("#do-split").click()
+    assert page.locator(".part-name").nth(0).input_value() == "red"
+    page.locator("#do-open").click()
+    assert page.locator("#progress").text_content() == "0 of 4 decided"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "problem"),
+    [
+        ("Stra\u00dfe", "STRASSE", "is taken by class 2"),
+        ("\u1e9e", "SS", "is taken by class 2"),
+        ("kap\u0131", "kapi", ""),
+        ("x", "\U0001fae8", ""),
+        ("x", "a\u200db", ""),
+        ("x", "\u200d", "can be seen"),
+        ("x", "\u2800", "can be seen"),
+        ("x", "\u3164", "can be seen"),
+    ],
+)
+def test_the_page_refuses_the_names_that_apply_review_refuses(
+    page: Any, tmp_path: Path, first: str, second: str, problem: str
+) -> None:
+    page.locator("#name").fill(first)
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")
+    page.locator("#name").fill(second)
+    said = page.locator("#problem").text_content()
+    assert problem in said
+    assert bool(said) == bool(problem)
+    file, run = tmp_path / "d.json", {"model_sha256": "0", "shown_sha256": "1"}
+    pairs = ((2, first), (3, second))
+    classes = [{"id": number, "action": "accept", "name": name} for number, name in pairs]
+    content = {"format": FORMAT, "version": VERSION, **run, "classes": classes, "images": []}
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError) if problem else contextlib.nullcontext():
+        read_decisions(file, **run, names=["a", "b", "c", "d"], num_known=2, images=())
+
+
+def test_a_class_without_images_is_to_be_rejected_or_merged(page: Any) -> None:
+    page.locator("#list [data-id='5']").click()
+    page.locator("#select-all").click()
+    page.select_option("#target", label="novel-0")
+    assert page.locator("#problem").text_content() == "No image is left; reject or merge it."
+    page.keyboard.press("Control+s")
+    assert "not saved" in page.locator("#progress").text_content()
+    page.keyboard.press("x")
+    assert page.locator("#problem").text_content() == ""
+
+
 def test_a_mixed_class_is_split_into_its_clusters(
     page: Any, discovered: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -251,6 +312,9 @@ def test_a_mixed_class_is_split_into_its_clusters(
     page.locator(".part-name").nth(0).fill("red")
     page.locator("#list [data-id='4']").click()
     page.select_option("#into", label="red")
+    # No image is left in the last class.
+    page.locator("#list [data-id='5']").click()
+    page.keyboard.press("x")
     file = save(page, tmp_path / "decisions.json")
     named = tmp_path / "named"
     command = [str(discovered[0]), str(file), "--out", str(named), "--images", "csv"]
@@ -261,6 +325,28 @@ def test_a_mixed_class_is_split_into_its_clusters(
         color_of(parts[n][0]): name for n, name in enumerate(["red", "b", "novel-1", "novel-0 d"])
     }
     assert labels == {Path(f).name: names[color_of(f)] for files in parts.values() for f in files}
+
+
+def test_undo_of_a_split_shows_the_class_again(page: Any) -> None:
+    files = shown(page)
+    page.keyboard.press("s")
+    page.locator(".part-box button").nth(0).click()
+    assert "Part 1" in page.locator("#pictures-title").text_content()
+    page.keyboard.press("Control+z")
+    assert "Images" in page.locator("#pictures-title").text_content()
+    assert shown(page) == files
+    # Of three parts the third is shown; undo leaves two.
+    page.keyboard.press("s")
+    page.locator("#parts").fill("3")
+    page.locator("#parts").blur()
+    page.locator(".part-box button").nth(2).click()
+    assert "Part 3" in page.locator("#pictures-title").text_content()
+    page.keyboard.press("Control+z")
+    assert page.locator(".part-box").count() == 2
+    assert shown(page) == files
+    page.locator(".part-box button").nth(1).click()
+    page.keyboard.press("Control+Shift+z")
+    assert "Part 2" in page.locator("#pictures-title").text_content(), "it exists after redo too"
 
 
 def test_a_class_is_merged_into_a_known_one(page: Any, tmp_path: Path) -> None:
@@ -449,6 +535,54 @@ def test_what_was_decided_survives_a_reload(page: Any) -> None:
     page.reload()
     assert page.locator("#progress").text_content() == "1 of 4 decided"
     assert page.title() == "4 discovered classes in folder", "no file name was run as code"
+
+
+def test_another_review_of_the_same_model_begins_without_decisions(
+    page: Any, discovered: tuple[Path, Path], tmp_path: Path
+) -> None:
+    address = page.url
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator("#grid .thumb").nth(0).click()
+    page.keyboard.press("o")
+    file = save(page, tmp_path / "decisions.json")
+    named = tmp_path / "named"
+    assert run_verb("apply-review", [str(discovered[0]), str(file), "--out", str(named)]) == 0
+    for number, run in enumerate((named, tmp_path / "again")):
+        out = tmp_path / f"{number}.html"
+        assert run_verb("review", [str(run), "--out", str(out)]) == 0
+        page.goto(out.as_uri())
+        assert page.locator("#progress").text_content() == "0 of 4 decided"
+        page.locator("#grid .thumb").nth(1).click()
+        page.keyboard.press("o")
+        if run == named:
+            file = save(page, tmp_path / "moves.json")
+            command = [str(named), str(file), "--out", str(tmp_path / "again")]
+            assert run_verb("apply-review", command) == 0
+    page.goto(address)
+    assert page.locator("#progress").text_content() == "0 of 4 decided, 1 image moved"
+
+
+def test_decisions_are_kept_for_images_and_not_for_their_places(
+    page: Any, discovered: tuple[Path, Path], tmp_path: Path
+) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.keyboard.press("s")
+    page.locator("[data-kind=all]").click()
+    page.keyboard.press("i")
+    page.keyboard.press("End")
+    page.keyboard.press("Space")
+    page.keyboard.press("o")
+    before = json.loads(save(page, tmp_path / "before.json").read_text())
+    data = page_data(gather(discovered[0], torch.device("cpu")))
+    # As after ties in the confidence: the same images in another order.
+    data["images"] = data["images"][::-1]
+    out = Path(page.url.removeprefix("file://"))
+    out.write_text(render(data))
+    page.reload()
+    after = json.loads(save(page, tmp_path / "after.json").read_text())
+    assert after["images"] == before["images"]
+    parts = [[set(p["images"]) for p in file["classes"][0]["parts"]] for file in (before, after)]
+    assert parts[0] == parts[1]
 
 
 def test_every_tab_shows_its_part(page: Any) -> None:

@@ -72,10 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Run stage 2; return the exit code."""
     if given.decisions is not None:
+        _check_with_decisions(given)
+    check_resume(given)
+    if given.decisions is not None:
         given.parent = reviewed_run(given)
         if given.novel is None:
             return 0
-    check_resume(given)
 
     from crkd.training.interruption import Interrupted
 
@@ -125,6 +127,35 @@ def _extended_config(given: argparse.Namespace) -> Config | None:
         # A stage-1 run and its images: a first discovery, with the usual configuration.
         return None
     return extension(run)
+
+
+def _check_with_decisions(given: argparse.Namespace) -> None:
+    """Check the flags of the extension before the reviewed run is written.
+
+    Raises:
+        InputError: a flag does not apply, or a folder is unusable.
+    """
+    if given.features is not None:
+        raise InputError(
+            "--features does not go with --decisions; use crkd apply-review, and name the run that "
+            "it writes in --from"
+        )
+    if given.novel is None:
+        if given.out is not None:
+            raise InputError(
+                "--out needs --novel DIR; use crkd apply-review for a folder of your choice"
+            )
+        for flag in ("num_novel", "resume"):
+            if getattr(given, flag):
+                raise InputError(
+                    f"--{flag.replace('_', '-')} needs --novel DIR, the new images; add it, or "
+                    "leave both out to write the reviewed run alone"
+                )
+        return
+    if not Path(given.novel).exists():
+        raise InputError(f"--novel {given.novel!r} does not exist; name a folder of images")
+    if given.out is not None:
+        check_out(Path(given.out), resume=given.resume)
 
 
 def reviewed_run(given: argparse.Namespace) -> Path:

@@ -65,8 +65,10 @@ function markActions() {
 
 function act(action, into = null) {
   if (view.kind !== "class" || !found.has(view.id)) return;
-  const id = view.id, name = nameOf(id), again = actionOf(id) === action;
-  if (action === "open" || (again && action !== "merge")) decide(id, null);
+  const id = view.id, name = nameOf(id);
+  // Nothing is taken back but by "open": a name that was typed, or names of parts, would be lost.
+  if (actionOf(id) === action && action !== "merge") return;
+  if (action === "open") decide(id, null);
   else if (action === "merge") decide(id, into === null ? null : { action, name, into });
   else if (action === "split") splitInto(id, 2);
   else decide(id, { action, name });

@@ -1,6 +1,12 @@
 // Checks of the decisions, and the file that is saved.
 
-const plain = (name) => name.normalize("NFC").trim().replace(/\s+/g, " ").toLowerCase();
+// Names without case, as apply-review compares them: "Straße" is "STRASSE", but "ı" is not "i".
+const folded = (text) => text.replace(/[^ı]+/g, (part) => part.toLowerCase().toUpperCase().toLowerCase());
+const plain = (name) => folded(name.normalize("NFC").trim().replace(/\s+/g, " "));
+const VISIBLE = /(?![\u115f\u1160\u2800\u3164\uffa0])[^\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{M}\p{Z}]/u;
+
+// Classes that had images before this review. A network may keep others, unless its head is fitted again.
+const filled = new Set(D.images.filter((image) => !image.out).map((image) => image.class));
 
 // Returns what is wrong with each decision, as class id -> sentence.
 function problems() {
@@ -10,8 +16,9 @@ function problems() {
     const tidy = plain(name ?? "");
     if (!tidy) wrong.set(id, "Give it a name.");
     else if (name.trim().length > D.max_name) wrong.set(id, `At most ${D.max_name} characters.`);
-    else if (/[\p{Cc}\p{Cs}\p{Co}\p{Cn}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/u.test(name.trim()))
+    else if (/[\p{Cc}\p{Cs}\p{Co}\p{Zl}\p{Zp}]|(?![\u200c\u200d])\p{Cf}/u.test(name.trim()))
       wrong.set(id, "The name holds a character that cannot be seen.");
+    else if (!VISIBLE.test(name)) wrong.set(id, "Give it a name that can be seen.");
     else if (users.has(tidy)) wrong.set(id, `“${name.trim()}” is taken by ${users.get(tidy)}.`);
     else users.set(tidy, `class ${id}`);
   };
@@ -25,6 +32,7 @@ function problems() {
   for (const { id } of D.classes) {
     const choice = decided.get(id);
     if (stays(id)) claim(id, nameOf(id));
+    if (stays(id) && (D.refits || filled.has(id)) && !sizeOf(id)) wrong.set(id, "No image is left; reject or merge it.");
     if (choice?.action === "merge" && !takes(choice.into))
       wrong.set(id, `“${targetName(choice.into)}” does not stay; merge into another class.`);
     if (choice?.action !== "split") continue;
@@ -32,8 +40,8 @@ function problems() {
       if (!part.into) claim(id, part.name);
       else if (part.into.includes(".") || !takes(part.into)) wrong.set(id, `“${targetName(part.into)}” does not stay; choose another class for part ${number + 1}.`);
     });
-    const filled = new Set(members(id).map((index) => choice.of.get(index) ?? 0));
-    if (filled.size < choice.parts.length) wrong.set(id, "A part has no image left; split into fewer parts.");
+    const used = new Set(members(id).map((index) => choice.of.get(index) ?? 0));
+    if (used.size < choice.parts.length) wrong.set(id, "A part has no image left; split into fewer parts.");
   }
   if (D.classes.length && !D.classes.some(({ id }) => stays(id) || (actionOf(id) === "split" && decided.get(id).parts.some((part) => !part.into))))
     wrong.set(D.classes[0].id, "No discovered class is left; keep at least one.");
@@ -70,5 +78,5 @@ function decisions() {
   const images = [...moved].map(([index, to]) => ({
     id: D.images[index].id, to: to !== null && actionOf(to) === "reject" ? null : to,
   }));
-  return { format: D.format, version: D.version, model_sha256: D.model_sha256, classes, images };
+  return { format: D.format, version: D.version, model_sha256: D.model_sha256, shown_sha256: D.shown_sha256, classes, images };
 }

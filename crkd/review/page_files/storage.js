@@ -1,14 +1,17 @@
 // Decisions that the browser keeps until they are saved, and the saved file.
 
-const key = `crkd-review-${D.model_sha256}`;
+// Another review of the same model has other decisions.
+const key = `crkd-review-${D.model_sha256}-${D.shown_sha256}`;
 let unsaved = false;
 
 const keep = (() => {
   let timer = 0;
+  // Images are kept by their ids: another page of the run may show them in another order.
+  const named = (map) => [...map].map(([index, value]) => [D.images[index].id, value]);
   const write = () => {
-    const classes = [...decided].map(([id, choice]) => [id, choice.of ? { ...choice, of: [...choice.of] } : choice]);
+    const classes = [...decided].map(([id, choice]) => [id, choice.of ? { ...choice, of: named(choice.of) } : choice]);
     try {
-      localStorage.setItem(key, JSON.stringify([classes, [...moved]]));
+      localStorage.setItem(key, JSON.stringify([classes, named(moved)]));
     } catch { /* a browser may forbid it for local files; the page works without */ }
   };
   addEventListener("pagehide", () => timer && write());
@@ -21,11 +24,13 @@ const keep = (() => {
 function restore() {
   try {
     const [classes, images] = JSON.parse(localStorage.getItem(key)) ?? [[], []];
+    const place = new Map(D.images.map((image, index) => [image.id, index]));
+    const placed = (list) => list.filter(([image]) => place.has(image)).map(([image, value]) => [place.get(image), value]);
     for (const [id, choice] of classes) {
       if (!found.has(id) || (choice.action === "split" && !Array.isArray(choice.of))) continue;
-      decided.set(id, choice.of ? { ...choice, of: new Map(choice.of) } : choice);
+      decided.set(id, choice.of ? { ...choice, of: new Map(placed(choice.of)) } : choice);
     }
-    for (const [index, to] of images) if (D.images[index]) moved.set(index, to);
+    for (const [index, to] of placed(images)) moved.set(index, to);
   } catch { /* nothing was kept, or nothing usable */ }
 }
 

@@ -83,6 +83,8 @@ function showSimilar(index) {
 
 // Draws everything again after a change that may concern any part of the page.
 function showAll() {
+  // Undo and redo can take the shown part away.
+  if (view.kind === "class" && !decided.get(view.id)?.parts?.[view.part]) view.part = null;
   if (!$("map").hidden) drawMap();
   showList();
   showDetail();
