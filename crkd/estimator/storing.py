@@ -176,6 +176,7 @@ def _model_parts(model: VectorModel | ImageModel) -> tuple[dict[str, Tensor], di
         "input": "images",
         "architecture": model.architecture.plain(),
         "statistics": model.statistics,
+        "size": model.size,
     }
 
 
@@ -185,8 +186,9 @@ def _model(values: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> An
         return VectorModel.of(discovery_from(tensors, Contest.of(values["contest"])))
     architecture = Architecture.from_plain(values["architecture"], str(file))
     network = fitted_network(architecture, tensors, source=f"the weights of {file}")
-    mean, std = values["statistics"]
-    return ImageModel(network.eval(), architecture, (tuple(mean), tuple(std)))
+    (mean, std), (height, width) = values["statistics"], values["size"]
+    statistics = (tuple(mean), tuple(std))
+    return ImageModel(network.eval(), architecture, statistics, (height, width))
 
 
 def _space(values: dict[str, Any]) -> ClassSpace:

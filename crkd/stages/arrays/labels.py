@@ -16,6 +16,8 @@ UNLABELED: Final = -1
 def with_marks(y: Any) -> Any:
     """Return labels with -1 in the place of None; what cannot hold a None is returned as it is.
 
+    Missing values of a pandas column count as None, but not the NaN of a column of NumPy floats.
+
     >>> with_marks(["cat", None]).tolist()
     ['cat', -1]
     """
@@ -23,6 +25,8 @@ def with_marks(y: Any) -> Any:
         return y
     # A list of text and numbers would otherwise become text alone.
     labels = y if hasattr(y, "dtype") else np.array(y, dtype=object)
+    if hasattr(labels, "notna") and not isinstance(labels.dtype, np.dtype):
+        labels = np.array(labels.astype(object).where(labels.notna(), None), dtype=object)
     if labels.dtype.kind != "O":
         return labels
     marked = np.array(labels, dtype=object)
