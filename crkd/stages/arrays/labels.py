@@ -24,7 +24,7 @@ def with_marks(y: Any) -> Any:
     if y is None:
         return y
     # A list of text and numbers would otherwise become text alone.
-    labels = y if hasattr(y, "dtype") else np.array(y, dtype=object)
+    labels: Any = y if hasattr(y, "dtype") else np.array(y, dtype=object)
     if hasattr(labels, "notna") and not isinstance(labels.dtype, np.dtype):
         labels = np.array(labels.astype(object).where(labels.notna(), None), dtype=object)
     if labels.dtype.kind != "O":
@@ -73,6 +73,7 @@ def novel_labels(known: NDArray[Any], count: int, taken: Collection[str] = ()) -
         return np.array([name for name in names if name not in used][:count], dtype=str)
     # The label -1 marks outliers.
     first = 2 if known.dtype.kind == "b" else max(known.max() + 1, 0)
-    labels = first + np.arange(count + len(taken))
+    labels: NDArray[Any] = first + np.arange(count + len(taken))
     free = np.array([str(label) not in taken for label in labels.tolist()], bool)
-    return labels[free][:count]
+    found: NDArray[Any] = labels[free][:count]
+    return found
