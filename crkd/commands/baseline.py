@@ -94,7 +94,7 @@ def _run_on_vectors(given: argparse.Namespace) -> int:
             f"the baseline {given.name} trains a network, and --features gives vectors; choose "
             f"one of: {listed(SETTINGS)}"
         )
-    refuse_with_features(given, ("dataset", "known", "novel", "pretrain", "parent", "resume"))
+    refuse_with_features(given, ("pretrain", "parent", "resume"))
     more = {"dataset": "features", "data": {"features": given.features}}
     config = config_of(given, more=more)
     out = vector_run_folder(given, config.seed, given.name)

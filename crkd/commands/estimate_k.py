@@ -69,6 +69,8 @@ def run(given: argparse.Namespace) -> int:
 
     if given.max_k is not None and given.max_k < 2:
         raise InputError(f"--max-k is {given.max_k}; give 2 or more, or leave it out")
+    if given.seed < 0:
+        raise InputError(f"--seed is {given.seed}; give 0 or more, or leave it out")
     for flag in ("known", "novel"):
         place = getattr(given, flag)
         if place is not None and not Path(place).exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from crkd.core.errors import InputError
 
@@ -46,13 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels.add_argument(
         "--prefix",
         metavar="URL",
-        default="/data/local-files/?d=",
-        help="labelstudio: text before the path of an image (default: that of local storage)",
+        help="labelstudio: text before the path of an image (default: /data/local-files/?d=, that "
+        "of local storage)",
     )
     labels.add_argument(
         "--root",
         metavar="DIR",
-        default="/",
         help="labelstudio: folder of the prefix; image paths are relative to it (default: /)",
     )
 
@@ -64,6 +64,12 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(
             f"--predictions and --all do not apply to --format {given.format}; leave them out"
         )
+    for flag in ("prefix", "root"):
+        if given.format != "labelstudio" and getattr(given, flag) is not None:
+            raise InputError(
+                f"--{flag} does not apply to --format {given.format}; leave it out, or use "
+                "--format labelstudio"
+            )
     if given.format in PROGRAMS:
         from crkd.inference.export_model import export
 
@@ -85,14 +91,18 @@ def run(given: argparse.Namespace) -> int:
 
     from crkd.inference.export_labels import export_labels
 
+    places: dict[str, Any] = {}
+    if given.prefix is not None:
+        places["prefix"] = given.prefix
+    if given.root is not None:
+        places["root"] = Path(given.root)
     files, count = export_labels(
         given.run,
         given.format,
         out,
         predictions=None if given.predictions is None else Path(given.predictions),
         known_too=given.all,
-        prefix=given.prefix,
-        root=Path(given.root),
+        **places,
     )
     print(f"{count:,} images written: {', '.join(str(file) for file in files)}")
     return 0

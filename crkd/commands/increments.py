@@ -105,7 +105,7 @@ def _run_on_vectors(given: argparse.Namespace, sizes: tuple[int, ...]) -> int:
     from crkd.data.splits.sessions import parse_session
     from crkd.stages.vectors.plan import run_vector_plan
 
-    refuse_with_features(given, ("dataset", "known", "novel", "mixed"))
+    refuse_with_features(given, ("mixed",))
     mixed = None if given.session is None else parse_session(given.session)
     config = config_of(given, more={"dataset": "features", "data": {"features": given.features}})
     out = vector_run_folder(given, config.seed, f"{given.plan}-{given.method}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,21 +14,37 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d, vali
 from crkd.clustering.kmeans import Floats
 from crkd.core.errors import InputError
 from crkd.data.sources.arrays import ArraySource
-from crkd.stages.arrays.images import as_numpy, image_source, is_images
+from crkd.stages.arrays.images import as_numpy, image_source, is_images, pixels_of, size_of
 from crkd.stages.arrays.labels import UNLABELED, with_marks
 
 Samples = ArraySource | Floats
 
 
+@contextmanager
+def kept_on_error(estimator: Any) -> Iterator[None]:
+    """Restore the attributes of an estimator if the work inside raises."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
 def training_samples(estimator: Any, X: Any, y: Any) -> tuple[Samples, NDArray[Any]]:
-    """Return checked samples and their ``(n,)`` labels; the estimator gets ``n_features_in_``."""
-    y = with_marks(y)
+    """Return checked samples and their ``(n,)`` labels.
+
+    The estimator gets ``n_features_in_``, and ``feature_names_in_`` where ``X`` has names.
+    """
+    y = with_marks(as_numpy(y))
     samples: Samples
     if is_images(X):
         X, y = as_numpy(X), column_or_1d(y, warn=True)
         check_consistent_length(X, y)
         samples = image_source(X)
         estimator.n_features_in_ = int(np.prod(X.shape[1:]))
+        vars(estimator).pop("feature_names_in_", None)
     else:
         X, y = validate_data(estimator, as_numpy(X), y, dtype=np.float32, order="C")
         samples = X
@@ -36,25 +54,43 @@ def training_samples(estimator: Any, X: Any, y: Any) -> tuple[Samples, NDArray[A
     return samples, y
 
 
+def separate_samples(
+    estimator: Any, X_known: Any, y_known: Any, X_novel: Any
+) -> tuple[Samples, NDArray[Any]]:
+    """Return samples with labels, followed by others without, as :func:`training_samples`."""
+    known, labels = training_samples(estimator, X_known, y_known)
+    samples: Samples
+    if isinstance(known, ArraySource):
+        novel = further_images(estimator, X_novel, size_of(known))
+        count = len(novel)
+        samples = image_source(np.concatenate([pixels_of(known), pixels_of(novel)]))
+    else:
+        rows = further_vectors(estimator, X_novel)
+        count = len(rows)
+        samples = np.concatenate([known, rows])
+    return samples, np.array([*labels.tolist(), *[UNLABELED] * count], dtype=object)
+
+
 def further_vectors(estimator: Any, X: Any) -> Floats:
     """Return ``(n, D)`` vectors that fit those of the fit."""
     rows: Floats = validate_data(estimator, as_numpy(X), reset=False, dtype=np.float32, order="C")
     return rows
 
 
-def further_images(estimator: Any, X: Any) -> ArraySource:
-    """Return images of the size of those of the fit.
+def further_images(estimator: Any, X: Any, size: tuple[int, int]) -> ArraySource:
+    """Return images of the height and width of those of the fit.
 
     Raises:
-        InputError: the images have another size or type.
+        InputError: the images have another size or type, or there are none.
     """
-    found = int(np.prod(np.shape(X)[1:]))
-    if found != estimator.n_features_in_:
+    source = image_source(np.asarray(as_numpy(X)))
+    height, width = size_of(source)
+    if (height, width) != size:
         raise InputError(
-            f"X has images of {found} values, but {type(estimator).__name__} was fitted on "
-            f"{estimator.n_features_in_}; give images of the same size"
+            f"X has images of {height} x {width} pixels, but {type(estimator).__name__} was fitted "
+            f"on {size[0]} x {size[1]}; give images of the same size"
         )
-    return image_source(as_numpy(X))
+    return source
 
 
 def checked_num_novel(num_novel: Any, count: int) -> int:

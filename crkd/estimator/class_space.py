@@ -91,8 +91,13 @@ class ClassSpace:
         return logits
 
     def extended(self, num_novel: int) -> ClassSpace:
-        """Return the classes followed by ``num_novel`` further ones, each with a new output."""
-        labels = np.concatenate([self.output_labels, novel_labels(self.output_labels, num_novel)])
+        """Return the classes followed by ``num_novel`` further ones, each with a new output.
+
+        The label of a new class is neither a label of an earlier class nor the name of one.
+        """
+        taken = self.custom_names.values()
+        further = novel_labels(self.output_labels, num_novel, taken)
+        labels = np.concatenate([self.output_labels, further])
         main = np.concatenate([self.main, np.arange(len(self.main), len(labels))])
         return dataclasses.replace(self, output_labels=labels, main=main)
 

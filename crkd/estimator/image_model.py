@@ -26,6 +26,7 @@ from crkd.stages.arrays.images import (
     discover_in_memory,
     outputs_of,
     pixel_statistics,
+    size_of,
 )
 from crkd.stages.forward import Outputs
 from crkd.stages.pretrain.run import architecture_of
@@ -39,11 +40,13 @@ class ImageModel:
         network: with one novel head, or none.
         architecture: of the network.
         statistics: of the training images.
+        size: height and width of the training images in pixels.
     """
 
     network: Network
     architecture: Architecture
     statistics: Statistics
+    size: tuple[int, int]
 
     @classmethod
     def fit(
@@ -75,7 +78,8 @@ class ImageModel:
         # Convolutions round by the memory format, and a file does not keep the one of training.
         network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         shape = architecture_of(config, data, num_known=data.num_known, num_novel=num_novel)
-        return cls(network, dataclasses.replace(shape, num_heads=1, overclustering=0), statistics)
+        architecture = dataclasses.replace(shape, num_heads=1, overclustering=0)
+        return cls(network, architecture, statistics, size_of(source))
 
     def outputs(self, source: ArraySource, device: torch.device) -> Outputs:
         """Return the outputs of the network for images."""

@@ -25,6 +25,8 @@ from crkd.estimator.checking import (
     checked_num_novel,
     further_images,
     further_vectors,
+    kept_on_error,
+    separate_samples,
     training_samples,
 )
 from crkd.estimator.class_space import ClassSpace
@@ -35,7 +37,6 @@ from crkd.estimator.samples import LearnedSamples
 from crkd.estimator.storing import StoringMixin
 from crkd.estimator.vector_model import VectorModel
 from crkd.models.network import Network
-from crkd.stages.arrays.images import as_numpy
 from crkd.stages.arrays.labels import UNLABELED, hidden_rows
 from crkd.stages.forward import Outputs
 from crkd.stages.vectors.discovery import VectorDiscovery
@@ -146,17 +147,8 @@ class NovelClassDiscovery(
                 unlabeled samples, or a parameter is out of range.
             ValueError: scikit-learn does not admit the shape or type of ``X`` or ``y``.
         """
-        samples, labels = training_samples(self, X, y)
-        hidden = hidden_rows(labels)
-        num_novel = checked_num_novel(self.num_novel, int(hidden.sum()))
-        known, codes = np.unique(np.array(labels[~hidden].tolist()), return_inverse=True)
-        given = np.full(len(labels), UNLABELED, np.int64)
-        given[~hidden] = codes
-        model = self._trained(samples, given, num_novel)
-        self._samples = self._learned(model, samples, given, num_novel)
-        self._space = ClassSpace.of(known, num_novel)
-        self._model = model
-        return self
+        with kept_on_error(self):
+            return self._fitted(*training_samples(self, X, y))
 
     def fit_discover(self, X_known: ArrayLike, y_known: ArrayLike, X_novel: ArrayLike) -> Self:
         """Learn from samples of known classes and unlabeled samples, given separately.
@@ -164,11 +156,14 @@ class NovelClassDiscovery(
         Args:
             X_known: ``(n, D)`` numbers, or images.
             y_known: ``(n,)`` their labels.
-            X_novel: ``(m, D)`` numbers, or images of the same size.
+            X_novel: ``(m, D)`` numbers, or images of the same size; m is at least 1.
+
+        Raises:
+            InputError: as :meth:`fit`.
+            ValueError: as :meth:`fit`, or widths or names of columns differ.
         """
-        known, novel = np.asarray(as_numpy(X_known)), np.asarray(as_numpy(X_novel))
-        labels = [*np.asarray(y_known, dtype=object), *[None] * len(novel)]
-        return self.fit(np.concatenate([known, novel]), np.array(labels, dtype=object))
+        with kept_on_error(self):
+            return self._fitted(*separate_samples(self, X_known, y_known, X_novel))
 
     def update(self, X: ArrayLike, num_novel: int) -> Self:
         """Discover further classes in unlabeled feature vectors, without the earlier samples.
@@ -255,6 +250,19 @@ class NovelClassDiscovery(
     def _seed(self) -> int:
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
+    def _fitted(self, samples: Samples, labels: NDArray[Any]) -> Self:
+        """Learn from checked samples and their ``(n,)`` labels."""
+        hidden = hidden_rows(labels)
+        num_novel = checked_num_novel(self.num_novel, int(hidden.sum()))
+        known, codes = np.unique(np.array(labels[~hidden].tolist()), return_inverse=True)
+        given = np.full(len(labels), UNLABELED, np.int64)
+        given[~hidden] = codes
+        model = self._trained(samples, given, num_novel)
+        self._samples = self._learned(model, samples, given, num_novel)
+        self._space = ClassSpace.of(known, num_novel)
+        self._model = model
+        return self
+
     def _trained(self, samples: Samples, labels: NDArray[np.int64], num_novel: int) -> Model:
         """Return the model of samples whose labels are in ``[0, K)``, or -1."""
         seed = self._seed()
@@ -289,7 +297,7 @@ class NovelClassDiscovery(
         """Return samples that fit those of the fit."""
         if isinstance(self._model, VectorModel):
             return further_vectors(self, X)
-        return further_images(self, X)
+        return further_images(self, X, self._model.size)
 
     def _logits(self, X: Any) -> NDArray[Any]:
         """Return the logits of the classes, ``(n, C)``."""

@@ -162,7 +162,9 @@ def read_state(path: str | Path) -> FittedState:
             LearnedSamples(**arrays),
         )
         _check_sizes(state)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(file, error) from None
     return state
 
@@ -176,6 +178,7 @@ def _model_parts(model: VectorModel | ImageModel) -> tuple[dict[str, Tensor], di
         "input": "images",
         "architecture": model.architecture.plain(),
         "statistics": model.statistics,
+        "size": model.size,
     }
 
 
@@ -185,8 +188,9 @@ def _model(values: dict[str, Any], tensors: dict[str, Tensor], file: Path) -> An
         return VectorModel.of(discovery_from(tensors, Contest.of(values["contest"])))
     architecture = Architecture.from_plain(values["architecture"], str(file))
     network = fitted_network(architecture, tensors, source=f"the weights of {file}")
-    mean, std = values["statistics"]
-    return ImageModel(network.eval(), architecture, (tuple(mean), tuple(std)))
+    (mean, std), (height, width) = values["statistics"], values["size"]
+    statistics = (tuple(mean), tuple(std))
+    return ImageModel(network.eval(), architecture, statistics, (height, width))
 
 
 def _space(values: dict[str, Any]) -> ClassSpace:
@@ -202,13 +206,23 @@ def _check_sizes(state: FittedState) -> None:
     """Check that classes, samples and model belong together."""
     space, samples = state.space, state.samples
     count, outputs = samples.logits.shape
+    numbers = (state.num_features, space.num_known)
+    if not all(type(number) is int and number >= 1 for number in numbers):
+        raise ValueError("numbers of features and known classes are whole numbers from 1")
     sound = (
         len(space.output_labels) == len(space.main) == outputs
         and len(samples.outputs) == len(samples.settled) == len(samples.embedding) == count
         and samples.embedding.shape[1] == state.model.width
+        and space.num_known <= outputs
+        and _are_below(outputs, space.main)
+        and _are_below(outputs, samples.outputs)
     )
     if not sound:
         raise IndexError("sizes of classes and samples differ")
+
+
+def _are_below(count: int, places: NDArray[np.int64]) -> bool:
+    return bool(((places >= 0) & (places < count)).all())
 
 
 def _plain(name: str, value: Any) -> Any:

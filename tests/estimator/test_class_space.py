@@ -20,6 +20,20 @@ def test_novel_labels_follow_the_known_ones() -> None:
     assert text.labels.tolist() == ["ant", "novel-0", "novel-1", "novel-2"]
 
 
+def test_no_novel_label_is_the_mark_of_outliers() -> None:
+    assert ClassSpace.of(np.array([-4, -2]), 2).labels.tolist() == [-4, -2, 0, 1]
+    assert ClassSpace.of(np.array([-1.5, -0.5]), 1).labels.tolist() == [-1.5, -0.5, 0.5]
+    assert ClassSpace.of(np.array([-9.0]), 1).labels.tolist() == [-9, 0]
+
+
+def test_no_novel_label_is_the_name_of_an_earlier_class() -> None:
+    later = space().renamed({22: "25", 10: "27"}).extended(3)
+    assert later.labels.tolist() == [10, 20, 21, 22, 23, 24, 26, 28, 29]
+    assert later.names == ["27", "20", "21", "25", "23", "24", "26", "28", "29"]
+    text = ClassSpace.of(np.array(["ant"]), 1).renamed({"novel-0": "novel-1"}).extended(2)
+    assert text.names == ["ant", "novel-1", "novel-2", "novel-3"]
+
+
 def test_merging_changes_predictions_of_merged_classes_only() -> None:
     logits = np.random.default_rng(0).normal(size=(500, 6))
     before = space()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 
 from crkd import NovelClassDiscovery
@@ -137,3 +138,37 @@ def test_files_that_hold_no_estimator_are_refused(
     refuse("is damaged", {"classes": None})
     refuse("is damaged", {}, "samples.logits")
     refuse("no 'memory.means'", {}, "model.memory.means")
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("names", [[1, 2, 3]]),
+        ("labels", [0, [1], 2, 3, 4]),
+        ("main", ["x", 1, 2, 3, 4]),
+        ("main", [0, 1, 2, 3, 5]),
+        ("main", [-1, 1, 2, 3, 4]),
+        ("num_known", "3"),
+        ("num_known", 6),
+        ("num_features", "x"),
+        ("samples.logits", torch.zeros(300)),
+        ("samples.outputs", torch.full((300,), 5)),
+        ("samples.outputs", torch.full((300,), -1)),
+    ],
+)
+def test_malformed_files_are_refused(
+    entry: str, value: object, fitted: NovelClassDiscovery, tmp_path: Path
+) -> None:
+    file = tmp_path / "model"
+    fitted.save(file)
+    tensors, metadata = load_tensors(file)
+    assert isinstance(metadata, dict)
+    if isinstance(value, torch.Tensor):
+        tensors[entry] = value
+    elif entry in metadata:
+        metadata[entry] = value
+    else:
+        metadata["classes"][entry] = value
+    save_tensors(file, tensors, metadata)
+    with pytest.raises(InputError, match=r"path .*model is damaged \(.*save the estimator again"):
+        NovelClassDiscovery.load(file)

@@ -166,6 +166,16 @@ def test_files_of_all_folders_of_the_vectors_are_found(
     }
 
 
+@pytest.mark.parametrize("form", ["fiftyone", "atlas", "onnx"])
+@pytest.mark.parametrize("flag", ["--prefix", "--root"])
+def test_prefix_and_root_are_for_label_studio_alone(
+    form: str, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(tmp_path / "absent"), "--format", form, flag, "/"]
+    assert run_verb("export", command) == 2
+    assert f"{flag} does not apply to --format {form}; leave it out" in capsys.readouterr().err
+
+
 def test_fiftyone_sees_the_novel_training_images(run: RunFolder, tmp_path: Path) -> None:
     (file,), count = export_labels(run.path, "fiftyone")
     read = fiftyone_reads(json.loads(file.read_text()))

@@ -27,7 +27,6 @@ def add_vector_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--runtime",
         metavar="NAME",
-        default="auto",
         help="auto (default: the fastest), torch, torch-bf16 or onnx",
     )
     group.add_argument(
@@ -167,22 +166,22 @@ def _name_repeated(files: list[Path]) -> None:
 def _settings(given: argparse.Namespace) -> EmbedSettings:
     from crkd.core.device import pick_device
     from crkd.embedding.plan import EmbedSettings
+    from crkd.models.pretrained.choose_form import AUTO
 
     weights = given.backbone_weights
     return EmbedSettings(
         backbone=given.backbone,
         weights=None if weights is None else Path(weights),
         image_size=given.image_size,
-        runtime=given.runtime,
+        runtime=AUTO if given.runtime is None else given.runtime,
         device=pick_device(given.device or "auto").type,
         download=given.download,
     )
 
 
 def _check_features(given: argparse.Namespace) -> None:
-    refuse_with_features(
-        given, ("dataset", "known", "novel", "pretrain", "config", "backbone", "train_backbone")
-    )
+    others = ("pretrain", "config", "backbone", "backbone_weights", "runtime", "train_backbone")
+    refuse_with_features(given, others)
     wanted = 2 if given.parent is None else 1
     if len(given.features) != wanted:
         names = "KNOWN NOVEL" if wanted == 2 else "NOVEL, because --from holds the known classes"
@@ -192,15 +191,21 @@ def _check_features(given: argparse.Namespace) -> None:
 def refuse_with_features(given: argparse.Namespace, names: tuple[str, ...]) -> None:
     """Refuse flags that do not apply to files of vectors.
 
+    Args:
+        given: parsed flags of :func:`crkd.commands.flags.add_config_flags`, among others.
+        names: further flags of the verb; those that give or read images are refused by every verb.
+
     Raises:
         InputError: one of the flags is given.
     """
-    _refuse(given, names, "--features")
+    images = ("dataset", "known", "novel", "image_size", "weights", "download")
+    _refuse(given, (*images, *names), "--features")
 
 
 def _refuse(given: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
     for name in names:
-        if getattr(given, name):
+        value = getattr(given, name)
+        if value is not None and value is not False:
             flag = "--" + name.replace("_", "-")
             raise InputError(
                 f"{flag} does not go with {reason} of feature vectors; leave one of them out"

@@ -11,8 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
+from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
 from crkd.data.sources.arrays import ArraySource
+from crkd.data.sources.base import Pixels
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import HiddenLabels, Subset, Subsets
 from crkd.data.storage.in_memory import InMemoryImages
@@ -50,24 +52,30 @@ def image_source(pixels: NDArray[np.generic]) -> ArraySource:
     """Return ``(N, H, W, 3)`` or ``(N, 3, H, W)`` uint8 images as a source without labels.
 
     Raises:
-        InputError: the array has another shape or type.
+        InputError: the array has another shape or type, or no image.
     """
+    if not len(pixels):
+        raise InputError("X has no images; give at least one")
     return ArraySource(pixels, np.full(len(pixels), -1), ())
 
 
 def pixel_statistics(source: ArraySource) -> Statistics:
     """Return the statistics of all images; a channel without contrast keeps its scale."""
-    images = np.stack([source.read(row) for row in range(len(source))])
-    levels = images.reshape(-1, 3)
+    levels = pixels_of(source).reshape(-1, 3)
     spread = np.maximum(levels.std(axis=0, dtype=np.float64), 1.0)
     mean = levels.mean(axis=0, dtype=np.float64) / 255
     return _three(mean), _three(spread / 255)
 
 
-def side_of(source: ArraySource) -> int:
-    """Return the shorter side of the images in pixels."""
+def pixels_of(source: ArraySource) -> Pixels:
+    """Return ``(N, H, W, 3)`` uint8."""
+    return np.stack([source.read(row) for row in range(len(source))])
+
+
+def size_of(source: ArraySource) -> tuple[int, int]:
+    """Return height and width of the images in pixels."""
     height, width, _ = source.read(0).shape
-    return int(min(height, width))
+    return height, width
 
 
 def array_data(
@@ -86,7 +94,7 @@ def array_data(
         config: of the run.
         device: where the images are stored.
     """
-    size, names = side_of(source), tuple(map(str, range(int(labels.max()) + 1)))
+    size, names = min(size_of(source)), tuple(map(str, range(int(labels.max()) + 1)))
     mean, std = statistics
     dataset = Dataset("images", source, None, names, size, mean, std)
     split = ClassSplit("images", "arrays", names, tuple(range(len(names))), ())
@@ -141,7 +149,7 @@ def outputs_of(
     network: Network, source: ArraySource, statistics: Statistics, device: torch.device
 ) -> Outputs:
     """Return the outputs of a network on images in memory."""
-    rows, size = np.arange(len(source)), side_of(source)
+    rows, size = np.arange(len(source)), min(size_of(source))
     store = InMemoryImages(Subset(source, rows, source.labels, []), size, device)
     return forward_store(network, store, whole_images(size, *statistics))
 

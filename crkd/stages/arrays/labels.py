@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 import numpy as np
@@ -15,13 +16,17 @@ UNLABELED: Final = -1
 def with_marks(y: Any) -> Any:
     """Return labels with -1 in the place of None; what cannot hold a None is returned as it is.
 
+    Missing values of a pandas column count as None, but not the NaN of a column of NumPy floats.
+
     >>> with_marks(["cat", None]).tolist()
     ['cat', -1]
     """
     if y is None:
         return y
     # A list of text and numbers would otherwise become text alone.
-    labels = y if hasattr(y, "dtype") else np.array(y, dtype=object)
+    labels: Any = y if hasattr(y, "dtype") else np.array(y, dtype=object)
+    if hasattr(labels, "notna") and not isinstance(labels.dtype, np.dtype):
+        labels = np.array(labels.astype(object).where(labels.notna(), None), dtype=object)
     if labels.dtype.kind != "O":
         return labels
     marked = np.array(labels, dtype=object)
@@ -48,20 +53,27 @@ def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return hidden
 
 
-def novel_labels(known: NDArray[Any], count: int) -> NDArray[Any]:
+def novel_labels(known: NDArray[Any], count: int, taken: Collection[str] = ()) -> NDArray[Any]:
     """Return labels for novel classes that no known class bears.
 
-    They are the next whole numbers, or "novel-0", "novel-1", ... where known labels are text.
+    They are the next whole numbers from 0 on, or "novel-0", "novel-1", ... where known labels are
+    text.
 
     Args:
         known: ``(K,)`` different labels, numbers or text.
         count: number of novel classes.
+        taken: names of known classes, which no label is as text.
 
     >>> novel_labels(np.array([3, 7]), 2), novel_labels(np.array(["cat", "novel-0"]), 1)
     (array([8, 9]), array(['novel-1'], dtype='<U7'))
     """
     if known.dtype.kind == "U":
-        free = [f"novel-{number}" for number in range(count + len(known))]
-        return np.array([name for name in free if name not in known][:count], dtype=str)
-    first = 2 if known.dtype.kind == "b" else known.max() + 1
-    return first + np.arange(count)
+        names = [f"novel-{number}" for number in range(count + len(known) + len(taken))]
+        used = {*known.tolist(), *taken}
+        return np.array([name for name in names if name not in used][:count], dtype=str)
+    # The label -1 marks outliers.
+    first = 2 if known.dtype.kind == "b" else max(known.max() + 1, 0)
+    labels: NDArray[Any] = first + np.arange(count + len(taken))
+    free = np.array([str(label) not in taken for label in labels.tolist()], bool)
+    found: NDArray[Any] = labels[free][:count]
+    return found

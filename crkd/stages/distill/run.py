@@ -17,6 +17,7 @@ from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.plugins import check_installed
 from crkd.runs.provenance import parent_entry
 from crkd.stages.class_memory import true_classes
+from crkd.stages.distill.generations import finished_students, generation_folders
 from crkd.stages.distill.notes import agreement, comparison
 from crkd.stages.distill.student import (
     distillation_loader,
@@ -77,19 +78,18 @@ def distill(
         config = dataclasses.replace(config, data=settings)
     else:
         data = _data_of(info, config, device)
-    last = config.distill.generations
-    for number in range(1, last + 1):
-        folder = generation_folder(Path(out), number, last)
-        begun = (folder / "run.json").is_file()
-        if resume and number < last and begun and _is_complete(folder):
-            run = RunFolder.open(folder)
+    folders = generation_folders(Path(out), config.distill.generations)
+    done = finished_students(folders, config, run, resume=resume)
+    for number, folder in enumerate(folders, start=1):
+        if number <= len(done):
+            run = done[number - 1]
             continue
-        go_on = resume and (begun or number == 1)
+        go_on = resume and (number == 1 or (folder / "run.json").is_file())
         student = Student(config, data, open_run(run.path, device), device, generation=number)
         try:
             run = student.train(folder, resume=go_on)
         except Interrupted as stop:
-            raise stop.within(f"student {number} of {last}", Path(out)) from None
+            raise stop.within(f"student {number} of {len(folders)}", Path(out)) from None
     return run
 
 
@@ -99,19 +99,6 @@ def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
     if not any(entry.was_discovered for entry in known):
         return prepare(config, device)
     return prepare_incremental(config, device, classes=known, preprocessing=info.preprocessing)
-
-
-def generation_folder(out: Path, number: int, last: int) -> Path:
-    """Return the folder of the student of a generation.
-
-    >>> [generation_folder(Path("runs/s"), number, 2).name for number in (1, 2)]
-    ['s-generation1', 's']
-    """
-    return out if number == last else out.with_name(f"{out.name}-generation{number}")
-
-
-def _is_complete(folder: Path) -> bool:
-    return RunFolder(folder).read_info().status == "complete"
 
 
 class Student:

@@ -103,3 +103,17 @@ def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["baseline", "kmeans", "--features", *files, "--num-novel", "500", *out]) == 2
     assert "--num-novel 500 exceeds the 60 unlabeled vectors" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("verb", ["baseline kmeans", "increments --plan 4-4", "discover"])
+@pytest.mark.parametrize(
+    "flag", ["--image-size 0", "--weights absent", "--download", "--novel absent"]
+)
+def test_flags_of_images_are_refused_with_vectors(
+    verb: str, flag: str, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    assert main([*verb.split(), "--features", *files, *flag.split(), *out]) == 2
+    name = flag.split()[0]
+    assert f"{name} does not go with --features of feature vectors;" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -165,6 +165,11 @@ def test_a_search_for_fewer_than_two_classes_is_refused_first(
     assert f"--max-k is {number}; give 2 or more" in capsys.readouterr().err
 
 
+def test_a_negative_seed_is_refused_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_verb("estimate-k", ["absent", "--seed=-1"]) == 2
+    assert "crkd estimate-k: --seed is -1; give 0 or more" in capsys.readouterr().err
+
+
 def test_nothing_to_count_in_is_named(stage1: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--novel"):
         estimate_k(stage1, Images(novel=str(tmp_path / "absent")), CPU)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crkd.config.schema import Config
+from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.losses.term import TERMS, terms_for
@@ -250,3 +253,42 @@ def test_generations_follow_each_other_and_resume(found: RunFolder, tmp_path: Pa
     resumed = distill(config, tmp_path / "again", found.path, resume=True)
     assert same(weights(resumed), weights(straight))
     assert not same(weights(resumed), weights(RunFolder.open(tmp_path / "again-generation1")))
+
+
+def test_finished_students_of_another_seed_or_teacher_are_refused(
+    found: RunFolder, reused: RunFolder, stage1: Path, tmp_path: Path
+):
+    config = config_for("distill.generations=2", *with_term("distill", REUSING))
+    single = config_for(*with_term("distill", REUSING))
+    first = tmp_path / "run-generation1"
+    distill(single, first, found.path)
+    recorded = RunFolder(first)
+    recorded.write_config(config)
+    other = dataclasses.replace(config, seed=5)
+    with pytest.raises(InputError, match=r"run-generation1 was made with .*seed \(0 then, 5 now\)"):
+        distill(other, tmp_path / "run", found.path, resume=True)
+    with pytest.raises(InputError, match=r"run-generation1 had another teacher, .*found, than "):
+        distill(config, tmp_path / "run", reused.path, resume=True)
+    info = recorded.read_info()
+    recorded.path.rename(tmp_path / "run-generation2")
+    three = dataclasses.replace(config, distill=dataclasses.replace(config.distill, generations=3))
+    RunFolder(tmp_path / "run-generation2").write_config(three)
+    shutil.copytree(stage1, first)
+    unfinished = RunFolder(first)
+    unfinished.write_info(dataclasses.replace(info, status="interrupted"))
+    with pytest.raises(InputError, match=r"run-generation2 had another .*an unfinished student"):
+        distill(three, tmp_path / "run", found.path, resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_taken_folders_of_later_students_are_refused_before_the_first_one(
+    resume: bool, found: RunFolder, tmp_path: Path
+):
+    taken = tmp_path / "run-generation2"
+    taken.mkdir()
+    (taken / "notes.txt").write_text("mine")
+    config = config_for("distill.generations=3", *with_term("distill", REUSING))
+    with pytest.raises(InputError, match=r"run-generation2 holds files already"):
+        distill(config, tmp_path / "run", found.path, resume=resume)
+    assert [place.name for place in tmp_path.iterdir()] == ["run-generation2"]

@@ -254,3 +254,12 @@ def test_estimate_k_takes_such_a_run(
     assert f"novel classes: {NOVEL} (range " in capsys.readouterr().out
     assert main(["estimate-k", str(run), "--mixed"]) == 2
     assert "--mixed does not apply" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--backbone-weights absent", "--runtime torch"])
+def test_flags_of_a_pretrained_network_are_refused_with_vectors(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["discover", "--features", "absent", "absent", "--out", str(tmp_path / "run")]
+    assert main([*command, *flag.split()]) == 2
+    assert f"{flag.split()[0]} does not go with --features" in capsys.readouterr().err
