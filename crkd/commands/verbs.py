@@ -29,7 +29,7 @@ GROUPS = {
         "watch": "predict new images as they come and report unknown ones",
         "review": "write a page for the review of discovered classes",
         "apply-review": "make a run with named classes from a review",
-        "export": "export a run to ONNX, PyTorch, Label Studio, FiftyOne or Embedding Atlas",
+        "export": "export a run as a program, or its labels for other tools",
     },
     "Prepare": {
         "embed": "compute feature vectors of images with a pretrained backbone",

@@ -9,7 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from crkd.review.decisions import FORMAT, VERSION
+from crkd.review.run_outputs import gather
 from crkd.runs.folder import RunFolder
 
 
@@ -27,6 +30,7 @@ def main(run: Path, file: Path) -> None:
         "format": FORMAT,
         "version": VERSION,
         "model_sha256": info.model_sha256,
+        "shown_sha256": gather(run, torch.device("cpu")).shown_sha256,
         "classes": classes,
         "images": [],
     }

@@ -24,6 +24,7 @@ from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.losses.term import TERMS, terms_for
 from crkd.review.decisions import FORMAT, VERSION
+from crkd.review.run_outputs import gather
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.distill.run import Student, distill
@@ -213,8 +214,9 @@ def test_the_student_predicts_image_files_as_in_its_run(
 
 def decisions_of(run: RunFolder, actions: Sequence[dict[str, object]], file: Path) -> Path:
     model = run.read_info().model_sha256
+    shown = gather(run.path, torch.device("cpu")).shown_sha256
     content = {"format": FORMAT, "version": VERSION, "model_sha256": model, "images": []}
-    file.write_text(json.dumps({**content, "classes": actions}))
+    file.write_text(json.dumps({**content, "shown_sha256": shown, "classes": actions}))
     return file
 
 

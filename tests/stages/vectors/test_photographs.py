@@ -15,6 +15,7 @@ from crkd.commands.main import main
 from crkd.data.storage.resize import fit_square
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.review.decisions import FORMAT, VERSION
+from crkd.review.run_outputs import gather
 from crkd.runs.folder import RunFolder
 from tests.support.color_folders import NEW, color_folders, discover_colors
 
@@ -114,6 +115,7 @@ def test_a_review_of_photographs_names_the_classes(photographs: Path, tmp_path: 
                 "format": FORMAT,
                 "version": VERSION,
                 "model_sha256": info.model_sha256,
+                "shown_sha256": gather(photographs, torch.device("cpu")).shown_sha256,
                 "classes": [
                     {"id": 3, "action": "accept", "name": "first"},
                     {"id": 4, "action": "accept", "name": "second"},
