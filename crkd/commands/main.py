@@ -16,6 +16,10 @@ OUT_OF_MEMORY = 3
 NON_FINITE = 4
 INTERRUPTED = 130
 
+SPINS = "10000"
+"""Turns of a loop in which a thread of GNU OpenMP waits for the others before it sleeps. The default
+is far longer: on a busy machine the threads then take the processors from each other."""
+
 UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the file system that a wrong path on the command line causes."""
 
@@ -30,6 +34,7 @@ def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
         verb: one of :data:`VERBS`.
         arguments: the words after the verb; None takes those of the process.
     """
+    limit_spinning()
     code = _exit_code(verb, list(sys.argv[1:] if arguments is None else arguments))
     if _several():
         # Threads of the connections may outlive the interpreter. Its shutdown then sometimes
@@ -38,6 +43,15 @@ def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def limit_spinning() -> None:
+    """Let OpenMP threads wait actively for a short time only, unless the environment decides.
+
+    OpenMP reads the variable when torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def _exit_code(verb: str, arguments: list[str]) -> int:

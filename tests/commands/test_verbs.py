@@ -14,7 +14,7 @@ import pytest
 
 import crkd
 from crkd.commands.flags import add_config_flags, config_of, config_words
-from crkd.commands.main import main, run_verb
+from crkd.commands.main import SPINS, limit_spinning, main, run_verb
 from crkd.commands.verbs import GROUPS, VERBS, command_module, parsers
 from crkd.config.load import shipped_configs
 from tests.support import ROOT
@@ -41,6 +41,21 @@ def ends_well(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         main(arguments)
     assert stop.value.code == 0
     return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_wait_actively_for_a_short_time(
+    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    limit_spinning()
+    assert os.environ.pop("GOMP_SPINCOUNT", None) == spins
 
 
 def test_help_shows_every_verb_in_its_group(capsys: pytest.CaptureFixture[str]) -> None:
