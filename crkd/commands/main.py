@@ -17,8 +17,8 @@ NON_FINITE = 4
 INTERRUPTED = 130
 
 SPINS = "10000"
-"""Turns of a loop in which a thread of GNU OpenMP waits for the others before it sleeps. The default
-is far longer: on a busy machine the threads then take the processors from each other."""
+"""Turns of a loop in which a thread of GNU OpenMP waits for the others before it sleeps. The
+default is far longer: on a busy machine the threads then take the processors from each other."""
 
 UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of the file system that a wrong path on the command line causes."""
