@@ -1,8 +1,8 @@
 """POT's Sinkhorn functions computed by :func:`crkd.ot.solve` and :func:`crkd.ot.solve_batch`.
 
 The functions have the arguments and results of those in ``ot.bregman`` and ``ot.batch``, so tests
-that POT's developers wrote for their solvers run with ours. POT's other algorithms for the same
-problem (greedy, epsilon scaling, ``ot.solve``) stay as they are, and tests compare with them.
+that POT's developers wrote for their solvers run with ours. POT's greedy algorithm and
+``ot.solve`` stay as they are, and tests compare with them. POT's epsilon scaling calls ours.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,49 +45,20 @@ class Adaptor:
         b: Any,
         M: Any,
         reg: float,
+        *,
         numItermax: int = 1000,
         stopThr: float = 1e-9,
-        verbose: bool = False,
         log: bool = False,
         warn: bool = True,
         warmstart: Any = None,
+        starts_from_costs: bool = False,
         **_others: Any,
     ) -> Any:
-        """Solve as ``ot.bregman.sinkhorn_log``: the plan, or one loss for each column of ``b``."""
-        return self._sinkhorn(a, b, M, reg, numItermax, stopThr, log, warn, warmstart, reg)
+        """Solve as ``ot.bregman.sinkhorn_log``: the plan, or one loss for each column of ``b``.
 
-    def stabilized(
-        self,
-        a: Any,
-        b: Any,
-        M: Any,
-        reg: float,
-        numItermax: int = 1000,
-        tau: float = 1e3,
-        stopThr: float = 1e-9,
-        warmstart: Any = None,
-        verbose: bool = False,
-        print_period: int = 20,
-        log: bool = False,
-        warn: bool = True,
-        **_others: Any,
-    ) -> Any:
-        """Solve as ``ot.bregman.sinkhorn_stabilized``, which starts from costs."""
-        return self._sinkhorn(a, b, M, reg, numItermax, stopThr, log, warn, warmstart, 1.0)
-
-    def _sinkhorn(
-        self,
-        a: Any,
-        b: Any,
-        M: Any,
-        reg: float,
-        max_iters: int,
-        tol: float,
-        log: bool,
-        warn: bool,
-        warmstart: Any,
-        start_unit: float,
-    ) -> Any:
+        ``starts_from_costs`` as in ``ot.bregman.sinkhorn_stabilized``: the potentials of
+        ``warmstart`` are in units of the costs, not divided by ``reg``.
+        """
         self.calls += 1
         a, b, M = list_to_array(a, b, M)
         nx = get_backend(M, a, b)
@@ -104,13 +76,13 @@ class Adaptor:
             solution = solve(
                 -cost,
                 epsilon=reg,
-                tol=max(tol, SMALLEST),
-                max_iters=max_iters,
+                tol=max(stopThr, SMALLEST),
+                max_iters=numItermax,
                 sample_marginal=torch.as_tensor(a) if len(a) else None,
                 class_marginal=columns if len(b) else None,
                 class_potentials=None
                 if warmstart is None
-                else torch.as_tensor(warmstart[1]) * start_unit,
+                else torch.as_tensor(warmstart[1]) * (1.0 if starts_from_costs else reg),
                 gradient=cost.requires_grad,
             )
         found = solution.plan if cost.ndim == 2 else (solution.plan * cost).sum((-2, -1))
@@ -176,7 +148,7 @@ class Adaptor:
         ours = {
             ot.bregman.sinkhorn_knopp: self.sinkhorn,
             ot.bregman.sinkhorn_log: self.sinkhorn,
-            ot.bregman.sinkhorn_stabilized: self.stabilized,
+            ot.bregman.sinkhorn_stabilized: partial(self.sinkhorn, starts_from_costs=True),
             ot.batch.solve_batch: self.batch,
             ot.batch.bregman_projection_batch: self.projection,
             ot.batch.bregman_log_projection_batch: self.log_projection,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
-from crkd.core.figures import save_figure
+from crkd.core.plots import save_plot
 from crkd.evaluation.matching import contingency
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.protocols import apply_cluster_map
@@ -131,7 +131,7 @@ def draw_confusion(matrix: Confusion, path: str | Path) -> None:
     _label_axes(axes, matrix)
     _divide(axes, matrix)
     axes.set_title(_heading(matrix), pad=22)
-    save_figure(figure, Path(path), dpi=150, bbox_inches="tight", pad_inches=0.05)
+    save_plot(figure, Path(path), dpi=150, bbox_inches="tight", pad_inches=0.05)
 
 
 def _write_numbers(axes: Axes, percent: NDArray[np.float64]) -> None:

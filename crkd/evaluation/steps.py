@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
-from crkd.core.figures import save_figure
+from crkd.core.plots import save_plot
 from crkd.evaluation.matching import Ids
 
 
@@ -126,4 +126,4 @@ def draw_steps(matrix: Sequence[Sequence[float | None]], path: Path) -> None:
     axes.set_ylim(0, 100)
     axes.grid(alpha=0.3)
     axes.legend(title="classes", frameon=False)
-    save_figure(figure, path, dpi=150)
+    save_plot(figure, path, dpi=150)

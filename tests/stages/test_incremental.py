@@ -56,11 +56,11 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_plan_writes_the_matrix_and_a_picture(plan: Path):
-    figures = json.loads((plan / "metrics.json").read_text())
-    assert [len(step["groups"]) for step in figures["steps"]] == [1, 2, 3]
-    assert figures["steps"][0]["acc"]["old"] is None
-    assert all(set(step["acc"]) == {"all", "old", "new"} for step in figures["steps"])
-    assert len(figures["forgetting"]) == 2
+    metrics = json.loads((plan / "metrics.json").read_text())
+    assert [len(step["groups"]) for step in metrics["steps"]] == [1, 2, 3]
+    assert metrics["steps"][0]["acc"]["old"] is None
+    assert all(set(step["acc"]) == {"all", "old", "new"} for step in metrics["steps"])
+    assert len(metrics["forgetting"]) == 2
     assert (plan / "steps.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -186,9 +186,9 @@ def test_finished_stages_are_compared_where_the_plan_has_no_configuration(
 
 
 def test_a_plan_says_where_it_comes_from(plan: Path):
-    figures = json.loads((plan / "metrics.json").read_text())
-    assert {"command", "commit", "versions"} <= figures.keys()
-    assert figures["versions"]["torch"] == torch.__version__
+    metrics = json.loads((plan / "metrics.json").read_text())
+    assert {"command", "commit", "versions"} <= metrics.keys()
+    assert metrics["versions"]["torch"] == torch.__version__
     assert RunFolder(plan).read_config() == small_config()
 
 
@@ -201,8 +201,8 @@ def test_finetuning_is_another_training(plan: Path, tmp_path: Path):
 
 def test_frost_grows_one_joint_head_step_by_step(plan: Path, tmp_path: Path):
     out = tmp_path / "out"
-    figures = run_plan(small_config(), SIZES, out, method="frost")
-    assert figures["method"] == "frost"
+    metrics = run_plan(small_config(), SIZES, out, method="frost")
+    assert metrics["method"] == "frost"
     last = open_run(out / "step-2", torch.device("cpu"))
     assert last.architecture.joint
     assert last.network.known_head.prototypes.shape[0] == 10

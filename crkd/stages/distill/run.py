@@ -84,10 +84,10 @@ def distill(
         if number <= len(done):
             run = done[number - 1]
             continue
-        go_on = resume and (number == 1 or (folder / "run.json").is_file())
+        continues = resume and (number == 1 or (folder / "run.json").is_file())
         student = Student(config, data, open_run(run.path, device), device, generation=number)
         try:
-            run = student.train(folder, resume=go_on)
+            run = student.train(folder, resume=continues)
         except Interrupted as stop:
             raise stop.within(f"student {number} of {len(folders)}", Path(out)) from None
     return run

@@ -1,4 +1,4 @@
-"""Pictures of matplotlib as files, without pyplot: the caller's backend is left alone."""
+"""Plots as PNG files, without pyplot, so that the caller's matplotlib backend stays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def save_figure(figure: Figure, path: Path, **options: Any) -> None:
-    """Write a figure as a PNG file, which is either whole or absent.
+def save_plot(figure: Figure, path: Path, **options: Any) -> None:
+    """Write a plot as a PNG file, which is either whole or absent.
 
     Args:
         figure: made by ``matplotlib.figure.Figure``, not by pyplot.
