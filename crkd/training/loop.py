@@ -26,7 +26,7 @@ from crkd.training.distributed import any_rank, synchronize_backbones
 from crkd.training.interruption import Interrupted, graceful_stop
 from crkd.training.loggers.base import Logs, open_logs
 from crkd.training.nonfinite import FILE as FAILED
-from crkd.training.nonfinite import write_failed_step
+from crkd.training.nonfinite import first_not_finite, write_failed_step
 from crkd.training.step import TrainingStep
 from crkd.training.task import Task
 
@@ -35,7 +35,7 @@ Tick = Callable[[int], None]
 
 
 class NonFiniteLossError(RuntimeError):
-    """A loss was NaN or infinite; the message names the step and the term."""
+    """A loss or a weight was NaN or infinite; the message names the step and the term."""
 
 
 class Loop:
@@ -99,7 +99,7 @@ class Loop:
 
         Raises:
             Interrupted: a signal came; the state is saved.
-            NonFiniteLossError: a loss was not finite; the last saved state is intact.
+            NonFiniteLossError: a loss or a weight was not finite; the last saved state is intact.
         """
         start, before = 0, 0.0
         if resume and self.run is not None:
@@ -205,12 +205,26 @@ class Loop:
         )
         return NonFiniteLossError(
             f"{what} (terms: {', '.join(wrong)}; its images are in {self.run.path / FAILED}); "
+            f"{self._remedy()}"
+        )
+
+    def _remedy(self) -> str:
+        return (
             "lower the learning rate or use --set loop.precision=float32, and continue from the "
-            f"last good state with --out {self.run.path} --resume"
+            f"last good state with --out {self.folder} --resume"
         )
 
     def _save(self, step: int, seconds: float) -> None:
-        """Save a state; ``log`` has just checked that all losses before it were finite."""
+        """Save a state; ``log`` has just checked that all losses before it were finite.
+
+        Raises:
+            NonFiniteLossError: a weight is not finite, as after a gradient that was not.
+        """
+        if (name := first_not_finite(self.task.modules)) is not None:
+            raise NonFiniteLossError(
+                f"the weights of {name} are NaN or infinite after step {step} of stage "
+                f"{self.task.stage}, although every loss was finite; {self._remedy()}"
+            )
         save_state(
             self.folder,
             stage=self.task.stage,

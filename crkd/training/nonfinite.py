@@ -1,11 +1,12 @@
-"""What is kept of a step whose loss was not finite, to look into and to replay."""
+"""Values that are not finite: a search in the weights, and the record of a step that failed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from crkd.data.loader import BatchLoader
 from crkd.runs.atomic_files import write_json
@@ -49,6 +50,24 @@ def write_failed_step(
             "views": [ranges(view) for view in batch.views],
         },
     )
+
+
+def first_not_finite(modules: nn.Module) -> str | None:
+    """Return the name of the first parameter with a value that is not finite, or None.
+
+    The device is read once.
+
+    >>> layer = nn.Linear(2, 1)
+    >>> first_not_finite(layer)
+    >>> _ = layer.bias.data.fill_(float("inf"))
+    >>> first_not_finite(layer)
+    'bias'
+    """
+    named = list(modules.named_parameters())
+    if not named:
+        return None
+    bad = torch.stack([~values.detach().isfinite().all() for _, values in named]).tolist()
+    return next((name for (name, _), wrong in zip(named, bad, strict=True) if wrong), None)
 
 
 def ranges(values: Tensor) -> Mapping[str, Any]:

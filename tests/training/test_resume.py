@@ -379,6 +379,29 @@ def test_a_state_is_not_saved_on_top_of_a_bad_loss_when_a_signal_comes(
     assert not states(tmp_path / "run")
 
 
+def test_a_state_with_weights_that_are_not_finite_is_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finite loss may have a gradient that is not: the root of zero has none."""
+    honest, steps = SupervisedTask.losses, []
+
+    def spoiled(self, batch):  # type: ignore[no-untyped-def]
+        loss, terms = honest(self, batch)
+        steps.append(len(steps))
+        weights = next(self.modules.network.parameters())
+        return (loss + (weights - weights).sum().sqrt() if steps[-1] == 5 else loss), terms
+
+    monkeypatch.setattr(SupervisedTask, "losses", spoiled)
+    saved = ("loop.checkpoint_every=1.0e-9", "loop.log_every=1")
+    with pytest.raises(
+        NonFiniteLossError, match=r"weights of .* after step 6 .* last good state .*--resume"
+    ):
+        pretrain(small_config(*saved), tmp_path / "run")
+    good = states(tmp_path / "run")[0]
+    assert good.name == "state-000000005.safetensors"
+    assert all(tensor.isfinite().all() for tensor in load_file(good).values())
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_a_run_that_ends_in_its_evaluation_is_trained(
     tmp_path: Path, stage1: Path, discovered: RunFolder, error: type[BaseException]
