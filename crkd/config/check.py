@@ -107,9 +107,13 @@ def convert(expected: Any, value: object, key: str) -> Any:
         if value is None:
             return None
         *words, inner = [a for a in typing.get_args(expected) if a is not types.NoneType]
-        if isinstance(value, str) and any(value in typing.get_args(word) for word in words):
+        names = [name for word in words for name in typing.get_args(word)]
+        if value in names:
             return value
-        return convert(inner, value, key)
+        try:
+            return convert(inner, value, key)
+        except InputError as error:
+            raise InputError(", or ".join([str(error), *map(repr, names)])) from None
     if origin is Literal:
         allowed = typing.get_args(expected)
         if not isinstance(value, str) or value not in allowed:

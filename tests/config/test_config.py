@@ -66,6 +66,8 @@ def test_scientific_notation_is_a_number() -> None:
         ("discover.epoch=3", r"unknown configuration key 'discover.epoch' \(did you mean 'epochs"),
         ("discover.epochs=0", r"'discover.epochs' is 0; it must be a number at least 1"),
         ("discover.epochs=1.5", r"'discover.epochs' is 1.5; it must be a whole number"),
+        ("discover.num_novel=many", "is 'many'; it must be a whole number, or 'auto'"),
+        ("discover.num_novel=0", r"'discover.num_novel' is 0; it must be .*, or 'auto'"),
         ("discover.epochs=true", r"'discover.epochs' is True; it must be a whole number"),
         ("discover.optimizer.lr=.nan", "it must be a number above 0"),
         ("discover.optimizer.lr=1" + "0" * 400, "it must be a number"),

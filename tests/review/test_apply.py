@@ -592,6 +592,10 @@ def test_discover_goes_on_from_the_decisions(
         (["--novel", "nowhere", "--num-novel", "2"], "--novel 'nowhere' does not exist"),
         (["--novel", ".", "--resume"], "--resume needs --out"),
         (["--novel", ".", "--out", "taken"], "--out taken holds files already"),
+        (["--novel", ".", "--num-novel", "many"], "'discover.num_novel' is 'many'; it must be"),
+        (["--novel", "."], "add --num-novel K, or --num-novel auto"),
+        (["--novel", ".", "--num-novel", "2", "--set", "loop.speed=9"], "loop.speed"),
+        (["--novel", ".", "--num-novel", "2", "--method", "heads"], "--backbone and --method are"),
     ],
 )
 def test_flags_are_checked_before_decisions_are_applied(
@@ -605,6 +609,7 @@ def test_flags_are_checked_before_decisions_are_applied(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine.txt").write_text("precious")
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
     monkeypatch.setattr("crkd.review.reviewed_run.named_run", lambda *_, **__: pytest.fail("works"))
     file = write(tmp_path / "d.json", evidence, [])
     command = ["--from", str(evidence.opened.run.path), "--decisions", str(file), *flags]

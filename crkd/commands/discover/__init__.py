@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd.commands.discover.vectors import add_vector_flags, run_on_vectors, uses_vectors
+from crkd.commands.discover.vectors import (
+    add_vector_flags,
+    checked_vector_config,
+    run_on_vectors,
+    uses_vectors,
+)
 from crkd.commands.flags import (
     add_config_flags,
     add_run_flags,
@@ -75,6 +80,9 @@ def run(given: argparse.Namespace) -> int:
         _check_with_decisions(given)
     check_resume(given)
     if given.decisions is not None:
+        if given.novel is not None:
+            # The reviewed run will have the kind and the configuration of the run in --from.
+            (checked_vector_config if uses_vectors(given) else _checked_config)(given)
         given.parent = reviewed_run(given)
         if given.novel is None:
             return 0
@@ -92,22 +100,33 @@ def run(given: argparse.Namespace) -> int:
 
 def _trained(given: argparse.Namespace) -> RunFolder:
     """Run stage 2 on images from a stage-1 run, and return the finished run."""
-    config = config_of(given, base=_extended_config(given))
-    if config.dataset == "folder" and config.data.novel is None:
-        raise InputError("--novel is not given; name the folder of unlabeled images")
-
     from crkd.runs.search import free_folder
     from crkd.stages.discover.run import discover
-    from crkd.stages.vectors.folders import check_num_novel
 
-    if config.dataset == "folder":
-        check_num_novel(str(config.data.novel), config.discover.num_novel)
+    config = _checked_config(given)
     out = Path(given.out) if given.out else free_folder(run_name(config, "discover"))
     check_out(out, resume=given.resume)
     suggest_cpu_recipe(config, given)
     resume = given.resume and (out / "run.json").is_file()
     parent = stage1_run(config, given, out)
     return discover(config, out, parent, resume=resume, download=given.download)
+
+
+def _checked_config(given: argparse.Namespace) -> Config:
+    """Return the configuration of a discovery on images.
+
+    Raises:
+        InputError: a folder or a flag is missing or unusable.
+    """
+    config = config_of(given, base=_extended_config(given))
+    if config.dataset != "folder":
+        return config
+    if config.data.novel is None:
+        raise InputError("--novel is not given; name the folder of unlabeled images")
+    from crkd.stages.vectors.folders import check_num_novel
+
+    check_num_novel(str(config.data.novel), config.discover.num_novel)
+    return config
 
 
 def _extended_config(given: argparse.Namespace) -> Config | None:
@@ -135,6 +154,8 @@ def _check_with_decisions(given: argparse.Namespace) -> None:
     Raises:
         InputError: a flag does not apply, or a folder is unusable.
     """
+    if given.parent is None:
+        raise InputError("--decisions is given without --from; name the run that was reviewed")
     if given.features is not None:
         raise InputError(
             "--features does not go with --decisions; use crkd apply-review, and name the run that "
@@ -162,11 +183,8 @@ def reviewed_run(given: argparse.Namespace) -> Path:
     """Return the run that results from the run in ``--from`` and the review in ``--decisions``.
 
     Raises:
-        InputError: there is no ``--from``, or the file does not belong to the run.
+        InputError: the file does not belong to the run.
     """
-    if given.parent is None:
-        raise InputError("--decisions is given without --from; name the run that was reviewed")
-
     from crkd.core.device import pick_device
     from crkd.review.reviewed_run import named_run
 

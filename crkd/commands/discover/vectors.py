@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from crkd.commands.flags import config_of
 from crkd.commands.output import RUNS, check_out
+from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,8 +84,24 @@ def uses_vectors(given: argparse.Namespace) -> bool:
 
 def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     """Embed own images where needed, discover, and return the finished run."""
-    from crkd.stages.vectors.folders import check_num_novel
     from crkd.stages.vectors.run import discover_vectors
+
+    config = checked_vector_config(given)
+    out = vector_run_folder(given, config.seed, "discover")
+    check_out(out, resume=given.resume)
+    files = given.features or _embedded(given, out)
+    config = _config(given, data={"features": [str(file) for file in files]})
+    resume = given.resume and (out / "run.json").is_file()
+    return discover_vectors(config, out, given.parent, resume=resume)
+
+
+def checked_vector_config(given: argparse.Namespace) -> Config:
+    """Return the configuration, without files of vectors.
+
+    Raises:
+        InputError: a folder or a flag is missing or unusable.
+    """
+    from crkd.stages.vectors.folders import check_num_novel
 
     for flag in ("known", "novel"):
         if given.features is None and given.parent is None and getattr(given, flag) is None:
@@ -92,19 +109,20 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     if given.parent is not None and given.features is None and given.novel is None:
         raise InputError("--novel is not given; name the folder of new images")
     _check_places(given)
-    values: dict[str, Any] = {"dataset": "features"}
-    if given.method is not None:
-        values["vectors"] = {"method": given.method}
-    flags = argparse.Namespace(**{**vars(given), "known": None, "novel": None, "image_size": None})
-    config = config_of(flags, more=values)
-    out = vector_run_folder(given, config.seed, "discover")
-    check_out(out, resume=given.resume)
+    config = _config(given)
     if given.features is None:
         check_num_novel(given.novel, config.discover.num_novel)
-    files = given.features or _embedded(given, out)
-    config = config_of(flags, more={**values, "data": {"features": [str(file) for file in files]}})
-    resume = given.resume and (out / "run.json").is_file()
-    return discover_vectors(config, out, given.parent, resume=resume)
+    return config
+
+
+def _config(given: argparse.Namespace, **blocks: Any) -> Config:
+    """Return the configuration of the flags and of further blocks of keys."""
+    values: dict[str, Any] = {"dataset": "features", **blocks}
+    if given.method is not None:
+        values["vectors"] = {"method": given.method}
+    # The folders are embedded, and are no images of the run.
+    flags = argparse.Namespace(**{**vars(given), "known": None, "novel": None, "image_size": None})
+    return config_of(flags, more=values)
 
 
 def _check_places(given: argparse.Namespace) -> None:
