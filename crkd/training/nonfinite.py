@@ -1,4 +1,4 @@
-"""What is kept of a step whose loss was not finite, to look into and to replay."""
+"""Files of a step with a non-finite loss, for inspection and replay."""
 
 from __future__ import annotations
 
