@@ -44,7 +44,7 @@ sbom: $(VENV)/.installed-release  ## Software bill of materials of .venv in buil
 wheel-check: $(VENV)/.installed-dev  ## Build the wheel, install it elsewhere, run it from another folder
 	tests/wheel/check.sh $(BIN)/python
 
-fix: $(VENV)/.installed-dev  ## Let ruff mend what it can
+fix: $(VENV)/.installed-dev  ## Correct format and lint where ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

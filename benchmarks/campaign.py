@@ -1,4 +1,4 @@
-"""Many trainings that make one table: each finished one is kept, and none is done twice."""
+"""Trials of one result table: each finished trial is stored, and none is trained twice."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def finished(
     prepare: Callable[[Sequence[Trial]], Sequence[Callable[[], object]]] | None = None,
     jobs: int = 1,
 ) -> list[Line]:
-    """Return a line of figures for every trial, training those that are missing.
+    """Return a line of results for every trial, training those that are missing.
 
     Args:
         wanted: the trials, each a named tuple of plain values.
-        train: does one; its figures must be what JSON holds. It runs in a process of its own.
-        out: the result file; finished trials stand beside it in ``NAME.runs.jsonl``.
-        prepare: gives the work that must be done before the missing trials, in any order.
+        train: trains one trial in a process of its own; its results must be JSON values.
+        out: the result file; finished trials are stored next to it in ``NAME.runs.jsonl``.
+        prepare: returns the jobs that must finish before the missing trials, in any order.
         jobs: processes, of one thread each.
 
     Raises:
@@ -50,16 +50,16 @@ def finished(
         asked = {pool.submit(train, trial): trial for trial in missing}
         for future in as_completed(asked):
             trial = asked[future]
-            told = ", ".join(f"{name} {value}" for name, value in trial._asdict().items())
+            description = ", ".join(f"{name} {value}" for name, value in trial._asdict().items())
             if error := future.exception():
-                # The others are not lost with it: it is told, and tried again the next time.
-                _say(f"{told}: {error}")
+                # The other trials continue. The next call tries this one again.
+                _say(f"{description}: {error}")
                 continue
             line = done[trial] = {"run": trial._asdict(), **future.result()}
             kept.parent.mkdir(parents=True, exist_ok=True)
             with kept.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            _say(f"{told}: {_figures(line)}")
+            _say(f"{description}: {_results(line)}")
     lost = [str(tuple(trial)) for trial in wanted if trial not in done]
     if lost:
         raise RuntimeError(f"not finished: {', '.join(lost)}; start the command again")
@@ -76,7 +76,7 @@ def _lines(path: Path) -> Iterator[Line]:
         yield from map(json.loads, path.read_text().splitlines())
 
 
-def _figures(line: Line) -> str:
+def _results(line: Line) -> str:
     return ", ".join(
         f"{name} {value:.2f}" for name, value in line.items() if isinstance(value, float)
     )

@@ -1,9 +1,10 @@
-"""How well the number of novel classes is told, over five class orders each.
+"""Error of the estimated number of novel classes, over five class orders each.
 
 On a CPU: the digits with 5 known classes, and CIFAR-100 with 10 known and 10 novel ones, drawn from
 the whole set and shrunk to 16 px. On a GPU: CIFAR-100 with 80 and 50 known classes and the
 ResNet-18 of the published recipe. For each order a stage 1 is trained; the estimate is that of
-``estimate-k`` on the novel training images. A finished order is a line of a file beside the output.
+``estimate-k`` on the novel training images. A finished order is a line of a file next to the
+output.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def rows(out: Path, device: str, *, jobs: int = 1) -> list[dict[str, Any]]:
     """Return error and coverage of every setting.
 
     Args:
-        out: the result file; finished orders stand beside it in ``NAME.runs.jsonl``.
+        out: the result file; finished orders are stored next to it in ``NAME.runs.jsonl``.
         device: "cpu" or "cuda", which chooses the settings.
         jobs: processes, of one thread each.
     """
@@ -84,10 +85,14 @@ def _of(lines: Sequence[dict[str, Any]], setting: str) -> list[dict[str, Any]]:
 def _rows(setting: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     errors = [100 * abs(line["estimate"] / line["truth"] - 1) for line in lines]
     covered = sum(line["low"] <= line["truth"] <= line["high"] for line in lines)
-    told = {"estimates": [[line["low"], line["estimate"], line["high"]] for line in lines]}
+    ranges = {"estimates": [[line["low"], line["estimate"], line["high"]] for line in lines]}
     error = statistics.fmean(errors)
     made = partial(row, "class-count", complete=False)
     return [
-        {**made("% error", f"{setting}: mean error", error), **told, "truth": lines[0]["truth"]},
+        {
+            **made("% error", f"{setting}: mean error", error),
+            **ranges,
+            "truth": lines[0]["truth"],
+        },
         made(f"orders of {len(lines)}", f"{setting}: the range covers the truth", float(covered)),
     ]

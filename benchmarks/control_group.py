@@ -11,7 +11,7 @@ from typing import Final
 from crkd.core.errors import InputError
 
 GROUPS: Final = Path("/sys/fs/cgroup")
-"""Where the system shows control groups: those of version 1 in a folder for each controller."""
+"""Folder of the control groups; version 1 has a folder for each controller."""
 
 
 @contextlib.contextmanager

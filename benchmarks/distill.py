@@ -6,7 +6,7 @@ and teaches a ResNet-8 by each method, with its published weights but for ``WEIG
 optimizer and epochs are the same for all. The plain student learns from labels alone. A method that
 shapes its teacher too has a teacher trained its own way.
 
-A finished run is a line of a file beside the output; the command goes on with those that are
+A finished run is a line of a file next to the output; the command continues with those that are
 missing. Teachers are kept as run folders. All methods of one seed come before the next seed.
 """
 
@@ -73,12 +73,12 @@ class Run(NamedTuple):
 
     @property
     def teacher_name(self) -> str:
-        """What kind of teacher it has."""
+        """Kind of its teacher."""
         return f"teacher {TEACHER}" + (f" for {self.method}" if self.shapes_teacher else "")
 
     @property
     def teacher(self) -> Path:
-        """Where its teacher lies."""
+        """Run folder of its teacher."""
         name = self.teacher_name.replace(" ", "-")
         return TEACHERS / f"{name}-{self.teacher_epochs}-epochs-seed{self.seed}"
 
@@ -89,7 +89,7 @@ def rows(
     """Return mean and spread of the test accuracy of every method.
 
     Args:
-        out: the result file; finished runs stand beside it in ``NAME.runs.jsonl``.
+        out: the result file; finished runs are stored next to it in ``NAME.runs.jsonl``.
         jobs: processes, of one thread each.
         epochs: passes of a student over the training images.
         teacher_epochs: passes of a teacher.
@@ -109,13 +109,13 @@ def _teachers(missing: Sequence[Run]) -> list[Callable[[], None]]:
 
 
 def train_teacher(run: Run) -> None:
-    """Train the teacher of a run, anew where an earlier try did not finish."""
+    """Train the teacher of a run, from the start if an earlier training did not finish."""
     shutil.rmtree(run.teacher, ignore_errors=True)
     pretrain(_config(run), run.teacher)
 
 
 def train_student(run: Run) -> dict[str, Any]:
-    """Train a student and return its accuracy beside its teacher's, in percent."""
+    """Train a student and return its accuracy and its teacher's, in percent."""
     with tempfile.TemporaryDirectory() as folder:
         found = distill(_config(run), Path(folder) / "student", run.teacher)
         return {

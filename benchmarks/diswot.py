@@ -1,12 +1,12 @@
-"""DisWOT: does the score of an untrained student forecast its accuracy once distilled?
+"""DisWOT: rank correlation of the score of an untrained student with its distilled accuracy.
 
 Twelve students of the 64 learn from a ResNet-32 on ten classes of CIFAR-100, shrunk to 16 px so
-that a CPU finishes. No pair of depths in two stages comes twice, so no stage's depth is mixed up
-with another's. Weights of the loss, temperature, batch size and learning rate are those of the
-release's distillation; the schedule is much shorter.
+that a CPU finishes. No pair of depths in two stages occurs twice, so the effects of the depths of
+two stages can be separated. Weights of the loss, temperature, batch size and learning rate are
+those of the release's distillation; the schedule is much shorter.
 
-A finished student is a line of a file beside the output; a run that was stopped goes on with
-those that are missing, after training the teacher once more.
+A finished student is a line of a file next to the output. An interrupted benchmark trains the
+teacher again and continues with the missing students.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def rows(
     """Return the rank correlations with accuracy.
 
     Args:
-        out: the result file; finished students stand beside it in ``NAME.students.jsonl``.
+        out: the result file; finished students are stored next to it in ``NAME.students.jsonl``.
         students: blocks of each stage.
         epochs: passes over the 5,000 training images.
     """
@@ -96,7 +96,7 @@ def rows(
 
 
 class _Bench:
-    """Ten classes, a trained teacher's answers, and what every student is measured by."""
+    """Ten classes, the outputs of a trained teacher, and the test images of every student."""
 
     def __init__(self, epochs: int) -> None:
         config = load_config("cifar100-10-10", [f"data.image_size={IMAGE_SIZE}"], {})
@@ -117,16 +117,18 @@ class _Bench:
         self.trials = Trials(self.data, TEACHER, SearchSettings(seed=SEED), CPU)
         teacher = _network(TEACHER, self.data.num_known, SEED + 1)
         _say(f"{TEACHER}, the teacher: accuracy {self._train(teacher):.3f}")
-        # Batches follow from seed and step alone, so one pass answers for every student.
+        # Batches follow from seed and step alone, so one pass of the teacher serves every student.
         with torch.no_grad():
-            self.answers = [teacher(views[0]) for views, *_ in self.loader.batches(0, self.total)]
+            self.teacher_logits = [
+                teacher(views[0]) for views, *_ in self.loader.batches(0, self.total)
+            ]
 
     def student(self, name: str) -> dict[str, float | None]:
         """Return a student's cost, its score and its accuracy after distillation."""
         similarity = self.trials.similarity(name)
         cost = cost_of(name, image_size=IMAGE_SIZE, num_classes=self.data.num_known)
         network = _network(name, self.data.num_known, SEED)
-        accuracy = self._train(network, self.answers)
+        accuracy = self._train(network, self.teacher_logits)
         _say(f"{name}: score {similarity.score:.4f}, accuracy {accuracy:.3f}")
         return {
             **cost._asdict(),
@@ -135,16 +137,16 @@ class _Bench:
             "accuracy": accuracy,
         }
 
-    def _train(self, network: nn.Module, answers: list[Tensor] | None = None) -> float:
-        """Train on labels, and on a teacher's answers if given; return the test accuracy."""
+    def _train(self, network: nn.Module, teacher_logits: list[Tensor] | None = None) -> float:
+        """Train on labels, and on a teacher's logits if given; return the test accuracy."""
         optimizer = build_optimizer(network.train(), OPTIMIZER)
         for step, batch in enumerate(self.loader.batches(0, self.total)):
             rate = learning_rate(OPTIMIZER, step, self.total, self.loader.steps_per_epoch)
             optimizer.param_groups[0]["lr"] = rate
             logits = network(batch.views[0])
             loss = F.cross_entropy(logits, batch.labels)
-            if answers is not None:
-                distilled = kd(logits, answers[step], temperature=TEMPERATURE)
+            if teacher_logits is not None:
+                distilled = kd(logits, teacher_logits[step], temperature=TEMPERATURE)
                 loss = LABEL_WEIGHT * loss + TEACHER_WEIGHT * distilled
             optimizer.zero_grad()
             loss.backward()

@@ -1,8 +1,8 @@
 """Images a second of ``crkd embed``: decoding, resizing, the network and the file of vectors.
 
 ``CRKD_IMAGES`` names a Parquet table of images; its first ones are embedded by one thread and by
-one a processor. Other work on the machine takes its share of the wall time, so the time of the
-processor and the load are told too.
+one a processor. Other work on the machine takes its share of the wall time, so the processor time
+and the load are reported too.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def rows() -> Iterator[dict[str, Any]]:
             made = embed(
                 [images], Path(folder) / f"{workers}.parquet", EmbedSettings(workers=workers)
             )
-            told = row("embed", "images/s", f"lite0, {workers} threads", IMAGES / made.seconds)
+            measured = row("embed", "images/s", f"lite0, {workers} threads", IMAGES / made.seconds)
             yield {
-                **told,
+                **measured,
                 "images": IMAGES,
                 "form": made.info.form,
                 "seconds_with_start": round(time.monotonic() - began, 1),

@@ -92,7 +92,7 @@ def rows(out: Path, *, jobs: int = 1) -> Iterator[dict[str, Any]]:
         means = {m: statistics.fmean(line["all"] for line in found[m]) for m in methods}
         for method in methods:
             others = [means[m] for m in methods if m not in (method, "labels")]
-            told = row(
+            common = row(
                 "gcd",
                 "%",
                 f"{setting}, {PLAN_METHODS.get(method, method) if setting == plan else method}",
@@ -100,7 +100,7 @@ def rows(out: Path, *, jobs: int = 1) -> Iterator[dict[str, Any]]:
                 max(others),
                 complete=False,
             )
-            yield {**told, **_spread(found[method]), "command": COMMAND}
+            yield {**common, **_spread(found[method]), "command": COMMAND}
 
 
 def _spread(lines: list[dict[str, Any]]) -> dict[str, Any]:

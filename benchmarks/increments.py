@@ -1,12 +1,12 @@
-"""Class-incremental discovery beside the recipe of FRoST and fine-tuning, three seeds each.
+"""Class-incremental discovery against the recipe of FRoST and fine-tuning, three seeds each.
 
 Two plans: CIFAR-100 with 10 known classes and twice 5 new ones, shrunk to 16 px so that a CPU
 finishes, and the digits with 4, 3 and 3. The three methods of a seed share stage 1, and epochs,
-batches and views of their steps are the same. Accuracy is told on the test images of the classes
-found so far, task-agnostic; no epoch is chosen by it. K-means on the pixels of all classes of the
-plan, with the true number of classes, stands beside.
+batches and views of their steps are the same. Accuracy is task-agnostic, on the test images of the
+classes found so far; no epoch is chosen by it. K-means on the pixels of all classes of the plan,
+with the true number of classes, is a reference.
 
-A finished plan is a line of a file beside the output; the command goes on with those that are
+A finished plan is a line of a file next to the output; the command continues with those that are
 missing. Stages 1 are kept as run folders.
 """
 
@@ -82,10 +82,10 @@ class Plan(NamedTuple):
 
 
 def rows(out: Path, *, jobs: int = 1) -> list[dict[str, Any]]:
-    """Return mean and spread of every stage's figures, by plan and method.
+    """Return mean and spread of every stage's metrics, by plan and method.
 
     Args:
-        out: the result file; finished plans stand beside it in ``NAME.runs.jsonl``.
+        out: the result file; finished plans are stored next to it in ``NAME.runs.jsonl``.
         jobs: processes, of one thread each.
     """
     wanted = [
@@ -104,26 +104,26 @@ def _stages(missing: Sequence[Plan]) -> list[Callable[[], object]]:
 
 
 def train_stage1(plan: Plan) -> None:
-    """Train stage 1 alone, or go on with it."""
+    """Train stage 1 alone, or resume it."""
     run_plan(plan.config(), plan.sizes[:1], plan.stage1, resume=True)
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """Run a plan and return its figures, in percent."""
+    """Run a plan and return its metrics, in percent."""
     if plan.method == KMEANS:
         return {"all": 100 * _kmeans(plan)}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         shutil.copytree(plan.stage1 / "step-0", place / "step-0")
-        figures = run_plan(plan.config(), plan.sizes, place, method=plan.method, resume=True)
+        metrics = run_plan(plan.config(), plan.sizes, place, method=plan.method, resume=True)
         steps = range(1, len(plan.sizes))
         seconds = sum(read_json(place / f"step-{n}" / "run.json")["seconds"] for n in steps)
     return {
         "steps": [
             {name: 100 * value for name, value in step["acc"].items() if value is not None}
-            for step in figures["steps"]
+            for step in metrics["steps"]
         ],
-        "forgetting": [100 * value for value in figures["forgetting"]],
+        "forgetting": [100 * value for value in metrics["forgetting"]],
         "seconds": seconds,
     }
 
@@ -139,13 +139,13 @@ def _kmeans(plan: Plan) -> float:
 
 
 def _rows(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each plan, method, stage and figure."""
-    figures: dict[str, list[float]] = {}
+    """Return one row for each plan, method, stage and metric."""
+    values_of: dict[str, list[float]] = {}
     for line in lines:
         plan = Plan(**line["run"])
         named = {"all": line["all"]} if plan.method == KMEANS else _named(line)
         for name, value in named.items():
-            figures.setdefault(f"{plan.plan}, {plan.method}: {name}", []).append(value)
+            values_of.setdefault(f"{plan.plan}, {plan.method}: {name}", []).append(value)
     return [
         {
             **row(
@@ -159,7 +159,7 @@ def _rows(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             "spread": round(statistics.stdev(values), 2),
             "seeds": len(values),
         }
-        for name, values in figures.items()
+        for name, values in values_of.items()
     ]
 
 

@@ -1,8 +1,8 @@
 """K-means on a million features, and on the pixels of CIFAR-100 against scikit-learn.
 
 The features are made-up clusters: directions plus noise of such a size that clusters hardly
-overlap, so that the right answer is known and the accuracy says whether the time was spent well.
-Pixels have no such answer; there the inertia is compared.
+overlap, so that the true classes are known and the accuracy says whether the time was spent well.
+Pixels have no such classes; there the inertia is compared.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from benchmarks.rows import row
 from benchmarks.vector_files import read
 from crkd.clustering.kmeans import Floats, unit_rows
 from crkd.clustering.novelty.known_or_novel import known_check
+from crkd.clustering.novelty.relative_mahalanobis import fit_relative_mahalanobis
 from crkd.clustering.novelty.separation import measure_separation
-from crkd.clustering.novelty.set_distance import known_classes
 from crkd.core.threads import one_thread
 
 COMMAND = "CRKD_VECTORS=FOLDER crkd bench known-or-novel --json FILE"
@@ -72,7 +72,7 @@ def _trial(size: Size, share: float, number: int) -> dict[str, float]:
     separation = measure_separation(labeled, labels, check.share, seed=0)
     nearest = unit_rows(unlabeled) @ unit_rows(labeled).T
     fifth = -np.partition(nearest, -5, axis=1)[:, -5]
-    relative = known_classes(labeled, labels).novelty_score(unlabeled)
+    relative = fit_relative_mahalanobis(labeled, labels).novelty_score(unlabeled)
     return {
         **found,
         "auroc": float(roc_auc_score(is_novel, check.scores)),
@@ -108,10 +108,10 @@ def _summary(size: Size, share: float, trials: list[dict[str, float]]) -> dict[s
     baseline = None
     if "auroc" in means:
         baseline = max(means["auroc_neighbor"], means["auroc_mahalanobis"])
-    told = row("known-or-novel", "auroc", name, means.get("auroc"), baseline, complete=False)
+    common = row("known-or-novel", "auroc", name, means.get("auroc"), baseline, complete=False)
     errors = [abs(trial["share"] - 100 * share) for trial in trials]
     return {
-        **told,
+        **common,
         **{key: round(value, 3) for key, value in means.items()},
         "largest_share_error": round(max(errors), 2),
         "shares": [round(trial["share"], 1) for trial in trials],

@@ -61,7 +61,7 @@ for step in range(1, 6):
 note("sixth step")
 print(json.dumps(times))
 """
-"""What a command does up to its first steps, in a process of its own."""
+"""Work of a command up to its first steps, in a process of its own."""
 
 _row = partial(row, "load", complete=False)
 
@@ -132,14 +132,14 @@ def _start_up(
             "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
             "TRITON_CACHE_DIR": str(cache / "triton"),
         }
-    answer = subprocess.run(
+    finished = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    if answer.returncode != 0:
-        sys.stderr.write(answer.stderr)
-        told = answer.stderr.strip().splitlines() or ["nothing was told"]
-        raise RuntimeError(f"exit code {answer.returncode}: {told[-1]}")
-    times: dict[str, float] = json.loads(answer.stdout.strip().splitlines()[-1])
+    if finished.returncode != 0:
+        sys.stderr.write(finished.stderr)
+        messages = finished.stderr.strip().splitlines() or ["no message"]
+        raise RuntimeError(f"exit code {finished.returncode}: {messages[-1]}")
+    times: dict[str, float] = json.loads(finished.stdout.strip().splitlines()[-1])
     return [_row("s", f"{title}: start to {name}", value) for name, value in times.items()]
 
 

@@ -2,7 +2,7 @@
 
 Every verb runs in a process of its own, whose largest resident memory the system counts. Vectors of
 made-up classes are in files like those of ``crkd embed``, next to tar files of the images that they
-stand for: half of the rows are of known classes. The bytes a row are the slope between the least
+represent: half of the rows are of known classes. The bytes a row are the slope between the least
 and the largest number of rows.
 
 The environment changes what is measured:
@@ -31,7 +31,7 @@ from typing import Any, Final
 from benchmarks.control_group import control_group
 from benchmarks.made_up_vectors import CLASSES, WIDTH, write
 from benchmarks.matrix_backbone import write_matrix
-from benchmarks.memory_settings import USUAL, Wanted
+from benchmarks.memory_settings import DEFAULTS, MemorySettings
 from benchmarks.rows import row
 from crkd.runs.folder import RunFolder
 
@@ -59,7 +59,7 @@ def rows() -> Iterator[dict[str, Any]]:
     Raises:
         InputError: a value of the environment is unusable.
     """
-    wanted = Wanted.read()
+    wanted = MemorySettings.read()
     peaks: dict[str, list[int]] = {verb: [] for verb in wanted.verbs}
     for size in wanted.sizes:
         with kept(wanted.folder, size) as place:
@@ -110,7 +110,7 @@ def slope(sizes: Sequence[int], peaks: Sequence[int]) -> float:
     return (peaks[-1] - peaks[0]) / (sizes[-1] - sizes[0])
 
 
-def commands(place: Path, size: int, wanted: Wanted = USUAL) -> dict[str, list[str]]:
+def commands(place: Path, size: int, wanted: MemorySettings = DEFAULTS) -> dict[str, list[str]]:
     """Write the files of so many rows unless they are there; return the arguments of each verb.
 
     Args:
@@ -165,6 +165,6 @@ def measured(verb: str, words: Sequence[str], group: Path | None = None) -> tupl
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["nothing was told"]
+        lines = done.stderr.strip().splitlines() or ["no message"]
         raise RuntimeError(f"{verb} ended with exit code {done.returncode}: {lines[-1]}")
     return 1024 * int(done.stdout.split()[-1]), time.monotonic() - began

@@ -1,4 +1,4 @@
-"""What the benchmark of memory measures, as the environment says."""
+"""Settings of the memory benchmark, read from the environment."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ VERBS: Final = ("embed", "discover", "predict", "review")
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is measured, as the environment says.
+class MemorySettings:
+    """Settings of the memory benchmark.
 
     Attributes:
         sizes: numbers of rows, ascending.
@@ -57,7 +57,7 @@ class Wanted:
     @property
     def command(self) -> str:
         """The call that measures this, but for the folder."""
-        plain = Wanted()
+        plain = MemorySettings()
         parts = {
             "CRKD_ROWS": ",".join(map(str, self.sizes)),
             "CRKD_VERBS": "" if self.verbs == plain.verbs else ",".join(self.verbs),
@@ -81,7 +81,7 @@ def wanted_sizes() -> tuple[int, ...]:
     """Return the numbers of rows, ascending.
 
     Raises:
-        InputError: one is no whole number, or too small for the classes.
+        InputError: one is not a whole number, or too small for the classes.
     """
     given = os.environ.get("CRKD_ROWS", ",".join(map(str, ROWS)))
     least = 20 * CLASSES
@@ -112,7 +112,7 @@ def wanted_limit() -> float | None:
     """Return the limit of memory in GiB; None for none.
 
     Raises:
-        InputError: it is no number above 0.
+        InputError: it is not a number above 0.
     """
     given = os.environ.get("CRKD_LIMIT")
     if given is None:
@@ -126,4 +126,4 @@ def wanted_limit() -> float | None:
     return limit
 
 
-USUAL: Final = Wanted()
+DEFAULTS: Final = MemorySettings()

@@ -1,4 +1,4 @@
-"""OTT-JAX in a separate process, which times calls when it is told to."""
+"""OTT-JAX in a separate process, which times calls on request."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class OttProcess:
         except OSError as error:
             raise _unusable(python) from error
         try:
-            self.versions: dict[str, str] = self._answer()["versions"]
+            self.versions: dict[str, str] = self._reply()["versions"]
         except EOFError as error:
             self._process.wait()
             raise _unusable(python) from error
@@ -59,30 +59,30 @@ class OttProcess:
         """Compile the solver for scores ``(P, N, M)`` and return its assignment."""
         given, result = (Path(self._folder.name, name) for name in ("scores.npy", "result.npy"))
         np.save(given, scores.numpy())
-        self._order(load=str(given), epsilon=epsilon, iterations=iterations, lse=lse)
-        self._order(save=str(result))
+        self._request(load=str(given), epsilon=epsilon, iterations=iterations, lse=lse)
+        self._request(save=str(result))
         return torch.from_numpy(np.load(result))
 
     def seconds(self) -> float:
         """Return the time of one call."""
         # The threads of PyTorch wait actively for a moment after their last work.
         time.sleep(0.01)
-        seconds: float = self._order(time=True)["seconds"]
+        seconds: float = self._request(time=True)["seconds"]
         return seconds
 
-    def _order(self, **content: Any) -> dict[str, Any]:
+    def _request(self, **content: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(content) + "\n")
         self._process.stdin.flush()
-        return self._answer()
+        return self._reply()
 
-    def _answer(self) -> dict[str, Any]:
+    def _reply(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise EOFError("the process of OTT-JAX has ended")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
     def __enter__(self) -> OttProcess:
         return self

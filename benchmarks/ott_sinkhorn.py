@@ -1,15 +1,15 @@
 """OTT-JAX's solver of the same problem, in a process of its own.
 
 ``sinkhorn_processor.py`` runs this file by an interpreter that has OTT-JAX and NumPy (not this
-project), named by ``CRKD_OTT_PYTHON``. Each line of the standard input is an order in JSON, each
-line of the standard output the answer.
+project), named by ``CRKD_OTT_PYTHON``. Each line of the standard input is a request in JSON, each
+line of the standard output the reply.
 
     python ott_sinkhorn.py THREADS
     {"load": "scores.npy", "epsilon": 0.05, "iterations": 3, "lse": false}  ->  {"loaded": true}
     {"save": "assignment.npy"}                                              ->  {"saved": true}
     {"time": true}                                                          ->  {"seconds": 0.0003}
 
-The first answer, without an order, holds the versions.
+The first reply, without a request, has the versions.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def solver(epsilon: float, iterations: int, lse: bool) -> Callable[[Any], Any]:
 
 
 def serve(threads: int) -> None:
-    """Answer orders until the standard input ends."""
-    answers, sys.stdout = sys.stdout, sys.stderr
+    """Reply to requests until the standard input ends."""
+    replies, sys.stdout = sys.stdout, sys.stderr
     if hasattr(os, "sched_setaffinity"):
         # XLA starts one thread for each processor that it may use.
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:threads]))
@@ -62,24 +62,24 @@ def serve(threads: int) -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    def answer(**content: Any) -> None:
-        print(json.dumps(content), file=answers, flush=True)
+    def reply(**content: Any) -> None:
+        print(json.dumps(content), file=replies, flush=True)
 
-    answer(versions={name: version(name) for name in ("jax", "jaxlib", "ott-jax")})
+    reply(versions={name: version(name) for name in ("jax", "jaxlib", "ott-jax")})
     for line in sys.stdin:
-        order = json.loads(line)
-        if "load" in order:
-            scores = jnp.asarray(np.load(order["load"]))
-            solve = solver(order["epsilon"], order["iterations"], order["lse"])
+        request = json.loads(line)
+        if "load" in request:
+            scores = jnp.asarray(np.load(request["load"]))
+            solve = solver(request["epsilon"], request["iterations"], request["lse"])
             solve(scores).block_until_ready()
-            answer(loaded=True)
-        elif "save" in order:
-            np.save(order["save"], np.asarray(solve(scores)))
-            answer(saved=True)
+            reply(loaded=True)
+        elif "save" in request:
+            np.save(request["save"], np.asarray(solve(scores)))
+            reply(saved=True)
         else:
             start = time.perf_counter()
             solve(scores).block_until_ready()
-            answer(seconds=time.perf_counter() - start)
+            reply(seconds=time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What people wait for: the answers on new images, and the review page of many images.
+"""Waiting times of a person: predictions for new images, and the review page of many images.
 
-Times are of the process, over all its threads: what one core needs alone.
+Times are processor times over all threads, which one core alone would need.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def measurements(images: int = 4000, reviewed: int = 100_000) -> list[Job]:
     """Return what is measured on the CPU.
 
     Args:
-        images: files that ``predict`` answers.
+        images: files that ``predict`` gets.
         reviewed: images behind the review page.
     """
     name = f"predict PNG files, resnet8, {SIDE} px, {KNOWN} + {NOVEL} classes"

@@ -1,14 +1,13 @@
-"""What raises discovery at the same budget: one change at a time against the published recipe.
+"""Single changes to the published recipe of discovery, compared at the same budget.
 
 Every recipe is trained with the same three seeds, and its gain is the mean over seeds of the
 difference to the published recipe with the same seed; a gain counts when it exceeds the spread of
 these differences. A CPU takes ten known and ten novel classes of CIFAR-100 shrunk to 16 px, a
-ResNet-8 and bfloat16; a GPU takes the published table's setting with 100 + 100 epochs. No figure
-here takes part in training: recipes are compared after the last epoch, as a person would read
-them.
+ResNet-8 and bfloat16; a GPU takes the published table's setting with 100 + 100 epochs. No metric
+of this benchmark takes part in training: recipes are compared after the last epoch.
 
-Finished runs are lines of a file beside the output; stage-1 runs are kept as run folders and
-shared by all recipes that start alike.
+Finished runs are lines of a file next to the output; stage-1 runs are kept as run folders and
+shared by all recipes with the same stage 1.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ STAGE1 = {
 
 
 class Recipe(NamedTuple):
-    """What differs from the published recipe.
+    """Differences from the published recipe.
 
     Attributes:
         stage1: a key of ``STAGE1``.
@@ -82,13 +81,13 @@ RECIPES = {
 }
 """By name, in the order of the table."""
 
-FIGURES = {
+METRICS = {
     "novel": ("task_aware", "train", "novel"),
     "test_all": ("joint_hungarian", "test", "all"),
     "test_known": ("joint_hungarian", "test", "known"),
     "test_novel": ("joint_hungarian", "test", "novel"),
 }
-"""Of every run: protocol, part, group."""
+"""Protocol, part and group of each metric."""
 
 
 class Run(NamedTuple):
@@ -106,7 +105,7 @@ class Run(NamedTuple):
 
     @property
     def stage1(self) -> Path:
-        """Where its stage-1 run lies."""
+        """Folder of its stage-1 run."""
         name = RECIPES[self.recipe].stage1.replace(" ", "-")
         return STAGES / f"{self.device}-{name}-seed{self.seed}"
 
@@ -115,7 +114,7 @@ def rows(out: Path, device: str, *, jobs: int = 1) -> list[dict[str, Any]]:
     """Return mean, spread and gain of every recipe.
 
     Args:
-        out: the result file; finished runs stand beside it in ``NAME.runs.jsonl``.
+        out: the result file; finished runs are stored next to it in ``NAME.runs.jsonl``.
         device: "cpu" or "cuda".
         jobs: processes, of one thread each.
     """
@@ -130,20 +129,20 @@ def _first_stages(missing: Sequence[Run]) -> list[Callable[[], None]]:
 
 
 def train_stage1(run: Run) -> None:
-    """Train the stage 1 of a run, anew where an earlier try did not finish."""
+    """Train the stage 1 of a run, from the start if an earlier training did not finish."""
     shutil.rmtree(run.stage1, ignore_errors=True)
     pretrain(_config(run), run.stage1)
 
 
 def train(run: Run) -> dict[str, Any]:
-    """Discover and return the figures, in percent."""
+    """Discover and return the metrics, in percent."""
     with tempfile.TemporaryDirectory() as folder:
         found = discover(_config(run), Path(folder) / "run", run.stage1)
         metrics, info = found.read_metrics(), found.read_info()
         return {
             **{
                 name: 100 * metrics[protocol][part][group]["acc"]
-                for name, (protocol, part, group) in FIGURES.items()
+                for name, (protocol, part, group) in METRICS.items()
             },
             "kmeans": 100
             * metrics["baselines"]["kmeans_features"]["task_aware"]["train"]["novel"]["acc"],
@@ -160,15 +159,15 @@ def _config(run: Run) -> Config:
 
 
 def _rows(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    figures: dict[str, dict[int, dict[str, float]]] = {}
+    by_recipe: dict[str, dict[int, dict[str, float]]] = {}
     for line in lines:
         run = Run(**line["run"])
-        figures.setdefault(run.recipe, {})[run.seed] = line
-    base = figures[PUBLISHED]
+        by_recipe.setdefault(run.recipe, {})[run.seed] = line
+    base = by_recipe[PUBLISHED]
     made = []
-    for name, by_seed in figures.items():
+    for name, by_seed in by_recipe.items():
         mean, spread, gain, gain_spread = {}, {}, {}, {}
-        for key in FIGURES:
+        for key in METRICS:
             values = [by_seed[seed][key] for seed in SEEDS]
             gains = [by_seed[seed][key] - base[seed][key] for seed in SEEDS]
             mean[key], spread[key] = statistics.fmean(values), statistics.stdev(values)

@@ -102,9 +102,9 @@ def _used(window: Any, name: str, pixels: int) -> Iterator[dict[str, Any]]:
         # The best of several times, as other processes take time from the browser.
         runs = [window.evaluate(SCROLL, ["#detail", pixels]) for _ in range(REPEATS)]
         times = sorted(min(runs, key=lambda run: sum(run) / len(run)))
-        told = f"{name}, scrolling through all, {order}"
-        yield _row("frames/s", told, 1000 * len(times) / sum(times))
-        yield _row("ms", f"{told}, 99 % of the frames take less", times[int(0.99 * len(times))])
+        measured = f"{name}, scrolling through all, {order}"
+        yield _row("frames/s", measured, 1000 * len(times) / sum(times))
+        yield _row("ms", f"{measured}, 99 % of the frames take less", times[int(0.99 * len(times))])
     window.locator("#grid").focus()
     yield _row("ms", f"{name}, 200 nearest images of one", window.evaluate(PRESS, "n"))
     window.evaluate(PRESS, "Escape")

@@ -181,7 +181,7 @@ def _eager_call(repeats: int) -> dict[str, Any]:
     return _row(name, statistics.median(times), None, "us")
 
 
-class Posing(Tensor):
+class FakeCudaTensor(Tensor):
     """Scores in host memory that call themselves scores on a GPU."""
 
     is_cuda = True
@@ -192,13 +192,13 @@ class Posing(Tensor):
         return self
 
     def reshape(self, *shape: Any) -> Tensor:
-        """Return these scores in another shape, still posing."""
-        return super().reshape(*shape).as_subclass(Posing)
+        """Return these scores in another shape, as the same class."""
+        return super().reshape(*shape).as_subclass(FakeCudaTensor)
 
 
 @contextmanager
-def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
-    """Put a stand-in behind every call of the kernels' launcher that would need a GPU.
+def simulated_gpu(launch: Callable[..., None]) -> Iterator[None]:
+    """Replace every call of the kernels' launcher that would need a GPU.
 
     Args:
         launch: takes the place of the launch; a kernel's ``code`` is its name and constants.
@@ -220,7 +220,7 @@ def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
         (launches, "_raw_stream", lambda index: 0),
         (launches, "_thread", launches._Thread()),
         (backend, "_of_machine", lambda index: ()),
-        (backend, "Tensor", Posing),
+        (backend, "Tensor", FakeCudaTensor),
         (torch.cuda, "current_device", lambda: None),
         (torch.cuda, "is_current_stream_capturing", lambda: False),
         (torch.cuda, "device", lambda index: nullcontext()),
@@ -238,8 +238,8 @@ def machine_without_gpu(launch: Callable[..., None]) -> Iterator[None]:
 def _python_part(calls: int = 2000) -> dict[str, Any]:
     """Return what of an eager call is Python's: the launch and the CUDA allocator do nothing."""
     times = []
-    with machine_without_gpu(lambda *arguments: None):
-        scores = torch.zeros(8, 256, 50).as_subclass(Posing)
+    with simulated_gpu(lambda *arguments: None):
+        scores = torch.zeros(8, 256, 50).as_subclass(FakeCudaTensor)
         for _ in range(20):
             start = time.perf_counter()
             for _ in range(calls // 20):

@@ -96,7 +96,7 @@ def _time(
     try:
         run = ResidentRun(kind, plan)
     except Exception:  # noqa: BLE001
-        # A layout that cannot be loaded is no candidate; the type of the error varies.
+        # A layout that cannot be loaded is not a candidate; the type of the error varies.
         return None
     run.dense = None
     if not run.at_once:

@@ -59,7 +59,7 @@ def title(p: int, n: int, m: int, t: int) -> str:
 
 
 def jobs() -> list[Job]:
-    """Return one job for each problem, input and number of threads; each yields a row per rival.
+    """Return one job for each problem, input and number of threads, with a row for each library.
 
     Raises:
         InputError: the interpreter for OTT-JAX is named but not usable.
@@ -76,7 +76,7 @@ def jobs() -> list[Job]:
 
 
 def rows(p: int, n: int, m: int, t: int, kind: str, threads: int) -> list[dict[str, Any]]:
-    """Return our time against that of every rival, in milliseconds."""
+    """Return our time against that of every other library, in milliseconds."""
     found: dict[str, str] = {}
     with _torch_threads(threads), ExitStack() as stack:
         scores = scores_of(kind, p, n, m)

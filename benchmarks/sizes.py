@@ -1,4 +1,4 @@
-"""What an image costs against the size of the set, the number of heads and of novel classes."""
+"""Training time of an image against set size, number of heads and number of novel classes."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ SMALL = [
 ]
 COMPILES = importlib.util.find_spec("triton") is not None
 FAST = ["loop.step=auto", f"loop.compile={str(COMPILES).lower()}"]
-"""How a GPU trains fastest, with what is installed."""
+"""Fastest settings of a GPU, with the installed packages."""
 
 LOSS_TOLERANCE = 3e-2
 FIRST_STEP = "time to the first step, images decoded"
@@ -83,7 +83,7 @@ def measurements(device: str = "cpu", seconds: float = 80.0) -> list[Job]:
 
 
 class _Bench:
-    """What several measurements need; whichever of them runs first in a process makes it."""
+    """Data of several measurements, created by the first one in a process."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

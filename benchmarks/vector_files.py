@@ -28,7 +28,7 @@ from crkd.data.vectors.table import read_features
 Arrays = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
-"""Where the Debian package dataset-fashion-mnist puts its files."""
+"""Folder of the Debian package dataset-fashion-mnist."""
 
 
 @cache

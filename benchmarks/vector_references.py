@@ -1,4 +1,4 @@
-"""What discovery on vectors is compared with: other clusterings, and true labels."""
+"""References for discovery on vectors: other clusterings, and classifiers with true labels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from benchmarks.vector_files import Arrays
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.logistic import logistic_regression
-from crkd.clustering.shared_gaussians import SharedGaussians
+from crkd.clustering.tied_gaussians import TiedGaussians
 from crkd.evaluation.matching import contingency, match
 from crkd.stages.vectors.candidates import CANDIDATES
 from crkd.stages.vectors.discovery import VectorDiscovery
+from crkd.stages.vectors.discovery_input import DiscoveryInput
 from crkd.stages.vectors.gate import NEW_LOSS, OLD_LOSS
-from crkd.stages.vectors.material import Material
 
 MOST_SPECTRAL = 6_000
 """Rows of spectral clustering; its time grows with the square."""
@@ -38,18 +38,18 @@ def references(found: VectorDiscovery, novel: Arrays, count: int, seed: int) -> 
 
     The last one is fitted with the true labels: the ceiling of linear classes in this space.
     """
-    material = Material(novel[0], count, found.space, found.gate.space, seed)
+    inputs = DiscoveryInput(novel[0], count, found.space, found.gate.space, seed)
     measures = {}
     for name in ("kmeans", "whitened_kmeans"):
-        clusters = CANDIDATES[name](material, seed).logits(novel[0]).argmax(axis=1)
+        clusters = CANDIDATES[name](inputs, seed).logits(novel[0]).argmax(axis=1)
         measures[name] = right(clusters, novel[1], matched(clusters, novel[1], count))
     if len(novel[0]) <= MOST_SPECTRAL:
-        clusters = _spectral(material.plain.values, count, seed)
+        clusters = _spectral(inputs.plain.values, count, seed)
         measures["spectral"] = right(clusters, novel[1], matched(clusters, novel[1], count))
     inside = found.space.rows(novel[0])
-    weights, biases = SharedGaussians.fit(inside, novel[1], count).classifier()
-    told = (inside @ weights + biases).argmax(axis=1)
-    return {**measures, "ceiling": right(told, novel[1], np.arange(count))}
+    weights, biases = TiedGaussians.fit(inside, novel[1], count).classifier()
+    predicted = (inside @ weights + biases).argmax(axis=1)
+    return {**measures, "ceiling": right(predicted, novel[1], np.arange(count))}
 
 
 def joint_ceiling(

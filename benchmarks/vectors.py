@@ -30,7 +30,7 @@ COMMAND = "CRKD_VECTORS=FOLDER crkd bench vectors --json FILE"
 
 
 class Setting(NamedTuple):
-    """What is discovered.
+    """Classes and vectors of a trial.
 
     Attributes:
         data: "cifar100", "fashion" or "digits".
@@ -117,10 +117,10 @@ def summary(name: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
         for key, value in lines[0].items()
         if isinstance(value, float)
     }
-    told = row("vectors", "%", name, means["novel"], means["kmeans"], complete=False)
+    common = row("vectors", "%", name, means["novel"], means["kmeans"], complete=False)
     keys = ("novel", "kmeans", "ceiling", "seconds", "chosen", "contest")
     return {
-        **told,
+        **common,
         **means,
         "worst": min(line["novel"] for line in lines),
         "worst_gain": round(min(line["novel"] - line["kmeans"] for line in lines), 2),
@@ -173,7 +173,7 @@ def accuracies(found: VectorDiscovery, novel: Arrays, held_out: list[Arrays]) ->
     known, unseen = (of(found, part[0]) for part in held_out)
     first = found.num_classes - count
     joint = unseen.joint.argmax(dim=1).numpy()
-    # An old class is no novel one: it counts as -1.
+    # An old class is not novel: it counts as -1.
     class_of_all = np.concatenate([np.full(first, -1), class_of])
     return {
         "novel": right(clusters, novel[1], class_of),

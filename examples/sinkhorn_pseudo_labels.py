@@ -1,8 +1,8 @@
 """Pseudo-labels whose class sizes you choose, by ``crkd.ot.sinkhorn``.
 
-Two images of each digit have a label; the others take the one whose prototype is near. Taken
-alone, each image follows a crude prototype, and some digits get too many. Assigned together, the
-images also follow the class sizes, if these are right: equal sizes are wrong here, and do harm.
+Two images of each digit have a label; the others take the one whose prototype is near. Taken alone,
+each image follows a crude prototype, and some digits get too many. Assigned together, the images
+also follow the class sizes, if these are right: equal sizes are wrong here and lower the accuracy.
 
     python examples/sinkhorn_pseudo_labels.py
 """
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from crkd.ot import sinkhorn
 
 SIZES = (160, 140, 120, 100, 80, 60, 50, 40, 30, 20)
-"""How many images of each digit there are to label; known roughly, say, from a census."""
+"""Number of images of each digit to label, known approximately."""
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def test_text_labels_and_their_novel_names(mark: Any):
     np.testing.assert_array_equal(as_list.predict(X), found)
 
 
-def test_numbers_go_on_after_the_largest():
+def test_numbers_continue_after_the_largest():
     X, y = clouds()
     model = clone(QUICK).fit(X, np.where(y < 3, 10 * y + 5, -1))
     assert model.classes_.tolist() == [5, 15, 25, 26, 27]
@@ -133,7 +133,7 @@ def test_the_order_of_rows_changes_no_class():
     model = clone(QUICK).fit(X[order], hidden[order])
     shuffled = model.predict(X)
     np.testing.assert_array_equal(found[y < 3], shuffled[y < 3])
-    # Which cluster comes first may change, which samples lie together may not.
+    # Which cluster comes first may change, which samples are together may not.
     assert accuracy(found[y >= 3] - 3, shuffled[y >= 3] - 3, 2) == 1.0
     # What a fitted model says of a row depends on that row alone.
     np.testing.assert_allclose(
@@ -202,7 +202,7 @@ def test_images_and_image_tensors():
         model.fit(X.astype(np.float32), y)
 
 
-def test_misuse_is_told_in_one_sentence():
+def test_misuse_is_refused_in_one_sentence():
     X, y = clouds()
     hidden = np.where(y < 3, y, -1)
     for model, labels, message in (

@@ -1,4 +1,4 @@
-"""A distribution beside crkd brings a loss, a data set, a backbone and an OT backend."""
+"""Another distribution than crkd brings a loss, a data set, a backbone and an OT backend."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ for index in range(4):
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder into which the example was installed, without a network."""
-    # A build leaves files beside the sources, so it gets a copy.
+    # A build leaves files next to the sources, so it gets a copy.
     source = shutil.copytree(EXAMPLE, tmp_path_factory.mktemp("source") / "example")
     target = tmp_path_factory.mktemp("installed")
     offline = ("--no-deps", "--no-build-isolation", "--no-index", "--target", str(target))

@@ -12,8 +12,8 @@ from crkd.core.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from crkd.clustering.class_count.estimate import ClassCount, Evidence, estimate_class_count
-    from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
     from crkd.clustering.cluster_usage import Merge, merge_suggestions, unused_clusters
+    from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
     from crkd.clustering.neighbors import nearest_neighbors
     from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
     from crkd.clustering.novelty.mahalanobis import ClassDistance
@@ -23,7 +23,7 @@ else:
         __name__,
         {
             "class_count.estimate": "ClassCount Evidence estimate_class_count",
-            "class_gaussians": "ClassStatistics class_statistics",
+            "low_rank_gaussians": "ClassStatistics class_statistics",
             "cluster_usage": "Merge merge_suggestions unused_clusters",
             "neighbors": "nearest_neighbors",
             "novelty.known_or_novel": "KnownCheck known_check",

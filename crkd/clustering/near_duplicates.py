@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 EXACT_UP_TO = 20_000
 """Number of known images up to which all pairs are compared; above it, an index is used."""
 NEIGHBORS = 10
-"""The largest number of partners that are reported for one image."""
+"""The largest number of near-duplicates that are reported for one image."""
 TRAINING_ROWS_PER_CELL = 64
 
 
@@ -51,7 +51,7 @@ def near_duplicates(
 
     Args:
         known: ``(n, D)``.
-        novel: ``(N, D)``, N may be 0; at most ten partners of each row are reported.
+        novel: ``(N, D)``, N may be 0; at most ten near-duplicates of each row are reported.
         cosine: the least cosine of a pair, in [-1, 1].
         exact_up_to: number of rows of ``known`` up to which every pair is compared.
 

@@ -16,7 +16,7 @@ WITHIN: Final = 0.05
 as with one or two classes."""
 
 
-def on_a_plane(features: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+def project_2d(features: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return positions in a plane, by principal components of the class means.
 
     The components are those of the scatter between classes plus a twentieth of the scatter within

@@ -14,7 +14,7 @@ from typing import Any
 from crkd.commands.flags import add_device_flag
 from crkd.core.errors import InputError
 from crkd.core.paths import CHECKOUT
-from crkd.core.watched import Job, Report, done_here, watched
+from crkd.core.watched import Job, Report, run_in_process, watched
 
 PARTS = {
     "sinkhorn": ("device",),
@@ -207,7 +207,7 @@ def _measured(wanted: dict[str, Any], seconds: float | None) -> Iterator[dict[st
         seconds: time limit of a row; None for no limit.
     """
     if seconds is None:
-        reports = done_here(partial(measurements, **wanted))
+        reports = run_in_process(partial(measurements, **wanted))
     else:
         reports = watched(SOURCE, wanted, seconds)
     for report in reports:

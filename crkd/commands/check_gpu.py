@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd.core.errors import InputError
-from crkd.core.watched import Job, Report, done_here, watched
+from crkd.core.watched import Job, Report, run_in_process, watched
 
 DESCRIPTION = """\
 Test the GPU code on this machine: accuracy of the kernels against float64,
@@ -87,7 +87,7 @@ def run(given: argparse.Namespace) -> int:
         )
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     if given.in_process:
-        reports = done_here(partial(jobs, given.only))
+        reports = run_in_process(partial(jobs, given.only))
     else:
         reports = watched(CHECKS, {"only": given.only}, given.check_seconds)
     failed = _tell(chain(reports, _sanitizer_reports() if given.sanitize else ()), given.json)
@@ -164,10 +164,10 @@ def _sanitized(program: str, tool: str) -> str:
     Raises:
         RuntimeError: it found an error; the message is the end of its report.
     """
-    code, told = _run(sanitizer_command(program, tool))
+    code, output = _run(sanitizer_command(program, tool))
     if code != 0:
-        raise RuntimeError(f"exit code {code}\n{told[-3000:]}")
-    summaries = [line.strip("= ") for line in told.splitlines() if "SUMMARY" in line]
+        raise RuntimeError(f"exit code {code}\n{output[-3000:]}")
+    summaries = [line.strip("= ") for line in output.splitlines() if "SUMMARY" in line]
     return summaries[-1] if summaries else "exit code 0, but no summary"
 
 
@@ -177,9 +177,9 @@ def _found(program: str, only: str) -> str:
     Raises:
         RuntimeError: memcheck did not find it, so the tools may not check our kernels.
     """
-    code, told = _run(sanitizer_command(program, "memcheck", only))
+    code, output = _run(sanitizer_command(program, "memcheck", only))
     if code != FOUND:
-        raise RuntimeError(f"exit code {code}, not {FOUND}: our kernels are not checked\n{told}")
+        raise RuntimeError(f"exit code {code}, not {FOUND}: our kernels are not checked\n{output}")
     return "found"
 
 
@@ -200,16 +200,16 @@ def _tell(reports: Iterable[Report], file: str | None) -> int:
     """Print each report and write the reports so far to a file; return the failure count."""
     from crkd.runs.atomic_files import write_json
 
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     if file is not None:
-        write_json(Path(file), told)
+        write_json(Path(file), results)
     for report in reports:
         passed = report.reason is None
         text = report.value if passed else report.reason
         state = "pass" if passed else "FAIL"
         print(f"{state}  {report.job} ({report.seconds:.1f} s): {text}", flush=True)
         seconds = round(report.seconds, 1)
-        told.append({"name": report.job, "passed": passed, "seconds": seconds, "text": text})
+        results.append({"name": report.job, "passed": passed, "seconds": seconds, "text": text})
         if file is not None:
-            write_json(Path(file), told)
-    return sum(not one["passed"] for one in told)
+            write_json(Path(file), results)
+    return sum(not one["passed"] for one in results)

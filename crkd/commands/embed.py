@@ -78,7 +78,7 @@ def run(given: argparse.Namespace) -> int:
         return 130
     if made.passed_over:
         kinds = listed(f"{count:,} {suffix}" for suffix, count in made.passed_over.items())
-        print(f"passed over files that are no images by their suffix: {kinds}")
+        print(f"skipped files that are not images by their suffix: {kinds}")
     if made.skipped:
         print(f"{len(made.skipped):,} files skipped, listed in {skipped_file(made.out)}")
         for name, reason in list(made.skipped.items())[:5]:

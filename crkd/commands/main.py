@@ -68,7 +68,7 @@ def _exit_code(verb: str, arguments: list[str]) -> int:
         print(f"crkd {verb}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the pipe (head, less) closed it, which is no error.
+        # The reader of the pipe (head, less) closed it, which is not an error.
         sys.stderr.close()
         return 0
     except OSError as error:

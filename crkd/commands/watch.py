@@ -86,7 +86,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _passes(watcher: Watcher, given: argparse.Namespace, signals: Sequence[int]) -> None:
     """Look again and again, and print what changed."""
-    told, first = "", True
+    last_notice, first = "", True
     while not signals:
         done = watcher.look(lambda: bool(signals))
         if not done.complete:
@@ -95,9 +95,9 @@ def _passes(watcher: Watcher, given: argparse.Namespace, signals: Sequence[int])
             _show(watcher, done)
         if first or done.predicted:
             notice = _notice(watcher, Path(given.run))
-            if notice != told:
+            if notice != last_notice:
                 print(notice, end="", flush=True)
-            told, first = notice, False
+            last_notice, first = notice, False
         if given.once:
             return
         until = time.monotonic() + given.interval

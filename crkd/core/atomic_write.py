@@ -12,7 +12,7 @@ from typing import Final
 from crkd.core.errors import InputError
 
 UNFINISHED: Final = ".unfinished"
-"""How the names of files end that are being written."""
+"""Suffix of files that are being written."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:

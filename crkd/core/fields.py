@@ -1,4 +1,4 @@
-"""Types and ranges of the values of JSON files that may come from a stranger.
+"""Types and ranges of the values of untrusted JSON files.
 
 Every value is checked on its own: a refusal names the file, the entry, its value and the values
 that are allowed.

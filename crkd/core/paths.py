@@ -51,7 +51,8 @@ def irregular(path: Path) -> str | None:
     are followed.
 
     Returns:
-        None for a regular file, and where nothing can be found out: opening it then tells why.
+        None for a regular file, and where nothing can be found out: opening it then gives the
+        reason.
     """
     try:
         mode = path.stat().st_mode

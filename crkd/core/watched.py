@@ -69,7 +69,7 @@ class Report(NamedTuple):
     seconds: float = 0.0
 
 
-def done_here(jobs: Callable[[], Iterable[Job]]) -> Iterator[Report]:
+def run_in_process(jobs: Callable[[], Iterable[Job]]) -> Iterator[Report]:
     """Run all jobs in this process and yield their reports.
 
     Args:

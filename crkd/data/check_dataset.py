@@ -12,7 +12,7 @@ from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import Dataset
 from crkd.data.sources.base import ImageSource, UnreadableImageError
 from crkd.data.splits.class_split import ClassSplit
-from crkd.data.splits.smaller import some_of_each_class
+from crkd.data.splits.smaller import class_fraction_mask
 from crkd.data.storage.workers import parallel
 
 
@@ -105,7 +105,7 @@ def _check_part(
     name: str, source: ImageSource, subset: float
 ) -> tuple[list[bytes | None], PartCheck, list[int]]:
     """Return pixel hashes of the used images, None if unreadable, the findings, and the rows."""
-    rows = np.flatnonzero(some_of_each_class(source.labels, subset))
+    rows = np.flatnonzero(class_fraction_mask(source.labels, subset))
     labels, used = source.labels[rows], rows.tolist()
     hashes: list[bytes | None] = []
     unreadable: list[str] = []
@@ -166,8 +166,8 @@ def _lines(
             line += f", {part.unlabeled:,} without a label"
         yield line
         pairs = listed((f"{image} = {earlier}" for image, earlier in part.duplicates), limit=5)
-        told = f"{len(part.duplicates)} images have the same pixels as another one"
-        yield f"{part.name}: {told}{': ' if pairs else ''}{pairs}"
+        sentence = f"{len(part.duplicates)} images have the same pixels as another one"
+        yield f"{part.name}: {sentence}{': ' if pairs else ''}{pairs}"
         if part.missing_classes:
             yield f"{part.name}: no image of {listed(part.missing_classes)}"
         if part.unreadable:

@@ -1,4 +1,4 @@
-"""What became of each image of one process: its digest, and whether it could be read."""
+"""State of each image of one process: its digest, and whether it could be read."""
 
 from __future__ import annotations
 

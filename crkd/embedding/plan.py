@@ -1,4 +1,4 @@
-"""What an embedding computes with: backbone and form, settled once and kept until the end."""
+"""Plan of an embedding: backbone and form, chosen once and unchanged until the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRIAL_IMAGES: Final = 2000
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """How to embed.
+    """Settings of an embedding.
 
     Attributes:
         backbone: name of a pretrained backbone; None takes that of the output file, or lite0.

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from crkd.core.batch_shard import processes
-from crkd.runs.console import console, in_words
+from crkd.runs.console import console, format_duration
 
 SMOOTHING_SECONDS: Final = 20.0
 _LINES: Final = (2.0, 10.0, 30.0)
@@ -61,7 +61,11 @@ class ImageProgress:
         return self._shown - self._began + _LINES[-1]
 
     def _line(self) -> str:
-        left = in_words((self._total - self._done) / self._rate) if self._rate else "unknown time"
+        left = (
+            format_duration((self._total - self._done) / self._rate)
+            if self._rate
+            else "unknown time"
+        )
         return (
             f"{self._title}: {self._done:,} of {self._total:,} images, "
             f"{self._rate:,.0f} images/s, {left} left"

@@ -41,7 +41,7 @@ from crkd.training.interruption import Interrupted, graceful_stop
 
 @dataclass(frozen=True)
 class EmbedSummary:
-    """What became of the images.
+    """Numbers of embedded and skipped images.
 
     Attributes:
         out: the file of vectors.
@@ -51,7 +51,7 @@ class EmbedSummary:
         reused: number of images whose vectors were known.
         seconds: from the first image to the last.
         skipped: reason for each image that cannot be read, by its id.
-        passed_over: number of files that are no images, by suffix.
+        passed_over: number of files that are not images, by suffix.
     """
 
     out: Path

@@ -97,7 +97,7 @@ def checked_num_novel(num_novel: Any, count: int) -> int:
     """Return the number of novel classes in ``count`` unlabeled samples.
 
     Raises:
-        InputError: it is no whole number from 1 to ``count``.
+        InputError: it is not a whole number from 1 to ``count``.
     """
     if count == 0:
         return 0

@@ -70,7 +70,7 @@ class ClassSpace:
         plain = label.tolist() if hasattr(label, "tolist") else label
         labels = self.labels.tolist()
         if plain not in labels:
-            raise InputError(f"{plain!r:.80} is no class; choose one of: {listed(labels)}")
+            raise InputError(f"{plain!r:.80} is not a class; choose one of: {listed(labels)}")
         position: int = labels.index(plain)
         return position
 

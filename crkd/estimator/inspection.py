@@ -92,7 +92,7 @@ class InspectionMixin:
         """Return a picture of the learned samples on a plane, as a matplotlib figure.
 
         The plane shows the principal components of the class means
-        (:func:`~crkd.clustering.projection_2d.on_a_plane`). Classes that overlap on the plane may
+        (:func:`~crkd.clustering.projection_2d.project_2d`). Classes that overlap on the plane may
         be apart in the embedding.
         """
         check_is_fitted(self)

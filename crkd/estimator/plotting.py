@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.projection_2d import on_a_plane
+from crkd.clustering.projection_2d import project_2d
 from crkd.estimator.class_space import ClassSpace
 from crkd.estimator.samples import LearnedSamples
 
@@ -38,7 +38,7 @@ def draw_classes(space: ClassSpace, samples: LearnedSamples) -> Figure:
     from matplotlib.figure import Figure
 
     classes, apart = samples.classes(space), samples.outliers(space)
-    places = on_a_plane(samples.embedding, classes)
+    places = project_2d(samples.embedding, classes)
     colors = _colors(space)
     columns = -(-(len(colors) - space.num_known + 2) // LEGEND_ROWS)
     figure = Figure(figsize=(7.0 + 1.8 * columns, 6.4), layout="constrained")

@@ -142,7 +142,7 @@ def read_state(path: str | Path) -> FittedState:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"path {file} is no file; give a file that save has written")
+        raise InputError(f"path {file} is not a file; give a file that save has written")
     tensors, metadata = load_tensors(file)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise InputError(f"path {file} holds no estimator; give a file that save has written")

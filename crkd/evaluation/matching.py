@@ -27,7 +27,7 @@ def contingency(
         ``(num_clusters, num_classes)`` counts that sum to N.
 
     Raises:
-        InputError: lengths differ, or an id is no integer or out of its range.
+        InputError: lengths differ, or an id is not an integer or out of its range.
 
     >>> contingency([0, 0, 1], [1, 1, 0], num_clusters=2, num_classes=3)
     array([[0, 2, 0],

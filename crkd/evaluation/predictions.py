@@ -105,7 +105,9 @@ class Predictions:
         names = tuple(self.class_names)
         object.__setattr__(self, "class_names", names)
         if not all(isinstance(name, str) and name for name in names):
-            raise InputError("class_names holds an entry that is no name; give non-empty strings")
+            raise InputError(
+                "class_names holds an entry that is not a name; give non-empty strings"
+            )
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"class_names holds {twice!r} twice; give every class its own name")

@@ -149,7 +149,7 @@ def _checked_header(schema: pa.Schema, num_rows: int) -> dict[str, Any]:
     if not 0 <= header["num_heads"] <= len(schema.names):
         raise InputError(f"its num_heads is {header['num_heads']} for {len(schema.names)} columns")
     if not all(isinstance(name, str) for name in header["baselines"]):
-        raise InputError("its metadata holds a baseline that is no name")
+        raise InputError("its metadata holds a baseline that is not a name")
     _check_columns(schema, _schema(header["num_heads"], header["baselines"]))
     return header
 

@@ -47,7 +47,7 @@ def row_error(result: Tensor, wanted: Tensor) -> float:
 
 
 def stress_cases(n: int, m: int) -> dict[str, Tensor]:
-    """Return scores ``(2, N, M)`` on the GPU on which careless solvers fail, by name."""
+    """Return scores ``(2, N, M)`` on the GPU on which naive solvers fail, by name."""
     dead, far, wins, twins, empty, faint = (randn(2, n, m) for _ in range(6))
     dead[:, :, m // 2] = -60
     far[:, n // 3] -= 80

@@ -32,15 +32,15 @@ SMALL = (QUEUE, "discover.batch_size=48", "model.hidden=64")
 def checks() -> list[tuple[str, Callable[[], str]]]:
     """Return the checks; each returns a line of numbers or raises AssertionError."""
     return [
-        ("training: losses equal those of the CPU", losses_agree),
-        ("training: bfloat16 stays close to float32", half_stays_close),
-        ("training: a step waits for nothing", nothing_waits),
+        ("training: losses equal those of the CPU", losses_are_equal),
+        ("training: bfloat16 stays close to float32", mixed_precision_is_close),
+        ("training: a step does not synchronize", no_synchronization),
         ("training: steps of a CUDA graph equal eager ones", cuda_graph_agrees),
         ("training: a step of a CUDA graph with a bad loss is skipped", cuda_graph_skips),
-        ("training: a replayed step waits for nothing", replay_waits_for_nothing),
+        ("training: a replayed step does not synchronize", replay_without_synchronization),
         ("training: compiled steps, in a CUDA graph and not, equal eager ones", compiled_agree),
-        ("reliability: the determinism flags make a run repeatable", repeated_agree),
-        ("reliability: a resumed run equals one left in peace", resumed_agree),
+        ("reliability: the determinism flags make a run repeatable", repeat_is_exact),
+        ("reliability: a resumed run equals an uninterrupted one", resume_is_exact),
     ]
 
 
@@ -77,7 +77,7 @@ def _compare(ours: list[float], theirs: list[float], tolerance: float) -> str:
     return f"largest relative difference {worst:.1e} over {len(ours)} steps"
 
 
-def losses_agree() -> str:
+def losses_are_equal() -> str:
     """Check that the same seed gives the same losses on both devices, with TF32 off."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
@@ -88,18 +88,18 @@ def losses_agree() -> str:
     return _compare(here, _losses(_loop(_config(), "cpu")), LOSS_TOLERANCE)
 
 
-def half_stays_close() -> str:
+def mixed_precision_is_close() -> str:
     """Check that mixed precision stays close to float32 in the first steps."""
     half, full = (_losses(_loop(_config(f"loop.precision={p}"))) for p in ("bfloat16", "float32"))
     return _compare(half, full, HALF_TOLERANCE)
 
 
-def nothing_waits() -> str:
+def no_synchronization() -> str:
     """Check that a training step has no host synchronization; torch raises on the first one."""
     return _watched(_loop(_config("loop.precision=bfloat16")), STEPS - 1)
 
 
-def replay_waits_for_nothing() -> str:
+def replay_without_synchronization() -> str:
     """Check that a graph replay and the code around it have no host synchronization."""
     loop = _loop(_config("loop.precision=bfloat16", "loop.step=cuda_graph"))
     return _watched(loop, WARM_UP + 1)
@@ -204,7 +204,7 @@ def compiled_agree() -> str:
     return text
 
 
-def repeated_agree(device: str = "cuda") -> str:
+def repeat_is_exact(device: str = "cuda") -> str:
     """Check that two equal runs with torch's deterministic algorithms give the same weights.
 
     cuBLAS also needs ``CUBLAS_WORKSPACE_CONFIG``, which the command sets before anything starts.
@@ -219,7 +219,7 @@ def repeated_agree(device: str = "cuda") -> str:
     return f"{2 * STEPS} steps in {' and '.join(_precisions(device))}, bit-identical"
 
 
-def resumed_agree(device: str = "cuda") -> str:
+def resume_is_exact(device: str = "cuda") -> str:
     """Check that saving and loading half-way leads to the same weights, bit by bit."""
     modes = ("eager", "cuda_graph") if device == "cuda" else ("eager",)
     with _deterministic():

@@ -17,13 +17,13 @@ from crkd.data.datasets.base import load_dataset
 RUN: Final = Path(__file__).with_name("example_run")
 """The run folder; nothing is ever written into it."""
 PLACE: Final = Path("crkd-example")
-"""Where commands put what they make of the example, unless they are told otherwise."""
+"""Default output folder of commands on the example."""
 
 
 def write_images(folder: Path) -> Path:
     """Write scikit-learn's digits that no training saw, one PNG file each; return the folder.
 
-    A name tells which digit it is: ``7-0012.png`` is a seven.
+    The name contains the digit: ``7-0012.png`` is a seven.
 
     Args:
         folder: made where it is missing; files of the same names are replaced.

@@ -1,4 +1,4 @@
-"""What a run discovered, as files that labeling tools import."""
+"""Labels of a discovery as files for labeling tools."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def export_labels(
 
 @dataclass(frozen=True)
 class TrainedImage(PredictedImage):
-    """What a run says of one of its unlabeled training images.
+    """Label of one unlabeled training image of a run.
 
     Attributes:
         by_person: whether a person chose the class for this image.
@@ -141,7 +141,8 @@ def trained_images(run: RunFolder) -> list[TrainedImage]:
             confidence = shares.get(table.id[n], 1.0 - confidence)
         label = reviewed.get(table.id[n])
         if label is not None:
-            # A known class that no person chose is the model's answer, not a result of the review.
+            # A known class that no person chose is the model's prediction, not a result of the
+            # review.
             if label.class_id is None and (label.by_person or joint >= info.num_known):
                 continue
             joint = joint if label.class_id is None else label.class_id
@@ -190,7 +191,7 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     if not folders:
         raise InputError(f"{run.path} discovered nothing in image files; give --predictions FILE")
     places = {prefix: shown_path(folder) for prefix, folder in folders.items()}
-    # Images of tar files and tables are no files; some may be among the labeled ones alone.
+    # Images of tar files and tables are not files; some may be among the labeled ones alone.
     found = {prefix: place for prefix, place in places.items() if place.is_dir()}
     if not found:
         raise InputError(

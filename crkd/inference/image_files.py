@@ -1,4 +1,4 @@
-"""Images that nobody has checked: which files are meant, and what becomes of unreadable ones."""
+"""Image files of a command, and the list of unreadable ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crkd.data.sources.files import FileSource, image_files
 def find_images(arguments: Sequence[str | Path]) -> list[Path]:
     """Return the image files that the arguments mean, each once, in their order.
 
-    A file counts whatever its suffix; in folders the suffix decides, hidden files are passed over
+    A file counts whatever its suffix; in folders the suffix decides, hidden files are skipped
     and links to folders are not followed.
 
     Raises:

@@ -51,7 +51,7 @@ class Summary:
     Attributes:
         classes: number of images of each class name, by kind.
         unsure: number of images below the threshold.
-        outliers: number of images that fit none of the classes; None where the run cannot tell.
+        outliers: number of images that fit none of the classes; None without an outlier test.
         skipped: reason for each file that could not be read.
         seconds: from the first file to the last row.
         temperature: fitted temperature behind the confidence of known classes, or None.

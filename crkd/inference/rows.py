@@ -52,7 +52,7 @@ class RowMaker:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the table whose content the run can tell."""
+        """The columns of the table that the run can fill."""
         absent = {"head_agreement": self._agreement, "outlier": self._fits_nowhere}
         return [name for name in COLUMNS if name not in absent or absent[name] is not None]
 

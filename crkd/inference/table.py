@@ -1,4 +1,4 @@
-"""What a run says of images, as CSV, Parquet or JSON: one row an image, written as it comes."""
+"""Table of predictions as CSV, Parquet or JSON: one row for each image, written as it comes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crkd.core.parquet_footer import column_chunks
 from crkd.core.paths import irregular
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.runs.atomic_files import read_json
-from crkd.runs.csv_cells import guarded, unguarded
+from crkd.runs.csv_cells import escape_formula, unescape_formula
 
 FORMATS: Final = (".csv", ".parquet", ".json")
 WATCHED: Final = ".jsonl"
@@ -27,7 +27,7 @@ _ROW_GROUP: Final = 8192
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """What a run says of one image.
+    """Prediction for one image.
 
     Attributes:
         path: the file, as valid Unicode.
@@ -60,7 +60,7 @@ class PredictedImage:
 
 COLUMNS: Final = tuple(field.name for field in dataclasses.fields(PredictedImage))
 OPTIONAL: Final = ("head_agreement", "outlier")
-"""Columns that a file lacks where the run cannot tell their content."""
+"""Columns that are missing from a file if the run cannot fill them."""
 Write = Callable[[Sequence[PredictedImage]], None]
 
 
@@ -68,7 +68,7 @@ def check_format(path: Path) -> None:
     """Refuse a path to which no table can be written.
 
     Raises:
-        InputError: the suffix is none of ``FORMATS``, or the path is no regular file.
+        InputError: the suffix is none of ``FORMATS``, or the path is not a regular file.
     """
     if path.suffix.lower() not in FORMATS:
         raise InputError(
@@ -143,7 +143,7 @@ def read(path: Path) -> list[PredictedImage]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
         reason = " ".join(str(error).split())
     raise InputError(
-        f"{path} is no file of predictions ({reason}); give what predict or watch wrote"
+        f"{path} is not a file of predictions ({reason}); give what predict or watch wrote"
     )
 
 
@@ -162,7 +162,7 @@ def _csv(path: Path, header: dict[str, Any], columns: Sequence[str]) -> Iterator
 
 def _cell(value: object) -> str:
     if isinstance(value, str):
-        return guarded(value)
+        return escape_formula(value)
     return "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
@@ -171,7 +171,9 @@ def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
         for cells in csv.DictReader(file):
             if None in cells.values():
                 raise ValueError(f"a row has {sum(c is not None for c in cells.values())} cells")
-            texts = {name: unguarded(cells.pop(name)) for name in ("path", "kind", "class_name")}
+            texts = {
+                name: unescape_formula(cells.pop(name)) for name in ("path", "kind", "class_name")
+            }
             values = {name: json.loads(cell) if cell else None for name, cell in cells.items()}
             yield {**texts, **values}
 

@@ -113,7 +113,7 @@ def read_weights(path: Path, flag: str = "--weights") -> dict[str, Tensor]:
         InputError: no such file, unreadable, or without named tensors.
     """
     if not path.is_file():
-        raise InputError(f"{flag} {path} is no file; give a safetensors or torch weight file")
+        raise InputError(f"{flag} {path} is not a file; give a safetensors or torch weight file")
     try:
         content = _read(path)
     except Exception as error:  # the readers raise any exception on a damaged file

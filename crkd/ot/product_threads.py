@@ -15,7 +15,7 @@ import torch
 from crkd.ot.scratch import Scratch
 
 _KEPT = 1024
-"""Largest number of answers that are remembered."""
+"""Largest number of results that are cached."""
 
 _answers: dict[tuple[int, ...], bool] = {}
 

@@ -135,7 +135,7 @@ def _near(problem: Problem) -> Tensor | None:
     """Return ``(P,)`` bool, True for problems that need no checks; None if none needs any.
 
     With uniform samples and scores over epsilon within d of zero, the factors of a solution, for
-    exponentials that are not divided by row sums, lie within exp(-d) and exp(d) if scaled so. They
+    exponentials that are not divided by row sums, are within exp(-d) and exp(d) if scaled so. They
     differ from the start by d at most in logarithms. An iteration is monotone and homogeneous, so
     it does not increase this distance (Lemmens and Nussbaum 2012). Factors of samples hence stay
     within exp(-2 d) and exp(2 d), and all sums of a class within N exp(-3 d) and N exp(3 d).

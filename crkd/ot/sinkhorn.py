@@ -27,7 +27,7 @@ _bound: dict[tuple[object, ...], Callable[[Tensor], Tensor]] = {}
 
 
 class _Settings(NamedTuple):
-    """Arguments of :func:`sinkhorn` that are no tensors."""
+    """Arguments of :func:`sinkhorn` that are not tensors."""
 
     epsilon: float
     num_iters: int

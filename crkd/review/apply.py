@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
@@ -117,7 +117,7 @@ def _check_filled(evidence: Evidence, decisions: Decisions, outcome: Outcome) ->
     new = outcome.labels[outcome.labels >= evidence.num_known] - evidence.num_known
     counts = np.bincount(new, minlength=len(outcome.names))
     out = {image for image, label in evidence.reviewed.items() if label.taken_out}
-    pairs = zip(evidence.images.ids, evidence.answered.tolist(), strict=True)
+    pairs = zip(evidence.images.ids, evidence.assigned.tolist(), strict=True)
     filled = {class_id for image, class_id in pairs if image not in out}
     owners = [decision.id for decision in decisions.classes.values() for _ in decision.names]
     for owner, name, count in zip(owners, outcome.names, counts.tolist(), strict=True):
@@ -206,7 +206,7 @@ def _description(
         for m, (name, origins) in enumerate(zip(outcome.names, outcome.origins, strict=True))
     ]
     actions = Counter(decision.action for decision in decisions.classes.values())
-    told = ", ".join(f"{action} {count}" for action, count in sorted(actions.items()))
+    counts = ", ".join(f"{action} {count}" for action, count in sorted(actions.items()))
     return dataclasses.replace(
         info,
         status="running",
@@ -219,7 +219,7 @@ def _description(
             "model_sha256": info.model_sha256 or "",
         },
         model_sha256=None,
-        notes=[*info.notes, f"discovered classes reviewed by a person: {told}"],
+        notes=[*info.notes, f"discovered classes reviewed by a person: {counts}"],
         finished=None,
         seconds=0.0,
     )

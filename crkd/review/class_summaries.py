@@ -38,11 +38,11 @@ class FoundClass:
 
 def found_classes(evidence: Evidence) -> list[FoundClass]:
     """Return every discovered class in the order of the ids, including empty ones."""
-    confidence, answered = evidence.confidence, evidence.answered
+    confidence, assigned = evidence.confidence, evidence.assigned
     measured = read_stability(evidence.opened.run)
     found = []
     for class_id in range(evidence.num_known, len(evidence.names)):
-        rows = np.flatnonzero(answered == class_id)
+        rows = np.flatnonzero(assigned == class_id)
         members = rows[np.argsort(-confidence[rows], kind="stable")]
         resembles: list[tuple[int, float]] = []
         stability = measured.get(evidence.opened.info.classes[class_id].name)

@@ -70,7 +70,7 @@ class ClassDecision:
 
 @dataclass(frozen=True)
 class RunContents:
-    """What the entries of a file may refer to.
+    """Classes and images to which the entries of a file may refer.
 
     Attributes:
         num_known: K.
@@ -194,5 +194,7 @@ def _class_id(value: Any, where: str, run: RunContents, first: int = 0) -> int:
 
 def _image_id(value: Any, where: str, run: RunContents) -> str:
     if not isinstance(value, str) or value not in run.images:
-        raise InputError(f"{where} names {value!r:.120}, which is no unlabeled image of the run")
+        raise InputError(
+            f"{where} names {value!r:.120}, which is not an unlabeled image of the run"
+        )
     return value

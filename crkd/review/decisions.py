@@ -112,7 +112,7 @@ def _check_size(path: Path) -> None:
         raise InputError(f"FILE {path} cannot be read ({error.strerror}); check it") from None
     if not path.is_file() or size > MAX_BYTES:
         raise InputError(
-            f"FILE {path} is no file of at most {MAX_BYTES // 2**20} MiB; save it from the page"
+            f"FILE {path} is not a file of at most {MAX_BYTES // 2**20} MiB; save it from the page"
         )
 
 

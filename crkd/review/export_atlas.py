@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.neighbors import nearest_neighbors
-from crkd.clustering.projection_2d import on_a_plane
+from crkd.clustering.projection_2d import project_2d
 from crkd.core.atomic_write import write_bytes
 from crkd.review.run_outputs import Evidence, gather
 
@@ -49,9 +49,9 @@ def export_atlas(path: str | Path, out: Path | None = None) -> tuple[Path, int]:
     labels = [evidence.reviewed.get(image) for image in images.ids]
     taken_out = [label is not None and label.taken_out for label in labels]
     files = [images.source.file(int(index)) for index in images.indices]
-    places = on_a_plane(evidence.outputs.features, evidence.answered)
+    places = project_2d(evidence.outputs.features, evidence.assigned)
     near, distances = _neighbors(evidence)
-    found = [int(number) for number in evidence.answered]
+    found = [int(number) for number in evidence.assigned]
     table = pa.table(
         {
             "id": pa.array(images.ids, pa.string()),

@@ -18,7 +18,7 @@ from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import readable
-from crkd.runs.csv_cells import guarded
+from crkd.runs.csv_cells import escape_formula
 
 FORMS: Final = ("csv", "folder")
 # A separator or a name reserved by Windows cannot be a folder name.
@@ -62,20 +62,20 @@ def write_images(
             by_model = images.ids[row] not in by_person
             writer.writerow(
                 (
-                    guarded(shown),
-                    guarded(names[labels[row]]),
+                    escape_formula(shown),
+                    escape_formula(names[labels[row]]),
                     "model" if by_model else "person",
-                    guarded(disputed.get(images.ids[row], "") if by_model else ""),
+                    escape_formula(disputed.get(images.ids[row], "") if by_model else ""),
                 )
             )
         write_bytes(folder / "labels.csv", text.getvalue().encode())
         return
-    places = fit_for_folders(names)
+    places = safe_folder_names(names)
     for row in rows:
         path = images.source.file(int(images.indices[row]))
         below = PurePosixPath(images.ids[row])
         # Ids are unique, but file names below several folders need not be.
-        name = f"{row:06d}-{fit_for_folders([below.name])[0]}"
+        name = f"{row:06d}-{safe_folder_names([below.name])[0]}"
         target = folder / "images" / places[labels[row]] / name
         if path is None:
             content = io.BytesIO()
@@ -104,10 +104,10 @@ def check_files(images: Subset, labels: NDArray[np.int64]) -> None:
             )
 
 
-def fit_for_folders(names: Sequence[str]) -> list[str]:
+def safe_folder_names(names: Sequence[str]) -> list[str]:
     """Return names that are valid folders on all systems, different even without case.
 
-    >>> fit_for_folders(["cat", "a/b", "Cat", "..", "con"])
+    >>> safe_folder_names(["cat", "a/b", "Cat", "..", "con"])
     ['cat', 'a_b', 'Cat (2)', '_', 'con_']
     """
     taken: set[str] = set()

@@ -26,7 +26,7 @@ class Outcome:
 
     Attributes:
         targets: for each of them the class in the new run of each of its parts, one unless it is
-            split; -1 is no class.
+            split; -1 for no class.
         names: names of the new classes.
         origins: for each new class the class ids of the reviewed run that are merged into it.
         sides: ``(parts, P)`` directions of each class that is split, by its position among the M.
@@ -54,7 +54,7 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
     num_known = evidence.num_known
     targets = _targets(decisions.classes, num_known)
     place = {image: row for row, image in enumerate(evidence.images.ids)}
-    chosen = evidence.answered.copy()
+    chosen = evidence.assigned.copy()
     earlier = {image: label for image, label in evidence.reviewed.items() if image in place}
     decided = [place[i] for i, label in earlier.items() if label.class_id is not None]
     # The model alone puts no image into a known class; a person or an earlier review does.
@@ -116,7 +116,7 @@ def _parts(
     Raises:
         InputError: an image of a part or a seed does not belong to the class.
     """
-    projected, own = evidence.projected, evidence.answered == decision.id
+    projected, own = evidence.projected, evidence.assigned == decision.id
     if decision.seeds is not None:
         members = np.flatnonzero(own)
         seeds = [np.flatnonzero(members == place[image]) for image in decision.seeds]

@@ -59,13 +59,13 @@ def write_page(evidence: Evidence, out: Path) -> dict[str, int]:
     count, folder = len(evidence.images), out.with_suffix(".files")
     if count > EMBEDDED:
         check_folder(folder)
-    data, shown, bytes_beside = _content(evidence), count, 0
+    data, shown, folder_bytes = _content(evidence), count, 0
     if count <= EMBEDDED:
         data["images"] = list(data["images"])
     if count <= EMBEDDED and embed_pictures(data, evidence, THUMBNAIL_BUDGET):
         shown = sum("unreadable" not in image for image in data["images"])
     else:
-        data["sheets"], readable, bytes_beside = written_sheets(
+        data["sheets"], readable, folder_bytes = written_sheets(
             evidence.images, evidence.order, folder
         )
         data["images"] = _marked(data["images"], readable)
@@ -75,7 +75,7 @@ def write_page(evidence: Evidence, out: Path) -> dict[str, int]:
         "classes": len(data["classes"]),
         "images": count,
         "thumbnails": shown,
-        "bytes": size + bytes_beside,
+        "bytes": size + folder_bytes,
     }
 
 
@@ -137,7 +137,7 @@ def _content(evidence: Evidence) -> dict[str, Any]:
         "num_images": len(evidence.images),
         "known": evidence.names[: evidence.num_known],
         "refits": isinstance(evidence.data, VectorData),
-        "answered_known": int((evidence.answered < evidence.num_known).sum()),
+        "answered_known": int((evidence.assigned < evidence.num_known).sum()),
         "classes": [_class_entry(evidence, entry) for entry in found],
         "images": image_entries(evidence, places),
         "root": places.root,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.projection_2d import on_a_plane
+from crkd.clustering.projection_2d import project_2d
 from crkd.embedding.progress import ImageProgress
 from crkd.evaluation.calibration import probabilities
 from crkd.review.image_places import ImagePlaces
@@ -26,18 +26,18 @@ def image_entries(evidence: Evidence, places: ImagePlaces) -> Iterator[dict[str,
         places: of its images.
     """
     count = len(evidence.order)
-    plane = on_a_plane(evidence.outputs.features, evidence.answered)
+    plane = project_2d(evidence.outputs.features, evidence.assigned)
     progress = ImageProgress("review: page", count)
     for start in range(0, count, BLOCK):
         rows = evidence.order[start : start + BLOCK]
-        columns = (evidence.answered, evidence.confidence, plane)
+        columns = (evidence.assigned, evidence.confidence, plane)
         values = (column[rows].tolist() for column in columns)
-        for row, answer, confidence, at, near in zip(
+        for row, class_id, confidence, at, near in zip(
             rows.tolist(), *values, _nearest(evidence, rows), strict=True
         ):
             entry: dict[str, Any] = {
                 "id": evidence.images.ids[row],
-                "class": answer,
+                "class": class_id,
                 "confidence": round(confidence, 4),
                 "at": [round(value, 3) for value in at],
                 "near": near,
@@ -64,7 +64,7 @@ def _nearest(evidence: Evidence, rows: NDArray[np.int64]) -> Iterator[list[list[
     """Yield the most probable other classes of some images, each with its probability."""
     shares = probabilities(evidence.outputs.joint_logits(evidence.head, rows), 1.0)
     every = np.arange(len(rows))[:, None]
-    shares[every[:, 0], evidence.answered[rows]] = -1.0
+    shares[every[:, 0], evidence.assigned[rows]] = -1.0
     count = min(NEAREST, shares.shape[1] - 1)
     best = np.argpartition(-shares, count - 1, axis=1)[:, :count]
     best = best[every, np.argsort(-shares[every, best], axis=1, kind="stable")]

@@ -74,18 +74,18 @@ class Evidence:
         return class_labels(self.opened.info.classes)
 
     @cached_property
-    def answered(self) -> NDArray[np.int64]:
+    def assigned(self) -> NDArray[np.int64]:
         """Class id of every image, ``(N,)``: its best novel class.
 
         With ``--mixed`` it is the predicted class, as by ``predict``: the images may be of known
         classes. In a reviewed run, an image keeps the class of the review.
         """
-        answered = self._predicted()
+        assigned = self._predicted()
         for row, image in enumerate(self.images.ids):
             label = self.reviewed.get(image)
             if label is not None and label.class_id is not None:
-                answered[row] = label.class_id
-        return answered
+                assigned[row] = label.class_id
+        return assigned
 
     @cached_property
     def reviewed(self) -> dict[str, ReviewedLabel]:
@@ -100,7 +100,7 @@ class Evidence:
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """All rows in the order of the page, ``(N,)``: by class, the most certain first."""
-        rows: NDArray[np.int64] = np.lexsort((-self.confidence, self.answered))
+        rows: NDArray[np.int64] = np.lexsort((-self.confidence, self.assigned))
         return rows
 
     def _blocks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -133,16 +133,16 @@ class Evidence:
             label = self.reviewed.get(image)
             if label is not None and label.by_person:
                 found[row] = -1
-        found[self.answered < self.num_known] = -1
+        found[self.assigned < self.num_known] = -1
         return found
 
     @cached_property
     def confidence(self) -> NDArray[np.float64]:
-        """Probability of the class ``answered`` among all classes, ``(N,)``."""
+        """Probability of the class ``assigned`` among all classes, ``(N,)``."""
         chosen = np.empty(len(self.images))
         for rows, logits in self._blocks():
             shares = probabilities(logits)
-            chosen[rows] = shares[np.arange(len(shares)), self.answered[rows]]
+            chosen[rows] = shares[np.arange(len(shares)), self.assigned[rows]]
         return chosen
 
 

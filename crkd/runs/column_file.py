@@ -53,7 +53,7 @@ def read_columns(
             f"{', '.join(readers)}"
         )
     if not file.is_file():
-        raise InputError(f"{option} {str(file)!r} is no file; check the path")
+        raise InputError(f"{option} {str(file)!r} is not a file; check the path")
     try:
         found, present = readers[file.suffix.lower()](file, names)
         columns = {
@@ -73,7 +73,7 @@ def read_columns(
 
 
 class _Refusal(Exception):
-    """What is wrong with a file, without its name."""
+    """An error of a file, without its name."""
 
 
 def _csv_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

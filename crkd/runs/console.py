@@ -36,10 +36,10 @@ def memory_in_use() -> str:
     return f"{peak / 2**30:.1f} GiB"
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration in words.
 
-    >>> [in_words(s) for s in (42.4, 605, 3 * 3600 + 60)]
+    >>> [format_duration(s) for s in (42.4, 605, 3 * 3600 + 60)]
     ['42 s', '10 min 5 s', '3 h 1 min']
     """
     whole = round(seconds)
@@ -113,7 +113,9 @@ class TrainingProgress:
             seconds = (now - self._began) / self.TIMED_STEPS
             left = seconds * (self.total - step)
             if left > self.LONG_SECONDS:
-                line = f"{self.title}: about {in_words(left)} for {self.total - step:,} steps"
+                line = (
+                    f"{self.title}: about {format_duration(left)} for {self.total - step:,} steps"
+                )
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
         wait = self.LINE_SECONDS if self._lines else self.FIRST_LINE_SECONDS
         if now - self._last_line > wait:
@@ -149,6 +151,6 @@ class TrainingProgress:
         if not sys.stderr.isatty() and (now - self._last_line > wait or step == self.total):
             self._last_line = now
             self._lines += 1
-            left = in_words((self.total - step) * seconds)
+            left = format_duration((self.total - step) * seconds)
             line = f"{self.title}: step {step}/{self.total}, {text}, {left} left"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

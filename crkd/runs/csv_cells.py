@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# Spreadsheets run a cell that begins so as a formula. A cell that only looks guarded is guarded
-# once more, so that reading gives every text back as it was.
+# Spreadsheets run a cell that begins so as a formula. A cell that looks escaped is escaped
+# once more, so that reading returns the original text.
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r\n]")
 
 
-def guarded(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Return a CSV cell that no spreadsheet takes for a formula: it gets a leading apostrophe.
 
-    >>> guarded("=1+1"), guarded("cat")
+    >>> escape_formula("=1+1"), escape_formula("cat")
     ("'=1+1", 'cat')
     """
     return f"'{text}" if _FORMULA.match(text) else text
 
 
-def unguarded(cell: str) -> str:
-    """Return the text of which :func:`guarded` made a cell."""
+def unescape_formula(cell: str) -> str:
+    """Return the text of which :func:`escape_formula` made a cell."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell

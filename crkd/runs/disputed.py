@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.evaluation.calibration import probabilities
-from crkd.runs.csv_cells import guarded, unguarded
+from crkd.runs.csv_cells import escape_formula, unescape_formula
 from crkd.runs.folder import RunFolder
 
 FILE: Final = "disputed.csv"
@@ -67,10 +67,10 @@ def write_disputed(
     for n in np.argsort(-first, kind="stable"):
         writer.writerow(
             (
-                guarded(ids[rows[n]]),
-                guarded(names[novel[n]]),
+                escape_formula(ids[rows[n]]),
+                escape_formula(names[novel[n]]),
                 f"{second[n]:.6f}",
-                guarded(names[known[rows[n]]]),
+                escape_formula(names[known[rows[n]]]),
                 f"{first[n]:.6f}",
             )
         )
@@ -92,7 +92,7 @@ def read_probabilities(run: RunFolder) -> dict[str, float]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, strict=True)
-            found = {unguarded(row["image"]): float(row["probability"]) for row in rows}
+            found = {unescape_formula(row["image"]): float(row["probability"]) for row in rows}
         if all(0 <= value <= 1 for value in found.values()):
             return found
         reason = "a probability is not in [0, 1]"

@@ -1,4 +1,4 @@
-"""Types and ranges of the entries of ``run.json``; a run folder may come from a stranger."""
+"""Types and ranges of the entries of ``run.json``; run folders are untrusted input."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def read_class_list(file: Path) -> list[str]:
         InputError: the file is missing, no UTF-8 text, empty, too long, or names a class twice.
     """
     if not file.is_file():
-        raise InputError(f"{KNOWN_CLASSES} {str(file)!r} is no file; check the path")
+        raise InputError(f"{KNOWN_CLASSES} {str(file)!r} is not a file; check the path")
     if file.stat().st_size > LARGEST_LIST:
         raise InputError(
             f"{KNOWN_CLASSES} {str(file)!r} has more than {LARGEST_LIST >> 20} MiB; give one "
@@ -168,7 +168,7 @@ def _label_ids(column: Column, known: Sequence[str] | None, file: Path) -> Ids:
         numbers = _whole_numbers(column)
         if numbers is None:
             raise InputError(
-                f"the label {_odd_text(column)} of {str(file)!r} is no whole number; list the "
+                f"the label {_odd_text(column)} of {str(file)!r} is not a whole number; list the "
                 f"known classes in a file and give {KNOWN_CLASSES} FILE instead of --num-known"
             )
         return numbers
@@ -193,7 +193,7 @@ def _output_ids(column: Column, known: Sequence[str] | None, file: Path) -> Ids:
         return numbers
     if known is None:
         raise InputError(
-            f"the prediction {_odd_text(column)} of {str(file)!r} is no whole number; give "
+            f"the prediction {_odd_text(column)} of {str(file)!r} is not a whole number; give "
             f"{KNOWN_CLASSES} FILE if known outputs have the names of their classes, or add "
             "--clusters if no output is a known class"
         )

@@ -1,4 +1,4 @@
-"""What a run knows of images that fit none of its classes."""
+"""Outlier thresholds of a run, for images that fit none of its classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which plug-ins a run was made with, and whether they are here to open it."""
+"""Plug-ins of a run, and the check that they are installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from crkd.runs.folder import RunInfo
 
 
 def recorded_plugins(info: RunInfo) -> list[Plugin]:
-    """Return the plug-ins that ``run.json`` names; what is no record of one is passed over."""
+    """Return the plug-ins that ``run.json`` names; other entries are skipped."""
     listed = info.provenance.get("plugins") if isinstance(info.provenance, dict) else None
     return [
         Plugin(**entry)
@@ -23,12 +23,12 @@ def recorded_plugins(info: RunInfo) -> list[Plugin]:
     ]
 
 
-def in_words(plugins: Sequence[Plugin]) -> str:
+def format_plugins(plugins: Sequence[Plugin]) -> str:
     """Return distributions and versions for a message.
 
-    >>> in_words([Plugin("crkd.ot", "exact", "crkd-exact", "1.2")])
+    >>> format_plugins([Plugin("crkd.ot", "exact", "crkd-exact", "1.2")])
     'crkd-exact 1.2'
-    >>> in_words([])
+    >>> format_plugins([])
     'no plug-in'
     """
     named = dict.fromkeys(f"{plugin.distribution} {plugin.version}" for plugin in plugins)
@@ -39,7 +39,7 @@ def check_plugin(path: Path, info: RunInfo, registry: Registry[Any], name: str) 
     """Find out before any foreign code runs whether a name means what it meant to a run.
 
     Nothing but the same distribution will do: where another distribution brings the name, or to one
-    that the run does not mention, opening a stranger's folder would run code that it never used.
+    that the run does not mention, opening an untrusted folder would run code that it never used.
 
     Args:
         path: the run folder, for messages.
@@ -59,8 +59,8 @@ def check_plugin(path: Path, info: RunInfo, registry: Registry[Any], name: str) 
     if here is None:
         raise InputError(f"{made}, which is not installed; install it to open the run")
     raise InputError(
-        f"{made}, but here the plug-in {in_words([here])} brings that name; open the run where "
-        "that plug-in is not installed"
+        f"{made}, but here the plug-in {format_plugins([here])} brings that name; open the run "
+        "where that plug-in is not installed"
     )
 
 
@@ -95,5 +95,5 @@ def _recorded(info: RunInfo, registry: Registry[Any], name: str) -> list[Plugin]
 
 
 def _made_with(path: Path, registry: Registry[Any], name: str, recorded: Sequence[Plugin]) -> str:
-    origin = f"of the plug-in {in_words(recorded)}" if recorded else "without a plug-in"
+    origin = f"of the plug-in {format_plugins(recorded)}" if recorded else "without a plug-in"
     return f"{path} was made with the {registry.kind} {name!r} {origin}"

@@ -1,4 +1,4 @@
-"""Where a figure comes from: command, commit, device and versions."""
+"""Provenance of a run: command, commit, device and versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from crkd.runs.folder import RunInfo
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that shapes a figure; absent packages are left out."""
+    """Return the versions of all packages that affect results; absent packages are left out."""
     found = {"python": platform.python_version(), "crkd": crkd.__version__}
     for package in ("torch", "torchvision", "numpy", "scikit-learn", "pot", "faiss-cpu", "timm"):
         try:

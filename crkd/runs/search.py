@@ -18,7 +18,8 @@ def runs_below(*roots: Path) -> list[tuple[Path, RunInfo]]:
                 try:
                     found.setdefault(folder, RunFolder(folder).read_info())
                 except InputError:
-                    # A damaged or foreign folder is no candidate; it is not this search's to judge.
+                    # A damaged or foreign folder is not a candidate; its errors are reported
+                    # elsewhere.
                     continue
     return sorted(found.items(), key=lambda item: item[1].finished or "", reverse=True)
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crkd.core.atomic_write import write_bytes
-from crkd.runs.csv_cells import guarded
+from crkd.runs.csv_cells import escape_formula
 
 
 def skipped_file(out: Path) -> Path:
@@ -27,6 +27,6 @@ def list_skipped(path: Path, skipped: Mapping[str, str]) -> None:
         path.unlink(missing_ok=True)
         return
     text = io.StringIO()
-    rows = [(guarded(name), guarded(reason)) for name, reason in skipped.items()]
+    rows = [(escape_formula(name), escape_formula(reason)) for name, reason in skipped.items()]
     csv.writer(text).writerows([("path", "reason"), *rows])
     write_bytes(path, text.getvalue().encode())

@@ -9,7 +9,7 @@ from typing import Any, Final
 from crkd.runs.folder import RunFolder
 
 _OTHER_ENTRIES: Final = ("spread_over_heads", "chosen_head", "oracle", "per_class", "baselines")
-"""Blocks of the metrics that are no protocol."""
+"""Blocks of the metrics that are not a protocol."""
 
 
 def record(runs: Sequence[RunFolder], metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions import Predictions
 from crkd.evaluation.report import cluster_map
@@ -115,9 +115,9 @@ def as_outputs(labels: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[n
     count = min(len(orphans), len(idle))
     output_of[orphans[:count]] = idle[:count]
     old = (labels >= 0) & (labels < len(known))
-    answered = labels.copy()
-    answered[old] = output_of[labels[old]]
-    return answered
+    outputs = labels.copy()
+    outputs[old] = output_of[labels[old]]
+    return outputs
 
 
 def write_true_classes(

@@ -17,7 +17,7 @@ from crkd.data.datasets.base import Dataset
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.partition import LABELED_SEED, partition
 from crkd.data.splits.sessions import SessionSizes, sessions
-from crkd.data.splits.smaller import some_of_each_class
+from crkd.data.splits.smaller import class_fraction_mask
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.sessions import plan_metrics, session_entry
 from crkd.runs.folder import RunFolder
@@ -186,7 +186,7 @@ def run_plan(
     steps: list[dict[str, Any]] = []
     metrics: dict[str, Any] = {}
     for number, stage in enumerate(stages):
-        outputs, class_of, truth = answers_of(stage.run(), dataset, stage.split, config)
+        outputs, class_of, truth = test_outputs(stage.run(), dataset, stage.split, config)
         entry = session_entry(outputs, class_of, truth, sizes[: number + 1])
         kind = "discover" if number else "pretrain"
         steps.append({"stage": kind, **entry, "run": stage.place.name})
@@ -217,7 +217,7 @@ def _sessions(
 ) -> list[list[str]]:
     """Return the ids of the images of every session."""
     source = dataset.train
-    used = some_of_each_class(source.labels, config.data.subset)
+    used = class_fraction_mask(source.labels, config.data.subset)
     drawn = sessions(
         np.where(used, split.joint_ids(source.labels), -1),
         sizes,
@@ -229,7 +229,7 @@ def _sessions(
     return [[source.ids[row] for row in rows] for rows in drawn]
 
 
-def answers_of(
+def test_outputs(
     run: RunFolder, dataset: Dataset, split: ClassSplit, config: Config
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return what the evaluator needs of a finished stage, on the test images.

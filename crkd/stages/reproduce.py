@@ -131,8 +131,8 @@ def compared(expected: Sequence[Expectation], found: Mapping[str, Any]) -> list[
     Returns:
         One entry a metric, numbers in percent: ``metric``, ``expected``, ``tolerance``,
         ``source``, ``origin``, ``mean``, ``std`` and ``verdict``: "within" the tolerance,
-        "outside" it, "reached" for more than somebody else had, or "not measured" where the runs
-        have no such metric.
+        "outside" it, "reached" where a metric of another source is exceeded, or "not measured"
+        where the runs have no such metric.
     """
     entries = []
     for expectation in expected:

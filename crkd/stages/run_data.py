@@ -132,7 +132,7 @@ class RunData:
     def class_entries(self, num_novel: int) -> list[ClassInfo]:
         """Return the label space of a model with ``num_novel`` novel classes.
 
-        Novel classes are numbered, not named: nobody has named them yet.
+        Novel classes have numbers in place of names.
         """
         names = self.split.joint_names[: self.num_known]
         known = [ClassInfo(i, name, "known") for i, name in enumerate(names)]
@@ -245,7 +245,7 @@ def prepare_incremental(
         split,
         validation_fraction=config.data.validation_fraction,
         seed=config.seed,
-        images_gone=True,
+        allow_empty_known=True,
         imbalance=config.data.imbalance,
         labeled_fraction=config.data.labeled_fraction,
         subset=config.data.subset,

@@ -76,7 +76,7 @@ def store_teacher(
     Args:
         loop: whose loader repeats the views of its first passes, and whose folder keeps the labels.
         teacher: whose known logits they are made of.
-        network: of the teacher; its weights tell the labels of two teachers apart.
+        network: of the teacher; its weights distinguish the labels of two teachers.
         mode: name of a label mode.
         num_classes: K, columns of the teacher's known logits.
         resume: False saves the state before the first step, so that the run can be resumed.

@@ -39,7 +39,7 @@ class HostState(Protocol):
 
 
 class GraphCapture(Protocol):
-    """What can capture operations on a device."""
+    """Capture of operations on a device."""
 
     def warm_up(self, work: Callable[[], None]) -> None:
         """Do the work now, in the surroundings in which it will be captured."""

@@ -24,7 +24,7 @@ from crkd.runs.console import console
 
 VERBS: Final = ("pretrain", "discover", "distill", "embed", "predict")
 PATIENCE: Final = timedelta(hours=1)
-"""How long a process waits for the others, as while the first one evaluates."""
+"""Longest wait of a process for the others, for example while the first one evaluates."""
 
 
 @contextlib.contextmanager
@@ -54,7 +54,7 @@ def joined(verb: str) -> Iterator[None]:
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
                 console.quiet = True
             yield
-            # Nobody leaves while another still talks to it.
+            # No process ends while another still sends to it.
             barrier()
     except InputError:
         raise

@@ -30,10 +30,10 @@ OFFERS = {
         {"teacher_logits", "feature_maps", "labels", "pseudo_labels", "teacher_classifier"}
     ),
 }
-"""What each stage can give to a term."""
+"""Inputs of a term that each stage provides."""
 
 BESIDE_LOGITS = frozenset({"feature_maps", "teacher_classifier"})
-"""What only a teacher at hand can give: stored labels replace its logits alone."""
+"""Inputs that need a running teacher; stored labels replace its logits alone."""
 
 TeacherKind = Literal["network", "stored", "fixed"]
 """The teacher's network, stored labels of views, or fixed outputs of whole images."""
@@ -176,8 +176,8 @@ def published(name: str) -> tuple[TermConfig, ...]:
     >>> [(term.name, term.weight) for term in published("semckd")]
     [('semckd', None), ('kd', 1.0)]
     """
-    beside = [TermConfig(other, weight) for other, weight in TERMS.get(name).beside.items()]
-    return (TermConfig(name), *beside)
+    others = [TermConfig(other, weight) for other, weight in TERMS.get(name).beside.items()]
+    return (TermConfig(name), *others)
 
 
 def context_of(

@@ -15,7 +15,7 @@ from crkd.training.muon import Muon, is_matrix
 def build_optimizer(modules: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """Return the optimizer over every trainable parameter of ``modules``.
 
-    The fused form is used on every device: it also honors ``found_inf``, by which a step with a
+    The fused form is used on every device: it also respects ``found_inf``, by which a step with a
     non-finite loss is skipped without asking the device. Each group's ``factor`` multiplies the
     learning rate of the schedule.
 

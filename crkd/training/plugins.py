@@ -1,4 +1,4 @@
-"""Which plug-ins a run asks for, so that its description can name them."""
+"""Plug-ins that a configuration uses, for the description of the run."""
 
 from __future__ import annotations
 

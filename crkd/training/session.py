@@ -15,7 +15,7 @@ from crkd.core.device import device_name
 from crkd.core.errors import InputError
 from crkd.core.registry import Plugin
 from crkd.runs.folder import RunFolder, RunInfo, utc_now
-from crkd.runs.plugins import in_words, recorded_plugins
+from crkd.runs.plugins import format_plugins, recorded_plugins
 from crkd.runs.provenance import command_line, git_commit, versions
 from crkd.runs.sample_digests import SampleDigests, remove_sample_digests
 from crkd.training.checkpoint import (
@@ -118,7 +118,8 @@ def _describe(
         info.provenance = {**saved.provenance, "resumed": utc_now()}
         if plugins != recorded_plugins(saved):
             notes.append(
-                f"resumed with {in_words(plugins)} after {in_words(recorded_plugins(saved))}"
+                f"resumed with {format_plugins(plugins)} after "
+                f"{format_plugins(recorded_plugins(saved))}"
             )
         count, before = processes()[1], saved.provenance.get("processes", 1)
         if count != before:

@@ -1,4 +1,4 @@
-"""Files of compressed soft labels: one for each stored epoch, and a page that vouches for them."""
+"""Files of compressed soft labels: one for each stored epoch, and an index with their SHA-256."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage has to offer so that the training loop can run it."""
+"""Interface of a stage for the training loop."""
 
 from __future__ import annotations
 

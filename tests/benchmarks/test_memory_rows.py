@@ -19,7 +19,7 @@ from PIL import Image
 from benchmarks import control_group, memory
 from benchmarks.made_up_vectors import png
 from benchmarks.matrix_backbone import write_matrix
-from benchmarks.memory_settings import USUAL, Wanted
+from benchmarks.memory_settings import DEFAULTS, MemorySettings
 from crkd.core.errors import InputError
 from crkd.data.encoded.listing import find_encoded
 from crkd.data.vectors.embedding_file import EmbeddingFile
@@ -29,7 +29,7 @@ from crkd.models.pretrained.open import open_pretrained
 
 def test_the_files_are_those_of_embedded_images(tmp_path: Path) -> None:
     words = memory.commands(tmp_path, 301)
-    assert set(words) == set(USUAL.verbs)
+    assert set(words) == set(DEFAULTS.verbs)
     known, novel = (read_features(tmp_path / f"{name}.parquet") for name in ("known", "novel"))
     assert (len(known), len(novel)) == (150, 151)
     assert known.features.shape[1] == memory.WIDTH
@@ -55,7 +55,7 @@ def test_a_png_file_holds_its_pixels() -> None:
         assert np.array_equal(np.asarray(image), pixels)
 
 
-def test_classes_lie_around_their_means(tmp_path: Path) -> None:
+def test_samples_are_around_their_class_means(tmp_path: Path) -> None:
     memory.commands(tmp_path, 2000)
     rows = np.asarray(read_features(tmp_path / "novel.parquet").features)
     first, second = rows[0::10].mean(axis=0), rows[1::10].mean(axis=0)
@@ -144,11 +144,14 @@ def test_a_kept_folder_is_not_written_again(
 
 
 def test_settings_are_in_the_command_and_in_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Wanted.read().command == "CRKD_ROWS=4000,8000,16000 crkd bench memory"
-    assert [Wanted.read().label(verb) for verb in ("embed", "discover")] == ["embed", "discover"]
+    assert MemorySettings.read().command == "CRKD_ROWS=4000,8000,16000 crkd bench memory"
+    assert [MemorySettings.read().label(verb) for verb in ("embed", "discover")] == [
+        "embed",
+        "discover",
+    ]
     for name, value in (("BACKBONE", "matrix"), ("METHOD", "kmeans"), ("LIMIT", "4")):
         monkeypatch.setenv(f"CRKD_{name}", value)
-    found = Wanted.read()
+    found = MemorySettings.read()
     assert found.command.endswith(
         "CRKD_METHOD=kmeans CRKD_BACKBONE=matrix CRKD_LIMIT=4 crkd bench memory"
     )
@@ -162,7 +165,7 @@ def test_settings_are_in_the_command_and_in_the_names(monkeypatch: pytest.Monkey
 def test_the_matrix_is_a_backbone(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    wanted = dataclasses.replace(USUAL, backbone="matrix", method="kmeans")
+    wanted = dataclasses.replace(DEFAULTS, backbone="matrix", method="kmeans")
     words = memory.commands(tmp_path, 200, wanted)
     file = Path(words["embed"][words["embed"].index("--backbone") + 1])
     assert words["discover"][-2:] == ["--method", "kmeans"]

@@ -38,7 +38,7 @@ def test_layouts_are_ordered_by_their_time(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(layouts.torch, "randn", lambda *shape, device: torch.zeros(shape))
     with (
-        benchmark.machine_without_gpu(lambda *given: None),
+        benchmark.simulated_gpu(lambda *given: None),
         mock.patch.object(torch.cuda, "current_device", return_value=0),
     ):
         rows = list(layouts._rows(2, 64, 10, 3, "cuda", 1))
@@ -63,7 +63,7 @@ def test_only_the_given_layout_is_launched(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(layouts, "_graph_time", time_of)
     monkeypatch.setattr(layouts, "agrees", lambda result, wanted: True)
     inputs = [torch.zeros(64, 1024, 200)]
-    with benchmark.machine_without_gpu(launch):
+    with benchmark.simulated_gpu(launch):
         for layout in (plan, plans.two_per_multiprocessor(plan, HOPPER)):
             assert layouts._time(kind, layout, inputs, inputs[0], 3, 1) == 5.0
     assert launched == [1, 1, 2, 2]

@@ -10,7 +10,7 @@ from crkd.core.errors import InputError
 
 
 def heads(truth, maps, num_clusters, *, blur=0.0, seed=0):
-    """Logits of heads that answer class c by the cluster maps[h][c]."""
+    """Logits of heads that predict the cluster maps[h][c] for class c."""
     logits = np.random.default_rng(seed).normal(0, 0.1, (len(maps), len(truth), num_clusters))
     for head, clusters in enumerate(maps):
         logits[head, np.arange(len(truth)), np.array(clusters)[truth]] += 6.0 - blur

@@ -72,7 +72,7 @@ def test_the_worse_half_of_the_restarts_is_given_up_on_large_data(backend, monke
         lambda run, *given: (alive.append(id(run)), advance(run, *given)),
     )
     better = kmeans(rows, 20, seed=0, num_restarts=9)
-    # 9 restarts begin, 4 of them go on, then 2, then 1.
+    # 9 restarts begin, 4 of them continue, then 2, then 1.
     assert sorted(Counter(alive).values())[:8] == [1] * 5 + [2] * 2 + [3]
     assert len(set(alive)) == 9
     assert better.num_restarts == 9

@@ -67,13 +67,13 @@ def test_index_finds_what_brute_force_finds():
     assert len(planted & got) > 0.9 * len(planted)
 
 
-def test_no_pair_is_an_empty_answer():
+def test_no_pair_gives_an_empty_result():
     found = near_duplicates(np.eye(4, dtype=np.float32), -np.eye(4, dtype=np.float32))
     assert len(found.known) == len(found.novel) == len(found.cosines) == 0
 
 
 @pytest.mark.parametrize("exact_up_to", [0, 10])
-def test_no_novel_image_is_an_empty_answer(exact_up_to):
+def test_no_novel_image_gives_an_empty_result(exact_up_to):
     base, none = np.eye(4, dtype=np.float32), np.zeros((0, 4), np.float32)
     found = near_duplicates(base, none, exact_up_to=exact_up_to)
     assert len(found.known) == len(found.novel) == len(found.cosines) == 0

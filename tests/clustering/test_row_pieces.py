@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crkd.clustering import row_pieces
-from crkd.clustering.projection_2d import on_a_plane
+from crkd.clustering.projection_2d import project_2d
 from crkd.clustering.row_pieces import added, mean_of, pieces
 from crkd.review.compact_features import compact
 
@@ -40,7 +40,7 @@ def test_compact_rows_and_the_plane_are_the_same_in_pieces(
 ) -> None:
     classes = np.arange(500) % 3
     order = np.random.default_rng(1).permutation(500)
-    whole = compact(ROWS, 4), compact(ROWS, 4, order=order), on_a_plane(ROWS, classes)
+    whole = compact(ROWS, 4), compact(ROWS, 4, order=order), project_2d(ROWS, classes)
     np.testing.assert_array_equal(whole[1], compact(ROWS[order], 4))
     request.getfixturevalue("small")
     # A value may be rounded to the other side of a half.
@@ -48,4 +48,4 @@ def test_compact_rows_and_the_plane_are_the_same_in_pieces(
         whole[:2], (compact(ROWS, 4), compact(ROWS, 4, order=order)), strict=True
     ):
         assert np.abs(before.astype(int) - after).max() <= 1
-    np.testing.assert_allclose(on_a_plane(ROWS, classes), whole[2], atol=1e-5)
+    np.testing.assert_allclose(project_2d(ROWS, classes), whole[2], atol=1e-5)

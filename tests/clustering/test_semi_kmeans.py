@@ -47,7 +47,7 @@ def test_agrees_with_the_plain_loop(spread):
     assert ours.inertia == pytest.approx(inertia, rel=1e-4)
 
 
-def test_labeled_rows_stay_even_where_they_lie_wrong():
+def test_labeled_rows_stay_even_near_another_class():
     rows, truth = mixture()
     labels = np.full(len(rows), -1)
     labels[truth == 0] = 0

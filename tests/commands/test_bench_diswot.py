@@ -23,19 +23,19 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def student(self, name: str) -> dict[str, float]:
             names.append(name)
             rank = 12 - len(names)
-            figures = {
+            values = {
                 "params": 100 + rank,
                 "flops": 7 * rank,
                 "semantic": -rank,
                 "relation": -rank / 9,
             }
-            return {**figures, "score": -rank * 10 / 9, "accuracy": 0.9 - rank / 100}
+            return {**values, "score": -rank * 10 / 9, "accuracy": 0.9 - rank / 100}
 
     monkeypatch.setattr(_benchmark("diswot"), "_Bench", Formula)
     return names
 
 
-def test_correlations_stand_beside_the_parameter_count(trained: list[str], tmp_path: Path):
+def test_correlations_are_compared_with_the_parameter_count(trained: list[str], tmp_path: Path):
     file = tmp_path / "diswot.json"
     assert run_verb("bench", ["diswot", "--device", "cpu", "--json", str(file)]) == 0
     rows = json.loads(file.read_text())
@@ -64,6 +64,6 @@ def test_a_stopped_run_trains_only_what_is_missing(trained: list[str], tmp_path:
     assert trained == [*before, before[11]], "another schedule's line does not count"
 
 
-def test_the_file_beside_which_students_are_kept_must_be_named(capsys: pytest.CaptureFixture):
+def test_the_output_file_must_be_named(capsys: pytest.CaptureFixture):
     assert run_verb("bench", ["diswot"]) == 2
     assert "bench diswot needs --json FILE" in capsys.readouterr().err

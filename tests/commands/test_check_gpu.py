@@ -1,4 +1,4 @@
-"""``check-gpu``: no check can end the others; what a sanitizer is asked, and what it answers."""
+"""``check-gpu``: no check can end the others; commands and results of the sanitizers."""
 
 from __future__ import annotations
 
@@ -70,19 +70,21 @@ def test_each_check_ends_as_a_line(
     written = []
     honest = atomic_files.write_json
 
-    def write(path: Path, told: list[dict[str, Any]]) -> None:
-        written.append(len(told))
-        honest(path, told)
+    def write(path: Path, results: list[dict[str, Any]]) -> None:
+        written.append(len(results))
+        honest(path, results)
 
     monkeypatch.setattr(atomic_files, "write_json", write)
     file = tmp_path / "checks.json"
     assert run_verb("check-gpu", ["--check-seconds", "3", "--json", str(file)]) == 1
-    told = json.loads(file.read_text())
+    results = json.loads(file.read_text())
     assert written == list(range(8))
-    assert all(one.keys() == {"name", "passed", "seconds", "text"} for one in told)
-    assert [one["name"] for one in told if one["passed"]] == ["one", "two", "three"]
-    assert told[0]["text"] == told[2]["text"] != told[6]["text"], "a new process after a crash"
-    assert {one["name"]: one["text"] for one in told if not one["passed"]} == {
+    assert all(one.keys() == {"name", "passed", "seconds", "text"} for one in results)
+    assert [one["name"] for one in results if one["passed"]] == ["one", "two", "three"]
+    assert results[0]["text"] == results[2]["text"] != results[6]["text"], (
+        "a new process after a crash"
+    )
+    assert {one["name"]: one["text"] for one in results if not one["passed"]} == {
         "raises": "AssertionError: row error 3e-2",
         "hangs": "no result within 3 s",
         "leaves": "its process ended with exit code 7",
@@ -91,7 +93,7 @@ def test_each_check_ends_as_a_line(
     first, *lines, last = capsys.readouterr().out.splitlines()
     assert first == f"a card, torch {torch.__version__}"
     assert [line.partition(" (")[0] for line in lines] == [
-        f"{'pass' if one['passed'] else 'FAIL'}  {one['name']}" for one in told
+        f"{'pass' if one['passed'] else 'FAIL'}  {one['name']}" for one in results
     ]
     assert lines[1].endswith(" s): AssertionError: row error 3e-2")
     assert last == "4 checks FAILED"
@@ -203,14 +205,14 @@ def test_a_tool_that_does_not_end_fails_and_is_killed(
 def test_a_missing_program_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was asked for and cannot be done is no clean result."""
+    """A requested check that cannot run is not a passed check."""
     monkeypatch.setattr(check_gpu.shutil, "which", lambda name, path: None)
     assert check_gpu._tell(check_gpu._sanitizer_reports(), None) == 1
     assert "FAIL  compute-sanitizer" in (said := capsys.readouterr().out)
     assert "is not installed, so memory and races were not checked" in said
 
 
-@pytest.mark.parametrize("check", [training.repeated_agree, training.resumed_agree])
+@pytest.mark.parametrize("check", [training.repeat_is_exact, training.resume_is_exact])
 def test_the_checks_of_reliability_hold_on_a_cpu(check: Callable[[str], str]) -> None:
     assert "bit-identical" in check("cpu")
     assert not torch.are_deterministic_algorithms_enabled()
@@ -223,4 +225,4 @@ def test_a_resumed_run_that_differs_fails_its_check(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(training, "load_state", forgetful)
     with pytest.raises(AssertionError, match="differs"):
-        training.resumed_agree("cpu")
+        training.resume_is_exact("cpu")

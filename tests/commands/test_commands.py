@@ -135,11 +135,11 @@ def test_an_interrupted_whole_job_goes_on_in_both_stages(
         assert main(command) == 130
         advice = capsys.readouterr().err.strip().splitlines()[-1]
         assert "stage 1 stopped after step 4" in advice
-        go_on = advice.split("same command and ")[1].split()
-        assert main([*command, *go_on]) == 130
+        resume_flags = advice.split("same command and ")[1].split()
+        assert main([*command, *resume_flags]) == 130
         assert advice.split("same command and ")[1] in capsys.readouterr().err
-        assert main([*command, *go_on]) == 0
-    run = tmp_path / go_on[1]
+        assert main([*command, *resume_flags]) == 0
+    run = tmp_path / resume_flags[1]
     assert json.loads((run / "run.json").read_text())["status"] == "complete"
     assert len(list(run.parent.iterdir())) == 2, "one folder a stage"
 

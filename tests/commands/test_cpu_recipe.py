@@ -24,8 +24,8 @@ def hint(capsys: pytest.CaptureFixture[str], *settings: str, **given: object) ->
 def test_recipe_has_the_data_set_and_split_of_the_run(
     split: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = hint(capsys, "dataset=cifar100", *([] if split is None else [f"split={split}"]))
-    name = told.split("--config ")[1].split()[0]
+    advice = hint(capsys, "dataset=cifar100", *([] if split is None else [f"split={split}"]))
+    name = advice.split("--config ")[1].split()[0]
     recipe = load_config(name)
     assert (recipe.dataset, recipe.split) == ("cifar100", split or "50-50")
     assert recipe.loop.precision == "fast"

@@ -115,7 +115,7 @@ def test_later_layers_win(tmp_path: Path) -> None:
     file.write_text("seed: 5\ndiscover: {epochs: 7, batch_size: 99}\n")
     config = load_config(str(file), ["discover.epochs=8"], {"seed": 6, "device": None})
     assert (config.seed, config.discover.epochs, config.discover.batch_size) == (6, 8, 99)
-    assert config.model.backbone == "resnet8", "the data set's own file lies underneath"
+    assert config.model.backbone == "resnet8", "the data set's own file is the base"
 
 
 def test_files_extend_each_other_to_any_depth(

@@ -61,7 +61,7 @@ def test_imports_go_down(file: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Counting imports inside functions too: a circle is hidden there, not gone."""
+    """Imports inside functions count too: they hide a circle, but do not remove it."""
     names = {".".join(f.relative_to(PACKAGE.parent).with_suffix("").parts): f for f in FILES}
     graph = {name: imported(file) & names.keys() - {name} for name, file in names.items()}
     done: set[str] = set()

@@ -1,4 +1,4 @@
-"""The library face: what every package exports, and what its import costs."""
+"""The public names of every package, and the cost of its import."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ FUNCTIONS_LIKE_THEIR_MODULES = [
 def loaded_after(program: str) -> set[str]:
     """Return the modules that a fresh interpreter holds after a program."""
     program = f"{program}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
-    answer = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return set(json.loads(answer.stdout))
+    return set(json.loads(finished.stdout))
 
 
 @pytest.mark.parametrize("package", PACKAGES)

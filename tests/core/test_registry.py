@@ -53,7 +53,7 @@ def test_a_name_is_registered_once(package: str) -> None:
 
 
 class Distribution:
-    """What an entry point knows of the distribution that it is part of."""
+    """Distribution of an entry point."""
 
     def __init__(self, name: str, version: str) -> None:
         self.name = name
@@ -62,7 +62,7 @@ class Distribution:
 
 @pytest.fixture
 def plug_in(package: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Registry]:
-    """Return a registry beside which distributions offer entries: (name, value, distribution)."""
+    """Return a registry to which distributions add entries: (name, value, distribution)."""
 
     def make(*offers: tuple[str, str, str]) -> Registry:
         points = [
@@ -146,10 +146,10 @@ def test_a_broken_plug_in_breaks_its_own_name_alone(plug_in, foreign, value, rea
     for _ in range(2):
         with pytest.raises(
             InputError, match=rf"'broken' .*things-broken 1\.2 .*\({reason}"
-        ) as told:
+        ) as error:
             registry.get("broken")
-        assert "\n" not in str(told.value)
-        assert value in str(told.value)
+        assert "\n" not in str(error.value)
+        assert value in str(error.value)
     assert list(registry.loaded()) == ["alpha", "beta"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from crkd.core.errors import InputError
-from crkd.core.watched import START, Job, Report, done_here, watched
+from crkd.core.watched import START, Job, Report, run_in_process, watched
 
 LIMIT = 3.0
 """Far more than a process needs to start, far less than a job that hangs."""
@@ -87,7 +87,7 @@ def reports(*names: str, **more: str) -> list[Report]:
     return list(watched("fake_jobs:jobs", {"names": names, **more}, LIMIT))
 
 
-def gone(process: int) -> bool:
+def has_ended(process: int) -> bool:
     """Return whether a process ends soon."""
     for _ in range(300):
         try:
@@ -175,7 +175,7 @@ def test_what_a_lost_process_started_is_killed_with_it(tmp_path: Path) -> None:
     file = tmp_path / "processes"
     (report,) = watched("fake_jobs:with_a_child", {"file": str(file)}, LIMIT)
     assert report.reason == "no result within 3 s"
-    assert all(gone(int(process)) for process in file.read_text().split())
+    assert all(has_ended(int(process)) for process in file.read_text().split())
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
@@ -195,27 +195,29 @@ def test_the_processes_end_with_the_one_that_watches(end: int, tmp_path: Path) -
         time.sleep(0.05)
     watcher.send_signal(end)
     watcher.wait()
-    assert all(gone(int(process)) for process in file.read_text().split())
+    assert all(has_ended(int(process)) for process in file.read_text().split())
 
 
 def test_whoever_stops_reading_ends_the_process(tmp_path: Path) -> None:
     following = watched("fake_jobs:jobs", {"names": ["process", "hang"]}, 3600.0)
     process = next(following).value
     following.close()
-    assert gone(process)
+    assert has_ended(process)
 
 
 def test_in_this_process_failures_are_reported_likewise(capsys: pytest.CaptureFixture) -> None:
     import fake_jobs
 
-    first, failed, second = done_here(lambda: fake_jobs.jobs(["process 1", "fail", "process 2"]))
+    first, failed, second = run_in_process(
+        lambda: fake_jobs.jobs(["process 1", "fail", "process 2"])
+    )
     assert first.value == second.value == os.getpid()
     assert (failed.job, failed.reason) == ("fail", "ValueError: no\nsense")
-    assert "fake_jobs.py" in capsys.readouterr().err, "where it happened is told"
-    (unlisted,) = done_here(fake_jobs.fail)
+    assert "fake_jobs.py" in capsys.readouterr().err, "the file of the error is named"
+    (unlisted,) = run_in_process(fake_jobs.fail)
     assert (unlisted.job, unlisted.reason) == (START, "ValueError: no\nsense")
     with pytest.raises(InputError):
-        list(done_here(fake_jobs.refuses))
+        list(run_in_process(fake_jobs.refuses))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -224,4 +226,4 @@ def test_in_this_process_an_interruption_passes(error: type[BaseException]) -> N
         raise error
 
     with pytest.raises(error):
-        list(done_here(lambda: [Job("interrupted", interrupted)]))
+        list(run_in_process(lambda: [Job("interrupted", interrupted)]))

@@ -7,7 +7,7 @@ from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.data.splits.partition import partition
-from crkd.data.splits.smaller import some_of_each_class
+from crkd.data.splits.smaller import class_fraction_mask
 from tests.support import ROOT
 
 SHARED = ROOT / "../shared/data"
@@ -31,7 +31,7 @@ def dataset(train: ImageSource, test: ImageSource | None) -> Dataset:
     return Dataset("set", train, test, ("a", "b", "c"), 4, (0, 0, 0), (1, 1, 1), "a copy")
 
 
-def test_every_flaw_is_found_and_told() -> None:
+def test_every_flaw_is_found_and_reported() -> None:
     train = Flawed([1, 2, 2, None, 5], [0, 0, 1, 1, -1])
     test = Flawed([7, 2, 8, None], [0, 1, 2, 2])
     split = ClassSplit("set", "x", ("a", "b", "z"), (0,), (1,))
@@ -60,7 +60,7 @@ def test_every_flaw_is_found_and_told() -> None:
 def test_a_subset_has_the_images_that_a_run_uses() -> None:
     labels = [0, 1, 2, -1] * 10
     train = Flawed([5] * 40, labels)
-    rows = np.flatnonzero(some_of_each_class(train.labels, 0.2)).tolist()
+    rows = np.flatnonzero(class_fraction_mask(train.labels, 0.2)).tolist()
     outside = next(row for row in range(40) if row not in rows)
     train._values[outside] = None
     train._values[rows[0]], train._values[rows[1]] = 6, 6

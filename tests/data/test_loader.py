@@ -67,7 +67,7 @@ def test_shares_add_up_and_stay_close(total: int, weights: list[int]) -> None:
         assert abs(part - total * weight / sum(weights)) < 1
 
 
-def test_labeled_samples_stand_first_with_their_labels() -> None:
+def test_labeled_samples_come_first_with_their_labels() -> None:
     loader = loader_of(6, 12, 6)
     for batch in loader.batches(0, 5):
         assert batch.num_labeled == 2

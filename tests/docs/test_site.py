@@ -33,10 +33,10 @@ def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
     source = tmp_path / "docs"
     source.mkdir()
     (source / "conf.py").write_text((DOCS / "conf.py").read_text())
-    (source / "index.md").write_text("# x\n\n[gone](gone.md), [nowhere](#nowhere)\n")
+    (source / "index.md").write_text("# x\n\n[missing](missing.md), [nowhere](#nowhere)\n")
     built = build(source, tmp_path / "site")
     assert built.returncode != 0
-    assert "'gone.md'" in built.stderr
+    assert "'missing.md'" in built.stderr
     assert "'nowhere'" in built.stderr
 
 
@@ -46,7 +46,7 @@ def test_links_of_the_pages_outside_the_site_lead_somewhere() -> None:
             assert target.startswith("http") or (page.parent / target).exists(), (page, target)
 
 
-def test_the_figure_is_what_its_script_draws() -> None:
+def test_the_picture_is_what_its_script_draws() -> None:
     scope: dict[str, object] = {"__name__": "data_flow"}
     exec((DOCS / "images" / "data_flow.py").read_text(), scope)
     drawn = scope["figure"]()  # type: ignore[operator]

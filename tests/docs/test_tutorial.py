@@ -26,7 +26,7 @@ def steps(name: str) -> list[list[str]]:
 
 
 def run(words: list[str]) -> None:
-    """Run a command as the main program, in this process: torch need not be imported anew."""
+    """Run a command as the main program, in this process: torch need not be imported again."""
     assert words[0] == "python"
     script = str(ROOT / words[1])
     with pytest.MonkeyPatch.context() as patch:

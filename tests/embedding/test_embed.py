@@ -117,7 +117,7 @@ def test_rows_of_folders_that_are_not_named_stay(photos: Path, tmp_path: Path):
     quiet([photos], out)
     made = quiet([other], out)
     assert (made.rows, made.embedded) == (7, 1)
-    # Two folders of one name are told apart, in every later call.
+    # Two folders of one name stay separate, in every later call.
     assert list(read_features(out).ids)[-1] == "photos-2/x.png"
     assert quiet([other], out).embedded == 0
     quiet([photos, other], tmp_path / "both.parquet")

@@ -75,7 +75,7 @@ def test_names_follow_their_classes() -> None:
         ([21, 22], r"groups holds 21; give lists of labels"),
         (["ab"], r"groups holds 'ab'; give lists of labels"),
         ([[21]], r"groups holds \[21\]; a group needs two classes"),
-        ([[21, 99]], r"99 is no class; choose one of: 10, 20, 21"),
+        ([[21, 99]], r"99 is not a class; choose one of: 10, 20, 21"),
         ([[21, 22], [22, 23]], "the class 22 twice"),
         ([[21, 21]], "the class 21 twice"),
         ([[10, 20, 21]], r"known classes 10, 20, whose labels are yours"),
@@ -90,7 +90,7 @@ def test_a_wrong_group_is_refused(groups: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({99: "egg"}, "99 is no class"),
+        ({99: "egg"}, "99 is not a class"),
         ({21: " "}, "names gives ' ' to the class 21; give a text"),
         ({21: 7}, "names gives 7 to the class 21; give a text"),
         ({21: "egg", 22: "egg"}, "names calls two classes 'egg'"),

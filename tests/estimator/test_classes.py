@@ -180,8 +180,8 @@ def test_edits_with_wrong_arguments_change_nothing(fitted: NovelClassDiscovery) 
         ("reduce_outliers", (1.5,), "threshold is 1.5; give a probability from 0 to 1"),
         ("reduce_outliers", ("all",), "threshold is 'all'"),
         ("reduce_outliers", (float("nan"),), "threshold is nan"),
-        ("get_representative_samples", (-1,), "-1 is no class; choose one of: 0, 1, 2, 3, 4"),
-        ("get_representative_samples", ([3],), r"\[3\] is no class"),
+        ("get_representative_samples", (-1,), "-1 is not a class; choose one of: 0, 1, 2, 3, 4"),
+        ("get_representative_samples", ([3],), r"\[3\] is not a class"),
         ("get_representative_samples", (3, 0), "n is 0; give the number of samples"),
         ("get_representative_samples", (3, 1.5), "n is 1.5"),
     ]

@@ -114,7 +114,7 @@ def test_files_that_hold_no_estimator_are_refused(
     fitted: NovelClassDiscovery, tmp_path: Path
 ) -> None:
     file = tmp_path / "model"
-    with pytest.raises(InputError, match=r"path .*model is no file"):
+    with pytest.raises(InputError, match=r"path .*model is not a file"):
         NovelClassDiscovery.load(file)
     fitted.save(file)
     whole = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Which protocols the predictions of any method support, and that they agree with a run's."""
+"""Protocols for the predictions of any method; their values equal those of a run."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from crkd.core.errors import InputError
 from crkd.evaluation.confusion import Confusion, confusion, draw_confusion
 from crkd.evaluation.predictions import Predictions
 
-# The example of docs/evaluation.md, with a third cluster that stands for no class.
+# The example of docs/evaluation.md, with a third cluster that belongs to no class.
 EXAMPLE = Predictions(
     id=[str(number) for number in range(15)],
     part=["train"] * 5 + ["test"] * 10,

@@ -48,7 +48,7 @@ def line_of(text, *words):
     return next(line for line in text.splitlines() if all(word in line for word in words))
 
 
-def test_figures_are_percent_with_spread():
+def test_metrics_are_percent_with_spread():
     text = rendered(protocol_table(example(), title="digits 5-5"))
     assert "digits 5-5" in text
     # Heads: 4 of 5 and 5 of 5.
@@ -66,7 +66,7 @@ def test_known_head_has_no_spread():
     assert "±" not in line
 
 
-def test_baselines_stand_under_the_same_protocol():
+def test_baselines_have_the_same_protocol():
     lines = rendered(protocol_table(example())).splitlines()
     position = next(number for number, line in enumerate(lines) if "train novel" in line)
     assert "k-means pixels" in lines[position + 1]

@@ -126,7 +126,7 @@ def test_confidence_may_exceed_one_by_rounding():
 
 
 def rewritten(tmp_path, change):
-    """Save a sound table, change it as a stranger would, and return its path."""
+    """Save a sound table, change it as an attacker would, and return its path."""
     path = tmp_path / "p.parquet"
     save_predictions(table(), path)
     pq.write_table(change(pq.read_table(path)), path)

@@ -14,7 +14,7 @@ from crkd.evaluation.protocols import (
     task_aware,
 )
 
-# The example of docs/evaluation.md: cat, dog known; fox, owl novel; every figure by hand.
+# The example of docs/evaluation.md: cat, dog known; fox, owl novel; every value computed by hand.
 SIZES = {"num_known": 2, "num_classes": 4}
 TRAIN_LABEL = np.array([2, 2, 2, 3, 3])
 TRAIN_NOVEL = np.array([1, 1, 1, 0, 1])

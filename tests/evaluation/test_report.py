@@ -1,4 +1,4 @@
-"""The whole tree of figures: means, chosen head, baselines, nulls, JSON."""
+"""The whole tree of metrics: means, chosen head, baselines, nulls, JSON."""
 
 import json
 import subprocess
@@ -214,7 +214,7 @@ def test_one_part_may_be_missing():
     assert metrics["task_agnostic"]["test"]["novel"]["acc"] is None
 
 
-def test_figures_survive_json():
+def test_metrics_survive_json():
     metrics = evaluate(predictions())
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
@@ -235,7 +235,7 @@ def test_the_oracle_is_the_best_head_by_labels_and_bears_its_name():
     assert metrics["oracle"]["head"] == int(np.argmax(scores))
     assert "hidden labels" in metrics["oracle"]["picked_by"]
     assert metrics["oracle"]["task_aware"]["train"]["novel"]["acc"] == pytest.approx(max(scores))
-    # The head that answers was chosen before, and no label moves it.
+    # The head that predicts was chosen before, and no label moves it.
     for chosen in range(table.num_heads):
         other = evaluate(Predictions(**{**vars(table), "chosen_head": chosen}))
         assert other["oracle"] == metrics["oracle"]

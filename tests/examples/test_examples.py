@@ -20,7 +20,7 @@ QUICK = {
 
 
 def printed(name: str) -> str:
-    answer = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, ROOT / "examples" / f"{name}.py", *QUICK[name]],
         capture_output=True,
         text=True,
@@ -29,7 +29,7 @@ def printed(name: str) -> str:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
-    return answer.stdout
+    return finished.stdout
 
 
 def percentages(text: str) -> list[float]:

@@ -31,8 +31,8 @@ number = int(count.read_text()) if count.exists() else 0
 count.write_text(str(number + 1))
 if kind == "hangs" or (kind == "is cut once" and number == 0):
     import signal
-    answer = signal.SIG_IGN if kind == "hangs" else lambda number, frame: sys.exit(130)
-    signal.signal(signal.SIGTERM, answer)
+    handler = signal.SIG_IGN if kind == "hangs" else lambda number, frame: sys.exit(130)
+    signal.signal(signal.SIGTERM, handler)
     print("begun", flush=True)
     pathlib.Path(sys.argv[2] + ".begun").write_text(str(os.getpid()))
     time.sleep(600)

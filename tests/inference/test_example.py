@@ -28,21 +28,21 @@ def test_predict_example_knows_five_digits_and_found_the_others(
     assert "crkd review --example" in capsys.readouterr().out
     with (tmp_path / "crkd-example" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    answers = defaultdict(Counter)
+    predictions = defaultdict(Counter)
     for row in rows:
-        answers[Path(row["path"]).name[0]][row["class_name"]] += 1
-    assert sum(counts.total() for counts in answers.values()) == 359
-    known = sum(answers[digit][digit] for digit in "01234")
-    assert known / sum(answers[digit].total() for digit in "01234") > 0.95
-    best = {digit: answers[digit].most_common(1)[0] for digit in "56789"}
+        predictions[Path(row["path"]).name[0]][row["class_name"]] += 1
+    assert sum(counts.total() for counts in predictions.values()) == 359
+    known = sum(predictions[digit][digit] for digit in "01234")
+    assert known / sum(predictions[digit].total() for digit in "01234") > 0.95
+    best = {digit: predictions[digit].most_common(1)[0] for digit in "56789"}
     assert len({name for name, _ in best.values()}) == 5, "one class a digit"
     assert all(name.startswith("novel-") for name, _ in best.values())
     found = sum(count for _, count in best.values())
-    assert found / sum(answers[digit].total() for digit in "56789") > 0.9
+    assert found / sum(predictions[digit].total() for digit in "56789") > 0.9
     assert digests() == before, "the run in the package stays as it is"
 
 
-def test_review_example_writes_beside_the_reader_and_not_into_the_package(
+def test_review_example_writes_into_the_current_folder_and_not_into_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

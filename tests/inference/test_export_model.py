@@ -90,15 +90,15 @@ def test_onnx_program_gives_what_predict_gives(
     for count in (1, 7):
         found = session.run(["probabilities"], {"images": pixels[:count]})[0]
         np.testing.assert_allclose(found, truth[:count], atol=1e-4)
-    beside = json.loads((file.parent / "program.onnx.json").read_text())
-    assert beside["difference"] <= 1e-4
-    assert [entry["name"] for entry in beside["classes"]][:2] == ["cat", "dog"]
-    assert beside["input"]["shape"] == ["batch", 3, STORED, STORED]
-    assert beside["inside"]["center_crop"] == SIZE
-    assert beside["inside"]["temperature"] == 1.5
-    assert beside["calibrated"] == {"known": True, "novel": False}
+    description = json.loads((file.parent / "program.onnx.json").read_text())
+    assert description["difference"] <= 1e-4
+    assert [entry["name"] for entry in description["classes"]][:2] == ["cat", "dog"]
+    assert description["input"]["shape"] == ["batch", 3, STORED, STORED]
+    assert description["inside"]["center_crop"] == SIZE
+    assert description["inside"]["temperature"] == 1.5
+    assert description["calibrated"] == {"known": True, "novel": False}
     inside = {prop.key: prop.value for prop in model.metadata_props}
-    assert json.loads(inside["crkd"]) == {k: v for k, v in beside.items() if k != "difference"}
+    assert json.loads(inside["crkd"]) == {k: v for k, v in description.items() if k != "difference"}
 
 
 def test_a_program_that_differs_is_not_written(

@@ -97,7 +97,7 @@ def test_it_says_what_the_run_said_of_the_same_images(
 
 
 def test_heads_are_matched_on_training_images_and_their_agreement_counted(run: RunFolder) -> None:
-    # Head 0 calls 2, 0, 1 what head 1, which answers, calls 0, 1, 2; one image is an accident.
+    # Head 0 calls 2, 0, 1 what head 1, the chosen one, calls 0, 1, 2; one image is an accident.
     second = np.array([0, 0, 0, 1, 1, 1, 2, 2, 2, 2])
     first = np.array([2, 2, 2, 0, 0, 0, 1, 1, 1, 0])
     # Forty test images that would turn the names round have no say in them.
@@ -125,8 +125,8 @@ def test_heads_are_matched_on_training_images_and_their_agreement_counted(run: R
     known = np.zeros((3, 2), np.float32)
     known[2, 1] = 9.0  # both heads call the last image known
     novel = np.eye(3, dtype=np.float32)[[[2, 2, 0], [0, 1, 0]]] * 5
-    answers = Outputs(np.zeros((3, 1), np.float32), known, novel)
-    assert found.shares(answers).tolist() == [1.0, 0.0, 1.0]
+    outputs = Outputs(np.zeros((3, 1), np.float32), known, novel)
+    assert found.shares(outputs).tolist() == [1.0, 0.0, 1.0]
 
 
 def test_agreement_stands_in_rows_of_novel_classes_alone(
@@ -193,7 +193,7 @@ def test_names_given_in_a_review_are_used(run: RunFolder, folder: Path) -> None:
     assert {"<b>\U0001f408</b>", "=cat"} <= set(rows_of(run, folder)[0].top)
 
 
-def test_equal_names_are_told_apart() -> None:
+def test_equal_names_are_distinguished() -> None:
     names = ["cat", "cat", "cat (1)", "cat"]
     labels = class_labels([ClassInfo(i, name, "known") for i, name in enumerate(names)])
     assert labels[0] == "cat"

@@ -1,4 +1,4 @@
-"""Files as strangers' folders hold them: what becomes of each is stated in docs/predict.md."""
+"""Unusual files in folders of images: docs/predict.md states the result for each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return untrained_run(tmp_path_factory.mktemp("runs") / "run")
 
 
-def answered(run: RunFolder, out: Path, *images: Path) -> tuple[list[PredictedImage], Summary]:
+def predicted(run: RunFolder, out: Path, *images: Path) -> tuple[list[PredictedImage], Summary]:
     summary = predict(run.path, images, out, device=torch.device("cpu"))
     return read(out), summary
 
@@ -83,13 +83,13 @@ def turned(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     "write", [gray, sixteen_bit, cmyk, alpha, animated, one_pixel, thin, turned]
 )
-def test_odd_images_are_answered_as_the_rgb_image_that_they_mean(
+def test_unusual_images_are_predicted_as_their_rgb_image(
     run: RunFolder, tmp_path: Path, write: Callable[[Path], np.ndarray]
 ) -> None:
     (tmp_path / "odd").mkdir()
     meant = write(tmp_path / "odd" / "image.png")
     Image.fromarray(np.ascontiguousarray(meant)).save(tmp_path / "plain.png")
-    rows, summary = answered(run, tmp_path / "x.json", tmp_path / "odd", tmp_path / "plain.png")
+    rows, summary = predicted(run, tmp_path / "x.json", tmp_path / "odd", tmp_path / "plain.png")
     assert not summary.skipped
     odd, plain = rows
     assert odd.class_id == plain.class_id
@@ -126,7 +126,7 @@ def without_range(path: Path) -> None:
         (lambda path: path.write_bytes(b""), "not a JPEG"),
         (lambda path: path.write_text("<svg/>"), "not a JPEG"),
         (lambda path: os.mkfifo(path), "not a regular file"),
-        (lambda path: path.symlink_to("gone.png"), "does not exist"),
+        (lambda path: path.symlink_to("missing.png"), "does not exist"),
     ],
     ids=["bomb", "truncated", "float", "empty", "text", "pipe", "broken link"],
 )
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_skipped_with_a_reason(
     folder.mkdir()
     write(folder / "image.png")
     Image.fromarray(RGB).save(folder / "good.png")
-    rows, summary = answered(run, tmp_path / "x.csv", folder)
+    rows, summary = predicted(run, tmp_path / "x.csv", folder)
     assert [Path(row.path).name for row in rows] == ["good.png"]
     assert len(summary.skipped) == 1
     assert reason in next(iter(summary.skipped.values()))
@@ -174,7 +174,7 @@ def test_odd_names_come_through_every_format(
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
         Image.fromarray(RGB).save(tmp_path / name)
-    rows, _ = answered(run, tmp_path / "out" / f"x{suffix}", *map(Path, NAMES))
+    rows, _ = predicted(run, tmp_path / "out" / f"x{suffix}", *map(Path, NAMES))
     assert [row.path for row in rows] == list(NAMES)
     if suffix == ".csv":
         with (tmp_path / "out" / "x.csv").open(newline="", encoding="utf-8") as file:
@@ -193,7 +193,7 @@ def test_a_name_that_is_no_unicode_is_written_with_escapes(run: RunFolder, tmp_p
         pytest.skip("this file system holds Unicode names alone")
     (folder / "bad.png").write_text("")
     for suffix in (".csv", ".json", ".parquet"):
-        rows, summary = answered(run, tmp_path / f"x{suffix}", folder)
+        rows, summary = predicted(run, tmp_path / f"x{suffix}", folder)
         assert [Path(row.path).name for row in rows] == ["caf\\xe9.png"]
         assert len(summary.skipped) == 1
 
@@ -205,6 +205,6 @@ def test_hidden_and_foreign_files_of_a_folder_are_no_images(run: RunFolder, tmp_
         Image.fromarray(RGB).save(place)
     (folder / "notes.txt").write_text("hello")
     (folder / "loop").symlink_to(folder)
-    rows, summary = answered(run, tmp_path / "x.csv", folder)
+    rows, summary = predicted(run, tmp_path / "x.csv", folder)
     assert [Path(row.path).name for row in rows] == ["a.png"]
     assert not summary.skipped

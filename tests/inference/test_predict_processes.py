@@ -46,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cases(digits: Path, place: Path, photographs: Path) -> dict[str, dict[str, Any]]:
-    """What is predicted, by name; three processes that meet in one run of Python."""
+    """Inputs of predictions, by name, for three processes in one run of Python."""
     folders = [photographs.parent / name for name in ("novel", "known")]
     vectors = sorted((photographs.parent / "vectors").glob("*.parquet"))
     seven, one = sorted(digits.glob("7-*.png")), sorted(digits.glob("1-*.png"))
@@ -67,7 +67,7 @@ def cases(digits: Path, place: Path, photographs: Path) -> dict[str, dict[str, A
 
 @pytest.fixture(scope="module")
 def shared(cases: dict[str, dict[str, Any]], place: Path) -> dict[str, Any]:
-    """What the first process of each case returned."""
+    """Result of the first process of each case."""
     result: dict[str, Any] = in_fork(shared_calls, cases, place)
     return result
 

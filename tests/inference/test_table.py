@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crkd.core.errors import InputError
 from crkd.inference.table import COLUMNS, FORMATS, PredictedImage, read, writing
-from crkd.runs.csv_cells import guarded, unguarded
+from crkd.runs.csv_cells import escape_formula, unescape_formula
 
 SHARES = st.floats(0, 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
@@ -52,9 +52,9 @@ def test_every_format_gives_back_every_row(
 
 @given(TEXTS)
 def test_no_cell_begins_like_a_formula(text: str) -> None:
-    cell = guarded(text)
+    cell = escape_formula(text)
     assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    assert unguarded(cell) == text
+    assert unescape_formula(cell) == text
 
 
 def test_csv_cells_on_disk(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_csv_cells_on_disk(tmp_path: Path) -> None:
     assert cells[4:] == ["0.25", "false", "true", "1.0", '{"=x": 0.25}', "{}", ""]
 
 
-def test_the_header_stands_in_json_and_parquet(tmp_path: Path) -> None:
+def test_the_header_is_in_json_and_parquet(tmp_path: Path) -> None:
     header = {"unsure_below": 0.5, "temperature": None}
     for suffix in (".json", ".parquet"):
         with writing(tmp_path / f"rows{suffix}", header) as write:

@@ -16,7 +16,7 @@ CONTEXT = TermContext(num_known=4, student_features=6, teacher_features=8)
 
 
 def softened(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities to the power 1/T, renormalized: eq. 3 of the paper as it stands there."""
+    """Probabilities to the power 1/T, renormalized: eq. 3 of the paper, literally."""
     y = np.exp(logits - logits.max())
     y = (y / y.sum()) ** (1 / temperature)
     return y / y.sum()

@@ -38,7 +38,7 @@ def there_and_back(name: str, given: torch.Tensor) -> torch.Tensor:
 
 
 def formula(name: str, p: np.ndarray) -> np.ndarray:
-    """What the release's loader makes of its label files, one float64 vector at a time."""
+    """Output of the release's loader for its label files, one float64 vector at a time."""
     k = int(name.rsplit("_k", 1)[1]) if "_k" in name else 1
     best = sorted(range(len(p)), key=lambda c: -p[c])[:k]
     if name == "hard":

@@ -1,4 +1,4 @@
-"""What every registered term owes, in each stage where it applies."""
+"""Requirements of every registered term, in each stage where it applies."""
 
 from __future__ import annotations
 

@@ -289,7 +289,7 @@ def test_bad_arguments_are_named():
         small()([])
 
 
-def test_replayed_features_are_answered_like_those_of_images():
+def test_replayed_features_are_predicted_like_those_of_images():
     network = small().eval()
     seen = network(views(32))
     outputs = network(views(32), replayed=seen.features[0])

@@ -13,7 +13,7 @@ from crkd.models.sync_batchnorm import SyncedBatchNorm, synchronize
 CPU = torch.device("cpu")
 
 
-def test_names_parameters_and_answers_stay() -> None:
+def test_names_parameters_and_outputs_stay() -> None:
     backbone = build_backbone("resnet8", image_size=16)
     images = torch.randn(4, 3, 16, 16)
     backbone(images)

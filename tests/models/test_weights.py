@@ -69,7 +69,7 @@ def test_timm_weights_go_by_the_names_of_timm(tmp_path: Path):
         assert torch.equal(tensor, source.state_dict()[name])
 
 
-def test_all_faults_stand_in_one_message_and_nothing_is_copied():
+def test_all_faults_are_in_one_message_and_nothing_is_copied():
     backbone = build_backbone("resnet8", image_size=32, seed=1)
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     tensors = donor()
@@ -106,7 +106,7 @@ def test_a_pickle_in_the_file_is_refused_and_not_run(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
 def test_broken_and_absent_files_are_named(tmp_path: Path, name: str):
     path = tmp_path / name
-    with pytest.raises(InputError, match=r"is no file"):
+    with pytest.raises(InputError, match=r"is not a file"):
         read_weights(path)
     for content in (b"", b"not weights at all", bytes(range(256)) * 8):
         path.write_bytes(content)

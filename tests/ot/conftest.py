@@ -59,7 +59,7 @@ def row_error() -> Callable[[Tensor, Tensor], float]:
 
 @pytest.fixture(scope="session")
 def benchmark() -> ModuleType:
-    """The benchmark of Sinkhorn, which can pose as a machine with a GPU."""
+    """The benchmark of Sinkhorn, which can pretend that the machine has a GPU."""
     return importlib.import_module("benchmarks.sinkhorn")
 
 

@@ -25,13 +25,13 @@ RESIDENT = plans.resident(512, 1000, plans.Device(90, 232448, 16, 132))
 KIND = launches.Kind(0, 512, 1000, torch.float32, False, False, False)
 
 
-def taking_what(real: Callable[..., Any], answer: object = None, *, bound: bool = False) -> Any:
+def taking_what(real: Callable[..., Any], result: object = None, *, bound: bool = False) -> Any:
     """Return a function that takes what ``real`` takes, after self if ``bound``."""
     signature = inspect.signature(real)
 
     def call(*given: object, **named: object) -> object:
         signature.bind(*((None,) if bound else ()), *given, **named)
-        return answer
+        return result
 
     return call
 
@@ -79,8 +79,8 @@ def current(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         launch=taking_what(real.launch),
     )
     success = driver.CUresult.CUDA_SUCCESS
-    for name, answer in (("cuCtxGetDevice", (success, 0)), ("cuKernelSetAttribute", (success,))):
-        monkeypatch.setattr(driver, name, taking_what(getattr(driver, name), answer))
+    for name, result in (("cuCtxGetDevice", (success, 0)), ("cuKernelSetAttribute", (success,))):
+        monkeypatch.setattr(driver, name, taking_what(getattr(driver, name), result))
     monkeypatch.setattr(compiler, "core", lambda: core)
     monkeypatch.setattr(compiler, "cubin", lambda name, constants, architecture: b"code")
     monkeypatch.setattr(launches, "device", lambda index: plans.Device(90, 232448, 16, 132))

@@ -49,7 +49,7 @@ def test_the_default_device_changes_no_bit(name: str, scale: float, threads: int
 
 
 @pytest.mark.parametrize("kind", ["uniform", "estimated", "given"])
-def test_a_class_prior_lies_where_it_is_asked_for(kind: str) -> None:
+def test_a_class_prior_has_the_requested_share(kind: str) -> None:
     given = [1.0, 2.0, 1.0] if kind == "given" else None
     with torch.device("meta"):
         prior = class_prior(kind, 2, 3, weights=given, device="cpu")

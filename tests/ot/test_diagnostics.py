@@ -8,26 +8,26 @@ from crkd.ot.diagnostics import diagnose
 
 
 def test_decided_and_balanced() -> None:
-    figures = diagnose(torch.eye(4).repeat(5, 1)[None])
-    assert figures.clusters_used.tolist() == [4]
-    assert figures.largest_cluster.tolist() == [0.25]
-    assert figures.smallest_cluster.tolist() == [0.25]
-    assert figures.marginal_error.tolist() == [0]
-    assert figures.entropy.tolist() == [0]
-    torch.testing.assert_close(figures.gap_to_ln_m, torch.tensor([math.log(4)]))
-    assert figures.stuck.tolist() == [False]
+    diagnostics = diagnose(torch.eye(4).repeat(5, 1)[None])
+    assert diagnostics.clusters_used.tolist() == [4]
+    assert diagnostics.largest_cluster.tolist() == [0.25]
+    assert diagnostics.smallest_cluster.tolist() == [0.25]
+    assert diagnostics.marginal_error.tolist() == [0]
+    assert diagnostics.entropy.tolist() == [0]
+    torch.testing.assert_close(diagnostics.gap_to_ln_m, torch.tensor([math.log(4)]))
+    assert diagnostics.stuck.tolist() == [False]
 
 
 def test_collapsed_to_one_class() -> None:
     rows = torch.zeros(10, 5)
     rows[:, 2] = 1
-    figures = diagnose(rows)
-    assert int(figures.clusters_used) == 1
-    assert float(figures.largest_cluster) == 1
-    assert float(figures.smallest_cluster) == 0
-    torch.testing.assert_close(figures.marginal_error, torch.tensor(4 * 0.2 + 0.8))
-    assert bool(figures.collapsed)
-    assert not bool(figures.stuck)
+    diagnostics = diagnose(rows)
+    assert int(diagnostics.clusters_used) == 1
+    assert float(diagnostics.largest_cluster) == 1
+    assert float(diagnostics.smallest_cluster) == 0
+    torch.testing.assert_close(diagnostics.marginal_error, torch.tensor(4 * 0.2 + 0.8))
+    assert bool(diagnostics.collapsed)
+    assert not bool(diagnostics.stuck)
 
 
 def test_a_class_that_shall_be_large_has_not_collapsed() -> None:
@@ -39,8 +39,8 @@ def test_a_class_that_shall_be_large_has_not_collapsed() -> None:
 
 def test_undecided_is_stuck() -> None:
     rows = torch.stack([torch.full((6, 3), 1 / 3), torch.eye(3).repeat(2, 1)])
-    figures = diagnose(rows)
-    assert figures.stuck.tolist() == [True, False]
+    diagnostics = diagnose(rows)
+    assert diagnostics.stuck.tolist() == [True, False]
 
 
 def test_one_class_is_never_stuck() -> None:

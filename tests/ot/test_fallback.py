@@ -1,6 +1,6 @@
-"""Where the kernels cannot be compiled or loaded, PyTorch takes over; whoever named them is told.
+"""PyTorch takes over where the kernels cannot be compiled or loaded; users of a kernel are warned.
 
-Scores in host memory pose as scores on a GPU.
+Scores in host memory claim to be on a GPU (``FakeCudaTensor``).
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class BrokenError(Exception):
 
 
 @pytest.fixture
-def posing(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Tensor]]:
+def fake_cuda(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Tensor]]:
     monkeypatch.setattr(problem, "_logged", set())
-    with benchmark.machine_without_gpu(lambda *arguments: None):
-        yield benchmark.Posing
+    with benchmark.simulated_gpu(lambda *arguments: None):
+        yield benchmark.FakeCudaTensor
 
 
 @pytest.fixture
-def patch(posing: type[Tensor]) -> Iterator[pytest.MonkeyPatch]:
-    """Changes to the posing machine, undone before it is."""
+def patch(fake_cuda: type[Tensor]) -> Iterator[pytest.MonkeyPatch]:
+    """Changes to the machine with fake CUDA tensors, undone before it is."""
     with pytest.MonkeyPatch.context() as changes:
         yield changes
 
 
 @pytest.fixture(params=FAILURES)
 def attempts(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> list[str]:
-    """What failed, once for each attempt."""
+    """Failed attempts, one entry each."""
     module, name, words = FAILURES[request.param]
     made: list[str] = []
 
@@ -63,15 +63,15 @@ def attempts(request: pytest.FixtureRequest, patch: pytest.MonkeyPatch) -> list[
 def test_torch_takes_over_and_says_so_once(
     shape: tuple[int, ...],
     attempts: list[str],
-    posing: type[Tensor],
+    fake_cuda: type[Tensor],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             scores = torch.randn(shape)
             for options in ({}, {"class_marginal": torch.ones(shape[-1])}):
-                given = {key: value.as_subclass(posing) for key, value in options.items()}
-                result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, **given)
+                given = {key: value.as_subclass(fake_cuda) for key, value in options.items()}
+                result = sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3, **given)
                 wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch", **options)
                 assert torch.equal(result.as_subclass(Tensor), wanted)
     (message,) = caplog.messages
@@ -80,8 +80,10 @@ def test_torch_takes_over_and_says_so_once(
     assert len(attempts) == 1, "what failed was tried again"
 
 
-def test_who_names_the_backend_is_told(attempts: list[str], posing: type[Tensor]) -> None:
-    scores = torch.randn(2, 20, 11).as_subclass(posing)
+def test_a_named_backend_that_falls_back_gives_a_warning(
+    attempts: list[str], fake_cuda: type[Tensor]
+) -> None:
+    scores = torch.randn(2, 20, 11).as_subclass(fake_cuda)
     sinkhorn(scores, epsilon=0.1, num_iters=3)
     words = "'cuda' cannot be used: the kernels cannot be compiled or loaded here"
     for _ in range(2):
@@ -91,14 +93,14 @@ def test_who_names_the_backend_is_told(attempts: list[str], posing: type[Tensor]
     assert len(attempts) == 1
 
 
-def test_other_kernels_still_run(posing: type[Tensor], patch: pytest.MonkeyPatch) -> None:
+def test_other_kernels_still_run(fake_cuda: type[Tensor], patch: pytest.MonkeyPatch) -> None:
     """One shape that fails leaves the others where they were, those seen before among them."""
     launched: list[int] = []
     patch.setattr(compiler.core(), "launch", lambda *arguments: launched.append(1))
 
     def solve(*shape: int) -> int:
         launched.clear()
-        sinkhorn(torch.randn(shape).as_subclass(posing), epsilon=0.1, num_iters=3)
+        sinkhorn(torch.randn(shape).as_subclass(fake_cuda), epsilon=0.1, num_iters=3)
         return len(launched)
 
     assert solve(2, 20, 11) == 1
@@ -112,28 +114,28 @@ def test_other_kernels_still_run(posing: type[Tensor], patch: pytest.MonkeyPatch
 
 def test_traced_code_falls_back_when_it_runs(
     attempts: list[str],
-    posing: type[Tensor],
+    fake_cuda: type[Tensor],
     caplog: pytest.LogCaptureFixture,
     patch: pytest.MonkeyPatch,
 ) -> None:
     """A tracer has taken the operator before anything could fail."""
-    patch.setattr(backend, "Tensor", Tensor)  # posing scores are now such as tracers use
+    patch.setattr(backend, "Tensor", Tensor)  # fake CUDA scores are now such as tracers use
 
     def run(*arguments: object) -> Tensor:
         with patch.context() as inside:
-            inside.setattr(backend, "Tensor", posing)  # what an operator gets is plain again
+            inside.setattr(backend, "Tensor", fake_cuda)  # what an operator gets is plain again
             return operator._on_cuda(*arguments)
 
     patch.setattr(torch.ops.crkd, "sinkhorn", run)
     scores = torch.randn(2, 20, 11)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+            result = sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3)
             wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch")
             assert torch.equal(result.as_subclass(Tensor), wanted)
     assert len(caplog.messages) == 1
     with pytest.raises(problem.Unavailable, match="cannot be compiled or loaded"):
-        sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, backend="cuda")
+        sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3, backend="cuda")
     assert len(attempts) == 1
 
 
@@ -158,10 +160,10 @@ def solved_by_triton(patch: pytest.MonkeyPatch) -> list[torch.Size]:
 def test_triton_takes_over_before_torch(
     attempts: list[str],
     solved_by_triton: list[torch.Size],
-    posing: type[Tensor],
+    fake_cuda: type[Tensor],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    scores = torch.randn(2, 20, 11).as_subclass(fake_cuda)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             assert (sinkhorn(scores, epsilon=0.1, num_iters=3, relaxation=0.1) == 0.5).all()
@@ -175,7 +177,7 @@ def test_triton_takes_over_before_torch(
 def test_torch_takes_over_where_both_fail(
     attempts: list[str],
     solved_by_triton: list[torch.Size],
-    posing: type[Tensor],
+    fake_cuda: type[Tensor],
     patch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -189,7 +191,7 @@ def test_torch_takes_over_where_both_fail(
     scores = torch.randn(2, 20, 11)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+            result = sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3)
     wanted = sinkhorn(scores, epsilon=0.1, num_iters=3, backend="torch")
     assert torch.equal(result.as_subclass(Tensor), wanted)
     (message,) = caplog.messages
@@ -198,15 +200,15 @@ def test_torch_takes_over_where_both_fail(
     assert len(attempts) == len(tried) == 1, "what failed was tried again"
     assert not solved_by_triton
     with pytest.raises(InputError, match="'triton' cannot be used: Triton's kernels cannot"):
-        sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3, backend="triton")
+        sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3, backend="triton")
 
 
 @pytest.mark.parametrize("name", ["cuda", "triton"])
 def test_traced_code_runs_triton(
-    name: str, attempts: list[str], solved_by_triton: list[torch.Size], posing: type[Tensor]
+    name: str, attempts: list[str], solved_by_triton: list[torch.Size], fake_cuda: type[Tensor]
 ) -> None:
     """Code that chose the CUDA kernels while it was traced, and code that chose Triton."""
-    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    scores = torch.randn(2, 20, 11).as_subclass(fake_cuda)
     arguments = (scores, 0.1, 3, None, None, None, torch.float32, False, name)
     assert (operator._on_cuda(*arguments) == 0.5).all()
     assert solved_by_triton == [(2, 20, 11)]
@@ -214,9 +216,9 @@ def test_traced_code_runs_triton(
 
 
 def test_triton_loads_nothing_in_a_capture(
-    solved_by_triton: list[torch.Size], posing: type[Tensor], patch: pytest.MonkeyPatch
+    solved_by_triton: list[torch.Size], fake_cuda: type[Tensor], patch: pytest.MonkeyPatch
 ) -> None:
-    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    scores = torch.randn(2, 20, 11).as_subclass(fake_cuda)
     patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(RuntimeError, match="must be loaded before a CUDA graph captures them"):
         sinkhorn(scores, epsilon=0.1, num_iters=3, backend="triton")
@@ -229,10 +231,10 @@ def test_triton_loads_nothing_in_a_capture(
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_a_capture_is_not_ended_by_loading(
-    name: str, posing: type[Tensor], patch: pytest.MonkeyPatch
+    name: str, fake_cuda: type[Tensor], patch: pytest.MonkeyPatch
 ) -> None:
     patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    scores = torch.randn(2, 20, 11).as_subclass(posing)
+    scores = torch.randn(2, 20, 11).as_subclass(fake_cuda)
     with pytest.raises(RuntimeError, match="must be loaded before a CUDA graph captures them"):
         sinkhorn(scores, epsilon=0.1, num_iters=3, backend=name)
     patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
@@ -240,11 +242,11 @@ def test_a_capture_is_not_ended_by_loading(
 
 
 def test_a_capture_after_a_failure_takes_torch(
-    attempts: list[str], posing: type[Tensor], patch: pytest.MonkeyPatch
+    attempts: list[str], fake_cuda: type[Tensor], patch: pytest.MonkeyPatch
 ) -> None:
     scores = torch.randn(2, 20, 11)
-    wanted = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+    wanted = sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3)
     patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    result = sinkhorn(scores.as_subclass(posing), epsilon=0.1, num_iters=3)
+    result = sinkhorn(scores.as_subclass(fake_cuda), epsilon=0.1, num_iters=3)
     assert torch.equal(result, wanted)
     assert len(attempts) == 1

@@ -1,7 +1,7 @@
 """The host's part of the CUDA backend: what it launches, run by the stand-in for the machine.
 
 Everything from the front door to the launch is the real thing: choice of kernel, addresses,
-strides, workspaces, counters. Scores in host memory pose as scores on a GPU.
+strides, workspaces, counters. Scores in host memory claim to be on a GPU (``FakeCudaTensor``).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def launched(
     monkeypatch.setattr(plans, "resident", lambda n, m, device: small_resident(n, m))
     monkeypatch.setattr(plans, "streaming", lambda n, m: plans.Streaming(2, 1, 2, 2))
     monkeypatch.setattr(plans, "persistent", small_persistent)
-    with benchmark.machine_without_gpu(launch):
+    with benchmark.simulated_gpu(launch):
         yield names
 
 
@@ -99,12 +99,12 @@ def test_what_is_launched_solves_the_problem(
         wanted = torch.rand(size if value == 1 else (*shape[:-2], size)) + 0.1
         marginals[key] = wanted / wanted.sum(-1, keepdim=True)
         full = "class_marginal" if key == "b" else "sample_marginal"
-        given[full] = marginals[key].as_subclass(benchmark.Posing)
+        given[full] = marginals[key].as_subclass(benchmark.FakeCudaTensor)
     for _ in range(2):  # the second call takes the short way
         whole = torch.randn(*shape[:-1], m + 3)
         scores = whole[..., 2 : m + 2]
         launched.clear()
-        result = sinkhorn(scores.as_subclass(benchmark.Posing), **given)
+        result = sinkhorn(scores.as_subclass(benchmark.FakeCudaTensor), **given)
         assert launched == kernels
         expected = float64_loop(
             scores.reshape(-1, n, m),
@@ -131,11 +131,11 @@ def test_marginals_of_any_strides(
     p, m = 3, 11
     scores, b, a = torch.randn(p, n, m), torch.rand(1, m) + 0.1, torch.rand(n, p).T + 0.1
     result = sinkhorn(
-        scores.as_subclass(benchmark.Posing),
+        scores.as_subclass(benchmark.FakeCudaTensor),
         epsilon=0.1,
         num_iters=3,
-        class_marginal=b.as_subclass(benchmark.Posing),
-        sample_marginal=a.as_subclass(benchmark.Posing),
+        class_marginal=b.as_subclass(benchmark.FakeCudaTensor),
+        sample_marginal=a.as_subclass(benchmark.FakeCudaTensor),
     )
     assert len(launched) == launches_made
     b, a = b / b.sum(), a / a.sum(-1, keepdim=True)
@@ -149,7 +149,7 @@ def test_only_kernels_that_wait_themselves_may_overlap(
     device = plans.Device(architecture, 101376, 1, 84)
     kind = launches.Kind(0, 64, 20, torch.float32, False, False, False)
     with (
-        benchmark.machine_without_gpu(lambda *arguments: None),
+        benchmark.simulated_gpu(lambda *arguments: None),
         mock.patch.object(launches, "device", return_value=device),
     ):
         config = solver.prepare(kind).kernel._config(1)
@@ -162,7 +162,7 @@ def test_a_device_that_refuses_clusters_of_16_gets_8(
 ) -> None:
     kind = launches.Kind(0, 512, 1000, torch.float32, False, False, False)
     with (
-        benchmark.machine_without_gpu(lambda *arguments: None),
+        benchmark.simulated_gpu(lambda *arguments: None),
         mock.patch.object(launches.Kernel, "clusters_at_once", return_value=granted),
     ):
         run = solver.prepare(kind)
@@ -185,12 +185,12 @@ def test_many_problems_share_multiprocessors(
         return room if kernel._kernel.code[1]["BLOCKS_PER_SM"] == 2 else 16
 
     with (
-        benchmark.machine_without_gpu(launch),
+        benchmark.simulated_gpu(launch),
         mock.patch.object(launches.Kernel, "blocks_per_multiprocessor", return_value=fitting),
         mock.patch.object(launches.Kernel, "clusters_at_once", at_once),
     ):
         for p in (1, 16, 17, 64):
-            scores = torch.zeros(p, 1024, 200).as_subclass(benchmark.Posing)
+            scores = torch.zeros(p, 1024, 200).as_subclass(benchmark.FakeCudaTensor)
             sinkhorn(scores, epsilon=0.1, num_iters=3)
     assert launched == [1, 1, *([2, 2] if dense else [1, 1])]
 
@@ -201,7 +201,7 @@ def test_a_device_without_room_for_the_clusters_of_a_problem_gets_none(
 ) -> None:
     kind = launches.Kind(0, 8192, 2000, torch.float32, False, False, True)
     with (
-        benchmark.machine_without_gpu(lambda *arguments: None),
+        benchmark.simulated_gpu(lambda *arguments: None),
         mock.patch.object(launches.Kernel, "clusters_at_once", return_value=granted),
     ):
         run = solver.prepare(kind)
@@ -234,7 +234,7 @@ def test_every_thread_makes_the_device_current_once(
 
     def solve_thrice() -> None:
         for _ in range(3):
-            scores = torch.randn(2, n, 11).as_subclass(benchmark.Posing)
+            scores = torch.randn(2, n, 11).as_subclass(benchmark.FakeCudaTensor)
             sinkhorn(scores, epsilon=0.1, num_iters=2)
 
     for loads in (True, False):

@@ -91,7 +91,7 @@ def launched(allocator: Allocator, benchmark: ModuleType) -> Iterator[list[str]]
         names.append(name)
         check(allocator, PARTS[name](given, constants), int(given[7]))
 
-    with benchmark.machine_without_gpu(launch):
+    with benchmark.simulated_gpu(launch):
         yield names
 
 
@@ -150,7 +150,7 @@ def test_memory_is_held_until_the_last_launch(
     launched: list[str],
     benchmark: ModuleType,
 ) -> None:
-    scores = torch.randn(P, N, M).as_subclass(benchmark.Posing)
+    scores = torch.randn(P, N, M).as_subclass(benchmark.FakeCudaTensor)
     kinds = ["streaming"] * 2 if storage == torch.bfloat16 else ["streaming"] * 7
     if storage == torch.bfloat16:
         kinds.insert(1, "persistent")
@@ -158,8 +158,8 @@ def test_memory_is_held_until_the_last_launch(
         allocator.call = call
         launched.clear()
         # The first call loads the kernels, which no capture can do.
-        answer = {"return_value": capturing and call > 0}
-        with mock.patch.object(torch.cuda, "is_current_stream_capturing", **answer):
+        result = {"return_value": capturing and call > 0}
+        with mock.patch.object(torch.cuda, "is_current_stream_capturing", **result):
             result = sinkhorn(scores, epsilon=0.1, num_iters=6, storage=storage)
         assert launched == kinds
         held = [allocator.calls[start] for start in allocator.alive]

@@ -45,7 +45,7 @@ def test_compiled_code_gives_the_same_assignment() -> None:
 
 
 def test_the_choice_of_a_backend_can_be_traced() -> None:
-    """What the machine lacks is found while tracing, and does not break the graph."""
+    """Missing libraries are found while tracing and do not break the graph."""
 
     def reasons(scores: Tensor) -> Tensor:
         return scores + len(_of_machine(None)) + len(triton._of_machine())

@@ -43,7 +43,7 @@ def test_only_products_that_differ_get_one_thread(
         return found
 
     monkeypatch.setattr(torch, "bmm", product)
-    for _ in range(2):  # the answer is remembered
+    for _ in range(2):  # the result is cached
         assert threads_for_products(memory()) == threads
         assert calls == [2, 2, 1, 1]
     threads_for_products(memory(2))  # another number of problems is another question

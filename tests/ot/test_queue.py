@@ -39,7 +39,7 @@ def test_an_empty_queue_changes_no_assignment() -> None:
     )
 
 
-def test_a_full_queue_stands_for_the_whole_data() -> None:
+def test_a_full_queue_represents_the_whole_data() -> None:
     """A batch of one class alone is torn apart, unless the queue shows the others."""
     torch.manual_seed(0)
     prototypes = torch.eye(2)[None]

@@ -93,7 +93,7 @@ def test_a_fallback_is_logged_once_with_all_reasons(
 ) -> None:
     """Scores that call themselves scores on a GPU, where no kernel can run."""
 
-    class Posing(Tensor):
+    class FakeCudaTensor(Tensor):
         is_cuda = True
         __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -101,7 +101,7 @@ def test_a_fallback_is_logged_once_with_all_reasons(
             return self
 
         def reshape(self, *shape: int) -> Tensor:
-            return super().reshape(*shape).as_subclass(Posing)
+            return super().reshape(*shape).as_subclass(FakeCudaTensor)
 
     monkeypatch.setattr(problem, "_logged", set())
     monkeypatch.setattr(torch.version, "cuda", None)
@@ -110,7 +110,7 @@ def test_a_fallback_is_logged_once_with_all_reasons(
     scores = torch.randn(2, 9, 4, dtype=torch.float64)
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            result = sinkhorn(scores.as_subclass(Posing), epsilon=0.1, num_iters=3)
+            result = sinkhorn(scores.as_subclass(FakeCudaTensor), epsilon=0.1, num_iters=3)
     assert torch.equal(result.as_subclass(Tensor), sinkhorn(scores, epsilon=0.1, num_iters=3))
     (message,) = caplog.messages
     for reason in ("PyTorch takes over", "built without CUDA", "not torch.float64"):

@@ -41,7 +41,7 @@ def case_of(kind: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def of_both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of the two processes stored, by kind of case."""
+    """Stored results of the two processes, by kind of case."""
     folder = tmp_path_factory.mktemp("processes")
     torch.save({kind: case_of(kind) for kind in KINDS}, folder / "cases")
     paths = [str(Path.cwd()), os.environ.get("PYTHONPATH", "")]

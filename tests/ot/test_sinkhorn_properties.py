@@ -1,4 +1,4 @@
-"""What must hold for any scores."""
+"""Properties for any scores."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ collect_ignore = ["coverage_guided.py"]
 
 @pytest.fixture(scope="session")
 def record() -> Record:
-    """Note a check's figures and the commit in the file that CRKD_RECORD names, if it does."""
+    """Note a check's results and the commit in the file that CRKD_RECORD names, if it does."""
     name = os.environ.get("CRKD_RECORD")
 
-    def note(check: str, **figures: object) -> None:
+    def note(check: str, **results: object) -> None:
         if name is not None:
             file = Path(name)
             known = json.loads(file.read_text()) if file.exists() else {}
-            entry = {**figures, "commit": git_commit()}
+            entry = {**results, "commit": git_commit()}
             file.write_text(json.dumps({**known, check: entry}, indent=2) + "\n")
 
     return note

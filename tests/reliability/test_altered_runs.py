@@ -1,4 +1,4 @@
-"""A run folder of a stranger: every verb reads it, or refuses it in one sentence."""
+"""An untrusted run folder: every verb reads it, or refuses it in one sentence."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_altered_run_folders_are_read_or_refused_in_one_sentence(
     for seed, verbs in uses:
         name = list(runs)[seed % len(runs)]
         file = runs[name] / "run.json"
-        told, content = altered(originals[name], seed)
+        change, content = altered(originals[name], seed)
         file.write_text(content)
         for verb in verbs:
             began = time.process_time()
@@ -84,17 +84,17 @@ def test_altered_run_folders_are_read_or_refused_in_one_sentence(
                 code = run_verb(verb, arguments(verb, runs[name]))
             except BaseException as error:  # noqa: BLE001 - a traceback is what is looked for
                 code = -1
-                faults.append(f"{seed} {verb} {name}, {told}: {error!r:.300}")
+                faults.append(f"{seed} {verb} {name}, {change}: {error!r:.300}")
             seconds = time.process_time() - began
             slowest = max(slowest, seconds)
             codes[code] += 1
             err = capsys.readouterr().err
             if code == 2 and (f"crkd {verb}: " not in err or len(err.splitlines()[-1]) > 1500):
-                faults.append(f"{seed} {verb} {name}, {told}: no sentence: {err[-300:]}")
+                faults.append(f"{seed} {verb} {name}, {change}: no sentence: {err[-300:]}")
             if code not in (0, 2, -1):
-                faults.append(f"{seed} {verb} {name}, {told}: code {code}")
+                faults.append(f"{seed} {verb} {name}, {change}: code {code}")
             if LONG and seconds > LIMIT:
-                faults.append(f"{seed} {verb} {name}, {told}: {seconds:.1f} s")
+                faults.append(f"{seed} {verb} {name}, {change}: {seconds:.1f} s")
     for name, values in originals.items():
         (runs[name] / "run.json").write_text(json.dumps(values))
     record(

@@ -96,7 +96,7 @@ def test_run_description(tmp_path: Path, tally: Tally) -> None:
 
 
 def test_checkpoint(tmp_path: Path, tally: Tally) -> None:
-    """Damaged ones are refused for their digest; whoever forges one can compute that anew."""
+    """Damaged ones are refused for their digest; whoever forges one can compute that again."""
     file = tmp_path / "x.safetensors"
     save_tensors(file, {"a": torch.arange(6.0), "b": torch.ones(2, 3)}, {"step": 3})
     original = file.read_bytes()

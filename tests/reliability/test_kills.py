@@ -1,4 +1,4 @@
-"""A run that is killed with -9 at any moment goes on, and ends bit-identical."""
+"""A run that is killed with -9 at any moment can be resumed and ends bit-identical."""
 
 from __future__ import annotations
 

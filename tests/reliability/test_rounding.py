@@ -39,12 +39,12 @@ def steps(folder: Path, stage1: Path, dtype: str, *, threads: int = 1, processes
 
 def differences(one: Steps, other: Steps) -> tuple[list[float], list[int]]:
     """Return the relative difference of the weights and the number of other predictions."""
-    weights, answers = [], []
+    weights, predictions = [], []
     for step in STEPS:
         first, second = one[f"weights {step}"], other[f"weights {step}"]
         weights.append(float((first - second).norm() / first.norm()))
-        answers.append(int((one[f"predictions {step}"] != other[f"predictions {step}"]).sum()))
-    return weights, answers
+        predictions.append(int((one[f"predictions {step}"] != other[f"predictions {step}"]).sum()))
+    return weights, predictions
 
 
 @pytest.mark.skipif(not LONG, reason="two minutes; test_two_processes.py has the short form")
@@ -56,9 +56,9 @@ def test_two_processes_differ_from_one_by_rounding_alone(tmp_path: Path, record:
     both = steps(tmp_path, stage1, "float32", processes=2)
     threads = steps(tmp_path, stage1, "float32", threads=2)
 
-    weights, answers = differences(*exact)
+    weights, predictions = differences(*exact)
     assert max(weights) < 1e-12
-    assert max(answers) == 0
+    assert max(predictions) == 0
     by_processes, by_threads = differences(alone, both), differences(alone, threads)
     # The first step differs by rounding; later ones amplify it, however it came about.
     assert by_processes[0][0] < 1e-4
@@ -70,7 +70,7 @@ def test_two_processes_differ_from_one_by_rounding_alone(tmp_path: Path, record:
         **{
             f"{name}, {kind}": values
             for name, found in (
-                ("float64, two processes", (weights, answers)),
+                ("float64, two processes", (weights, predictions)),
                 ("float32, two processes", by_processes),
                 ("float32, one process of two threads", by_threads),
             )

@@ -42,7 +42,7 @@ def test_nothing_grows(tmp_path: Path, record: Record) -> None:
             "discover.assignment={queue: 64, prior: estimated}",
             "model.hidden=16",
             "model.num_heads=2",
-            # Decoded anew in every epoch, by threads; and every step is logged and saved.
+            # Decoded again in every epoch, by threads; and every step is logged and saved.
             "data.storage=streaming",
             "loop.log_every=1",
             "loop.checkpoint_every=1.0e-9",

@@ -37,7 +37,7 @@ def save_color(path: Path, color: tuple[int, int, int], seed: int) -> None:
 def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A finished discovery of four colors in own images, and the folder of its images.
 
-    Nothing is trained: prototypes stand at the mean of each color, so that the answers are known.
+    Nothing is trained: prototypes are at the mean of each color, so that the predictions are known.
     """
     place = tmp_path_factory.mktemp("own images")
     known, novel = place / "known", place / "new photos"
@@ -65,7 +65,7 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         "resnet8", 16, num_known=2, num_novel=4, num_heads=3, hidden=32, projection=8
     )
     network = build_network(shape, seed=1).eval()
-    stand_at_colors(network, data, config)
+    prototypes_at_colors(network, data, config)
     classes = [ClassInfo(n, name, "known") for n, name in enumerate("ab")]
     info = RunInfo(
         kind="discovered",
@@ -86,8 +86,8 @@ def discovered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return run.path, novel
 
 
-def stand_at_colors(network: Network, data: RunData, config: Config) -> None:
-    """Move prototypes onto the colors, less what all images share; known ones lie opposite."""
+def prototypes_at_colors(network: Network, data: RunData, config: Config) -> None:
+    """Move prototypes onto the colors, less what all images share; known ones are opposite."""
     heads, part = network.novel_heads, data.subsets.unlabeled
     assert heads is not None
     features = torch.from_numpy(data.outputs(network, part).features)

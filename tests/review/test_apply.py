@@ -19,11 +19,11 @@ from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
 from crkd.review.decision_entries import check_name
-from crkd.review.export_images import check_files, fit_for_folders
+from crkd.review.export_images import check_files, safe_folder_names
 from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
-from crkd.runs.csv_cells import unguarded
+from crkd.runs.csv_cells import unescape_formula
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.runs.reviewed_labels import read_labels
@@ -70,7 +70,7 @@ def applied(
     return out
 
 
-def answers(run: Path, images: Path) -> dict[str, tuple[int, str]]:
+def predictions(run: Path, images: Path) -> dict[str, tuple[int, str]]:
     out = run / "rows.csv"
     predict(run, [images], out, device=CPU, unsure=0.0)
     return {Path(row.path).name: (row.class_id, row.class_name) for row in read(out)}
@@ -89,11 +89,11 @@ def apart(evidence: Evidence, members: np.ndarray) -> np.ndarray:
     return members[np.sort(pair)]
 
 
-def test_every_decision_changes_the_answers_it_is_about_and_no_others(
+def test_every_decision_changes_its_own_predictions_and_no_others(
     discovered: tuple[Path, Path], evidence: Evidence, tmp_path: Path
 ) -> None:
     images = discovered[1]
-    before = answers(discovered[0], images)
+    before = predictions(discovered[0], images)
     renamed, merged, target, rejected = by_size(evidence)
     named = applied(
         tmp_path,
@@ -105,7 +105,7 @@ def test_every_decision_changes_the_answers_it_is_about_and_no_others(
             {"id": rejected, "action": "reject"},
         ],
     )
-    after = answers(named, images)
+    after = predictions(named, images)
     info = RunFolder(named).read_info()
     assert sorted(entry.name for entry in info.classes) == ["=r\u00f6t", "a", "b", "both"]
     assert "=r\u00f6t" in (named / "rows.csv").read_text()
@@ -137,17 +137,17 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
     named = applied(tmp_path, evidence, [choice], flags=("--images", "csv"), version=1)
     table = load_predictions(named / "predictions.parquet")
     train = table.of("train")
-    told = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
+    class_of = dict(zip(table.id[train], table.joint_heads[0][train], strict=True))
     names = [c.name for c in RunFolder(named).read_info().classes]
     for row, second in zip(entry.members, later, strict=True):
-        assert names[told[evidence.images.ids[row]]] == ("second" if second else "first")
+        assert names[class_of[evidence.images.ids[row]]] == ("second" if second else "first")
     rest = np.setdiff1d(np.arange(len(evidence.images)), entry.members)
     old = evidence.names
-    assert all(names[told[evidence.images.ids[n]]] == old[evidence.answered[n]] for n in rest)
+    assert all(names[class_of[evidence.images.ids[n]]] == old[evidence.assigned[n]] for n in rest)
     with (named / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    labels = {Path(unguarded(row["path"])).name: row["class"] for row in rows}
-    given = answers(named, discovered[1])
+    labels = {Path(unescape_formula(row["path"])).name: row["class"] for row in rows}
+    given = predictions(named, discovered[1])
     assert all(labels[image] == given[image][1] for image in labels)
     assert {"first", "second"} <= set(labels.values())
     # One half may be reviewed again, but it stays whole.
@@ -162,10 +162,10 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
 
 
 def test_parts_of_a_split_go_where_a_person_puts_them(evidence: Evidence, tmp_path: Path) -> None:
-    target, split, *_ = sorted(by_size(evidence), key=lambda c: -(evidence.answered == c).sum())
-    ids, members = evidence.images.ids, np.flatnonzero(evidence.answered == split)
+    target, split, *_ = sorted(by_size(evidence), key=lambda c: -(evidence.assigned == c).sum())
+    ids, members = evidence.images.ids, np.flatnonzero(evidence.assigned == split)
     parts = [[ids[row] for row in members[start::3]] for start in range(3)]
-    moved = ids[np.flatnonzero(evidence.answered == target)[0]]
+    moved = ids[np.flatnonzero(evidence.assigned == target)[0]]
     parts[0].append(moved)
     choice = {
         "id": split,
@@ -193,11 +193,11 @@ def test_parts_of_a_split_go_where_a_person_puts_them(evidence: Evidence, tmp_pa
     assert {labels[image] for image in parts[0]} == {"first"}
     assert {labels[image] for image in parts[1]} == {evidence.names[target]}
     assert {labels[image] for image in parts[2]} == {"a"}
-    merged = [ids[row] for row in np.flatnonzero(evidence.answered == other)]
+    merged = [ids[row] for row in np.flatnonzero(evidence.assigned == other)]
     assert {labels[image] for image in merged} == {"first"}
     assert people == {moved}
     with (named / "labels.csv").open(newline="") as file:
-        table = {Path(unguarded(r["path"])).name: r for r in csv.DictReader(file)}
+        table = {Path(unescape_formula(r["path"])).name: r for r in csv.DictReader(file)}
     assert {name: row["class"] for name, row in table.items()} == {
         Path(image).name: name for image, name in labels.items() if name
     }
@@ -221,7 +221,7 @@ def test_a_class_merged_into_a_known_one_is_predicted_as_it(
 ) -> None:
     merged = by_size(evidence)[0]
     named = applied(tmp_path, evidence, [{"id": merged, "action": "merge", "into": 1}])
-    before, after = answers(discovered[0], discovered[1]), answers(named, discovered[1])
+    before, after = predictions(discovered[0], discovered[1]), predictions(named, discovered[1])
     for image, (class_id, name) in before.items():
         assert after[image][1] == ("b" if class_id == merged else name)
     out = tmp_path / "labels.json"
@@ -234,7 +234,7 @@ def test_a_class_merged_into_a_known_one_is_predicted_as_it(
 
 def test_labels_for_other_tools_are_those_of_the_person(evidence: Evidence, tmp_path: Path) -> None:
     first, second, *_ = by_size(evidence)
-    members = np.flatnonzero(evidence.answered == first)
+    members = np.flatnonzero(evidence.assigned == first)
     away, out, home = (evidence.images.ids[row] for row in members[:3])
     moves = [{"id": away, "to": second}, {"id": out, "to": None}, {"id": home, "to": 0}]
     named = applied(tmp_path, evidence, [], moves)
@@ -255,14 +255,14 @@ def test_labels_for_other_tools_are_those_of_the_person(evidence: Evidence, tmp_
 
 def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path: Path) -> None:
     first, second, merged, _ = by_size(evidence)
-    members = np.flatnonzero(evidence.answered == first)
+    members = np.flatnonzero(evidence.assigned == first)
     away, home, out = (evidence.images.ids[row] for row in members[:3])
     moves = [{"id": away, "to": second}, {"id": home, "to": 0}, {"id": out, "to": None}]
     named = applied(tmp_path, evidence, [{"id": merged, "action": "merge", "into": 1}], moves)
     before, people = labels_of(named)
     again = gather(named, CPU)
-    for image, answered in zip(again.images.ids, again.answered, strict=True):
-        assert image == out or again.names[answered] == before[image]
+    for image, assigned in zip(again.images.ids, again.assigned, strict=True):
+        assert image == out or again.names[assigned] == before[image]
     entries = {image["id"]: image for image in page_data(again)["images"]}
     assert {i for i, one in entries.items() if one.get("decided")} == people == {away, home, out}
     assert [i for i, one in entries.items() if one.get("out")] == [out]
@@ -288,7 +288,7 @@ def test_decisions_of_another_review_of_the_same_model_are_refused(
     evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class_id = by_size(evidence)[0]
-    rows = np.flatnonzero(evidence.answered == class_id)[:3]
+    rows = np.flatnonzero(evidence.assigned == class_id)[:3]
     first, second, third = (evidence.images.ids[row] for row in rows)
     named = applied(tmp_path, evidence, [], [{"id": first, "to": None}])
     before = gather(named, CPU)
@@ -315,8 +315,8 @@ def test_decisions_of_another_review_of_the_same_model_are_refused(
 
 def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Path) -> None:
     first, second, *_ = by_size(evidence)
-    foreign = evidence.images.ids[np.flatnonzero(evidence.answered == second)[0]]
-    own = [evidence.images.ids[row] for row in np.flatnonzero(evidence.answered == first)[:2]]
+    foreign = evidence.images.ids[np.flatnonzero(evidence.assigned == second)[0]]
+    own = [evidence.images.ids[row] for row in np.flatnonzero(evidence.assigned == first)[:2]]
     parts = [{"name": "x", "images": [own[0]]}, {"name": "y", "images": [own[1], foreign]}]
     file = write(tmp_path / "d.json", evidence, [{"id": first, "action": "split", "parts": parts}])
     command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
@@ -326,7 +326,7 @@ def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Pat
 
 def test_moved_images_get_the_labels_that_a_person_gave(evidence: Evidence, tmp_path: Path) -> None:
     first, second, _, rejected = by_size(evidence)
-    members = np.flatnonzero(evidence.answered == first)
+    members = np.flatnonzero(evidence.assigned == first)
     away, out = (evidence.images.ids[row] for row in members[:2])
     named = applied(
         tmp_path,
@@ -337,10 +337,10 @@ def test_moved_images_get_the_labels_that_a_person_gave(evidence: Evidence, tmp_
     )
     copies = {p.name.split("-", 1)[1]: p for p in (named / "images").rglob("*.png")}
     old = evidence.names
-    assert copies[fit_for_folders([Path(away).name])[0]].parent.name == old[second]
-    assert fit_for_folders([Path(out).name])[0] not in copies
+    assert copies[safe_folder_names([Path(away).name])[0]].parent.name == old[second]
+    assert safe_folder_names([Path(out).name])[0] not in copies
     assert not (named / "images" / old[rejected]).exists()
-    novel = np.isin(evidence.answered, [c for c in range(2, 6) if c != rejected])
+    novel = np.isin(evidence.assigned, [c for c in range(2, 6) if c != rejected])
     assert len(copies) == novel.sum() - 1
     assert all(Image.open(path).size == (18, 18) for path in copies.values())
 
@@ -356,7 +356,7 @@ def test_the_new_run_is_a_run_like_any_other(evidence: Evidence, tmp_path: Path)
     assert run_verb("review", [str(named), "--out", str(out)]) == 0
     assert "3 discovered classes" in out.read_text()
     assert run_verb("evaluate", [str(named)]) == 0
-    # A further discovery takes the reviewed classes over, as its known ones, with their answers.
+    # A further discovery takes the reviewed classes as its known ones, with their predictions.
     folder = Path(evidence.opened.config.data.novel or "")
     flags = ["--from", str(named), "--novel", str(folder), "--num-novel", "2"]
     more = ["--out", str(tmp_path / "next"), "--set", "discover.epochs=1"]
@@ -429,7 +429,7 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
             {"classes": [{"id": 2, "action": "split", "names": ["x", "y"], "seeds": ["a", "b"]}]},
             "no unlabeled image",
         ),
-        ({"images": [{"id": "../../etc/passwd", "to": 2}]}, "no unlabeled image"),
+        ({"images": [{"id": "../../etc/passwd", "to": 2}]}, "not an unlabeled image"),
         ({"images": [{"id": "x"}]}, "is not an image's 'id'"),
         ({"images": [{"id": ["x"], "to": 2}]}, "no unlabeled image"),
     ],
@@ -497,7 +497,7 @@ def test_a_missing_image_is_named_before_a_folder_is_written(
 ) -> None:
     # A run on vectors needs no image but for the copies. Here, what was read before remains.
     monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
-    row = int(np.flatnonzero(evidence.answered >= evidence.num_known)[0])
+    row = int(np.flatnonzero(evidence.assigned >= evidence.num_known)[0])
     image = evidence.images.source.file(int(evidence.images.indices[row]))
     assert image is not None
     file = write(tmp_path / "d.json", evidence, [])
@@ -519,7 +519,7 @@ def test_a_class_that_a_review_leaves_empty_is_refused(
     evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second, *_ = by_size(evidence)
-    rows = np.flatnonzero(evidence.answered == first)
+    rows = np.flatnonzero(evidence.assigned == first)
     moves = [{"id": evidence.images.ids[row], "to": second} for row in rows]
     file = write(tmp_path / "d.json", evidence, [], moves)
     command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
@@ -535,7 +535,7 @@ def test_a_class_that_was_empty_before_the_review_may_stay(
 ) -> None:
     first, second, *_ = by_size(evidence)
     own = dataclasses.replace(evidence)
-    own.__dict__["answered"] = np.where(evidence.answered == first, second, evidence.answered)
+    own.__dict__["assigned"] = np.where(evidence.assigned == first, second, evidence.assigned)
     monkeypatch.setattr("crkd.review.apply.gather", lambda *_: own)
     named = applied(tmp_path, own, [])
     assert RunFolder(named).read_info().num_novel == 4
@@ -549,13 +549,13 @@ def test_an_emoji_newer_than_this_python_is_a_name() -> None:
 
 def test_folder_names_are_fit_and_different() -> None:
     names = ["..", "a/b", "a\\b", "CON", "e" * 300, "cat", "CAT", "\u00e9", "e\u0301", ".hidden"]
-    places = fit_for_folders(names)
+    places = safe_folder_names(names)
     assert len({p.casefold() for p in places}) == len(names)
     assert not any({"/", "\\"} & set(p) or p in ("", ".", "..") or p[0] == "." for p in places)
     assert max(map(len, places)) <= 130
 
 
-def test_discover_goes_on_from_the_decisions(
+def test_discover_continues_from_the_decisions(
     evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""The page in a real browser: what a person does there is what the new run answers."""
+"""The page in a real browser: decisions of a person become predictions of the new run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from crkd.review.decisions import FORMAT, VERSION, read_decisions
 from crkd.review.page import THUMBNAIL_BUDGET, embed_pictures, page_data
 from crkd.review.page_html import render
 from crkd.review.run_outputs import gather
-from crkd.runs.csv_cells import unguarded
+from crkd.runs.csv_cells import unescape_formula
 from tests.support.browser import CHROMIUM, opened
 
 HOSTILE = '<img src=x onerror="document.title=1">.png'
@@ -320,7 +320,7 @@ def test_a_mixed_class_is_split_into_its_clusters(
     command = [str(discovered[0]), str(file), "--out", str(named), "--images", "csv"]
     assert run_verb("apply-review", command) == 0
     with (named / "labels.csv").open(newline="") as table:
-        labels = {Path(unguarded(r["path"])).name: r["class"] for r in csv.DictReader(table)}
+        labels = {Path(unescape_formula(r["path"])).name: r["class"] for r in csv.DictReader(table)}
     names = {
         color_of(parts[n][0]): name for n, name in enumerate(["red", "b", "novel-1", "novel-0 d"])
     }

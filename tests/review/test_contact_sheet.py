@@ -30,13 +30,13 @@ def test_a_strip_shows_the_images_of_its_class_and_white_where_there_are_none(di
         assert (places[shown:] == 255).all()
 
 
-def test_an_image_that_is_gone_stays_white(discovered, monkeypatch: pytest.MonkeyPatch):
+def test_an_image_that_is_missing_stays_white(discovered, monkeypatch: pytest.MonkeyPatch):
     evidence = gather(discovered[0], CPU)
     part = evidence.images
-    gone = dataclasses.replace(part, source=type(part.source).__new__(type(part.source)))
-    gone.source.__dict__.update(part.source.__dict__)
-    gone.source.paths = [Path("/nowhere") / "x.png"] * len(part.source.paths)
-    assert (strip(gone, np.arange(4)) == 255).all()
+    missing = dataclasses.replace(part, source=type(part.source).__new__(type(part.source)))
+    missing.source.__dict__.update(part.source.__dict__)
+    missing.source.paths = [Path("/nowhere") / "x.png"] * len(part.source.paths)
+    assert (strip(missing, np.arange(4)) == 255).all()
 
 
 def test_a_caption_says_how_many_and_like_what():

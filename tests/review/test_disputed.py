@@ -14,7 +14,7 @@ from crkd.commands.main import run_verb
 from crkd.review.class_summaries import found_classes
 from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
-from crkd.runs.csv_cells import unguarded
+from crkd.runs.csv_cells import unescape_formula
 from crkd.runs.stability import read_stability, write_stability
 from tests.review.test_apply import write
 from tests.support.disputed_images import with_disputes
@@ -37,7 +37,7 @@ def rows(evidence: Evidence) -> list[int]:
 def test_a_disputed_image_keeps_its_novel_class(evidence: Evidence, rows: list[int]) -> None:
     disputed = with_disputes(evidence, rows, 1, mixed=False)
     before = evidence.outputs.novel[evidence.head] + evidence.num_known
-    assert disputed.answered.tolist() == before.tolist()
+    assert disputed.assigned.tolist() == before.tolist()
     assert np.flatnonzero(disputed.disputed >= 0).tolist() == rows
     assert set(disputed.disputed[rows].tolist()) == {1}
     # The confidence is that of the novel class, which is not the likeliest.
@@ -53,8 +53,8 @@ def test_with_mixed_images_the_joint_prediction_decides(
     evidence: Evidence, rows: list[int]
 ) -> None:
     mixed = with_disputes(evidence, rows, 1, mixed=True)
-    assert mixed.answered.tolist() == mixed.outputs.joint[mixed.head].tolist()
-    assert (mixed.answered[rows] == 1).all()
+    assert mixed.assigned.tolist() == mixed.outputs.joint[mixed.head].tolist()
+    assert (mixed.assigned[rows] == 1).all()
     assert (mixed.disputed == -1).all()
     assert page_data(mixed)["answered_known"] == len(rows)
 
@@ -75,13 +75,13 @@ def test_the_table_of_labels_names_the_known_class(
     disputed = with_disputes(evidence, rows, 1, mixed=False)
     monkeypatch.setattr("crkd.review.apply.gather", lambda *_: disputed)
     ids = evidence.images.ids
-    moved = {"id": ids[rows[0]], "to": int(evidence.answered[rows[2]])}
+    moved = {"id": ids[rows[0]], "to": int(evidence.assigned[rows[2]])}
     file = write(tmp_path / "decisions.json", evidence, [], [moved])
     out = tmp_path / "named"
     command = [str(evidence.opened.run.path), str(file), "--out", str(out), "--images", "csv"]
     assert run_verb("apply-review", command) == 0
     with (out / "labels.csv").open(newline="") as table:
-        lines = {Path(unguarded(row["path"])).name: row for row in csv.DictReader(table)}
+        lines = {Path(unescape_formula(row["path"])).name: row for row in csv.DictReader(table)}
     assert len(lines) == len(ids), "no image is lost"
     named = {name for name, line in lines.items() if line["disputed"] == "b"}
     assert named == {Path(ids[row]).name for row in rows[1:]}

@@ -22,7 +22,7 @@ def test_rows_are_the_images_with_their_neighbors(
     rows = pq.read_table(out).to_pylist()
     evidence = gather(discovered[0], torch.device("cpu"))
     assert [row["id"] for row in rows] == evidence.images.ids
-    assert [row["class"] for row in rows] == [evidence.names[c] for c in evidence.answered]
+    assert [row["class"] for row in rows] == [evidence.names[c] for c in evidence.assigned]
     assert all(Path(row["path"]).is_file() for row in rows)
     assert {row["decided_by"] for row in rows} == {"model"}
     assert all(-1 <= row[axis] <= 1 for row in rows for axis in "xy")

@@ -64,8 +64,8 @@ def test_the_file_is_the_page_made_at_once(
     data = page.page_data(evidence)
     data["sheets"] = {"folder": "page.files", "across": 6, "side": 32}
     assert (tmp_path / "page.html").read_text() == render(data)
-    beside = sum(file.stat().st_size for file in (tmp_path / "page.files").iterdir())
-    assert counts["bytes"] == (tmp_path / "page.html").stat().st_size + beside
+    sheets = sum(file.stat().st_size for file in (tmp_path / "page.files").iterdir())
+    assert counts["bytes"] == (tmp_path / "page.html").stat().st_size + sheets
     assert counts["images"] == counts["thumbnails"] == len(evidence.images)
 
 
@@ -90,9 +90,9 @@ def test_values_in_blocks_are_those_of_all_images_at_once(
     joint = own.outputs.joint_logits(own.head)
     shares = probabilities(joint)
     rows = np.arange(len(shares))
-    assert np.array_equal(own.confidence, shares[rows, own.answered])
+    assert np.array_equal(own.confidence, shares[rows, own.assigned])
     if mixed:
-        assert np.array_equal(own.answered, joint.argmax(axis=1))
+        assert np.array_equal(own.assigned, joint.argmax(axis=1))
     else:
         assert (own.disputed >= 0).any()
         assert np.array_equal(own.disputed, disputed_classes(joint, own.num_known))

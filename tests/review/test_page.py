@@ -60,13 +60,13 @@ class Tags(HTMLParser):
 
 
 def test_classes_hold_what_predictions_say(evidence: Evidence) -> None:
-    answered = evidence.answered
-    assert answered.tolist() == evidence.outputs.joint[evidence.head].tolist()
+    assigned = evidence.assigned
+    assert assigned.tolist() == evidence.outputs.joint[evidence.head].tolist()
     confidence = evidence.outputs.confidence(evidence.head)
     found = found_classes(evidence)
     assert [entry.id for entry in found] == [2, 3, 4, 5]
     for entry in found:
-        assert sorted(entry.members) == np.flatnonzero(answered == entry.id).tolist()
+        assert sorted(entry.members) == np.flatnonzero(assigned == entry.id).tolist()
         assert (np.diff(confidence[entry.members]) <= 0).all(), "the surest come first"
         if not len(entry.members):
             continue
@@ -142,7 +142,7 @@ def test_images_of_a_known_class_by_the_joint_output_are_disputed(evidence: Evid
     outputs = dataclasses.replace(evidence.outputs, known_logits=known)
     own = dataclasses.replace(evidence, outputs=outputs)
     # As where all unlabeled images are novel: the best novel class.
-    own.__dict__["answered"] = own.num_known + outputs.novel[own.head]
+    own.__dict__["assigned"] = own.num_known + outputs.novel[own.head]
     entries = {image["id"]: image for image in page.page_data(own)["images"]}
     disputed = {name: one["disputed"] for name, one in entries.items() if "disputed" in one}
     assert disputed == {evidence.images.ids[row]: 1 for row in (3, 9)}

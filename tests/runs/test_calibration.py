@@ -73,7 +73,7 @@ def test_images_that_fix_no_temperature_give_none() -> None:
     assert calibrate(logits[:49], half[:49]) is None, "too few"
 
 
-def test_the_answer_stays_the_same_at_every_temperature() -> None:
+def test_the_prediction_is_the_same_at_every_temperature() -> None:
     logits, _ = drawn(1.0, count=50)
     for temperature in (0.1, 7.0):
         shares = probabilities(logits, temperature)
@@ -113,17 +113,17 @@ def test_a_finished_run_holds_the_temperature_of_its_validation_images(tmp_path:
     assert found is not None
     data = prepare(config, torch.device("cpu"))
     network = open_run(run.path, torch.device("cpu")).network
-    answers = data.outputs(network, data.subsets.known_val)
+    outputs = data.outputs(network, data.subsets.known_val)
     grid = np.geomspace(0.05, 20.0, 4000)
-    scores = torch.tensor(answers.known_logits, dtype=torch.float64)
+    scores = torch.tensor(outputs.known_logits, dtype=torch.float64)
     truth = torch.tensor(data.subsets.known_val.labels)
     losses = [torch.nn.functional.cross_entropy(scores / t, truth).item() for t in grid]
     assert found.temperature == pytest.approx(grid[int(np.argmin(losses))], rel=0.003)
     assert found.num_images == len(truth)
-    figures = run.read_metrics()["validation"]["known"]
-    assert figures["ece"] == {"before": found.ece_before, "after": found.ece_after}
-    assert figures["num_images"] == found.num_images
-    assert figures["acc"] == (scores.argmax(1) == truth).double().mean().item()
+    known = run.read_metrics()["validation"]["known"]
+    assert known["ece"] == {"before": found.ece_before, "after": found.ece_after}
+    assert known["num_images"] == found.num_images
+    assert known["acc"] == (scores.argmax(1) == truth).double().mean().item()
 
 
 def test_a_run_without_validation_images_has_no_temperature(stage1: Path) -> None:

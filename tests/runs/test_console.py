@@ -1,4 +1,4 @@
-"""What a person sees while a run works, and what it costs."""
+"""Console output of a run, and its cost."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def test_training_starts_without_heavy_imports() -> None:
         "import crkd.stages.discover.run, crkd.stages.pretrain.run;"
         f"print(json.dumps(sorted(sys.modules.keys() & set({sorted(HEAVY)!r}))))"
     )
-    answer = subprocess.run(
+    finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert json.loads(answer.stdout) == []
+    assert json.loads(finished.stdout) == []
 
 
-def test_memory_is_told_in_gibibytes() -> None:
+def test_memory_is_reported_in_gibibytes() -> None:
     amount, unit = console.memory_in_use().split(" ")[:2]
     assert unit == "GiB"
     assert 0.05 < float(amount) < 1000

@@ -1,4 +1,4 @@
-"""Run folders of earlier versions, kept in this repository, open and answer as they did."""
+"""Run folders of earlier versions, kept in this repository, open and predict as they did."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def test_the_present_schema_is_kept() -> None:
 
 @every_schema
 @every_run_of_images
-def test_it_answers_as_it_did(kept: Path, name: str) -> None:
+def test_its_predictions_are_unchanged(kept: Path, name: str) -> None:
     opened = open_run(kept / name, CPU)
     assert (opened.info.kind, opened.info.status) == (KINDS[name], "complete")
     data = prepare(opened.config, CPU)
     table = load_predictions(kept / name / "predictions.parquet")
     for part, subset in data.evaluated().items():
-        answers = data.outputs(opened.network, subset)
+        outputs = data.outputs(opened.network, subset)
         rows = table.of(part)
-        pairs = [(answers.known, table.known_head[rows])]
+        pairs = [(outputs.known, table.known_head[rows])]
         if name != "pretrained":
-            pairs += [(answers.novel, table.novel_heads[:, rows])]
-            pairs += [(answers.joint, table.joint_heads[:, rows])]
+            pairs += [(outputs.novel, table.novel_heads[:, rows])]
+            pairs += [(outputs.joint, table.joint_heads[:, rows])]
         for now, then in pairs:
             # Another version of torch may round two near logits the other way.
             assert (now == then).mean() >= 0.99
@@ -79,13 +79,13 @@ def test_it_answers_as_it_did(kept: Path, name: str) -> None:
 
 @every_schema
 @every_run
-def test_its_figures_are_those_that_it_had(
+def test_its_metrics_are_unchanged(
     kept: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_verb("evaluate", [str(kept / name), "--json"]) == 0
     now = json.loads(capsys.readouterr().out)
     then = RunFolder.open(kept / name).read_metrics()
-    # Figures may be added by later versions; those that there were stay what they were.
+    # Later versions may add metrics; the earlier ones keep their values.
     then.pop("validation", None)
     assert_kept(now, then, name)
 
@@ -117,7 +117,7 @@ def test_it_predicts(kept: Path, name: str, tmp_path: Path) -> None:
     images.mkdir()
     for number in range(20):
         Image.fromarray(test.read(number)).save(images / f"{number:02d}.png")
-    out = tmp_path / "answers.csv"
+    out = tmp_path / "predictions.csv"
     assert run_verb("predict", [str(kept / name), str(images), "--out", str(out)]) == 0
     table = load_predictions(kept / name / "predictions.parquet")
     info = RunFolder.open(kept / name).read_info()
@@ -132,7 +132,7 @@ def test_it_predicts(kept: Path, name: str, tmp_path: Path) -> None:
 @every_run_of_vectors
 def test_it_predicts_vectors(kept: Path, name: str, tmp_path: Path) -> None:
     write_vectors(tmp_path)
-    out, file = tmp_path / "answers.csv", tmp_path / f"{OF_VECTORS[name]}.npz"
+    out, file = tmp_path / "predictions.csv", tmp_path / f"{OF_VECTORS[name]}.npz"
     assert run_verb("predict", [str(kept / name), str(file), "--out", str(out)]) == 0
     table = load_predictions(kept / name / "predictions.parquet")
     info = RunFolder.open(kept / name).read_info()

@@ -24,14 +24,14 @@ def run(stage1: Path, tmp_path: Path) -> RunFolder:
     return RunFolder(shutil.copytree(stage1, tmp_path / "stage1"))
 
 
-def test_an_opened_run_answers_as_its_predictions_say(stage1: Path, tmp_path: Path):
+def test_an_opened_run_gives_its_stored_predictions(stage1: Path, tmp_path: Path):
     run = discover(small_config(), tmp_path / "found", stage1)
     opened = open_run(run.path, CPU)
     assert opened.architecture.num_novel == 5
     data = prepare(opened.config, CPU)
-    answers = data.outputs(opened.network, data.subsets.test)
+    outputs = data.outputs(opened.network, data.subsets.test)
     stored = load_predictions(run.path / "predictions.parquet")
-    np.testing.assert_array_equal(stored.joint_heads[:, stored.of("test")], answers.joint)
+    np.testing.assert_array_equal(stored.joint_heads[:, stored.of("test")], outputs.joint)
 
 
 def test_a_run_of_another_shape_is_refused(run: RunFolder):

@@ -204,7 +204,7 @@ def test_bad_files_are_refused_in_a_sentence(
 def test_no_file_and_a_folder(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     for name in ("missing.csv", "folder.csv"):
-        with pytest.raises(InputError, match="is no file"):
+        with pytest.raises(InputError, match="is not a file"):
             read_outputs(tmp_path / name, 1)
 
 
@@ -273,7 +273,7 @@ def test_lists_of_known_classes(tmp_path: Path, content: bytes, message: str) ->
     (tmp_path / "known.txt").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_outputs(file, tmp_path / "known.txt")
-    with pytest.raises(InputError, match=r"--known-classes .* is no file"):
+    with pytest.raises(InputError, match=r"--known-classes .* is not a file"):
         read_outputs(file, tmp_path / "none.txt")
 
 

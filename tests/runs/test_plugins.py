@@ -1,4 +1,4 @@
-"""What a run says of its plug-ins, and which folders are refused before foreign code runs."""
+"""Plug-ins in the description of a run, and folders that are refused before foreign code runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where results come from, on machines with and without a repository."""
+"""Provenance of results, on machines with and without a repository."""
 
 import subprocess
 

@@ -211,7 +211,7 @@ def test_frost_grows_one_joint_head_step_by_step(plan: Path, tmp_path: Path):
     ).keys()
 
 
-def test_frost_does_not_go_on_from_grouped_heads(plan: Path, tmp_path: Path):
+def test_frost_does_not_continue_from_incremental_heads(plan: Path, tmp_path: Path):
     config = further(small_config(split=str(plan / "step-2.yaml")), "frost")
     with pytest.raises(InputError, match="one joint head"):
         discover(config, tmp_path / "run", plan / "step-1")
@@ -240,8 +240,8 @@ def test_a_further_step_can_be_compressed(plan: Path, tmp_path: Path):
     assert last["supervised"] == 0.0, "no image of a found class has a label"
 
 
-def test_true_classes_become_the_outputs_that_answer_them():
-    known = np.array([0, 1, 3, 2, -1])  # class 4 was found by nobody, output 4 stands for none
+def test_true_classes_become_their_matched_outputs():
+    known = np.array([0, 1, 3, 2, -1])  # no output found class 4, and output 4 has no class
     labels = np.array([0, 2, 3, 4, 5, -1])
     assert as_outputs(labels, known).tolist() == [0, 3, 2, 4, 5, -1]
 
@@ -273,7 +273,7 @@ def save_digits(folder: Path, classes: list[int], *, named: bool, last: int = 70
         Image.fromarray(pixels).resize((16, 16)).save(place / f"{number}.png")
 
 
-def test_a_step_starts_in_a_fresh_process_with_the_old_folders_gone(tmp_path: Path):
+def test_a_step_starts_in_a_fresh_process_without_the_old_folders(tmp_path: Path):
     save_digits(tmp_path / "known", [0, 1, 2], named=True)
     save_digits(tmp_path / "week1", [3, 4], named=False)
     save_digits(tmp_path / "week2", [5, 6], named=False)
@@ -281,8 +281,8 @@ def test_a_step_starts_in_a_fresh_process_with_the_old_folders_gone(tmp_path: Pa
         dataset="folder", data={"known": str(tmp_path / "known"), "image_size": 16}
     )
     pretrain(config, tmp_path / "run-0")
-    for gone, new, number in (("known", "week1", 1), ("week1", "week2", 2)):
-        (tmp_path / gone).rename(tmp_path / f"{gone}-away")
+    for parent, new, number in (("known", "week1", 1), ("week1", "week2", 2)):
+        (tmp_path / parent).rename(tmp_path / f"{parent}-away")
         command = [
             *(sys.executable, "-m", "crkd.commands.main", "discover"),
             *("--from", str(tmp_path / f"run-{number - 1}"), "--novel", str(tmp_path / new)),

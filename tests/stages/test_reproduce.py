@@ -1,4 +1,4 @@
-"""Rows of the results: kept with what they are expected to give, run anew, and compared."""
+"""Rows of the results: stored with their expected metrics, run again, and compared."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_an_experiment_is_run_kept_and_compared(
     }
     assert len(parents) == 1
 
-    # Figures of another configuration are never taken for the row's.
+    # Metrics of another configuration are never taken for the row's.
     file.write_text(file.read_text().replace("hidden: 16", "hidden: 8"))
     with pytest.raises(InputError, match=r"another configuration: model.hidden \(16 then, 8 now\)"):
         reproduce(file, 2, place)
@@ -219,7 +219,7 @@ def test_every_run_of_a_row_may_download_the_data_set(
     assert seen == [True] * runs
 
 
-def test_an_interrupted_row_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_experiment_continues(tmp_path: Path) -> None:
     file = tiny(tmp_path)
     honest = Loop.step
 
@@ -337,7 +337,7 @@ def test_the_list_says_what_is_not_measured() -> None:
         ([str(ROOT / "configs" / "datasets" / "digits.yaml")], "lacks the block 'experiment'"),
     ],
 )
-def test_wrong_requests_are_told(
+def test_wrong_requests_are_refused(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
     assert run_verb("reproduce", arguments) == 2

@@ -42,7 +42,7 @@ SMALL_VIT = "timm:vit_tiny_patch16_224"
 
 
 def test_the_large_backbone_is_the_small_one_in_wide() -> None:
-    """What the step below trains in its place has the same parts, frozen and trained alike."""
+    """The replacement in the step below has the same parts, both frozen and trained."""
     model = load_config("cub").model
     with torch.device("meta"):
         large, small = (

@@ -85,12 +85,12 @@ def altered(original: dict[str, Any], seed: int) -> tuple[str, str]:
     # Entries of the top and the architecture as often as all names of classes together.
     everywhere = list(places(values))
     main = [path for path in everywhere if len(path) == 1 or path[0] == "architecture"]
-    told = []
+    changes = []
     for _ in range(int(random.integers(1, 3))):
         pool = main if random.random() < 0.6 else everywhere
         path = pool[random.integers(len(pool))]
-        told.append(_change(values, path, random))
-    return "; ".join(told), json.dumps(values)
+        changes.append(_change(values, path, random))
+    return "; ".join(changes), json.dumps(values)
 
 
 def _change(values: Any, path: Path_, random: np.random.Generator) -> str:

@@ -63,7 +63,7 @@ def _printing(output: Path, work: Callable[..., int], *arguments: object) -> Non
 
 
 class ForkedCommand:
-    """What a caller of ``crkd`` needs of ``subprocess.Popen``, for a fork on few images.
+    """The part of ``subprocess.Popen`` that callers of ``crkd`` need, for a fork on few images.
 
     Args:
         command: ``python -m crkd.commands.main VERB ARGUMENTS``.

@@ -69,7 +69,7 @@ def refused_or_read(read: Callable[[], object]) -> bool:
 
 
 class Tally:
-    """How many inputs were read and how many refused; both must happen."""
+    """Numbers of accepted and refused inputs; both must occur."""
 
     def __init__(self) -> None:
         self.read = self.refused = 0

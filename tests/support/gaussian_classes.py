@@ -1,4 +1,4 @@
-"""Gaussian classes with known answers."""
+"""Gaussian classes with known results."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ HERE = Path(__file__).parent / "on_cpu"
 COMPILER = shutil.which("g++")
 HEADERS = ("machine.h", "language.h", "global_memory.h", "mailboxes.h")
 PERSISTENT = -1
-"""Stands for ``persistent.cu`` among the steps of ``streaming.cu``."""
+"""Takes the place of ``persistent.cu`` among the steps of ``streaming.cu``."""
 
 OPTIONS = ("-std=c++20", "-O1", "-w", "-fPIC", "-U_FORTIFY_SOURCE")
 CACHE = ROOT / ".pytest_cache" / "kernels-on-cpu"

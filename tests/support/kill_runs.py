@@ -1,4 +1,4 @@
-"""Kills a short discovery at random moments, resumes it, and compares it with one left in peace.
+"""Kills a short discovery at random moments, resumes it, and compares it with an uninterrupted one.
 
 The processes are forked from one that has imported everything, so that a kill costs a second. A
 run in progress tells through a pipe when it begins and ends to write a state; the pipe outlives
@@ -31,7 +31,7 @@ from tests.support.small_runs import small_config, thin_data_sets
 
 KILLS_A_RUN = 8
 MOMENTS = (b"writing\n", b"writing, before the rename\n", b"writing, after the rename\n")
-"""Where a process can stop itself inside the writing of a state."""
+"""Moments inside the writing of a state at which a process can stop itself."""
 
 CONFIG = small_config(
     "pretrain.epochs=1",
@@ -50,16 +50,16 @@ def killed_runs(place: Path, kills: int, seed: int) -> dict[str, Any]:
     thin_data_sets(pytest.MonkeyPatch())
     random = np.random.default_rng(seed)
     parent, straight = place / "stage1", place / "straight"
-    in_peace(lambda: pretrain(CONFIG, parent))
+    uninterrupted(lambda: pretrain(CONFIG, parent))
     began = time.monotonic()
-    in_peace(lambda: discover(CONFIG, straight, parent))
+    uninterrupted(lambda: discover(CONFIG, straight, parent))
     usual = time.monotonic() - began
     fell: Counter[str] = Counter()
     runs = identical = 0
     while (done := sum(fell.values())) < kills:
         folder = place / f"run{runs}"
         fell += killed_often(folder, parent, usual, min(KILLS_A_RUN, kills - done), random)
-        in_peace(lambda folder=folder: go_on(folder, parent))
+        uninterrupted(lambda folder=folder: resume_run(folder, parent))
         runs += 1
         identical += same_run(straight, folder)
     writing = sum(count for where, count in fell.items() if where.startswith("writing"))
@@ -72,7 +72,7 @@ def killed_runs(place: Path, kills: int, seed: int) -> dict[str, Any]:
     }
 
 
-def go_on(folder: Path, parent: Path) -> None:
+def resume_run(folder: Path, parent: Path) -> None:
     """Do what a person does after a crash: the same command with ``--resume``."""
     begun = (folder / "run.json").is_file()
     if not (begun and RunFolder(folder).read_info().status == "complete"):
@@ -90,7 +90,7 @@ def killed_often(
         placed = number % 2 == 0
         moment, times = MOMENTS[int(random.integers(len(MOMENTS)))], int(random.integers(1, 4))
         stop = (moment, times) if placed else None
-        pid, words = fork(lambda stop=stop: go_on(folder, parent), stop)
+        pid, words = fork(lambda stop=stop: resume_run(folder, parent), stop)
         if placed:
             heard = listen_for(words, moment, times)
         else:
@@ -137,12 +137,12 @@ def fork(work: Callable[[], None], stop: tuple[bytes, int] | None = None) -> tup
 def tell_of_states(pipe: int, stop: tuple[bytes, int] | None) -> None:
     """Write into ``pipe`` where the writing of each state is, and stop where that is asked for."""
     honest_write, honest_replace = atomic_files.write_bytes, os.replace
-    told: Counter[bytes] = Counter()
+    counts: Counter[bytes] = Counter()
 
     def tell(moment: bytes) -> None:
         os.write(pipe, moment)
-        told[moment] += 1
-        if stop == (moment, told[moment]):
+        counts[moment] += 1
+        if stop == (moment, counts[moment]):
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def write_bytes(path: Path, content: bytes) -> None:
@@ -184,7 +184,7 @@ def drained(words: int) -> bytes:
     return heard
 
 
-def in_peace(work: Callable[[], object]) -> None:
+def uninterrupted(work: Callable[[], object]) -> None:
     pid, words = fork(lambda: work() and None)
     said = drained(words)
     _, status = os.waitpid(pid, 0)
@@ -193,7 +193,7 @@ def in_peace(work: Callable[[], object]) -> None:
 
 
 def same_run(one: Path, other: Path) -> bool:
-    """Return whether two runs have the same weights, bit by bit, and the same figures."""
+    """Return whether two runs have the same weights, bit by bit, and the same metrics."""
     a, b = (load_file(path / "model.safetensors") for path in (one, other))
     runs = RunFolder(one), RunFolder(other)
     return (

@@ -137,15 +137,15 @@ def _loop_of(name: str, folder: Path, data: RunData) -> Loop:
 
 
 def trained(name: str, folder: Path, data: RunData) -> dict[str, Tensor]:
-    """Return every figure of every step, and all weights and buffers after the last."""
+    """Return every logged value of every step, and all weights and buffers after the last."""
     loop = loop_of(name, folder, data)
     found = {}
     for step, batch in enumerate(loop.loader.batches(0, STEPS)):
         if step == 0:
             loop.task.start_epoch(0)
         loop.step(batch, step)
-        figures = loop.training_step.totals.take()
-        found |= {f"figure {step} {key}": torch.tensor(v) for key, v in figures.items()}
+        metrics = loop.training_step.totals.take()
+        found |= {f"figure {step} {key}": torch.tensor(v) for key, v in metrics.items()}
     state = loop.task.modules.state_dict()
     return found | {f"state {key}": value.clone() for key, value in state.items()}
 

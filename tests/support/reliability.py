@@ -1,4 +1,4 @@
-"""Which form of the checks is run, and where their figures go."""
+"""Form of the checks, and the file of their results."""
 
 from __future__ import annotations
 

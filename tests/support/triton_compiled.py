@@ -18,7 +18,7 @@ import triton
 from torch import Tensor
 from triton.backends.compiler import GPUTarget
 
-from benchmarks.sinkhorn import Posing, machine_without_gpu
+from benchmarks.sinkhorn import FakeCudaTensor, simulated_gpu
 from crkd.ot import sinkhorn
 from crkd.ot.triton import launches, solver
 
@@ -46,7 +46,7 @@ CALLS: dict[str, list[tuple[Tensor, dict[str, Any]]]] = {
 
 
 class Driver:
-    """What Triton asks of the driver, and the launches that it is given."""
+    """Requests of Triton to the driver, and its launches."""
 
     def __init__(self) -> None:
         self.names = list(TARGETS)
@@ -85,11 +85,11 @@ def called(driver: Driver, scores: Tensor, options: dict[str, Any]) -> dict[str,
     for name, size in (("class_marginal", scores.shape[2]), ("sample_marginal", scores.shape[1])):
         if name in given:
             shape = (size,) if given[name] == 1 else (len(scores), size)
-            given[name] = torch.ones(shape).as_subclass(Posing)
+            given[name] = torch.ones(shape).as_subclass(FakeCudaTensor)
     driver.launched.clear()
     driver.loaded = 0
-    posing = scores.as_subclass(Posing)
-    sinkhorn(posing, epsilon=0.05, num_iters=3, backend="triton", **given)
+    fake = scores.as_subclass(FakeCudaTensor)
+    sinkhorn(fake, epsilon=0.05, num_iters=3, backend="triton", **given)
     return {"loaded": driver.loaded, "launched": list(driver.launched), "shape": list(scores.shape)}
 
 
@@ -98,7 +98,7 @@ def main(folder: str) -> None:
     driver = Driver()
     triton.runtime.driver.set_active(driver)
     calls: dict[str, list[dict[str, Any]]] = {}
-    with machine_without_gpu(lambda *arguments: None):
+    with simulated_gpu(lambda *arguments: None):
         for driver.device, target in enumerate(TARGETS):
             solver._ready.clear()
             calls[target] = [called(driver, *call) for call in CALLS[target]]

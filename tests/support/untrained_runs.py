@@ -24,7 +24,7 @@ def untrained_run(
     known: Sequence[str] = ("cat", "dog"),
     novel: Sequence[str] = ("novel-0", "novel-1", "novel-2"),
 ) -> RunFolder:
-    """A finished run with two heads, of which the second answers."""
+    """A finished run with two heads, of which the second is the chosen one."""
     shape = Architecture(
         "resnet8",
         SIZE,

@@ -113,10 +113,10 @@ def test_the_network_runs_no_more_once_the_labels_are_there(monkeypatch: pytest.
     task = loop.task
     task.teacher = stored(loop)
 
-    def gone(*_: object, **__: object) -> None:
+    def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("the teacher's network ran")
 
-    monkeypatch.setattr(task.teacher_network, "forward", gone)
+    monkeypatch.setattr(task.teacher_network, "forward", forbidden)
     (batch,) = loop.loader.batches(30, 31)
     assert task.losses(batch)[1]["kd"].isfinite()
 
@@ -152,7 +152,7 @@ def interrupt_after(writes: int, patch: pytest.MonkeyPatch) -> list[int]:
     return written
 
 
-def test_an_interrupted_generation_goes_on(straight: Path, stage1: Path, tmp_path: Path):
+def test_an_interrupted_generation_continues(straight: Path, stage1: Path, tmp_path: Path):
     config = config_of()
     with pytest.MonkeyPatch.context() as patch:
         assert interrupt_after(1, patch) == []
@@ -171,10 +171,10 @@ def test_an_interrupted_generation_goes_on(straight: Path, stage1: Path, tmp_pat
 def test_a_signal_within_a_pass_ends_the_run_before_its_file(stage1: Path, tmp_path: Path):
     honest = cached_teacher.TrainingProgress.show
 
-    def show(self, step, figures):  # type: ignore[no-untyped-def]
+    def show(self, step, metrics):  # type: ignore[no-untyped-def]
         if self.title == "teacher" and step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        honest(self, step, figures)
+        honest(self, step, metrics)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cached_teacher.TrainingProgress, "show", show)
@@ -256,8 +256,8 @@ def test_hidden_labels_never_enter(stage1: Path, tmp_path: Path, monkeypatch: py
     runs = (honest, discover(config, tmp_path / "scrambled", stage1))
     assert same(*(weights(run.path) for run in runs))
     assert len({(run.path / FOLDER / INDEX).read_text() for run in runs}) == 1
-    figures = [run.read_metrics()["task_aware"]["train"]["novel"] for run in runs]
-    assert figures[0] != figures[1], "the evaluator alone must have seen the scrambled labels"
+    both = [run.read_metrics()["task_aware"]["train"]["novel"] for run in runs]
+    assert both[0] != both[1], "the evaluator alone must have seen the scrambled labels"
 
 
 @pytest.mark.parametrize(

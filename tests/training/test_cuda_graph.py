@@ -27,7 +27,7 @@ def like_a_gpu() -> Iterator[None]:
 
 
 def train(loop: Loop, steps: int) -> list[dict[str, float]]:
-    """Return the log's figures of each step."""
+    """Return the logged metrics of each step."""
     lines = []
     for step, batch in enumerate(loop.loader.batches(0, steps)):
         if step % loop.loader.steps_per_epoch == 0:

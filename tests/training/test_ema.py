@@ -41,7 +41,7 @@ def test_weights_and_statistics_follow_the_formula_and_prototypes_stay_of_length
     assert not any(p.requires_grad for p in average.parameters())
 
 
-def test_the_average_lags_behind_and_answers(stage1: Path, tmp_path: Path):
+def test_the_average_lags_behind_and_predicts(stage1: Path, tmp_path: Path):
     loop = loop_of(tiny("discover.average=0.5"))
     for step, batch in enumerate(loop.loader.batches(0, 4)):
         loop.step(batch, step)
@@ -54,7 +54,7 @@ def test_the_average_lags_behind_and_answers(stage1: Path, tmp_path: Path):
     weights = [load_file(r.path / "model.safetensors") for r in (plain, run)]
     assert weights[0].keys() == weights[1].keys()
     assert not same(*weights)
-    # Training itself is the same: only who answers differs.
+    # Training itself is the same: only the predicting network differs.
     lines = [(r.path / "log.jsonl").read_text().splitlines()[-1] for r in (plain, run)]
     plain_loss, loss = (json.loads(line)["loss"] for line in lines)
     assert plain_loss == loss

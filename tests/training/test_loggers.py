@@ -1,4 +1,4 @@
-"""What the logs of a run hold, also when the run was interrupted."""
+"""Content of the logs of a run, also of an interrupted run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def table(run: RunFolder) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_every_step_stands_once_in_json_lines_and_csv(resumed: RunFolder) -> None:
+def test_every_step_is_once_in_json_lines_and_csv(resumed: RunFolder) -> None:
     rows = logged(resumed)
     assert [row["step"] for row in rows] == list(range(1, rows[-1]["step"] + 1))
     assert len(rows) > 8
@@ -65,7 +65,7 @@ def test_event_files_hold_the_same_points(resumed: RunFolder) -> None:
     assert set(found.Tags()["scalars"]) == tags
     for tag in tags:
         points = {point.step: point.value for point in found.Scalars(tag)}
-        assert len(points) == len(found.Scalars(tag)), "no step stands there twice"
+        assert len(points) == len(found.Scalars(tag)), "no step is there twice"
         wanted = {row["step"]: row[tag.removeprefix("pretrain/")] for row in rows}
         assert points == pytest.approx(wanted, rel=1e-6)
 

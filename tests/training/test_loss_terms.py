@@ -79,7 +79,7 @@ def terms(*wanted: TermConfig, seed: int = 0, epochs: int = 5) -> Terms:
         (TermConfig("kd"), [0.9, 0.9, 0.9, 0.9, 0.9]),
         (TermConfig("kd", 0.8, warmup_epochs=2), [0.0, 0.4, 0.8, 0.8, 0.8]),
         (TermConfig("kd", 0.8, warmup_epochs=2.5), [0.0, 0.32, 0.64, 0.8, 0.8]),
-        # Halfway down a cosine lies the mean of both ends.
+        # Halfway down a cosine is the mean of both ends.
         (TermConfig("kd", 0.8, warmup_epochs=2, end_weight=0.2), [0.0, 0.4, 0.8, 0.5, 0.2]),
         (TermConfig("kd", 0.0, end_weight=1.0), [0.0, 0.1464466, 0.5, 0.8535534, 1.0]),
         (TermConfig("kd", 0.8, warmup_epochs=4, end_weight=0.2), [0.0, 0.2, 0.4, 0.6, 0.2]),

@@ -8,7 +8,7 @@ from crkd.training.muon import MOMENTUM, Muon, orthogonalized
 
 
 def polynomial(values: Tensor, steps: int) -> Tensor:
-    """What the iteration does to singular values, written for scalars in float64."""
+    """The iteration on singular values, written for scalars in float64."""
     for _ in range(steps):
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     return values

@@ -1,4 +1,4 @@
-"""Between two log lines the host must not look at a value that lies on the device.
+"""Between two log lines the host must not look at a value on the device.
 
 On the CPU a look costs nothing and nobody notices; these tests run the code that a GPU would run
 and forbid every operation that would make the host wait for it.

@@ -338,7 +338,7 @@ def test_a_loss_that_is_not_finite_skips_its_update_and_is_named(
     assert kept["views"][0]["max"] == float(batch.views[0].max())
 
 
-def test_a_lower_rate_goes_on_from_the_last_good_state(
+def test_a_lower_rate_continues_from_the_last_good_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = ("loop.checkpoint_every=1.0e-9", "loop.log_every=1")

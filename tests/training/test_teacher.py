@@ -1,4 +1,4 @@
-"""Where the teacher's outputs on a batch come from."""
+"""Sources of the teacher's outputs on a batch."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def data() -> RunData:
 
 @pytest.fixture(scope="module")
 def of_both(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    """What each of the two processes had in the end."""
+    """Final state of each of the two processes."""
     folder = tmp_path_factory.mktemp("processes")
     with forks(2) as pool:
         running = [pool.submit(one_of_two, rank, folder) for rank in (0, 1)]

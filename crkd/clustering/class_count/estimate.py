@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.class_count.inertia import InertiaCurve, cluster_counts, inertia_curve
 from crkd.clustering.class_count.probe_classes import crowding, probe_classes, total_variance
-from crkd.clustering.class_count.validity import bumps, silhouettes, stabilities
+from crkd.clustering.class_count.validity import peak_heights, silhouettes, stabilities
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
 from crkd.core.errors import InputError
 
@@ -23,7 +23,7 @@ PLATEAU = 0.02
 """Probe clusterings within this distance of the best adjusted Rand index count as equally good."""
 PRICES = 200
 TAILS = 0.1
-WITNESSED = 24
+NUM_COUNTS = 24
 """The largest number of cluster counts at which stability and silhouette are computed."""
 
 
@@ -120,14 +120,14 @@ def estimate_class_count(
         classes, numbered = np.unique(labels[chosen], return_inverse=True)
         anchors = unit_rows(np.asarray(known, np.float32)[chosen]) @ axes
         votes, probes = _votes(curve, rows, anchors, numbered, seed, draw), len(classes)
-    counts = _witnessed(votes, limit)
+    counts = _counts_to_score(votes, limit)
     evidence = Evidence(
         counts,
         None if votes is None else votes[counts] / votes[counts].sum(),
         stabilities(rows, counts, seed=seed),
         silhouettes(rows, _clusterings(curve, rows, counts, seed), seed=seed),
     )
-    return _verdict(evidence, votes, probes, limit)
+    return _class_count(evidence, votes, probes, limit)
 
 
 def _limit(count: int, max_classes: int | None) -> int:
@@ -179,13 +179,13 @@ def _votes(
     return votes
 
 
-def _witnessed(votes: NDArray[np.float64] | None, limit: int) -> NDArray[np.int64]:
+def _counts_to_score(votes: NDArray[np.float64] | None, limit: int) -> NDArray[np.int64]:
     """Return the numbers of clusters to examine further: those around the votes, else all."""
     first, last = 2, limit
     if votes is not None:
         low, high = _percentiles(votes)
         first, last = max(2, int(low / 1.5)), min(limit, int(np.ceil(1.5 * high)) + 2)
-    spread = np.geomspace(first, last, WITNESSED) if last - first >= WITNESSED else None
+    spread = np.geomspace(first, last, NUM_COUNTS) if last - first >= NUM_COUNTS else None
     return np.arange(first, last + 1) if spread is None else np.unique(np.rint(spread).astype(int))
 
 
@@ -200,11 +200,13 @@ def _clusterings(
     return np.stack([found[count] for count in counts.tolist()])
 
 
-def _verdict(
+def _class_count(
     evidence: Evidence, votes: NDArray[np.float64] | None, probes: int, limit: int
 ) -> ClassCount:
     counts = evidence.counts
-    apart = (bumps(counts, evidence.stability) + bumps(counts, evidence.silhouette)) / 2
+    apart = (
+        peak_heights(counts, evidence.stability) + peak_heights(counts, evidence.silhouette)
+    ) / 2
     if votes is None:
         estimate = int(counts[apart.argmax()])
         near = counts[apart >= apart.max() / 2]

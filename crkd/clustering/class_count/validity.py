@@ -66,7 +66,7 @@ def stabilities(rows: Floats, counts: NDArray[np.int64], *, seed: int) -> NDArra
     return mean
 
 
-def bumps(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def peak_heights(counts: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how far each score exceeds the line between its two neighbors.
 
     Silhouette and stability both drift with the number of clusters, so their maximum is not

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from crkd.clustering.novelty.mahalanobis import ClassDistance
     from crkd.clustering.novelty.mixture_share import known_share
     from crkd.clustering.novelty.outliers import Outliers, outer_fence, reject_bucket
-    from crkd.clustering.novelty.separation import Separation, measure_separation
-    from crkd.clustering.novelty.set_distance import (
-        ClassGaussians,
-        DistanceCheck,
-        distance_check,
-        known_classes,
+    from crkd.clustering.novelty.relative_mahalanobis import (
+        RelativeMahalanobis,
+        fit_relative_mahalanobis,
     )
+    from crkd.clustering.novelty.separation import Separation, measure_separation
+    from crkd.clustering.novelty.set_distance import DistanceCheck, distance_check
     from crkd.clustering.novelty.similar_outliers import distance_within, outlier_groups
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "energy": "carried_threshold energy_scores energy_threshold",
-            "set_distance": "ClassGaussians DistanceCheck distance_check known_classes",
+            "set_distance": "DistanceCheck distance_check",
             "known_or_novel": "KnownCheck known_check",
             "mixture_share": "known_share",
             "mahalanobis": "ClassDistance",
+            "relative_mahalanobis": "RelativeMahalanobis fit_relative_mahalanobis",
             "similar_outliers": "distance_within outlier_groups",
             "outliers": "Outliers outer_fence reject_bucket",
             "separation": "Separation measure_separation",
@@ -39,18 +39,18 @@ else:
 
 __all__ = [
     "ClassDistance",
-    "ClassGaussians",
     "DistanceCheck",
     "KnownCheck",
     "Outliers",
+    "RelativeMahalanobis",
     "Separation",
     "carried_threshold",
     "distance_check",
     "distance_within",
     "energy_scores",
     "energy_threshold",
+    "fit_relative_mahalanobis",
     "known_check",
-    "known_classes",
     "known_share",
     "measure_separation",
     "outer_fence",

@@ -12,7 +12,7 @@ from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.neighbors import nearest_neighbors
 from crkd.clustering.novelty.energy import energy_scores
 from crkd.clustering.novelty.mixture_share import Doubles, known_share
-from crkd.clustering.novelty.set_distance import known_classes
+from crkd.clustering.novelty.relative_mahalanobis import fit_relative_mahalanobis
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.errors import InputError
 
@@ -156,7 +156,7 @@ def _distance_share(
     shares = []
     for fitted, held in pairs:
         space = _space(fitted, unlabeled)
-        classes = known_classes(space.rows(fitted[0]), fitted[1])
+        classes = fit_relative_mahalanobis(space.rows(fitted[0]), fitted[1])
         scores = (-classes.novelty_score(space.rows(rows)) for rows in (held, unlabeled))
         shares.append(known_share(*scores))
     return float(np.mean(shares))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crkd.clustering.class_gaussians import ClassStatistics
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.low_rank_gaussians import ClassStatistics
 from crkd.clustering.novelty.outliers import outer_fence
 
 SHRINKAGE = 0.1

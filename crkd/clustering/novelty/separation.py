@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 DRAWS = 4
 FEWEST_KNOWN = 3
 WEAK = 0.75
-"""AUROC below which known and novel samples are not told apart."""
+"""AUROC below which known and novel samples cannot be separated."""
 SHARES = (0.25, 0.75)
 """Bounds of the known share of a draw: both kinds have to be there to be counted."""
 MOST_ROWS = 4_000
@@ -71,7 +71,7 @@ def measure_separation(
     if num_known < FEWEST_KNOWN:
         raise InputError(
             f"{num_known} known classes are too few to measure how well known and novel samples "
-            f"are told apart; at least {FEWEST_KNOWN} are needed"
+            f"are separated; at least {FEWEST_KNOWN} are needed"
         )
     share = min(max(share, SHARES[0]), SHARES[1])
     results = []

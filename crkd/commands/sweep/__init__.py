@@ -100,7 +100,7 @@ def print_plan(sweep: Sweep, jobs: Sequence[Job], devices: Sequence[str]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    from crkd.runs.console import in_words
+    from crkd.runs.console import format_duration
     from crkd.stages.sweep.jobs import estimate, unfinished
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -125,7 +125,7 @@ def print_plan(sweep: Sweep, jobs: Sequence[Job], devices: Sequence[str]) -> Non
     )
     seconds = estimate(left, done)
     if seconds is not None and left:
-        print(f"expected time: about {in_words(seconds / len(devices))}")
+        print(f"expected time: about {format_duration(seconds / len(devices))}")
     elif left:
         print("expected time: not known before the first run of each command")
 

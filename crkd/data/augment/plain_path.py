@@ -13,7 +13,7 @@ from crkd.data.augment import color
 from crkd.data.augment.plain import Constants, PlainView
 
 
-class _Kept(NamedTuple):
+class _Constants(NamedTuple):
     """Constants on one device: those of each recipe, and ``(3, 1, 1)`` float32 normalization."""
 
     views: list[Constants]
@@ -48,7 +48,7 @@ class PlainPath:
         self.views = views
         self.scale = [1.0 / (255.0 * spread) for spread in std]
         self.shift = [-center / spread for center, spread in zip(mean, std, strict=True)]
-        self._kept: dict[torch.device, _Kept] = {}
+        self._kept: dict[torch.device, _Constants] = {}
 
     def prepare(self, device: torch.device) -> None:
         """Create the constants on a device, before a step is captured or compiled."""
@@ -94,7 +94,7 @@ class PlainPath:
             for batch in self.levels(images, inputs)
         ]
 
-    def _constants(self, device: torch.device) -> _Kept:
+    def _constants(self, device: torch.device) -> _Constants:
         kept = self._kept.get(device)
         if kept is not None:
             return kept
@@ -107,10 +107,10 @@ class PlainPath:
             self._kept[device] = kept
         return kept
 
-    def _made(self, device: torch.device) -> _Kept:
+    def _made(self, device: torch.device) -> _Constants:
         coefficients = color.coefficients(device)
         scale, shift = (
             torch.cat([torch.full((1,), value, device=device) for value in values]).view(3, 1, 1)
             for values in (self.scale, self.shift)
         )
-        return _Kept([view.constants(coefficients) for view in self.views], scale, shift)
+        return _Constants([view.constants(coefficients) for view in self.views], scale, shift)

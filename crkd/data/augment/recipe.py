@@ -132,5 +132,5 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 def _ordered(name: str, pair: tuple[float, float], low: float, high: float) -> None:
     if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
         raise InputError(
-            f"view {name} = {pair!r} is no range; give two rising numbers in {low} to {high}"
+            f"view {name} = {pair!r} is not a range; give two rising numbers in {low} to {high}"
         )

@@ -19,13 +19,13 @@ class EncodedFolder(EncodedImages):
     """The image files below a folder, in a stable order.
 
     The class of an image is the outermost folder that holds it. Hidden files and folders are
-    passed over, and links to folders are not followed.
+    skipped, and links to folders are not followed.
 
     Args:
         place: the folder.
 
     Attributes:
-        passed_over: number of files that are no images by their suffix, by suffix.
+        passed_over: number of files that are not images by their suffix, by suffix.
 
     Raises:
         InputError: the folder or one below cannot be read.

@@ -1,4 +1,4 @@
-"""What the arguments of a command mean: folders, tar files and tables of images."""
+"""Image sources of the arguments of a command: folders, tar files and tables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Listing:
 
     Args:
         roots: the images of each argument.
-        passed_over: number of files that are no images, by suffix.
+        passed_over: number of files that are not images, by suffix.
     """
 
     def __init__(self, roots: Sequence[Root], passed_over: Counter[str]) -> None:
@@ -103,7 +103,8 @@ def find_encoded(
 
     Raises:
         InputError: an argument is missing or of another kind, two arguments are within each other,
-            or an argument and a root of an earlier call, a file is damaged, or there is no image.
+            or an argument and a root of an earlier call, a file is damaged, or there is no
+            image.
     """
     # A link keeps its own name: it is the name that the person knows.
     paths = list(dict.fromkeys(Path(os.path.abspath(argument)) for argument in arguments))

@@ -108,13 +108,13 @@ def image_files(folder: Path) -> Iterator[Path]:
 
 
 def left_out(folder: Path) -> str:
-    """Return a sentence that names files below a folder that are no images; empty without any.
+    """Return a sentence that names files below a folder that are not images; empty without any.
 
     The suffix decides. Hidden files do not count, and neither do tar files and Parquet tables,
     which may hold images.
 
     Args:
-        folder: nothing is said of a path that is no folder.
+        folder: nothing is said of a path that is not a folder.
 
     Raises:
         InputError: the folder or one below cannot be read.
@@ -129,7 +129,7 @@ def left_out(folder: Path) -> str:
                 names.append(readable_id(place / name, folder))
     if not count:
         return ""
-    files_are = "file is no image" if count == 1 else "files are no images"
+    files_are = "file is not an image" if count == 1 else "files are not images"
     more = ", ..." if count > SHOWN else ""
     return (
         f"{count:,} {files_are} by the suffix and left out of {str(folder)!r}: "

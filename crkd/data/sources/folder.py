@@ -204,8 +204,8 @@ def hidden_classes(
         return [None] * len(folders)
     clashes = sorted(name for name in names if name is not None and name in known)
     if clashes:
-        told = "are scored as these classes" if mixed else "count separately"
-        log(f"folders of --novel with names of known classes {told}: {listed(clashes)}")
+        treatment = "are scored as these classes" if mixed else "count separately"
+        log(f"folders of --novel with names of known classes {treatment}: {listed(clashes)}")
     log(f"{len(names)} folders of --novel are used as hidden labels, only for evaluation")
     if mixed:
         return list(folders)

@@ -161,8 +161,8 @@ def _members(place: Path, flag: str) -> Iterator[Member]:
     archives = tar_files(place)
     if not archives:
         raise InputError(
-            f"{flag} {str(place)!r} is no tar file and has none; give --known and --novel in the "
-            "same form, both as tar files or both as folders of images"
+            f"{flag} {str(place)!r} is not a tar file and has none; give --known and --novel in "
+            "the same form, both as tar files or both as folders of images"
         )
     found = 0
     for archive in archives:

@@ -53,7 +53,7 @@ def read_member(archive: Path, offset: int, size: int, where: str) -> bytes:
 
 
 def tar_members(archive: Path) -> tuple[Member, ...]:
-    """Return the images of one archive, from its headers; other members are passed over.
+    """Return the images of one archive, from its headers; other members are skipped.
 
     So are hidden files and those in hidden folders. Hard and symbolic links are their targets.
 

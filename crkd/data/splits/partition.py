@@ -15,7 +15,7 @@ from crkd.data.datasets.base import Dataset
 from crkd.data.sources.base import ImageSource, Labels
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.long_tail import long_tailed
-from crkd.data.splits.smaller import some_of_each_class
+from crkd.data.splits.smaller import class_fraction_mask
 
 LABELED_SEED = 0
 """Of the choice of labeled images of known classes."""
@@ -120,7 +120,7 @@ def partition(
     *,
     validation_fraction: float,
     seed: int,
-    images_gone: bool = False,
+    allow_empty_known: bool = False,
     imbalance: float = 1.0,
     labeled_fraction: float = 1.0,
     subset: float = 1.0,
@@ -138,7 +138,7 @@ def partition(
         validation_fraction: fraction of every known class that is held out, in [0, 1). Above 0, at
             least one image of each class with two or more is held out, and never the last.
         seed: seed of the choice of held-out images; novel images and labels do not affect it.
-        images_gone: whether known classes may be without training images, because an earlier run
+        allow_empty_known: whether known classes may have no training image, because an earlier run
             learned them.
         imbalance: above 1, the novel training images are reduced to a long tail: the largest class
             has this many times the images of the smallest. Training does not know the sizes.
@@ -153,11 +153,11 @@ def partition(
     """
     _check_fractions(labeled_fraction, validation_fraction)
     labels, num_known = dataset.train.labels, len(split.known)
-    used = some_of_each_class(labels, subset)
+    used = class_fraction_mask(labels, subset)
     joint = np.where(used, split.joint_ids(labels), -1)
     of_known = (joint >= 0) & (joint < num_known)
     shown = of_known if dataset.hidden is None else of_known & ~dataset.hidden
-    if not images_gone:
+    if not allow_empty_known:
         _check_filled(joint[shown], split, dataset.name)
     # Choices of labeled and of held-out images must not depend on a hidden label.
     without = _without_label(np.where(shown, joint, -1), num_known, labeled_fraction)
@@ -220,7 +220,7 @@ def _test_part(dataset: Dataset, split: ClassSplit, subset: float) -> tuple[Subs
         return _part(dataset.train, np.empty(0, np.int64), None), np.empty(0, np.int64)
     labels = dataset.test.labels
     counted = (split.joint_ids(labels) >= 0) | (labels < 0)
-    rows = np.flatnonzero(counted & some_of_each_class(labels, subset))
+    rows = np.flatnonzero(counted & class_fraction_mask(labels, subset))
     return _part(dataset.test, rows, None), split.joint_ids(labels[rows])
 
 

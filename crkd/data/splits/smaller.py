@@ -17,7 +17,7 @@ STREAM: Final = 1 << 21
 """Random stream that differs from those of held-out images and of long tails."""
 
 
-def some_of_each_class(labels: Labels, fraction: float) -> npt.NDArray[np.bool_]:
+def class_fraction_mask(labels: Labels, fraction: float) -> npt.NDArray[np.bool_]:
     """Return which images a smaller data set keeps: a fraction of each class, at least one image.
 
     Args:
@@ -30,7 +30,7 @@ def some_of_each_class(labels: Labels, fraction: float) -> npt.NDArray[np.bool_]
     Raises:
         InputError: the fraction is out of range.
 
-    >>> some_of_each_class(np.array([0, 0, 0, 0, 1, -1]), 0.5).sum()
+    >>> class_fraction_mask(np.array([0, 0, 0, 0, 1, -1]), 0.5).sum()
     np.int64(4)
     """
     if not 0.0 < fraction <= 1.0:

@@ -46,7 +46,9 @@ def read_fields(path: Path) -> dict[str, Any]:
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise InputError(f"the split file {str(path)!r} is larger than 4 MiB; it is no split")
+            raise InputError(
+                f"the split file {str(path)!r} is larger than 4 MiB; it is not a split"
+            )
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except OSError as error:
         raise InputError(

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import torch
 
 GROUPS: Final = Path("/sys/fs/cgroup")
-"""Where the system shows control groups."""
+"""Folder of the control groups."""
 OWN: Final = Path("/proc/self/cgroup")
 """The groups of this process."""
 
@@ -57,7 +57,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def held_bytes() -> int:
-    """Return the memory that this process holds, without files, in bytes; 0 if it is not told."""
+    """Return the memory that this process holds, without files, in bytes; 0 if unknown."""
     fields = " ".join(_lines(STATM)).split()
     if len(fields) < 3:
         return 0

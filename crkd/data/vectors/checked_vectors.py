@@ -36,7 +36,7 @@ def as_float32(features: npt.NDArray[Any], file: Path) -> Floats:
     """Return numbers as float32.
 
     Raises:
-        InputError: they are no real numbers.
+        InputError: they are not real numbers.
     """
     if not np.issubdtype(features.dtype, np.floating) and not np.issubdtype(
         features.dtype, np.integer

@@ -36,8 +36,8 @@ def check_declared_size(file: Path, needed: int, held: int | None = None) -> Non
     size = file.stat().st_size
     if needed > SMALL and needed > MAX_RATIO * size:
         raise InputError(
-            f"the file {str(file)!r} of {in_words(size)} declares {in_words(needed)} of values, "
-            f"more than {MAX_RATIO} times its size; write it again, or divide it"
+            f"the file {str(file)!r} of {format_bytes(size)} declares {format_bytes(needed)} of "
+            f"values, more than {MAX_RATIO} times its size; write it again, or divide it"
         )
     check_memory(needed if held is None else held, f"the file {str(file)!r}")
 
@@ -55,8 +55,8 @@ def check_memory(needed: int, what: str) -> None:
     free = free_bytes(torch.device("cpu"))
     if needed > free:
         raise InputError(
-            f"{what} needs {in_words(needed)} of memory, and {in_words(free)} are free; give fewer "
-            "rows, or use a machine with more memory"
+            f"{what} needs {format_bytes(needed)} of memory, and {format_bytes(free)} are free; "
+            "give fewer rows, or use a machine with more memory"
         )
 
 
@@ -85,10 +85,10 @@ def parquet_bytes(
     )
 
 
-def in_words(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Return a number of bytes in words.
 
-    >>> in_words(100), in_words(3 << 29), in_words(16 * 10**12), in_words(10**40)
+    >>> format_bytes(100), format_bytes(3 << 29), format_bytes(16 * 10**12), format_bytes(10**40)
     ('100 bytes', '1.5 GiB', '14.6 TiB', 'more than 1,024 TiB')
     """
     if size < 1024:

@@ -84,10 +84,10 @@ class EmbeddedSource(FeatureSource):
         for block in parallel(self._problems, blocks):
             for kind, name in block:
                 found[kind].append(name)
-        told = [f"{len(n):,} {kind} ({listed(n, 3)})" for kind, n in found.items() if n]
-        if told:
+        counts = [f"{len(n):,} {kind} ({listed(n, 3)})" for kind, n in found.items() if n]
+        if counts:
             raise InputError(
-                f"of {len(self):,} embedded images {' and '.join(told)}; restore them, or run "
+                f"of {len(self):,} embedded images {' and '.join(counts)}; restore them, or run "
                 "discover again"
             )
 

@@ -54,7 +54,7 @@ class RootEntry:
 
 @dataclass(frozen=True)
 class EmbeddingInfo:
-    """How the vectors of a file were made.
+    """Origin of the vectors of a file.
 
     Attributes:
         crkd: version of the program.
@@ -144,7 +144,7 @@ class EmbeddingFile:
         if values is None or missing:
             self._file.close()
             raise InputError(
-                f"{str(file)!r} is no file of crkd embed; name another file, so that it is kept"
+                f"{str(file)!r} is not a file of crkd embed; name another file, so that it is kept"
             )
         self.info = EmbeddingInfo.from_plain(values, file)
         meta = self._file.metadata

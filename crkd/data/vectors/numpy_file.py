@@ -33,7 +33,7 @@ _DAMAGE: Final = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What the readers raise for damaged files."""
+"""Exceptions of the readers for damaged files."""
 _CHUNK: Final = 16 << 20
 _ENCRYPTED: Final = 1
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
-from crkd.data.vectors.declared_size import check_memory, in_words
+from crkd.data.vectors.declared_size import check_memory, format_bytes
 
 IN_MEMORY: Final = 256 << 20
 """Bytes of vectors up to which they are read into memory at once."""
@@ -158,7 +158,7 @@ class RowWriter:
         folder = next(place for place in (near.parent, None) if place is None or _writable(place))
         self._folder = Path(tempfile.gettempdir()) if folder is None else folder
         if num_bytes > shutil.disk_usage(self._folder).free:
-            raise self._full(in_words(num_bytes))
+            raise self._full(format_bytes(num_bytes))
         self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 closed with its reader
 
     def add(self, rows: Floats) -> None:

@@ -8,7 +8,7 @@ from crkd.core.errors import InputError
 from crkd.data.vectors.table import FeatureTable
 
 
-def made_alike(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
+def comparable_settings(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what must be equal for two files of vectors to be comparable."""
     if embedding is None:
         return None
@@ -30,7 +30,7 @@ def check_same_embedding(
     Raises:
         InputError: backbone, weights, preprocessing or form differ.
     """
-    ours, theirs = made_alike(table.embedding), made_alike(other)
+    ours, theirs = comparable_settings(table.embedding), comparable_settings(other)
     if ours is None or theirs is None or ours == theirs:
         return
     name = next(key for key in ours if ours[key] != theirs[key])

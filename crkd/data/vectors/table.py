@@ -100,7 +100,7 @@ def read_features(path: str | Path) -> FeatureTable:
 
 
 class Columns(NamedTuple):
-    """What a file holds, before it is checked."""
+    """Content of a file before the checks."""
 
     features: npt.NDArray[Any] | RowFile
     labels: Sequence[Any] | None = None
@@ -217,7 +217,7 @@ def described(metadata: Mapping[bytes, bytes] | None, file: Path) -> dict[str, A
     except (ValueError, RecursionError) as error:
         raise unreadable(file, error) from None
     if not isinstance(values, dict):
-        raise unreadable(file, ValueError(f"the metadata {METADATA.decode()} are no object"))
+        raise unreadable(file, ValueError(f"the metadata {METADATA.decode()} are not an object"))
     return values
 
 

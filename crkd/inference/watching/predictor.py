@@ -40,7 +40,7 @@ class ImagePredictor:
         space: in which outliers are compared.
 
     Raises:
-        InputError: the run cannot tell outliers, or it takes only files of vectors.
+        InputError: the run has no outlier test, or it takes only files of vectors.
     """
 
     def __init__(self, opened: OpenedRun, device: torch.device) -> None:

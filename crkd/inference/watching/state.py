@@ -72,7 +72,7 @@ class Outlier:
 
 
 class WatchState:
-    """What a state folder contains; its lock is held elsewhere.
+    """Content of a state folder; the watcher holds its lock.
 
     Args:
         folder: the state folder; it exists.

@@ -16,7 +16,7 @@ INTERPOLATIONS: Final = ("bicubic", "bilinear", "lanczos", "nearest")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes the input of a network.
+    """Preprocessing of an image for a network.
 
     The shorter side is scaled to ``image_size`` and the middle square is cut out.
 

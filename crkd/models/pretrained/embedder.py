@@ -35,7 +35,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Form:
-    """How vectors are computed; equal forms give equal bits on one machine.
+    """Form of the computation of vectors; equal forms give equal bits on one machine.
 
     Attributes:
         runtime: one of ``RUNTIMES``.

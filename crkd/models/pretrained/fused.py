@@ -24,7 +24,7 @@ _ACTIVATIONS: Final[dict[type[nn.Module], tuple[str, list[float]]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
-"""What oneDNN computes while it writes a convolution: its name there, and its parameters."""
+"""Operation that oneDNN fuses into a convolution: its name and its parameters."""
 
 
 class Pair(NamedTuple):

@@ -34,7 +34,7 @@ def onnx_backbone(path: Path, *, image_size: int | None = None) -> PretrainedBac
         InputError: no such file, onnxruntime is not installed, or the file does not fit.
     """
     if not path.is_file():
-        raise InputError(f"--backbone {str(path)!r} is no file; check the path")
+        raise InputError(f"--backbone {str(path)!r} is not a file; check the path")
     content = path.read_bytes()
     session = onnx_session(content, str(path))
     inputs, output = session.get_inputs(), features_output(session, str(path))

@@ -106,7 +106,7 @@ def _fetched(repository: str, files: list[str], revision: str | None) -> Path:
             return Path(hf_hub_download(repository, file, revision=revision))
         except EntryNotFoundError:
             continue
-        except Exception as error:  # networks fail in many ways, and each is told in one sentence
+        except Exception as error:  # networks fail in many ways; each error becomes one sentence
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
                 f"--download: cannot fetch {file} of {repository} ({reason}); check the network, "

@@ -1,6 +1,6 @@
 // The iterations between the first class step and the result, in one launch, from a short copy of
 // the plan: for problems too large for resident.cu, where streaming.cu would read all scores from
-// memory once an iteration. It stands between step 0 and step 3 of streaming.cu, which are made
+// memory once an iteration. It runs between step 0 and step 3 of streaming.cu, which are made
 // from the scores themselves: rounding reaches the result through the class potentials alone.
 //
 // Entry (i, j) is kept as E_ij = 2^((x_ij - X_j) * scale + h_j - R_i) in bfloat16, with R_i such
@@ -9,7 +9,7 @@
 // is built again from the scores, as in resident.cu; all blocks see the same factors and agree.
 //
 // BLOCKS blocks share a problem, all resident at once (a cooperative launch). TEAM warps share a
-// row. The first KEPT rows of a team lie in registers, the next SHARED in shared memory, the
+// row. The first KEPT rows of a team are in registers, the next SHARED in shared memory, the
 // others in global memory, where the second-level cache has room for what is left.
 //
 // With CLUSTER above 1 the class masses are added within a cluster first: each block adds up a

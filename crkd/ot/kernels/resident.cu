@@ -8,7 +8,7 @@
 // rows are rebuilt; by the bound ln(1 / min a) on one step this takes several iterations.
 //
 // Layout: a warp holds LR = 32 / LC rows at a time, LC lanes to a row; lane l owns the columns
-// l, l + LC, ... (TC of them) of TR row steps. The first TRR row steps lie in registers, the
+// l, l + LC, ... (TC of them) of TR row steps. The first TRR row steps are in registers, the
 // others in shared memory that the owning thread alone touches.
 //
 // The blocks of a cluster send each other their class masses. With SPLIT 0 every block adds up all

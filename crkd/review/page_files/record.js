@@ -80,7 +80,7 @@ function confusion() {
     el("div", { class: "beside" }, canvas, mistakes()));
 }
 
-// Names do not fit beside many classes: the mistakes that matter are written out.
+// Names do not fit next to many classes, so the important mistakes are written out.
 function mistakes() {
   const { counts, true: truth, predicted } = D.confusion;
   const wrong = counts.flatMap((row, r) => {

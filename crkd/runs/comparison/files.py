@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from crkd.evaluation.comparison import Group
 from crkd.runs.comparison.reading import ReadPlan, ReadRun
-from crkd.runs.csv_cells import guarded
+from crkd.runs.csv_cells import escape_formula
 from crkd.runs.summary import record
 
 CSV_COLUMNS: Final = (
@@ -96,10 +96,10 @@ def comparison_csv(groups: Mapping[Group, Group]) -> str:
             texts += [first.data["split"], metric]
             writer.writerow(
                 [
-                    *map(guarded, texts),
+                    *map(escape_formula, texts),
                     len(group.entries),
                     *(found.n, found.mean, found.std),
-                    guarded(reference.name) if pair else "",
+                    escape_formula(reference.name) if pair else "",
                     *((pair.n, pair.mean, pair.std, pair.low, pair.high) if pair else [""] * 5),
                 ]
             )

@@ -96,7 +96,7 @@ def read_run(path: Path, name: str, label: str | None = None) -> ReadRun:
         label: name of its group; None lets method and settings decide.
 
     Raises:
-        InputError: it is no run, or unfinished, or has no predictions.
+        InputError: it is not a run, or unfinished, or has no predictions.
     """
     run = RunFolder.open(path)
     info = run.read_info()

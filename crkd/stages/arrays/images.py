@@ -35,7 +35,7 @@ RECIPE: dict[str, Any] = {
     "pretrain": {"epochs": 40, "optimizer": {"warmup_epochs": 2, "weight_decay": 5e-4}},
     "discover": {"epochs": 40, "num_small": 0, "optimizer": {"warmup_epochs": 3}},
 }
-"""Settings of images in memory, unless told otherwise."""
+"""Default settings of images in memory."""
 
 
 def is_images(samples: Any) -> bool:

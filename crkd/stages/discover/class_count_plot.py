@@ -11,7 +11,7 @@ COLORS = ("#4269d0", "#3ca951", "#ff725c")
 
 
 def write_count_plot(path: Path, count: ClassCount) -> None:
-    """Draw the evidence over the number of classes, one panel a witness, as a PNG.
+    """Draw the evidence over the number of classes, one panel for each score, as a PNG.
 
     Raises:
         InputError: the file cannot be written.

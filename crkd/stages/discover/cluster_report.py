@@ -16,7 +16,7 @@ from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import listed
 from crkd.runs.atomic_files import write_json
 from crkd.runs.class_info import ClassInfo
-from crkd.runs.csv_cells import guarded
+from crkd.runs.csv_cells import escape_formula
 from crkd.runs.folder import RunFolder
 from crkd.stages.forward import Outputs
 
@@ -77,17 +77,19 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     >>> sentences({"unused": ["novel-3"], "merge": [], "rejected": 0})
     ['1 novel class has next to no image (novel-3): fewer may be enough']
     """
-    told = []
+    report = []
     if unused := found["unused"]:
         noun = "class has" if len(unused) == 1 else "classes have"
         named = listed(unused, limit=5)
-        told.append(f"{len(unused)} novel {noun} next to no image ({named}): fewer may be enough")
+        report.append(f"{len(unused)} novel {noun} next to no image ({named}): fewer may be enough")
     if pairs := found["merge"]:
         named = listed((" and ".join(pair["classes"]) for pair in pairs), limit=5)
-        told.append(f"may be one class: {named}; review shows them, and merges them")
+        report.append(f"may be one class: {named}; review shows them, and merges them")
     if found["rejected"]:
-        told.append(f"{found['rejected']} unlabeled images are far from all others, see {REJECTED}")
-    return told
+        report.append(
+            f"{found['rejected']} unlabeled images are far from all others, see {REJECTED}"
+        )
+    return report
 
 
 def _write_rejected(
@@ -97,7 +99,7 @@ def _write_rejected(
     rejected: NDArray[np.bool_],
 ) -> None:
     order = np.argsort(-scores, kind="stable")
-    rows = [(guarded(ids[n]), f"{scores[n]:.4f}") for n in order if rejected[n]]
+    rows = [(escape_formula(ids[n]), f"{scores[n]:.4f}") for n in order if rejected[n]]
     text = io.StringIO()
     csv.writer(text).writerows([("image", "distance"), *rows])
     write_bytes(run.path / REJECTED, text.getvalue().encode())

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from crkd.clustering.class_gaussians import ClassStatistics
+from crkd.clustering.low_rank_gaussians import ClassStatistics
 from crkd.core.errors import InputError
 from crkd.core.philox import philox
 from crkd.runs.atomic_files import load_tensors, save_tensors
@@ -32,7 +32,7 @@ class FeatureReplay(nn.Module):
 
     classes: Tensor
     drawn: Tensor
-    """How many draws there were, a scalar int64 that stays on the device."""
+    """Number of draws so far, a scalar int64 that stays on the device."""
 
     def __init__(
         self,

@@ -113,13 +113,13 @@ def shares_sentence(
     )
 
 
-def check_mixed(config: Config, known_head: str, num_gone: int) -> None:
+def check_mixed(config: Config, known_head: str, num_without_images: int) -> None:
     """Refuse settings that assume that every unlabeled image is of a novel class.
 
     Args:
         config: of the run.
         known_head: of the parent run.
-        num_gone: number of known classes without labeled images.
+        num_without_images: number of known classes without labeled images.
 
     Raises:
         InputError: a setting does not apply.
@@ -134,7 +134,7 @@ def check_mixed(config: Config, known_head: str, num_gone: int) -> None:
         return
     if known_head != "prototype":
         raise InputError(
-            f"model.known_head is {known_head!r}, whose outputs are no cosines and cannot be "
+            f"model.known_head is {known_head!r}, whose outputs are not cosines and cannot be "
             f"assigned together with those of novel classes, but {_reason(config)}; train stage 1 "
             "with model.known_head=prototype"
         )
@@ -143,10 +143,10 @@ def check_mixed(config: Config, known_head: str, num_gone: int) -> None:
             "discover.assignment.queue keeps features of the novel heads alone, but "
             f"{_reason(config)}; set it to 0 and raise discover.batch_size"
         )
-    if settings.prototypes == "kmeans" and num_gone:
+    if settings.prototypes == "kmeans" and num_without_images:
         raise InputError(
             "discover.prototypes 'kmeans' needs labeled images of every known class to leave out "
-            f"their clusters, and {num_gone} known classes have none; set it to 'random'"
+            f"their clusters, and {num_without_images} known classes have none; set it to 'random'"
         )
 
 

@@ -45,10 +45,10 @@ from crkd.training.plugins import asked_for
 
 ONLY_KNOWN = 0.9
 """Least share of known-looking images at which a folder may hold no new class."""
-STRANGER = 0.55
-"""Largest share of pairs of an unlabeled and a known image in which the unlabeled one has the
-higher novelty score, for a folder of known classes only. With a weak network, novel images look
-known one by one, but have higher novelty scores as a whole."""
+MAX_KNOWN_AUROC = 0.55
+"""Largest AUROC of the novelty score, unlabeled against known images, at which a folder may hold
+known classes only. With a weak network, novel images look known one by one, but have higher novelty
+scores as a whole."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,12 @@ def open_parent(
         )
     known = opened.architecture.absorbed()
     counts = np.bincount(data.subsets.known_train.labels, minlength=len(info.classes))
-    gone = tuple(np.flatnonzero(counts == 0).tolist())
-    _check_method(config, known, gone, run.path)
+    without_images = tuple(np.flatnonzero(counts == 0).tolist())
+    _check_method(config, known, without_images, run.path)
     teacher = freeze(absorbed(opened.network, info.chosen_head))
     notes = []
     if config.mixed:
-        check_mixed(config, known.known_head, len(gone))
+        check_mixed(config, known.known_head, len(without_images))
     elif incremental:
         checked = precheck(teacher, run, data)
         _check_new(checked, opened, config)
@@ -161,7 +161,9 @@ def open_parent(
         teacher,
         _student_shape(known, config, num_novel),
         next_classes(info.classes, num_novel),
-        KnownStatistics(load_replay(run.path, len(info.classes)) if gone else None, gone),
+        KnownStatistics(
+            load_replay(run.path, len(info.classes)) if without_images else None, without_images
+        ),
         shares,
         [*data.notes, origin, *seed_note(info, config.seed), *notes],
     )
@@ -202,7 +204,7 @@ def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
     """
     check = checked.check
     found, total = check.count, len(check.scores)
-    alike = found >= ONLY_KNOWN * total and check.stranger < STRANGER + 2 * check.noise
+    alike = found >= ONLY_KNOWN * total and check.auroc < MAX_KNOWN_AUROC + 2 * check.auroc_std
     if config.discover.precheck and alike:
         raise InputError(
             f"{found} of {total} unlabeled images look like classes that {opened.run.path} knows, "
@@ -211,7 +213,9 @@ def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
         )
 
 
-def _check_method(config: Config, known: Architecture, gone: tuple[int, ...], parent: Path) -> None:
+def _check_method(
+    config: Config, known: Architecture, without_images: tuple[int, ...], parent: Path
+) -> None:
     """Refuse a method with one joint head where it does not apply."""
     method = config.discover.method
     if method == "swapped":
@@ -231,10 +235,11 @@ def _check_method(config: Config, known: Architecture, gone: tuple[int, ...], pa
             f"the method 'simgcd' compares cosines, but --from {parent} has the known_head "
             f"{known.known_head!r}; train stage 1 with model.known_head=prototype"
         )
-    if method == "simgcd" and gone:
+    if method == "simgcd" and without_images:
         raise InputError(
-            f"the method 'simgcd' needs labeled images of every known class, and {len(gone)} known "
-            "classes have none; add their images, or use the method 'swapped'"
+            "the method 'simgcd' needs labeled images of every known class, and "
+            f"{len(without_images)} known classes have none; add their images, or use the method "
+            "'swapped'"
         )
 
 
@@ -255,7 +260,7 @@ def _student_shape(known: Architecture, config: Config, num_novel: int) -> Archi
 def next_classes(classes: list[ClassInfo], num_novel: int) -> list[ClassInfo]:
     """Return the label space after ``num_novel`` more classes are discovered.
 
-    Ids and names never change. A novel class is numbered, not named: nobody has named it yet.
+    Ids and names never change. A novel class has a number in place of a name.
 
     >>> [entry.name for entry in next_classes([ClassInfo(0, "cat", "known")], 2)]
     ['cat', 'novel-0', 'novel-1']

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from crkd.clustering.novelty.set_distance import DistanceCheck, distance_check, known_classes
+from crkd.clustering.novelty.relative_mahalanobis import fit_relative_mahalanobis
+from crkd.clustering.novelty.set_distance import DistanceCheck, distance_check
 from crkd.core.errors import InputError
 from crkd.core.shuffle import stable_shuffle
 from crkd.models.network import Network
@@ -88,7 +89,7 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
         kept = order[1::2]
         rows, labels = rows[kept], labels[kept]
     numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
-    classes = known_classes(rows, numbered)
+    classes = fit_relative_mahalanobis(rows, numbered)
     check = distance_check(unlabeled, classes, held, false_positive_rate=BEYOND)
     return Precheck(check, origin)
 

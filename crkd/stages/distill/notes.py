@@ -30,13 +30,13 @@ def comparison(
     theirs, ours = num_parameters(teacher), num_parameters(student)
     score = teacher_accuracy(opened)
     known = "" if score is None else f", {100 * score[0]:.1f} % on {score[1]}"
-    told = f"this student: {architecture.backbone}, {ours:,} parameters"
+    summary = f"this student: {architecture.backbone}, {ours:,} parameters"
     if opened.architecture.backbone == VECTORS:
         backbone = (opened.info.embedding or {}).get("backbone")
-        return f"teacher {opened.run.path}: heads on the vectors of {backbone}{known}; {told}"
+        return f"teacher {opened.run.path}: heads on the vectors of {backbone}{known}; {summary}"
     return (
         f"teacher {opened.run.path}: {opened.architecture.backbone}, {theirs:,} "
-        f"parameters{known}; {told} (the teacher has {theirs / ours:.2f} times as many)"
+        f"parameters{known}; {summary} (the teacher has {theirs / ours:.2f} times as many)"
     )
 
 
@@ -61,7 +61,7 @@ def num_parameters(network: nn.Module) -> int:
 
 
 def teacher_accuracy(opened: OpenedRun) -> tuple[float, str] | None:
-    """Return the accuracy in [0, 1] that a run's metrics tell of test images, and on what.
+    """Return the accuracy in [0, 1] on test images by a run's metrics, and the images' name.
 
     Known classes alone: of the known head. With novel ones: of the chosen head, task-agnostic, on
     all classes or, where novel test images have no label, on the known ones. None where no test
@@ -79,7 +79,7 @@ def teacher_accuracy(opened: OpenedRun) -> tuple[float, str] | None:
             (_accuracy(chosen, "task_agnostic", group), f"{group} test images, task-agnostic")
             for group in ("all", "known")
         ]
-    return next(((acc, told) for acc, told in found if acc is not None), None)
+    return next(((acc, source) for acc, source in found if acc is not None), None)
 
 
 def _accuracy(metrics: Any, protocol: str, group: str) -> float | None:

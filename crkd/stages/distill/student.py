@@ -1,4 +1,4 @@
-"""What a student is made of, and the batches it learns from."""
+"""Networks, modules and batches of a student."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from crkd.core.errors import InputError
 from crkd.data.datasets.features import earlier_rows
 from crkd.data.loader import BatchLoader
 from crkd.data.splits.partition import Subset, joined
-from crkd.data.splits.smaller import some_of_each_class
+from crkd.data.splits.smaller import class_fraction_mask
 from crkd.data.views import Views
 from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
@@ -129,7 +129,7 @@ def training_parts(config: Config, data: RunData, *, num_novel: int) -> list[Sub
         return [data.subsets.known_train]
     source, novel = data.dataset.train, data.subsets.unlabeled
     rows = earlier_rows(source)
-    rows = rows[some_of_each_class(source.labels[rows], config.data.subset)]
+    rows = rows[class_fraction_mask(source.labels[rows], config.data.subset)]
     if len(rows):
         ids = [source.ids[row] for row in rows]
         novel = joined([Subset(source, rows, np.full(len(rows), -1), ids), novel])

@@ -34,7 +34,7 @@ SPACE: tuple[Depths, ...] = tuple(
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search; the defaults look at the whole space.
+    """Settings of a search; the defaults cover the whole space.
 
     Attributes:
         max_params: budget of parameters.
@@ -87,7 +87,7 @@ class Student(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes:
         teacher: name of its backbone.
@@ -206,7 +206,7 @@ def search_student(
         teacher: folder of a finished run with a network.
         settings: budget and search.
         device: where the networks compute.
-        scored: told of each student as soon as it has its score.
+        scored: called with each student as soon as it has its score.
 
     Raises:
         InputError: the run or its data are unusable, or no student is within the budget.

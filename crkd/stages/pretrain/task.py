@@ -19,7 +19,7 @@ from crkd.training.precision import autocast
 
 
 class SupervisedModules(nn.Module):
-    """What stage 1 trains or saves.
+    """Modules that stage 1 trains or saves.
 
     Args:
         network: the network.

@@ -143,7 +143,7 @@ def load_sweep(
     Args:
         path: the file.
         commands: verb -> names that may follow it; the first one is the default, and a verb
-            without names stands alone.
+            with an empty sequence takes no name.
         settings: ``key=value`` strings that change every configuration.
         root: folder of the data sets, where it is given.
 
@@ -247,7 +247,7 @@ def _as_settings(values: Mapping[str, Any], place: str) -> list[str]:
         if remedy is not None:
             raise InputError(f"key '{place}.{key}' is set by the sweep itself; {remedy}")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", key):
-            raise InputError(f"key '{place}.{key}' is no configuration key; correct it")
+            raise InputError(f"key '{place}.{key}' is not a configuration key; correct it")
     # JSON is YAML.
     return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 

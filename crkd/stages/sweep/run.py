@@ -28,7 +28,7 @@ TABLES: Final = ("result.csv", "result.tex")
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep has after a call.
+    """State of a sweep after a call.
 
     Attributes:
         groups: group of finished runs -> the group that its paired differences refer to.

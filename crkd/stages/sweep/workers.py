@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, Literal, Protocol
 
 from crkd.core.paths import CHECKOUT
-from crkd.runs.console import in_words
+from crkd.runs.console import format_duration
 from crkd.stages.sweep.jobs import Job, estimate, unfinished
 from crkd.training.interruption import graceful_stop
 
@@ -157,7 +157,7 @@ class Workers:
             job = entry.job
             if code == 0 and job.state() == "complete":
                 self.status[job.out] = "complete"
-                spent = in_words(time.monotonic() - entry.began)
+                spent = format_duration(time.monotonic() - entry.began)
                 self._say(f"{job.name}: finished after {spent}; {self._progress()}")
             elif stopping and code in _STOPPED:
                 self.status[job.out] = "stopped"
@@ -174,7 +174,7 @@ class Workers:
         seconds = estimate(left, done) if left else None
         if seconds is None:
             return text
-        return f"{text}, about {in_words(seconds / len(self._devices))} left"
+        return f"{text}, about {format_duration(seconds / len(self._devices))} left"
 
     def _stop(self) -> None:
         if self._running:

@@ -17,8 +17,8 @@ from crkd.clustering.kmeans import Floats, kmeans
 from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.merging import merged_kmeans
 from crkd.clustering.whitening import WhitenedSpace
+from crkd.stages.vectors.discovery_input import DiscoveryInput, Rows
 from crkd.stages.vectors.heads import Heads, HeadSettings, train_heads
-from crkd.stages.vectors.material import Material, Rows
 
 TEMI: Final = HeadSettings()
 UNEVEN: Final = HeadSettings(exponent=0.9)
@@ -49,47 +49,47 @@ class NovelHead:
         return found
 
 
-Candidate = Callable[[Material, int], NovelHead]
+Candidate = Callable[[DiscoveryInput, int], NovelHead]
 
 
-def by_kmeans(material: Material, seed: int) -> NovelHead:
+def by_kmeans(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """K-means on principal components at unit length: the floor."""
-    return _nearest_centroid(material.plain, material.num_novel, seed)
+    return _nearest_centroid(inputs.plain, inputs.num_novel, seed)
 
 
-def by_whitened_kmeans(material: Material, seed: int) -> NovelHead:
+def by_whitened_kmeans(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """K-means in the space whitened by the known classes."""
-    return _nearest_centroid(material.whitened, material.num_novel, seed)
+    return _nearest_centroid(inputs.whitened, inputs.num_novel, seed)
 
 
-def by_heads(material: Material, seed: int) -> NovelHead:
+def by_heads(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """TEMI heads in the whitened space, and a last head from what they agree on."""
-    return _widened(material, _heads(material.whitened, material.num_novel, TEMI, seed), seed)
+    return _widened(inputs, _heads(inputs.whitened, inputs.num_novel, TEMI, seed), seed)
 
 
-def by_plain_heads(material: Material, seed: int) -> NovelHead:
+def by_plain_heads(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """TEMI heads on principal components: no label shapes their space."""
-    return _heads(material.plain, material.num_novel, TEMI, seed)
+    return _heads(inputs.plain, inputs.num_novel, TEMI, seed)
 
 
-def by_sinkhorn_heads(material: Material, seed: int) -> NovelHead:
+def by_sinkhorn_heads(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """Heads trained on balanced pseudo-labels in the whitened space, from whitened k-means."""
-    return _heads(material.whitened, material.num_novel, SINKHORN, seed)
+    return _heads(inputs.whitened, inputs.num_novel, SINKHORN, seed)
 
 
-def by_merging(material: Material, seed: int) -> NovelHead:
+def by_merging(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """Refine merged clusters by TEMI that lets classes differ in size."""
-    clusters = merged_kmeans(material.whitened.values, material.num_novel, seed=seed)
-    return _refined(material.wide, [clusters], material.num_novel, UNEVEN, seed + 1)
+    clusters = merged_kmeans(inputs.whitened.values, inputs.num_novel, seed=seed)
+    return _refined(inputs.wide, [clusters], inputs.num_novel, UNEVEN, seed + 1)
 
 
-def by_consensus(material: Material, seed: int) -> NovelHead:
+def by_consensus(inputs: DiscoveryInput, seed: int) -> NovelHead:
     """Return what heads, whitened k-means and k-means agree on, for want of a clear winner."""
-    heads = [way(material, seed) for way in (by_heads, by_whitened_kmeans, by_kmeans)]
-    logits = [torch.from_numpy(head.logits(material.novel)) for head in heads]
+    heads = [way(inputs, seed) for way in (by_heads, by_whitened_kmeans, by_kmeans)]
+    logits = [torch.from_numpy(head.logits(inputs.novel)) for head in heads]
     votes = [part.softmax(dim=1).numpy() for part in logits]
-    clusters = consensus(votes, material.num_novel, seed=seed)
-    return _learned(material, clusters)
+    clusters = consensus(votes, inputs.num_novel, seed=seed)
+    return _learned(inputs, clusters)
 
 
 CANDIDATES: Final[dict[str, Candidate]] = {
@@ -125,21 +125,21 @@ def _heads(rows: Rows, num_novel: int, settings: HeadSettings, seed: int) -> Nov
     return _refined(rows, clusterings, num_novel, settings, seed + 1)
 
 
-def _widened(material: Material, head: NovelHead, seed: int) -> NovelHead:
+def _widened(inputs: DiscoveryInput, head: NovelHead, seed: int) -> NovelHead:
     """Refine a head in the wide space, and learn its clusters there.
 
     The regression corrects single vectors; the wide space holds more of what separates classes.
     """
-    wide = material.wide
-    clusters = head.logits(material.novel).argmax(axis=1)
-    head = _refined(wide, [clusters], material.num_novel, TEMI, seed + 2)
-    return _learned(material, (wide.values @ head.weights).argmax(axis=1))
+    wide = inputs.wide
+    clusters = head.logits(inputs.novel).argmax(axis=1)
+    head = _refined(wide, [clusters], inputs.num_novel, TEMI, seed + 2)
+    return _learned(inputs, (wide.values @ head.weights).argmax(axis=1))
 
 
-def _learned(material: Material, clusters: NDArray[np.int64]) -> NovelHead:
+def _learned(inputs: DiscoveryInput, clusters: NDArray[np.int64]) -> NovelHead:
     """Return a head that is learned from clusters in the wide space as if they were labels."""
-    wide = material.wide
-    return NovelHead(wide.space, *logistic_regression(wide.values, clusters, material.num_novel))
+    wide = inputs.wide
+    return NovelHead(wide.space, *logistic_regression(wide.values, clusters, inputs.num_novel))
 
 
 def _refined(

@@ -1,4 +1,4 @@
-"""Which way of discovery suits these vectors: a contest on known classes that are hidden."""
+"""Choice of the discovery method by a contest on known classes with hidden labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from crkd.clustering.whitening import whitened_spaces
 from crkd.data.storage.workers import parallel
 from crkd.evaluation.matching import contingency, match
 from crkd.stages.vectors.candidates import CANDIDATES, FLOOR, UNDECIDED
-from crkd.stages.vectors.material import WIDTHS, Material
+from crkd.stages.vectors.discovery_input import WIDTHS, DiscoveryInput
 
 DRAWS = 4
 CLEARLY = 0.5
@@ -28,7 +28,7 @@ MOST_ROWS = 10_000
 
 @dataclass(frozen=True)
 class Score:
-    """How a candidate did.
+    """Accuracy of a candidate.
 
     Attributes:
         candidate: its name.
@@ -99,7 +99,7 @@ def hold_contest(
         known: ``(n, D)`` float32.
         labels: ``(n,)`` int64 in ``[0, K)``.
         shares: sizes of the novel classes, in parts of the largest
-            (:func:`~crkd.stages.vectors.sizes.likely_shares`).
+            (:func:`~crkd.stages.vectors.sizes.estimated_class_shares`).
         seed: of the draws and of the candidates.
     """
     num_known = int(labels.max()) + 1
@@ -111,10 +111,10 @@ def hold_contest(
 
     def draw(number: int) -> dict[str, float]:
         classes = hidden[number]
-        material, truth = _hide(known, labels, classes, shares, seed + number)
+        inputs, truth = _hide(known, labels, classes, shares, seed + number)
         scores = {}
         for name, candidate in CANDIDATES.items():
-            logits = candidate(material, seed + number).logits(material.novel)
+            logits = candidate(inputs, seed + number).logits(inputs.novel)
             scores[name] = accuracy(logits.argmax(axis=1), truth, len(classes))
         return scores
 
@@ -181,14 +181,14 @@ def _hide(
     classes: tuple[int, ...],
     shares: Sequence[float],
     seed: int,
-) -> tuple[Material, NDArray[np.int64]]:
-    """Return the material of a draw, and the hidden truth in ``[0, len(classes))``."""
+) -> tuple[DiscoveryInput, NDArray[np.int64]]:
+    """Return the inputs of a draw, and the hidden truth in ``[0, len(classes))``."""
     inside = np.isin(labels, classes)
     rows = np.sort(_thinned(labels, classes, shares, seed))
     kept = np.unique(labels[~inside], return_inverse=True)[1].astype(np.int64)
     truth = np.searchsorted(classes, labels[rows])
     space, wide = whitened_spaces(known[~inside], kept, known[rows], WIDTHS)
-    return Material(known[rows], len(classes), space, wide, seed), truth
+    return DiscoveryInput(known[rows], len(classes), space, wide, seed), truth
 
 
 def _thinned(

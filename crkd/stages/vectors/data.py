@@ -270,7 +270,7 @@ def next_vector_data(
         split,
         validation_fraction=0.0,
         seed=config.seed,
-        images_gone=True,
+        allow_empty_known=True,
         subset=config.data.subset,
     )
     return _data(config, dataset, split, parts, [novel])

@@ -12,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.kmeans import Floats, unit_rows
 from crkd.clustering.logistic import logistic_regression
+from crkd.clustering.tied_mixtures import TiedMixtures
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
 from crkd.core.threads import one_thread
 from crkd.stages.vectors.arguments import check_choice, checked_labels, checked_rows
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
+from crkd.stages.vectors.discovery_input import WIDTHS, DiscoveryInput
 from crkd.stages.vectors.gate import Gate, fit_gate
-from crkd.stages.vectors.material import WIDTHS, Material
-from crkd.stages.vectors.sizes import likely_shares
+from crkd.stages.vectors.sizes import estimated_class_shares
 
 SAMPLED = 200
 """Rows drawn of every class whose vectors are not kept."""
@@ -45,7 +45,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class VectorDiscovery:
-    """What a discovery found; it holds no vector.
+    """Result of a discovery; it contains no vector.
 
     Attributes:
         space: whitened by the known classes; the ways of discovery that use labels work in it.
@@ -116,14 +116,14 @@ def fit_discovery(
     labels = checked_labels(known_labels, len(rows))
     check_choice(method, num_novel, len(fresh))
     space, wide = whitened_spaces(rows, labels, fresh, WIDTHS)
-    material = Material(fresh, num_novel, space, wide, seed)
+    inputs = DiscoveryInput(fresh, num_novel, space, wide, seed)
     contest = _contest(
-        method, lambda: hold_contest(rows, labels, likely_shares(material, seed), seed=seed)
+        method, lambda: hold_contest(rows, labels, estimated_class_shares(inputs, seed), seed=seed)
     )
-    fresh_head = METHODS[contest.chosen](material, seed)
+    fresh_head = METHODS[contest.chosen](inputs, seed)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
     head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
-    memory = ClassPrototypes.fit(inside, labels, num_known)
+    memory = TiedMixtures.fit(inside, labels, num_known)
     old = (inside, labels)
     clusters = fresh_head.logits(fresh).argmax(axis=1)
     gate = _gate(wide, (num_known,), memory, old, fresh, clusters, num_novel, mixed=mixed)
@@ -148,7 +148,7 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     space, wide = whitened_spaces(rows, labels, others, WIDTHS)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1
     head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
-    memory = ClassPrototypes.fit(inside, labels, num_known)
+    memory = TiedMixtures.fit(inside, labels, num_known)
     gate = Gate(wide, head.weights, head.biases, (num_known,), memory)
     return VectorDiscovery(space, gate, (head,), _asked("known classes"))
 
@@ -183,8 +183,8 @@ def further_discovery(
     check_choice(method, num_novel, len(fresh))
     contest = found.contest if method == "auto" else _asked(method)
     gate = found.gate
-    material = Material(fresh, num_novel, found.space, gate.space, seed)
-    fresh_head = METHODS[contest.chosen](material, seed)
+    inputs = DiscoveryInput(fresh, num_novel, found.space, gate.space, seed)
+    fresh_head = METHODS[contest.chosen](inputs, seed)
     old = _remembered(gate.memory, seed)
     clusters = fresh_head.logits(fresh).argmax(axis=1)
     gate = _gate(gate.space, gate.sizes, gate.memory, old, fresh, clusters, num_novel, mixed=mixed)
@@ -244,7 +244,7 @@ def _known_head(
 def _gate(
     space: WhitenedSpace,
     sizes: tuple[int, ...],
-    memory: ClassPrototypes,
+    memory: TiedMixtures,
     old: tuple[Floats, NDArray[np.int64]],
     fresh: Floats,
     clusters: NDArray[np.int64],
@@ -272,11 +272,11 @@ def _gate(
     # Vectors of old classes would move the prototypes of new ones.
     kept = gate.scores(inside).argmax(axis=1) >= before if mixed else np.ones(len(inside), bool)
     kept |= not kept.any()
-    fitted = ClassPrototypes.fit(inside[kept], clusters[kept], count)
+    fitted = TiedMixtures.fit(inside[kept], clusters[kept], count)
     return dataclasses.replace(gate, memory=memory.followed_by(fitted))
 
 
-def _remembered(memory: ClassPrototypes, seed: int) -> tuple[Floats, NDArray[np.int64]]:
+def _remembered(memory: TiedMixtures, seed: int) -> tuple[Floats, NDArray[np.int64]]:
     """Return rows of classes whose vectors are not kept, at unit length like all rows."""
     rows, labels = memory.sample(SAMPLED, seed=seed)
     return unit_rows(rows), labels

@@ -78,7 +78,7 @@ def check_num_novel(novel: str | Path, num_novel: int | str | None) -> None:
     """Refuse a missing number of novel classes before anything is embedded.
 
     Raises:
-        InputError: it is not given, and the folders do not tell it.
+        InputError: it is not given, and the folders do not determine it.
     """
     if num_novel is not None:
         return

@@ -1,4 +1,4 @@
-"""Which group of classes a row belongs to: the known ones, or those of a step of discovery."""
+"""Classifier of the group of a row: the known classes, or the classes of one discovery step."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.logistic import logistic_regression
+from crkd.clustering.tied_mixtures import TiedMixtures
 from crkd.clustering.whitening import WhitenedSpace
 
 Doubles = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Gate:
     weights: Floats
     biases: Floats
     sizes: tuple[int, ...]
-    memory: ClassPrototypes
+    memory: TiedMixtures
 
     def scores(self, rows: Floats) -> Floats:
         """Return the logits ``(N, C)`` of all classes for rows ``(N, k)`` in the space."""
@@ -72,7 +72,7 @@ def fit_gate(
     rows: Floats,
     labels: NDArray[np.int64],
     sizes: tuple[int, ...],
-    memory: ClassPrototypes,
+    memory: TiedMixtures,
     *,
     balanced: bool = True,
 ) -> Gate:

@@ -17,7 +17,7 @@ LEAST_SHARE = 1e-6
 
 @dataclass(frozen=True)
 class HeadSettings:
-    """How heads are trained.
+    """Training settings of heads.
 
     Attributes:
         objective: "temi" (:mod:`crkd.losses.temi`), or "sinkhorn": the balanced assignment of the

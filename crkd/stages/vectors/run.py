@@ -32,7 +32,7 @@ from crkd.stages.vectors.discovery import (
     fit_discovery,
     further_discovery,
 )
-from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.discovery_input import DiscoveryInput
 from crkd.stages.vectors.outliers import calibrate_outliers
 from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.start import CONTEST, VectorStart, first_start, next_start, num_novel_of
@@ -89,7 +89,7 @@ def _measure_stability(run: RunFolder, start: VectorStart, found: VectorDiscover
     chosen, novel = found.contest.chosen, start.novel().numpy()
     head, seed = found.heads[-1], start.data.config.seed + 1
     count = head.weights.shape[1]
-    other = METHODS[chosen](Material(novel, count, found.space, found.gate.space, seed), seed)
+    other = METHODS[chosen](DiscoveryInput(novel, count, found.space, found.gate.space, seed), seed)
     values = class_stability(
         head.logits(novel).argmax(axis=1).astype(np.int64),
         other.logits(novel).argmax(axis=1).astype(np.int64),
@@ -154,7 +154,7 @@ def _kmeans_columns(start: VectorStart, num_novel: int) -> dict[str, Column]:
         return {}
     novel = start.novel().numpy()
     space, wide = start.found.space, start.found.gate.space
-    floor = METHODS[FLOOR](Material(novel, num_novel, space, wide, seed), seed)
+    floor = METHODS[FLOOR](DiscoveryInput(novel, num_novel, space, wide, seed), seed)
     clusters = {
         name: np.concatenate(
             [floor.logits(piece).argmax(axis=1) for piece in data.pieces(subset)]

@@ -11,7 +11,7 @@ from crkd.clustering.kmeans import kmeans
 from crkd.clustering.merging import merged_kmeans
 from crkd.clustering.partition_score import partition_score
 from crkd.stages.vectors.candidates import by_heads, by_merging
-from crkd.stages.vectors.material import Material
+from crkd.stages.vectors.discovery_input import DiscoveryInput
 
 EVEN = 0.9
 """Mean effective share of the clusters from which on classes count as equally large."""
@@ -25,7 +25,7 @@ MOST_ROWS = 10_000
 """Vectors that the sizes are read off, at most."""
 
 
-def likely_shares(material: Material, seed: int) -> list[float]:
+def estimated_class_shares(inputs: DiscoveryInput, seed: int) -> list[float]:
     """Return the sizes that the novel classes seem to have, in parts of the largest, ascending.
 
     They are the sizes of merged clusters. Errors of clusters make equal classes look uneven. So all
@@ -34,10 +34,10 @@ def likely_shares(material: Material, seed: int) -> list[float]:
     than balanced heads (:func:`~crkd.clustering.partition_score.partition_score`).
 
     Args:
-        material: vectors of the novel classes, and their spaces.
+        inputs: vectors of the novel classes, and their spaces.
         seed: of the clusters.
     """
-    rows, count = material.whitened.values, material.num_novel
+    rows, count = inputs.whitened.values, inputs.num_novel
     if count < 2:
         return [1.0]
     kept = _kept(len(rows), count, seed)
@@ -49,7 +49,7 @@ def likely_shares(material: Material, seed: int) -> list[float]:
         sizes = np.bincount(plain, minlength=count)
         found.append(np.sort(merged))
         evenness.append((effective_share(merged) + effective_share(sizes)) / 2)
-    if np.median(evenness) >= EVEN or not _merging_is_better(material, kept, seed):
+    if np.median(evenness) >= EVEN or not _merging_is_better(inputs, kept, seed):
         return [1.0]
     sizes = np.mean(found, axis=0)
     return [float(share) for share in sizes / sizes[-1]]
@@ -73,10 +73,10 @@ def _kept(num_rows: int, num_novel: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 3]).choice(num_rows, most, replace=False)
 
 
-def _merging_is_better(material: Material, kept: NDArray[np.int64], seed: int) -> bool:
-    values, count = material.whitened.values[kept], material.num_novel
+def _merging_is_better(inputs: DiscoveryInput, kept: NDArray[np.int64], seed: int) -> bool:
+    values, count = inputs.whitened.values[kept], inputs.num_novel
     scores = []
     for way in (by_merging, by_heads):
-        clusters = way(material, seed).logits(material.novel[kept]).argmax(axis=1)
+        clusters = way(inputs, seed).logits(inputs.novel[kept]).argmax(axis=1)
         scores.append(partition_score(values, clusters.astype(np.int64), count, seed=seed))
     return scores[0] > scores[1] + CLEARLY

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crkd.clustering.class_prototypes import ClassPrototypes
-from crkd.clustering.shared_gaussians import SharedGaussians
+from crkd.clustering.tied_gaussians import TiedGaussians
+from crkd.clustering.tied_mixtures import TiedMixtures
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.errors import InputError
 from crkd.models.network import Network
@@ -112,8 +112,8 @@ def discovery_from(tensors: Mapping[str, Tensor], contest: Contest) -> VectorDis
         raise InputError(f"the model of the run has no {error}; restore it") from None
 
 
-def _memory(arrays: Mapping[str, np.ndarray]) -> ClassPrototypes:
+def _memory(arrays: Mapping[str, np.ndarray]) -> TiedMixtures:
     """Return the class statistics; models of earlier versions have one prototype of a class."""
-    parts = SharedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter")))
+    parts = TiedGaussians(*(arrays[f"memory.{n}"] for n in ("means", "counts", "scatter")))
     classes = arrays.get("memory.classes", np.arange(len(parts.means)))
-    return ClassPrototypes(parts, classes.astype(np.int64))
+    return TiedMixtures(parts, classes.astype(np.int64))

@@ -111,7 +111,7 @@ def open_logs(run: RunFolder, config: Config, start: int) -> Iterator[Logs | Non
 def logged(run: RunFolder) -> list[Row]:
     """Return the rows of ``log.jsonl``; none if there is no such file.
 
-    A line that is damaged, as the last one of a crashed run may be, is passed over.
+    A line that is damaged, as the last one of a crashed run may be, is skipped.
     """
     path = run.path / "log.jsonl"
     rows: list[Row] = []

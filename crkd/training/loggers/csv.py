@@ -22,17 +22,17 @@ class CsvTable(LogWriter):
     def __init__(self, run: RunFolder, config: Config, earlier: Sequence[Row]) -> None:
         self._run, self._path = run, run.path / "log.csv"
         self._columns: list[str] = []
-        self._write_anew(earlier)
+        self._rewrite(earlier)
 
     def write(self, row: Row) -> None:
         """Append a row, or rewrite the table where it needs another column."""
         if not row.keys() <= set(self._columns):
-            self._write_anew(logged(self._run))
+            self._rewrite(logged(self._run))
             return
         with self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(self._text([row]))
 
-    def _write_anew(self, rows: Sequence[Row]) -> None:
+    def _rewrite(self, rows: Sequence[Row]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows for name in row))
         heading = dict(zip(self._columns, self._columns, strict=True))
         write_bytes(self._path, self._text([heading, *rows] if rows else []).encode())

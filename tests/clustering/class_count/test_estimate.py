@@ -9,7 +9,7 @@ from sklearn.metrics import silhouette_score
 from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.clustering.class_count.inertia import cluster_counts, inertia_curve
 from crkd.clustering.class_count.probe_classes import crowding, probe_classes, total_variance
-from crkd.clustering.class_count.validity import bumps, silhouettes, stabilities
+from crkd.clustering.class_count.validity import peak_heights, silhouettes, stabilities
 from crkd.clustering.kmeans import kmeans
 from crkd.core.errors import InputError
 
@@ -39,7 +39,7 @@ def test_the_number_of_a_mixture(num_known, num_novel, evenness):
     assert count.evidence.votes.sum() == pytest.approx(1.0)
 
 
-def test_witnesses_alone_find_clear_clusters():
+def test_validity_scores_alone_find_clear_clusters():
     _, _, novel = mixture(3, 6, spread=0.3)
     count = estimate_class_count(novel, seed=0)
     assert count.estimate == 6
@@ -58,7 +58,7 @@ def test_a_range_that_ends_at_the_limit_says_so():
     assert not estimate_class_count(novel, known, labels, seed=0, max_classes=30).at_limit
 
 
-def test_the_same_seed_gives_the_same_answer():
+def test_the_same_seed_gives_the_same_result():
     known, labels, novel = mixture(6, 5, spread=1.0)
     first, again = (estimate_class_count(novel, known, labels, seed=3) for _ in range(2))
     assert (first.estimate, first.low, first.high) == (again.estimate, again.low, again.high)
@@ -136,7 +136,7 @@ def test_witnesses_against_their_definitions():
 
 def test_bumps_ignore_a_straight_trend():
     counts = np.array([2, 3, 4, 6, 8])
-    np.testing.assert_array_equal(bumps(counts, 1.0 - 0.1 * counts), np.zeros(5))
+    np.testing.assert_array_equal(peak_heights(counts, 1.0 - 0.1 * counts), np.zeros(5))
     scores = 1.0 - 0.1 * counts
     scores[2] += 0.05
-    assert bumps(counts, scores).argmax() == 2
+    assert peak_heights(counts, scores).argmax() == 2

@@ -1,4 +1,4 @@
-"""Known or novel, on Gaussian classes with known answers."""
+"""Known or novel, on Gaussian classes with known results."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_separation_is_measured_on_hidden_classes() -> None:
     assert found.auroc > 0.95
     assert found.error < 0.12
     assert not found.is_weak
-    # Where labels mean nothing, a hidden class cannot be told from the others.
+    # Where labels mean nothing, a hidden class cannot be separated from the others.
     scrambled = np.random.default_rng(2).permutation(labels)
     weak = measure_separation(labeled, scrambled, 0.5, seed=0)
     assert weak.auroc == pytest.approx(0.5, abs=0.12)

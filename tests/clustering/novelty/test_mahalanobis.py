@@ -1,4 +1,4 @@
-"""Distances to the nearest class from statistics alone, on Gaussians with known answers."""
+"""Distances to the nearest class from statistics alone, on Gaussians with known results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
 from crkd.clustering.novelty.mahalanobis import ClassDistance
 
 DIMENSIONS, CLASSES = 12, 4
@@ -39,7 +39,7 @@ def test_the_distance_against_the_definition(statistics: ClassStatistics) -> Non
         assert score == pytest.approx(min(float(g @ inverse @ g) for g in gaps) ** 0.5, rel=1e-5)
 
 
-def test_members_fit_and_what_lies_apart_does_not(statistics: ClassStatistics) -> None:
+def test_members_fit_and_outliers_do_not(statistics: ClassStatistics) -> None:
     distance = ClassDistance.of(statistics)
     rows, _ = members(500, 2)
     assert distance.fits_nowhere(rows).mean() < 0.002

@@ -24,7 +24,7 @@ def test_distance_to_the_fifth_neighbor_counted_by_hand() -> None:
     np.testing.assert_allclose(neighbor_distances(rows, reference), wanted, atol=1e-6)
 
 
-def test_a_distance_does_not_depend_on_the_rows_beside_it() -> None:
+def test_a_distance_does_not_depend_on_other_rows() -> None:
     reference, rows = vectors(40, 0), vectors(30, 1)
     alone = [float(neighbor_distances(row[None], reference)[0]) for row in rows]
     np.testing.assert_allclose(neighbor_distances(rows, reference), alone, rtol=0, atol=1e-12)

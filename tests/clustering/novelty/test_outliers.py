@@ -1,4 +1,4 @@
-"""Outlying images on Gaussian data with known answers."""
+"""Outlying images on Gaussian data with known results."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_a_row_is_not_its_own_neighbor(faiss_there, monkeypatch):
 
 
 @pytest.mark.parametrize("faiss_there", [True, False])
-def test_the_reject_bucket_holds_what_lies_apart(faiss_there, monkeypatch):
+def test_the_reject_bucket_holds_outliers(faiss_there, monkeypatch):
     monkeypatch.setattr("crkd.clustering.novelty.outliers.has_faiss", lambda: faiss_there)
     rows, _ = gaussians(means(4, 0), 50, 1)
-    strange = np.random.default_rng(5).normal(size=(6, DIMENSIONS)).astype(np.float32) * 20
-    found = reject_bucket(np.vstack([rows, strange]))
+    outlying = np.random.default_rng(5).normal(size=(6, DIMENSIONS)).astype(np.float32) * 20
+    found = reject_bucket(np.vstack([rows, outlying]))
     assert found.rejected[200:].all()
     assert found.rejected[:200].mean() <= 0.02
     assert not reject_bucket(rows[:5]).rejected.any()

@@ -1,4 +1,4 @@
-"""The drawn parameters: known answers of the generator, statistics, independence of the batch."""
+"""The drawn parameters: known values of the generator, statistics, independence of the batch."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def equal(a: ViewParameters, b: ViewParameters) -> bool:
         ),
     ],
 )
-def test_philox_gives_the_published_answers(
+def test_philox_gives_the_published_words(
     counter: tuple[int, ...], key: int, expected: tuple[int, ...]
 ):
     words = philox(tuple(torch.tensor([c]) for c in counter), key)  # type: ignore[arg-type]

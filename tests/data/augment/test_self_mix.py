@@ -61,7 +61,7 @@ def test_pixels_by_hand(num_views: int):
 
 
 def test_the_share_is_that_of_the_pixels():
-    """Where one view is all ones and the other all zeros, the mean of the mixture is the share."""
+    """If one view is all ones and the other all zeros, the mean of the mixture is the share."""
     drawn = some_draws(200)
     views = torch.stack([torch.ones(200, 3, SIZE, SIZE), torch.zeros(200, 3, SIZE, SIZE)])
     found = mix(views, drawn)

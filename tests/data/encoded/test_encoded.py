@@ -43,7 +43,7 @@ def test_a_name_that_is_not_utf8_is_shown_with_escapes_and_read(tmp_path: Path):
     assert all_of(EncodedFolder(tmp_path)) == [("\\xff.png", None, b"x")]
 
 
-def test_a_pipe_and_a_file_that_is_gone_are_refused_without_waiting(tmp_path: Path):
+def test_a_pipe_and_a_missing_file_are_refused_without_waiting(tmp_path: Path):
     os.mkfifo(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")
     images = EncodedFolder(tmp_path)

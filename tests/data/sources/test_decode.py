@@ -138,7 +138,7 @@ def test_eps_is_never_handed_to_an_external_program() -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImageError, match="does not exist"):
-        decode_image(tmp_path / "gone.png", "gone.png")
+        decode_image(tmp_path / "missing.png", "missing.png")
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -30,10 +30,12 @@ def test_files_that_are_no_images_are_named(tmp_path: Path) -> None:
     )
     made(folder, "shard.tar", "table.parquet", ".git/config")
     assert left_out(folder) == (
-        f"3 files are no images by the suffix and left out of {str(folder)!r}: none, "
+        f"3 files are not images by the suffix and left out of {str(folder)!r}: none, "
         "a/IMG_1.HEIC, b/notes.txt"
     )
-    assert left_out(made(tmp_path / "one", "x.heic", "y.png")).startswith("1 file is no image by")
+    assert left_out(made(tmp_path / "one", "x.heic", "y.png")).startswith(
+        "1 file is not an image by"
+    )
 
 
 def test_the_first_few_are_named_and_all_are_counted(tmp_path: Path) -> None:

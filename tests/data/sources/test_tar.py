@@ -1,4 +1,4 @@
-"""Own images in tar files: the same as in folders, read where they stand, in bounded memory."""
+"""Own images in tar files: the same as in folders, read in place, in bounded memory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_archives_hold_what_folders_hold(tmp_path: Path) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
     folders, split = folder_dataset(tmp_path / "known", tmp_path / "novel")
-    # Two shards of known images; what is no image is passed over.
+    # Two shards of known images; what is not an image is skipped.
     first = dict(list(KNOWN.items())[:4]) | {"readme.txt": b"hello", ".hidden.png": b""}
     pack(tmp_path / "k" / "0.tar", first)
     pack(tmp_path / "k" / "1.tar", dict(list(KNOWN.items())[4:]))
@@ -80,7 +80,7 @@ def test_an_unlabeled_archive_with_a_known_class(tmp_path: Path) -> None:
     assert tar_dataset(known, novel)[1].joint_names == ("ant", "cat", "bee", "cat (novel)")
 
 
-def test_classes_beside_the_images(tmp_path: Path) -> None:
+def test_class_files_next_to_the_images(tmp_path: Path) -> None:
     files = {}
     for number, name in enumerate(["dog", "cat", "dog"]):
         files[f"{number:06d}.jpg"] = png(number)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import partition
-from crkd.data.splits.smaller import some_of_each_class
+from crkd.data.splits.smaller import class_fraction_mask
 from tests.data.splits.test_partition import SPLIT, dataset_of
 
 
@@ -17,22 +17,22 @@ def test_a_fraction_of_each_class_and_at_least_one_image(
     labels: list[int], fraction: float
 ) -> None:
     given_labels = np.array(labels, np.int64)
-    kept = some_of_each_class(given_labels, fraction)
+    kept = class_fraction_mask(given_labels, fraction)
     for label in set(labels):
         members = int((given_labels == label).sum())
         assert kept[given_labels == label].sum() == max(1, round(fraction * members))
 
 
 def test_the_images_are_not_the_first_ones_and_always_the_same() -> None:
-    kept = some_of_each_class(np.zeros(40, np.int64), 0.25)
-    assert kept.tolist() == some_of_each_class(np.zeros(40, np.int64), 0.25).tolist()
+    kept = class_fraction_mask(np.zeros(40, np.int64), 0.25)
+    assert kept.tolist() == class_fraction_mask(np.zeros(40, np.int64), 0.25).tolist()
     assert not kept[:10].all()
 
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.1, float("nan")])
 def test_a_fraction_out_of_range(fraction: float) -> None:
     with pytest.raises(InputError, match=r"data\.subset .* not in \(0, 1\]"):
-        some_of_each_class(np.zeros(3, np.int64), fraction)
+        class_fraction_mask(np.zeros(3, np.int64), fraction)
 
 
 def test_all_parts_of_a_data_set_become_smaller() -> None:

@@ -74,7 +74,7 @@ def test_views_come_again_bit_by_bit_in_a_new_order():
     order = torch.cat([batch.sample_id[batch.num_labeled :] for batch in batches])
     first, third = order[:NOVEL], order[2 * NOVEL : 3 * NOVEL]
     assert sorted(first.tolist()) == sorted(third.tolist())
-    assert not torch.equal(first, third), "the order of images goes on changing"
+    assert not torch.equal(first, third), "the order of images keeps changing"
 
 
 def test_without_stored_epochs_no_view_comes_again():

@@ -73,5 +73,7 @@ def exit_code(read: Callable[[Path], object], file: Path) -> int | None:
 
 
 @pytest.mark.parametrize(("read", "name"), READERS)
-def test_the_process_that_reads_the_file_goes_on(read: Callable[[Path], object], name: str) -> None:
+def test_the_process_that_reads_the_file_continues(
+    read: Callable[[Path], object], name: str
+) -> None:
     assert exit_code(read, FILES / f"{name}.parquet") in (10, 11)

@@ -152,7 +152,7 @@ def test_vectors_of_several_lengths_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("in_files")
 @pytest.mark.parametrize("form", ["lists", "npz"])
-def test_a_full_disk_is_told_before_the_work(
+def test_a_full_disk_is_reported_before_the_work(
     tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, save = FORMS[form]

@@ -89,14 +89,16 @@ BAD_PARQUET: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("columns", "message"), BAD_PARQUET.values(), ids=BAD_PARQUET)
-def test_bad_parquet_is_told_in_one_sentence(tmp_path: Path, columns: dict[str, Any], message: str):
+def test_bad_parquet_is_refused_in_one_sentence(
+    tmp_path: Path, columns: dict[str, Any], message: str
+):
     file = parquet(tmp_path / "f.parquet", **columns)
     with pytest.raises(InputError, match=message) as caught:
         read_features(file)
     assert str(file) in str(caught.value)
 
 
-def test_bad_arrays_are_told_in_one_sentence(tmp_path: Path):
+def test_bad_arrays_are_refused_in_one_sentence(tmp_path: Path):
     np.save(tmp_path / "object.npy", np.array([{}, None], dtype=object), allow_pickle=True)
     np.save(tmp_path / "flat.npy", np.ones(3))
     np.save(tmp_path / "text.npy", np.array([["a"]]))
@@ -155,7 +157,7 @@ def test_samples_of_earlier_steps_are_neither_known_nor_novel(tmp_path: Path):
     assert split.joint_ids(dataset.train.labels).tolist() == [0, 1, 0, -1, -1, -1]
     assert earlier_rows(dataset.train).tolist() == [3, 4]
     assert list(dataset.train.ids[3:]) == [*earlier.ids, *novel.ids]
-    parts = partition(dataset, split, validation_fraction=0.0, seed=0, images_gone=True)
+    parts = partition(dataset, split, validation_fraction=0.0, seed=0, allow_empty_known=True)
     assert parts.unlabeled.indices.tolist() == [5]
     with pytest.raises(InputError, match="classes that the run does not know: b; restore"):
         feature_dataset(known, novel, classes_so_far=("a", "c"))

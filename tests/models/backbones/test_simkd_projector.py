@@ -36,7 +36,7 @@ def test_a_projector_needs_maps():
 
 
 @pytest.mark.parametrize("head", [0, 1])
-def test_one_head_alone_answers_as_it_did_among_others(head: int):
+def test_one_head_alone_predicts_as_it_did_among_others(head: int):
     network = build_network(SHAPE, seed=3).train()
     views = [torch.randn(6, 3, 32, 32)]
     network(views)  # batch norm statistics of its own for each channel

@@ -16,7 +16,7 @@ VIEWS = [torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))]
 
 
 @pytest.mark.parametrize("head", [0, 1])
-def test_novel_classes_become_known_ones_with_the_same_answers(head: int):
+def test_novel_classes_become_known_ones_with_the_same_predictions(head: int):
     network = build_network(SHAPE, seed=1).eval()
     before = network(VIEWS).joint_logits()[:, head]
     after = absorbed(network, head)(VIEWS)

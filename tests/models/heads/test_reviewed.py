@@ -27,7 +27,7 @@ def directions(seed: int = 0) -> torch.Tensor:
     return torch.nn.functional.normalize(drawn, dim=-1)
 
 
-def test_decisions_change_the_answers_they_are_about_alone(head):
+def test_decisions_change_their_own_predictions_alone(head):
     before = head(ROWS)[0]
     # 0 and 2 become one, 1 is split, 3 is rejected.
     made = reviewed(head, [(0, 0), (1, 2), (0, 0), (-1, -1)], {1: directions()}).eval()
@@ -39,8 +39,8 @@ def test_decisions_change_the_answers_they_are_about_alone(head):
     assert (after[:, 2] > after[:, 1]).tolist() == second.tolist()
     assert 0 < second.sum() < len(ROWS)
     expected = torch.where(second, 2, 1)
-    answered = before[:, :3].argmax(-1)
-    assert torch.equal(after.argmax(-1), torch.where(answered == 1, expected, 0))
+    predicted = before[:, :3].argmax(-1)
+    assert torch.equal(after.argmax(-1), torch.where(predicted == 1, expected, 0))
 
 
 def test_a_review_of_a_review_is_one_review(head):

@@ -165,7 +165,7 @@ def test_unknown_names_are_refused_with_a_remedy(tmp_path: Path):
         open_pretrained("lite00")
     with pytest.raises(InputError, match="does not apply to --backbone 'lite0'"):
         open_pretrained("lite0", weights=tmp_path / "x")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         open_pretrained(str(tmp_path / "x.onnx"))
     with pytest.raises(InputError, match="--image-size 8"):
         open_pretrained("lite0", image_size=8)

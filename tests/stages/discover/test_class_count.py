@@ -136,10 +136,10 @@ def test_mixed_sets_known_looking_images_aside(stage1_held_out: Path) -> None:
 def test_command_writes_figures_and_picture(
     stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    figures, picture = tmp_path / "count.json", tmp_path / "count.png"
-    flags = [str(stage1), "--max-k", "12", "--json", str(figures), "--plot", str(picture)]
+    table, picture = tmp_path / "count.json", tmp_path / "count.png"
+    flags = [str(stage1), "--max-k", "12", "--json", str(table), "--plot", str(picture)]
     assert run_verb("estimate-k", flags) == 0
-    written = json.loads(figures.read_text())
+    written = json.loads(table.read_text())
     assert (
         f"novel classes: {written['estimate']} (range {written['low']} to {written['high']})"
         in capsys.readouterr().out

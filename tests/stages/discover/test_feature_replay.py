@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
 from crkd.core.errors import InputError
 from crkd.stages.discover.feature_replay import FeatureReplay, load_replay, save_replay
 
@@ -39,7 +39,7 @@ def test_draws_are_normal_and_never_repeat():
     assert columns.abs().max() < 0.1
 
 
-def test_a_restored_replay_goes_on_where_it_was():
+def test_a_restored_replay_continues_where_it_was():
     straight, resumed = (FeatureReplay(statistics(), 6, seed=3) for _ in range(2))
     straight()
     state = {name: tensor.clone() for name, tensor in straight.state_dict().items()}
@@ -57,6 +57,6 @@ def test_statistics_of_a_run_are_read_back(tmp_path: Path):
         load_replay(tmp_path / "none", 3)
 
 
-def test_only_the_classes_whose_images_are_gone_are_drawn():
+def test_only_classes_without_images_are_drawn():
     replay = FeatureReplay(statistics(), 4, seed=1, classes=(0, 2))
     assert replay()[1].tolist() == [0, 2, 0, 2]

@@ -37,11 +37,11 @@ def test_a_picture_saved_again_is_found(
 ) -> None:
     flags = ["check-data", "--known", str(folders[0]), "--novel", str(folders[1])]
     assert main([*flags, "--near-duplicates"]) == 0
-    told = next(line for line in capsys.readouterr().out.splitlines() if "nearly repeat" in line)
-    assert told.startswith("2 unlabeled images")
-    assert "again0.jpg shows" in told
-    assert "again1.jpg shows" in told
-    assert "new" not in told.split(": ", 1)[1]
+    notice = next(line for line in capsys.readouterr().out.splitlines() if "nearly repeat" in line)
+    assert notice.startswith("2 unlabeled images")
+    assert "again0.jpg shows" in notice
+    assert "again1.jpg shows" in notice
+    assert "new" not in notice.split(": ", 1)[1]
     assert main(flags) == 0
     assert "nearly repeat" not in capsys.readouterr().out
     assert main([*flags, "--near-duplicates", "3"]) == 2

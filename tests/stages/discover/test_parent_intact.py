@@ -1,4 +1,4 @@
-"""What a further step may do to the run that it goes on from: nothing."""
+"""An incremental step does not change its parent run."""
 
 from __future__ import annotations
 

@@ -139,8 +139,8 @@ def test_scrambled_hidden_labels_change_no_weight(
     scrambled = discover(small_config(*settings), tmp_path / "scrambled", stage1)
     assert same(weights(honest), weights(scrambled))
     assert honest.read_info().chosen_head == scrambled.read_info().chosen_head
-    figures = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
-    assert figures[0] != figures[1], "the evaluator alone must have seen the scrambled labels"
+    metrics = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
+    assert metrics[0] != metrics[1], "the evaluator alone must have seen the scrambled labels"
 
 
 def test_scrambled_hidden_labels_change_no_stage1_weight(

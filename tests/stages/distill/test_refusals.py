@@ -1,4 +1,4 @@
-"""What teacher-to-student training refuses, and what its command says."""
+"""Refusals of teacher-to-student training, and messages of its command."""
 
 from __future__ import annotations
 

@@ -147,24 +147,24 @@ def test_a_student_with_the_teachers_heads_answers_all_classes(
     assert info.parent is not None
     assert info.parent["model_sha256"] == of_teacher.model_sha256
     assert opened.architecture.projected == opened.network.backbone.num_features
-    answers = data.outputs(opened.network, data.subsets.test)
+    outputs = data.outputs(opened.network, data.subsets.test)
     table = load_predictions(reused.path / "predictions.parquet")
-    np.testing.assert_array_equal(table.joint_heads[:, table.of("test")], answers.joint)
+    np.testing.assert_array_equal(table.joint_heads[:, table.of("test")], outputs.joint)
     assert table.num_heads == 1
-    assert answers.joint_logits(0).shape == (len(data.subsets.test), 10)
+    assert outputs.joint_logits(0).shape == (len(data.subsets.test), 10)
     theirs = JointHead(with_one_head(teacher.network, of_teacher.chosen_head))
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(answers.features))
-    np.testing.assert_allclose(answers.joint_logits(0), expected, rtol=1e-4, atol=1e-5)
+        expected = theirs(torch.from_numpy(outputs.features))
+    np.testing.assert_allclose(outputs.joint_logits(0), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_run_stands_beside_its_teacher(reused: RunFolder, found: RunFolder):
+def test_the_run_is_compared_with_its_teacher(reused: RunFolder, found: RunFolder):
     metrics = reused.read_metrics()
     table = load_predictions(reused.path / "predictions.parquet")
     assert json.loads(json.dumps(evaluate(table))) == metrics
     own = found.read_metrics()["chosen_head"]["task_aware"]["train"]["novel"]["acc"]
-    beside = metrics["baselines"]["teacher"]["task_aware"]["train"]["novel"]["acc"]
-    assert beside == pytest.approx(own)
+    baseline = metrics["baselines"]["teacher"]["task_aware"]["train"]["novel"]["acc"]
+    assert baseline == pytest.approx(own)
     joint = found.read_metrics()["chosen_head"]["task_agnostic"]["test"]["all"]["acc"]
     (note,) = (n for n in reused.read_info().notes if n.startswith("teacher "))
     assert f"{100 * joint:.1f} % on all test images" in note
@@ -172,14 +172,14 @@ def test_the_run_stands_beside_its_teacher(reused: RunFolder, found: RunFolder):
     assert f"resnet8, {sum(p.numel() for p in student.parameters()):,} parameters" in note
 
 
-def test_one_plain_head_answers_all_classes(found: RunFolder, tmp_path: Path, data: RunData):
+def test_one_plain_head_predicts_all_classes(found: RunFolder, tmp_path: Path, data: RunData):
     run = distill(config_for("distill.head=linear"), tmp_path / "run", found.path)
     opened = open_run(run.path, CPU)
     assert weights(run)["known_head.weight"].shape[0] == 10
     assert opened.network.novel_heads is None
-    answers = data.outputs(opened.network, data.subsets.unlabeled)
+    outputs = data.outputs(opened.network, data.subsets.unlabeled)
     table = load_predictions(run.path / "predictions.parquet")
-    np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], answers.joint)
+    np.testing.assert_array_equal(table.joint_heads[:, table.of("train")], outputs.joint)
 
 
 def test_a_supervised_teacher_has_no_novel_classes_to_teach(
@@ -222,8 +222,8 @@ def test_scrambled_hidden_labels_leave_the_student_as_it_is(
     scramble_hidden_labels(monkeypatch)
     scrambled = distill(config, tmp_path / "scrambled", found.path)
     assert same(weights(honest), weights(scrambled))
-    figures = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
-    assert figures[0] != figures[1], "the evaluator alone must have seen the scrambled labels"
+    both = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
+    assert both[0] != both[1], "the evaluator alone must have seen the scrambled labels"
 
 
 def test_resumed_students_are_bit_identical(found: RunFolder, reused: RunFolder, tmp_path: Path):

@@ -303,7 +303,7 @@ def test_a_student_of_an_incremental_step_learns_from_the_images_of_all_steps(
     )
 
 
-@pytest.mark.parametrize(("state", "wanted"), [("gone", "missing"), ("other", "another one")])
+@pytest.mark.parametrize(("state", "wanted"), [("missing", "missing"), ("other", "another one")])
 def test_a_step_without_the_run_before_is_refused(
     state: str, wanted: str, steps: tuple[RunFolder, RunFolder], tmp_path: Path
 ) -> None:

@@ -97,7 +97,7 @@ def test_folders_have_short_and_different_names(tmp_path: Path) -> None:
         ("grid: {discover.epoch: [3]}", "unknown configuration key 'discover.epoch' .did you mean"),
         ("grid: {seed: [1, 2]}", "key 'grid.seed' is set by the sweep itself; list seeds under"),
         ("settings: {device: cpu}", "key 'settings.device' is set by the sweep itself; give"),
-        ("settings: {'a b': 1}", "key 'settings.a b' is no configuration key; correct it"),
+        ("settings: {'a b': 1}", "key 'settings.a b' is not a configuration key; correct it"),
         ("methods: {a: {setting: {}}}", "unknown configuration key 'methods.a.setting'"),
         ("methods: {a: 3}", "configuration key 'methods.a' must hold a block of keys"),
         ("methods: {a: {}, b: {}}", "the configurations 'a' and 'b' are equal; leave one"),

@@ -14,7 +14,7 @@ from crkd.stages.vectors import contest as contests
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, accuracy, hold_contest
 from crkd.stages.vectors.discovery import fit_discovery, further_discovery, relabeled
-from crkd.stages.vectors.material import num_neighbors
+from crkd.stages.vectors.discovery_input import num_neighbors
 from crkd.stages.vectors.state import discovery_from, state_of
 
 WIDTH = 20
@@ -125,17 +125,17 @@ def test_a_stored_discovery_predicts_the_same(found):
 def stub(quality):
     """Return a candidate that gets this share of the hidden vectors right."""
 
-    def candidate(material, seed):
+    def candidate(inputs, seed):
         def logits(rows):
             truth = TRUTH[len(rows)]
             wrong = np.arange(len(rows)) % 100 >= quality
-            return np.eye(material.num_novel)[np.where(wrong, 0, truth)]
+            return np.eye(inputs.num_novel)[np.where(wrong, 0, truth)]
 
         class Head(NovelHead):
             def logits(self, rows):
                 return logits(rows)
 
-        return Head(material.known_space, np.zeros((1, 1), "f4"), np.zeros(1, "f4"))
+        return Head(inputs.known_space, np.zeros((1, 1), "f4"), np.zeros(1, "f4"))
 
     return candidate
 
@@ -165,9 +165,9 @@ def test_the_contest_takes_the_best_and_never_what_is_worse_than_kmeans(
 def test_hidden_classes_are_thinned_like_the_novel_ones(monkeypatch, shares, sizes):
     seen = []
 
-    def candidate(material, seed):
-        seen.append(material.novel)
-        return stub(0)(material, seed)
+    def candidate(inputs, seed):
+        seen.append(inputs.novel)
+        return stub(0)(inputs, seed)
 
     for size in range(201):
         TRUTH[size] = np.zeros(size, np.int64)
@@ -204,13 +204,13 @@ def test_scrambled_labels_of_novel_vectors_reach_nothing():
     known, labels = vectors(range(4), each=20)
     novel, truth = vectors(range(4, 7), each=30)
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(novel)))
-    told = []
+    results = []
     for rows in (novel, novel[order]):
         found = fit_discovery(known, labels, rows, 3, method="auto", seed=0)
-        told.append((found.contest, found.predict(novel).novel.argmax(dim=1).numpy()))
+        results.append((found.contest, found.predict(novel).novel.argmax(dim=1).numpy()))
     # Nothing of the novel vectors takes part in the contest but the sizes of their clusters.
-    assert told[0][0] == told[1][0]
-    for _, clusters in told:
+    assert results[0][0] == results[1][0]
+    for _, clusters in results:
         assert accuracy(clusters, truth.numpy(), 3) > 90
 
 

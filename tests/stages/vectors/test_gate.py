@@ -7,8 +7,8 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
-from crkd.clustering.class_prototypes import ClassPrototypes
 from crkd.clustering.logistic import logistic_regression
+from crkd.clustering.tied_mixtures import TiedMixtures
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.stages.vectors.gate import Gate, balanced_offset
 
@@ -35,8 +35,8 @@ def test_rare_classes_weigh_as_much_as_others():
     rows, labels = overlapping(num=2, each=200)
     kept = (labels == 0) | (np.arange(400) < 210)
     weights, biases = logistic_regression(rows[kept], labels[kept], 2)
-    told = (rows @ weights + biases).argmax(axis=1)
-    assert (told[labels == 1] == 1).mean() > 0.6
+    predicted = (rows @ weights + biases).argmax(axis=1)
+    assert (predicted[labels == 1] == 1).mean() > 0.6
 
 
 def test_a_class_without_rows_is_never_predicted():
@@ -63,7 +63,7 @@ def test_what_is_separated_anyway_needs_no_offset():
 def test_a_group_keeps_the_order_of_its_own_head():
     draw = np.random.default_rng(0)
     space = WhitenedSpace(False, np.zeros(4), np.eye(4))
-    memory = ClassPrototypes.fit(draw.standard_normal((10, 4)), np.arange(10) % 5, 5)
+    memory = TiedMixtures.fit(draw.standard_normal((10, 4)), np.arange(10) % 5, 5)
     weights = draw.standard_normal((4, 5)).astype(np.float32)
     gate = Gate(space, weights, np.zeros(5, np.float32), (3, 2), memory)
     vectors = draw.standard_normal((30, 4)).astype(np.float32)

@@ -74,7 +74,7 @@ def test_files_that_are_left_out_and_repeated_images_are_named(
     arguments += ["--method", "whitened_kmeans", "--out", str(tmp_path / "run")]
     assert main(["discover", *arguments]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "1 file is no image by the suffix" in said
+    assert "1 file is not an image by the suffix" in said
     assert "IMG_1.HEIC" in said
     assert "1 images cannot be read" in said
     assert "novel/broken.jpg" in said

@@ -1,7 +1,7 @@
 // A stand-in for a GPU: runs a kernel on a processor, one fiber a thread. Fibers are resumed in a
 // random order and warps fall behind others by several barriers, so that a missing barrier changes
 // results; with every fourth seed some fall behind by a whole exchange, or begin late. language.h
-// stands for the CUDA language and primitives.cuh, mailboxes.h for what blocks of a cluster send
+// replaces the CUDA language and primitives.cuh, mailboxes.h for what blocks of a cluster send
 // each other, global_memory.h for what blocks store for others.
 #pragma once
 #include <setjmp.h>

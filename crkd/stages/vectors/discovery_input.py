@@ -1,4 +1,4 @@
-"""What the candidates of a discovery work on: rows in spaces, and the neighbors in them."""
+"""Input of the discovery methods: rows in their spaces, and nearest neighbors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class DiscoveryInput:
     """Unlabeled vectors of M novel classes, and the spaces of the candidates.
 
     Attributes:

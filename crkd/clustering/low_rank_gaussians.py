@@ -1,4 +1,4 @@
-"""Gaussian statistics of the features of each class."""
+"""One Gaussian for each class; each covariance is of low rank plus a diagonal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from crkd.core.errors import InputError
 
 @dataclass(frozen=True)
 class ClassStatistics:
-    """A Gaussian for each of C classes in the space of D features.
+    """One Gaussian for each of C classes in the space of D features, each with its own covariance.
 
     The covariance is ``F F^T + diag(residual)``. The r columns of F are the directions of the
     largest variance of a class, and the residual is the remaining variance of each feature. A

@@ -1,4 +1,4 @@
-"""Memory of classes: a few prototypes of each, and one covariance around all of them."""
+"""A mixture of a few Gaussians for each class, all with one tied covariance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats, kmeans
-from crkd.clustering.shared_gaussians import SharedGaussians
+from crkd.clustering.tied_gaussians import TiedGaussians
 from crkd.clustering.whitening import Doubles
 from crkd.core.errors import InputError
 
@@ -19,23 +19,25 @@ ROWS_EACH = 4
 
 
 @dataclass(frozen=True, eq=False)
-class ClassPrototypes:
-    """C classes in a space of k dimensions, each a mixture of a few Gaussians of one covariance.
+class TiedMixtures:
+    """A mixture of Gaussians for each of C classes in k dimensions; the covariance is tied.
 
-    No row is kept. The prototypes are the centroids of k-means within a class.
+    The means of the Gaussians are called prototypes. They are the centroids of k-means within a
+    class. No row is kept. It is the model of mixture discriminant analysis (Hastie and Tibshirani,
+    1996).
 
     Attributes:
         parts: the P prototypes with their counts and the scatter around them.
         classes: ``(P,)`` int64, class of each prototype, ascending; every class has at least one.
     """
 
-    parts: SharedGaussians
+    parts: TiedGaussians
     classes: NDArray[np.int64]
 
     @classmethod
     def fit(
         cls, rows: Floats, labels: NDArray[np.int64], num_classes: int, *, seed: int = 0
-    ) -> ClassPrototypes:
+    ) -> TiedMixtures:
         """Take the prototypes of rows ``(N, k)`` with labels ``(N,)`` in ``[0, num_classes)``.
 
         Raises:
@@ -58,7 +60,7 @@ class ClassPrototypes:
                 count = len(used)
                 part[members] = len(owners) + found
             owners += [label] * count
-        return cls(SharedGaussians.fit(rows, part, len(owners)), np.array(owners, np.int64))
+        return cls(TiedGaussians.fit(rows, part, len(owners)), np.array(owners, np.int64))
 
     @property
     def num_classes(self) -> int:
@@ -78,18 +80,18 @@ class ClassPrototypes:
         np.add.at(sums, self.classes, weights[:, None] * self.parts.means)
         return np.asarray(sums / np.bincount(self.classes, weights)[:, None])
 
-    def first(self, count: int) -> ClassPrototypes:
+    def first(self, count: int) -> TiedMixtures:
         """Return the first ``count`` classes; the scatter is their share of the common one."""
         kept = int(np.searchsorted(self.classes, count))
-        return ClassPrototypes(self.parts.first(kept), self.classes[:kept])
+        return TiedMixtures(self.parts.first(kept), self.classes[:kept])
 
-    def followed_by(self, others: ClassPrototypes) -> ClassPrototypes:
+    def followed_by(self, others: TiedMixtures) -> TiedMixtures:
         """Return these classes and then ``others``.
 
         Raises:
             InputError: the spaces differ.
         """
-        return ClassPrototypes(
+        return TiedMixtures(
             self.parts.followed_by(others.parts),
             np.concatenate([self.classes, self.num_classes + others.classes]),
         )
@@ -99,7 +101,7 @@ class ClassPrototypes:
         parts = self.parts
         gaps = parts.means - self.means[self.classes]
         scatter = parts.scatter + (gaps * parts.counts[:, None]).T @ gaps
-        return SharedGaussians(self.means, self.counts, scatter).covariance()
+        return TiedGaussians(self.means, self.counts, scatter).covariance()
 
     def sample(self, each: int, *, seed: int) -> tuple[Floats, NDArray[np.int64]]:
         """Draw rows of every class: a prototype by the counts, and a Gaussian around it.

@@ -1,4 +1,4 @@
-"""Classes as Gaussians of one covariance: a classifier in closed form, which classes can join."""
+"""One Gaussian for each class, all with one tied covariance: linear discriminant analysis."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ SHRINKAGE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class SharedGaussians:
-    """C classes with means of their own and one covariance in a space of k dimensions.
+class TiedGaussians:
+    """One Gaussian for each of C classes in k dimensions; the covariance is the same for all.
 
-    What is kept of a class is its mean and its count: no row is needed when others join.
+    A class is stored as its mean and its count, so no row is needed when further classes join.
 
     Attributes:
         means: ``(C, k)`` float64.
@@ -31,7 +31,7 @@ class SharedGaussians:
     scatter: Doubles
 
     @classmethod
-    def fit(cls, rows: Floats, labels: NDArray[np.int64], num_classes: int) -> SharedGaussians:
+    def fit(cls, rows: Floats, labels: NDArray[np.int64], num_classes: int) -> TiedGaussians:
         """Take the statistics of rows ``(N, k)`` with labels ``(N,)`` in ``[0, num_classes)``.
 
         Raises:
@@ -52,13 +52,13 @@ class SharedGaussians:
         )
         return cls(means, counts.astype(np.int64), residuals.T @ residuals)
 
-    def first(self, count: int) -> SharedGaussians:
+    def first(self, count: int) -> TiedGaussians:
         """Return the first ``count`` classes; the scatter is their share of the common one."""
         counts = self.counts[:count]
         shares = [max(int(c.sum()) - int((c > 0).sum()), 1) for c in (counts, self.counts)]
-        return SharedGaussians(self.means[:count], counts, self.scatter * (shares[0] / shares[1]))
+        return TiedGaussians(self.means[:count], counts, self.scatter * (shares[0] / shares[1]))
 
-    def followed_by(self, others: SharedGaussians) -> SharedGaussians:
+    def followed_by(self, others: TiedGaussians) -> TiedGaussians:
         """Return these classes and then ``others``; the statistics are those of one fit to both.
 
         Raises:
@@ -69,7 +69,7 @@ class SharedGaussians:
                 f"the classes have {self.means.shape[1]} and {others.means.shape[1]} dimensions; "
                 "both must be statistics of one space"
             )
-        return SharedGaussians(
+        return TiedGaussians(
             np.concatenate([self.means, others.means]),
             np.concatenate([self.counts, others.counts]),
             self.scatter + others.scatter,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from crkd.clustering.class_gaussians import ClassStatistics, class_statistics
+from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
 from crkd.core.errors import InputError
 
 GENERATOR = torch.Generator().manual_seed(0)
