@@ -76,7 +76,7 @@ def apply_review(
     model = _reviewed_model(evidence, outcome)
     info = _description(evidence, decisions, outcome, model.architecture)
     run = begin_run(out, info, opened.config, device, resume=False)
-    with running(run):
+    with running(run, resumable=False):
         write_bytes(run.path / "decisions.json", file.read_bytes())
         if (opened.run.path / CONTEST).is_file():
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
