@@ -21,7 +21,7 @@ class _Output(io.FileIO):
 
     lost: OSError | None = None
 
-    def write(self, content: Any) -> int | None:
+    def write(self, content: Any, /) -> int:
         """Write bytes; those that cannot be written count as written."""
         try:
             return super().write(content)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from crkd.commands.main import main
@@ -22,6 +23,7 @@ from crkd.runs.folder import RunFolder
 from crkd.stages.vectors.learners import NearestMeans
 from crkd.stages.vectors.plan import run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
+from tests.support.vector_clouds import save
 
 CLASSES, EACH, WIDTH = 8, 40, 10
 FLAGS = ("--plan", "4-2-2", "--session", "30-6", "--set", "data.labeled_fraction=0.6")
@@ -224,3 +226,25 @@ def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) ->
     assert list(again.ids) == [whole.ids[n] for n in rows]
     with pytest.raises(InputError, match="cannot be written"):
         write_rows(whole, rows, tmp_path / "missing", "some")
+
+
+@pytest.mark.parametrize(("suffix", "writer"), [("parquet", "write_table"), ("npz", "savez")])
+def test_interrupted_rows_leave_nothing(
+    suffix: str, writer: str, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read_features(files[0])
+    if suffix == "parquet":
+        save(tmp_path / "whole.parquet", np.asarray(whole.features), None)
+        whole = read_features(str(tmp_path / "whole.parquet"))
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        for file in arguments:
+            if isinstance(file, Path):
+                file.write_bytes(b"half of the rows")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq if suffix == "parquet" else np, writer, interrupted)
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(whole, np.array([3, 1]), tmp_path / "rows", "some")
+    assert not list((tmp_path / "rows").iterdir())
