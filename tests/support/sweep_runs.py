@@ -45,7 +45,7 @@ print("stand-in", *arguments)
 if method == "fails":
     sys.exit(5)
 if method == "waits" and "--resume" not in arguments:
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     write("running")
     time.sleep(60)
 if method == "meets":

@@ -180,11 +180,10 @@ class Workers:
         if self._running:
             self._say(f"stopping; runs that save their state first: {len(self._running)}")
         for entry in self._running.values():
-            # A shell lets a command in the background, and so its runs, ignore SIGINT.
-            entry.process.send_signal(signal.SIGTERM)
+            entry.process.send_signal(signal.SIGINT)
 
 
-_STOPPED: Final = (130, -signal.SIGTERM)
+_STOPPED: Final = (130, -signal.SIGINT)
 """Exit codes of a run that a signal ended, before or after it could save a state."""
 
 

@@ -6,9 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,8 @@ from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
 from crkd.stages.sweep import run as sweep_run
 from crkd.stages.sweep.file import load_sweep
-from crkd.stages.sweep.jobs import Job, estimate, jobs_of, unfinished
+from crkd.stages.sweep.jobs import estimate, jobs_of, unfinished
 from crkd.stages.sweep.run import SweepResult, run_sweep
-from crkd.stages.sweep.workers import Workers
 from tests.support.compared_runs import KEPT
 from tests.support.small_runs import SMALL
 from tests.support.sweep_runs import InThisProcess, StandIn
@@ -289,26 +285,3 @@ def test_a_dry_run_prints_the_runs_and_writes_nothing(
     assert not out.exists()
     assert run_verb("sweep", ["digits", "--devices=cpu,,cpu"]) == 2
     assert "has an empty name" in capsys.readouterr().err
-
-
-SLEEPS = "import time; time.sleep(60)"
-
-
-def test_runs_stop_in_the_background_of_a_shell(tmp_path: Path) -> None:
-    """A shell lets a command in the background ignore SIGINT, and its runs inherit that."""
-    job = Job("only", tmp_path / "only" / "seed0", (), "only", 0)
-
-    def start(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-S", "-c", SLEEPS], start_new_session=True)
-
-    def stop(line: str) -> None:
-        if "started" in line:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        workers = Workers([job], ["cpu"], start, stop)
-        assert workers.work()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert workers.status == {job.out: "stopped"}
