@@ -20,6 +20,7 @@ from crkd.data.vectors.row_file import RowFile
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
 from crkd.runs.folder import RunFolder
+from crkd.stages.plan_folder import PlanFolder
 from crkd.stages.vectors.learners import NearestMeans
 from crkd.stages.vectors.plan import run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
@@ -214,6 +215,26 @@ def test_vectors_in_a_file_are_never_read_as_a_whole(
     monkeypatch.setattr(RowFile, "__array__", lambda *_, **__: pytest.fail("all rows were read"))
     assert isinstance(read_features(files[0]).features, RowFile)
     assert steps("file") == in_memory
+
+
+def test_an_interruption_between_two_sessions_is_continued_as_its_message_says(
+    plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "ours"
+    command = ["increments", "--features", *files, *FLAGS, *FAST, "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlanFolder, "record", interrupted)
+        assert main(command) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "crkd increments: stopped between two stages; the state is saved, resume it with the same "
+        f"command and --out {out} --resume"
+    )
+    assert main([*command, "--resume"]) == 0
+    found, straight = (json.loads((p / "metrics.json").read_text()) for p in (out, plan))
+    assert found["steps"] == straight["steps"]
 
 
 def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) -> None:
