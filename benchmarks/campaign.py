@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from crkd.runs.appended_lines import AppendedLines
 from crkd.runs.console import console
 from crkd.runs.folder import RunFolder
 
@@ -38,13 +39,19 @@ def finished(
     Raises:
         RuntimeError: some trials failed; the others are kept.
     """
-    kept = out.with_suffix(".runs.jsonl")
+    kept = AppendedLines(out.with_suffix(".runs.jsonl"))
     trial_type = type(wanted[0])
-    done = {trial_type(**line["run"]): line for line in _lines(kept)}
+    done = {trial_type(**line["run"]): line for line in kept.read()}
     missing = [trial for trial in wanted if trial not in done]
-    with ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with (
+        ProcessPoolExecutor(
+            jobs,
+            multiprocessing.get_context("spawn"),
+            initializer=torch.set_num_threads,
+            initargs=(1,),
+        ) as pool,
+        _ending_early(pool),
+    ):
         for future in as_completed([pool.submit(w) for w in (prepare(missing) if prepare else ())]):
             future.result()
         asked = {pool.submit(train, trial): trial for trial in missing}
@@ -56,9 +63,8 @@ def finished(
                 _say(f"{description}: {error}")
                 continue
             line = done[trial] = {"run": trial._asdict(), **future.result()}
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with kept.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            kept.path.parent.mkdir(parents=True, exist_ok=True)
+            kept.append([line])
             _say(f"{description}: {_results(line)}")
     lost = [str(tuple(trial)) for trial in wanted if trial not in done]
     if lost:
@@ -71,9 +77,16 @@ def is_complete(folder: Path) -> bool:
     return (folder / "run.json").is_file() and RunFolder(folder).read_info().status == "complete"
 
 
-def _lines(path: Path) -> Iterator[Line]:
-    if path.is_file():
-        yield from map(json.loads, path.read_text().splitlines())
+@contextlib.contextmanager
+def _ending_early(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """At a signal, let the work that runs stop with its state, and begin no other."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+        raise
 
 
 def _results(line: Line) -> str:

@@ -87,6 +87,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _run_on_vectors(given: argparse.Namespace) -> int:
     from crkd.commands.discover.vectors import refuse_with_features, vector_run_folder
+    from crkd.runs.folder import check_free
     from crkd.stages.baselines.vectors import SETTINGS, baseline_on_vectors
 
     if given.name not in SETTINGS:
@@ -98,7 +99,7 @@ def _run_on_vectors(given: argparse.Namespace) -> int:
     more = {"dataset": "features", "data": {"features": given.features}}
     config = config_of(given, more=more)
     out = vector_run_folder(given, config.seed, given.name)
-    check_out(out, resume=False)
+    check_free(out, resumable=False)
     print_protocols(baseline_on_vectors(config, out, given.name))
     return 0
 

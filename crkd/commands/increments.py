@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +76,6 @@ def run(given: argparse.Namespace) -> int:
     from crkd.data.splits.sessions import parse_session
     from crkd.runs.search import free_folder
     from crkd.stages.incremental import run_plan
-    from crkd.training.interruption import Interrupted
 
     mixed = None if given.session is None else parse_session(given.session)
     default = RUNS / f"{config.dataset}-{given.plan}" / f"{given.method}-seed{config.seed}"
@@ -92,9 +90,8 @@ def run(given: argparse.Namespace) -> int:
             resume=given.resume,
             download=given.download,
         )
-    except Interrupted as stop:
-        print(f"crkd increments: {Interrupted(stop.progress, out)}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        raise interrupted_plan(stop, out) from None
     show(metrics)
     print(f"plan: {out}")
     return 0
@@ -109,12 +106,30 @@ def _run_on_vectors(given: argparse.Namespace, sizes: tuple[int, ...]) -> int:
     mixed = None if given.session is None else parse_session(given.session)
     config = config_of(given, more={"dataset": "features", "data": {"features": given.features}})
     out = vector_run_folder(given, config.seed, f"{given.plan}-{given.method}")
-    metrics = run_vector_plan(
-        config, sizes, out, method=given.method, mixed=mixed, resume=given.resume
-    )
+    try:
+        metrics = run_vector_plan(
+            config, sizes, out, method=given.method, mixed=mixed, resume=given.resume
+        )
+    except KeyboardInterrupt as stop:
+        raise interrupted_plan(stop, out) from None
     show(metrics)
     print(f"plan: {out}")
     return 0
+
+
+def interrupted_plan(stop: KeyboardInterrupt, out: Path) -> KeyboardInterrupt:
+    """Return the interruption of a plan, which names its folder where the plan has begun.
+
+    Args:
+        stop: the interruption of one of its stages, or between two of them.
+        out: the folder of the plan.
+    """
+    from crkd.training.interruption import Interrupted
+
+    if isinstance(stop, Interrupted):
+        return Interrupted(stop.progress, out)
+    begun = (out / "metrics.json").is_file()
+    return Interrupted("stopped between two stages", out) if begun else stop
 
 
 def show(metrics: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from crkd.commands.verbs import VERBS, command_module, parsers, unknown_verb
 from crkd.core.errors import InputError
+from crkd.core.lasting_streams import lasting_streams
+from crkd.training.interruption import raising_signals
 
 USAGE_ERROR = 2
 OUT_OF_MEMORY = 3
@@ -27,15 +29,26 @@ UNUSABLE_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM, err
 def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code; one of several processes ends here.
 
-    Exit codes: 0 success, 2 invalid input (one sentence names the remedy), 3 out of memory,
-    4 a loss is not finite, 130 interrupted with the state saved. Some verbs return others.
+    Exit codes: 0 success, 2 invalid input (one sentence names the remedy) or an output that cannot
+    be written, 3 out of memory, 4 a loss is not finite, 130 interrupted by SIGINT, SIGTERM or
+    SIGHUP. Some verbs return others. A pipe that its reader closes ends the output, not the work.
 
     Args:
         verb: one of :data:`VERBS`.
         arguments: the words after the verb; None takes those of the process.
     """
     limit_spinning()
-    code = _exit_code(verb, list(sys.argv[1:] if arguments is None else arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with lasting_streams() as lost:
+        code = _exit_code(verb, given)
+        error = lost()
+        if error is not None:
+            code = code or USAGE_ERROR
+            print(
+                f"crkd {verb}: the output cannot be written ({error.strerror}); free space or "
+                "name another place for it",
+                file=sys.stderr,
+            )
     if _several():
         # Threads of the connections may outlive the interpreter. Its shutdown then sometimes
         # aborts a process whose work is complete.
@@ -55,22 +68,17 @@ def limit_spinning() -> None:
 
 
 def _exit_code(verb: str, arguments: list[str]) -> int:
-    module = command_module(verb)
     try:
         with _together(verb):
             given = parsers(verb)[0].parse_args([verb, *arguments])
-            code: int = module.run(given)
+            code: int = command_module(verb).run(given)
             return code
     except InputError as error:
         print(f"crkd {verb}: {error}", file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print(f"crkd {verb}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"crkd {verb}: {str(stop) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader of the pipe (head, less) closed it, which is not an error.
-        sys.stderr.close()
-        return 0
     except OSError as error:
         if error.errno not in UNUSABLE_PATH or error.filename is None:
             raise
@@ -91,9 +99,12 @@ def _several() -> bool:
 
 
 def _together(verb: str) -> contextlib.AbstractContextManager[None]:
-    """Return a context that connects the processes of a launcher such as torchrun, if any."""
+    """Return a context that connects the processes of a launcher such as torchrun, if any.
+
+    One process alone unwinds at a signal. One of several ends at once: the others may wait for it.
+    """
     if not _several():
-        return contextlib.nullcontext()
+        return raising_signals()
     from crkd.training.distributed import joined
 
     return joined(verb)
@@ -123,11 +134,12 @@ def _runtime_failure(verb: str, error: Exception) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``crkd VERB ...`` and return its exit code; see :func:`run_verb`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given:
-        parsers()[0].print_help()
-        return USAGE_ERROR
-    if given[0].startswith("-"):
-        parsers()[0].parse_args(given)
+    if not given or given[0].startswith("-"):
+        with lasting_streams():
+            if given:
+                parsers()[0].parse_args(given)
+            parsers()[0].print_help()
+            return USAGE_ERROR
     verb = given[0].replace("_", "-")
     if verb not in VERBS:
         print(f"crkd: {unknown_verb(given[0])}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,27 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
     return size
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file, which takes the place of ``path`` when the block ends.
+
+    After an error or a signal in the block, the temporary file is deleted.
+
+    Args:
+        path: the file, in a folder that exists.
+
+    Raises:
+        OSError: the temporary file cannot be renamed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def failed_write(path: Path, error: OSError) -> InputError:

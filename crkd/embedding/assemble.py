@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Iterator
@@ -83,6 +84,9 @@ def assemble(
             f"--out {out} cannot be written ({error.strerror or error}); free space and run the "
             "same command again"
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return made
 
 

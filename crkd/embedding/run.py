@@ -106,7 +106,18 @@ def embed(
         existing = stack.enter_context(EmbeddingFile(target)) if target.exists() else None
         taken = {} if existing is None else {r.path: r.name for r in existing.info.roots}
         listing = find_encoded(images, taken)
-        return _Job(target, listing, existing, settings, log).run()
+        try:
+            return _Job(target, listing, existing, settings, log).run()
+        except KeyboardInterrupt:
+            if (parts_folder(target) / PLAN).is_file():
+                raise _kept(target) from None
+            raise
+
+
+def _kept(out: Path) -> Interrupted:
+    return Interrupted(
+        f"the vectors so far are kept in {parts_folder(out)}; give the same command to continue"
+    )
 
 
 def _check_out(out: Path, *, resume: bool) -> None:
@@ -190,9 +201,7 @@ class _Job:
             items = pipeline.run(rows, stopped=lambda: bool(signals), show=progress.show)
         progress.close()
         if any_rank(items is None) or items is None:
-            raise Interrupted(
-                f"the vectors so far are kept in {self.folder}; give the same command to continue"
-            )
+            raise _kept(self.out)
         items.save(self.folder, self.rank)
         barrier()
         return Items.load(self.folder, self.size) if is_rank_zero() else items

@@ -9,12 +9,12 @@ under the key ``crkd``.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError, listed
 from crkd.core.parquet_footer import column_chunks, most_values
 from crkd.evaluation.predictions import Predictions
@@ -72,12 +72,10 @@ def save_predictions(predictions: Predictions, path: str | Path) -> None:
         ],
         schema=schema,
     )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        pq.write_table(table, unfinished, compression="zstd")
-        unfinished.replace(path)
+        with whole_file(path) as unfinished:
+            pq.write_table(table, unfinished, compression="zstd")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(
             f"predictions cannot be written to {path} ({error.strerror or error}); "
             "give a path in a folder that exists and is writable"

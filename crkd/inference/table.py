@@ -6,12 +6,12 @@ import contextlib
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError
 from crkd.core.parquet_footer import column_chunks
 from crkd.core.paths import irregular
@@ -94,18 +94,16 @@ def writing(
     Raises:
         InputError: the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     forms = {".csv": _csv, ".parquet": _parquet, ".json": _json}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with forms[path.suffix.lower()](unfinished, header, columns) as write:
+        with (
+            whole_file(path) as unfinished,
+            forms[path.suffix.lower()](unfinished, header, columns) as write,
+        ):
             yield write
-        unfinished.replace(path)
     except OSError as error:
         raise unwritable(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

@@ -32,8 +32,8 @@ from crkd.stages.results import Results
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.discovery import relabeled
 from crkd.stages.vectors.outliers import calibrate_outliers
-from crkd.stages.vectors.start import CONTEST, opened_discovery
-from crkd.stages.vectors.state import network_of, state_of
+from crkd.stages.vectors.start import CONTEST, opened_discovery, read_contest
+from crkd.stages.vectors.state import discovery_from, network_of, state_of
 from crkd.training.session import begin_run, running
 
 
@@ -76,14 +76,15 @@ def apply_review(
     model = _reviewed_model(evidence, outcome)
     info = _description(evidence, decisions, outcome, model.architecture)
     run = begin_run(out, info, opened.config, device, resume=False)
-    with running(run):
+    with running(run, resumable=False):
         write_bytes(run.path / "decisions.json", file.read_bytes())
         if (opened.run.path / CONTEST).is_file():
             write_bytes(run.path / CONTEST, (opened.run.path / CONTEST).read_bytes())
-        _write_results(run, model, evidence, outcome)
+        results = _written_results(run, model, evidence, outcome)
         if isinstance(evidence.data, VectorData):
-            gates = [opened_discovery(folder).gate for folder in (run, opened.run)]
-            calibrate_outliers(run, gates[0], evidence.data, (opened.run, gates[1]))
+            now = discovery_from(model.tensors, read_contest(run))
+            before = opened_discovery(opened.run)
+            calibrate_outliers(run, now.gate, evidence.data, (opened.run, before.gate))
         write_labels(run, evidence.images.ids, outcome.labels, outcome.by_person)
         if images is not None:
             write_images(
@@ -98,6 +99,7 @@ def apply_review(
                     for row in np.flatnonzero(evidence.disputed >= 0)
                 },
             )
+        results.complete(0.0)
     counts = np.bincount(outcome.labels[outcome.labels >= 0], minlength=len(names))
     shown = slice(evidence.num_known, None)
     found = dict(zip(names[shown], counts[shown].tolist(), strict=True))
@@ -225,9 +227,10 @@ def _description(
     )
 
 
-def _write_results(
+def _written_results(
     run: RunFolder, model: ReviewedModel, evidence: Evidence, outcome: Outcome
-) -> None:
+) -> Results:
+    """Write model and predictions, and return the results, which are not complete yet."""
     data, old, network = evidence.data, evidence.opened.run, model.network
     network.requires_grad_(False)
     known = true_classes(old, len(evidence.names))[: evidence.num_known]
@@ -240,7 +243,7 @@ def _write_results(
         save_replay(run.path, _statistics(remembered, evidence, outcome))
     if len(data.subsets.known_val):
         results.validate(data.outputs(network, data.subsets.known_val))
-    results.complete(0.0)
+    return results
 
 
 def _statistics(

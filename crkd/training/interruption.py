@@ -16,17 +16,18 @@ _HANGUP: Final = getattr(signal, "SIGHUP", None)  # Windows has none
 _STOPPING: Final = tuple(n for n in (signal.SIGINT, signal.SIGTERM, _HANGUP) if n is not None)
 
 
-class Interrupted(Exception):
-    """A signal ended the run early; its state is saved.
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the run early. No ``except Exception`` takes it for a failure.
 
     Attributes:
         progress: how far it came, such as "stopped after step 5 of 10".
         out: the folder to resume; None before it is known.
+        saved: whether a state is saved; without one, a resumed run begins again.
     """
 
-    def __init__(self, progress: str, out: Path | None = None) -> None:
+    def __init__(self, progress: str, out: Path | None = None, *, saved: bool = True) -> None:
         super().__init__(progress, out)
-        self.progress, self.out = progress, out
+        self.progress, self.out, self.saved = progress, out, saved
 
     def __str__(self) -> str:
         """Return :meth:`describe`."""
@@ -34,16 +35,14 @@ class Interrupted(Exception):
 
     def within(self, work: str, out: Path) -> Interrupted:
         """Return the same interruption as seen from the larger work that it was part of."""
-        return Interrupted(f"{work} {self.progress}", out)
+        return Interrupted(f"{work} {self.progress}", out, saved=self.saved)
 
     def describe(self) -> str:
         """Return how far the run came and how to resume it."""
         if self.out is None:
             return self.progress
-        return (
-            f"{self.progress}; the state is saved, resume it with the same command and "
-            f"--out {self.out} --resume"
-        )
+        state = "the state is saved, resume it" if self.saved else "no state is saved, begin again"
+        return f"{self.progress}; {state} with the same command and --out {self.out} --resume"
 
 
 @contextmanager
@@ -75,6 +74,33 @@ def graceful_stop() -> Iterator[list[int]]:
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)
+
+
+@contextmanager
+def raising_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as SIGINT does, and not end the process.
+
+    Unfinished files are then deleted, and the status of a run is written. Signals that are ignored,
+    as SIGHUP under ``nohup``, and signals with a handler of the caller stay as they are.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if number == _HANGUP:
+            leave_closed_terminal()
+        raise KeyboardInterrupt
+
+    changed: list[int] = []
+    # Handlers can only be set in the main thread; elsewhere the caller owns the signals.
+    with contextlib.suppress(ValueError):
+        for number in _STOPPING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, interrupt)
+                changed.append(number)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def leave_closed_terminal() -> None:

@@ -129,16 +129,15 @@ class Loop:
                     # A GPU works behind the host, whose clock says nothing between two log lines.
                     tick(done)
                 seconds = before + time.monotonic() - began
-                if any_rank(bool(signals)) and done < self.total:
-                    self.log(step, logs)
-                    self._save(done, seconds)
-                    raise Interrupted(f"stopped after step {done} of {self.total}")
+                stops = any_rank(bool(signals))
                 # The last state too: the evaluation after training may be interrupted as well.
                 due = time.monotonic() - saved > 60 * self.config.loop.checkpoint_every
-                if due or done == self.total:
+                if stops or due or done == self.total:
                     self.log(step, logs)
                     self._save(done, seconds)
                     saved = time.monotonic()
+                if stops or (done == self.total and any_rank(bool(signals))):
+                    raise Interrupted(f"stopped after step {done} of {self.total}")
         return before + time.monotonic() - began
 
     @contextmanager

@@ -218,15 +218,19 @@ def _changes(run: RunFolder, saved: RunInfo, config: Config) -> str | None:
 
 
 @contextmanager
-def running(run: RunFolder) -> Iterator[None]:
+def running(run: RunFolder, *, resumable: bool = True) -> Iterator[None]:
     """Write the status of the work inside to ``run.json``, and unlock the folder at the end.
 
+    Args:
+        run: the locked folder.
+        resumable: whether the command of the run takes ``--resume``.
+
     Raises:
-        Interrupted: as raised inside, with the folder to resume; or a keyboard interrupt came while
-            the results of a trained network were computed.
+        Interrupted: as raised inside, with the folder to resume; or a keyboard interrupt came
+            outside of the training loop.
     """
     try:
-        with _status_of(run):
+        with _status_of(run, resumable=resumable):
             yield
         # The result is written; what a resumed run would need is not needed any more.
         if is_rank_zero():
@@ -237,15 +241,16 @@ def running(run: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def _status_of(run: RunFolder) -> Iterator[None]:
+def _status_of(run: RunFolder, *, resumable: bool) -> Iterator[None]:
     try:
         yield
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except KeyboardInterrupt as stop:
         _set_status(run, "interrupted")
-        if isinstance(stop, KeyboardInterrupt) and not states(run.path):
-            raise
-        progress = stop.progress if isinstance(stop, Interrupted) else OUTSIDE
-        raise Interrupted(progress, run.path) from None
+        if isinstance(stop, Interrupted):
+            raise Interrupted(stop.progress, run.path, saved=stop.saved) from None
+        if not resumable:
+            raise Interrupted(f"stopped; delete {run.path}, then give the same command") from None
+        raise Interrupted(OUTSIDE, run.path, saved=bool(states(run.path))) from None
     except BaseException:
         _set_status(run, "failed")
         raise

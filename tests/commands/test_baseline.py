@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
 from crkd.stages import run_data
 from tests.support.small_runs import SMALL, interrupt_at
+from tests.support.vector_clouds import cloud_files
 
 pytestmark = pytest.mark.usefixtures("few_images")
 
@@ -91,3 +93,21 @@ def test_download_reaches_the_data_set_of_a_baseline(
     words = [name, "--dataset=digits", *FEW, "--from", str(stage1), "--out", str(tmp_path / "run")]
     assert run_verb("baseline", [*words, *["--download"] * flag]) == 2
     assert seen == [flag]
+
+
+def test_an_interrupted_baseline_on_vectors_is_deleted_and_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("crkd.stages.baselines.vectors.fit_baseline", interrupted)
+    out = tmp_path / "run"
+    words = ["kmeans", "--features", *cloud_files(tmp_path), "--out", str(out)]
+    assert run_verb("baseline", words) == 130
+    assert f"stopped; delete {out}, then give the same command" in capsys.readouterr().err
+    assert run_verb("baseline", words) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("holds an unfinished run; name another folder\n")
+    shutil.rmtree(out)
+    assert run_verb("baseline", words) == 130

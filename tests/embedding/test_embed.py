@@ -7,7 +7,9 @@ import functools
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from crkd.core.errors import InputError
 from crkd.data.datasets.features import FeatureSource
 from crkd.data.vectors import read_features
 from crkd.data.vectors.embedded_source import EmbeddedSource
-from crkd.data.vectors.embedding_file import read_info
+from crkd.data.vectors.embedding_file import EmbeddingInfo, read_info
 from crkd.embedding import assemble, in_memory, plan, run
 from crkd.embedding.in_memory import embed_images
 from crkd.embedding.parts import parts_folder
@@ -29,6 +31,7 @@ from crkd.embedding.progress import smoothed
 from crkd.embedding.run import EmbedSummary, embed
 from crkd.models.pretrained.open import open_pretrained
 from crkd.runs.atomic_files import write_json
+from crkd.training.interruption import Interrupted
 
 OPEN = functools.cache(open_pretrained)
 SETTINGS = EmbedSettings(image_size=32, runtime="torch")
@@ -52,6 +55,13 @@ def photos(tmp_path: Path) -> Path:
     for number in range(6):
         photo(tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png", number)
     return tmp_path / "photos"
+
+
+def renamed_by(rename: Callable[[Path, Path], None], *arguments: Any) -> EmbeddingInfo:
+    """Return what assemble returns with another function that gives the file its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(assemble.os, "replace", rename)
+        return assemble.assemble(*arguments)
 
 
 def quiet(images: list[Path], out: Path, settings: EmbedSettings = SETTINGS) -> EmbedSummary:
@@ -213,6 +223,23 @@ def test_a_call_without_a_readable_image_keeps_the_parts_of_another_one(
     (tmp_path / "bad" / "a.png").write_bytes(b"")
     with pytest.raises(InputError, match="none of the 1 images of DIR can be read"):
         quiet([tmp_path / "bad"], out)
+    assert quiet([photos], out).reused == 6
+
+
+def test_an_interruption_before_the_file_has_its_name_keeps_the_vectors(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "v.parquet"
+
+    def interrupted(old: Path, new: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "assemble", functools.partial(renamed_by, interrupted))
+        with pytest.raises(Interrupted, match=r"are kept in .*; give the same command to continue"):
+            quiet([photos], out)
+    assert not out.exists()
+    assert not list(parts_folder(out).glob("*unfinished*"))
     assert quiet([photos], out).reused == 6
 
 

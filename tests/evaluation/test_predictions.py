@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crkd.core.atomic_write import is_unfinished
 from crkd.core.errors import InputError
 from crkd.evaluation import predictions_file
 from crkd.evaluation.predictions import Predictions
@@ -226,3 +227,26 @@ def test_saving_into_a_missing_folder_is_named(tmp_path):
 def test_unknown_part_is_named():
     with pytest.raises(InputError, match="'val'"):
         table().of("val")
+
+
+def test_an_interrupted_table_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(content, file, **options):
+        file.write_text("half of a table")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq, "write_table", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_predictions(table(), tmp_path / "predictions.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_a_killed_process_left_is_unfinished(tmp_path, monkeypatch):
+    """The next process that resumes the run deletes it."""
+    seen = []
+    monkeypatch.setattr(
+        pq,
+        "write_table",
+        lambda content, file, **options: seen.append(file) or file.touch(),
+    )
+    save_predictions(table(), tmp_path / "predictions.parquet")
+    assert [is_unfinished(file) for file in seen] == [True]

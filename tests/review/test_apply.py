@@ -27,6 +27,7 @@ from crkd.runs.csv_cells import unescape_formula
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.runs.reviewed_labels import read_labels
+from tests.support.completed_files import files_at_completion, files_of
 
 CPU = torch.device("cpu")
 
@@ -622,3 +623,13 @@ def test_decisions_without_their_run_are_refused(
 ) -> None:
     assert run_verb("discover", ["--decisions", str(tmp_path / "d.json")]) == 2
     assert "--decisions is given without --from" in capsys.readouterr().err
+
+
+def test_nothing_is_written_after_the_reviewed_run_is_complete(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed afterwards leaves a whole run."""
+    complete = files_at_completion(monkeypatch)
+    named = applied(tmp_path, evidence, [], flags=("--images", "csv"))
+    assert complete.keys() >= {"model.safetensors", "labels.csv"}
+    assert files_of(named) == complete

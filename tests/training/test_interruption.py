@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from crkd.training.interruption import graceful_stop
+from crkd.core.watched import Job, done_here
+from crkd.runs.folder import RunFolder
+from crkd.training.interruption import Interrupted, graceful_stop
+from crkd.training.session import running
+from tests.support.compared_runs import KEPT
 
 
 @pytest.mark.usefixtures("default_hangup")
@@ -70,3 +75,42 @@ def test_a_closed_terminal_does_not_prevent_the_saving(tmp_path: Path) -> None:
         os.close(master)
         assert process.wait(timeout=60) == 0
     assert (tmp_path / "state").read_text() == f"saved after signal {int(signal.SIGHUP)}"
+
+
+def begun(place: Path) -> RunFolder:
+    shutil.copy(KEPT / "discovered" / "run.json", place)
+    return RunFolder(place)
+
+
+def test_an_interruption_without_a_state_says_how_to_begin_again(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    with pytest.raises(Interrupted) as stop, running(run):
+        raise KeyboardInterrupt
+    assert str(stop.value.within("stage 1", Path("mine"))) == (
+        "stage 1 stopped outside of the training loop; no state is saved, begin again with the "
+        "same command and --out mine --resume"
+    )
+    assert run.read_info().status == "interrupted"
+
+
+def test_an_interruption_of_a_run_that_cannot_be_resumed_says_what_to_delete(
+    tmp_path: Path,
+) -> None:
+    run = begun(tmp_path)
+    with pytest.raises(Interrupted) as stop, running(run, resumable=False):
+        raise KeyboardInterrupt
+    assert str(stop.value) == f"stopped; delete {tmp_path}, then give the same command"
+    assert run.read_info().status == "interrupted"
+
+
+def test_an_interruption_is_no_failed_job() -> None:
+    begun = []
+
+    def interrupted() -> list[int]:
+        begun.append(1)
+        raise Interrupted("stopped after step 5 of 10")
+
+    jobs = [Job("first", interrupted), Job("second", interrupted)]
+    with pytest.raises(Interrupted):
+        list(done_here(lambda: jobs))
+    assert begun == [1]

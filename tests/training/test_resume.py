@@ -427,6 +427,20 @@ def test_a_run_that_ends_in_its_evaluation_is_trained(
     assert straight.read_info().chosen_head == resumed.read_info().chosen_head
 
 
+def test_a_signal_in_the_last_step_stops_before_the_results(
+    tmp_path: Path, pretrained: RunFolder
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(10, patch)
+        with pytest.raises(Interrupted, match=r"stopped after step 11 of 11.*--resume"):
+            pretrain(small_config(), tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    resumed = pretrain(small_config(), tmp_path / "run", resume=True)
+    straight, again = weights(pretrained.path), weights(resumed.path)
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    assert resumed.read_metrics() == pretrained.read_metrics()
+
+
 def test_results_are_written_before_the_baselines(
     tmp_path: Path, stage1: Path, discovered: RunFolder
 ) -> None:

@@ -7,9 +7,11 @@ files in them. Each one agrees with at least three independent publications of i
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any, Final
 
+from crkd.core.atomic_write import UNFINISHED
 from crkd.core.errors import InputError, listed
 
 ARCHIVES: Final = {
@@ -63,7 +65,7 @@ def prepare(folder: Path, kind: Any, *, download: bool) -> None:
 
 
 def _fetch(folder: Path, kind: Any) -> None:
-    """Fetch the archive and extract it once its digest is right."""
+    """Fetch the archive and extract it once its digest is right; the folder is whole or absent."""
     from torchvision.datasets.utils import download_url, extract_archive
 
     archive = folder.parent / kind.filename
@@ -72,7 +74,14 @@ def _fetch(folder: Path, kind: Any) -> None:
         raise InputError(
             f"{str(archive)!r} is not the published archive by its SHA-256; delete it and try again"
         )
-    extract_archive(str(archive), str(folder.parent))
+    unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
+    # What a killed process left.
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        extract_archive(str(archive), str(unfinished))
+        (unfinished / folder.name).replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _sha256(file: Path) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError, listed
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -84,12 +84,10 @@ def write_fields(path: Path, fields: Mapping[str, Any]) -> None:
         width=100,
         default_flow_style=None,
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with whole_file(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(
             f"cannot write the split to {str(path)!r}: {error.strerror}; choose another place"
         ) from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError
 from crkd.data.vectors.table import FEATURES, ID, LABEL, FeatureTable
 
@@ -28,20 +28,19 @@ def write_rows(table: FeatureTable, rows: NDArray[np.int64], folder: Path, name:
     """
     is_parquet = table.path.suffix.lower() == ".parquet"
     place = folder / f"{name}{'.parquet' if is_parquet else '.npz'}"
-    unfinished = place.with_name(f".{os.getpid()}-{place.name}")
     try:
-        if is_parquet:
-            import pyarrow.parquet as pq
+        with whole_file(place) as unfinished, unfinished.open("wb") as file:
+            if is_parquet:
+                import pyarrow.parquet as pq
 
-            pq.write_table(pq.read_table(table.path).take(rows), unfinished)
-        else:
-            columns = {FEATURES: table.features[rows], ID: np.array([table.ids[n] for n in rows])}
-            if table.labels is not None:
-                columns[LABEL] = np.array([table.labels[n] for n in rows])
-            np.savez(unfinished, **columns)  # type: ignore[arg-type]
-        unfinished.replace(place)
+                pq.write_table(pq.read_table(table.path).take(rows), file)
+            else:
+                ids = np.array([table.ids[n] for n in rows])
+                columns = {FEATURES: table.features[rows], ID: ids}
+                if table.labels is not None:
+                    columns[LABEL] = np.array([table.labels[n] for n in rows])
+                np.savez(file, **columns)  # type: ignore[arg-type]
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(
             f"vectors cannot be written to {place} ({error.strerror or error}); give a folder that "
             "is writable"

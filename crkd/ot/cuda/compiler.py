@@ -6,15 +6,16 @@ includes. Compiling needs no GPU; loading does.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crkd.core.atomic_write import write_bytes
+from crkd.core.errors import InputError
 from crkd.core.paths import cache_folder
 
 _SOURCES = Path(__file__).parents[1] / "kernels"
@@ -112,15 +113,9 @@ def _keep(path: Path, code: bytes) -> None:
 
     The digest comes last, so that disassemblers, which ignore trailing bytes, can read the file.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(code + hashlib.sha256(code).digest())
-        os.replace(name, path)
-    except OSError:
-        # With a read-only home folder, every process compiles the kernels again.
-        return
+    # With a read-only home folder, every process compiles the kernels again.
+    with contextlib.suppress(InputError):
+        write_bytes(path, code + hashlib.sha256(code).digest())
 
 
 @functools.cache

@@ -64,6 +64,7 @@ def run_baseline(
     *,
     device: torch.device,
     resume: bool,
+    resumable: bool = True,
 ) -> RunFolder:
     """Compute a baseline and return its finished run folder.
 
@@ -76,12 +77,13 @@ def run_baseline(
             own into the folder.
         device: of the run.
         resume: start again in the folder of an interrupted run.
+        resumable: whether the command takes ``--resume``.
 
     Raises:
         InputError: the folder is unusable.
     """
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
-    with running(run):
+    with running(run, resumable=resumable):
         began = time.monotonic()
         outputs = compute(run)
         seconds = time.monotonic() - began

@@ -194,7 +194,7 @@ def baseline_on_vectors(config: Config, out: str | Path, method: str) -> RunFold
         write_json(run.path / CHOICE, {"chosen": found.setting.title, "scores": choice})
         return _outputs(found, data)
 
-    return run_baseline(config, out, data, info, compute, device=CPU, resume=False)
+    return run_baseline(config, out, data, info, compute, device=CPU, resume=False, resumable=False)
 
 
 def _outputs(found: VectorBaseline, data: VectorData) -> dict[str, Outputs]:

@@ -69,18 +69,19 @@ def discover_vectors(
         write_json(run.path / CONTEST, found.contest.plain())
         before = None if start.parent is None else (start.parent, start.found.gate)
         calibrate_outliers(run, found.gate, start.data, before)
+        seconds = time.monotonic() - began
+        _measure_stability(run, start, found)
         finish_run(
             run,
             network_of(found),
             start.data,
-            seconds=time.monotonic() - began,
+            seconds=seconds,
             chosen_head=0,
             true_known=start.true_known,
             columns=_kmeans_columns(start, num_novel),
             tensors=state_of(found),
             earlier=None,
         )
-        _measure_stability(run, start, found)
     return run
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import functools
 import hashlib
 import pickle
@@ -117,6 +118,29 @@ def test_download_fetches_and_checks(archive: Path, tmp_path: Path) -> None:
     # The archive was kept next to the folder.
     shutil.rmtree(damaged.parent)
     assert len(load_dataset("cifar100", root, download=True).train) == 3
+
+
+def test_an_interrupted_extraction_begins_again(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+
+    def interrupted(name: str, folder: str) -> None:
+        (Path(folder) / "cifar-100-python").mkdir(parents=True)
+        (Path(folder) / "cifar-100-python" / "train").write_bytes(b"half of the images")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("torchvision.datasets.utils.extract_archive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load_dataset("cifar100", root, download=True)
+    assert [file.name for file in root.iterdir()] == [archive.name]
+    # A killed process leaves a part.
+    with contextlib.suppress(KeyboardInterrupt):
+        interrupted("", str(root / ".cifar-100-python.unfinished"))
+    assert len(load_dataset("cifar100", root, download=True).train) == 3
+    assert {file.name for file in root.iterdir()} == {archive.name, "cifar-100-python"}
 
 
 def test_another_archive_is_not_extracted(

@@ -265,3 +265,17 @@ def test_any_yaml_is_a_split_or_the_one_error(
     except InputError:
         return
     assert split.dataset == "set"
+
+
+def test_an_interrupted_split_file_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(file: Path, text: str, **options: str) -> None:
+        file.touch()
+        raise KeyboardInterrupt
+
+    split = load_split("digits", "5-5")
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        split.save(tmp_path / "classes.yaml")
+    assert not list(tmp_path.iterdir())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from crkd.commands.main import main
@@ -19,9 +20,11 @@ from crkd.data.vectors.row_file import RowFile
 from crkd.data.vectors.selected_rows import write_rows
 from crkd.data.vectors.table import read_features
 from crkd.runs.folder import RunFolder
+from crkd.stages.plan_folder import PlanFolder
 from crkd.stages.vectors.learners import NearestMeans
 from crkd.stages.vectors.plan import run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
+from tests.support.vector_clouds import save
 
 CLASSES, EACH, WIDTH = 8, 40, 10
 FLAGS = ("--plan", "4-2-2", "--session", "30-6", "--set", "data.labeled_fraction=0.6")
@@ -214,6 +217,26 @@ def test_vectors_in_a_file_are_never_read_as_a_whole(
     assert steps("file") == in_memory
 
 
+def test_an_interruption_between_two_sessions_is_continued_as_its_message_says(
+    plan: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "ours"
+    command = ["increments", "--features", *files, *FLAGS, *FAST, "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PlanFolder, "record", interrupted)
+        assert main(command) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "crkd increments: stopped between two stages; the state is saved, resume it with the same "
+        f"command and --out {out} --resume"
+    )
+    assert main([*command, "--resume"]) == 0
+    found, straight = (json.loads((p / "metrics.json").read_text()) for p in (out, plan))
+    assert found["steps"] == straight["steps"]
+
+
 def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) -> None:
     whole = read_features(files[0])
     rows = np.array([3, 100, 7])
@@ -224,3 +247,25 @@ def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) ->
     assert list(again.ids) == [whole.ids[n] for n in rows]
     with pytest.raises(InputError, match="cannot be written"):
         write_rows(whole, rows, tmp_path / "missing", "some")
+
+
+@pytest.mark.parametrize(("suffix", "writer"), [("parquet", "write_table"), ("npz", "savez")])
+def test_interrupted_rows_leave_nothing(
+    suffix: str, writer: str, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = read_features(files[0])
+    if suffix == "parquet":
+        save(tmp_path / "whole.parquet", np.asarray(whole.features), None)
+        whole = read_features(str(tmp_path / "whole.parquet"))
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        for file in arguments:
+            if isinstance(file, Path):
+                file.write_bytes(b"half of the rows")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pq if suffix == "parquet" else np, writer, interrupted)
+    (tmp_path / "rows").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(whole, np.array([3, 1]), tmp_path / "rows", "some")
+    assert not list((tmp_path / "rows").iterdir())

@@ -26,6 +26,7 @@ from crkd.stages.vectors.stability import class_stability
 from crkd.stages.vectors.start import opened_discovery
 from crkd.stages.vectors.state import network_of
 from crkd.training.interruption import Interrupted
+from tests.support.completed_files import files_at_completion, files_of
 from tests.support.vector_clouds import EACH, KMEANS, KNOWN, NOVEL, WIDTH, clouds, config_of, save
 
 CPU = torch.device("cpu")
@@ -263,3 +264,13 @@ def test_flags_of_a_pretrained_network_are_refused_with_vectors(
     command = ["discover", "--features", "absent", "absent", "--out", str(tmp_path / "run")]
     assert main([*command, *flag.split()]) == 2
     assert f"{flag.split()[0]} does not go with --features" in capsys.readouterr().err
+
+
+def test_nothing_is_written_after_the_run_is_complete(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed afterwards leaves a whole run."""
+    complete = files_at_completion(monkeypatch)
+    run = discover_vectors(config_of(files, KMEANS), tmp_path / "run")
+    assert complete.keys() >= {"model.safetensors", "stability.json"}
+    assert files_of(run.path) == complete

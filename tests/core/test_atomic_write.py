@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crkd.core.atomic_write import clear_unfinished, is_unfinished, whole_file
+
+
+def test_a_whole_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("old")
+    with whole_file(place) as unfinished:
+        unfinished.write_text("new")
+        assert place.read_text() == "old"
+        assert is_unfinished(unfinished)
+    assert place.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_an_interrupted_file_leaves_the_old_one(error: type[BaseException], tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_text("old")
+
+    def interrupted() -> None:
+        with whole_file(place) as unfinished:
+            unfinished.write_text("half of the n")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert place.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_what_a_killed_process_leaves_is_cleared(tmp_path: Path) -> None:
+    # The context manager of a killed process never ends.
+    file = whole_file(tmp_path / "file")
+    file.__enter__().write_text("half of the n")
+    clear_unfinished(tmp_path)
+    assert not list(tmp_path.iterdir())
