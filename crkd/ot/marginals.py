@@ -92,7 +92,9 @@ class EstimatedPrior(ClassPrior):
         self.momentum = momentum
         self.smoothing = smoothing
         if expected is None:
-            expected = torch.full((num_classes,), 1 / num_classes, dtype=torch.float32)
+            expected = torch.full(
+                (num_classes,), 1 / num_classes, dtype=torch.float32, device=device
+            )
         if expected.shape != (num_classes,):
             raise InputError(
                 f"expected must have shape ({num_classes},), one size per class, got "

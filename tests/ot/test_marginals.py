@@ -74,7 +74,7 @@ def test_expected_sizes_replace_equal_ones() -> None:
 
 def test_weights_without_a_finite_sum_are_refused() -> None:
     for weights in ([1, 2, math.inf], [1e308, 1e308, 1.0]):
-        with pytest.raises(InputError, match="3 numbers .* finite sum"):
+        with pytest.raises(InputError, match="with a finite sum"):
             class_prior("given", 1, 3, weights=weights)
 
 
