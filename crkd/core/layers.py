@@ -24,9 +24,15 @@ def stage_map(outputs: HeadOutputs, stage: int) -> Tensor:
 
     Raises:
         RuntimeError: the outputs hold no maps.
+        InputError: they hold no map of this stage.
     """
     if not outputs.maps:
         raise RuntimeError("a term that declares feature_maps was given outputs without maps")
+    if stage >= len(outputs.maps[0]):
+        raise InputError(
+            f"a loss compares the feature maps of stage {stage + 1}, but was given "
+            f"{len(outputs.maps[0])} maps of each image; pass one per stage of the network"
+        )
     return torch.cat([maps[stage] for maps in outputs.maps])
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from crkd.losses.simgcd import entropy_gap, self_distillation
     from crkd.losses.soft_labels import LabelMode, label_mode
     from crkd.losses.supervised import cross_entropy, supervised_contrast
+    from crkd.losses.targets import joint_targets
     from crkd.losses.tensor_losses import (
         ClassRelationLoss,
         ContrastiveLoss,

@@ -15,6 +15,19 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def log_softmax(logits: Tensor) -> Tensor:
-    """Return the log-softmax over the last axis, in at least float32."""
-    return full(logits).log_softmax(dim=-1)
+def similarities(first: Tensor, second: Tensor) -> Tensor:
+    """Return the products ``(N, M)`` of rows ``(N, D)`` and ``(M, D)``, in at least float32.
+
+    Autocast would compute them in half precision.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        return full(first) @ full(second).mT
+
+
+def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return the log-softmax of ``logits / temperature`` over the last axis, in at least float32.
+
+    The division comes after the conversion: in half precision it would round or overflow.
+    """
+    whole = full(logits)
+    return (whole if temperature == 1.0 else whole / temperature).log_softmax(dim=-1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from crkd.losses.precision import full
+from crkd.losses.precision import full, similarities
 
 
 def same_ranks(features: Tensor, top: int) -> Tensor:
@@ -49,6 +49,6 @@ def pairwise_agreement(first: Tensor, second: Tensor, alike: Tensor) -> Tensor:
     """
     p, q = (full(logits).softmax(dim=-1) for logits in (first, second))
     tiny = torch.finfo(p.dtype).eps
-    same = (p @ q.mT).clamp(tiny, 1 - tiny)
+    same = similarities(p, q).clamp(tiny, 1 - tiny)
     likelihood = torch.where(alike, same.log(), (1 - same).log())
     return -likelihood.sum() / max(likelihood.numel(), 1)

@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor
 
+from crkd.core.errors import InputError
 from crkd.losses.precision import full
 from crkd.losses.swapped_prediction import swapped_prediction
 
@@ -35,8 +36,13 @@ def self_distillation(logits: Tensor, sharpening: Tensor | float, num_large: int
         Scalar in nats; 0, and differentiable, without samples.
 
     Raises:
-        InputError: fewer than two views, or more large views than views.
+        InputError: fewer than two views, or ``num_large`` is not in ``[1, V]``.
     """
+    if not 1 <= num_large <= len(logits):
+        raise InputError(
+            f"num_large is {num_large}, but the logits have {len(logits)} views; give a number of "
+            "at least 1, and at most that of the views"
+        )
     targets = (full(logits[:num_large].detach()) * sharpening).softmax(dim=-1)
     return swapped_prediction(logits.unsqueeze(1), targets.unsqueeze(1)).squeeze()
 
@@ -50,8 +56,12 @@ def entropy_gap(logits: Tensor) -> Tensor:
         logits: ``(..., C)``; the mean is over all leading dimensions.
 
     Returns:
-        Scalar in nats, in [0, ln C].
+        Scalar in nats, in [0, ln C]; 0, and differentiable, without rows.
     """
-    mean = full(logits).softmax(dim=-1).flatten(0, -2).mean(dim=0)
+    rows = full(logits).softmax(dim=-1).flatten(0, -2)
+    if len(rows) == 0:
+        return rows.sum()
+    # Where every softmax underflows, the entropy would have an infinite slope.
+    mean = rows.mean(dim=0).clamp(min=torch.finfo(rows.dtype).tiny)
     gap: Tensor = math.log(logits.shape[-1]) - torch.special.entr(mean).sum()
     return gap

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crkd.losses.precision import full, log_softmax
+from crkd.losses.precision import full, log_softmax, similarities
 
 UNLABELED = -1
 
@@ -62,6 +62,6 @@ def supervised_contrast(directions: Tensor, labels: Tensor, temperature: float) 
     itself = row.unsqueeze(1) == row
     classes = labels.repeat(views)
     positive = (classes.unsqueeze(1) == classes) & ~itself
-    log_p = log_softmax((unit @ unit.T / temperature).masked_fill(itself, -math.inf))
+    log_p = log_softmax((similarities(unit, unit) / temperature).masked_fill(itself, -math.inf))
     found = torch.where(positive, log_p, 0.0).sum(dim=1) / positive.sum(dim=1).clamp(min=1)
     return -found.sum() / max(views * samples, 1)

@@ -26,7 +26,8 @@ def swapped_prediction(joint_logits: Tensor, targets: Tensor) -> Tensor:
         ``(H,)`` mean over views and samples; 0, and differentiable, if B is 0.
 
     Raises:
-        InputError: fewer than two views, or more targets than views.
+        InputError: fewer than two views, more targets than views, or targets that differ in heads,
+            samples or classes.
     """
     num_views, _, num_samples, _ = joint_logits.shape
     num_large = len(targets)
@@ -34,6 +35,11 @@ def swapped_prediction(joint_logits: Tensor, targets: Tensor) -> Tensor:
         raise InputError(
             f"swapped prediction was given {num_views} views and targets of {num_large}; it needs "
             "two views or more, and targets of at least one of them"
+        )
+    if targets.shape[1:] != joint_logits.shape[1:]:
+        raise InputError(
+            f"swapped prediction was given logits {tuple(joint_logits.shape)} and targets "
+            f"{tuple(targets.shape)}; all but the number of views must be equal"
         )
     log_p = log_softmax(joint_logits)
     fixed = full(targets.detach())

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.class_relation import ClassRelation
 from crkd.losses.distillation.contrastive import Contrastive
@@ -39,7 +41,7 @@ class TensorLoss(nn.Module):
         options: options of the term.
 
     Raises:
-        InputError: an option is out of range.
+        InputError: an option is out of range, or needs more than the tensors.
     """
 
     kind: ClassVar[type[DistillationTerm]]
@@ -47,6 +49,16 @@ class TensorLoss(nn.Module):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__()
         self.term = self.kind(*arguments, **options)
+        if "pseudo_labels" in self.term.needs:
+            raise InputError(
+                f"{type(self).__name__}: on is {options['on']!r}, but the loss takes one label of "
+                "each image; leave it out, and pass pseudo-labels as labels"
+            )
+        if self.term.self_mix:
+            raise InputError(
+                f"{type(self).__name__}: self_mix is {self.term.self_mix}, but the loss takes "
+                "logits, not images; leave it out"
+            )
 
     def _of(
         self,
@@ -62,12 +74,18 @@ class TensorLoss(nn.Module):
 class _LogitLoss(TensorLoss):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the loss of two tensors of logits ``(B, K)``; no gradient reaches the teacher."""
+        _check_alike(student_logits, teacher_logits)
         return self._of(_outputs(logits=student_logits), _outputs(logits=teacher_logits))
 
 
 class _MapLoss(TensorLoss):
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
         """Return the loss of two lists of feature maps ``(B, channels, h, w)``, one per stage."""
+        if not (student_maps and teacher_maps):
+            raise InputError(
+                f"{type(self).__name__} was given {len(student_maps)} maps of the student and "
+                f"{len(teacher_maps)} of the teacher; pass one per stage of each"
+            )
         return self._of(_outputs(maps=student_maps), _outputs(maps=teacher_maps))
 
 
@@ -93,6 +111,23 @@ class MLLDLoss(_LogitLoss):
     """Multi-level logit distillation: :class:`~crkd.losses.distillation.mlld.MLLD`."""
 
     kind = MLLD
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if options.get("views") == "weak_strong":
+            raise InputError(
+                "MLLDLoss: views is 'weak_strong', but the loss takes the logits of one view; "
+                "leave it out"
+            )
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the loss of two tensors of logits ``(B, K)``; no gradient reaches the teacher."""
+        if student_logits.ndim != 2:
+            raise InputError(
+                f"MLLDLoss takes logits (B, K), got {tuple(student_logits.shape)}; call it once "
+                "for each view"
+            )
+        return super().forward(student_logits, teacher_logits)
 
 
 class SelfTeacherLoss(_LogitLoss):
@@ -147,6 +182,7 @@ class ClassRelationLoss(TensorLoss):
             student_novel: ``(N, M)`` logits of the novel classes; ``(H, N, M)`` of several heads.
             teacher_known: ``(N, K)`` logits; no gradient reaches them.
         """
+        _check_alike(student_known, teacher_known)
         novel = student_novel if student_novel.ndim == 3 else student_novel.unsqueeze(0)
         return self._of(_outputs(logits=student_known, novel=novel), _outputs(logits=teacher_known))
 
@@ -158,6 +194,7 @@ class FeatureLoss(TensorLoss):
 
     def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
         """Return the loss of two tensors of features ``(B, D)``."""
+        _check_alike(student_features, teacher_features)
         return self._of(_outputs(features=student_features), _outputs(features=teacher_features))
 
 
@@ -185,14 +222,21 @@ class ContrastiveLoss(TensorLoss):
 
 
 class FerKDLoss(TensorLoss):
-    """Soft labels adapted to difficulty: :class:`~crkd.losses.distillation.ferkd.FerKd`."""
+    """Soft labels adapted to difficulty: :class:`~crkd.losses.distillation.ferkd.FerKd`.
+
+    Labeled and unlabeled samples may be in any order. They are separated on the host, which waits
+    for the device.
+    """
 
     kind = FerKd
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 for unlabeled samples."""
-        student, teacher = _outputs(logits=student_logits), _outputs(logits=teacher_logits)
-        return self._of(student, teacher, labels, len(labels))
+        _check_alike(student_logits, teacher_logits)
+        kinds = [(labels >= 0).nonzero().flatten(), (labels < 0).nonzero().flatten()]
+        rows = torch.cat(kinds)
+        student, teacher = (_outputs(logits=x[rows]) for x in (student_logits, teacher_logits))
+        return self._of(student, teacher, labels[rows], len(kinds[0]))
 
 
 class VirtualTeacherLoss(TensorLoss):
@@ -221,6 +265,15 @@ class TopScoreLoss(TensorLoss):
     def forward(self, logits: Tensor) -> Tensor:
         """Return the loss of logits ``(B, K)`` of a teacher in training."""
         return self._of(_outputs(logits=logits))
+
+
+def _check_alike(student: Tensor, teacher: Tensor) -> None:
+    """Raise InputError if tensors of student and teacher would be broadcast."""
+    if student.shape != teacher.shape:
+        raise InputError(
+            f"student and teacher were given as {tuple(student.shape)} and {tuple(teacher.shape)}; "
+            "both must have the same samples and the same classes or features"
+        )
 
 
 def _outputs(

@@ -30,7 +30,7 @@ def marginal(
         values: the argument.
         scores: ``(..., N, M)``.
         size: N or M.
-        normalize: whether to scale it to sum to one.
+        normalize: whether to scale it to sum to one; otherwise it may be all zero.
 
     Raises:
         InputError: it does not fit the scores, or is negative, not finite or all zero.
@@ -49,10 +49,13 @@ def marginal(
     values = values.detach().to(dtype)
     total = values.sum(-1, keepdim=True)
     if values.device.type == "cpu" and has_values(values):
-        usable = bool((values >= 0).all() & total.isfinite().all() & (total > 0).all())
-        if not usable and size and normalize:
+        usable = bool((values >= 0).all() & total.isfinite().all())
+        # Other processes may hold the samples with weight.
+        some = not normalize or bool((total > 0).all())
+        if not (usable and some) and size:
+            needed = " and not all zero" if normalize else ""
             raise InputError(
-                f"{name} must be finite, non-negative and not all zero, got values from "
+                f"{name} must be finite, non-negative{needed}, got values from "
                 f"{float(values.min())} to {float(values.max())}"
             )
     if normalize:

@@ -50,7 +50,7 @@ def diagnose(assignment: Tensor, class_marginal: Tensor | None = None) -> Diagno
     n, m = rows.shape[-2:]
     wanted = rows.new_full((m,), 1 / m) if class_marginal is None else class_marginal
     winners = rows.argmax(-1)
-    counts = torch.zeros((*rows.shape[:-2], m), device=rows.device)
+    counts = rows.new_zeros(*rows.shape[:-2], m)
     counts.scatter_add_(-1, winners, torch.ones_like(winners, dtype=counts.dtype))
     entropy = torch.special.entr(rows).sum(-1).mean(-1)
     gap = math.log(m) - entropy

@@ -7,6 +7,7 @@ distribution limits it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -67,7 +68,7 @@ class EstimatedPrior(ClassPrior):
         device: device of the estimate.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or there is not one expected size per class.
     """
 
     running: Tensor
@@ -91,7 +92,14 @@ class EstimatedPrior(ClassPrior):
         self.momentum = momentum
         self.smoothing = smoothing
         if expected is None:
-            expected = torch.full((num_classes,), 1 / num_classes, device=device)
+            expected = torch.full(
+                (num_classes,), 1 / num_classes, dtype=torch.float32, device=device
+            )
+        if expected.shape != (num_classes,):
+            raise InputError(
+                f"expected must have shape ({num_classes},), one size per class, got "
+                f"{tuple(expected.shape)}"
+            )
         sizes = expected.float().to(device)
         self.register_buffer("running", sizes.repeat(num_heads, 1))
         # A function of the arguments, not a state.
@@ -99,9 +107,16 @@ class EstimatedPrior(ClassPrior):
 
     @torch.no_grad()
     def update(self, probabilities: Tensor) -> None:
-        """Move the estimate towards the mean of predictions ``(..., H, N, M)``."""
+        """Move the estimate towards the mean of predictions ``(..., H, N, M)``.
+
+        Without samples it stays, and so does that of a head with predictions that are not finite.
+        Otherwise one bad step would spoil all later ones.
+        """
+        if probabilities.numel() == 0:
+            return
         batch = probabilities.float().mean(-2).reshape(-1, *self.running.shape).mean(0)
-        self.running.lerp_(batch, 1 - self.momentum)
+        usable = batch.isfinite().all(-1, keepdim=True)
+        self.running.lerp_(torch.where(usable, batch, self.running), 1 - self.momentum)
 
     def marginal(self) -> Tensor:
         """Return ``(H, M)`` float32, rows sum to one."""
@@ -153,9 +168,10 @@ def class_prior(
     if kind != "given":
         raise InputError(f"unknown class prior {kind!r}; choose one of: estimated, given, uniform")
     sizes = torch.tensor(weights or [], dtype=torch.float64, device="cpu")
-    if len(sizes) != num_classes or not bool((sizes >= 0).all()) or not float(sizes.sum()) > 0:
+    usable = len(sizes) == num_classes and bool((sizes >= 0).all())
+    if not usable or not 0 < float(sizes.sum()) < math.inf:
         raise InputError(
             f"weights of the given class prior must be {num_classes} numbers of at least 0, not "
-            f"all 0, got {list(weights or [])}"
+            f"all 0, with a finite sum, got {list(weights or [])}"
         )
     return FixedPrior((sizes / sizes.sum()).float().to(device))

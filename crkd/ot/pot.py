@@ -35,16 +35,20 @@ def solve(problem: Problem) -> Tensor:
     log_a, log_b = reference.log_marginals(problem)
     empty = (x.amax(-1, keepdim=True) == -torch.inf) | (log_a == -torch.inf)
     a = log_a.exp().masked_fill(empty, 0.0)
+    total = a.sum(-2, keepdim=True)
+    # A class that no sample can reach would get an infinite potential.
+    unreached = x.masked_fill(empty, -torch.inf).amax(-2, keepdim=True) == -torch.inf
+    b = log_b.exp()
     # POT counts samples of weight 0 in its first step; at a large distance they have no effect.
-    affinity = torch.where(empty, -reference.LARGEST, x)
+    affinity = torch.where(empty, -reference.LARGEST, x).masked_fill(unreached, 0.0)
     solution = bregman_log_projection_batch(
         affinity.mT,
-        a=log_b.exp().expand(len(x), 1, -1).squeeze(1),
-        b=(a / a.sum(-2, keepdim=True)).expand(len(x), -1, 1).squeeze(2),
+        a=b.masked_fill(unreached, 0.0).expand(len(x), 1, -1).squeeze(1),
+        b=(a / torch.where(total > 0, total, 1.0)).expand(len(x), -1, 1).squeeze(2),
         max_iter=problem.num_iters,
         tol=0.0,
     )
-    class_potential = solution["potentials"][0].unsqueeze(1)
+    class_potential = solution["potentials"][0].unsqueeze(1).masked_fill(unreached, -torch.inf)
     log_plan = x + class_potential
     unreachable = log_plan.amax(-1, keepdim=True) == -torch.inf
-    return torch.where(unreachable, log_b.exp(), log_plan.softmax(-1))
+    return torch.where(unreachable, b, log_plan.softmax(-1))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crkd.core.errors import InputError
+from crkd.ot.problem import full_precision
 
 
 class FeatureQueue(nn.Module):
@@ -69,8 +70,12 @@ class FeatureQueue(nn.Module):
 
     @torch.no_grad()
     def scores(self, prototypes: Tensor) -> Tensor:
-        """Return ``(H, Q, M)`` scores with prototypes ``(H, M, D)``; -inf for empty entries."""
-        scores = self.ring @ prototypes.detach().to(self.ring.dtype).mT
+        """Return ``(H, Q, M)`` scores with prototypes ``(H, M, D)``; -inf for empty entries.
+
+        Autocast has no effect.
+        """
+        with full_precision(self.ring.device):
+            scores = self.ring @ prototypes.detach().to(self.ring.dtype).mT
         return scores.masked_fill(~self.filled[None, :, None], -torch.inf)
 
     def extend(self, scores: Tensor, prototypes: Tensor) -> Tensor:

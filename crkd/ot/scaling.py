@@ -146,7 +146,9 @@ def _near(problem: Problem) -> Tensor | None:
     bound = NEAR[problem.compute_dtype] * problem.epsilon
     if float(x.amax()) <= bound and float(x.amin()) >= -bound:
         return None
-    return (x.amax((1, 2)) <= bound) & (x.amin((1, 2)) >= -bound)
+    # float16 cannot hold every bound.
+    highest, lowest = (end((1, 2)).to(problem.compute_dtype) for end in (x.amax, x.amin))
+    return (highest <= bound) & (lowest >= -bound)
 
 
 def _exponentiate(problem: Problem, scratch: Scratch, near: Tensor | None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,6 +69,22 @@ def test_every_exported_name_is_there_and_explained(package: str) -> None:
         if inspect.isclass(value) or inspect.isfunction(value):
             assert inspect.getdoc(value), name
             assert value.__module__.startswith(package), f"{name} is of {value.__module__}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_type_checkers_see_every_exported_name(package: str) -> None:
+    """They do not know what is imported at the first use."""
+    source = importlib.import_module(package).__file__
+    assert source is not None
+    seen = set()
+    for node in ast.walk(ast.parse(Path(source).read_text())):
+        if isinstance(node, ast.ImportFrom):
+            seen |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            seen.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            seen.add(node.id)
+    assert set(importlib.import_module(package).__all__) <= seen
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -63,3 +63,10 @@ def test_one_view_and_odd_options_are_refused():
         Contrastive(4, temperature=0.0)
     with pytest.raises(InputError, match="projection"):
         Contrastive(4, projection=0)
+
+
+def test_autocast_has_no_effect():
+    z = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = contrast(z, 0.1)
+    assert torch.equal(loss, contrast(z, 0.1))

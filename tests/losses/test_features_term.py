@@ -64,3 +64,21 @@ def test_a_teacher_of_another_width_and_an_unknown_scale_are_refused():
         Features(5, 6)
     with pytest.raises(InputError, match="form"):
         Features(5, 5, form="class")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_equal_features_of_the_teacher_have_no_scale(rows: int):
+    """The mean of three equal numbers differs from them by rounding."""
+    teacher = torch.tensor([0.1, 0.7, 0.3, 5.1]).expand(1, rows, 4)
+    student = torch.zeros(1, rows, 4, requires_grad=True)
+    outputs = [HeadOutputs(features, torch.zeros(1, rows, 3)) for features in (student, teacher)]
+    loss = Features(4, 4)(DistillationInputs(*outputs))
+    loss.backward()
+    assert loss.item() == 0
+    assert not student.grad.any()
+
+
+def test_a_teacher_that_is_not_a_number_shows():
+    teacher = drawn(0)
+    teacher[0, 0, 0] = math.nan
+    assert value(drawn(1), teacher, "relative").isnan()

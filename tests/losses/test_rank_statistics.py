@@ -50,3 +50,14 @@ def test_sure_and_wrong_stays_finite():
     loss.backward()
     assert torch.isfinite(loss)
     assert torch.isfinite(logits.grad).all()
+
+
+def test_autocast_has_no_effect():
+    logits = torch.tensor([[30.0, 0.0], [29.0, 0.0]], requires_grad=True)
+    exact = pairwise_agreement(logits, logits.detach(), torch.eye(2, dtype=torch.bool))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = pairwise_agreement(logits, logits.detach(), torch.eye(2, dtype=torch.bool))
+    loss.backward()
+    assert loss.isfinite()
+    assert torch.equal(loss, exact)
+    assert logits.grad.isfinite().all()

@@ -308,3 +308,15 @@ def test_absent_maps_are_a_programming_error():
     empty = HeadOutputs(torch.zeros(2, 3, 1), torch.zeros(2, 3, 2))
     with pytest.raises(RuntimeError, match="without maps"):
         make_term()(DistillationInputs(outputs(maps), empty))
+
+
+def test_maps_in_float64_are_converted_to_the_weights():
+    found, wanted = (
+        call(
+            make_term().float(),
+            leaves(random_maps(STUDENT), dtype),
+            leaves(random_maps(TEACHER, seed=1), dtype),
+        )
+        for dtype in (torch.float64, torch.float32)
+    )
+    torch.testing.assert_close(found.float(), wanted, rtol=1e-5, atol=0.0)

@@ -81,3 +81,25 @@ def test_the_gap_is_zero_for_even_predictions_and_ln_c_for_one_class():
     even = 50 * torch.eye(4).repeat(3, 1)
     assert entropy_gap(even).item() == pytest.approx(0, abs=1e-6)
     assert entropy_gap(even[:1].repeat(5, 1)).item() == pytest.approx(math.log(4), rel=1e-6)
+
+
+@pytest.mark.parametrize("num_large", [-1, 0, 3])
+def test_a_number_of_large_views_out_of_range_is_refused(num_large: int):
+    with pytest.raises(InputError, match=f"num_large is {num_large}"):
+        self_distillation(torch.zeros(2, 4, 3), 2.0, num_large)
+
+
+def test_a_class_that_nobody_predicts_has_a_finite_gradient():
+    logits = torch.tensor([[0.0, 200.0, 1.0], [0.0, 200.0, 200.0]], requires_grad=True)
+    gap = entropy_gap(logits)
+    gap.backward()
+    wanted = math.log(3) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
+    assert gap.item() == pytest.approx(wanted, rel=1e-6)
+    assert logits.grad.isfinite().all()
+
+
+def test_no_rows_have_a_gap_of_zero():
+    logits = torch.zeros(2, 0, 3, requires_grad=True)
+    gap = entropy_gap(logits)
+    gap.backward()
+    assert gap.item() == 0

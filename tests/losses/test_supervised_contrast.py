@@ -49,3 +49,11 @@ def test_no_labeled_sample_costs_nothing():
     loss = supervised_contrast(z, torch.zeros(0, dtype=torch.int64), 0.07)
     loss.backward()
     assert loss.item() == 0
+
+
+def test_autocast_has_no_effect():
+    z = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1, 2, 0])
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = supervised_contrast(z, labels, 0.1)
+    assert torch.equal(loss, supervised_contrast(z, labels, 0.1))

@@ -118,3 +118,9 @@ def test_without_samples_it_is_a_differentiable_zero():
 def test_view_counts_without_a_meaning_are_refused(views: int, large: int):
     with pytest.raises(InputError, match=f"{views} views and targets of {large}"):
         swapped_prediction(torch.zeros(views, 1, 2, 3), torch.zeros(large, 1, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 1), (2, 3, 1, 5), (2, 1, 4, 5)])
+def test_targets_are_not_broadcast(shape: tuple[int, ...]):
+    with pytest.raises(InputError, match="must be equal"):
+        swapped_prediction(torch.zeros(2, 3, 4, 5), torch.ones(shape))

@@ -9,9 +9,12 @@ from torch import nn
 
 from crkd import losses
 from crkd.core.errors import InputError
+from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.class_relation import class_relation
+from crkd.losses.distillation.ferkd import FerKd
 from crkd.losses.distillation.kd import kd
 from crkd.losses.distillation.lwf import lwf
+from crkd.losses.term import DistillationInputs
 
 PIXELS, DIGITS = (torch.tensor(part) for part in load_digits(return_X_y=True))
 ROWS = PIXELS[:32].float() / 16
@@ -88,3 +91,54 @@ def test_the_others_train_the_student(maps, logits) -> None:
 def test_options_are_checked() -> None:
     with pytest.raises(InputError, match="temperature"):
         losses.KDLoss(temperature=0.0)
+
+
+def test_ferkd_compares_labeled_and_unlabeled_samples_apart_in_any_order(logits) -> None:
+    student, teacher = (tensor.detach() for tensor in logits)
+    teacher = teacher * torch.where(torch.arange(32) < 12, 9.0, 1.0).unsqueeze(1)
+    labels = LABELS.where(torch.arange(32) < 12, -1)
+    term = FerKd()
+    outputs = [HeadOutputs(torch.zeros(1, 32, 0), x.unsqueeze(0)) for x in (student, teacher)]
+    wanted = term(DistillationInputs(*outputs, labels, 12))
+    assert torch.equal(losses.FerKDLoss()(student, teacher, labels), wanted)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+    found = losses.FerKDLoss()(student[order], teacher[order], labels[order])
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        ("FerKDLoss", {"on": "pseudo"}, "on is 'pseudo'"),
+        ("VirtualTeacherLoss", {"on": "pseudo"}, "on is 'pseudo'"),
+        ("FerKDLoss", {"self_mix": 0.5}, "self_mix is 0.5"),
+        ("MLLDLoss", {"views": "weak_strong"}, "views is 'weak_strong'"),
+    ],
+)
+def test_options_that_tensors_cannot_serve_are_refused(kind: str, options: dict, named: str):
+    with pytest.raises(InputError, match=f"{kind}: {named}"):
+        getattr(losses, kind)(**options)
+
+
+def test_shapes_are_not_broadcast() -> None:
+    student, one = torch.zeros(4, 5), torch.zeros(4, 1)
+    for kind in ("KDLoss", "LwFLoss", "FKDLoss", "MLLDLoss", "SelfTeacherLoss"):
+        with pytest.raises(InputError, match="same classes"):
+            getattr(losses, kind)()(student, one)
+    with pytest.raises(InputError, match="same classes"):
+        losses.FerKDLoss()(student, one, torch.zeros(4, dtype=torch.int64))
+    with pytest.raises(InputError, match="same classes"):
+        losses.ClassRelationLoss()(student, student, one)
+    with pytest.raises(InputError, match="features"):
+        losses.FeatureLoss(5, 5)(student, torch.zeros(1, 5))
+    with pytest.raises(InputError, match=r"MLLDLoss takes logits \(B, K\)"):
+        losses.MLLDLoss()(torch.zeros(2, 4, 5), torch.zeros(2, 4, 5))
+
+
+def test_missing_maps_are_named(maps) -> None:
+    student, teacher = maps
+    with pytest.raises(InputError, match="0 maps of the student"):
+        losses.VIDLoss((4, 6), (5, 7))([], teacher)
+    for kind in ("FitNetLoss", "SemCKDLoss", "VIDLoss"):
+        with pytest.raises(InputError, match="stage 2, but was given 1 maps"):
+            getattr(losses, kind)((4, 6), (5, 7))(student[:1], teacher)

@@ -264,3 +264,23 @@ def test_a_temperature_out_of_range_is_named(name: str, temperature: float):
         options["on"] = "labeled"
     with pytest.raises(InputError, match=f"^{name}: temperature is {temperature}; it must be"):
         build_term(name, stage=min(term.stages), context=context, options=options)
+
+
+@pytest.mark.parametrize("name", ["kd", "lwf", "class_relation", "fkd", "tfkd_self"])
+def test_half_precision_is_divided_by_the_temperature_after_conversion(name: str):
+    """In float16 these logits over the temperature are infinite, in bfloat16 rounded."""
+    context = TermContext(KNOWN, FEATURES, FEATURES)
+    for dtype, temperature in ((torch.float16, 1e-4), (torch.bfloat16, 3.0)):
+        rounded = inputs_for(scale=30.0)
+        given = [converted(x, dtype) for x in (rounded.student, rounded.of_teacher())]
+        exact = [converted(x, torch.float64) for x in given]
+        term = build_term(
+            name,
+            stage="discover",
+            context=context,
+            options={"temperature": temperature},
+        )
+        found, wanted = (
+            term(rounded._replace(student=pair[0], teacher=pair[1])) for pair in (given, exact)
+        )
+        torch.testing.assert_close(found.double(), wanted, rtol=2e-6, atol=0.0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from crkd.ot.diagnostics import diagnose
@@ -51,3 +52,15 @@ def test_marginal_error_is_taken_against_the_marginal_asked_for() -> None:
     rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     assert float(diagnose(rows, torch.tensor([0.75, 0.25])).marginal_error) == 0
     assert float(diagnose(rows).marginal_error) == 0.5
+
+
+def test_counts_are_exact_whatever_the_default_dtype(
+    request: pytest.FixtureRequest,
+) -> None:
+    """A sum of ones in bfloat16 ends at 256."""
+    assignment = torch.eye(2).repeat_interleave(torch.tensor([700, 300]), 0)
+    request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
+    torch.set_default_dtype(torch.bfloat16)
+    figures = diagnose(assignment)
+    assert float(figures.largest_cluster) == pytest.approx(0.7)
+    assert float(figures.smallest_cluster) == pytest.approx(0.3)

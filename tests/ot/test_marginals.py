@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -68,3 +70,25 @@ def test_expected_sizes_replace_equal_ones() -> None:
     torch.testing.assert_close(
         estimated.marginal(), (0.5 * running + 0.5 * sizes.float()).expand(2, 3)
     )
+
+
+def test_weights_without_a_finite_sum_are_refused() -> None:
+    for weights in ([1, 2, math.inf], [1e308, 1e308, 1.0]):
+        with pytest.raises(InputError, match="with a finite sum"):
+            class_prior("given", 1, 3, weights=weights)
+
+
+def test_as_many_expected_sizes_as_classes() -> None:
+    with pytest.raises(InputError, match=r"shape \(3,\)"):
+        EstimatedPrior(1, 3, expected=torch.tensor([0.5, 0.5]))
+
+
+def test_no_samples_and_no_numbers_change_no_estimate() -> None:
+    prior, before = EstimatedPrior(2, 3, momentum=0.5), torch.full((2, 3), 1 / 3)
+    prior.update(torch.zeros(2, 0, 3))
+    torch.testing.assert_close(prior.marginal(), before)
+    predictions = torch.tensor([0.5, 0.25, 0.25]).repeat(2, 4, 1)
+    predictions[0, 1, 2] = torch.nan
+    prior.update(predictions)
+    torch.testing.assert_close(prior.marginal()[0], before[0])
+    assert prior.marginal()[1, 0] > 0.35

@@ -67,3 +67,13 @@ def test_state_survives_a_checkpoint() -> None:
 def test_a_queue_without_places_is_a_mistake() -> None:
     with pytest.raises(InputError, match="size must be at least 1, got 0"):
         FeatureQueue(1, 0, 4)
+
+
+def test_autocast_has_no_effect_on_the_scores() -> None:
+    torch.manual_seed(0)
+    queue = FeatureQueue(1, 4, 16)
+    queue.push(torch.randn(1, 4, 16))
+    prototypes = torch.randn(1, 3, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = queue.scores(prototypes)
+    assert torch.equal(scores, queue.scores(prototypes))

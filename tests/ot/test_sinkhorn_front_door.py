@@ -13,6 +13,7 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.ot import problem, sinkhorn
+from crkd.ot.arguments import marginal
 from crkd.ot.problem import BACKENDS
 
 
@@ -131,3 +132,13 @@ def test_importing_compiles_nothing_and_touches_no_gpu() -> None:
         "assert loaded == [], loaded\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("bad", [-1.0, torch.nan, torch.inf])
+def test_weights_of_one_process_are_checked_too(bad: float) -> None:
+    """Before any process waits for another; all of them may be zero in this one."""
+    weights, scores = torch.tensor([1.0, bad, 2.0]), torch.zeros(3, 2)
+    with pytest.raises(InputError, match="sample_marginal must be finite, non-negative, got"):
+        marginal("sample_marginal", weights, scores, 3, normalize=False)
+    zero = marginal("sample_marginal", torch.zeros(3), scores, 3, normalize=False)
+    assert torch.equal(zero, torch.zeros(3))

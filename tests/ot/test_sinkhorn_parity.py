@@ -214,3 +214,26 @@ def test_scaling_and_logarithms_agree() -> None:
     fast = sinkhorn(scores, epsilon=0.05, num_iters=3)
     torch.testing.assert_close(fast, spec, atol=1e-5, rtol=0)
     assert not torch.equal(fast, spec)
+
+
+@pytest.mark.parametrize("backend", ["torch", "pot"])
+@pytest.mark.parametrize("num_iters", [1, 3])
+def test_classes_and_problems_without_scores_are_the_same_in_all_backends(
+    num_iters: int, backend: str
+) -> None:
+    torch.manual_seed(0)
+    scores = torch.rand(3, 6, 4)
+    scores[0, :, 2] = -torch.inf
+    scores[1] = -torch.inf
+    # Of the last problem, only a sample of weight 0 reaches class 1.
+    scores[2, 1:, 1] = -torch.inf
+    weights = torch.ones(3, 6)
+    weights[2, 0] = 0
+    found = sinkhorn(
+        scores, epsilon=0.1, num_iters=num_iters, sample_marginal=weights, backend=backend
+    )
+    problem = Problem(scores, 0.1, num_iters, None, weights, None, None)
+    torch.testing.assert_close(found, reference.solve(problem), atol=1e-5, rtol=0.0)
+    assert not found[0, :, 2].any()
+    assert torch.equal(found[1], torch.full((6, 4), 0.25))
+    assert not found[2, :, 1].any()

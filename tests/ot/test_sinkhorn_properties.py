@@ -99,3 +99,10 @@ def test_uniform_marginals_given_or_not(problem: tuple[Tensor, float, int]) -> N
         sample_marginal=torch.full((n,), 3.0),
     )
     close(result, sinkhorn(scores, epsilon=epsilon, num_iters=num_iters))
+
+
+def test_float16_and_a_bound_that_it_cannot_hold() -> None:
+    scores = torch.tensor([[1.0, 2.0], [-torch.inf, -torch.inf], [3.0, 0.0]])
+    found = sinkhorn(scores.half(), epsilon=3000.0, num_iters=2)
+    wanted = sinkhorn(scores, epsilon=3000.0, num_iters=2)
+    torch.testing.assert_close(found.float(), wanted, atol=1e-3, rtol=0.0)

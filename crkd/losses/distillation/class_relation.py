@@ -54,8 +54,8 @@ def class_relation(
     Returns:
         Scalar; 0, and differentiable, if N is 0.
     """
-    log_q = log_softmax(student_known / temperature)
-    log_p = log_softmax(teacher_known.detach() / temperature)
+    log_q = log_softmax(student_known, temperature)
+    log_p = log_softmax(teacher_known.detach(), temperature)
     p = log_p.exp()
     per_sample = -(p * log_q).sum(dim=-1)
     if form == "kl":

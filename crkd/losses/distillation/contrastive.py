@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.losses.precision import full, log_softmax
+from crkd.losses.precision import full, log_softmax, similarities
 from crkd.losses.term import (
     TERMS,
     DistillationInputs,
@@ -44,7 +44,7 @@ def contrast(directions: Tensor, temperature: float) -> Tensor:
     row = torch.arange(views * samples, device=unit.device)
     itself = row.unsqueeze(1) == row
     same_image = row.unsqueeze(1) % max(samples, 1) == row % max(samples, 1)
-    log_p = log_softmax((unit @ unit.T / temperature).masked_fill(itself, -math.inf))
+    log_p = log_softmax((similarities(unit, unit) / temperature).masked_fill(itself, -math.inf))
     found = torch.where(same_image & ~itself, log_p, 0.0).sum()
     return -found / max(views * (views - 1) * samples, 1)
 

@@ -34,7 +34,8 @@ class Features(DistillationTerm):
     not. Features after a ReLU also share a large mean, so that the differences between images are
     small at either scale. ``relative``, the default, preserves length and direction, and is
     measured in the teacher's variance over the batch: 1 is the loss of a student with equal
-    features for all images.
+    features for all images. It is 0 if the teacher's features are equal up to rounding, such as
+    those of a single view.
 
     Args:
         student_features: length of the student's feature vector.
@@ -87,4 +88,7 @@ class Features(DistillationTerm):
         if self.form == "unit":
             return distance
         spread = (teacher - teacher.mean(dim=(0, 1))).square().sum() / count
-        return distance / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+        # Equal features have a spread of rounding errors, or of 0.
+        rounding = (16 * torch.finfo(spread.dtype).eps) ** 2 * teacher.square().sum() / count
+        equal = (spread <= rounding) & rounding.isfinite()
+        return distance.masked_fill(equal, 0.0) / spread.masked_fill(equal, 1.0)

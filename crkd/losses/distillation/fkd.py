@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from crkd.losses.precision import log_softmax
+from crkd.losses.precision import full, log_softmax
 from crkd.losses.term import (
     ROWS,
     TERMS,
@@ -67,5 +67,5 @@ class Fkd(DistillationTerm):
         """
         labels = log_softmax(inputs.of_teacher().known_logits).exp()
         student = inputs.student.known_logits
-        per_row = soft_cross_entropy(student / self.temperature, labels)
+        per_row = soft_cross_entropy(full(student) / self.temperature, labels)
         return per_row.sum() / max(per_row.numel(), 1)

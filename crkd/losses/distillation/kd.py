@@ -32,8 +32,8 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
     Returns:
         Scalar in nats times ``T^2``, at least 0; 0, and differentiable, without samples.
     """
-    log_q = log_softmax(student_logits / temperature)
-    log_p = log_softmax(teacher_logits.detach() / temperature)
+    log_q = log_softmax(student_logits, temperature)
+    log_p = log_softmax(teacher_logits.detach(), temperature)
     divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
     return temperature**2 * divergence.sum() / max(divergence.numel(), 1)
 

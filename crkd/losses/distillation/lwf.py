@@ -32,8 +32,8 @@ def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 
         Scalar in nats, at least the teacher's mean entropy; 0, and differentiable, without
         samples.
     """
-    log_q = log_softmax(student_logits / temperature)
-    p = log_softmax(teacher_logits.detach() / temperature).exp()
+    log_q = log_softmax(student_logits, temperature)
+    p = log_softmax(teacher_logits.detach(), temperature).exp()
     per_sample = -(p * log_q).sum(dim=-1)
     return per_sample.sum() / max(per_sample.numel(), 1)
 

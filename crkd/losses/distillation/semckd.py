@@ -135,7 +135,7 @@ class SemCKD(DistillationTerm):
         attention = self.attention(student, teacher, num_views).flatten(0, 1)
         pairs = list(product(student, teacher))
         distances = [
-            _distance(projector, ours, theirs)
+            _distance(projector, ours, theirs, self._dtype())
             for projector, (ours, theirs) in zip(self.projectors, pairs, strict=True)
         ]
         weighted = attention.flatten(1) * torch.stack(distances, dim=1)
@@ -159,13 +159,19 @@ class SemCKD(DistillationTerm):
 
     def _embedded(self, embeddings: nn.ModuleList, maps: list[Tensor], num_views: int) -> Tensor:
         rows = [
-            embedding(similarity_quantiles(stage, num_views, self.levels))
+            embedding(similarity_quantiles(stage, num_views, self.levels).to(self._dtype()))
             for embedding, stage in zip(embeddings, maps, strict=True)
         ]
         return F.normalize(torch.stack(rows, dim=2), dim=-1, eps=SMALLEST_LENGTH)
 
+    def _dtype(self) -> torch.dtype:
+        """Return the precision of the weights, to which maps are converted."""
+        return next(self.queries.parameters()).dtype
 
-def _distance(projector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
+
+def _distance(
+    projector: nn.Module, student: Tensor, teacher: Tensor, weights: torch.dtype
+) -> Tensor:
     """Return the mean squared distance of each sample, ``(V * B,)``."""
     student, teacher = equal_sizes(student, teacher)
     # Terms are computed outside of the networks' autocast. The projectors are larger than the
@@ -173,7 +179,7 @@ def _distance(projector: nn.Module, student: Tensor, teacher: Tensor) -> Tensor:
     half = student.dtype in HALF
     dtype = student.dtype if half else torch.bfloat16
     with torch.autocast(student.device.type, dtype=dtype, enabled=half):
-        projected = projector(student)
+        projected = projector(student if half else student.to(weights))
     return (full(projected) - full(teacher)).square().mean(dim=(1, 2, 3))
 
 
