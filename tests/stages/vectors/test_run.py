@@ -28,6 +28,7 @@ from crkd.stages.vectors.state import network_of
 from crkd.training.interruption import Interrupted
 from tests.support.vector_clouds import EACH, KMEANS, KNOWN, NOVEL, WIDTH, clouds, config_of, save
 
+pytestmark = pytest.mark.usefixtures("few_steps")
 CPU = torch.device("cpu")
 
 
