@@ -83,6 +83,15 @@ def few_images() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def few_steps() -> Iterator[None]:
+    """Heads on vectors train for few steps in this module."""
+    from tests.support.short_heads import short_heads
+
+    with short_heads():
+        yield
+
+
 @pytest.fixture
 def default_hangup() -> Iterator[None]:
     """The usual effect of SIGHUP, which nohup has changed if it started the tests."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,17 @@ from crkd.clustering.kmeans import kmeans
 from crkd.core.errors import InputError
 from crkd.evaluation.matching import contingency, match
 from tests.support import ROOT
+from tests.support.short_heads import short_heads
 
 DOCS = ROOT / "docs"
 QUICK = NovelClassDiscovery(num_novel=2, method="heads", epochs=40, hidden=32, random_state=0)
+
+
+@pytest.fixture
+def few_steps_of_heads() -> Iterator[None]:
+    """Heads train for few steps in this test, which is not about their accuracy."""
+    with short_heads():
+        yield
 
 
 def expected_failures(estimator: BaseEstimator) -> dict[str, str]:
@@ -82,6 +90,7 @@ def test_it_beats_kmeans_on_digits(method: str):
     assert gain_on_digits(method) > 0.05
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 @pytest.mark.parametrize("mark", [-1, None])
 def test_text_labels_and_their_novel_names(mark: Any):
     X, y = clouds()
@@ -96,6 +105,7 @@ def test_text_labels_and_their_novel_names(mark: Any):
     np.testing.assert_array_equal(as_list.predict(X), found)
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 def test_numbers_continue_after_the_largest():
     X, y = clouds()
     model = clone(QUICK).fit(X, np.where(y < 3, 10 * y + 5, -1))
@@ -103,6 +113,7 @@ def test_numbers_continue_after_the_largest():
     assert model.classes_.dtype.kind == "i"
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 def test_known_and_novel_samples_may_be_given_apart():
     X, y = clouds()
     known = y < 3
@@ -112,6 +123,7 @@ def test_known_and_novel_samples_may_be_given_apart():
     np.testing.assert_array_equal(apart.predict_proba(X), together.predict_proba(X))
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 def test_a_random_state_decides_everything():
     X, y = clouds()
     hidden = np.where(y < 3, y, -1)
@@ -125,6 +137,7 @@ def test_a_random_state_decides_everything():
     assert not np.array_equal(other.predict_proba(X), first)
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 def test_the_order_of_rows_changes_no_class():
     X, y = clouds()
     hidden = np.where(y < 3, y, -1)
@@ -141,6 +154,7 @@ def test_the_order_of_rows_changes_no_class():
     )
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 def test_it_works_in_a_pipeline_and_a_grid_search():
     X, y = clouds()
     scaled = X * np.geomspace(1, 100, X.shape[1])
@@ -156,6 +170,7 @@ def test_it_works_in_a_pipeline_and_a_grid_search():
     assert search.fit(X, hidden).best_params_["method"] in ("kmeans", "whitened_kmeans")
 
 
+@pytest.mark.usefixtures("few_steps_of_heads")
 def test_embeddings_have_unit_length_and_keep_classes_apart():
     X, y = clouds()
     model = clone(QUICK).fit(X, np.where(y < 3, y, -1))

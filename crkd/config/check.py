@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import re
 import sys
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -42,9 +44,11 @@ class Range:
         return math.isfinite(value) and above and value <= self.high
 
 
-def field_types(cls: type) -> dict[str, Any]:
+@functools.cache
+def field_types(cls: type) -> Mapping[str, Any]:
     """Return the resolved type of every field of a dataclass, ``Annotated`` kept."""
-    return typing.get_type_hints(cls, include_extras=True)
+    # Resolving the annotations of all blocks takes longer than the rest of a configuration.
+    return types.MappingProxyType(typing.get_type_hints(cls, include_extras=True))
 
 
 def is_text(cls: type, key: str) -> bool:
@@ -79,7 +83,7 @@ def build(cls: type[D], values: object, key: str = "") -> D:
             f"configuration key {key or '(top level)'!r} must hold a block of keys, "
             f"not {values!r}; write it as 'key: value' lines"
         )
-    known = field_types(cls)
+    known = field_types(typing.cast(type, cls))
     built = {}
     for name, value in values.items():
         place = f"{key}.{name}" if key else str(name)

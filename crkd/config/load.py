@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -72,12 +74,19 @@ def parse_yaml(text: str, origin: str) -> Any:
         InputError: broken YAML, a duplicate key, an alias or a tag.
     """
     try:
-        return yaml.load(text, _StrictLoader)
+        # Those who change what they get must not change it for others.
+        return copy.deepcopy(_parsed(text))
     except InputError as error:
         raise InputError(f"{origin}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{origin} is not readable as YAML: {reason}; correct the file") from None
+
+
+@functools.lru_cache(maxsize=128)
+def _parsed(text: str) -> Any:
+    """Parse a text once: the runs of a plan or sweep read the same files and settings."""
+    return yaml.load(text, _StrictLoader)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.smaller import class_fraction_mask
 from crkd.data.storage.workers import parallel
 
+_BLOCK_ROWS = 64
+"""Images that a thread takes at once; small ones take no longer than a transfer of each."""
+
 
 @dataclass(frozen=True)
 class PartCheck:
@@ -149,7 +152,9 @@ def _pixel_hashes(
         content.update(repr(image.shape).encode())
         return content.digest()
 
-    yield from parallel(one, rows)
+    blocks = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
+    for block in parallel(lambda block: [one(row) for row in block], blocks):
+        yield from block
 
 
 def _lines(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -19,11 +20,19 @@ def versions() -> dict[str, str]:
     """Return the versions of all packages that affect results; absent packages are left out."""
     found = {"python": platform.python_version(), "crkd": crkd.__version__}
     for package in ("torch", "torchvision", "numpy", "scikit-learn", "pot", "faiss-cpu", "timm"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        version = _version(package)
+        if version is not None:
+            found[package] = version
     return found
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    """Return the version of an installed package, None for an absent one."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def git_commit() -> str | None:

@@ -223,3 +223,11 @@ def test_a_written_configuration_keeps_words_that_look_like_booleans():
     config = load_config("digits", ["discover.distillation=[{name: kd, options: {on: 'off'}}]"])
     again = build(Config, parse_yaml(dump_config(config), "here"))
     assert again == config
+
+
+def test_what_one_reader_changes_the_next_one_does_not_see():
+    text = "{a: {b: 1}, c: [2]}"
+    first = parse_yaml(text, "here")
+    first["a"]["b"] = 3
+    first["c"].append(4)
+    assert parse_yaml(text, "there") == {"a": {"b": 1}, "c": [2]}

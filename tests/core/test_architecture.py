@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections import Counter
 from pathlib import Path
 
@@ -30,15 +31,22 @@ LARGEST_SHARE = 0.20
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imported(file: Path) -> set[str]:
+@functools.cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    """Return the syntax tree of a file, node by node."""
+    return list(ast.walk(ast.parse(file.read_text())))
+
+
+@functools.cache
+def imported(file: Path) -> frozenset[str]:
     """Return every module that a file imports, anywhere in it."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    names: set[str] = set()
+    for node in nodes_of(file):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def floor_of(package: str) -> int:
@@ -104,9 +112,8 @@ def test_faiss_is_imported_in_clustering_alone() -> None:
 
 def test_nothing_is_unpickled() -> None:
     for file in FILES:
-        tree = ast.parse(file.read_text())
         assert not imported(file) & {"pickle", "dill", "joblib", "cloudpickle"}, file
-        for node in ast.walk(tree):
+        for node in nodes_of(file):
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant), file
                 assert node.value.value is False, file

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from crkd.stages.discover.parent import next_classes
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare
 from crkd.training.session import begin_run
+from tests.support.browser import chromium
 
 HOSTILE = '<img src=x onerror="document.title=1">.png'
 COLORS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
@@ -104,3 +107,10 @@ def prototypes_at_colors(network: Network, data: RunData, config: Config) -> Non
         assert isinstance(known, PrototypeHead)
         spread = torch.randn(known.prototypes.shape, generator=torch.Generator().manual_seed(0))
         known.prototypes.copy_(F.normalize(spread - 3 * features.mean(0), dim=-1))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for the pages of a module; each page has a storage of its own."""
+    with chromium() as started:
+        yield started

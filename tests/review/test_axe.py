@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,7 @@ def test_axe_finds_no_violation(
     embedded: int,
     scheme: str,
     discovered: tuple[Path, Path],
+    browser: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -43,7 +45,7 @@ def test_axe_finds_no_violation(
     out = tmp_path / "review.html"
     assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
     assert out.with_suffix(".files").exists() == (embedded == 40)
-    with opened(out) as page:
+    with opened(browser, out) as page:
         page.emulate_media(color_scheme=scheme)
         page.evaluate(axe.AXE_SCRIPT)
         found = {}

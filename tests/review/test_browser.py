@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,19 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
 
-@pytest.fixture
-def page(discovered: tuple[Path, Path], tmp_path: Path) -> Iterator[Any]:
-    """The review page of the run."""
-    out = tmp_path / "review.html"
+@pytest.fixture(scope="module")
+def written(discovered: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The review page of the run, which no test changes."""
+    out = tmp_path_factory.mktemp("page") / "review.html"
     assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
-    with opened(out) as window:
+    return out
+
+
+@pytest.fixture
+def page(written: Path, browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A copy of the page, opened."""
+    out = shutil.copy(written, tmp_path / "review.html")
+    with opened(browser, out) as window:
         yield window
 
 
@@ -439,7 +447,7 @@ def test_the_pointer_shows_the_picture_of_a_point(page: Any) -> None:
 
 
 def test_disputed_images_have_a_view_of_their_own(
-    discovered: tuple[Path, Path], tmp_path: Path
+    discovered: tuple[Path, Path], browser: Any, tmp_path: Path
 ) -> None:
     evidence = gather(discovered[0], torch.device("cpu"))
     data = page_data(evidence)
@@ -451,7 +459,7 @@ def test_disputed_images_have_a_view_of_their_own(
     files = [data["images"][number]["id"] for number in (0, 5, 20)]
     out = tmp_path / "page.html"
     out.write_text(render(data))
-    with opened(out) as window:
+    with opened(browser, out) as window:
         window.locator("[data-kind=disputed]").click()
         assert sorted(shown(window)) == sorted(files)
         window.keyboard.press("i")
@@ -468,12 +476,12 @@ def test_disputed_images_have_a_view_of_their_own(
 
 
 def test_thumbnails_in_a_folder_are_shown(
-    discovered: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    discovered: tuple[Path, Path], browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crkd.review.page.EMBEDDED", 40)
     out = tmp_path / "odd #1 page%.html"
     assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
-    with opened(out) as window:
+    with opened(browser, out) as window:
         parts = window.locator("#grid .thumb .part")
         assert parts.count() == window.locator("#grid .thumb").count() > 0
         loads = """one => new Promise((resolve) => {

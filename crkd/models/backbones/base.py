@@ -74,7 +74,8 @@ class Backbone(nn.Module, ABC):
         ``keeps_statistics``, no batch norm updates its statistics.
         """
         super().train(mode)
-        if mode:
+        whole = all(parameter.requires_grad for parameter in self.parameters())
+        if mode and (self.keeps_statistics or not whole):
             for module in self.modules():
                 parameters = list(module.parameters())
                 frozen = bool(parameters) and not any(p.requires_grad for p in parameters)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crkd.stages.vectors.run import discover_vectors
+from tests.support.short_heads import short_heads
 from tests.support.vector_clouds import cloud_files, config_of
 
 
@@ -19,4 +20,5 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="package")
 def run(files: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The discovery on these files."""
-    return discover_vectors(config_of(files), tmp_path_factory.mktemp("runs") / "found").path
+    with short_heads():
+        return discover_vectors(config_of(files), tmp_path_factory.mktemp("runs") / "found").path
