@@ -83,7 +83,7 @@ def uses_vectors(given: argparse.Namespace) -> bool:
 
 def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     """Embed own images where needed, discover, and return the finished run."""
-    from crkd.stages.vectors.folders import check_num_novel
+    from crkd.stages.vectors.folders import check_images, check_num_novel
     from crkd.stages.vectors.run import discover_vectors
 
     for flag in ("known", "novel"):
@@ -99,6 +99,8 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     config = config_of(flags, more=values)
     out = vector_run_folder(given, config.seed, "discover")
     check_out(out, resume=given.resume)
+    if given.known is not None:
+        check_images(given.known, given.novel)
     if given.features is None:
         check_num_novel(given.novel, config.discover.num_novel)
     files = given.features or _embedded(given, out)
