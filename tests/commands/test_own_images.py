@@ -1,8 +1,11 @@
-"""Flags of own images are refused where they would not be used."""
+"""Own images and their flags are refused where they could not be used."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from crkd.commands.main import run_verb
 
@@ -23,3 +26,29 @@ def test_own_images_are_not_ignored(
     said = capsys.readouterr()
     assert message in said.err
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("known", "novel", "message"),
+    [
+        (["ok/1.png", "ok/2.png"], ["3.png"], "known' has only images of the class 'ok'; give two"),
+        (["ok/1.png", "bad/2.png", "3.png"], ["4.png"], "the image 'known/3.png' in --known"),
+        (["ok/1.png", "bad/2.png"], [], "novel' holds no image"),
+    ],
+)
+def test_unusable_folders_are_refused_before_an_image_is_embedded(
+    known: list[str],
+    novel: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "novel").mkdir()
+    for name in [f"known/{file}" for file in known] + [f"novel/{file}" for file in novel]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    flags = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "novel")]
+    out = tmp_path / "runs" / "first"
+    assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.parent.exists()

@@ -76,6 +76,15 @@ def test_missing_labels_of_a_column_are_unlabeled(clouds: Clouds) -> None:
         model.fit(X, numbers)
 
 
+@pytest.mark.parametrize("dtype", [str, object])
+def test_an_empty_text_is_no_label(dtype: type, clouds: Clouds) -> None:
+    X = clouds.X[clouds.first]
+    text = np.array(["" if label == -1 else label for label in clouds.text()], dtype=dtype)
+    hidden = (clouds.labels() < 0).sum()
+    with pytest.raises(InputError, match=f"y holds {hidden} empty texts, which are no labels"):
+        NovelClassDiscovery(2, method="whitened_kmeans", random_state=0).fit(X, text)
+
+
 def test_separate_samples_are_checked_as_those_of_a_fit(
     fitted: NovelClassDiscovery, clouds: Clouds
 ) -> None:

@@ -65,6 +65,19 @@ class ClassCount:
     num_probes: int
     at_limit: bool
 
+    @property
+    def sentence(self) -> str:
+        """The estimate and its range for the notes of a run."""
+        told = (
+            f"number of novel classes estimated: {self.estimate}, range {self.low} to {self.high}"
+        )
+        if not self.at_limit:
+            return told
+        return (
+            f"{told}; no number above {self.high} was looked at: if there may be more classes, use "
+            "'crkd estimate-k RUN --max-k N', or give --num-novel K"
+        )
+
 
 def estimate_class_count(
     novel: Floats,

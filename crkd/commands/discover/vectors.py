@@ -101,7 +101,7 @@ def checked_vector_config(given: argparse.Namespace) -> Config:
     Raises:
         InputError: a folder or a flag is missing or unusable.
     """
-    from crkd.stages.vectors.folders import check_num_novel
+    from crkd.stages.vectors.folders import check_images, check_num_novel
 
     for flag in ("known", "novel"):
         if given.features is None and given.parent is None and getattr(given, flag) is None:
@@ -110,6 +110,8 @@ def checked_vector_config(given: argparse.Namespace) -> Config:
         raise InputError("--novel is not given; name the folder of new images")
     _check_places(given)
     config = _config(given)
+    if given.known is not None:
+        check_images(given.known, given.novel)
     if given.features is None:
         check_num_novel(given.novel, config.discover.num_novel)
     return config

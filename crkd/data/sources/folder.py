@@ -263,5 +263,5 @@ def training_size(
     median = float(np.median(sides)) if sides else 0.0
     reached = (size for size in TRAINING_SIZES if size <= min(median, largest))
     size = max(reached, default=TRAINING_SIZES[0])
-    log(f"images are trained at {size} px (median shorter side {median:.0f} px)")
+    log(f"a training uses images of {size} px (median shorter side {median:.0f} px)")
     return size

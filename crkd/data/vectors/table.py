@@ -17,6 +17,7 @@ from crkd.data.sources.base import RowIds
 from crkd.data.vectors.checked_vectors import as_float32, checked_vectors
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.numpy_file import read_npy, read_npz, unreadable
+from crkd.data.vectors.pandas_index import index_columns
 from crkd.data.vectors.row_file import IN_MEMORY, PIECE_ROWS, RowFile, RowWriter
 
 LABEL: Final = "label"
@@ -62,7 +63,8 @@ def read_features(path: str | Path) -> FeatureTable:
     """Read a file of feature vectors.
 
     - **Parquet**: one list column holds the vectors, or every number column is one dimension, in
-      the order of the file. The columns ``label``, ``id`` and ``sha256`` are taken out before.
+      the order of the file. The columns ``label``, ``id`` and ``sha256`` and the index of a pandas
+      table are taken out before.
     - **.npy**: the vectors, ``(N, D)``.
     - **.npz**: the array ``features``, and optionally ``label`` and ``id``.
 
@@ -186,7 +188,8 @@ def _columns(table: Any, file: Path) -> Columns:
 
     labels = table.column(LABEL).to_pylist() if LABEL in table.column_names else None
     ids = table.column(ID).to_pylist() if ID in table.column_names else None
-    fields = [field for field in table.schema if field.name not in (LABEL, ID, DIGEST)]
+    index = index_columns(table.schema.metadata)
+    fields = [f for f in table.schema if f.name not in (LABEL, ID, DIGEST, *index)]
     embedding = described(table.schema.metadata, file)
     lists = [f.name for f in fields if kinds.is_list(f.type) or kinds.is_fixed_size_list(f.type)]
     numbers = [f.name for f in fields if kinds.is_floating(f.type) or kinds.is_integer(f.type)]

@@ -38,8 +38,14 @@ def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which of ``(n,)`` labels are marked as unlabeled.
 
     Raises:
-        InputError: the marks have become text, or no label is left.
+        InputError: the marks have become text, a label is an empty text, or no label is left.
     """
+    empty = sum(isinstance(label, str) and not label for label in labels.tolist())
+    if empty:
+        raise InputError(
+            f"y holds {empty} empty texts, which are no labels; mark unlabeled samples with None "
+            "or -1, in a list or an array of dtype object"
+        )
     if labels.dtype.kind in "US":
         if (labels == str(UNLABELED)).any():
             raise InputError(

@@ -169,8 +169,21 @@ def _anchors(
     return None, None, "none"
 
 
-def notes_of(count: ClassCount, anchors: str, checked: KnownFilter | None) -> list[str]:
-    """Return remarks about an estimate."""
+def notes_of(
+    count: ClassCount,
+    anchors: str,
+    checked: KnownFilter | None,
+    *,
+    remedy: str = "give --known DIR",
+) -> list[str]:
+    """Return remarks about an estimate.
+
+    Args:
+        count: the estimate.
+        anchors: "images", "statistics" or "none".
+        checked: which images were left out before.
+        remedy: what to do without enough known classes.
+    """
     notes = []
     if checked is not None:
         notes.append(checked.sentence)
@@ -182,7 +195,7 @@ def notes_of(count: ClassCount, anchors: str, checked: KnownFilter | None) -> li
     if count.evidence.votes is None:
         notes.append(
             "fewer than three known classes are at hand to anchor the search: the range rests on "
-            "stability and silhouette alone, which is weak evidence; give --known DIR"
+            f"stability and silhouette alone, which is weak evidence; {remedy}"
         )
     else:
         notes.append("the estimate assumes that novel classes are about as large as known ones")

@@ -192,9 +192,7 @@ def _counted(teacher: Network, parent: RunFolder, data: RunData) -> tuple[int, s
     if config.discover.num_novel != "auto":
         return num_novel_classes(data)
     count = estimate_num_novel(teacher, parent, data, seed=config.seed, mixed=config.mixed).count
-    return count.estimate, (
-        f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
-    )
+    return count.estimate, count.sentence
 
 
 def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:

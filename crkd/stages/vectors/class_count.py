@@ -55,4 +55,5 @@ def estimate_on_vectors(
         known, labels = found.space.rows(labeled.of(subset).numpy()), subset.labels
     count = estimate_class_count(rows, known, labels, seed=seed, max_classes=max_classes)
     anchors = "none" if known is None else "images"
-    return Estimate(count, anchors, len(rows), notes_of(count, anchors, None))
+    notes = notes_of(count, anchors, None, remedy="review the classes of several numbers")
+    return Estimate(count, anchors, len(rows), notes)

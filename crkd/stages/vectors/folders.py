@@ -74,6 +74,35 @@ def settings_of(like: dict[str, Any], settings: EmbedSettings) -> EmbedSettings:
     )
 
 
+def check_images(known: str | Path, novel: str | Path) -> None:
+    """Refuse unusable images of a first discovery before anything is embedded.
+
+    Args:
+        known: folder, tar file or Parquet table of labeled images.
+        novel: the same of unlabeled images.
+
+    Raises:
+        InputError: one of them has no image, a labeled image has no class, or there are fewer than
+            two known classes.
+    """
+    find_encoded([novel])
+    listing = find_encoded([known])
+    classes: set[str] = set()
+    for row in range(len(listing)):
+        name = listing.class_of(row)
+        if name is None:
+            raise InputError(
+                f"the image {listing.image_id(row)!r} in --known {str(known)!r} has no class; put "
+                "every image into the folder of its class"
+            )
+        classes.add(name)
+    if len(classes) < 2:
+        raise InputError(
+            f"--known {str(known)!r} has only images of the class {classes.pop()!r}; give two "
+            "known classes or more"
+        )
+
+
 def check_num_novel(novel: str | Path, num_novel: int | str | None) -> None:
     """Refuse a missing number of novel classes before anything is embedded.
 

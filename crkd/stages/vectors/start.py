@@ -189,9 +189,7 @@ def _counted(start: VectorStart) -> tuple[int, str]:
     if len(known):
         anchors, labels = start.found.space.rows(data.of(known).numpy()), known.labels
     count = estimate_class_count(rows, anchors, labels, seed=data.config.seed)
-    return count.estimate, (
-        f"number of novel classes estimated: {count.estimate}, range {count.low} to {count.high}"
-    )
+    return count.estimate, count.sentence
 
 
 def opened_discovery(run: RunFolder) -> VectorDiscovery:

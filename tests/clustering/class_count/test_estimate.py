@@ -54,8 +54,12 @@ def test_too_few_known_classes_do_not_anchor():
 
 def test_a_range_that_ends_at_the_limit_says_so():
     known, labels, novel = mixture(6, 5)
-    assert estimate_class_count(novel, known, labels, seed=0, max_classes=5).at_limit
-    assert not estimate_class_count(novel, known, labels, seed=0, max_classes=16).at_limit
+    limited = estimate_class_count(novel, known, labels, seed=0, max_classes=5)
+    assert limited.at_limit
+    assert "no number above 5 was looked at" in limited.sentence
+    free = estimate_class_count(novel, known, labels, seed=0, max_classes=16)
+    assert not free.at_limit
+    assert free.sentence.endswith(f"estimated: {free.estimate}, range {free.low} to {free.high}")
 
 
 def test_the_same_seed_gives_the_same_result():

@@ -217,7 +217,7 @@ def test_a_training_size_may_be_limited() -> None:
     assert training_size([500, 90, 700], said.append) == 224
     assert training_size([500, 90, 700], said.append, largest=64) == 64
     assert training_size([40, 20, 700], said.append, largest=64) == 32
-    assert said[1] == "images are trained at 64 px (median shorter side 500 px)"
+    assert said[1] == "a training uses images of 64 px (median shorter side 500 px)"
 
 
 @pytest.mark.parametrize(("side", "expected"), [(8, 32), (40, 32), (70, 64), (300, 224)])

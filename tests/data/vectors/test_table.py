@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,25 @@ def test_chunks_and_slices_of_a_list_column_keep_their_rows(tmp_path: Path):
     chunked = pa.chunked_array([vectors(rows[:7]), vectors(rows)[7:]])
     pq.write_table(pa.table({"f": chunked}), tmp_path / "f.parquet", row_group_size=3)
     np.testing.assert_array_equal(read_features(tmp_path / "f.parquet").features, rows)
+
+
+@pytest.mark.parametrize("index", ["__index_level_0__", "position"])
+def test_the_index_of_a_pandas_table_is_no_dimension(tmp_path: Path, index: str):
+    columns = {"a": ROWS[:, 0], "b": ROWS[:, 1], index: np.array([7, 900, 12])}
+    table = pa.table(columns)
+    described = json.dumps({"index_columns": [index], "columns": []})
+    pq.write_table(table.replace_schema_metadata({"pandas": described}), tmp_path / "f.parquet")
+    np.testing.assert_array_equal(read_features(tmp_path / "f.parquet").features, ROWS)
+
+
+@pytest.mark.parametrize(
+    "described",
+    ["no JSON", "[]", "{}", '{"index_columns": 3}', '{"index_columns": [{"kind": "range"}]}'],
+)
+def test_other_metadata_of_a_table_take_no_column_out(tmp_path: Path, described: str):
+    table = pa.table({"a": ROWS[:, 0], "b": ROWS[:, 1]})
+    pq.write_table(table.replace_schema_metadata({"pandas": described}), tmp_path / "f.parquet")
+    np.testing.assert_array_equal(read_features(tmp_path / "f.parquet").features, ROWS)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from crkd.clustering.class_count.estimate import ClassCount, estimate_class_count
 from crkd.commands.main import main
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -181,6 +183,18 @@ def test_run_and_vectors_can_be_moved_together(
     for novel in (None, tmp_path / "moved" / "vectors" / "novel.parquet"):
         found = estimate_on_vectors(tmp_path / "moved" / "run", novel, max_classes=6)
         assert (found.anchors, found.count.num_probes) == ("images", KNOWN)
+
+
+def test_an_estimate_without_anchors_advises_no_flag_that_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(rows: np.ndarray, known: object, labels: object, **options: Any) -> ClassCount:
+        return estimate_class_count(rows, **options)
+
+    monkeypatch.setattr("crkd.stages.vectors.class_count.estimate_class_count", alone)
+    notes = estimate_on_vectors(run, max_classes=6).notes
+    assert "fewer than three known classes" in notes[0]
+    assert not any("--known" in note for note in notes)
 
 
 def test_an_estimate_on_the_vectors_of_the_run_reads_them_once(
