@@ -134,7 +134,8 @@ class DiscoverConfig:
     statistics of their features represent the classes."""
     replay: ReplayConfig = ReplayConfig()
     precheck: bool = True
-    """Whether a further step stops at its start if nearly all images look like known classes."""
+    """Whether a further step stops at its start if nearly all images look like known classes. A
+    first discovery on vectors has a note then."""
     mixed: bool = False
     """Unlabeled images may be of known classes, as they may if data.labeled_fraction is below 1."""
     statistics: Literal["auto", "batch", "kept"] = "auto"

@@ -28,7 +28,7 @@ from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.data import VectorData, next_vector_data, vector_data
 from crkd.stages.vectors.discovery import VectorDiscovery, fit_known
 from crkd.stages.vectors.gate import Gate
-from crkd.stages.vectors.precheck import check_new
+from crkd.stages.vectors.precheck import check_new, remark_on_known
 from crkd.stages.vectors.state import discovery_from
 
 FEWEST = 5
@@ -88,6 +88,8 @@ def first_start(config: Config) -> VectorStart:
         )
         fresh = _fresh(looked.check.looks_known)
         notes.append(looked.sentence)
+    elif remark := remark_on_known(data):
+        notes.append(remark)
     classes = np.arange(data.num_known)
     return VectorStart(data, found, None, data.class_entries(0), classes, fresh, looked, notes)
 

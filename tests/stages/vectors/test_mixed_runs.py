@@ -52,6 +52,23 @@ def test_hidden_labels_change_nothing_in_the_mixed_setting(tmp_path: Path) -> No
     assert runs[0].read_info().model_sha256 == runs[1].read_info().model_sha256
 
 
+def test_known_classes_alone_are_remarked_on(tmp_path: Path) -> None:
+    rows, classes = clouds(1)
+    known = classes < KNOWN
+    save(tmp_path / "known.parquet", rows[known], [f"c{c}" for c in classes[known]])
+    save(tmp_path / "again.parquet", clouds(3)[0][known], None)
+    save(tmp_path / "novel.parquet", rows[~known], None)
+    noted = []
+    for name, settings in (("again", ()), ("again", ("discover.precheck=false",)), ("novel", ())):
+        files = [str(tmp_path / f"{file}.parquet") for file in ("known", name)]
+        config = config_of(files, KMEANS, "discover.num_novel=2", *settings)
+        run = discover_vectors(config, tmp_path / f"run-{len(noted)}")
+        noted.append([note for note in run.read_info().notes if "by estimate, and" in note])
+    assert len(noted[0]) == 1
+    assert f"of {KNOWN * EACH} unlabeled samples look like known classes" in noted[0][0]
+    assert noted[1:] == [[], []]
+
+
 def test_the_other_half_of_known_vectors_is_unlabeled(files: list[str], tmp_path: Path) -> None:
     """With a labeled fraction, the run is one of generalized category discovery."""
     config = config_of(files, KMEANS, "data.labeled_fraction=0.5")
