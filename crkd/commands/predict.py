@@ -97,7 +97,8 @@ def _show(found: Summary, out: Path, unsure: float) -> None:
     if found.outliers is None:
         print("no outlier detection: the run has no statistics for it")
     else:
-        print(f"{found.outliers:,} images fit none of the classes (column outlier)")
+        noun = "image fits" if found.outliers == 1 else "images fit"
+        print(f"{found.outliers:,} {noun} none of the classes (column outlier)")
     if found.temperature is None:
         print(f"confidence is not calibrated: {found.uncalibrated}")
     else:

@@ -189,5 +189,7 @@ def _split_lines(split: ClassSplit | None, problem: str) -> Iterator[str]:
     if problem:
         yield f"split: {problem}"
     elif split is not None:
-        hashes = listed(sorted(split.label_hash)) if split.label_hash else "none in the split"
-        yield f"split {split.name}: class names match; matching label hashes: {hashes}"
+        parts = (
+            listed(sorted(split.label_hash)) if split.label_hash else "none, the split has no hash"
+        )
+        yield f"split {split.name}: class names agree; parts whose labels match its hash: {parts}"

@@ -46,7 +46,7 @@ def training_samples(estimator: Any, X: Any, y: Any) -> tuple[Samples, NDArray[A
         estimator.n_features_in_ = int(np.prod(X.shape[1:]))
         vars(estimator).pop("feature_names_in_", None)
     else:
-        X, y = validate_data(estimator, as_numpy(X), y, dtype=np.float32, order="C")
+        X, y = validate_data(estimator, _rows_of(X), y, dtype=np.float32, order="C")
         samples = X
     known = [label for label in y.tolist() if label != UNLABELED]
     if known:
@@ -73,7 +73,22 @@ def separate_samples(
 
 def further_vectors(estimator: Any, X: Any) -> Floats:
     """Return ``(n, D)`` vectors that fit those of the fit."""
-    rows: Floats = validate_data(estimator, as_numpy(X), reset=False, dtype=np.float32, order="C")
+    rows: Floats = validate_data(estimator, _rows_of(X), reset=False, dtype=np.float32, order="C")
+    return rows
+
+
+def _rows_of(X: Any) -> Any:
+    """Return vectors as :func:`as_numpy` does.
+
+    Raises:
+        InputError: they have three dimensions, as gray images without channels have.
+    """
+    rows = as_numpy(X)
+    if getattr(rows, "ndim", 2) == 3:
+        raise InputError(
+            f"X has shape {rows.shape}, which is neither that of vectors (n, D) nor that of images "
+            "(n, H, W, 3); repeat gray images along a new last axis, or flatten them to vectors"
+        )
     return rows
 
 

@@ -151,6 +151,19 @@ def test_images_have_no_names_of_columns(clouds: Clouds) -> None:
     assert not hasattr(model, "feature_names_in_")
 
 
+def test_gray_images_without_channels_are_refused_with_a_remedy() -> None:
+    rows = np.zeros((6, 8, 8), np.uint8)
+    labels = [0, 0, 1, 1, -1, -1]
+    with pytest.raises(
+        InputError, match=r"\(6, 8, 8\), .* repeat gray images along a new last axis"
+    ):
+        NovelClassDiscovery(num_novel=1).fit(rows, labels)
+    model = NovelClassDiscovery(num_novel=1, method="kmeans")
+    model.fit(np.random.default_rng(0).normal(size=(6, 64)).astype("f4"), labels)
+    with pytest.raises(InputError, match="neither that of vectors"):
+        model.predict(rows)
+
+
 def test_images_of_another_shape_or_none_are_refused() -> None:
     X, y, model = pictures()
     model.fit(X, np.where(y < 2, y, -1))
