@@ -19,7 +19,9 @@ import os, signal, sys
 from pathlib import Path
 from crkd.commands import completion, main
 from crkd.core.atomic_write import write_pieces
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup may have started the tests
+# The tests may have been started by nohup, or in the background of a shell.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pieces():
     yield b"the first half"

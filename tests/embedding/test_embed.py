@@ -258,7 +258,7 @@ def test_vectors_of_another_size_runtime_or_program_are_not_mixed(photos: Path, 
     assert out.read_bytes() == before
     foreign = tmp_path / "foreign.parquet"
     pq.write_table(pa.table({"a": [1.0]}), foreign)
-    with pytest.raises(InputError, match="no file of crkd embed"):
+    with pytest.raises(InputError, match="not a file of crkd embed"):
         quiet([photos], foreign)
     assert pq.read_table(foreign).num_rows == 1
 

@@ -428,11 +428,11 @@ ACCEPT = {"id": 2, "action": "accept", "name": "x"}
         ),
         (
             {"classes": [{"id": 2, "action": "split", "names": ["x", "y"], "seeds": ["a", "b"]}]},
-            "no unlabeled image",
+            "not an unlabeled image",
         ),
         ({"images": [{"id": "../../etc/passwd", "to": 2}]}, "not an unlabeled image"),
         ({"images": [{"id": "x"}]}, "is not an image's 'id'"),
-        ({"images": [{"id": ["x"], "to": 2}]}, "no unlabeled image"),
+        ({"images": [{"id": ["x"], "to": 2}]}, "not an unlabeled image"),
     ],
 )
 def test_a_hostile_file_is_refused_in_one_sentence(

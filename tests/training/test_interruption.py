@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crkd.core.watched import Job, done_here
+from crkd.core.watched import Job, run_in_process
 from crkd.runs.folder import RunFolder
 from crkd.training.interruption import Interrupted, graceful_stop
 from crkd.training.session import running
@@ -112,5 +112,5 @@ def test_an_interruption_is_no_failed_job() -> None:
 
     jobs = [Job("first", interrupted), Job("second", interrupted)]
     with pytest.raises(Interrupted):
-        list(done_here(lambda: jobs))
+        list(run_in_process(lambda: jobs))
     assert begun == [1]

@@ -68,14 +68,14 @@ class ClassCount:
     @property
     def sentence(self) -> str:
         """The estimate and its range for the notes of a run."""
-        told = (
+        sentence = (
             f"number of novel classes estimated: {self.estimate}, range {self.low} to {self.high}"
         )
         if not self.at_limit:
-            return told
+            return sentence
         return (
-            f"{told}; no number above {self.high} was looked at: if there may be more classes, use "
-            "'crkd estimate-k RUN --max-k N', or give --num-novel K"
+            f"{sentence}; no number above {self.high} was looked at: if there may be more classes, "
+            "use 'crkd estimate-k RUN --max-k N', or give --num-novel K"
         )
 
 

@@ -192,6 +192,7 @@ def parquet_cifar10(folder: Path, count: int) -> None:
 
 
 def test_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CRKD_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     parquet_cifar10(tmp_path / "data/cifar10/plain_text", count=2)
     assert len(load_dataset("cifar10").train) == 2

@@ -170,7 +170,10 @@ def test_photographs_extend_a_run_without_old_images(photographs: Path, folders:
             ["--from", "{run}", "--novel", "{novel}", "--num-novel", "2", "--backbone", "lite1"],
             "--backbone is lite1",
         ),
-        (["--known", "{known}", "--novel", "{novel}", "--out", "{run}"], "a finished run"),
+        (
+            ["--known", "{known}", "--novel", "{novel}", "--num-novel", "2", "--out", "{run}"],
+            "a finished run",
+        ),
         (["--known", "{known}x", "--novel", "{novel}", "--num-novel", "2"], "x' does not exist"),
         (["--known", "{known}", "--novel", "{known}", "--num-novel", "2"], "contains the other"),
     ],
