@@ -37,11 +37,7 @@ class TiedGaussians:
         Raises:
             InputError: there is no row, or a label is out of its range.
         """
-        if not len(rows) or labels.min() < 0 or labels.max() >= num_classes:
-            raise InputError(
-                f"{len(rows)} rows with labels outside of 0 to {num_classes - 1}; give every row "
-                "one of the classes"
-            )
+        check_labels(labels, num_classes)
         values = np.asarray(rows, np.float64)
         residuals, _ = residuals_within(values, labels)
         counts = np.bincount(labels, minlength=num_classes)
@@ -110,3 +106,16 @@ class TiedGaussians:
         root = np.asarray(np.linalg.inv(inverse_root(self.covariance(0.0))), np.float64)
         normals = draw.standard_normal((len(classes), len(root)))
         return np.asarray(self.means[classes] + normals @ root, np.float32)
+
+
+def check_labels(labels: NDArray[np.int64], num_classes: int) -> None:
+    """Refuse labels ``(N,)`` that are not in ``[0, num_classes)``, or none at all.
+
+    Raises:
+        InputError: there is no label, or one is out of its range.
+    """
+    if not len(labels) or labels.min() < 0 or labels.max() >= num_classes:
+        raise InputError(
+            f"{len(labels)} rows with labels outside of 0 to {num_classes - 1}; give every row "
+            "one of the classes"
+        )

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats, kmeans
-from crkd.clustering.tied_gaussians import TiedGaussians
+from crkd.clustering.tied_gaussians import TiedGaussians, check_labels
 from crkd.clustering.whitening import Doubles
-from crkd.core.errors import InputError
 
 PROTOTYPES = 32
 """Prototypes of a class, at most."""
@@ -43,11 +42,7 @@ class TiedMixtures:
         Raises:
             InputError: there is no row, or a label is out of its range.
         """
-        if not len(rows) or labels.min() < 0 or labels.max() >= num_classes:
-            raise InputError(
-                f"{len(rows)} rows with labels outside of 0 to {num_classes - 1}; give every row "
-                "one of the classes"
-            )
+        check_labels(labels, num_classes)
         owners: list[int] = []
         part = np.empty(len(rows), np.int64)
         for label in range(num_classes):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from crkd.commands.verbs import VERBS, command_module, parsers, unknown_verb
 from crkd.core.errors import InputError
-from crkd.core.lasting_streams import lasting_streams
+from crkd.core.output_streams import resilient_output
 from crkd.training.interruption import raising_signals
 
 USAGE_ERROR = 2
@@ -39,7 +39,7 @@ def run_verb(verb: str, arguments: Sequence[str] | None = None) -> int:
     """
     limit_spinning()
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with lasting_streams() as lost:
+    with resilient_output() as lost:
         code = _exit_code(verb, given)
         error = lost()
         if error is not None:
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``crkd VERB ...`` and return its exit code; see :func:`run_verb`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0].startswith("-"):
-        with lasting_streams():
+        with resilient_output():
             if given:
                 parsers()[0].parse_args(given)
             parsers()[0].print_help()

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
+from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.evaluation.predictions_file import load_predictions
+from crkd.stages.vectors.precheck import MOSTLY_KNOWN
 from crkd.stages.vectors.run import discover_vectors
 from tests.support.vector_clouds import EACH, KMEANS, KNOWN, NOVEL, WIDTH, clouds, config_of, save
 
@@ -67,6 +70,23 @@ def test_known_classes_alone_are_remarked_on(tmp_path: Path) -> None:
     assert len(noted[0]) == 1
     assert f"of {KNOWN * EACH} unlabeled samples look like known classes" in noted[0][0]
     assert noted[1:] == [[], []]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_digits_of_known_classes_alone_differ_from_novel_ones(seed: int) -> None:
+    digits = load_digits()
+    rows, truth = digits.data.astype(np.float32), digits.target
+    draw = np.random.default_rng(seed)
+    known = np.isin(truth, draw.choice(10, 5, replace=False))
+    order = draw.permutation(np.flatnonzero(known))
+    labeled, others = np.array_split(order, 2)
+    labels = np.unique(truth[labeled], return_inverse=True)[1].astype(np.int64)
+    shares = [
+        known_check(rows[labeled], labels, part, seed=0).share
+        for part in (rows[others], rows[~known])
+    ]
+    assert shares[0] > MOSTLY_KNOWN
+    assert shares[1] < 0.5
 
 
 def test_the_other_half_of_known_vectors_is_unlabeled(files: list[str], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Standard output and error of a command, whose loss does not end its work."""
+"""Standard output and error of a command that may be lost: a closed pipe, a full disk."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class _Output(io.FileIO):
 
 
 @contextlib.contextmanager
-def lasting_streams() -> Iterator[Callable[[], OSError | None]]:
-    """Let the work of a command go on when its output is lost: a closed pipe, a full disk.
+def resilient_output() -> Iterator[Callable[[], OSError | None]]:
+    """Continue the work of a command after its output is lost.
 
     Streams that the caller has replaced stay as they are.
 
