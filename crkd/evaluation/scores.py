@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crkd.core.errors import InputError
+from crkd.evaluation.agreement import agreement
 from crkd.evaluation.matching import Ids, as_ids
 
 MEASURES = ("acc", "macro_acc", "nmi", "ari")
@@ -44,8 +45,6 @@ def score(
     >>> score([0], [-1], classes=[0])["acc"] is None
     True
     """
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
     guess, true = as_ids(predicted_class, "predicted_class"), as_ids(truth, "truth")
     raw = guess if clusters is None else as_ids(clusters, "clusters")
     if not len(guess) == len(true) == len(raw):
@@ -58,11 +57,12 @@ def score(
     if not len(true):
         return {**dict.fromkeys(MEASURES), "num_images": 0}
     per_class = class_accuracy(guess, true, int(true.max()) + 1)
+    nmi, ari = agreement(true, raw)
     return {
         "acc": float(np.mean(guess == true)),
         "macro_acc": float(np.nanmean(per_class)),
-        "nmi": float(np.clip(normalized_mutual_info_score(true, raw), 0.0, 1.0)),
-        "ari": float(adjusted_rand_score(true, raw)),
+        "nmi": nmi,
+        "ari": ari,
         "num_images": len(true),
     }
 
