@@ -39,7 +39,7 @@ SIZES = (4, 3, 3)
 
 
 def small_config(*settings: str, **flags: object) -> Config:
-    few = ("pretrain.batch_size=16", "discover.batch_size=32")
+    few = ("data.image_size=16", "pretrain.batch_size=16", "discover.batch_size=32")
     return small_runs.small_config(*few, *settings, **flags)
 
 

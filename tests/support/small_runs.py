@@ -21,6 +21,7 @@ from crkd.stages import incremental, run_data
 from crkd.training import loop
 
 SMALL = (
+    "data.image_size=8",
     "model.hidden=16",
     "model.projection=8",
     "model.num_heads=2",

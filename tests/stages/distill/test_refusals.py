@@ -139,7 +139,7 @@ def test_a_student_goes_on_with_its_own_teacher(stage1: Path, tmp_path: Path):
 
 def test_views_of_two_sizes_are_refused(stage1: Path, tmp_path: Path):
     views = "distill.views=[{recipe: digits}, {recipe: digits, size_share: 0.5}]"
-    with pytest.raises(InputError, match=r"views of 8, 16 px; give all of them one size_share"):
+    with pytest.raises(InputError, match=r"views of 4, 8 px; give all of them one size_share"):
         distill(small_config(views), tmp_path / "out", stage1)
 
 
