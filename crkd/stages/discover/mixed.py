@@ -13,8 +13,10 @@ from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
+from crkd.models.network import Network
 from crkd.runs.folder import RunFolder
 from crkd.stages.discover.precheck import DRAWN, drawn_features
+from crkd.stages.run_data import RunData
 
 
 def class_shares(
@@ -111,6 +113,36 @@ def shares_sentence(
         f"{len(shares)} classes, with {100 * shares[:num_known].sum():.0f} % of the images in "
         f"known classes, {origin}"
     )
+
+
+def unlabeled_shares(
+    teacher: Network, parent: RunFolder, data: RunData, num_novel: int
+) -> tuple[NDArray[np.float64], str]:
+    """Return the expected share of each class among the unlabeled images, and a sentence on it.
+
+    Args:
+        teacher: frozen network of the parent, which gives features if there is no labeled image.
+        parent: its run folder.
+        data: images of the new run.
+        num_novel: M.
+
+    Returns:
+        ``(K + M,)`` shares that sum to one, and a sentence on their origin.
+
+    Raises:
+        InputError: there is no labeled image and the parent keeps no statistics of its classes.
+    """
+    subsets, num_known = data.subsets, data.num_known
+    labels = np.concatenate([subsets.known_train.labels, subsets.known_val.labels])
+    fraction, count = data.config.data.labeled_fraction, len(subsets.unlabeled)
+    if len(labels):
+        counts = np.bincount(labels, minlength=num_known)
+        shares = class_shares(counts, count, num_novel, fraction)
+    else:
+        features = data.outputs(teacher, subsets.unlabeled).features
+        known_share = drawn_known_share(parent, features, seed=data.config.seed)
+        shares = two_shares(known_share, count, num_known, num_novel)
+    return shares, shares_sentence(shares, num_known, fraction, drawn=len(labels) == 0)
 
 
 def check_mixed(config: Config, known_head: str, num_without_images: int) -> None:

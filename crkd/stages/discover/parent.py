@@ -17,7 +17,7 @@ from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, absorbed, freeze
 from crkd.runs.class_info import ClassInfo
-from crkd.runs.folder import RunFolder
+from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.runs.plugins import check_installed
 from crkd.runs.provenance import parent_entry, seed_note
@@ -25,14 +25,7 @@ from crkd.runs.search import matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
-from crkd.stages.discover.mixed import (
-    check_mixed,
-    check_weights,
-    class_shares,
-    drawn_known_share,
-    shares_sentence,
-    two_shares,
-)
+from crkd.stages.discover.mixed import check_mixed, check_weights, unlabeled_shares
 from crkd.stages.discover.precheck import Precheck, precheck
 from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import (
@@ -105,25 +98,9 @@ def open_parent(
     run = RunFolder.open(parent)
     info = run.read_info()
     check_installed(run.path, info, asked_for(config, "discovered", None))
-    own_without_known = config.dataset == "folder" and config.data.known is None
-    incremental = (
-        own_without_known
-        or config.discover.labeled is False
-        or info.num_novel > 0
-        or info.classes[-1].was_discovered
-    )
+    incremental = _is_incremental(config, info)
     if incremental:
-        opened = open_image_run(run.path, device)
-        inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
-        _check_model(opened, config, ("known_head", "temperature", *inner))
-        check_same_subset(run.path, info, config)
-        data = prepare_incremental(
-            config,
-            device,
-            classes=info.classes,
-            preprocessing=info.preprocessing,
-            download=download,
-        )
+        opened, data = _opened_without_known_images(run, info, config, device, download=download)
     else:
         data = prepare(config, device, download=download)
         opened = stage1_of(run, config, data, device)
@@ -153,7 +130,7 @@ def open_parent(
     shares = None
     if config.mixed:
         check_weights(config, len(info.classes), num_novel)
-        shares, note = _class_shares(teacher, run, data, num_novel)
+        shares, note = unlabeled_shares(teacher, run, data, num_novel)
         notes.append(note)
     return ParentRun(
         opened,
@@ -169,21 +146,33 @@ def open_parent(
     )
 
 
-def _class_shares(
-    teacher: Network, parent: RunFolder, data: RunData, num_novel: int
-) -> tuple[NDArray[np.float64], str]:
-    """Return the expected share of each class among the unlabeled images, and a sentence on it."""
-    subsets, num_known = data.subsets, data.num_known
-    labels = np.concatenate([subsets.known_train.labels, subsets.known_val.labels])
-    fraction, count = data.config.data.labeled_fraction, len(subsets.unlabeled)
-    if len(labels):
-        counts = np.bincount(labels, minlength=num_known)
-        shares = class_shares(counts, count, num_novel, fraction)
-    else:
-        features = data.outputs(teacher, subsets.unlabeled).features
-        known_share = drawn_known_share(parent, features, seed=data.config.seed)
-        shares = two_shares(known_share, count, num_known, num_novel)
-    return shares, shares_sentence(shares, num_known, fraction, drawn=len(labels) == 0)
+def _is_incremental(config: Config, info: RunInfo) -> bool:
+    """Return whether the parent has discovered classes, or its labeled images are missing."""
+    own_without_known = config.dataset == "folder" and config.data.known is None
+    return (
+        own_without_known
+        or config.discover.labeled is False
+        or info.num_novel > 0
+        or info.classes[-1].was_discovered
+    )
+
+
+def _opened_without_known_images(
+    run: RunFolder, info: RunInfo, config: Config, device: torch.device, *, download: bool
+) -> tuple[OpenedRun, RunData]:
+    """Open the parent of an incremental step, and the images of the new run."""
+    opened = open_image_run(run.path, device)
+    inner = ("hidden", "projection") if opened.architecture.absorbed().groups else ()
+    _check_model(opened, config, ("known_head", "temperature", *inner))
+    check_same_subset(run.path, info, config)
+    data = prepare_incremental(
+        config,
+        device,
+        classes=info.classes,
+        preprocessing=info.preprocessing,
+        download=download,
+    )
+    return opened, data
 
 
 def _counted(teacher: Network, parent: RunFolder, data: RunData) -> tuple[int, str]:
