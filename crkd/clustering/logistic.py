@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Final
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
 
-ITERATIONS = 60
+ITERATIONS: Final = 200
+TOLERANCE: Final = 1e-6
+"""Largest entry of the gradient at which the iteration ends."""
+_NEVER: Final = np.float32(-1e4)
+"""Bias of a class without rows."""
 
 
 def logistic_regression(
@@ -22,29 +27,35 @@ def logistic_regression(
     is random. A class without rows is never predicted.
 
     Args:
-        rows: ``(N, k)``.
+        rows: ``(N, k)``, N at least 1.
         labels: ``(N,)`` in ``[0, num_classes)``.
         num_classes: C.
     """
-    inputs, targets = torch.from_numpy(rows), torch.from_numpy(labels)
-    counts = torch.bincount(targets, minlength=num_classes)
-    present = counts > 0
-    shares = torch.where(present, 1 / (counts.clamp(min=1) * present.sum()), 0.0)
-    shares = shares[targets].to(inputs.dtype)
-    # Classes of equal weight, but rows of one class are one term: no class is lost in the mean.
-    weights = torch.zeros(rows.shape[1], num_classes, requires_grad=True)
-    biases = torch.where(present, 0.0, -1e4).requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [weights, biases], max_iter=ITERATIONS, history_size=10, line_search_fn="strong_wolfe"
+    # Imported here, because the import takes a second. It is a tenth of the import that the first
+    # optimizer of PyTorch in a process causes.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    weights = np.zeros((rows.shape[1], num_classes), np.float32)
+    biases = np.full(num_classes, _NEVER)
+    present = np.unique(labels)
+    if len(present) == 1:
+        biases[present] = 0.0
+        return weights, biases
+    # Of two classes, scikit-learn fits the difference of both weights. Its squared length is twice
+    # the sum of their squares.
+    strength = 2.0 if len(present) == 2 else 1.0
+    model = LogisticRegression(
+        C=strength, class_weight="balanced", tol=TOLERANCE, max_iter=ITERATIONS
     )
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        logits = inputs @ weights + biases
-        fit = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-        value = shares @ fit + weights.square().sum() / (2 * len(rows))
-        torch.autograd.backward(value)
-        return value
-
-    optimizer.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach().numpy(), biases.detach().numpy()
+    with warnings.catch_warnings():
+        # The limit of the iterations is generous, and a result at the limit is as good as any.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(rows, labels)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(present) == 2:
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weights[:, present] = coefficients.T
+    biases[present] = intercepts
+    return weights, biases

@@ -35,7 +35,8 @@ class Registry(Generic[T]):
     """Named entries of one kind, from one package and from installed plug-ins.
 
     A new entry of crkd is a new file in ``package`` that calls :meth:`register`. No other file has
-    to change. The modules are imported at the first look-up, not at ``import crkd``.
+    to change. The modules are imported at the first look-up, not at ``import crkd``. The look-up of
+    an entry whose file has its name imports this file alone.
 
     A plug-in is an entry point of another distribution in ``group``. Its code is imported only
     when its name is looked up, so an unused plug-in cannot break anything.
@@ -54,7 +55,7 @@ class Registry(Generic[T]):
         self._from_plugins: dict[str, T] = {}
         # Two entry points with one name are a conflict, reported when the name is looked up.
         self._points: dict[str, list[EntryPoint]] = {}
-        self._loaded = False
+        self._listed = self._loaded = False
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that stores its argument under ``name``.
@@ -78,9 +79,12 @@ class Registry(Generic[T]):
             InputError: there is no such entry (the message lists the valid names and the nearest
                 one), a plug-in uses a reserved name, or a plug-in cannot be imported.
         """
-        self._load()
+        self._list_plugins()
         if name in self._points:
+            self._load()
             return self._plugged_in(name)
+        if name not in self._entries:
+            self._load(name)
         if name not in self._entries:
             near = difflib.get_close_matches(name, self.names(), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -144,13 +148,25 @@ class Registry(Generic[T]):
         name, version = (point.dist.name, point.dist.version) if point.dist else ("unknown", "0")
         return Plugin(point.group, point.name, name, version)
 
-    def _load(self) -> None:
-        if self._loaded:
+    def _list_plugins(self) -> None:
+        if self._listed:
             return
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
         if self.group is not None:
             for point in importlib.metadata.entry_points(group=self.group):
                 self._points.setdefault(point.name, []).append(point)
+        self._listed = True
+
+    def _load(self, name: str | None = None) -> None:
+        """Import the file called ``name`` if it registers this name, otherwise every file."""
+        if self._loaded:
+            return
+        self._list_plugins()
+        package = importlib.import_module(self.package)
+        files = [file.name for file in pkgutil.iter_modules(package.__path__)]
+        if name in files:
+            importlib.import_module(f"{self.package}.{name}")
+            if name in self._entries:
+                return
+        for file in files:
+            importlib.import_module(f"{self.package}.{file}")
         self._loaded = True

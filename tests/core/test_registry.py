@@ -45,6 +45,27 @@ def test_unknown_name_lists_the_choices_and_the_nearest(package: str) -> None:
         registry_of(package).get("alpa")
 
 
+def test_a_file_of_the_name_is_imported_alone(package: str) -> None:
+    registry = registry_of(package)
+    folder = Path(sys.modules[package].__path__[0])
+    for name in ("beta", "slow"):
+        (folder / f"{name}.py").write_text(
+            f"from {package}.registry import R\nR.register('{name}')(lambda: '{name}')\n"
+        )
+    assert registry.get("beta")() == "beta"
+    assert f"{package}.slow" not in sys.modules
+    assert f"{package}.one" not in sys.modules
+    assert registry.names() == ["alpha", "beta", "slow"]
+    assert registry.get("slow")() == "slow"
+
+
+def test_a_file_of_the_name_need_not_hold_the_entry(package: str) -> None:
+    registry = registry_of(package)
+    folder = Path(sys.modules[package].__path__[0])
+    (folder / "alpha.py").write_text("")
+    assert registry.get("alpha")() == 1
+
+
 def test_a_name_is_registered_once(package: str) -> None:
     registry = registry_of(package)
     registry.names()

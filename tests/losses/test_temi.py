@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crkd.core.errors import InputError
-from crkd.losses.temi import pair_weights, responsibilities, temi
+from crkd.losses.temi import exchanged, softmax_, temi, temi_gradient
 
 
 def logits(seed, heads=2, pairs=5, classes=3):
@@ -49,17 +49,43 @@ def test_value(exponent):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
 
 
-def test_the_gradient_is_what_the_heads_are_trained_with():
-    student = [logits(0).requires_grad_(), logits(1).requires_grad_()]
+def classes_first(sides):
+    """Return the logits of x and of x' as the closed form takes them."""
+    return torch.cat([side.detach() for side in sides], dim=1).permute(2, 0, 1).clone()
+
+
+@pytest.mark.parametrize("exponent", [0.6, 1.0])
+def test_the_closed_form_has_the_loss_and_gradient_of_autograd(exponent):
+    student = (logits(0).requires_grad_(), logits(1).requires_grad_())
     teacher = (logits(2), logits(3))
-    marginal = torch.full((2, 3), 1 / 3, dtype=torch.float64)
-    temi((student[0], student[1]), teacher, marginal, exponent=0.6).sum().backward()
-    weights = pair_weights(*(t.softmax(-1) for t in teacher))
-    for ours, theirs in ((student[0], teacher[1]), (student[1], teacher[0])):
-        q = ours.detach().log_softmax(-1)
-        r, _ = responsibilities(q, theirs.log_softmax(-1), marginal, 0.6)
-        expected = 0.6 * weights[:, None] * (q.exp() - r) / (2 * q.shape[1])
-        torch.testing.assert_close(ours.grad, expected)
+    seen = []
+
+    def marginal(shares):
+        seen.append(shares)
+        return torch.tensor([[0.2, 0.4], [0.3, 0.4], [0.5, 0.2]], dtype=torch.float64)
+
+    expected = temi(student, teacher, marginal(None).T, exponent=exponent)
+    expected.sum().backward()
+    losses, gradient = temi_gradient(
+        classes_first(student), classes_first(teacher), marginal, exponent
+    )
+    torch.testing.assert_close(losses, expected.detach())
+    torch.testing.assert_close(
+        gradient.permute(1, 2, 0), torch.cat([side.grad for side in student], dim=1)
+    )
+    mean = torch.cat(teacher, dim=1).softmax(-1).mean(dim=1)
+    torch.testing.assert_close(seen[-1], mean.T)
+
+
+def test_softmax_of_large_logits_in_place():
+    given = torch.tensor([[500.0, -900.0], [499.0, -900.0], [-500.0, 88.0]])
+    expected, sums = given.softmax(dim=0), given.logsumexp(dim=0)
+    torch.testing.assert_close(softmax_(given), sums)
+    torch.testing.assert_close(given, expected)
+
+
+def test_halves_are_exchanged():
+    assert exchanged(torch.arange(6).view(1, 6)).tolist() == [[3, 4, 5, 0, 1, 2]]
 
 
 def test_no_gradient_reaches_the_teacher():

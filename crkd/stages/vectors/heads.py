@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from crkd.losses.temi import pair_weights, responsibilities
+from crkd.losses.temi import exchanged, softmax_, temi_gradient
 from crkd.ot.sinkhorn import sinkhorn
 
 LEAST_SHARE = 1e-6
@@ -74,9 +74,8 @@ def train_heads(
 ) -> Heads:
     """Train heads so that a row and its neighbors get equal predictions and all classes are used.
 
-    The gradient of both objectives with respect to the student's logits is ``q - r``, times the
-    weight of the pair and the exponent: r are the responsibilities or the assignment. So no graph
-    is recorded, and a step of all heads is two matrix products.
+    The gradient of both objectives with respect to the student's logits is known in closed form. So
+    no graph is recorded, and a step of all heads is three matrix products.
 
     Args:
         rows: ``(N, k)`` float32 of unit length.
@@ -92,8 +91,8 @@ def train_heads(
         shape = (settings.num_heads, width, num_novel)
         start = torch.randn(shape, generator=generator) / math.sqrt(width)
     num_heads = len(start)
-    # One matrix (k, H M): the products of all heads are one.
-    student = start.permute(1, 0, 2).reshape(width, -1).clone()
+    # One matrix (M H, k): the products of all heads are one.
+    student = start.permute(2, 0, 1).reshape(-1, width).clone()
     trainer = _Trainer(student, num_heads, settings)
     batch_size = min(settings.batch_size, len(rows))
     order, begin = torch.randperm(len(rows), generator=generator), 0
@@ -104,7 +103,7 @@ def train_heads(
         begin += batch_size
         drawn = torch.randint(neighbors.shape[1], (batch_size,), generator=generator)
         trainer.update(rows[torch.cat([first, neighbors[first, drawn]])], step)
-    weights = trainer.teacher.view(width, num_heads, -1).permute(1, 0, 2)
+    weights = trainer.teacher.view(-1, num_heads, width).permute(1, 2, 0)
     return Heads(weights.contiguous() / settings.temperature, trainer.losses)
 
 
@@ -112,7 +111,7 @@ class _Trainer:
     """Student, teacher and the averages of Adam.
 
     Attributes:
-        teacher: ``(k, H M)``.
+        teacher: ``(M H, k)``.
         losses: ``(H,)`` moving averages.
     """
 
@@ -126,34 +125,20 @@ class _Trainer:
     def update(self, pairs: Tensor, step: int) -> None:
         """Do one step on ``(2 B, k)`` rows, the second half the neighbors of the first."""
         settings = self._settings
-        ours = self._log_probabilities(pairs, self._student)
-        scores = self._scores(pairs, self.teacher)
-        theirs = (scores / settings.temperature).log_softmax(dim=-1)
-        probabilities = theirs.exp()
-        halves = probabilities.chunk(2, dim=1)
+        student, teacher = (self._logits(w, pairs) for w in (self._student, self.teacher))
         if settings.objective == "temi":
-            weights = pair_weights(halves[0], halves[1]).repeat(2)
-            marginal = self._averaged(probabilities.mean(dim=1))
-            targets, information = responsibilities(
-                ours, _exchanged(theirs), marginal, settings.exponent
-            )
-            losses = -(weights * information).mean(dim=1)
-            factor = (settings.exponent * weights)[:, None]
+            losses, gradient = temi_gradient(student, teacher, self._averaged, settings.exponent)
         else:
-            targets = _exchanged(sinkhorn(scores, epsilon=settings.epsilon, num_iters=3))
-            losses = -(targets * ours).sum(dim=-1).mean(dim=1)
-            factor = torch.ones(())
-        gradient = factor * (ours.exp() - targets) / (len(pairs) * settings.temperature)
-        self._adam(pairs.T @ gradient.transpose(0, 1).reshape(len(pairs), -1), step)
+            losses, gradient = _assigned(student, teacher, settings.epsilon / settings.temperature)
+        gradient.div_(settings.temperature)
+        self._adam(gradient.view(len(self._student), -1) @ pairs, step)
         self.teacher.lerp_(self._student, 1 - settings.momentum)
         self.losses = losses if step == 0 else self.losses.lerp(losses, 0.02)
 
-    def _scores(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """Return products ``(H, N, M)``."""
-        return (rows @ weights).view(len(rows), self._heads, -1).transpose(0, 1).contiguous()
-
-    def _log_probabilities(self, rows: Tensor, weights: Tensor) -> Tensor:
-        return (self._scores(rows, weights) / self._settings.temperature).log_softmax(dim=-1)
+    def _logits(self, weights: Tensor, rows: Tensor) -> Tensor:
+        """Return the logits ``(M, H, N)`` of ``(N, k)`` rows."""
+        logits = (weights @ rows.T).div_(self._settings.temperature)
+        return logits.view(-1, self._heads, len(rows))
 
     def _averaged(self, shares: Tensor) -> Tensor:
         if self._marginal is None:
@@ -171,7 +156,19 @@ class _Trainer:
         self._student.addcdiv_(first, second.sqrt().add_(1e-8), value=-rate)
 
 
-def _exchanged(pairs: Tensor) -> Tensor:
-    """Return ``(H, 2 B, M)`` with the two halves in each other's place."""
-    first, second = pairs.chunk(2, dim=1)
-    return torch.cat([second, first], dim=1)
+def _assigned(student: Tensor, teacher: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy with the balanced assignment of the partners, and its gradient.
+
+    Args:
+        student: ``(M, H, 2 B)`` logits; overwritten.
+        teacher: ``(M, H, 2 B)`` logits.
+        epsilon: weight of the entropy, in units of the logits.
+
+    Returns:
+        Losses ``(H,)`` and gradient ``(M, H, 2 B)``.
+    """
+    assignment = sinkhorn(teacher.permute(1, 2, 0), epsilon=epsilon, num_iters=3)
+    targets = exchanged(assignment.permute(2, 0, 1))
+    explained = (targets * student).sum(dim=0)
+    losses = (softmax_(student) - explained).mean(dim=-1)
+    return losses, student.sub_(targets).div_(student.shape[-1])
