@@ -46,6 +46,11 @@ def run(given: argparse.Namespace) -> int:
     if given.near_duplicates is not None and found.usable:
         _show_pairs(config, given.near_duplicates, download=given.download)
     print("the data set is usable" if found.usable else "the data set is NOT usable")
+    if not found.usable and found.usable_as_features and config.dataset == "folder":
+        print(
+            "--skip-unreadable leaves out the images that cannot be read; embed, and discover "
+            "without --train-backbone, always do"
+        )
     return 0 if found.usable else 1
 
 

@@ -64,8 +64,12 @@ class DatasetCheck:
     @property
     def usable(self) -> bool:
         """Whether a run can start: all images readable, no class empty, the split matches."""
-        clean = all(not part.unreadable and not part.missing_classes for part in self.parts)
-        return clean and not self.split_problem
+        return self.usable_as_features and not any(part.unreadable for part in self.parts)
+
+    @property
+    def usable_as_features(self) -> bool:
+        """Whether a discovery on features can start, which leaves out unreadable images."""
+        return not self.split_problem and not any(part.missing_classes for part in self.parts)
 
 
 def check_dataset(

@@ -211,7 +211,11 @@ def test_unreadable_image(folders: tuple[Path, Path], capsys: pytest.CaptureFixt
     known, _ = folders
     (known / "cat" / "broken.png").write_bytes(b"not an image")
     assert main(["check-data", "--known", str(known)]) == 1
-    assert "broken.png" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "broken.png" in printed
+    assert "--skip-unreadable leaves out the images that cannot be read" in printed
+    assert main(["check-data", "--known", str(known), "--skip-unreadable"]) == 0
+    assert "--skip-unreadable" not in capsys.readouterr().out
     flags = ["pretrain", "--known", str(known), *TINY_IMAGES]
     assert "broken.png" in refused(capsys, *flags)
     assert main([*flags, "--skip-unreadable"]) == 0
