@@ -58,10 +58,7 @@ def temi(
 
 
 def temi_gradient(
-    student: Tensor,
-    teacher: Tensor,
-    marginal: Callable[[Tensor], Tensor],
-    exponent: float,
+    logits: Tensor, marginal: Callable[[Tensor], Tensor], exponent: float
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of every head and its gradient, in closed form.
 
@@ -70,8 +67,8 @@ def temi_gradient(
     Classes are the first dimension, because a sum over few classes is fast only there.
 
     Args:
-        student: ``(M, H, 2 B)`` logits, first of all x and then of all x'; overwritten.
-        teacher: ``(M, H, 2 B)`` logits; overwritten.
+        logits: ``(M, 2, H, 2 B)`` of student and teacher, first of all x and then of all x';
+            overwritten.
         marginal: gets the mean ``(M, H)`` of the teacher's probabilities, and returns the shares
             ``(M, H)`` of the classes, above 0.
         exponent: b, above 0.
@@ -79,14 +76,15 @@ def temi_gradient(
     Returns:
         Losses ``(H,)`` and their gradient ``(M, H, 2 B)``; both equal those of :func:`temi`.
     """
+    student, teacher = logits.unbind(1)
     evidence = exchanged(teacher).add_(student).mul_(exponent)
-    log_sums, teacher_log_sums = softmax_(student), softmax_(teacher)
+    log_sums, teacher_log_sums = softmax_(logits)
     first, second = teacher.chunk(2, dim=-1)
-    weights = (first * second).sum(dim=0).mean(dim=0).repeat(2)
+    weights = (first * second).sum(dim=0).mean(dim=0)
+    weights = torch.cat([weights, weights]).div_(logits.shape[-1])
     evidence.sub_(marginal(teacher.mean(dim=-1)).log().unsqueeze(-1))
     information = softmax_(evidence) - exponent * (log_sums + exchanged(teacher_log_sums))
-    losses = -(weights * information).mean(dim=-1)
-    return losses, student.sub_(evidence).mul_(weights * (exponent / student.shape[-1]))
+    return -(information @ weights), (student - evidence).mul_(exponent * weights)
 
 
 def softmax_(logits: Tensor) -> Tensor:
@@ -106,5 +104,4 @@ def softmax_(logits: Tensor) -> Tensor:
 
 def exchanged(pairs: Tensor) -> Tensor:
     """Return ``(..., 2 B)`` with the two halves in each other's place."""
-    first, second = pairs.chunk(2, dim=-1)
-    return torch.cat([second, first], dim=-1)
+    return pairs.roll(pairs.shape[-1] // 2, dims=-1)

@@ -49,9 +49,10 @@ def test_value(exponent):
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
 
 
-def classes_first(sides):
+def stacked(student, teacher):
     """Return the logits of x and of x' as the closed form takes them."""
-    return torch.cat([side.detach() for side in sides], dim=1).permute(2, 0, 1).clone()
+    sides = [torch.cat(pair, dim=1).detach().permute(2, 0, 1) for pair in (student, teacher)]
+    return torch.stack(sides, dim=1)
 
 
 @pytest.mark.parametrize("exponent", [0.6, 1.0])
@@ -66,9 +67,7 @@ def test_the_closed_form_has_the_loss_and_gradient_of_autograd(exponent):
 
     expected = temi(student, teacher, marginal(None).T, exponent=exponent)
     expected.sum().backward()
-    losses, gradient = temi_gradient(
-        classes_first(student), classes_first(teacher), marginal, exponent
-    )
+    losses, gradient = temi_gradient(stacked(student, teacher), marginal, exponent)
     torch.testing.assert_close(losses, expected.detach())
     torch.testing.assert_close(
         gradient.permute(1, 2, 0), torch.cat([side.grad for side in student], dim=1)

@@ -24,6 +24,8 @@ FEWEST_KNOWN = 3
 """Known classes of a contest: two to hide, and one to whiten by."""
 MOST_ROWS = 10_000
 """Hidden vectors of a draw; of more, an even share of every class takes part."""
+ROWS_OF_THREADS = 1_000
+"""Known vectors from which draws run in threads; with fewer, threads wait for the interpreter."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def hold_contest(
             scores[name] = accuracy(logits.argmax(axis=1), truth, len(classes))
         return scores
 
-    for scores_of_draw in parallel(draw, range(len(hidden))):
+    draws = parallel if len(known) >= ROWS_OF_THREADS else map
+    for scores_of_draw in draws(draw, range(len(hidden))):
         for name, value in scores_of_draw.items():
             found[name].append(value)
     # Sorting keeps the order of equally good ones.

@@ -90,10 +90,9 @@ def train_heads(
     if start is None:
         shape = (settings.num_heads, width, num_novel)
         start = torch.randn(shape, generator=generator) / math.sqrt(width)
-    num_heads = len(start)
-    # One matrix (M H, k): the products of all heads are one.
-    student = start.permute(2, 0, 1).reshape(-1, width).clone()
-    trainer = _Trainer(student, num_heads, settings)
+    trainer = _Trainer(start.permute(2, 0, 1), settings)
+    # Products with these rows are logits.
+    rows = rows / settings.temperature
     batch_size = min(settings.batch_size, len(rows))
     order, begin = torch.randperm(len(rows), generator=generator), 0
     for step in range(settings.steps):
@@ -103,42 +102,42 @@ def train_heads(
         begin += batch_size
         drawn = torch.randint(neighbors.shape[1], (batch_size,), generator=generator)
         trainer.update(rows[torch.cat([first, neighbors[first, drawn]])], step)
-    weights = trainer.teacher.view(-1, num_heads, width).permute(1, 2, 0)
-    return Heads(weights.contiguous() / settings.temperature, trainer.losses)
+    return Heads(trainer.teacher.permute(1, 2, 0) / settings.temperature, trainer.losses)
 
 
 class _Trainer:
     """Student, teacher and the averages of Adam.
 
+    Args:
+        start: ``(M, H, k)`` first weights of both.
+        settings: of the training.
+
     Attributes:
-        teacher: ``(M H, k)``.
+        teacher: ``(M, H, k)``.
         losses: ``(H,)`` moving averages.
     """
 
-    def __init__(self, student: Tensor, num_heads: int, settings: HeadSettings) -> None:
-        self._student, self.teacher = student, student.clone()
-        self._first, self._second = torch.zeros_like(student), torch.zeros_like(student)
+    def __init__(self, start: Tensor, settings: HeadSettings) -> None:
+        # One matrix, so that the logits of both, of all heads, are one product.
+        self._weights = torch.stack([start, start], dim=1)
+        self._student, self.teacher = self._weights.unbind(1)
+        self._first, self._second = torch.zeros_like(start), torch.zeros_like(start)
         self._marginal: Tensor | None = None
-        self._heads, self._settings = num_heads, settings
-        self.losses = torch.zeros(num_heads)
+        self._settings = settings
+        self.losses = torch.zeros(start.shape[1])
 
     def update(self, pairs: Tensor, step: int) -> None:
-        """Do one step on ``(2 B, k)`` rows, the second half the neighbors of the first."""
+        """Do one step on ``(2 B, k)`` scaled rows, the second half the neighbors of the first."""
         settings = self._settings
-        student, teacher = (self._logits(w, pairs) for w in (self._student, self.teacher))
+        logits = self._weights.flatten(0, 2) @ pairs.T
+        logits = logits.view(*self._weights.shape[:3], len(pairs))
         if settings.objective == "temi":
-            losses, gradient = temi_gradient(student, teacher, self._averaged, settings.exponent)
+            losses, gradient = temi_gradient(logits, self._averaged, settings.exponent)
         else:
-            losses, gradient = _assigned(student, teacher, settings.epsilon / settings.temperature)
-        gradient.div_(settings.temperature)
-        self._adam(gradient.view(len(self._student), -1) @ pairs, step)
+            losses, gradient = _assigned(logits, settings.epsilon / settings.temperature)
+        self._adam((gradient.flatten(0, 1) @ pairs).view_as(self._first), step)
         self.teacher.lerp_(self._student, 1 - settings.momentum)
         self.losses = losses if step == 0 else self.losses.lerp(losses, 0.02)
-
-    def _logits(self, weights: Tensor, rows: Tensor) -> Tensor:
-        """Return the logits ``(M, H, N)`` of ``(N, k)`` rows."""
-        logits = (weights @ rows.T).div_(self._settings.temperature)
-        return logits.view(-1, self._heads, len(rows))
 
     def _averaged(self, shares: Tensor) -> Tensor:
         if self._marginal is None:
@@ -150,25 +149,24 @@ class _Trainer:
         settings = self._settings
         rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
         self._first.lerp_(gradient, 0.1)
-        self._second.lerp_(gradient.square(), 0.001)
-        first = self._first / (1 - 0.9 ** (step + 1))
-        second = self._second / (1 - 0.999 ** (step + 1))
-        self._student.addcdiv_(first, second.sqrt().add_(1e-8), value=-rate)
+        self._second.lerp_(gradient.square_(), 0.001)
+        size = (self._second / (1 - 0.999 ** (step + 1))).sqrt_().add_(1e-8)
+        self._student.addcdiv_(self._first, size, value=-rate / (1 - 0.9 ** (step + 1)))
 
 
-def _assigned(student: Tensor, teacher: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def _assigned(logits: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Return the cross-entropy with the balanced assignment of the partners, and its gradient.
 
     Args:
-        student: ``(M, H, 2 B)`` logits; overwritten.
-        teacher: ``(M, H, 2 B)`` logits.
+        logits: ``(M, 2, H, 2 B)`` of student and teacher; overwritten.
         epsilon: weight of the entropy, in units of the logits.
 
     Returns:
         Losses ``(H,)`` and gradient ``(M, H, 2 B)``.
     """
+    student, teacher = logits.unbind(1)
     assignment = sinkhorn(teacher.permute(1, 2, 0), epsilon=epsilon, num_iters=3)
     targets = exchanged(assignment.permute(2, 0, 1))
     explained = (targets * student).sum(dim=0)
     losses = (softmax_(student) - explained).mean(dim=-1)
-    return losses, student.sub_(targets).div_(student.shape[-1])
+    return losses, (student - targets).div_(logits.shape[-1])
