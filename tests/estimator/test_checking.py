@@ -15,6 +15,7 @@ from sklearn.exceptions import DataConversionWarning
 from crkd import NovelClassDiscovery
 from crkd.core.errors import InputError
 from tests.estimator.conftest import Clouds
+from tests.support.short_heads import short_heads
 
 NAMES = [f"x{number}" for number in range(12)]
 
@@ -145,7 +146,8 @@ def test_a_refit_that_fails_changes_nothing(fitted: NovelClassDiscovery, clouds:
 
 def test_images_have_no_names_of_columns(clouds: Clouds) -> None:
     X, y, model = pictures()
-    model.fit(table(clouds.X[clouds.first], NAMES), clouds.labels())
+    with short_heads():
+        model.fit(table(clouds.X[clouds.first], NAMES), clouds.labels())
     assert model.feature_names_in_.tolist() == NAMES
     model.fit(X, np.where(y < 2, y, -1))
     assert not hasattr(model, "feature_names_in_")
