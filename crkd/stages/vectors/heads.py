@@ -75,7 +75,7 @@ def train_heads(
     """Train heads so that a row and its neighbors get equal predictions and all classes are used.
 
     The gradient of both objectives with respect to the student's logits is known in closed form. So
-    no graph is recorded, and a step of all heads is three matrix products.
+    no graph is recorded, and a step of all heads is two matrix products.
 
     Args:
         rows: ``(N, k)`` float32 of unit length.
@@ -102,7 +102,8 @@ def train_heads(
         begin += batch_size
         drawn = torch.randint(neighbors.shape[1], (batch_size,), generator=generator)
         trainer.update(rows[torch.cat([first, neighbors[first, drawn]])], step)
-    return Heads(trainer.teacher.permute(1, 2, 0) / settings.temperature, trainer.losses)
+    weights = trainer.teacher.permute(1, 2, 0).contiguous()
+    return Heads(weights / settings.temperature, trainer.losses)
 
 
 class _Trainer:
@@ -121,7 +122,7 @@ class _Trainer:
         # One matrix, so that the logits of both, of all heads, are one product.
         self._weights = torch.stack([start, start], dim=1)
         self._student, self.teacher = self._weights.unbind(1)
-        self._first, self._second = torch.zeros_like(start), torch.zeros_like(start)
+        self._first, self._second = torch.zeros(start.shape), torch.zeros(start.shape)
         self._marginal: Tensor | None = None
         self._settings = settings
         self.losses = torch.zeros(start.shape[1])
