@@ -158,7 +158,8 @@ def recorded() -> str:
 
 def choice() -> str:
     """Check that "auto" takes Triton where the CUDA kernels cannot run."""
-    cuda, scores = problems.BACKENDS.get("cuda"), randn(2, 64, 20)
+    # All are imported before the patch, whose end takes away what is registered within.
+    cuda, scores = problems.BACKENDS.loaded()["cuda"], randn(2, 64, 20)
     without = cuda._replace(obstacles=lambda problem: ["a check of the choice"])
     with mock.patch.dict(problems.BACKENDS._entries, {"cuda": without}):
         chosen = sinkhorn(scores * 2, epsilon=EPSILON * 2, num_iters=7)
