@@ -108,8 +108,11 @@ class Registry(Generic[T]):
 
     def plugin(self, name: str) -> Plugin | None:
         """Return the plug-in that defines ``name``, without importing it; None for own names."""
+        self._list_plugins()
+        if name not in self._points:
+            return None
         self._load()
-        if name in self._entries or name not in self._points:
+        if name in self._entries:
             return None
         return self._describe(self._points[name][0])
 
