@@ -17,6 +17,7 @@ from crkd.models.architecture import Architecture
 from crkd.models.build import build_network
 from crkd.models.heads.prototype import PrototypeHead
 from crkd.models.network import Network
+from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunInfo
 from crkd.stages.discover.parent import next_classes
@@ -107,6 +108,11 @@ def prototypes_at_colors(network: Network, data: RunData, config: Config) -> Non
         assert isinstance(known, PrototypeHead)
         spread = torch.randn(known.prototypes.shape, generator=torch.Generator().manual_seed(0))
         known.prototypes.copy_(F.normalize(spread - 3 * features.mean(0), dim=-1))
+
+
+@pytest.fixture(scope="module")
+def evidence(discovered: tuple[Path, Path]) -> Evidence:
+    return gather(discovered[0], CPU)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,10 @@
+"""A review that is applied: what it changes, and what stays."""
+
 from __future__ import annotations
 
 import csv
-import dataclasses
 import json
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +16,7 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.review.class_summaries import found_classes
-from crkd.review.decision_entries import check_name
-from crkd.review.export_images import check_files, safe_folder_names
+from crkd.review.export_images import safe_folder_names
 from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
@@ -27,60 +24,15 @@ from crkd.runs.csv_cells import unescape_formula
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.runs.reviewed_labels import read_labels
-from tests.support.completed_files import files_at_completion, files_of
+from tests.support.review_decisions import applied, by_size, write_decisions
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def evidence(discovered: tuple[Path, Path]) -> Evidence:
-    return gather(discovered[0], CPU)
-
-
-def write(
-    path: Path, evidence: Evidence, classes: list[Any], images: Sequence[Any] = (), version: int = 3
-) -> Path:
-    content = {
-        "format": "crkd-review",
-        "version": version,
-        "model_sha256": evidence.opened.info.model_sha256,
-        "classes": classes,
-        "images": list(images),
-    }
-    if version >= 3:
-        content["shown_sha256"] = evidence.shown_sha256
-    path.write_text(json.dumps(content))
-    return path
-
-
-def applied(
-    tmp_path: Path,
-    evidence: Evidence,
-    *decisions: list[Any],
-    flags: tuple[str, ...] = (),
-    version: int = 3,
-) -> Path:
-    file = write(tmp_path / "decisions.json", evidence, *decisions, version=version)
-    out = tmp_path / "named"
-    assert (
-        run_verb(
-            "apply-review", [str(evidence.opened.run.path), str(file), "--out", str(out), *flags]
-        )
-        == 0
-    )
-    return out
 
 
 def predictions(run: Path, images: Path) -> dict[str, tuple[int, str]]:
     out = run / "rows.csv"
     predict(run, [images], out, device=CPU, unsure=0.0)
     return {Path(row.path).name: (row.class_id, row.class_name) for row in read(out)}
-
-
-def by_size(evidence: Evidence) -> list[int]:
-    """Discovered classes, largest first."""
-    found = found_classes(evidence)
-    return [entry.id for entry in sorted(found, key=lambda e: -len(e.members))]
 
 
 def apart(evidence: Evidence, members: np.ndarray) -> np.ndarray:
@@ -157,7 +109,7 @@ def test_a_split_divides_one_class_as_the_page_showed_it(
     half = max(halves, key=lambda e: len(e.members))
     choice["id"], choice["names"] = half.id, ["x", "y"]
     choice["seeds"] = [again.images.ids[row] for row in apart(again, half.members)]
-    file = write(tmp_path / "again.json", again, [choice])
+    file = write_decisions(tmp_path / "again.json", again, [choice])
     assert run_verb("apply-review", [str(named), str(file), "--out", str(tmp_path / "no")]) == 2
     assert not (tmp_path / "no").exists()
 
@@ -271,7 +223,7 @@ def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path
     other = evidence.images.ids[members[3]]
     renamed = before[other]
     target = again.names.index(renamed)
-    file = write(
+    file = write_decisions(
         tmp_path / "again.json",
         again,
         [{"id": target, "action": "accept", "name": "new"}],
@@ -293,19 +245,21 @@ def test_decisions_of_another_review_of_the_same_model_are_refused(
     first, second, third = (evidence.images.ids[row] for row in rows)
     named = applied(tmp_path, evidence, [], [{"id": first, "to": None}])
     before = gather(named, CPU)
-    file = write(tmp_path / "moves.json", before, [], [{"id": second, "to": None}])
+    file = write_decisions(tmp_path / "moves.json", before, [], [{"id": second, "to": None}])
     again = tmp_path / "again"
     assert run_verb("apply-review", [str(named), str(file), "--out", str(again)]) == 0
     after = gather(again, CPU)
     assert after.opened.info.model_sha256 == before.opened.info.model_sha256
     out = tmp_path / "no"
-    file = write(tmp_path / "late.json", before, [], [{"id": third, "to": None}])
+    file = write_decisions(tmp_path / "late.json", before, [], [{"id": third, "to": None}])
     assert run_verb("apply-review", [str(again), str(file), "--out", str(out)]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "decides on other images or classes than those of RUN" in said
     assert not out.exists()
     # A file of version 2 does not say which page it is from.
-    file = write(tmp_path / "old.json", before, [], [{"id": third, "to": None}], version=2)
+    file = write_decisions(
+        tmp_path / "old.json", before, [], [{"id": third, "to": None}], version=2
+    )
     assert run_verb("apply-review", [str(again), str(file), "--out", str(out)]) == 0
     assert {i for i, label in read_labels(RunFolder(out)).items() if label.taken_out} == {
         first,
@@ -319,7 +273,9 @@ def test_images_of_a_part_must_be_of_the_class(evidence: Evidence, tmp_path: Pat
     foreign = evidence.images.ids[np.flatnonzero(evidence.assigned == second)[0]]
     own = [evidence.images.ids[row] for row in np.flatnonzero(evidence.assigned == first)[:2]]
     parts = [{"name": "x", "images": [own[0]]}, {"name": "y", "images": [own[1], foreign]}]
-    file = write(tmp_path / "d.json", evidence, [{"id": first, "action": "split", "parts": parts}])
+    file = write_decisions(
+        tmp_path / "d.json", evidence, [{"id": first, "action": "split", "parts": parts}]
+    )
     command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
     assert run_verb("apply-review", command) == 2
     assert not (tmp_path / "no").exists()
@@ -367,269 +323,3 @@ def test_the_new_run_is_a_run_like_any_other(evidence: Evidence, tmp_path: Path)
     assert following.architecture.reviews == open_run(named, CPU).architecture.reviews
     names = [entry.name for entry in following.info.classes]
     assert len(set(names)) == 7
-
-
-ACCEPT = {"id": 2, "action": "accept", "name": "x"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"format": "other"}, "holds no decisions"),
-        ({"version": 4}, "has version 4"),
-        ({"version": 2}, "entries are not"),
-        ({"version": True}, "has version True"),
-        ({"extra": 1}, "entries are not"),
-        ({"classes": {}}, "entries are not"),
-        ({"model_sha256": "0" * 64}, "another model"),
-        ({"shown_sha256": "0" * 64}, "other images or classes"),
-        ({"shown_sha256": None}, "other images or classes"),
-        ({"classes": ["x"]}, "classes[0] has no action"),
-        ({"classes": [{"id": 2, "action": "explode"}]}, "has no action of accept"),
-        ({"classes": [{"id": 2, "action": ["accept"]}]}, "has no action of accept"),
-        ({"classes": [{**ACCEPT, "more": 1}]}, "give exactly these"),
-        ({"classes": [{**ACCEPT, "id": 1}]}, "names the class 1"),
-        ({"classes": [{**ACCEPT, "id": 6}]}, "names the class 6"),
-        ({"classes": [{**ACCEPT, "id": True}]}, "names the class True"),
-        ({"classes": [{**ACCEPT, "id": 2.0}]}, "names the class 2.0"),
-        ({"classes": [ACCEPT, ACCEPT]}, "decides twice on class 2"),
-        ({"classes": [{**ACCEPT, "name": 5}]}, "gives 5 as a name"),
-        ({"classes": [{**ACCEPT, "name": " \t"}]}, "a name of 0 characters"),
-        ({"classes": [{**ACCEPT, "name": "x" * 101}]}, "a name of 101 characters"),
-        ({"classes": [{**ACCEPT, "name": "a\nb"}]}, "U+000A"),
-        ({"classes": [{**ACCEPT, "name": "a\u202eb"}]}, "U+202E"),
-        ({"classes": [{**ACCEPT, "name": "\ud800"}]}, "U+D800"),
-        ({"classes": [{**ACCEPT, "name": "\u200d"}]}, "without a visible character"),
-        ({"classes": [{**ACCEPT, "name": "\u2800"}]}, "without a visible character"),
-        ({"classes": [{**ACCEPT, "name": "\u3164 \ufe0f"}]}, "without a visible character"),
-        ({"classes": [{**ACCEPT, "name": "A"}]}, "'A', a name that is taken"),
-        ({"classes": [{**ACCEPT, "name": "novel-1"}]}, "'novel-1', a name that is taken"),
-        ({"classes": [{"id": 2, "action": "merge", "into": 2}]}, "which is not accepted"),
-        ({"classes": [{"id": 2, "action": "merge", "into": 9}]}, "names the class 9"),
-        ({"classes": [{"id": 2, "action": "merge", "into": 3, "part": 0}]}, "not accepted"),
-        ({"classes": [{"id": 2, "action": "merge", "into": 3, "part": "x"}]}, "the part 'x'"),
-        (
-            {"classes": [{"id": n, "action": "reject"} for n in range(2, 6)]},
-            "rejects every class",
-        ),
-        (
-            {"classes": [{"id": n, "action": "merge", "into": 0} for n in range(2, 6)]},
-            "merges all into known ones",
-        ),
-        ({"classes": [{"id": 2, "action": "split", "parts": [{}]}]}, "at least two parts"),
-        ({"classes": [{"id": 2, "action": "split", "parts": [{}, {}]}]}, "parts[0] is not"),
-        (
-            {"classes": [{"id": 2, "action": "split", "parts": [{"name": "x", "images": []}] * 2}]},
-            "names no images",
-        ),
-        (
-            {"classes": [{"id": 2, "action": "split", "names": ["x"], "seeds": ["a", "b"]}]},
-            "two names and two images",
-        ),
-        (
-            {"classes": [{"id": 2, "action": "split", "names": ["x", "y"], "seeds": ["a", "b"]}]},
-            "not an unlabeled image",
-        ),
-        ({"images": [{"id": "../../etc/passwd", "to": 2}]}, "not an unlabeled image"),
-        ({"images": [{"id": "x"}]}, "is not an image's 'id'"),
-        ({"images": [{"id": ["x"], "to": 2}]}, "not an unlabeled image"),
-    ],
-)
-def test_a_hostile_file_is_refused_in_one_sentence(
-    evidence: Evidence,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Any],
-    message: str,
-) -> None:
-    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
-    file = write(tmp_path / "decisions.json", evidence, [])
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-    out = tmp_path / "named"
-    command = [str(evidence.opened.run.path), str(file), "--out", str(out)]
-    assert run_verb("apply-review", command) == 2
-    assert message in capsys.readouterr().err.strip().splitlines()[-1]
-    assert not out.exists()
-
-
-@pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"\xff{}", b"[]", b"null"])
-def test_what_is_no_json_object_is_refused(
-    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
-    file = tmp_path / "decisions.json"
-    file.write_bytes(content)
-    assert run_verb("apply-review", ["x", str(file), "--out", str(tmp_path / "named")]) == 2
-
-
-def test_a_large_file_is_not_read(
-    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
-    file = write(tmp_path / "decisions.json", evidence, [])
-    with file.open("ab") as sparse:
-        sparse.truncate(80 * 2**20)
-    monkeypatch.setattr("crkd.review.decisions.read_json", lambda _: pytest.fail("was read"))
-    assert run_verb("apply-review", ["x", str(file), "--out", str(tmp_path / "named")]) == 2
-
-
-def test_a_taken_folder_stays_as_it_is(
-    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = write(tmp_path / "decisions.json", evidence, [])
-    out = tmp_path / "named"
-    out.mkdir()
-    (out / "mine.txt").write_text("precious")
-    command = [str(evidence.opened.run.path), str(file), "--out", str(out)]
-    assert run_verb("apply-review", command) == 2
-    assert [p.name for p in out.iterdir()] == ["mine.txt"]
-    said = capsys.readouterr().err
-    assert f"--out {out} holds files already" in said
-    assert "--resume" not in said, "the command has no such flag"
-    shutil.rmtree(out)
-
-
-def test_a_missing_image_is_named_before_a_folder_is_written(
-    evidence: Evidence,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # A run on vectors needs no image but for the copies. Here, what was read before remains.
-    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: evidence)
-    row = int(np.flatnonzero(evidence.assigned >= evidence.num_known)[0])
-    image = evidence.images.source.file(int(evidence.images.indices[row]))
-    assert image is not None
-    file = write(tmp_path / "d.json", evidence, [])
-    out = tmp_path / "named"
-    command = [str(evidence.opened.run.path), str(file), "--out", str(out), "--images", "folder"]
-    image.rename(tmp_path / "away.png")
-    try:
-        assert run_verb("apply-review", command) == 2
-        assert f"--images folder copies {image}" in capsys.readouterr().err
-        assert not out.exists()
-        # An image that gets no class is not needed.
-        check_files(evidence.images, np.where(np.arange(len(evidence.images)) == row, -1, 2))
-    finally:
-        (tmp_path / "away.png").rename(image)
-    assert run_verb("apply-review", command) == 0
-
-
-def test_a_class_that_a_review_leaves_empty_is_refused(
-    evidence: Evidence, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    first, second, *_ = by_size(evidence)
-    rows = np.flatnonzero(evidence.assigned == first)
-    moves = [{"id": evidence.images.ids[row], "to": second} for row in rows]
-    file = write(tmp_path / "d.json", evidence, [], moves)
-    command = [str(evidence.opened.run.path), str(file), "--out", str(tmp_path / "no")]
-    assert run_verb("apply-review", command) == 2
-    said = capsys.readouterr().err
-    assert f"leaves no image in the class '{evidence.names[first]}'; reject it or merge it" in said
-    assert not (tmp_path / "no").exists()
-    applied(tmp_path, evidence, [{"id": first, "action": "merge", "into": second}], moves)
-
-
-def test_a_class_that_was_empty_before_the_review_may_stay(
-    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second, *_ = by_size(evidence)
-    own = dataclasses.replace(evidence)
-    own.__dict__["assigned"] = np.where(evidence.assigned == first, second, evidence.assigned)
-    monkeypatch.setattr("crkd.review.apply.gather", lambda *_: own)
-    named = applied(tmp_path, own, [])
-    assert RunFolder(named).read_info().num_novel == 4
-
-
-def test_an_emoji_newer_than_this_python_is_a_name() -> None:
-    # U+1FAE8 is of Unicode 15, and Python 3.11 knows Unicode 14.
-    for name in ("\U0001fae8", "a\u200db", "\u30b5\u30af\u30e9", "7"):
-        assert check_name(name, "FILE") == name
-
-
-def test_folder_names_are_fit_and_different() -> None:
-    names = ["..", "a/b", "a\\b", "CON", "e" * 300, "cat", "CAT", "\u00e9", "e\u0301", ".hidden"]
-    places = safe_folder_names(names)
-    assert len({p.casefold() for p in places}) == len(names)
-    assert not any({"/", "\\"} & set(p) or p in ("", ".", "..") or p[0] == "." for p in places)
-    assert max(map(len, places)) <= 130
-
-
-def test_discover_continues_from_the_decisions(
-    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(evidence.opened.run.path, run)
-    file = write(tmp_path / "d.json", evidence, [{"id": 2, "action": "accept", "name": "apple"}])
-    command = ["--from", str(run), "--decisions", str(file)]
-    assert run_verb("discover", command) == 0
-    named = tmp_path / "run-reviewed"
-    assert "apple" in [entry.name for entry in RunFolder(named).read_info().classes]
-    seen: list[Path] = []
-
-    def further(config: Any, out: Path, parent: Path, **options: Any) -> RunFolder:
-        seen.append(parent)
-        return RunFolder(named)
-
-    monkeypatch.setattr("crkd.stages.discover.run.discover", further)
-    later = [*command, "--novel", str(tmp_path), "--num-novel", "1", "--out", str(tmp_path / "x")]
-    assert run_verb("discover", later) == 0
-    assert seen == [named], "the same decisions make one run"
-    write(file, evidence, [{"id": 2, "action": "accept", "name": "pear"}])
-    assert run_verb("discover", command) == 0
-    assert (tmp_path / "run-reviewed-2").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--out", "x"], "--out needs --novel DIR; use crkd apply-review"),
-        (["--num-novel", "2"], "--num-novel needs --novel DIR"),
-        (["--out", "x", "--resume"], "--out needs --novel DIR"),
-        (["--resume"], "--resume needs --novel DIR"),
-        (["--features", "x.parquet"], "--features does not go with --decisions"),
-        (["--features", "x.parquet", "--novel", "."], "--features does not go with --decisions"),
-        (["--novel", "nowhere", "--num-novel", "2"], "--novel 'nowhere' does not exist"),
-        (["--novel", ".", "--resume"], "--resume needs --out"),
-        (["--novel", ".", "--out", "taken"], "--out taken holds files already"),
-        (["--novel", ".", "--num-novel", "many"], "'discover.num_novel' is 'many'; it must be"),
-        (["--novel", "."], "add --num-novel K, or --num-novel auto"),
-        (["--novel", ".", "--num-novel", "2", "--set", "loop.speed=9"], "loop.speed"),
-        (["--novel", ".", "--num-novel", "2", "--method", "heads"], "--backbone and --method are"),
-    ],
-)
-def test_flags_are_checked_before_decisions_are_applied(
-    evidence: Evidence,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    flags: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "mine.txt").write_text("precious")
-    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    monkeypatch.setattr("crkd.review.reviewed_run.named_run", lambda *_, **__: pytest.fail("works"))
-    file = write(tmp_path / "d.json", evidence, [])
-    command = ["--from", str(evidence.opened.run.path), "--decisions", str(file), *flags]
-    assert run_verb("discover", command) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_decisions_without_their_run_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_verb("discover", ["--decisions", str(tmp_path / "d.json")]) == 2
-    assert "--decisions is given without --from" in capsys.readouterr().err
-
-
-def test_nothing_is_written_after_the_reviewed_run_is_complete(
-    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A process that is killed afterwards leaves a whole run."""
-    complete = files_at_completion(monkeypatch)
-    named = applied(tmp_path, evidence, [], flags=("--images", "csv"))
-    assert complete.keys() >= {"model.safetensors", "labels.csv"}
-    assert files_of(named) == complete
