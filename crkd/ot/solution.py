@@ -31,7 +31,9 @@ class Solution:
         class_potentials: ``(..., M)`` float64, g in units of the scores; -inf for a class of
             marginal 0 or with scores of -inf only. :func:`crkd.ot.solve` can start from them.
         marginal_error: ``(...)``, sum of ``|mass - marginal|`` over classes, in [0, 2]; for
-            :func:`crkd.ot.solve_batch` over rows. The other marginal is exact.
+            :func:`crkd.ot.solve_batch` over rows. The other marginal is exact. With scores so
+            large that rounding destroys the plan, the larger error of both marginals, also
+            above 2.
         iterations: ``(...)`` int64, number of iterations.
         converged: ``(...)`` bool, whether the marginal error is at most the tolerance.
         differentiable: whether :attr:`plan` has a gradient with respect to the scores.

@@ -48,7 +48,9 @@ def solve(
         epsilon: weight of the entropy, above 0, in units of the scores: a number, or a tensor that
             expands to ``(...)``.
         tol: sum of ``|mass - marginal|`` over classes at which a problem has converged, at least
-            0. In float32 it cannot be much below ``1e-7 max|scores| / epsilon``.
+            0. In float32 it cannot be much below ``1e-7 max|scores| / epsilon``. Scores above
+            about ``1e6 epsilon`` in float32, or ``1e14 epsilon`` in float64, count as converged
+            only if classes and samples of the plan itself have their masses.
         max_iters: number of iterations at most, at least 1. Convergence is checked after every
             iteration on a CPU and after every tenth on a GPU.
         class_marginal: ``(M,)`` or ``(..., M)``, non-negative, scaled to sum to one; uniform if
@@ -224,31 +226,50 @@ def _solved(
     best = torch.where(best.isfinite(), best, 0.0)
     x = torch.sub(flat, best).div_(eps.to(dtype))
     a, b = _whole(sample_marginal, x, n), _whole(class_marginal, x, m)
-    if len(x) and not bool(x.amin() >= -LARGEST):
+    # Potentials of this size have no digits left for the marginals, whose error is then counted.
+    extreme = len(x) > 0 and not bool(x.amin() >= -0.1 / torch.finfo(dtype).eps)
+    if extreme and not bool(x.amin() >= -LARGEST):
         x = torch.where(flat.isinf(), flat, x.clamp_(-LARGEST, LARGEST))
         a = a.masked_fill(x.amax(-1) == -torch.inf, 0.0)
     total = a.sum(-1, keepdim=True)
     a = a / torch.where(total > 0, total, 1.0)
     start = None if class_potentials is None else ((class_potentials + best) / eps).to(dtype)
     state = iterate(x, a.log().unsqueeze(2), b.log().unsqueeze(1), start, tol, max_iters)
-    converged = state.error <= tol
-    failed = int((~converged).sum())
-    if failed and tol > 0:
-        warnings.warn(
-            f"{failed} of {len(x)} transport problems have not converged after {max_iters} "
-            f"iterations (largest marginal error {float(state.error.max()):.2g}, tolerance "
-            f"{tol:.2g}): allow more iterations, a larger tolerance or more entropy",
-            stacklevel=3,
-        )
-    return Solution(
+    solution = Solution(
         scores,
         epsilon,
         (state.f.double() * eps).reshape(*lead, n),
         (state.g.double() * eps - best).reshape(*lead, m),
         state.error.reshape(lead),
         state.iterations.reshape(lead),
-        converged.reshape(lead),
+        (state.error <= tol).reshape(lead),
     )
+    if extreme:
+        error = torch.maximum(state.error, _error_of_plan(solution.plan.reshape(-1, n, m), a, b))
+        solution = replace(
+            solution,
+            marginal_error=error.reshape(lead),
+            converged=(error <= tol).reshape(lead),
+        )
+    _warn_of_errors(solution, tol, max_iters)
+    return solution
+
+
+def _error_of_plan(plan: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return the marginal error of ``(P, N, M)`` plans over classes or samples, the larger one."""
+    return torch.maximum((plan.sum(-2) - b).abs().sum(-1), (plan.sum(-1) - a).abs().sum(-1))
+
+
+def _warn_of_errors(solution: Solution, tol: float, max_iters: int) -> None:
+    failed = int((~solution.converged).sum())
+    if failed and tol > 0:
+        warnings.warn(
+            f"{failed} of {solution.converged.numel()} transport problems have not converged after "
+            f"{max_iters} iterations (largest marginal error "
+            f"{float(solution.marginal_error.max()):.2g}, tolerance {tol:.2g}): allow more "
+            "iterations, a larger tolerance or more entropy",
+            stacklevel=4,
+        )
 
 
 def _whole(marginal: Tensor | None, x: Tensor, size: int) -> Tensor:

@@ -158,6 +158,25 @@ def test_float32_holds_its_tolerance_at_large_scores() -> None:
     assert ((solution.plan.sum(-2) - 1 / 9).abs().sum(-1) <= 2e-5).all()
 
 
+@pytest.mark.parametrize("size", [1e8, 1e12, 1e18, 1e25])
+def test_a_plan_that_rounding_destroys_has_not_converged(size: float) -> None:
+    """At 1e12 the rounded potentials agree exactly, though the plan has other masses."""
+    torch.manual_seed(0)
+    scores = torch.rand(6, 3) * size
+    with pytest.warns(UserWarning, match="1 of 1 transport problems have not converged"):
+        solution = solve(scores, epsilon=1.0)
+    assert not solution.converged
+    masses = solution.plan.sum(0)
+    assert solution.marginal_error >= (masses - 1 / 3).abs().sum() - 1e-6
+
+
+def test_large_scores_that_leave_one_plan_converge() -> None:
+    scores = 1e9 * torch.eye(3).repeat(4, 1)
+    solution = solve(scores, epsilon=1.0)
+    assert solution.converged
+    close(solution.plan, torch.eye(3).repeat(4, 1) / 12, 1e-7)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_short_types_are_computed_in_float32(dtype: torch.dtype) -> None:
     scores = torch.rand(20, 5).to(dtype)
