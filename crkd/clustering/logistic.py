@@ -31,8 +31,8 @@ def logistic_regression(
         labels: ``(N,)`` in ``[0, num_classes)``.
         num_classes: C.
     """
-    # Imported here, because the import takes a second. It is a tenth of the import that the first
-    # optimizer of PyTorch in a process causes.
+    # Imported here, because the import takes long. An optimizer of PyTorch would take longer: it
+    # imports a compiler.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
