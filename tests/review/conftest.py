@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.models.architecture import Architecture
@@ -24,9 +26,9 @@ from crkd.stages.discover.parent import next_classes
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare
 from crkd.training.session import begin_run
-from tests.support.browser import chromium
+from tests.support.browser import chromium, opened
+from tests.support.review_page import HOSTILE
 
-HOSTILE = '<img src=x onerror="document.title=1">.png'
 COLORS = ((230, 40, 40), (40, 230, 40), (40, 40, 230), (220, 220, 60))
 CPU = torch.device("cpu")
 
@@ -120,3 +122,19 @@ def browser() -> Iterator[Any]:
     """One Chromium for the pages of a module; each page has a storage of its own."""
     with chromium() as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def written(discovered: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The review page of the run, which no test changes."""
+    out = tmp_path_factory.mktemp("page") / "review.html"
+    assert run_verb("review", [str(discovered[0]), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def page(written: Path, browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """A copy of the page, opened."""
+    out = shutil.copy(written, tmp_path / "review.html")
+    with opened(browser, out) as window:
+        yield window

@@ -16,15 +16,10 @@ from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.csv_cells import unescape_formula
 from crkd.runs.stability import read_stability, write_stability
-from tests.review.test_apply import write
 from tests.support.disputed_images import with_disputes
+from tests.support.review_decisions import write_decisions
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def evidence(discovered: tuple[Path, Path]) -> Evidence:
-    return gather(discovered[0], CPU)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +71,7 @@ def test_the_table_of_labels_names_the_known_class(
     monkeypatch.setattr("crkd.review.apply.gather", lambda *_: disputed)
     ids = evidence.images.ids
     moved = {"id": ids[rows[0]], "to": int(evidence.assigned[rows[2]])}
-    file = write(tmp_path / "decisions.json", evidence, [], [moved])
+    file = write_decisions(tmp_path / "decisions.json", evidence, [], [moved])
     out = tmp_path / "named"
     command = [str(evidence.opened.run.path), str(file), "--out", str(out), "--images", "csv"]
     assert run_verb("apply-review", command) == 0

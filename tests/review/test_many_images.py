@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.people import made_up_evidence, untrained_run
 from crkd.clustering import row_pieces
@@ -22,7 +21,7 @@ from crkd.evaluation.calibration import probabilities
 from crkd.review import page, page_images, run_outputs
 from crkd.review.class_summaries import found_classes
 from crkd.review.page_html import render
-from crkd.review.run_outputs import Evidence, gather
+from crkd.review.run_outputs import Evidence
 from crkd.review.thumbnails import write_sheets
 from crkd.runs.disputed import disputed_classes
 from crkd.stages.run_data import RunData
@@ -45,11 +44,6 @@ class Colors(ImageSource):
 def part(count: int) -> Subset:
     source = Colors(count)
     return Subset(source, np.arange(count), source.labels, list(source.ids))
-
-
-@pytest.fixture(scope="module")
-def evidence(discovered: tuple[Path, Path]) -> Evidence:
-    return gather(discovered[0], torch.device("cpu"))
 
 
 def test_the_file_is_the_page_made_at_once(

@@ -22,20 +22,15 @@ from crkd.review import page
 from crkd.review.class_summaries import found_classes
 from crkd.review.compact_features import compact
 from crkd.review.page_html import digest, render
-from crkd.review.run_outputs import Evidence, gather
+from crkd.review.run_outputs import Evidence
 from crkd.review.run_summary import curves
 from crkd.review.split_class import divide
 from crkd.review.thumbnails import data_uri
 from crkd.runs.folder import RunFolder
 from crkd.stages.forward import Outputs
+from tests.support.review_page import HOSTILE
 
 CPU = torch.device("cpu")
-HOSTILE = '<img src=x onerror="document.title=1">.png'
-
-
-@pytest.fixture(scope="module")
-def evidence(discovered: tuple[Path, Path]) -> Evidence:
-    return gather(discovered[0], CPU)
 
 
 class Tags(HTMLParser):
