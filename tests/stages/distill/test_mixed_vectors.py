@@ -17,6 +17,8 @@ from crkd.stages.distill.run import distill
 from tests.support.color_folders import EACH, KNOWN, NEW, color_folders, save_colors
 from tests.support.small_runs import same, scramble_hidden_labels
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 SMALL = [
     "distill.student=resnet8",
     "distill.epochs=2",

@@ -41,6 +41,8 @@ from tests.support.color_folders import (
 )
 from tests.support.small_runs import interrupt_at, same, with_term
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 CPU = torch.device("cpu")
 MORE = {"black": (20, 20, 20), "pink": (240, 60, 200)}
 SMALL = (

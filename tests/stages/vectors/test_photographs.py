@@ -19,6 +19,8 @@ from crkd.review.run_outputs import gather
 from crkd.runs.folder import RunFolder
 from tests.support.color_folders import NEW, color_folders, discover_colors
 
+pytestmark = pytest.mark.usefixtures("few_steps")
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
