@@ -36,6 +36,7 @@ from crkd.stages.distill.run import distill
 from crkd.stages.pretrain.run import pretrain
 from crkd.training.loss_terms import published
 
+COMMAND = "crkd bench distill --json FILE"
 TEACHER, STUDENT = "resnet20", "resnet8"
 IMAGE_SIZE = 16
 SEEDS = (0, 1, 2)
@@ -168,6 +169,8 @@ def _rows(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             **_row(name, statistics.fmean(each), baseline),
             "spread": round(statistics.stdev(each), 2),
             "seeds": len(each),
+            "accuracies": [round(value, 2) for value in each],
+            "command": COMMAND,
         }
         for name, each, baseline in found
     ]
