@@ -49,7 +49,7 @@ def solve(
             expands to ``(...)``.
         tol: sum of ``|mass - marginal|`` over classes at which a problem has converged, at least
             0. In float32 it cannot be much below ``1e-7 max|scores| / epsilon``. Scores above
-            about ``1e6 epsilon`` in float32, or ``1e14 epsilon`` in float64, count as converged
+            about ``1e6 epsilon`` in float32, or ``4e14 epsilon`` in float64, count as converged
             only if classes and samples of the plan itself have their masses.
         max_iters: number of iterations at most, at least 1. Convergence is checked after every
             iteration on a CPU and after every tenth on a GPU.
