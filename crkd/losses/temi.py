@@ -15,16 +15,12 @@ from torch import Tensor
 from crkd.core.errors import InputError
 
 
-def temi(
-    student: tuple[Tensor, Tensor],
-    teacher: tuple[Tensor, Tensor],
-    marginal: Tensor,
-    *,
-    exponent: float = 0.6,
-) -> Tensor:
-    """Return the loss of every head, ``(H,)``.
+def temi_gradient(
+    logits: Tensor, marginal: Callable[[Tensor], Tensor], exponent: float
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of every head and its gradient, in closed form.
 
-    It is::
+    The loss is::
 
         L_h = mean over pairs of -w/2 (log sum_c (q_s(c|x) q_t(c|x'))^b / p_h(c)
                                      + log sum_c (q_s(c|x') q_t(c|x))^b / p_h(c))
@@ -33,49 +29,29 @@ def temi(
     An exponent below 1 spreads the rows over the classes: at 1 one class may take all of them. The
     weight w of a pair says how far the teachers' heads hold its rows to be of one class.
 
-    Args:
-        student: ``(H, B, M)`` logits of x and of x', divided by their temperature.
-        teacher: the teacher's logits; no gradient reaches them.
-        marginal: ``(H, M)`` shares of the classes by the teacher, above 0.
-        exponent: b, above 0.
-
-    Raises:
-        InputError: the exponent is out of its range.
-
-    >>> sure = torch.tensor([[[40.0, 0.0], [0.0, 40.0]]])
-    >>> temi((sure, sure), (sure, sure), torch.full((1, 2), 0.5))
-    tensor([-0.6931])
-    """
-    if not exponent > 0:
-        raise InputError(f"exponent is {exponent}; give a number above 0")
-    ours = [logits.log_softmax(dim=-1) for logits in student]
-    theirs = [logits.detach().log_softmax(dim=-1) for logits in teacher]
-    weights = (theirs[0].exp() * theirs[1].exp()).sum(dim=-1).mean(dim=0)
-    prior = marginal.log().unsqueeze(1)
-    there = (exponent * (ours[0] + theirs[1]) - prior).logsumexp(dim=-1)
-    back = (exponent * (ours[1] + theirs[0]) - prior).logsumexp(dim=-1)
-    return -(weights * (there + back) / 2).mean(dim=1)
-
-
-def temi_gradient(
-    logits: Tensor, marginal: Callable[[Tensor], Tensor], exponent: float
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of every head and its gradient, in closed form.
-
     The gradient with respect to the student's logits is ``b w (q - r)`` over the number of rows.
     The responsibilities r say which class explains a pair: ``r_c ~ (q_s(c|x) q_t(c|x'))^b / p(c)``.
     Classes are the first dimension, because a sum over few classes is fast only there.
 
     Args:
-        logits: ``(M, 2, H, 2 B)`` of student and teacher, first of all x and then of all x';
-            overwritten.
+        logits: ``(M, 2, H, 2 B)`` of student and teacher, divided by their temperature, first of
+            all x and then of all x'; overwritten.
         marginal: gets the mean ``(M, H)`` of the teacher's probabilities, and returns the shares
             ``(M, H)`` of the classes, above 0.
         exponent: b, above 0.
 
     Returns:
-        Losses ``(H,)`` and their gradient ``(M, H, 2 B)``; both equal those of :func:`temi`.
+        Losses ``(H,)`` and their gradient ``(M, H, 2 B)``.
+
+    Raises:
+        InputError: the exponent is out of its range.
+
+    >>> sure = torch.tensor([[40.0, 0.0], [0.0, 40.0]]).repeat(1, 2).view(2, 1, 1, 4)
+    >>> temi_gradient(sure.repeat(1, 2, 1, 1), lambda mean: mean, 0.6)[0]
+    tensor([-0.6931])
     """
+    if not exponent > 0:
+        raise InputError(f"exponent is {exponent}; give a number above 0")
     student, teacher = logits.unbind(1)
     evidence = exchanged(teacher).add_(student).mul_(exponent)
     log_sums, teacher_log_sums = softmax_(logits)
