@@ -13,12 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from crkd.core.lifeline import lifeline
 from crkd.core.paths import CHECKOUT
 from crkd.runs.console import format_duration
 from crkd.stages.sweep.jobs import Job, estimate, unfinished
 from crkd.training.interruption import graceful_stop
 
 POLL_SECONDS: Final = 0.1
+PROGRAM: Final = (
+    "import sys; sys.argv[0] = 'crkd'; "
+    "from crkd.core.lifeline import stop_with_parent; stop_with_parent(); "
+    "from crkd.commands.main import main; sys.exit(main())"
+)
+"""A run that stops with its sweep; its record names the command ``crkd``."""
 
 Status = Literal["complete", "failed", "stopped", "waiting"]
 
@@ -46,7 +53,8 @@ Start = Callable[[Sequence[str], Path], Process]
 def start_process(arguments: Sequence[str], log: Path, threads: int | None = None) -> Process:
     """Start ``crkd ARGUMENTS`` in a process and session of its own.
 
-    A signal to this process or its terminal does not reach it.
+    A signal to this process or its terminal does not reach it. Once this process ends, also after
+    ``kill -9``, it gets SIGINT, and saves its state if it trains.
 
     Args:
         arguments: arguments of ``crkd``.
@@ -62,10 +70,10 @@ def start_process(arguments: Sequence[str], log: Path, threads: int | None = Non
         output.write(f"$ crkd {shlex.join(arguments)}\n".encode())
         output.flush()
         return subprocess.Popen(
-            [sys.executable, "-m", "crkd.commands.main", *arguments],
+            [sys.executable, "-c", PROGRAM, *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
+            stdin=lifeline(),
             env=environment,
             start_new_session=True,
         )
