@@ -52,3 +52,20 @@ def test_unusable_folders_are_refused_before_an_image_is_embedded(
     assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("train", [[], ["--train-backbone"]])
+def test_an_empty_class_folder_is_refused_whatever_is_trained(
+    train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("known/cat/1.png", "known/dog/2.png", "known/fox/none.txt", "novel/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".txt"):
+            (tmp_path / name).write_text("no image")
+        else:
+            Image.new("RGB", (8, 8)).save(tmp_path / name)
+    flags = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "novel"), *train]
+    out = tmp_path / "runs" / "first"
+    assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
+    assert "the class folders fox in --known" in capsys.readouterr().err
+    assert not out.parent.exists()

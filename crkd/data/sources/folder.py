@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -84,13 +83,7 @@ def folder_dataset(
         files += _novel_files(novel, set(known_names), log, mixed=mixed)
     if verify or skip_unreadable:
         files = _readable(files, skip_unreadable, log)
-    present = Counter(file.class_name for file in files if file.is_labeled)
-    empty = [name for name in names.values() if not present[name]]
-    if empty:
-        raise InputError(
-            f"the class folders {listed(empty)} in --known {str(known)!r} hold no image; add some "
-            f"({listed(sorted(SUFFIXES))}) or remove the folders"
-        )
+    check_filled(known, names.values(), {file.class_name for file in files if file.is_labeled})
     others = {file.class_name for file in files if file.class_name} - set(known_names)
     classes = (*known_names, *sorted(others))
     number: dict[str | None, int] = {name: label for label, name in enumerate(classes)}
@@ -137,6 +130,35 @@ def check_separate(known: Path, novel: Path) -> None:
         )
 
 
+def check_filled(
+    known: str | Path | None, names: Iterable[str], classes: Collection[str | None]
+) -> None:
+    """Refuse class folders without an image.
+
+    Args:
+        known: the folder that contains them.
+        names: their names.
+        classes: names of the classes that have images.
+
+    Raises:
+        InputError: a name is not among ``classes``.
+    """
+    empty = [name for name in names if name not in classes]
+    if empty:
+        raise InputError(
+            f"the class folders {listed(empty)} in --known {str(known)!r} hold no image; add some "
+            f"({listed(sorted(SUFFIXES))}) or remove the folders"
+        )
+
+
+def class_folders_of(known: Path) -> dict[Path, str]:
+    """Return the visible folders in a folder and their names, in the order of the paths."""
+    folders = sorted(
+        path for path in known.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+    return {folder: readable_id(folder, known) for folder in folders}
+
+
 def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str]:
     """Return the class folders and their names, in the order of the names."""
     loose = next((path for path in image_files(known) if path.parent == known), None)
@@ -145,10 +167,7 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
             f"the image {loose.name!r} is directly in --known {str(known)!r}; put every image "
             "into the folder of its class"
         )
-    folders = sorted(
-        path for path in known.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    names = {folder: readable_id(folder, known) for folder in folders}
+    names = class_folders_of(known)
     foreign = sorted(set(names.values()) - set(classes_so_far))
     if classes_so_far and foreign:
         raise InputError(
@@ -156,9 +175,9 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
             f"{listed(foreign)}; name them as the run does ({listed(list(classes_so_far))}), or "
             "move them out"
         )
-    if len(folders) < 2 and not classes_so_far:
+    if len(names) < 2 and not classes_so_far:
         raise InputError(
-            f"--known {str(known)!r} holds {len(folders)} class folders; at least two are needed "
+            f"--known {str(known)!r} holds {len(names)} class folders; at least two are needed "
             "to tell classes apart"
         )
     return names

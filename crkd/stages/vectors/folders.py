@@ -9,6 +9,7 @@ from typing import Any
 from crkd.core.errors import InputError, listed
 from crkd.data.encoded.listing import find_encoded
 from crkd.data.sources.files import SHOWN, left_out
+from crkd.data.sources.folder import check_filled, class_folders_of
 from crkd.data.vectors.embedding_file import EmbeddingInfo
 from crkd.embedding.plan import EmbedSettings
 from crkd.embedding.run import embed
@@ -82,8 +83,8 @@ def check_images(known: str | Path, novel: str | Path) -> None:
         novel: the same of unlabeled images.
 
     Raises:
-        InputError: one of them has no image, a labeled image has no class, or there are fewer than
-            two known classes.
+        InputError: one of them has no image, a labeled image has no class, a class folder has no
+            image, or there are fewer than two known classes.
     """
     find_encoded([novel])
     listing = find_encoded([known])
@@ -96,6 +97,8 @@ def check_images(known: str | Path, novel: str | Path) -> None:
                 "every image into the folder of its class"
             )
         classes.add(name)
+    if Path(known).is_dir():
+        check_filled(known, class_folders_of(Path(known)).values(), classes)
     if len(classes) < 2:
         raise InputError(
             f"--known {str(known)!r} has only images of the class {classes.pop()!r}; give two "
