@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         metavar="N",
         type=int,
-        help="images in a batch (default: 32 on a CPU, 128 on a GPU)",
+        help="samples in a batch (default: 32 images on a CPU, 128 on a GPU; 256 feature vectors)",
     )
 
 

@@ -42,6 +42,7 @@ from crkd.training.distributed import is_rank_zero
 CPU_BATCH_SIZE: Final = 32
 """Images of a forward pass on a CPU: one thread computes a batch."""
 GPU_BATCH_SIZE: Final = 128
+VECTOR_BATCH_SIZE: Final = 256
 
 
 @dataclass
@@ -138,7 +139,8 @@ def predict(
         out: the table to write, in the format of its suffix.
         device: where the network computes.
         unsure: confidence in [0, 1] below which an image is called unsure.
-        batch_size: images in a forward pass; None is 32 on a CPU and 128 on a GPU.
+        batch_size: samples in a forward pass; None is 32 images on a CPU and 128 on a GPU, and 256
+            feature vectors.
 
     Returns:
         Counts over the images of all processes; empty in all but the first one.
@@ -147,11 +149,12 @@ def predict(
         InputError: an argument is unusable, or no image can be read.
     """
     check_arguments(out, unsure, batch_size)
-    if batch_size is None:
-        batch_size = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
     paths = None if are_vector_files(images) else find_images(images)
     opened = open_run(path, device)
     vectors = paths is None and opened.architecture.backbone == VECTORS
+    if batch_size is None:
+        of_images = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
+        batch_size = VECTOR_BATCH_SIZE if vectors else of_images
     samples = (
         _vectors(opened, images, batch_size)
         if vectors

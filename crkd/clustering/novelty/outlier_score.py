@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -46,6 +47,41 @@ class Scale(NamedTuple):
         return (scores - self.center) / self.spread
 
 
+class Neighbors:
+    """Distances of vectors to the nearest of some reference rows, all at unit length.
+
+    Args:
+        reference: ``(n, D)``, n above :data:`NEIGHBOR`.
+
+    Raises:
+        InputError: there are too few reference rows.
+    """
+
+    def __init__(self, reference: Floats) -> None:
+        if len(reference) <= NEIGHBOR:
+            raise InputError(
+                f"there are {len(reference)} reference rows; give more than {NEIGHBOR}, which is "
+                "the rank of the neighbor"
+            )
+        # In float64, a distance does not depend on the rows that are computed with it.
+        self._base = unit_rows(np.asarray(reference, np.float64)).T
+
+    def distances(self, vectors: Floats) -> Scores:
+        """Return the distance of each vector ``(N, D)`` to its fifth neighbor, ``(N,)`` in [0, 2].
+
+        A reference row that is the vector itself does not count.
+        """
+        found: Scores = np.empty(len(vectors))
+        for start in range(0, len(vectors), CHUNK_ROWS):
+            part = slice(start, start + CHUNK_ROWS)
+            cosines = unit_rows(np.asarray(vectors[part], np.float64)) @ self._base
+            nearest = -np.partition(-cosines, (0, NEIGHBOR - 1, NEIGHBOR), axis=1)
+            distances = np.sqrt(np.maximum(2 - 2 * nearest, 0))
+            itself = distances[:, 0] < SAME
+            found[part] = np.where(itself, distances[:, NEIGHBOR], distances[:, NEIGHBOR - 1])
+        return found
+
+
 @dataclass(frozen=True, eq=False)
 class OutlierScore:
     """Sum of the free energy and of the distance to the fifth neighbor, each on its scale.
@@ -81,7 +117,8 @@ class OutlierScore:
         Raises:
             InputError: there are too few reference rows.
         """
-        distances = [neighbor_distances(vectors, reference) for _, vectors in groups]
+        neighbors = Neighbors(reference)
+        distances = [neighbors.distances(vectors) for _, vectors in groups]
         energy = Scale.of([energies for energies, _ in groups], false_alarms=false_alarms)
         distance = Scale.of(distances, false_alarms=false_alarms)
         sums = [
@@ -98,37 +135,8 @@ class OutlierScore:
             energies: ``(N,)`` free energies.
             vectors: ``(N, D)``.
         """
-        return self.energy(energies) + self.distance(neighbor_distances(vectors, self.reference))
+        return self.energy(energies) + self.distance(self._neighbors.distances(vectors))
 
-
-def neighbor_distances(vectors: Floats, reference: Floats) -> Scores:
-    """Return the distance of each vector to its fifth neighbor, all at unit length.
-
-    A reference row that is the vector itself does not count.
-
-    Args:
-        vectors: ``(N, D)``.
-        reference: ``(n, D)``, n above :data:`NEIGHBOR`.
-
-    Returns:
-        ``(N,)`` in [0, 2].
-
-    Raises:
-        InputError: there are too few reference rows.
-    """
-    if len(reference) <= NEIGHBOR:
-        raise InputError(
-            f"there are {len(reference)} reference rows; give more than {NEIGHBOR}, which is the "
-            "rank of the neighbor"
-        )
-    # In float64, a distance does not depend on the rows that are computed with it.
-    base = unit_rows(np.asarray(reference, np.float64)).T
-    found: Scores = np.empty(len(vectors))
-    for start in range(0, len(vectors), CHUNK_ROWS):
-        part = slice(start, start + CHUNK_ROWS)
-        cosines = unit_rows(np.asarray(vectors[part], np.float64)) @ base
-        nearest = -np.partition(-cosines, (0, NEIGHBOR - 1, NEIGHBOR), axis=1)
-        distances = np.sqrt(np.maximum(2 - 2 * nearest, 0))
-        itself = distances[:, 0] < SAME
-        found[part] = np.where(itself, distances[:, NEIGHBOR], distances[:, NEIGHBOR - 1])
-    return found
+    @cached_property
+    def _neighbors(self) -> Neighbors:
+        return Neighbors(self.reference)

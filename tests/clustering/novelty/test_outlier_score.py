@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crkd.clustering.novelty.outlier_score import OutlierScore, Scale, neighbor_distances
+from crkd.clustering.novelty.outlier_score import Neighbors, OutlierScore, Scale
 from crkd.core.errors import InputError
 
 
@@ -21,13 +21,13 @@ def test_distance_to_the_fifth_neighbor_counted_by_hand() -> None:
     reference = vectors(40, 0)
     rows = np.concatenate([vectors(9, 1), 3 * reference[:4]])
     wanted = [by_hand(row, reference) for row in rows]
-    np.testing.assert_allclose(neighbor_distances(rows, reference), wanted, atol=1e-6)
+    np.testing.assert_allclose(Neighbors(reference).distances(rows), wanted, atol=1e-6)
 
 
 def test_a_distance_does_not_depend_on_other_rows() -> None:
     reference, rows = vectors(40, 0), vectors(30, 1)
-    alone = [float(neighbor_distances(row[None], reference)[0]) for row in rows]
-    np.testing.assert_allclose(neighbor_distances(rows, reference), alone, rtol=0, atol=1e-12)
+    alone = [float(Neighbors(reference).distances(row[None])[0]) for row in rows]
+    np.testing.assert_allclose(Neighbors(reference).distances(rows), alone, rtol=0, atol=1e-12)
 
 
 def test_a_scale_has_zero_at_the_center_and_one_at_the_threshold() -> None:
@@ -58,4 +58,4 @@ def test_either_of_the_two_makes_an_outlier() -> None:
 
 def test_too_few_reference_rows() -> None:
     with pytest.raises(InputError, match="5 reference rows; give more than 5"):
-        neighbor_distances(vectors(3, 0), vectors(5, 1))
+        Neighbors(vectors(5, 1))
