@@ -96,6 +96,37 @@ def known_check(
         InputError: there are fewer than five labeled samples of a class on average, or no
             unlabeled ones.
     """
+    _check_counts(labeled, labels, unlabeled)
+    distance_share = _distance_share(labeled, labels, unlabeled, shaping, seed)
+    return _decided(distance_share, (labeled, labels), unlabeled, shaping, seed)
+
+
+def mostly_known(
+    labeled: Floats, labels: NDArray[np.int64], unlabeled: Floats, *, least: float, seed: int
+) -> KnownCheck | None:
+    """Return :func:`known_check` of a set with at least a share of known samples, else None.
+
+    The estimate by distance takes a small part of the time, and rules out most other sets.
+
+    Args:
+        labeled: ``(n, D)`` features of known classes.
+        labels: ``(n,)`` classes in ``[0, K)``, each at least once.
+        unlabeled: ``(N, D)`` features.
+        least: the share, in [0, 1].
+        seed: of clusters and folds.
+
+    Raises:
+        InputError: as :func:`known_check`.
+    """
+    _check_counts(labeled, labels, unlabeled)
+    distance_share = _distance_share(labeled, labels, unlabeled, None, seed)
+    if _weighted(distance_share, 1.0) < least:
+        return None
+    check = _decided(distance_share, (labeled, labels), unlabeled, None, seed)
+    return check if check.share >= least else None
+
+
+def _check_counts(labeled: Floats, labels: NDArray[np.int64], unlabeled: Floats) -> None:
     num_known = int(labels.max(initial=-1)) + 1
     if len(labeled) < NEIGHBORS[0] * max(num_known, 1):
         raise InputError(
@@ -104,9 +135,20 @@ def known_check(
         )
     if len(unlabeled) == 0:
         raise InputError("there are no unlabeled samples to check; give some")
-    distance_share = _distance_share(labeled, labels, unlabeled, shaping, seed)
-    fitted = shaping or (labeled, labels)
-    space = _space(fitted, unlabeled)
+
+
+def _weighted(distance_share: float, share: float) -> float:
+    """Return the known share by the estimates of the distance and of the classifier."""
+    return share + DISTANCE_WEIGHT * (distance_share - share)
+
+
+def _decided(
+    distance_share: float, samples: Labeled, unlabeled: Floats, shaping: Labeled | None, seed: int
+) -> KnownCheck:
+    """Return the decisions, given the share by distance; see :func:`known_check`."""
+    labeled, labels = samples
+    num_known = int(labels.max()) + 1
+    space = _space(shaping or samples, unlabeled)
     rows = np.concatenate([space.rows(labeled), space.rows(unlabeled)])
     count = len(labeled)
     low, high = NEIGHBORS
@@ -122,7 +164,7 @@ def known_check(
         groups[count + novel] = num_known + found
         novelty = _log_odds(rows, groups, num_known, num_known + clusters, seed)
         share = known_share(-novelty[:count], -novelty[count:])
-    share += DISTANCE_WEIGHT * (distance_share - share)
+    share = _weighted(distance_share, share)
     return KnownCheck(_lowest(novelty[count:], share), novelty[count:], share)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from crkd.clustering.novelty.energy import energy_scores
-from crkd.clustering.novelty.known_or_novel import NEIGHBORS, known_check
+from crkd.clustering.novelty.known_or_novel import NEIGHBORS, mostly_known
 from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
 from crkd.runs.outliers import read_outliers
@@ -39,10 +39,11 @@ def remark_on_known(data: VectorData) -> str | None:
     known, novel = data.fitted_known, data.fitted_novel
     if not data.config.discover.precheck or len(known) < NEIGHBORS[0] * data.num_known:
         return None
-    check = known_check(
-        data.of(known).numpy(), known.labels, data.of(novel).numpy(), seed=data.config.seed
+    labeled, unlabeled = data.of(known).numpy(), data.of(novel).numpy()
+    check = mostly_known(
+        labeled, known.labels, unlabeled, least=MOSTLY_KNOWN, seed=data.config.seed
     )
-    if check.share < MOSTLY_KNOWN:
+    if check is None:
         return None
     return (
         f"{check.count:,} of {len(novel):,} unlabeled samples look like known classes by estimate, "

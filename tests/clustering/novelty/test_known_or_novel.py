@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from crkd.clustering.novelty.known_or_novel import known_check
+from crkd.clustering.novelty import known_or_novel
+from crkd.clustering.novelty.known_or_novel import known_check, mostly_known
 from crkd.clustering.novelty.mixture_share import known_share
 from crkd.clustering.novelty.separation import measure_separation
 from crkd.core.errors import InputError
@@ -36,6 +37,28 @@ def test_share_and_decisions(share: float) -> None:
     if 0 < share < 1:
         assert roc_auc_score(is_novel, check.scores) > 0.95
         assert check.scores[check.looks_known].max() <= check.scores[~check.looks_known].min()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 1.0])
+def test_a_least_share_gives_the_same_check_or_none(share: float) -> None:
+    labeled, labels = gaussians(KNOWN, 60, 1)
+    rows, _ = mixture(share)
+    check = known_check(labeled, labels, rows, seed=0)
+    for least in (0.0, 0.3, check.share, np.nextafter(check.share, 2), 0.9, 1.0):
+        found = mostly_known(labeled, labels, rows, least=least, seed=0)
+        assert (found is None) == (check.share < least)
+        if found is not None:
+            assert found.share == check.share
+            np.testing.assert_array_equal(found.looks_known, check.looks_known)
+
+
+def test_distances_alone_rule_out_a_set_of_novel_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    labeled, labels = gaussians(KNOWN, 60, 1)
+    rows, _ = mixture(0.0)
+    monkeypatch.delattr(known_or_novel, "logistic_regression")
+    assert mostly_known(labeled, labels, rows, least=0.8, seed=0) is None
+    with pytest.raises(NameError):
+        mostly_known(labeled, labels, mixture(0.9)[0], least=0.8, seed=0)
 
 
 def test_order_of_the_samples_does_not_matter_much_and_the_seed_decides_all() -> None:
