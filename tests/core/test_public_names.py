@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,13 +50,56 @@ FUNCTIONS_LIKE_THEIR_MODULES = [
 ]
 
 
-def loaded_after(program: str) -> set[str]:
-    """Return the modules that a fresh interpreter holds after a program."""
-    program = f"{program}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+FORGET_CRKD = """
+import sys
+for module in [m for m in sys.modules if m.split('.')[0] == 'crkd']:
+    del sys.modules[module]
+"""
+WHOEVER_IS_FIRST = f"""
+import importlib, inspect
+for path in {FUNCTIONS_LIKE_THEIR_MODULES}:
+    package, _, name = path.rpartition('.')
+    for first, second in ((path, package), (package, path)):
+        exec(forget)
+        importlib.import_module(first)
+        importlib.import_module(second)
+        found = {{}}
+        exec(f'from {{package}} import {{name}} as function', found)
+        assert inspect.isfunction(found['function']), path
+        assert inspect.ismodule(importlib.import_module(path)), path
+"""
+PROGRAMS = {
+    "light packages": (
+        "import crkd, crkd.core, crkd.config, crkd.commands, crkd.evaluation, crkd.clustering"
+    ),
+    "packages": "\n".join(f"import {package}" for package in PACKAGES),
+    "one-liners": "\n".join(ONE_LINERS),
+    "whoever is first": WHOEVER_IS_FIRST,
+}
+"""One after the other, in an interpreter that forgets this package before each of them."""
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, dict[str, Any]]:
+    """Error of each program, and the modules that the interpreter holds after it."""
+    program = (
+        "import json, sys, traceback\n"
+        f"forget, outcomes = {FORGET_CRKD!r}, {{}}\n"
+        f"for name, program in {PROGRAMS!r}.items():\n"
+        "    exec(forget)\n"
+        "    error = ''\n"
+        "    try:\n"
+        "        exec(program, {'forget': forget})\n"
+        "    except BaseException:\n"
+        "        error = traceback.format_exc()\n"
+        "    outcomes[name] = {'error': error, 'modules': sorted(sys.modules)}\n"
+        "print(json.dumps(outcomes))"
+    )
     finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return set(json.loads(finished.stdout))
+    found: dict[str, dict[str, Any]] = json.loads(finished.stdout)
+    return found
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -93,33 +137,22 @@ def test_a_name_that_is_not_there_is_an_attribute_error(package: str) -> None:
         _ = importlib.import_module(package).nothing
 
 
-def test_one_line_is_enough() -> None:
-    loaded_after("\n".join(ONE_LINERS))
+def test_one_line_is_enough(outcomes: dict[str, dict[str, Any]]) -> None:
+    assert not outcomes["one-liners"]["error"]
 
 
-def test_a_function_wins_over_the_module_of_its_name() -> None:
+def test_a_function_wins_over_the_module_of_its_name(outcomes: dict[str, dict[str, Any]]) -> None:
     """Whichever of package, module and function is imported first."""
-    loaded_after(
-        "import importlib, inspect, sys\n"
-        f"for path in {FUNCTIONS_LIKE_THEIR_MODULES}:\n"
-        "    package, _, name = path.rpartition('.')\n"
-        "    for first, second in ((path, package), (package, path)):\n"
-        "        for module in [m for m in sys.modules if m.split('.')[0] == 'crkd']:\n"
-        "            del sys.modules[module]\n"
-        "        importlib.import_module(first)\n"
-        "        importlib.import_module(second)\n"
-        "        found = {}\n"
-        "        exec(f'from {package} import {name} as function', found)\n"
-        "        assert inspect.isfunction(found['function']), path\n"
-        "        assert inspect.ismodule(importlib.import_module(path)), path\n"
-    )
+    assert not outcomes["whoever is first"]["error"]
 
 
-def test_the_packages_alone_cost_nothing() -> None:
-    everything = loaded_after("\n".join(f"import {package}" for package in PACKAGES))
-    assert not everything & HEAVY
-    assert "torch" not in loaded_after("import crkd, crkd.core, crkd.config, crkd.commands")
-    assert "torch" not in loaded_after("import crkd.evaluation, crkd.clustering")
+def test_the_packages_alone_cost_nothing(outcomes: dict[str, dict[str, Any]]) -> None:
+    """The interpreter forgets nothing but this package: later programs hold no less."""
+    light, everything = outcomes["light packages"], outcomes["packages"]
+    assert not light["error"]
+    assert not everything["error"]
+    assert "torch" not in light["modules"]
+    assert not HEAVY & set(everything["modules"])
 
 
 def test_every_distillation_term_has_a_loss_on_plain_tensors() -> None:

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from crkd.data.check_dataset import check_dataset
 from crkd.data.datasets.base import Dataset, load_dataset
@@ -8,9 +7,6 @@ from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.data.splits.partition import partition
 from crkd.data.splits.smaller import class_fraction_mask
-from tests.support import ROOT
-
-SHARED = ROOT / "../shared/data"
 
 
 class Flawed(ImageSource):
@@ -102,12 +98,3 @@ def test_digits_are_sound() -> None:
     found = check_dataset(load_dataset("digits"), load_split("digits"))
     assert found.usable
     assert found.shared_pixels == ()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
-def test_real_cifar100_has_its_known_flaws() -> None:
-    found = check_dataset(load_dataset("cifar100", SHARED), load_split("cifar100"))
-    assert found.usable
-    assert len(found.shared_pixels) == 10
-    assert [len(part.duplicates) for part in found.parts] == [14, 2]

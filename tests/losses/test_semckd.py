@@ -162,14 +162,21 @@ def test_gradient_against_finite_differences():
         array[index] = kept
         return (values[0] - values[1]) / (2 * step)
 
-    checked = [(student[v][i], ours[v][i].grad) for v in range(2) for i in range(2)]
-    checked += [(parameters[name], p.grad) for name, p in term.named_parameters()]
-    for array, grad in checked:
+    for array, grad in [(student[v][i], ours[v][i].grad) for v in range(2) for i in range(2)]:
         for index in rng.choice(array.size, min(array.size, 4), replace=False):
             place = np.unravel_index(index, array.shape)
             if array is student[0][0] and array[place] == 0:
                 continue
             assert grad[place].item() == pytest.approx(slope(array, place), abs=1e-7)
+    for name, parameter in term.named_parameters():
+        # All entries of a parameter at once, in a direction of one up or one down for each.
+        signs, kept, values = rng.choice([-1.0, 1.0], parameter.shape), parameters[name], []
+        for change in (step, -step):
+            parameters[name] = kept + change * signs
+            values.append(formula(student, teacher, parameters))
+        parameters[name] = kept
+        found = (parameter.grad.numpy() * signs).sum()
+        assert found == pytest.approx((values[0] - values[1]) / (2 * step), abs=1e-7), name
 
 
 # --- independence of the batch -------------------------------------------------------------------

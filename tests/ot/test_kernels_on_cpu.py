@@ -120,17 +120,17 @@ def test_streaming_kernels_match_the_loop(
 ) -> None:
     n, m, *layout = STREAMS[name]
     plan = plans.Streaming(*layout)
-    for kind, tolerance in (("plain", 1e-5), ("stress", 2e-4)):
-        scores = scores_of(kind, n, m)
-        results = [
-            kernels_on_cpu.streaming(
-                scores, plan, epsilon=0.05, num_iters=3, relaxation=relaxation, seed=seed
-            )
-            for seed in (0, 1)
-        ]
-        assert torch.equal(*results)
-        expected = float64_loop(scores, 0.05, 3, relaxation=relaxation)
-        assert row_error(results[0], expected) <= tolerance
+    scores = torch.cat([scores_of("stress", n, m), scores_of("plain", n, m)[:1]])
+    result, other_order = (
+        kernels_on_cpu.streaming(
+            scores, plan, epsilon=0.05, num_iters=3, relaxation=relaxation, seed=seed
+        )
+        for seed in (0, 1)
+    )
+    assert torch.equal(result, other_order)
+    expected = float64_loop(scores, 0.05, 3, relaxation=relaxation)
+    assert row_error(result[:2], expected[:2]) <= 2e-4
+    assert row_error(result[2:], expected[2:]) <= 1e-5
 
 
 @pytest.mark.parametrize("name", PERSISTENT)
@@ -148,24 +148,19 @@ def test_persistent_kernel_matches_the_loop(
     )
     assert layout.shared_bytes <= shared
     first_and_last = plans.streaming(n, m)
-    for kind, num_iters in (("plain", 4), ("stress", 6)):
-        scores = torch.cat([scores_of(kind, n, m), scores_of("plain", n, m)[:1]])
-        results = [
-            kernels_on_cpu.streaming(
-                scores,
-                first_and_last,
-                epsilon=0.05,
-                num_iters=num_iters,
-                seed=seed,
-                persistent=layout,
-            )
-            for seed in (0, 1)
-        ]
-        assert torch.equal(*results)
-        expected = float64_loop(scores, 0.05, num_iters)
-        error = row_error(results[0], expected)
-        assert error <= 3e-3, kind
-        assert row_error(float64_loop(scores.bfloat16(), 0.05, num_iters), expected) > 5 * error
+    scores = torch.cat([scores_of("stress", n, m), scores_of("plain", n, m)[:1]])
+    result, other_order = (
+        kernels_on_cpu.streaming(
+            scores, first_and_last, epsilon=0.05, num_iters=6, seed=seed, persistent=layout
+        )
+        for seed in (0, 1)
+    )
+    assert torch.equal(result, other_order)
+    expected, short = (float64_loop(x, 0.05, 6) for x in (scores, scores.bfloat16()))
+    for kind in (slice(2), slice(2, 3)):
+        error = row_error(result[kind], expected[kind])
+        assert error <= 3e-3
+        assert row_error(short[kind], expected[kind]) > 5 * error
 
 
 @pytest.mark.parametrize("kernel", ["resident", "streaming"])

@@ -14,6 +14,7 @@ from typing import Any
 os.environ["TRITON_INTERPRET"] = "1"
 
 import torch
+from triton.runtime import interpreter
 
 from crkd.ot.triton import launches, plans
 
@@ -49,9 +50,28 @@ def solved(problem: dict[str, Any], names: list[str]) -> dict[str, Any]:
     return {"assignment": out, "launches": list(names)}
 
 
+def replace_language_once() -> None:
+    """Let the interpreter replace the functions of the language once for each module of kernels.
+
+    It searches whole modules for them at every launch and every call of a part, and puts the
+    compiler's functions back after each launch. Nothing compiles in this process.
+    """
+    replace, done = interpreter._patch_lang, dict[str, Any]()
+
+    def replace_once(function: Any) -> Any:
+        module = function.__module__
+        if module not in done:
+            done[module] = replace(function)
+        # What a launch has changed, and so puts back: nothing.
+        return type(done[module])()
+
+    interpreter._patch_lang = replace_once
+
+
 def main(problems: str, results: str) -> None:
     """Solve every problem of one file and write the other."""
     torch.set_num_threads(1)
+    replace_language_once()
     names: list[str] = []
     for name in KERNELS:
         setattr(launches, name, Counted(name, names))

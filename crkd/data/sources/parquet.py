@@ -81,7 +81,11 @@ class ParquetSource(ImageSource):
             decoded: Pixels = self._decoded[index].transpose(1, 2, 0)
             return decoded
         shard, row = self._locate(index)
-        return decode_image(bytes(self._encoded(shard, row)), _where(shard, row))
+        encoded = self._encoded(shard, row)
+        image = decode_lossless_webp(encoded)
+        if image is not None:
+            return np.ascontiguousarray(image.transpose(1, 2, 0))
+        return decode_image(bytes(encoded), _where(shard, row))
 
     def pixels(self) -> Pixels | None:
         """Return all images as ``(N, 3, S, S)`` uint8 if equal-sized and at most 1 GiB.

@@ -5,15 +5,23 @@ from __future__ import annotations
 import functools
 import struct
 from collections.abc import Callable
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from crkd.data.sources.base import Pixels
 
+LARGEST_SIDE: Final = 512
+"""Largest side of an image that is decoded without knowing its size."""
 
-def decode_lossless_webp(encoded: bytes | bytearray | memoryview, size: int) -> Pixels | None:
+
+def decode_lossless_webp(
+    encoded: bytes | bytearray | memoryview, size: int | None = None
+) -> Pixels | None:
     """Decode an opaque lossless WebP image of ``size`` x ``size`` to ``(3, size, size)`` uint8.
+
+    Without a size, every square image of up to ``LARGEST_SIDE`` pixels a side is decoded.
 
     torchvision's decoder takes 45 microseconds for a 32-pixel image and releases Python's lock;
     Pillow's takes 100 and does not. The format is lossless, so both give the same pixels.
@@ -23,22 +31,27 @@ def decode_lossless_webp(encoded: bytes | bytearray | memoryview, size: int) -> 
         the decoder; the general decoder is then used.
     """
     decode = _torchvision_decoder()
-    if decode is None or not _is_plain(bytes(encoded[:25]), size):
+    side = _plain_side(bytes(encoded[:25]))
+    wanted = side is not None and (side <= LARGEST_SIDE if size is None else side == size)
+    if decode is None or not wanted:
         return None
     try:
         image = decode(torch.frombuffer(bytearray(encoded), dtype=torch.uint8))
     except RuntimeError:
         return None
-    return image.numpy() if image.shape == (3, size, size) else None
+    return image.numpy() if image.shape == (3, side, side) else None
 
 
-def _is_plain(head: bytes, size: int) -> bool:
-    """Check the 25 bytes before the pixels: container, size and alpha flag (RFC 9649)."""
+def _plain_side(head: bytes) -> int | None:
+    """Return the side of a square opaque lossless image, from the 25 bytes before its pixels.
+
+    They hold container, size and alpha flag (RFC 9649). For any other image it is None.
+    """
     if len(head) < 25 or head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8L" or head[20] != 0x2F:
-        return False
+        return None
     (bits,) = struct.unpack("<I", head[21:25])
     width, height, has_alpha = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bits >> 28 & 1
-    return width == size and height == size and not has_alpha
+    return width if width == height and not has_alpha else None
 
 
 @functools.cache

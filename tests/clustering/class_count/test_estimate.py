@@ -27,11 +27,11 @@ def mixture(num_known, num_novel, *, seed=0, each=60, evenness=1000.0, spread=0.
 
 
 @pytest.mark.parametrize(
-    ("num_known", "num_novel", "evenness"),
-    [(10, 3, 1000.0), (6, 5, 6.0), (10, 12, 1000.0), (6, 30, 1000.0)],
+    ("num_known", "num_novel", "evenness", "each"),
+    [(10, 3, 1000.0, 60), (6, 5, 6.0, 60), (10, 12, 1000.0, 30), (6, 20, 1000.0, 30)],
 )
-def test_the_number_of_a_mixture(num_known, num_novel, evenness):
-    known, labels, novel = mixture(num_known, num_novel, evenness=evenness)
+def test_the_number_of_a_mixture(num_known, num_novel, evenness, each):
+    known, labels, novel = mixture(num_known, num_novel, evenness=evenness, each=each)
     count = estimate_class_count(novel, known, labels, seed=0, max_classes=2 * num_novel + 6)
     assert abs(count.estimate - num_novel) <= 0.1 * num_novel
     assert count.low <= num_novel <= count.high
@@ -48,24 +48,24 @@ def test_validity_scores_alone_find_clear_clusters():
 
 
 def test_too_few_known_classes_do_not_anchor():
-    known, labels, novel = mixture(2, 5)
+    known, labels, novel = mixture(2, 5, each=20)
     assert estimate_class_count(novel, known, labels, seed=0).evidence.votes is None
 
 
 def test_a_range_that_ends_at_the_limit_says_so():
-    known, labels, novel = mixture(6, 5)
-    limited = estimate_class_count(novel, known, labels, seed=0, max_classes=5)
+    known, labels, novel = mixture(4, 3, each=30)
+    limited = estimate_class_count(novel, known, labels, seed=0, max_classes=3)
     assert limited.at_limit
-    assert "no number above 5 was looked at" in limited.sentence
-    free = estimate_class_count(novel, known, labels, seed=0, max_classes=16)
+    assert "no number above 3 was looked at" in limited.sentence
+    free = estimate_class_count(novel, known, labels, seed=0, max_classes=9)
     assert not free.at_limit
     assert free.sentence.endswith(f"estimated: {free.estimate}, range {free.low} to {free.high}")
 
 
 def test_the_same_seed_gives_the_same_result():
-    known, labels, novel = mixture(6, 5, spread=1.0)
+    known, labels, novel = mixture(4, 3, spread=1.0, each=30)
     first, again = (
-        estimate_class_count(novel, known, labels, seed=3, max_classes=16) for _ in range(2)
+        estimate_class_count(novel, known, labels, seed=3, max_classes=9) for _ in range(2)
     )
     assert (first.estimate, first.low, first.high) == (again.estimate, again.low, again.high)
     np.testing.assert_array_equal(first.evidence.votes, again.evidence.votes)

@@ -201,6 +201,7 @@ def test_short_way_for_webp_equals_the_general_one(size: int) -> None:
     if fast is None:
         pytest.skip("this build of torchvision has no WebP decoder")
     np.testing.assert_array_equal(fast.transpose(1, 2, 0), pixels)
+    np.testing.assert_array_equal(decode_lossless_webp(data), fast)
     np.testing.assert_array_equal(decode_image(data, "x"), pixels)
 
 
@@ -218,3 +219,7 @@ def test_short_way_for_webp_leaves_everything_else_alone() -> None:
         encoded(Image.fromarray(noise(8, 8)), "PNG"),
     ):
         assert decode_lossless_webp(data, 8) is None
+    oblong = encoded(Image.fromarray(noise(9, 8)), "WEBP", lossless=True)
+    large = encoded(Image.new("RGB", (513, 513)), "WEBP", lossless=True)
+    for data in (lossy, layered, oblong, large, cut, b""):
+        assert decode_lossless_webp(data) is None

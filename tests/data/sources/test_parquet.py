@@ -1,4 +1,3 @@
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -10,13 +9,9 @@ import pytest
 from PIL import Image
 
 from crkd.core.errors import InputError
-from crkd.data.datasets.base import load_dataset
 from crkd.data.sources import parquet as module
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.parquet import ParquetSource
-from tests.support import ROOT
-
-SHARED = ROOT / "../shared/data"
 
 
 def encode(pixels: np.ndarray, kind: str = "WEBP") -> bytes:
@@ -132,28 +127,3 @@ def test_files_that_do_not_fit_are_explained(tmp_path: Path) -> None:
 def test_given_class_names_win(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [encode(images(1)[0])], [1])
     assert source(path, class_names=["x", "y"]).class_names == ("x", "y")
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
-def test_real_cifar100_has_the_official_pixels_and_statistics() -> None:
-    dataset = load_dataset("cifar100", SHARED)
-    pixels = dataset.train.pixels()
-    assert pixels is not None
-    assert pixels.shape == (50_000, 3, 32, 32)
-    official = "de64658905c6b161606e3649ddafce7cf86c7634a0cf9116d518e64ef46a33c5"
-    assert hashlib.sha256(pixels.tobytes()).hexdigest() == official
-    assert np.bincount(dataset.train.labels).tolist() == [500] * 100
-    assert dataset.test is not None
-    assert np.bincount(dataset.test.labels).tolist() == [100] * 100
-    values = pixels.transpose(1, 0, 2, 3).reshape(3, -1)
-    np.testing.assert_allclose(values.mean(axis=1) / 255, dataset.mean, atol=1e-7)
-    np.testing.assert_allclose(values.std(axis=1) / 255, dataset.std, atol=1e-7)
-    np.testing.assert_array_equal(dataset.train.read(123), pixels[123].transpose(1, 2, 0))
-    assert dataset.note == ""
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
-def test_real_cifar10_copy_says_that_it_is_one() -> None:
-    dataset = load_dataset("cifar10", SHARED)
-    assert "JPEG" in dataset.note
-    assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
