@@ -3,8 +3,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
+from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -31,6 +30,7 @@ from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
 from crkd.training.interruption import Interrupted
 from tests.support import small_runs
+from tests.support.forked import in_fork
 from tests.support.small_runs import interrupt_at, scramble_hidden_labels
 
 pytestmark = pytest.mark.usefixtures("few_images")
@@ -273,7 +273,7 @@ def save_digits(folder: Path, classes: list[int], *, named: bool, last: int = 70
         Image.fromarray(pixels).resize((16, 16)).save(place / f"{number}.png")
 
 
-def test_a_step_starts_in_a_fresh_process_without_the_old_folders(tmp_path: Path):
+def test_a_step_starts_in_another_process_without_the_old_folders(tmp_path: Path):
     save_digits(tmp_path / "known", [0, 1, 2], named=True)
     save_digits(tmp_path / "week1", [3, 4], named=False)
     save_digits(tmp_path / "week2", [5, 6], named=False)
@@ -283,13 +283,9 @@ def test_a_step_starts_in_a_fresh_process_without_the_old_folders(tmp_path: Path
     pretrain(config, tmp_path / "run-0")
     for parent, new, number in (("known", "week1", 1), ("week1", "week2", 2)):
         (tmp_path / parent).rename(tmp_path / f"{parent}-away")
-        command = [
-            *(sys.executable, "-m", "crkd.commands.main", "discover"),
-            *("--from", str(tmp_path / f"run-{number - 1}"), "--novel", str(tmp_path / new)),
-            *("--num-novel", "2", "--out", str(tmp_path / f"run-{number}")),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        arguments = ["--from", str(tmp_path / f"run-{number - 1}"), "--novel", str(tmp_path / new)]
+        arguments += ["--num-novel", "2", "--out", str(tmp_path / f"run-{number}")]
+        assert in_fork(run_verb, "discover", arguments) == 0
     info = RunFolder(tmp_path / "run-2").read_info()
     names = ["0", "1", "2", "novel-0", "novel-1", "novel-2", "novel-3"]
     assert [c.name for c in info.classes] == names
