@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from crkd.clustering.class_count import estimate
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
@@ -24,20 +22,14 @@ from crkd.stages.discover.precheck import precheck
 from crkd.stages.run_data import RunData
 from tests.support.small_runs import scramble_hidden_labels
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 CPU = torch.device("cpu")
 FAST = {"max_classes": 12, "seed": 0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_draws() -> Iterator[None]:
-    """Two draws of probe classes instead of eight; tests/clustering counts with all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimate, "DRAWS", 2)
-        yield
-
-
 @pytest.fixture(scope="module")
-def counted(stage1: Path) -> Estimate:
+def counted(few_draws: None, stage1: Path) -> Estimate:
     """The estimate on the run's own images."""
     return estimate_k(stage1, Images(), CPU, **FAST)
 

@@ -17,8 +17,8 @@ from tests.support.small_runs import small_config
 
 CPU = torch.device("cpu")
 QUICK = {"seeds": 1, "batch_size": 8}
-# Of 170,000 parameters and 2.75 million multiply-adds, the second exceeds the parameters, the fourth
-# too and nothing else, and the last the multiply-adds alone.
+# The second and the fourth have more than 170,000 parameters and no more than 2.75 million
+# multiply-adds; with the last it is the other way round.
 FEW = ((1, 1, 1), (1, 1, 3), (1, 5, 1), (1, 7, 1), (3, 3, 1), (5, 1, 1), (7, 1, 1), (7, 3, 1))
 
 
