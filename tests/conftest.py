@@ -92,6 +92,20 @@ def few_steps() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def few_draws() -> Iterator[None]:
+    """The number of classes is estimated with two draws and one split in this module.
+
+    ``tests/clustering`` estimates it with all eight draws and four splits.
+    """
+    from crkd.clustering.class_count import estimate, validity
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimate, "DRAWS", 2)
+        patch.setattr(validity, "SPLITS", 1)
+        yield
+
+
 @pytest.fixture
 def default_hangup() -> Iterator[None]:
     """The usual effect of SIGHUP, which nohup has changed if it started the tests."""

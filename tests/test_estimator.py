@@ -19,6 +19,7 @@ from crkd import NovelClassDiscovery
 from crkd.clustering.kmeans import kmeans
 from crkd.core.errors import InputError
 from crkd.evaluation.matching import contingency, match
+from crkd.stages.vectors import contest
 from tests.support import ROOT
 from tests.support.short_heads import short_heads
 
@@ -85,7 +86,9 @@ def gain_on_digits(method: str) -> float:
 
 
 @pytest.mark.parametrize("method", ["auto", "heads"])
-def test_it_beats_kmeans_on_digits(method: str):
+def test_it_beats_kmeans_on_digits(method: str, monkeypatch: pytest.MonkeyPatch):
+    # The contest of "auto" takes most of the time; two draws of hidden classes decide as four do.
+    monkeypatch.setattr(contest, "DRAWS", 2)
     # About 0.78 against 0.69 in this class order.
     assert gain_on_digits(method) > 0.05
 

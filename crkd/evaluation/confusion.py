@@ -130,7 +130,8 @@ def draw_confusion(matrix: Confusion, path: str | Path) -> None:
         _write_numbers(axes, percent)
     _label_axes(axes, matrix)
     _divide(axes, matrix)
-    axes.set_title(_heading(matrix), pad=22)
+    # Without a position, the title is placed by the labels of all classes again and again.
+    axes.set_title(_heading(matrix), pad=22, y=1.0)
     save_plot(figure, Path(path), dpi=150, bbox_inches="tight", pad_inches=0.05)
 
 

@@ -3,8 +3,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_digits
 
+from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -31,6 +30,7 @@ from crkd.stages.load_images import load_images
 from crkd.stages.pretrain.run import pretrain
 from crkd.training.interruption import Interrupted
 from tests.support import small_runs
+from tests.support.forked import in_fork
 from tests.support.small_runs import interrupt_at, scramble_hidden_labels
 
 pytestmark = pytest.mark.usefixtures("few_images")
@@ -115,14 +115,16 @@ def test_scrambled_hidden_labels_change_no_step(plan: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", ["frost", "finetune"])
-def test_scrambled_hidden_labels_change_no_baseline_step(method: str, tmp_path: Path):
-    run_plan(small_config(), (6, 4), tmp_path / "honest", method=method)
+def test_scrambled_hidden_labels_change_no_baseline_step(method: str, plan: Path, tmp_path: Path):
+    """Stage 1, which all methods share, is compared above."""
+    config = further(small_config(split=str(plan / "step-1.yaml")), method)
+    honest = discover(config, tmp_path / "honest", plan / "step-0")
     with pytest.MonkeyPatch.context() as patch:
         scramble_hidden_labels(patch)
-        run_plan(small_config(), (6, 4), tmp_path / "scrambled", method=method)
-    for number in range(2):
-        places = (tmp_path / name / f"step-{number}" for name in ("honest", "scrambled"))
-        assert same_weights(*places)
+        scrambled = discover(config, tmp_path / "scrambled", plan / "step-0")
+    assert same_weights(honest.path, scrambled.path)
+    found = [run.read_metrics()["task_aware"]["train"]["novel"] for run in (honest, scrambled)]
+    assert found[0] != found[1], "the evaluator alone must have seen the scrambled labels"
 
 
 def test_an_interrupted_plan_goes_on_to_the_same_end(plan: Path, tmp_path: Path):
@@ -273,7 +275,7 @@ def save_digits(folder: Path, classes: list[int], *, named: bool, last: int = 70
         Image.fromarray(pixels).resize((16, 16)).save(place / f"{number}.png")
 
 
-def test_a_step_starts_in_a_fresh_process_without_the_old_folders(tmp_path: Path):
+def test_a_step_starts_in_another_process_without_the_old_folders(tmp_path: Path):
     save_digits(tmp_path / "known", [0, 1, 2], named=True)
     save_digits(tmp_path / "week1", [3, 4], named=False)
     save_digits(tmp_path / "week2", [5, 6], named=False)
@@ -283,13 +285,9 @@ def test_a_step_starts_in_a_fresh_process_without_the_old_folders(tmp_path: Path
     pretrain(config, tmp_path / "run-0")
     for parent, new, number in (("known", "week1", 1), ("week1", "week2", 2)):
         (tmp_path / parent).rename(tmp_path / f"{parent}-away")
-        command = [
-            *(sys.executable, "-m", "crkd.commands.main", "discover"),
-            *("--from", str(tmp_path / f"run-{number - 1}"), "--novel", str(tmp_path / new)),
-            *("--num-novel", "2", "--out", str(tmp_path / f"run-{number}")),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        arguments = ["--from", str(tmp_path / f"run-{number - 1}"), "--novel", str(tmp_path / new)]
+        arguments += ["--num-novel", "2", "--out", str(tmp_path / f"run-{number}")]
+        assert in_fork(run_verb, "discover", arguments) == 0
     info = RunFolder(tmp_path / "run-2").read_info()
     names = ["0", "1", "2", "novel-0", "novel-1", "novel-2", "novel-3"]
     assert [c.name for c in info.classes] == names

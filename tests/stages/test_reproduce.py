@@ -57,6 +57,15 @@ def tiny(folder: Path, method: str = "discover", name: str = "tiny") -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def straight(
+    few_images: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """Result and folder of a tiny row; no test changes them."""
+    place = tmp_path_factory.mktemp("straight")
+    return reproduce(tiny(place), 1, place / "rows"), place / "rows"
+
+
 def shown(table: object) -> str:
     console = Console(width=120)
     with console.capture() as capture:
@@ -219,7 +228,9 @@ def test_every_run_of_a_row_may_download_the_data_set(
     assert seen == [True] * runs
 
 
-def test_an_interrupted_experiment_continues(tmp_path: Path) -> None:
+def test_an_interrupted_experiment_continues(
+    straight: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
     file = tiny(tmp_path)
     honest = Loop.step
 
@@ -228,22 +239,23 @@ def test_an_interrupted_experiment_continues(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         honest(self, batch, step)
 
-    straight = reproduce(file, 1, tmp_path / "straight")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "step", stopping)
         with pytest.raises(Interrupted):
             reproduce(file, 1, tmp_path / "rows")
         assert run_verb("reproduce", [str(file), "--out", str(tmp_path / "rows")]) == 130
     resumed = reproduce(file, 1, tmp_path / "rows")
-    assert resumed["mean"] == straight["mean"]
+    assert resumed["mean"] == straight[0]["mean"]
     a, b = (
-        load_file(tmp_path / place / "tiny" / "seed0" / "model.safetensors")
-        for place in ("straight", "rows")
+        load_file(place / "tiny" / "seed0" / "model.safetensors")
+        for place in (straight[1], tmp_path / "rows")
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_stage_1_that_another_configuration_began_is_continued(tmp_path: Path) -> None:
+def test_a_stage_1_that_another_configuration_began_is_continued(
+    straight: tuple[dict[str, Any], Path], tmp_path: Path
+) -> None:
     """The two differ in what a stage 1 does not read."""
     file = tiny(tmp_path)
     honest = Loop.step
@@ -253,7 +265,6 @@ def test_a_stage_1_that_another_configuration_began_is_continued(tmp_path: Path)
             os.kill(os.getpid(), signal.SIGTERM)
         honest(self, batch, step)
 
-    straight = reproduce(file, 1, tmp_path / "straight")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "step", stopping)
         with pytest.raises(Interrupted):
@@ -266,18 +277,17 @@ def test_a_stage_1_that_another_configuration_began_is_continued(tmp_path: Path)
     (begun,) = (tmp_path / "rows").glob("stage1-*")
     resumed = reproduce(file, 1, tmp_path / "rows")
     assert "resumed" in json.loads((begun / "run.json").read_text())["provenance"]
-    assert resumed["mean"] == straight["mean"]
+    assert resumed["mean"] == straight[0]["mean"]
 
 
 def test_scrambled_hidden_labels_change_metrics_of_a_row_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: tuple[dict[str, Any], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tiny(tmp_path)
-    honest = reproduce(file, 1, tmp_path / "honest")
+    honest, place = straight
     scramble_hidden_labels(monkeypatch)
-    scrambled = reproduce(file, 1, tmp_path / "scrambled")
+    scrambled = reproduce(tiny(tmp_path), 1, tmp_path / "scrambled")
     assert honest["mean"] != scrambled["mean"]
-    runs = [tmp_path / place / "tiny" / "seed0" for place in ("honest", "scrambled")]
+    runs = [rows / "tiny" / "seed0" for rows in (place, tmp_path / "scrambled")]
     a, b = (load_file(run / "model.safetensors") for run in runs)
     assert all(torch.equal(a[name], b[name]) for name in a)
     chosen = [json.loads((run / "run.json").read_text())["chosen_head"] for run in runs]

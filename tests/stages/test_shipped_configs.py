@@ -81,6 +81,8 @@ def test_one_step_of_both_stages(
     name = file.stem if file.stem in ("cub", "folder") else given["dataset"]
     # A ViT-B at 224 px would take minutes; four patches and a ViT-Ti show the same wiring.
     size = ["data.image_size=32", f"model.backbone={SMALL_VIT}"] if name == "cub" else []
+    if is_folder:
+        size = ["model.backbone=resnet8", "model.hidden=64"]
     if file.stem == "published-cifar":
         size = ["model={backbone: resnet8, hidden: 64}", "split=10-10"]
     config = load_config(str(file), [*SMALLER, *size], {**flags, "dataset": name})

@@ -17,13 +17,21 @@ from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.runs.load import OpenedRun, open_run
-from crkd.stages.discover.class_count import Images, estimate_k, images_for
+from crkd.stages.discover.class_count import Estimate, Images, estimate_k, images_for
 from crkd.stages.discover.precheck import precheck
 from crkd.stages.run_data import RunData
 from tests.support.small_runs import scramble_hidden_labels
 
+pytestmark = pytest.mark.usefixtures("few_draws")
+
 CPU = torch.device("cpu")
 FAST = {"max_classes": 12, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def counted(few_draws: None, stage1: Path) -> Estimate:
+    """The estimate on the run's own images."""
+    return estimate_k(stage1, Images(), CPU, **FAST)
 
 
 def images_of(folder: Path, digits: set[int], count: int) -> Path:
@@ -36,18 +44,17 @@ def images_of(folder: Path, digits: set[int], count: int) -> Path:
     return folder
 
 
-def test_the_runs_own_novel_images_anchored_by_its_known_ones(stage1: Path) -> None:
-    result = estimate_k(stage1, Images(), CPU, **FAST)
-    count = result.count
-    assert (result.anchors, result.num_unlabeled, count.num_probes) == ("images", 717, 5)
+def test_the_runs_own_novel_images_anchored_by_its_known_ones(counted: Estimate) -> None:
+    count = counted.count
+    assert (counted.anchors, counted.num_unlabeled, count.num_probes) == ("images", 717, 5)
     assert 1 <= count.low <= count.estimate <= count.high <= 12
     assert count.low <= 5 <= count.high
 
 
 def test_scrambled_hidden_labels_change_no_score(
-    stage1: Path, monkeypatch: pytest.MonkeyPatch
+    counted: Estimate, stage1: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = estimate_k(stage1, Images(), CPU, **FAST).count
+    honest = counted.count
     scramble_hidden_labels(monkeypatch)
     changed = images_for(open_run(stage1, CPU), Images(), CPU).subsets.hidden.unlabeled()
     assert len(np.unique(changed)) == 5
@@ -137,7 +144,7 @@ def test_command_writes_figures_and_picture(
     stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table, picture = tmp_path / "count.json", tmp_path / "count.png"
-    flags = [str(stage1), "--max-k", "12", "--json", str(table), "--plot", str(picture)]
+    flags = [str(stage1), "--max-k", "6", "--json", str(table), "--plot", str(picture)]
     assert run_verb("estimate-k", flags) == 0
     written = json.loads(table.read_text())
     assert (

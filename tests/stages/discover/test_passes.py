@@ -13,6 +13,7 @@ from crkd.stages.run_data import RunData
 from tests.support.small_runs import small_config
 
 
+@pytest.mark.usefixtures("few_draws")
 def test_each_network_sees_each_image_once(tmp_path: Path, stage1_held_out: Path) -> None:
     """With filter, class count, k-means prototypes, baseline and statistics."""
     config = small_config(

@@ -13,24 +13,37 @@ from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.report import evaluate
 from crkd.losses.term import terms_for
+from crkd.models.network import Network
 from crkd.runs.folder import RunFolder
+from crkd.stages.discover import run as discover_run
 from crkd.stages.discover.pseudo_labels import Assigner
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 from tests.support import small_runs
 from tests.support.small_runs import same, scramble_hidden_labels, with_term
 
-pytestmark = pytest.mark.usefixtures("few_images")
+pytestmark = pytest.mark.usefixtures("few_images", "few_draws")
 
 
 def small_config(*settings: str, **flags: object) -> Config:
     """Digits at their own size: larger ones take longer and show nothing more here."""
-    given = ("data.image_size=8", "discover.batch_size=32")
+    given = ("data.image_size=8", "discover.batch_size=64")
     return small_runs.small_config(*given, *settings, **flags)
 
 
 def weights(run: RunFolder) -> dict[str, torch.Tensor]:
     return load_file(run.path / "model.safetensors")
+
+
+def trained(config: Config, out: Path, stage1: Path) -> RunFolder:
+    """Return a run that was trained and not evaluated; it holds weights and log."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(discover_run, "finish_run", write_weights)
+        return discover(config, out, stage1)
+
+
+def write_weights(run: RunFolder, network: Network, *rest: object, **options: object) -> None:
+    run.write_model(network.state_dict(), {})
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +105,7 @@ def test_metrics_follow_from_the_predictions_alone(finished: RunFolder) -> None:
 def test_log_lines_carry_raw_and_weighted_terms(finished: RunFolder) -> None:
     lines = [json.loads(line) for line in (finished.path / "log.jsonl").open()]
     last = lines[-1]
-    assert last["step"] == 11, "360 digits in batches of 32"
+    assert last["step"] == 6, "360 digits in batches of 64: 5.6 steps, rounded"
     assert last["class_relation_weighted"] == pytest.approx(0.1 * last["class_relation"], rel=1e-5)
     assert last["loss"] == pytest.approx(
         last["swapped"] + last["class_relation_weighted"], rel=1e-4
@@ -100,19 +113,19 @@ def test_log_lines_carry_raw_and_weighted_terms(finished: RunFolder) -> None:
 
 
 def test_same_seed_same_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
-    again = discover(small_config(), tmp_path / "again", stage1)
+    again = trained(small_config(), tmp_path / "again", stage1)
     assert same(weights(finished), weights(again))
 
 
 def test_prototypes_of_clusters_are_another_start(
     finished: RunFolder, stage1: Path, tmp_path: Path
 ) -> None:
-    run = discover(small_config("discover.prototypes=kmeans"), tmp_path / "kmeans", stage1)
+    run = trained(small_config("discover.prototypes=kmeans"), tmp_path / "kmeans", stage1)
     assert not same(weights(finished), weights(run))
 
 
 def test_another_seed_other_weights(finished: RunFolder, stage1: Path, tmp_path: Path) -> None:
-    other = discover(small_config(seed=1), tmp_path / "other", stage1)
+    other = trained(small_config(seed=1), tmp_path / "other", stage1)
     assert not same(weights(finished), weights(other))
 
 
@@ -244,7 +257,7 @@ def test_changed_stage1_weights_are_noticed(stage1: Path, tmp_path: Path) -> Non
 def test_every_setting_does_something(
     setting: str, finished: RunFolder, stage1: Path, tmp_path: Path
 ) -> None:
-    changed = discover(small_config(setting), tmp_path / "changed", stage1)
+    changed = trained(small_config(setting), tmp_path / "changed", stage1)
     filling_only = "queue_start_epoch: 5" in setting
     assert same(weights(finished), weights(changed)) == filling_only
 
@@ -255,7 +268,7 @@ def test_every_term_plugs_in(name: str, stage1: Path, tmp_path: Path) -> None:
     runs = []
     for number in range(2):
         torch.manual_seed(number)
-        runs.append(discover(small_config(*settings), tmp_path / str(number), stage1))
+        runs.append(trained(small_config(*settings), tmp_path / str(number), stage1))
     assert same(*map(weights, runs)), "the run's seed alone decides, not the process's"
     line = json.loads((runs[0].path / "log.jsonl").read_text().splitlines()[-1])
     assert line[f"{name}_weighted"] == pytest.approx(0.1 * line[name], rel=1e-5)
@@ -266,7 +279,7 @@ def test_a_given_prior_shapes_the_assignment(stage1: Path, tmp_path: Path) -> No
     log = {}
     for name, weights_given in (("even", [1, 1, 1, 1, 1]), ("skewed", [1, 1, 1, 1, 16])):
         setting = f"discover.assignment={{prior: given, prior_weights: {weights_given}}}"
-        run = discover(small_config(setting), tmp_path / name, stage1)
+        run = trained(small_config(setting), tmp_path / name, stage1)
         log[name] = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
     assert log["skewed"]["assign/largest_cluster"] > log["even"]["assign/largest_cluster"] + 0.2
 
@@ -274,7 +287,7 @@ def test_a_given_prior_shapes_the_assignment(stage1: Path, tmp_path: Path) -> No
 def test_a_stuck_assignment_is_named(
     stage1: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    discover(small_config("discover.assignment.epsilon=100"), tmp_path / "stuck", stage1)
+    trained(small_config("discover.assignment.epsilon=100"), tmp_path / "stuck", stage1)
     said = " ".join(capsys.readouterr().err.split())
     assert said.count("warning: the assignment is stuck") == 1
 
@@ -289,7 +302,7 @@ def test_a_collapsed_assignment_is_named(
         return torch.zeros_like(logits).index_fill_(-1, torch.tensor([2]), 1.0)
 
     monkeypatch.setattr(Assigner, "forward", all_in_one)
-    discover(small_config(), tmp_path / "collapsed", stage1)
+    trained(small_config(), tmp_path / "collapsed", stage1)
     assert capsys.readouterr().err.count("warning: the assignment has collapsed") == 1
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
 from crkd.core.errors import InputError
-from crkd.stages.vectors import candidates
 from crkd.stages.vectors import contest as contests
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, accuracy, hold_contest
 from crkd.stages.vectors.discovery import fit_discovery, further_discovery, relabeled
 from crkd.stages.vectors.discovery_input import num_neighbors
 from crkd.stages.vectors.state import discovery_from, state_of
+from tests.support.short_heads import short_heads
 
 WIDTH = 20
 
@@ -33,10 +31,7 @@ def vectors(classes, each=40, seed=0, spread=1.0):
 @pytest.fixture(scope="module", autouse=True)
 def _short():
     """Train few heads for few steps: the classes here are easy."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("TEMI", "SINKHORN"):
-            settings = dataclasses.replace(getattr(candidates, name), num_heads=4, steps=80)
-            patch.setattr(candidates, name, settings)
+    with short_heads(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(contests, "DRAWS", 2)
         yield
 

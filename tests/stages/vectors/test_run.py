@@ -31,7 +31,7 @@ from crkd.training.interruption import Interrupted
 from tests.support.completed_files import files_at_completion, files_of
 from tests.support.vector_clouds import EACH, KMEANS, KNOWN, NOVEL, WIDTH, clouds, config_of, save
 
-pytestmark = pytest.mark.usefixtures("few_steps")
+pytestmark = pytest.mark.usefixtures("few_steps", "few_draws")
 CPU = torch.device("cpu")
 
 
