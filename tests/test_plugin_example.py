@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from crkd.commands.main import main
 from tests.support import ROOT
 
 # Neither imported nor searched for by the import system: both let setuptools change how this
@@ -103,24 +104,31 @@ def entry(group: str, name: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_plug_in_trains_answers_and_is_missed(installed: Path, tmp_path: Path) -> None:
-    def crkd(*commands: Sequence[str], plugged: bool) -> list[tuple[int, str]]:
-        """Return exit code and messages of each command."""
-        program, folders = (IMAGES + COMMANDS, (installed,)) if plugged else (COMMANDS, ())
+def test_a_plug_in_trains_answers_and_is_missed(
+    installed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def plugged(*commands: Sequence[str]) -> list[tuple[int, str]]:
+        """Return exit code and messages of each command where the example is installed."""
         given = json.dumps(commands)
-        done = python("-c", program, folders=folders, cwd=tmp_path, given=given)
+        done = python("-c", IMAGES + COMMANDS, folders=(installed,), cwd=tmp_path, given=given)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.rsplit("answers ", 1)[1])
+
+    def bare(*command: str) -> tuple[int, str]:
+        """Return exit code and messages of a command here, where it is not installed."""
+        return main(list(command)), capsys.readouterr().err
 
     def plugins(run: str) -> object:
         return json.loads((tmp_path / run / "run.json").read_text())["provenance"].get("plugins")
 
     predict = ("predict", "found", "images", "--device=cpu")
-    done = crkd(
+    done = plugged(
         ("pretrain", *SETTINGS, "--out=stage1"),
         ("discover", *SETTINGS, "--from=stage1", "--out=found"),
         (*predict, "--out=answers.json"),
-        plugged=True,
     )
     assert [code for code, _ in done] == [0, 0, 0], done
     ours = [entry("datasets", "large-digits"), entry("backbones", "three_convolutions")]
@@ -131,13 +139,13 @@ def test_a_plug_in_trains_answers_and_is_missed(installed: Path, tmp_path: Path)
     assert any("cosine_features" in series for series in first), first
     assert (tmp_path / "answers.json").is_file()
 
-    done = crkd(
-        predict,
-        ("pretrain", *SETTINGS, "--out=again"),
-        ("distill", "--teacher=found", "--out=student"),
-        ("discover", *SETTINGS, "--from=stage1", "--out=again"),
-        plugged=False,
-    )
+    monkeypatch.chdir(tmp_path)
+    done = [
+        bare(*predict),
+        bare("pretrain", *SETTINGS, "--out=again"),
+        bare("distill", "--teacher=found", "--out=student"),
+        bare("discover", *SETTINGS, "--from=stage1", "--out=again"),
+    ]
     assert [code for code, _ in done] == [2] * 4, done
     missing = "of the plug-in crkd-plugin-example 1.2, which is not installed; install it to"
     made = f"found was made with the backbone 'three_convolutions' {missing} open the run\n"

@@ -36,6 +36,9 @@ FOUND = 9
 """Exit code of the sanitizer if it finds an error."""
 
 WATCHED = "sinkhorn: each kernel once"
+INVALID = "sinkhorn: an invalid write on purpose"
+"""Name of the check that a sanitizer must not pass."""
+
 OURS = "sinkhorn_"
 """Prefix of the names of our kernels. The sanitizer checks only these."""
 
@@ -107,9 +110,9 @@ def all_checks() -> list[tuple[str, Callable[[], str]]]:
 
 def jobs(only: str) -> list[Job]:
     """Return the checks whose name contains a text as jobs. Each job yields one line."""
-    from crkd.gpu_checks.sinkhorn_launches import INVALID, invalid_write
-
     if only == INVALID:
+        from crkd.gpu_checks.sinkhorn_launches import invalid_write
+
         return [Job(INVALID, partial(_line, invalid_write))]
     return [Job(name, partial(_line, check)) for name, check in all_checks() if only in name]
 
@@ -120,8 +123,6 @@ def sanitizer_jobs(program: str) -> list[Job]:
     Args:
         program: path of compute-sanitizer.
     """
-    from crkd.gpu_checks.sinkhorn_launches import INVALID
-
     control = Job(f"memcheck finds {INVALID}", partial(_line, partial(_found, program, INVALID)))
     tools = [
         Job(f"{tool} of {WATCHED}", partial(_line, partial(_sanitized, program, tool)))

@@ -23,9 +23,6 @@ from crkd.gpu_checks.sinkhorn_cases import (
 from crkd.ot import sinkhorn
 from crkd.ot.cuda import compiler, launches
 
-INVALID = "sinkhorn: an invalid write on purpose"
-"""Name of the check that a sanitizer must not pass."""
-
 _INVALID_SOURCE = """\
 extern "C" __global__ void sinkhorn_invalid_write(int* numbers, long long count) {
     numbers[count] = 1;

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -50,7 +54,7 @@ def test_a_rate_is_images_by_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_the_complete_pipeline_carries_a_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "setting", tiny)
-    found = rows_of(train.measurements("cpu", seconds=2.0))
+    found = rows_of(train.measurements("cpu", seconds=0.2))
     assert [r["name"] for r in found if r["ratio"] is not None] == [
         "complete discovery step, digits"
     ]
@@ -69,7 +73,7 @@ def test_any_measurement_may_be_the_first_of_a_process(monkeypatch: pytest.Monke
     monkeypatch.setattr(train, "_plain", lambda *given: itertools.repeat(32))
     count = len(train.measurements("cpu"))
     for number in range(count):
-        job = train.measurements("cpu", seconds=0.2)[number]
+        job = train.measurements("cpu", seconds=0.02)[number]
         assert all(r["value"] > 0 for r in job.work() if "H100" not in r["name"])
         on_its_own = job.name in (train.FIRST_STEP, "pretraining step")
         assert job.needs == ("" if on_its_own else train.FIRST_STEP)
@@ -149,7 +153,7 @@ def test_what_no_file_can_hold_is_refused() -> None:
 
 def test_views_are_measured_on_a_small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augment, "_torchvision_rate", lambda *given: 1.0)
-    jobs = augment.measurements(seconds=0.2, workers=1)
+    jobs = augment.measurements(seconds=0.2, workers=1, images=augment._made_up_images(64))
     before = torch.get_num_threads()
     found = rows_of(jobs)
     assert torch.get_num_threads() == before
@@ -164,8 +168,19 @@ def test_views_that_differ_from_pillow_are_not_timed(monkeypatch: pytest.MonkeyP
         augment.measurements()
 
 
+def in_this_process(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    """Run ``python -c PROGRAM ARGUMENTS`` here, where torch is imported already."""
+    assert command[:2] == [sys.executable, "-c"]
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(sys, "argv", ["-c", *command[3:]])
+        exec(command[2], {})
+    return subprocess.CompletedProcess(command, 0, said.getvalue(), "")
+
+
 def test_reading_is_measured_on_a_small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "setting", tiny)
+    monkeypatch.setattr(load.subprocess, "run", in_this_process)
     monkeypatch.setattr(load, "_with_data_loader", lambda *given: itertools.repeat(32))
     found = rows_of(load.measurements("cpu", seconds=0.2))
     assert [r["name"].split(": ")[0] for r in found[:5]] == ["eager"] * 5

@@ -15,7 +15,6 @@ import torch
 from crkd.commands import check_gpu
 from crkd.commands.main import run_verb
 from crkd.gpu_checks import training
-from crkd.gpu_checks.sinkhorn_launches import INVALID
 from crkd.ot import kernels
 from crkd.runs import atomic_files
 
@@ -153,7 +152,7 @@ def test_each_tool_watches_our_kernels_in_the_check_of_each(
     assert [report.reason for report in reports] == [None] * 4
     assert [report.value for report in reports] == ["found", *["ERROR SUMMARY: 0 errors"] * 3]
     control, *calls = (tmp_path / "calls").read_text().splitlines()
-    assert control.endswith(f"check-gpu --in-process --only {INVALID}")
+    assert control.endswith(f"check-gpu --in-process --only {check_gpu.INVALID}")
     assert [call.split()[1] for call in calls] == ["memcheck", "racecheck", "synccheck"]
     for call in calls:
         assert " --kernel-name kernel_substring=sinkhorn_ --error-exitcode 9 " in call

@@ -114,14 +114,16 @@ def test_own_images(
 
 
 def test_an_interrupted_whole_job_goes_on_in_both_stages(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os
     import signal
 
     from crkd.training import loop
 
-    command = ["discover", "--dataset", "digits", "--pretrain", *SMALL]
+    thin_data_sets(monkeypatch)
+    batches = ("--set=pretrain.batch_size=16", "--set=discover.batch_size=32")
+    command = ["discover", "--dataset", "digits", "--pretrain", *SMALL, *batches]
     honest, moments = loop.Loop.step, [("pretrain", 3), ("discover", 5)]
 
     def interrupted(self, batch, number):  # type: ignore[no-untyped-def]
@@ -235,10 +237,11 @@ def test_out_of_memory_names_the_setting(
 
 
 def test_tools_work_as_scripts_from_anywhere(tmp_path: Path) -> None:
-    script = [sys.executable, str(ROOT / "tools" / "evaluate.py"), "nowhere"]
+    """A refusal for which torch is not imported shows it as well as any other use."""
+    script = [sys.executable, str(ROOT / "tools" / "check_gpu.py"), "--check-seconds", "0"]
     done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("crkd evaluate: nowhere is not a run folder")
+    assert done.stderr.startswith("crkd check-gpu: --check-seconds is 0; give a number above 0")
     assert "Traceback" not in done.stderr
 
 

@@ -36,6 +36,7 @@ def commands(page: Path) -> Iterator[list[str]]:
                 yield words[place:]
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.stem)
 def test_examples_of_a_page_give_what_it_shows(page: Path) -> None:
     result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")

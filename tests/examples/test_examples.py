@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.scripts import run_script
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 QUICK = {
@@ -19,17 +18,15 @@ QUICK = {
 }
 
 
-def printed(name: str) -> str:
-    finished = subprocess.run(
-        [sys.executable, ROOT / "examples" / f"{name}.py", *QUICK[name]],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    return finished.stdout
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Return what runs an example and returns its output."""
+
+    def run(name: str) -> str:
+        assert run_script(ROOT / "examples" / f"{name}.py", *QUICK[name]) == 0
+        return capsys.readouterr().out
+
+    return run
 
 
 def percentages(text: str) -> list[float]:
@@ -45,18 +42,18 @@ def test_an_example_is_short(path) -> None:
     assert len(path.read_text().splitlines()) < 120
 
 
-def test_plain_discovery_finds_classes() -> None:
+def test_plain_discovery_finds_classes(printed: Callable[[str], str]) -> None:
     clusters, found = percentages(printed("plain_discovery"))
     assert clusters > 80
     assert found > 50, "chance is 20 %"
 
 
-def test_a_teacher_helps_a_student_with_few_labels() -> None:
+def test_a_teacher_helps_a_student_with_few_labels(printed: Callable[[str], str]) -> None:
     teacher, alone, taught = percentages(printed("losses_in_your_own_loop"))
     assert teacher > taught > alone
 
 
-def test_class_sizes_help_pseudo_labels() -> None:
+def test_class_sizes_help_pseudo_labels(printed: Callable[[str], str]) -> None:
     text = printed("sinkhorn_pseudo_labels")
     nearest, equal, given = percentages(text)
     assert given > nearest > equal

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.export import ExportedProgram
 
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
@@ -31,6 +33,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = untrained_run(tmp_path_factory.mktemp("runs") / "run", "data.stored_share=1.25")
     write_calibration(run, Calibration(1.5, 90, 1.0, 0.9, 0.2, 0.1))
     return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _traced_once() -> Iterator[None]:
+    """Both formats are made of the same program, whose tracing takes longest."""
+    honest = export_model.traced
+    programs: list[ExportedProgram] = []
+
+    def traced(deployed: export_model.Deployed) -> ExportedProgram:
+        if not programs:
+            programs.append(honest(deployed))
+        return programs[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_model, "traced", traced)
+        yield
 
 
 @pytest.fixture(scope="module")

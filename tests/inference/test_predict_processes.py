@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +13,9 @@ from crkd.inference.example import RUN as EXAMPLE
 from crkd.inference.example import write_images
 from crkd.inference.predict import predict
 from crkd.inference.table import FORMATS, read
-from tests.support import ROOT
-from tests.support.forked import in_fork
+from tests.support.forked import in_fork, started
 from tests.support.predict_runs import shared_calls
+from tests.support.torchrun import torchrun
 
 CPU = torch.device("cpu")
 BROKEN = ("00.png", "01.png", "z.png")
@@ -120,19 +117,12 @@ def test_the_groups_of_a_parquet_file_do_not_depend_on_the_batches(
 
 
 def test_the_launcher_of_torch_starts_the_processes(digits: Path, tmp_path: Path) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     images = [str(image) for image in sorted(digits.glob("[34]-*"))]
-    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
-    done = subprocess.run(
-        [sys.executable, *launcher, "tools/predict.py", EXAMPLE, *images, "--out", two],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count(f"{len(images)} images in") == 1, "one process speaks"
+    one, two, said = tmp_path / "one.csv", tmp_path / "two.csv", tmp_path / "said.txt"
+    words = (str(EXAMPLE), *images, "--out", str(two))
+    launcher = started(torchrun, tmp_path, "predict", *words, output=said)
+    launcher.join(120)
+    assert launcher.exitcode == 0, said.read_text()
+    assert said.read_text().count(f"{len(images)} images in") == 1, "one process speaks"
     predict(EXAMPLE, images, one, device=CPU)
     assert one.read_bytes() == two.read_bytes()

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from crkd.commands.main import run_verb
 from crkd.config.load import load_config
+from crkd.inference import export_model
+from crkd.inference.export_model import Deployed
 from crkd.stages.vectors.run import discover_vectors
 from tests.support.altered_runs import altered
 from tests.support.reliability import LONG, Record
@@ -63,6 +66,22 @@ def arguments(verb: str, run: Path) -> list[str]:
     }[verb]
 
 
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short form runs the network of an export once; its tracing is not what is altered."""
+    if LONG:
+        return
+
+    def run_once(content: bytes, deployed: Deployed) -> float:
+        deployed(export_model._images(deployed, 2))
+        return 0.0
+
+    monkeypatch.setattr(export_model, "traced", lambda deployed: deployed)
+    monkeypatch.setattr(export_model, "_torch", lambda program: b"program")
+    monkeypatch.setattr(export_model, "_compare", run_once)
+
+
+@pytest.mark.usefixtures("untraced")
 def test_altered_run_folders_are_read_or_refused_in_one_sentence(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str], record: Record
 ) -> None:
@@ -110,6 +129,7 @@ def test_altered_run_folders_are_read_or_refused_in_one_sentence(
     assert codes[2] > FOLDERS // 3
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_runs_that_are_altered_are_themselves_read(
     runs: dict[str, Path], verb: str, capsys: pytest.CaptureFixture[str]
@@ -119,3 +139,9 @@ def test_the_runs_that_are_altered_are_themselves_read(
         refused = (verb, name) in REFUSED
         code = run_verb(verb, arguments(verb, run))
         assert code == (2 if refused else 0), (name, capsys.readouterr().err)
+
+
+def test_a_network_without_novel_classes_is_exported(runs: dict[str, Path]) -> None:
+    assert run_verb("export", arguments("export", runs["pretrained"])) == 0
+    program = torch.export.load(runs["pretrained"].parent / "x.pt2").module()
+    assert program(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))[0].shape[0] == 2

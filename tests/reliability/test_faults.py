@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from crkd.commands.main import run_verb
 from crkd.config.load import load_config
 from crkd.core import atomic_write
 from crkd.core.errors import InputError
@@ -21,11 +22,14 @@ from crkd.stages.pretrain.run import SupervisedTraining, pretrain
 from crkd.stages.run_data import prepare
 from crkd.training.checkpoint import load_state, states
 from crkd.training.interruption import Interrupted
+from tests.support.forked import started
 from tests.support.reliability import LONG, Record
 from tests.support.small_runs import interrupt_at, same, small_config
 
 CPU = torch.device("cpu")
 PLACES = 200 if LONG else 20
+NEW_USERS, NEW_MOUNTS = 0x10000000, 0x00020000
+"""CLONE_NEWUSER and CLONE_NEWNS of Linux."""
 SAVED = small_config("loop.checkpoint_every=1.0e-9")
 
 
@@ -57,8 +61,19 @@ def test_a_disk_that_fills_up_leaves_the_last_good_state(
     assert same(run.read_model(run.read_info())[0], straight)
 
 
+def on_a_small_disk(place: Path, verb: str, *arguments: str) -> int:
+    """Run a verb in a name space where a file system of 300 KiB is mounted at a place."""
+    users, libc = (os.getuid(), os.getgid()), ctypes.CDLL(None, use_errno=True)
+    assert libc.unshare(NEW_USERS | NEW_MOUNTS) == 0, os.strerror(ctypes.get_errno())
+    Path("/proc/self/setgroups").write_text("deny")
+    for name, outside in zip(("uid_map", "gid_map"), users, strict=True):
+        Path("/proc/self", name).write_text(f"0 {outside} 1")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(place)]
+    subprocess.run(mount, check=True)
+    return run_verb(verb, arguments)
+
+
 def test_a_small_disk(tmp_path: Path) -> None:
-    """A file system of 300 KiB in a name space of its own."""
     permitted = subprocess.run(
         ["unshare", "--user", "--map-root-user", "--mount", "true"],
         capture_output=True,
@@ -66,19 +81,14 @@ def test_a_small_disk(tmp_path: Path) -> None:
     )
     if permitted.returncode:
         pytest.skip("this system lets nobody mount a file system of his own")
-    place = tmp_path / "disk"
+    place, said = tmp_path / "disk", tmp_path / "said.txt"
     place.mkdir()
     settings = [f"--set={s}" for s in ("pretrain.epochs=1", "loop.checkpoint_every=1.0e-9")]
-    command = f'mount -t tmpfs -o size=300k tmpfs "{place}" && exec "$@"'
-    shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", command, "sh"]
-    done = subprocess.run(
-        [*shell, sys.executable, "tools/pretrain.py", *settings, "--out", place / "run"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+    words = (*settings, "--out", str(place / "run"))
+    process = started(on_a_small_disk, place, "pretrain", *words, output=said)
+    process.join()
+    assert process.exitcode == 2, said.read_text()
+    last = said.read_text().strip().splitlines()[-1]
     assert "cannot be written (No space left on device); free space" in last
 
 

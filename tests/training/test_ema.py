@@ -14,6 +14,8 @@ from crkd.training.ema import AveragedNetwork
 from tests.support.small_runs import same, small_config
 from tests.support.steps import CPU, loop_of, tiny
 
+pytestmark = pytest.mark.usefixtures("few_images")
+
 
 def network(seed: int):
     shape = Architecture(

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from multiprocessing.context import ForkServerProcess
@@ -79,13 +78,10 @@ def test_two_processes_end_when_one_dies_and_are_resumed(tmp_path: Path) -> None
 
 
 def test_two_processes_refuse_a_command_of_one(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "crkd.commands.main", "evaluate", str(tmp_path)]
     environment = os.environ | {"WORLD_SIZE": "2", "RANK": "0"}
-    done = subprocess.run(
-        [sys.executable, "tools/evaluate.py", tmp_path],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "evaluate runs in one process; start it without torchrun" in done.stderr
+    with (tmp_path / "said.txt").open("wb") as said:
+        job = forked.ForkedCommand(command, stdout=said, env=environment, start_new_session=True)
+    assert job.wait(300) == 2
+    refusal = "evaluate runs in one process; start it without torchrun"
+    assert refusal in (tmp_path / "said.txt").read_text()
