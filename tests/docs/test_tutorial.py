@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import re
-import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.scripts import run_script
 
 NAMES = ("five", "six", "seven")
 
@@ -25,20 +24,6 @@ def steps(name: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
-def run(words: list[str]) -> None:
-    """Run a command as the main program, in this process: torch need not be imported again."""
-    assert words[0] == "python"
-    script = str(ROOT / words[1])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, *words[2:]])
-        code: object = 0
-        try:
-            runpy.run_path(script, run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code
-        assert not code, shlex.join(words)
-
-
 def run_page(name: str, folder: Path, names: tuple[str, ...]) -> list[str]:
     """Run all commands of a page in a folder and return their names."""
     called = []
@@ -46,7 +31,8 @@ def run_page(name: str, folder: Path, names: tuple[str, ...]) -> list[str]:
         called.append(Path(words[1]).stem)
         if called[-1] == "apply_review":
             decide(folder / words[2], folder / words[3], names)
-        run(words)
+        assert words[0] == "python"
+        assert run_script(ROOT / words[1], *words[2:]) == 0, shlex.join(words)
     return called
 
 
@@ -95,6 +81,7 @@ def test_the_tutorial_leads_from_two_folders_to_named_classes(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_steps")
 def test_photographs_lead_to_named_classes(
     tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
