@@ -204,10 +204,16 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def ours() -> Loop:
+    """A loop whose labels are stored."""
+    loop = loop_of(config_of())
+    stored(loop)
+    return loop
+
+
 @pytest.mark.parametrize("what", CHANGES)
-def test_foreign_labels_are_refused(what: str):
-    ours = loop_of(config_of())
-    stored(ours)
+def test_foreign_labels_are_refused(what: str, ours: Loop):
     setting, different = CHANGES[what]
     theirs = loop_of(config_of(setting))
     theirs.run = ours.run
