@@ -73,9 +73,9 @@ def loop_on(dataset: Dataset, *settings: str, storage: str = "in_memory") -> Loo
     return discovery_loop(config, data, CPU)
 
 
-def curve(loop: Loop) -> list[float]:
+def curve(loop: Loop, steps: int = STEPS) -> list[float]:
     found = []
-    for step, batch in enumerate(loop.loader.batches(0, STEPS)):
+    for step, batch in enumerate(loop.loader.batches(0, steps)):
         loop.step(batch, step)
         found.append(loop.training_step.totals.take()["loss"])
     return found
@@ -124,7 +124,8 @@ def test_heads_views_and_problems_at_once(eager: list[float], plain: list[float]
 
 @pytest.mark.parametrize("wrong", ["assignment.num_iters=2", "optimizer.momentum=0.8"])
 def test_a_wrong_step_is_noticed(real: Dataset, plain: list[float], wrong: str) -> None:
-    assert worst(curve(loop_on(real, f"discover.{wrong}")), plain, FIRST) > 10 * FIRST_TOLERANCE
+    first = curve(loop_on(real, f"discover.{wrong}"), FIRST)
+    assert worst(first, plain[:FIRST]) > 10 * FIRST_TOLERANCE
 
 
 def test_half_precision_stays_close(real: Dataset, plain: list[float]) -> None:
