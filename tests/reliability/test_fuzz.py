@@ -126,7 +126,7 @@ def encoded(kind: str, seed: int = 0) -> bytes:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_image(kind: str, tally: Tally) -> None:
-    @settings(FUZZ, max_examples=max(EXAMPLES // len(FORMATS), 50))
+    @settings(FUZZ, max_examples=max(EXAMPLES // len(FORMATS), 100))
     @given(bytes_of(encoded(kind)))
     def check(data: bytes) -> None:
         tally(lambda: decode_image(data, "x"))

@@ -38,7 +38,7 @@ from tests.support.fuzzing import EXAMPLES, FUZZ, Tally, bytes_of, text_of
 from tests.support.reliability import LONG
 
 KEPT = Path(__file__).parents[1] / "runs" / "kept" / "schema-3"
-NETWORKS = settings(FUZZ, max_examples=EXAMPLES if LONG else 50)
+NETWORKS = settings(FUZZ, max_examples=EXAMPLES if LONG else 100)
 """A network is built for each input that is read."""
 HUGE = st.integers(10**400, 10**401)
 VALUES = st.recursive(

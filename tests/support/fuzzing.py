@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from crkd.core.errors import InputError
 from tests.support.reliability import LONG
 
-EXAMPLES = 20_000 if LONG else 150
+EXAMPLES = 20_000 if LONG else 300
 FUZZ = settings(
     max_examples=EXAMPLES,
     deadline=None,
