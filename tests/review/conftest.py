@@ -117,9 +117,9 @@ def evidence(discovered: tuple[Path, Path]) -> Evidence:
     return gather(discovered[0], CPU)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for the pages of this folder; each page has a storage of its own."""
+    """One Chromium for the pages of a module; each page has a storage of its own."""
     with chromium() as started:
         yield started
 
