@@ -248,20 +248,6 @@ def test_defaults_are_those_of_the_release():
     assert list(term.parameters()) == []
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_it_traces_into_one_graph(backend: str):
-    torch._dynamo.reset()
-    leaves = tensors(*random_case())
-    term = ClassRelation()
-
-    def run(known: torch.Tensor, novel: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-        student = outputs(known, novel)
-        return term(DistillationInputs(student, outputs(teacher, None), None, 1))
-
-    compiled = torch.compile(run, backend=backend, fullgraph=True)
-    torch.testing.assert_close(compiled(*leaves), run(*leaves))
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [("temperature", 0.0), ("temperature", math.nan), ("form", "mse"), ("weighting", "mean")],

@@ -36,12 +36,11 @@ def logits() -> list[torch.Tensor]:
     return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
 
 
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_the_losses_are_one_graph_with_the_same_gradients(backend: str):
+def test_the_losses_are_one_graph_with_the_same_gradients():
     torch._dynamo.reset()
     plain, traced = logits(), logits()
     expected = step(*plain)
-    ours = torch.compile(step, backend=backend, fullgraph=True)(*traced)
+    ours = torch.compile(step, backend="aot_eager", fullgraph=True)(*traced)
     torch.testing.assert_close(ours, expected)
     ours.backward()
     expected.backward()

@@ -1,4 +1,4 @@
-"""Fast decoder of small lossless WebP images of a known size."""
+"""Fast decoder of small lossless WebP images."""
 
 from __future__ import annotations
 

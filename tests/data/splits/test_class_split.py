@@ -220,7 +220,7 @@ GOOD = "dataset: set\nname: x\nclass_names: [a, b]\nknown: [0]\nnovel: [1]\n"
         ("- 1\n", "holds no fields"),
         ("", "holds no fields"),
         ("a: [", "not plain YAML"),
-        ("[" * 5000, "not plain YAML"),
+        ("[" * 500, "not plain YAML"),
         (GOOD.replace("[1]", "[5]"), "class ids 5"),
     ],
 )
