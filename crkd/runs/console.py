@@ -67,6 +67,8 @@ class TrainingProgress:
     TIMED_STEPS = 3
     MEMORY_SECONDS = 60.0
     """Time constant of the average of the rate, so that the time left does not jump."""
+    SLOWEST = 3.0
+    """Times the average that a step enters it at most: a suspended process takes no steps."""
 
     def __init__(self, title: str, total: int, start: int, images_per_step: int) -> None:
         self.title, self.total, self.images_per_step = title, total, images_per_step
@@ -129,7 +131,8 @@ class TrainingProgress:
         latest = elapsed / steps
         if self._seconds is None:
             self._seconds = latest
-        share = 1.0 - math.exp(-elapsed / self.MEMORY_SECONDS)
+        latest = min(latest, self.SLOWEST * self._seconds)
+        share = 1.0 - math.exp(-steps * latest / self.MEMORY_SECONDS)
         self._seconds += share * (latest - self._seconds)
         return self._seconds
 

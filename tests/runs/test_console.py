@@ -98,6 +98,28 @@ def test_long_work_is_announced_after_three_steps_and_the_time_left_is_steady(
     assert max(left[2:]) < 1.5 * min(left[2:])
 
 
+def test_the_time_left_survives_a_suspension_and_follows_a_slower_pace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with TrainingProgress("pretrain", 10_000, 0, 32) as bar:
+        # A step of one second; the process is suspended for a day before step 200; later a step
+        # takes ten seconds.
+        for step in range(1, 1200):
+            now += 86_400.0 if step == 200 else 10.0 if step > 800 else 1.0
+            if step % 50 == 0:
+                bar.show(step, {})
+    lines = capsys.readouterr().err.splitlines()
+    left = {}
+    for line in lines:
+        left[int(line.split()[2].split("/")[0])] = minutes_of(line.split(", ")[-1])
+    assert left[150] == 9850 // 60
+    assert left[200] < 3 * 9800 // 60
+    assert left[450] == pytest.approx(9550 / 60, rel=0.05)
+    assert left[1150] == pytest.approx(10 * 8850 / 60, rel=0.05)
+
+
 def test_short_work_is_not_announced(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
