@@ -151,9 +151,10 @@ def export(path: str | Path, form: str, out: Path | None = None) -> tuple[Path, 
 def traced(deployed: Deployed) -> ExportedProgram:
     """Return the program of a module, for batches of any size."""
     batch = torch.export.Dim("batch", min=1)
-    # Strict, because only this way of tracing keeps the length of a tensor symbolic.
+    # Strict tracing takes longer. Without it, len(tensor) in a network would fix the batch size;
+    # tensor.shape[0] does not.
     return torch.export.export(
-        deployed, (_images(deployed, _TRACED_BATCH),), dynamic_shapes=({0: batch},), strict=True
+        deployed, (_images(deployed, _TRACED_BATCH),), dynamic_shapes=({0: batch},), strict=False
     )
 
 

@@ -91,7 +91,7 @@ class Network(nn.Module):
             features = shard.gather(features, 1)
             feature_maps = tuple(tuple(map(shard.gather, stages)) for stages in feature_maps)
         rows = features.flatten(0, 1)
-        seen = len(rows)
+        seen = rows.shape[0]
         if replayed is not None:
             rows = torch.cat([rows, replayed.to(rows.dtype)])
         known = self.known_head(rows)
@@ -144,7 +144,8 @@ class Network(nn.Module):
             else:
                 pooled = self.backbone(images)
             for part, position in enumerate(positions):
-                rows = slice(part * len(views[position]), (part + 1) * len(views[position]))
+                size = views[position].shape[0]
+                rows = slice(part * size, (part + 1) * size)
                 features[position] = pooled[rows]
                 feature_maps[position] = tuple(stage[rows] for stage in stages)
         order = range(len(views))

@@ -169,7 +169,7 @@ class NovelHeads(PrototypeModule, ClusteringHeads):
         return self._projected(self.norm(self.hidden(features)))
 
     def _projected(self, hidden: Tensor) -> Tensor:
-        per_head = F.relu(hidden).view(len(hidden), self.num_heads, -1).transpose(0, 1)
+        per_head = F.relu(hidden).view(hidden.shape[0], self.num_heads, -1).transpose(0, 1)
         return torch.baddbmm(self.projection_bias.unsqueeze(1), per_head, self.projection_weight.mT)
 
     @torch.no_grad()

@@ -91,7 +91,7 @@ class ReviewedHead(NovelHeads):
             return known
         target = torch.tensor([-2 - self.classes[part] for part in parts], device=known.device)
         logits = self._part_logits(directions)[0][:, parts].to(known.dtype)
-        return known.scatter_reduce(1, target.expand(len(known), -1), logits, "amax")
+        return known.scatter_reduce(1, target.expand(known.shape[0], -1), logits, "amax")
 
     @torch.no_grad()
     def single(self, head: int) -> NovelHeads:
