@@ -150,12 +150,14 @@ def export(path: str | Path, form: str, out: Path | None = None) -> tuple[Path, 
 
 def traced(deployed: Deployed) -> ExportedProgram:
     """Return the program of a module, for batches of any size."""
-    batch = torch.export.Dim("batch", min=1)
-    # Strict tracing takes longer. Without it, len(tensor) in a network would fix the batch size;
-    # tensor.shape[0] does not.
-    return torch.export.export(
-        deployed, (_images(deployed, _TRACED_BATCH),), dynamic_shapes=({0: batch},), strict=False
-    )
+    images = (_images(deployed, _TRACED_BATCH),)
+    batch = ({0: torch.export.Dim("batch", min=1)},)
+    try:
+        return torch.export.export(deployed, images, dynamic_shapes=batch, strict=False)
+    except RuntimeError:
+        # len(tensor), as in a backbone of a plug-in, fixes the batch size there. Strict tracing
+        # keeps it variable, and takes longer.
+        return torch.export.export(deployed, images, dynamic_shapes=batch, strict=True)
 
 
 def description(opened: OpenedRun, deployed: Deployed, *, calibrated: bool) -> dict[str, Any]:

@@ -55,7 +55,7 @@ import sys
 for module in [m for m in sys.modules if m.split('.')[0] == 'crkd']:
     del sys.modules[module]
 """
-WHOEVER_IS_FIRST = f"""
+ANY_ORDER = f"""
 import importlib, inspect
 for path in {FUNCTIONS_LIKE_THEIR_MODULES}:
     package, _, name = path.rpartition('.')
@@ -74,7 +74,7 @@ PROGRAMS = {
     ),
     "packages": "\n".join(f"import {package}" for package in PACKAGES),
     "one-liners": "\n".join(ONE_LINERS),
-    "whoever is first": WHOEVER_IS_FIRST,
+    "any order": ANY_ORDER,
 }
 """One after the other, in an interpreter that forgets this package before each of them."""
 
@@ -143,7 +143,7 @@ def test_one_line_is_enough(outcomes: dict[str, dict[str, Any]]) -> None:
 
 def test_a_function_wins_over_the_module_of_its_name(outcomes: dict[str, dict[str, Any]]) -> None:
     """Whichever of package, module and function is imported first."""
-    assert not outcomes["whoever is first"]["error"]
+    assert not outcomes["any order"]["error"]
 
 
 def test_the_packages_alone_cost_nothing(outcomes: dict[str, dict[str, Any]]) -> None:

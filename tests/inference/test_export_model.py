@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from crkd.data.sources.decode import decode_image
 from crkd.data.storage.resize import fit_square
 from crkd.evaluation.calibration import Calibration
 from crkd.inference import export_model
-from crkd.inference.export_model import export
+from crkd.inference.export_model import Deployed, export, traced
 from crkd.inference.predict import predict
 from crkd.inference.table import read
 from crkd.runs.calibration import write_calibration
@@ -38,16 +39,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(scope="module", autouse=True)
 def _traced_once() -> Iterator[None]:
     """Both formats are made of the same program, whose tracing takes longest."""
-    honest = export_model.traced
     programs: list[ExportedProgram] = []
 
-    def traced(deployed: export_model.Deployed) -> ExportedProgram:
+    def once(deployed: Deployed) -> ExportedProgram:
         if not programs:
-            programs.append(honest(deployed))
+            programs.append(traced(deployed))
         return programs[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_model, "traced", traced)
+        patch.setattr(export_model, "traced", once)
         yield
 
 
@@ -153,3 +153,17 @@ def test_without_onnxruntime_the_file_is_written_and_says_so(
     assert run_verb("export", [str(run.path), "--format", "onnx", "--out", str(file)]) == 0
     assert "not compared with the run" in capsys.readouterr().out
     assert json.loads((tmp_path / "x.onnx.json").read_text())["difference"] is None
+
+
+class CountsWithLen(torch.nn.Module):
+    """As a backbone of a plug-in may do."""
+
+    stored = 4
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().view(len(images), -1)
+
+
+def test_len_of_a_tensor_does_not_fix_the_batch_size() -> None:
+    program = traced(cast(Deployed, CountsWithLen())).module()
+    assert program(torch.zeros(5, 3, 4, 4, dtype=torch.uint8)).shape == (5, 48)
