@@ -14,13 +14,13 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from crkd.core.errors import InputError
+from crkd.core.lifeline import lifeline, when_parent_ends
 
 START: Final = "start"
 """The job name in reports about errors before the first job."""
@@ -184,7 +184,7 @@ class _Child:
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, json.dumps(order)],
-            stdin=subprocess.PIPE,
+            stdin=lifeline(),
             pass_fds=(theirs,),
             # A process group, which can be killed as a whole.
             start_new_session=True,
@@ -202,8 +202,6 @@ class _Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_ENDING)
         os.close(self.pipe)
-        assert self.process.stdin is not None
-        self.process.stdin.close()
 
     def messages(self, seconds: float) -> Iterator[Message]:
         """Yield the messages of the child, and a last one if it ended before all jobs did."""
@@ -257,7 +255,7 @@ def serve(
         failed: names of jobs that failed earlier.
         pipe: file descriptor for the messages.
     """
-    threading.Thread(target=_end_with_the_watcher, daemon=True).start()
+    when_parent_ends(lambda: os.killpg(0, signal.SIGKILL))
     module, function = source.split(":")
 
     def jobs() -> Iterable[Job]:
@@ -274,12 +272,6 @@ def serve(
             print(json.dumps({"ended": True}), file=out, flush=True)
         except InputError as error:
             print(json.dumps({"refused": str(error)}), file=out, flush=True)
-
-
-def _end_with_the_watcher() -> None:
-    """Wait until the watcher ends, which closes standard input, then kill the process group."""
-    os.read(0, 1)
-    os.killpg(0, signal.SIGKILL)
 
 
 def _cuda_is_lost() -> bool:
