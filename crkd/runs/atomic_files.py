@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Final
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.core.paths import irregular
+
+if TYPE_CHECKING:
+    # PyTorch takes seconds to import, and most commands on runs do not need it.
+    from torch import Tensor
 
 _UNSEALED: Final = b"0" * 64
 """Placeholder of a file's own digest while it is computed."""

@@ -7,9 +7,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from crkd.config.check import build
 from crkd.config.load import dump_config, parse_yaml
@@ -21,6 +19,10 @@ from crkd.runs.atomic_files import check_regular, load_tensors, read_json, save_
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
 from crkd.runs.lock import LOCK, FolderLock
+
+if TYPE_CHECKING:
+    # PyTorch takes seconds to import, and most commands on runs do not need it.
+    from torch import Tensor
 
 SCHEMA_VERSION = 3
 REMOVED_KEYS = ("features",)

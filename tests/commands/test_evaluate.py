@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +153,24 @@ def test_a_run_of_generalized_category_discovery_has_the_lines_of_train(tmp_path
     metrics = evaluate(load_predictions(tmp_path / "predictions.parquet"))
     lines = [(row.part, row.group) for row in table_rows(metrics) if "joint" in row.protocol]
     assert lines[:3] == [("train", "all"), ("train", "known"), ("train", "novel")]
+
+
+def test_no_table_of_a_run_or_a_file_waits_for_torch(file: str) -> None:
+    kept = ROOT / "tests" / "runs" / "kept" / "schema-3"
+    commands = [
+        ["evaluate", str(kept / "discovered")],
+        ["evaluate", "--predictions", file, "--num-known", "2"],
+        ["compare", str(kept / "discovered"), str(kept / "vectors")],
+    ]
+    code = (
+        "import json, sys; from crkd.commands.main import main;"
+        "codes = [main(words) for words in json.loads(sys.argv[1])];"
+        "print(codes, [name for name in ('torch', 'sklearn', 'faiss') if name in sys.modules])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(commands)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.splitlines()[-1] == "[0, 0, 0] []", ended.stderr

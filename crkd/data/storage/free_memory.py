@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    # Readers of small tables ask for the memory too, and PyTorch takes seconds to import.
+    import torch
 
 GROUPS: Final = Path("/sys/fs/cgroup")
 """Folder of the control groups."""
@@ -40,14 +42,21 @@ _VERSIONS: Final = {
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the free memory of ``device`` in bytes.
-
-    On the host this is the smallest of several values: the available memory that the system
-    reports, and the memory left below the limit of each control group (of a container or a job) in
-    which the process is. Files that the system holds in memory count as free: it drops them.
-    """
+    """Return the free memory of ``device`` in bytes: of the GPU, or of the host."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.mem_get_info(device)[0]
+    return free_host_bytes()
+
+
+def free_host_bytes() -> int:
+    """Return the free memory of the host in bytes.
+
+    It is the smallest of several values: the available memory that the system reports, and the
+    memory left below the limit of each control group (of a container or a job) in which the process
+    is. Files that the system holds in memory count as free: it drops them.
+    """
     available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):

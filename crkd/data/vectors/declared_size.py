@@ -6,11 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-import torch
-
 from crkd.core.errors import InputError
 from crkd.core.parquet_footer import ColumnChunk
-from crkd.data.storage.free_memory import free_bytes
+from crkd.data.storage.free_memory import free_host_bytes
 
 MAX_RATIO: Final = 200
 """Most bytes of values for each byte of the file. Vectors and ids hardly compress."""
@@ -52,7 +50,7 @@ def check_memory(needed: int, what: str) -> None:
     Raises:
         InputError: they are more than the free memory.
     """
-    free = free_bytes(torch.device("cpu"))
+    free = free_host_bytes()
     if needed > free:
         raise InputError(
             f"{what} needs {format_bytes(needed)} of memory, and {format_bytes(free)} are free; "

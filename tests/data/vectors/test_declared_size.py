@@ -54,7 +54,7 @@ def test_values_beyond_the_free_memory_are_refused(
     else:
         np.savez(file, features=rows)
     assert len(read_features(file)) == 50
-    monkeypatch.setattr(declared_size, "free_bytes", lambda device: 700)
+    monkeypatch.setattr(declared_size, "free_host_bytes", lambda: 700)
     with pytest.raises(InputError, match=r"needs .* of memory, and 700 bytes are free"):
         read_features(file)
 

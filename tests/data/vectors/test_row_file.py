@@ -76,7 +76,7 @@ def test_a_step_is_refused(tmp_path: Path) -> None:
 def test_all_rows_at_once_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = written(tmp_path)
     np.testing.assert_array_equal(np.asarray(rows), ROWS)
-    monkeypatch.setattr(declared_size, "free_bytes", lambda device: 27_999)
+    monkeypatch.setattr(declared_size, "free_host_bytes", lambda: 27_999)
     with pytest.raises(InputError, match=r"reading 1,000 vectors at once needs 27\.3 KiB"):
         np.asarray(rows)
 

@@ -129,7 +129,7 @@ def test_the_sample_has_every_known_class_and_no_label_of_novel_vectors(
 def test_too_little_memory_is_told_before_a_run_begins(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(declared_size, "free_bytes", lambda device: 300 << 20)
+    monkeypatch.setattr(declared_size, "free_host_bytes", lambda: 300 << 20)
     monkeypatch.setattr(vector_data_module, "held_bytes", lambda: 0)
     with pytest.raises(InputError, match=r"a discovery on 210 vectors needs .* GiB of memory, and"):
         discover_vectors(config_of(files, KMEANS), tmp_path / "run")
