@@ -79,6 +79,8 @@ TARGETS = {
     "footer": ("predictions.parquet", "vectors", footer),
 }
 SEEDS = {
+    "disputed": b"image,class_name,probability,known_class,known_probability\n"
+    b"a,novel-0,0.4,cat,0.6\n",
     "predicted": b"path,kind,class_id,class_name,confidence,top,nearest_known\n"
     b"a,novel,1,b,0.5,{},{}\n",
     "outputs": b"id,prediction,label,part\na,0,1,train\n",
