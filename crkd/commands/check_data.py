@@ -40,6 +40,11 @@ def run(given: argparse.Namespace) -> int:
     from crkd.stages.load_images import load_images
 
     dataset, split = load_images(config, download=given.download, verify=False)
+    if config.dataset == "folder" and config.data.known is not None:
+        from crkd.stages.vectors.folder_remarks import remarks_on_known
+
+        for line in remarks_on_known(config.data.known):
+            print(line)
     found = check_dataset(dataset, split, subset=config.data.subset)
     for line in found.lines:
         print(line)

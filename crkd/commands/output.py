@@ -123,13 +123,20 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
 
 
 def _print_contest(console: Console, run: RunFolder) -> None:
-    """Print the candidates of a discovery on vectors and the chosen one."""
+    """Print the candidates of a discovery on vectors and the chosen one.
+
+    An incremental step holds no contest: it keeps the method of the first discovery.
+    """
     from rich import box
     from rich.table import Table
 
     from crkd.stages.vectors.start import read_contest
 
     contest = read_contest(run)
+    if contest.scores and run.read_info().parent is not None:
+        line = f"method: {contest.chosen}, as chosen by the contest of the first discovery"
+        console.print(line, highlight=False, markup=False)
+        return
     if contest.scores:
         title = "contest on hidden known classes, clustering accuracy in percent"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)
