@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,8 @@ def print_protocols(run: RunFolder) -> None:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
     if info.num_novel and info.kind == "discovered":
-        console.print(f"next: crkd review {run.path}", highlight=False, markup=False)
+        command = shlex.join(["crkd", "review", str(run.path)])
+        console.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _class_table(run: RunFolder, predictions: Predictions) -> Table:
