@@ -135,8 +135,8 @@ def _print_contest(console: Console, run: RunFolder) -> None:
     from crkd.stages.vectors.start import read_contest
 
     contest = read_contest(run)
-    if contest.scores and run.read_info().parent is not None:
-        line = f"method: {contest.chosen}, as chosen by the contest of the first discovery"
+    if run.read_info().parent is not None and run.read_config().vectors.method == "auto":
+        line = f"method: {contest.chosen}, that of the first discovery"
         console.print(line, highlight=False, markup=False)
         return
     if contest.scores:

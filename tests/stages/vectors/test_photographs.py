@@ -164,7 +164,7 @@ def test_photographs_extend_a_run_without_old_images(
     assert len(RunFolder(out).read_info().classes) == 8
     said = capsys.readouterr()
     # The step holds no contest of its own, and takes the three folders for hidden labels.
-    assert ", as chosen by the contest of the first discovery" in said.out
+    assert ", that of the first discovery" in said.out
     assert "contest on hidden known classes" not in said.out
     assert "3 folders of --novel are hidden labels, for accuracy only: blue, green, red" in said.err
 
