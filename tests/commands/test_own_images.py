@@ -71,3 +71,19 @@ def test_an_empty_class_folder_is_refused_whatever_is_trained(
     assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
     assert "the class folders fox in --known" in capsys.readouterr().err
     assert not out.parent.exists()
+
+
+def test_check_data_names_the_classes_of_own_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(["known/a/cat", "known/a/dog", "known/b", "new/may", "new/june"]):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name / "1.png")
+    flags = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "new")]
+    assert run_verb("check-data", flags) == 0
+    said = "".join(capsys.readouterr())
+    assert "2 known classes with 1 to 2 images each: a, b" in said
+    assert "not the folders in them (a/cat, a/dog)" in said
+    assert "used as hidden labels, only for evaluation: june, may" in said
+    # Own images have no split of their own to be checked.
+    assert "split" not in said
