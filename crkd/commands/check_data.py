@@ -40,13 +40,20 @@ def run(given: argparse.Namespace) -> int:
     from crkd.stages.load_images import load_images
 
     dataset, split = load_images(config, download=given.download, verify=False)
-    found = check_dataset(dataset, split, subset=config.data.subset)
+    own = config.dataset == "folder"
+    if own and config.data.known is not None:
+        from crkd.stages.vectors.folder_remarks import remarks_on_known
+
+        for line in remarks_on_known(config.data.known):
+            print(line)
+    # The split of own images is made of their folders, so it always agrees.
+    found = check_dataset(dataset, None if own else split, subset=config.data.subset)
     for line in found.lines:
         print(line)
     if given.near_duplicates is not None and found.usable:
         _show_pairs(config, given.near_duplicates, download=given.download)
     print("the data set is usable" if found.usable else "the data set is NOT usable")
-    if not found.usable and found.usable_as_features and config.dataset == "folder":
+    if not found.usable and found.usable_as_features and own:
         print(
             "--skip-unreadable leaves out the images that cannot be read; embed, and discover "
             "without --train-backbone, always do"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def run(given: argparse.Namespace) -> int:
 
         table, count = export_atlas(given.run, out)
         print(f"{count:,} images written: {table}")
-        print(f"next: {COMMAND.replace('FILE', str(table))}")
+        print(f"next: {COMMAND.replace('FILE', shlex.quote(str(table)))}")
         return 0
 
     from crkd.inference.export_labels import export_labels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +93,8 @@ def print_protocols(run: RunFolder) -> None:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
     if info.num_novel and info.kind == "discovered":
-        console.print(f"next: crkd review {run.path}", highlight=False, markup=False)
+        command = shlex.join(["crkd", "review", str(run.path)])
+        console.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _class_table(run: RunFolder, predictions: Predictions) -> Table:
@@ -123,13 +125,20 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
 
 
 def _print_contest(console: Console, run: RunFolder) -> None:
-    """Print the candidates of a discovery on vectors and the chosen one."""
+    """Print the candidates of a discovery on vectors and the chosen one.
+
+    An incremental step holds no contest: it keeps the method of the first discovery.
+    """
     from rich import box
     from rich.table import Table
 
     from crkd.stages.vectors.start import read_contest
 
     contest = read_contest(run)
+    if run.read_info().parent is not None and run.read_config().vectors.method == "auto":
+        line = f"method: {contest.chosen}, that of the first discovery"
+        console.print(line, highlight=False, markup=False)
+        return
     if contest.scores:
         title = "contest on hidden known classes, clustering accuracy in percent"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title)

@@ -105,7 +105,8 @@ class Results:
             self.info.notes = [
                 *self.info.notes,
                 f"{count:,} of {len(ids):,} unlabeled images look like known classes, see {FILE}; "
-                "they keep their novel class",
+                "they keep their novel class; if unlabeled images may be of known classes, add "
+                "--mixed",
             ]
 
     def add_columns(self, columns: Mapping[str, Column]) -> None:

@@ -282,7 +282,7 @@ def num_novel_classes(data: RunData) -> tuple[int, str]:
         return config.discover.num_novel, "number of novel classes as given by --num-novel"
     counted = len(data.split.novel)
     if counted:
-        return counted, "number of novel classes taken from the ground truth of the split"
+        return counted, "number of novel classes is that of the hidden labels"
     raise InputError(
         "the number of novel classes is not known: the novel images carry no labels to count; "
         "give --num-novel K"

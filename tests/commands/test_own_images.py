@@ -34,6 +34,7 @@ def test_own_images_are_not_ignored(
         (["ok/1.png", "ok/2.png"], ["3.png"], "known' has only images of the class 'ok'; give two"),
         (["ok/1.png", "bad/2.png", "3.png"], ["4.png"], "the image 'known/3.png' in --known"),
         (["ok/1.png", "bad/2.png"], [], "novel' holds no image"),
+        (["ok/1.png", "bad/2.png"], ["3.png"], "--num-novel 2 exceeds the number of images"),
     ],
 )
 def test_unusable_folders_are_refused_before_an_image_is_embedded(
@@ -58,7 +59,8 @@ def test_unusable_folders_are_refused_before_an_image_is_embedded(
 def test_an_empty_class_folder_is_refused_whatever_is_trained(
     train: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("known/cat/1.png", "known/dog/2.png", "known/fox/none.txt", "novel/3.png"):
+    files = ("cat/1.png", "dog/2.png", "fox/none.txt")
+    for name in (*(f"known/{file}" for file in files), "novel/3.png", "novel/4.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".txt"):
             (tmp_path / name).write_text("no image")
@@ -69,3 +71,19 @@ def test_an_empty_class_folder_is_refused_whatever_is_trained(
     assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
     assert "the class folders fox in --known" in capsys.readouterr().err
     assert not out.parent.exists()
+
+
+def test_check_data_names_the_classes_of_own_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(["known/a/cat", "known/a/dog", "known/b", "new/may", "new/june"]):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / name / "1.png")
+    flags = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "new")]
+    assert run_verb("check-data", flags) == 0
+    said = "".join(capsys.readouterr())
+    assert "2 known classes with 1 to 2 images each: a, b" in said
+    assert "not the folders in them (a/cat, a/dog)" in said
+    assert "used as hidden labels, only for evaluation: june, may" in said
+    # Own images have no split of their own to be checked.
+    assert "split" not in said

@@ -16,9 +16,9 @@ from crkd.review.run_outputs import gather
 def test_rows_are_the_images_with_their_neighbors(
     discovered: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "atlas.parquet"
+    out = tmp_path / "an atlas.parquet"
     assert run_verb("export", [str(discovered[0]), "--format", "atlas", "--out", str(out)]) == 0
-    assert f"embedding-atlas {out} --x x --y y" in capsys.readouterr().out
+    assert f"embedding-atlas '{out}' --x x --y y" in capsys.readouterr().out
     rows = pq.read_table(out).to_pylist()
     evidence = gather(discovered[0], torch.device("cpu"))
     assert [row["id"] for row in rows] == evidence.images.ids

@@ -89,6 +89,7 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     config = checked_vector_config(given)
     out = vector_run_folder(given, config.seed, "discover")
     check_out(out, resume=given.resume)
+    _remark_on_folders(given, config)
     files = given.features or _embedded(given, out)
     config = _config(given, data={"features": [str(file) for file in files]})
     resume = given.resume and (out / "run.json").is_file()
@@ -147,6 +148,18 @@ def vector_run_folder(given: argparse.Namespace, seed: int, stage: str) -> Path:
 
     source = Path(given.novel if given.features is None else given.features[-1])
     return free_folder(RUNS / source.absolute().stem / f"{stage}-seed{seed}")
+
+
+def _remark_on_folders(given: argparse.Namespace, config: Config) -> None:
+    """Print which classes the folders mean, before the images are embedded."""
+    if given.features is not None:
+        return
+    from crkd.runs.console import say
+    from crkd.stages.vectors.folder_remarks import remarks_on_known, remarks_on_novel
+
+    lines = [] if given.known is None else remarks_on_known(given.known)
+    for line in [*lines, *remarks_on_novel(given.novel, config.discover.num_novel)]:
+        say(line)
 
 
 def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:

@@ -43,9 +43,10 @@ def feature_dataset(
     """Return the data set "features" with labels, ids and classes of two tables, and its split.
 
     The rows of ``known`` come first, then those of ``earlier`` and ``novel``. Labels of ``novel``
-    are used as hidden labels, for evaluation, if every row has one. A class of ``novel`` with the
-    name of a known class counts as a separate class called "NAME (novel)"; in the mixed setting it
-    is the known class.
+    are used as hidden labels, for evaluation, if every row has one; those of embedded images only
+    if there are two classes or more, as with folders. A class of ``novel`` with the name of a known
+    class counts as a separate class called "NAME (novel)"; in the mixed setting it is the known
+    class.
 
     Args:
         known: vectors, each with a label, of at least two classes.
@@ -116,6 +117,9 @@ def _dataset(
     mixed: bool = False,
 ) -> tuple[Dataset, ClassSplit]:
     hidden = list(novel.labels) if novel.labels is not None and "" not in novel.labels else []
+    # The labels of embedded images are their folders; a single one holds them all, and is no class.
+    if novel.embedding is not None and len(set(hidden)) == 1:
+        hidden = []
     if not mixed:
         hidden = [f"{name} (novel)" if name in known_names else name for name in hidden]
     names = (*known_names, *_in_order(set(hidden) - set(known_names)))

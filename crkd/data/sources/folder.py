@@ -176,9 +176,10 @@ def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str
             "move them out"
         )
     if len(names) < 2 and not classes_so_far:
+        held = f"only the class folder {listed(names.values())!r}" if names else "no class folder"
         raise InputError(
-            f"--known {str(known)!r} holds {len(names)} class folders; at least two are needed "
-            "to tell classes apart"
+            f"--known {str(known)!r} has {held}; give a folder of images for each of two known "
+            "classes or more"
         )
     return names
 
@@ -225,7 +226,8 @@ def hidden_classes(
     if clashes:
         treatment = "are scored as these classes" if mixed else "count separately"
         log(f"folders of --novel with names of known classes {treatment}: {listed(clashes)}")
-    log(f"{len(names)} folders of --novel are used as hidden labels, only for evaluation")
+    shown = listed(sorted(name for name in names if name is not None), limit=4)
+    log(f"{len(names)} folders of --novel are used as hidden labels, only for evaluation: {shown}")
     if mixed:
         return list(folders)
     return [f"{name} (novel)" if name in known else name for name in folders]

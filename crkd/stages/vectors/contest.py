@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from crkd.clustering.kmeans import Floats
 from crkd.clustering.whitening import whitened_spaces
 from crkd.data.storage.workers import parallel
 from crkd.evaluation.matching import contingency, match
+from crkd.runs.console import format_duration
 from crkd.stages.vectors.candidates import CANDIDATES, FLOOR, UNDECIDED
 from crkd.stages.vectors.discovery_input import WIDTHS, DiscoveryInput
 
@@ -26,6 +28,8 @@ MOST_ROWS = 10_000
 """Hidden vectors of a draw; of more, an even share of every class takes part."""
 ROWS_OF_THREADS = 1_000
 """Known vectors from which draws run in threads; with fewer, threads wait for the interpreter."""
+LONG_SECONDS = 10.0
+"""Time left from which on it is announced after a draw."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def hold_contest(
     shares: Sequence[float] = (1.0,),
     *,
     seed: int,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Contest:
     """Hide known classes, let every candidate discover them, and choose the best.
 
@@ -103,6 +108,7 @@ def hold_contest(
         shares: sizes of the novel classes, in parts of the largest
             (:func:`~crkd.stages.vectors.sizes.estimated_class_shares`).
         seed: of the draws and of the candidates.
+        log: receives what is done, and the time left.
     """
     num_known = int(labels.max()) + 1
     if num_known < FEWEST_KNOWN:
@@ -120,10 +126,15 @@ def hold_contest(
             scores[name] = accuracy(logits.argmax(axis=1), truth, len(classes))
         return scores
 
+    log(f"contest of {len(CANDIDATES)} methods on hidden known classes: {len(hidden)} draws")
+    began = time.monotonic()
     draws = parallel if len(known) >= ROWS_OF_THREADS else map
-    for scores_of_draw in draws(draw, range(len(hidden))):
+    for done, scores_of_draw in enumerate(draws(draw, range(len(hidden))), 1):
         for name, value in scores_of_draw.items():
             found[name].append(value)
+        left = (time.monotonic() - began) / done * (len(hidden) - done)
+        if left >= LONG_SECONDS:
+            log(f"contest: {done} of {len(hidden)} draws, about {format_duration(left)} left")
     # Sorting keeps the order of equally good ones.
     scores = sorted((Score(n, tuple(a)) for n, a in found.items()), key=lambda s: -s.mean)
     floor = next(score for score in scores if score.candidate == FLOOR)

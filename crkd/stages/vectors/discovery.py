@@ -91,6 +91,7 @@ def fit_discovery(
     method: str = "auto",
     seed: int = 0,
     mixed: bool = False,
+    log: Callable[[str], None] = lambda line: None,
 ) -> VectorDiscovery:
     """Learn the known classes and find the novel ones.
 
@@ -108,6 +109,7 @@ def fit_discovery(
         seed: of everything drawn. The same seed gives the same bits on the same machine.
         mixed: whether some of the novel vectors may be of known classes, although they do not look
             so. The joint prediction is then not balanced on them.
+        log: receives the progress of the contest.
 
     Raises:
         InputError: an argument is unusable.
@@ -118,7 +120,10 @@ def fit_discovery(
     space, wide = whitened_spaces(rows, labels, fresh, WIDTHS)
     inputs = DiscoveryInput(fresh, num_novel, space, wide, seed)
     contest = _contest(
-        method, lambda: hold_contest(rows, labels, estimated_class_shares(inputs, seed), seed=seed)
+        method,
+        lambda: hold_contest(
+            rows, labels, estimated_class_shares(inputs, seed), seed=seed, log=log
+        ),
     )
     fresh_head = METHODS[contest.chosen](inputs, seed)
     inside, num_known = wide.rows(rows), int(labels.max()) + 1

@@ -107,14 +107,19 @@ def check_images(known: str | Path, novel: str | Path) -> None:
 
 
 def check_num_novel(novel: str | Path, num_novel: int | str | None) -> None:
-    """Refuse a missing number of novel classes before anything is embedded.
+    """Refuse a missing or too large number of novel classes before anything is embedded.
 
     Raises:
-        InputError: it is not given, and the folders do not determine it.
+        InputError: it is not given, and the folders do not determine it; or there are fewer images.
     """
+    listing = find_encoded([novel])
+    if isinstance(num_novel, int) and num_novel > len(listing):
+        raise InputError(
+            f"--num-novel {num_novel} exceeds the number of images in --novel {str(novel)!r}, "
+            f"{len(listing):,}; lower it"
+        )
     if num_novel is not None:
         return
-    listing = find_encoded([novel])
     classes = {listing.class_of(row) for row in range(len(listing))}
     if None in classes or len(classes) < 2:
         raise InputError(

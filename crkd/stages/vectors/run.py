@@ -18,6 +18,7 @@ from crkd.core.threads import one_thread
 from crkd.models.architecture import Architecture
 from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import write_json
+from crkd.runs.console import say
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.provenance import parent_entry
 from crkd.runs.stability import write_stability
@@ -141,7 +142,7 @@ def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
     known = data.fitted_known
     labels = torch.from_numpy(known.labels.copy())
     return fit_discovery(
-        data.of(known), labels, novel, num_novel, method=method, seed=seed, mixed=mixed
+        data.of(known), labels, novel, num_novel, method=method, seed=seed, mixed=mixed, log=say
     )
 
 

@@ -136,7 +136,7 @@ def test_a_file_that_is_not_regular_is_refused_by_name_without_opening_it(
 
 def test_one_class_is_an_error(tmp_path: Path) -> None:
     picture(tmp_path / "known/cat/1.png")
-    with pytest.raises(InputError, match="holds 1 class folders"):
+    with pytest.raises(InputError, match="has only the class folder 'cat'; give"):
         folder_dataset(tmp_path / "known")
 
 

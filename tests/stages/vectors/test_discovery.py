@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -172,6 +174,24 @@ def test_hidden_classes_are_thinned_like_the_novel_ones(monkeypatch, shares, siz
     for rows in seen:
         own = [labels[(known == row).all(axis=1)][0] for row in rows]
         assert sorted(n for n in np.bincount(own, minlength=4) if n) == sizes
+
+
+@pytest.mark.parametrize(
+    ("seconds", "announced"), [(20, ["contest: 1 of 2 draws, about 20 s left"]), (5, [])]
+)
+def test_the_contest_says_how_long_it_will_take(monkeypatch, seconds, announced):
+    clock, lines = [0], []
+
+    def candidate(inputs, seed):
+        clock[0] += seconds
+        return stub(0)(inputs, seed)
+
+    TRUTH[200] = np.repeat([0, 1], 100)
+    monkeypatch.setattr(contests, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(contests, "CANDIDATES", {"kmeans": candidate})
+    known, labels = vectors(range(4), each=100)
+    hold_contest(known.numpy(), labels.numpy(), seed=0, log=lines.append)
+    assert lines == ["contest of 1 methods on hidden known classes: 2 draws", *announced]
 
 
 def test_a_difference_that_is_not_clear_leaves_the_order_of_the_candidates(monkeypatch):

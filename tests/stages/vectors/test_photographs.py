@@ -153,13 +153,20 @@ def test_labels_for_other_tools_hold_the_discovered_classes(
     assert len(named) == 2
 
 
-def test_photographs_extend_a_run_without_old_images(photographs: Path, folders: Path) -> None:
+def test_photographs_extend_a_run_without_old_images(
+    photographs: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = folders / "runs" / "second"
     arguments = ["--from", str(photographs), "--novel", str(folders / "known")]
     # These images are of the known classes, so the step has to be forced.
     arguments += ["--set", "discover.precheck=false"]
     assert main(["discover", *arguments, "--num-novel", "3", "--out", str(out)]) == 0
     assert len(RunFolder(out).read_info().classes) == 8
+    said = capsys.readouterr()
+    # The step holds no contest of its own, and takes the three folders for hidden labels.
+    assert ", that of the first discovery" in said.out
+    assert "contest on hidden known classes" not in said.out
+    assert "3 folders of --novel are hidden labels, for accuracy only: blue, green, red" in said.err
 
 
 @pytest.mark.parametrize(

@@ -251,9 +251,9 @@ def test_vectors_like_known_ones_are_disputed(tmp_path: Path) -> None:
         assert row["known_class"] == f"c{joint[name]}"
         assert row["class_name"] in ("novel-0", "novel-1")
         assert float(row["probability"]) < float(row["known_probability"])
-    assert f"{len(listed)} of 90 unlabeled images look like known" in " ".join(
-        found.read_info().notes
-    )
+    notes = " ".join(found.read_info().notes)
+    assert f"{len(listed)} of 90 unlabeled images look like known" in notes
+    assert "if unlabeled images may be of known classes, add --mixed" in notes
 
 
 def test_the_number_of_classes_is_estimated(files: list[str], tmp_path: Path) -> None:
