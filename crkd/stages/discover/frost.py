@@ -96,8 +96,8 @@ class FrostTask:
             )
             with torch.no_grad():
                 teacher = self.teacher_network(views, shard=batch.shard)
-        new = student.features[:2, batch.num_labeled :]
-        first, second = modules.clusters(new).float()
+            new = student.features[:2, batch.num_labeled :]
+            first, second = modules.clusters(new).float()
         named = {
             "ranks": pairwise_agreement(first, second, same_ranks(new[0], TOP_FEATURES)),
             "consistency": F.mse_loss(first.softmax(dim=-1), second.softmax(dim=-1)),
