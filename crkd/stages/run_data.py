@@ -100,26 +100,6 @@ class RunData:
         """Return the outputs on the subsets that are evaluated, by name."""
         return {name: self.outputs(network, subset) for name, subset in self.evaluated().items()}
 
-    def without_unlabeled(self, left_out: NDArray[np.bool_]) -> RunData:
-        """Return the data without some unlabeled training images; known outputs are kept.
-
-        Args:
-            left_out: ``(n,)`` in the order of ``subsets.unlabeled``.
-        """
-        before = self.subsets.unlabeled
-        data = dataclasses.replace(
-            self,
-            subsets=self.subsets.without_unlabeled(left_out),
-            _stores={part: store for part, store in self._stores.items() if part is not before},
-            _outputs=WeakKeyDictionary(),
-        )
-        for network, outputs in self._outputs.items():
-            kept = {part: values for part, values in outputs.items() if part is not before}
-            if before in outputs:
-                kept[data.subsets.unlabeled] = outputs[before].rows(~left_out)
-            data._outputs[network] = kept
-        return data
-
     def evaluated(self) -> dict[str, Subset]:
         """Return the subsets that the prediction table covers; empty ones are left out.
 
