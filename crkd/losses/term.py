@@ -90,8 +90,8 @@ class TermContext(NamedTuple):
 class DistillationTerm(nn.Module, ABC):
     """One loss term: maps the inputs of a step to a raw (unweighted) scalar.
 
-    Trained modules and parameters of the term are ordinary attributes. The owner of the terms (an
-    ``nn.ModuleDict``) passes them to the optimizer, the device and the checkpoint.
+    Trained modules and parameters of the term are ordinary attributes. The owner of the terms,
+    ``crkd.training.Terms``, passes them to the optimizer, the device and the checkpoint.
 
     Attributes:
         stages: stages in which the term applies, a subset of ``STAGES``.

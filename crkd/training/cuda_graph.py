@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils import _pytree as tree
 
+from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.training.step import TrainingStep
@@ -158,8 +158,8 @@ def runner(step: TrainingStep, mode: StepMode, device: torch.device) -> Callable
     reasons = []
     if device.type != "cuda":
         reasons.append(f"the device is {device.type}, and CUDA graphs need a CUDA device")
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        reasons.append(f"{dist.get_world_size()} processes exchange values within a step")
+    if (size := processes()[1]) > 1:
+        reasons.append(f"{size} processes exchange values within a step")
     if reasons and mode == "cuda_graph":
         raise InputError(
             f"loop.step=cuda_graph cannot be used: {'; '.join(reasons)}; use auto or eager"
