@@ -7,7 +7,6 @@ its released code for CIFAR-100.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from crkd.losses.term import DistillationInputs
 from crkd.models.network import Network, freeze
 from crkd.stages.discover.feature_replay import FeatureReplay, classified
 from crkd.training.precision import autocast
+from crkd.training.task import Task
 
 TOP_FEATURES = 5
 CONSISTENCY = 25.0
@@ -49,7 +49,7 @@ class FrostModules(nn.Module):
         self.register_buffer("rise", torch.zeros(()), persistent=False)
 
 
-class FrostTask:
+class FrostTask(Task):
     """Ranking statistics, self-training of a joint head, feature distillation and replay.
 
     A separate head clusters the novel images: pairs whose five largest features are the same
@@ -67,6 +67,7 @@ class FrostTask:
     """
 
     stage = "discover"
+    modules: FrostModules
 
     def __init__(
         self,
@@ -130,14 +131,6 @@ class FrostTask:
         """Raise the weights: exp(-5 (1 - t)^2), as in AutoNovel."""
         t = min(1.0, epoch / max(1.0, RAMP_SHARE * self.config.discover.epochs))
         self.modules.rise.fill_(math.exp(-5.0 * (1.0 - t) ** 2))
-
-    def resume_epoch(self, epoch: int) -> None:
-        """Restore the weights of an epoch."""
-        self.start_epoch(epoch)
-
-    def remark(self, means: Mapping[str, float]) -> str | None:
-        """No warnings for this stage."""
-        return None
 
     def chosen_head(self) -> int:
         """Return 0: there is one head."""
