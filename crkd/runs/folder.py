@@ -27,7 +27,7 @@ REMOVED_KEYS = ("features",)
 """Blocks of configurations of earlier versions that no kept run needs."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunInfo:
     """The description of a run and its model, stored as ``run.json``.
 
@@ -55,15 +55,15 @@ class RunInfo:
     """
 
     kind: str
-    status: str
+    status: str = "running"
     dataset: str
     split: dict[str, str]
     classes: list[ClassInfo]
     preprocessing: dict[str, Any]
-    architecture: dict[str, Any] | None
-    chosen_head: int | None
+    architecture: dict[str, Any] | None = None
+    chosen_head: int | None = None
     seed: int
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
     parent: dict[str, Any] | None = None
     model_sha256: str | None = None
     notes: list[str] = field(default_factory=list)

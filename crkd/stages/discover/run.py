@@ -127,15 +127,12 @@ def _to_cluster(start: ParentRun, seed: int) -> NDArray[np.float32]:
 def _info(start: ParentRun, config: Config) -> RunInfo:
     return RunInfo(
         kind="discovered",
-        status="running",
         dataset=config.dataset,
         split=start.data.split_entry(),
         classes=start.classes,
         preprocessing=start.data.preprocessing(),
         architecture=start.architecture.plain(),
-        chosen_head=None,
         seed=config.seed,
-        provenance={},
         parent=start.origin(),
         notes=start.notes,
     )

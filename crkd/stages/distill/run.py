@@ -212,15 +212,12 @@ class Student:
         notes = [*self.data.notes, *teacher.info.notes, sizes]
         return RunInfo(
             kind="distilled",
-            status="running",
             dataset=teacher.info.dataset,
             split=self.data.split_entry(),
             classes=teacher.info.classes,
             preprocessing=self.data.preprocessing(),
             architecture=self.architecture.plain(),
-            chosen_head=None,
             seed=self.config.seed,
-            provenance={},
             parent=parent_entry(teacher.run.path, teacher.info),
             notes=list(dict.fromkeys(notes)),
         )

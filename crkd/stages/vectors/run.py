@@ -179,15 +179,12 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
     )
     return RunInfo(
         kind="discovered",
-        status="running",
         dataset=config.dataset,
         split=data.split_entry(),
         classes=next_classes(start.classes, num_novel),
         preprocessing=data.preprocessing(),
         architecture=architecture.plain(),
-        chosen_head=None,
         seed=config.seed,
-        provenance={},
         parent=None if parent is None else parent_entry(parent.path, parent.read_info()),
         notes=list(notes),
         embedding=_without_roots(data.embedding),
