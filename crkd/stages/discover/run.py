@@ -183,10 +183,7 @@ def student_of(
     if config.discover.optimizer.backbone_factor == 0:
         # It is not trained, so it needs no gradient.
         student.backbone.requires_grad_(False)
-    student = student.to(device)
-    if device.type == "cuda":
-        student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return student
+    return student.to(device)
 
 
 def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay | None:

@@ -135,14 +135,11 @@ class Student:
             self.teacher.to(device)
         self.architecture = student_architecture(config, opened, data.image_size)
         seed = config.seed + STUDENT_SEED * generation
-        network = student_network(config, self.architecture, self.teacher, seed).to(device)
-        if device.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        check_optimizer(network, config.distill.optimizer)
-        self.network = network
+        self.network = student_network(config, self.architecture, self.teacher, seed).to(device)
+        check_optimizer(self.network, config.distill.optimizer)
         parts = training_parts(config, data, num_novel=self.num_novel)
         teacher = self.vectors.fixed(parts, device) if self.vectors else self.teacher
-        self.task = DistillTask(network, teacher, config, device)
+        self.task = DistillTask(self.network, teacher, config, device)
         self.loader = distillation_loader(config, data, parts, device)
 
     def train(self, out: Path, *, resume: bool) -> RunFolder:
