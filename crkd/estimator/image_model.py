@@ -77,7 +77,7 @@ class ImageModel:
             network = with_one_head(network, head).eval()
         # Convolutions round by the memory format, and a file does not keep the one of training.
         network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        shape = architecture_of(config, data, num_known=data.num_known, num_novel=num_novel)
+        shape = architecture_of(config, data, num_novel=num_novel)
         architecture = dataclasses.replace(shape, num_heads=1, overclustering=0)
         return cls(network, architecture, statistics, size_of(source))
 

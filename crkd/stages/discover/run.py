@@ -223,7 +223,7 @@ def discovery_loader(config: Config, data: RunData, device: torch.device) -> Bat
         data.store(data.subsets.unlabeled),
         batch_size=config.discover.batch_size,
         labeled_share=config.discover.labeled_share,
-        views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+        views=discovery_views(config, data),
         view_epochs=config.discover.stored_epochs,
         seed=config.seed,
         device=device,

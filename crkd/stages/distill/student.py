@@ -10,12 +10,10 @@ import numpy as np
 import torch
 
 from crkd.config.schema import Config
-from crkd.core.errors import InputError
 from crkd.data.datasets.features import earlier_rows
 from crkd.data.loader import BatchLoader
 from crkd.data.splits.partition import Subset, joined
 from crkd.data.splits.smaller import class_fraction_mask
-from crkd.data.views import Views
 from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
@@ -26,7 +24,7 @@ from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.distill.task import JointHead
 from crkd.stages.run_data import RunData
-from crkd.stages.views import pretraining_views, recipe
+from crkd.stages.views import distillation_views
 
 DEFAULT_STUDENT: Final = "resnet20"
 """Backbone of the student of a teacher on feature vectors, which has no backbone for images."""
@@ -157,22 +155,3 @@ def distillation_loader(
         seed=config.seed,
         device=device,
     )
-
-
-def distillation_views(config: Config, data: RunData) -> Views:
-    """Return the configured views, or those of stage 1.
-
-    Raises:
-        InputError: the views differ in size, so that their feature maps would not fit together.
-    """
-    mean, std = data.dataset.mean, data.dataset.std
-    if not config.distill.views:
-        return pretraining_views(config, data.image_size, mean, std)
-    recipes = tuple(recipe(view, data.image_size) for view in config.distill.views)
-    sizes = sorted({one.size for one in recipes})
-    if len(sizes) > 1:
-        raise InputError(
-            f"distill.views has views of {', '.join(map(str, sizes))} px; give all of them one "
-            "size_share"
-        )
-    return Views(recipes, len(recipes), mean, std, config.loop.compile)

@@ -25,15 +25,13 @@ from crkd.training.session import begin_run, running
 SAW_ALL = "stage 1 saw the unlabeled images too, without labels"
 
 
-def architecture_of(
-    config: Config, data: RunData, *, num_known: int, num_novel: int
-) -> Architecture:
-    """Return the configured shape of a network."""
+def architecture_of(config: Config, data: RunData, *, num_novel: int = 0) -> Architecture:
+    """Return the configured shape of a network for the known classes and M novel ones."""
     model = config.model
     return Architecture(
         backbone=model.backbone,
         image_size=data.image_size,
-        num_known=num_known,
+        num_known=data.num_known,
         num_novel=num_novel,
         num_heads=model.num_heads,
         known_head=model.known_head,
@@ -70,18 +68,15 @@ class SupervisedTraining:
 
     def __init__(self, config: Config, data: RunData, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.architecture = architecture_of(config, data, num_known=data.num_known, num_novel=0)
-        network = network_for(config, self.architecture).to(device)
-        check_optimizer(network, config.pretrain.optimizer)
-        if device.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network
+        self.architecture = architecture_of(config, data)
+        self.network = network_for(config, self.architecture).to(device)
+        check_optimizer(self.network, config.pretrain.optimizer)
         self._loader = BatchLoader(
             data.store(data.subsets.known_train),
             data.subsets.known_train.labels,
             data.store(data.subsets.unlabeled) if wants_unlabeled(config) else None,
             batch_size=config.pretrain.batch_size,
-            views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+            views=pretraining_views(config, data),
             seed=config.seed,
             device=device,
         )
