@@ -119,19 +119,26 @@ def pretrain(
     training = SupervisedTraining(config, data, device)
     info = RunInfo(
         kind="supervised",
-        status="running",
         dataset=config.dataset,
         split=data.split_entry(),
         classes=data.class_entries(0),
         preprocessing=data.preprocessing(),
         architecture=training.architecture.plain(),
-        chosen_head=None,
         seed=config.seed,
-        provenance={},
-        notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabeled else [])],
+        notes=_notes(config, data, training.network),
     )
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
         seconds = training.train(run, resume=resume)
         finish_run(run, training.network, data, seconds=seconds, chosen_head=None)
     return run
+
+
+def _notes(config: Config, data: RunData, network: Network) -> list[str]:
+    """Return the remarks about a run: on its data, and on what the network starts from."""
+    notes, weights = [*data.notes], network.backbone.weights_report
+    if config.pretrain.unlabeled:
+        notes.append(SAW_ALL)
+    if weights is not None:
+        notes.append(f"the backbone starts from {weights.sentence()}")
+    return notes
