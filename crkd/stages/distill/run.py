@@ -85,7 +85,9 @@ def distill(
             run = done[number - 1]
             continue
         continues = resume and (number == 1 or (folder / "run.json").is_file())
-        student = Student(config, data, open_run(run.path, device), device, generation=number)
+        student = StudentTraining(
+            config, data, open_run(run.path, device), device, generation=number
+        )
         try:
             run = student.train(folder, resume=continues)
         except Interrupted as stop:
@@ -101,7 +103,7 @@ def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
     return prepare_incremental(config, device, classes=known, preprocessing=info.preprocessing)
 
 
-class Student:
+class StudentTraining:
     """A student, its teacher and its batches, made before any folder is touched.
 
     Args:
