@@ -20,6 +20,7 @@ from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
 from crkd.losses.term import DistillationInputs
 from crkd.models.network import Network, freeze
 from crkd.stages.discover.feature_replay import FeatureReplay, classified
+from crkd.training.compilation import compiled
 from crkd.training.precision import autocast
 from crkd.training.task import Task
 
@@ -86,17 +87,19 @@ class FrostTask(Task):
             clusters = nn.Linear(width, num_novel)
         self.modules = FrostModules(network, clusters, replay).to(device)
         self._features = Features(width, width, form="batch")
+        self._forward = compiled(network, config.loop)
+        self._teacher = compiled(self.teacher_network, config.loop)
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms, and each term for the log."""
         modules, views = self.modules, batch.views[: batch.num_large]
         drawn = None if modules.replay is None else modules.replay()
         with autocast(self.config.loop.precision, self.device):
-            student = modules.network(
+            student = self._forward(
                 views, replayed=None if drawn is None else drawn[0], shard=batch.shard
             )
             with torch.no_grad():
-                teacher = self.teacher_network(views, shard=batch.shard)
+                teacher = self._teacher(views, shard=batch.shard)
             new = student.features[:2, batch.num_labeled :]
             first, second = modules.clusters(new).float()
         named = {
