@@ -17,6 +17,7 @@ from crkd.config.schema import Config
 from crkd.core.atomic_write import is_unfinished, write_bytes
 from crkd.core.errors import InputError
 from crkd.core.fields import check_fields, shown
+from crkd.models.architecture import VECTORS
 from crkd.runs.atomic_files import check_regular, load_tensors, read_json, save_tensors, write_json
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
@@ -73,6 +74,11 @@ class RunInfo:
     schema_version: int = SCHEMA_VERSION
     embedding: dict[str, Any] | None = None
     baseline: str | None = None
+
+    @property
+    def on_vectors(self) -> bool:
+        """Whether the run is a discovery on feature vectors."""
+        return self.architecture is not None and self.architecture.get("backbone") == VECTORS
 
     @property
     def num_known(self) -> int:

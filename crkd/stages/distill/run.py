@@ -11,7 +11,6 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.models.network import freeze, with_one_head
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.plugins import check_installed
@@ -36,7 +35,6 @@ from crkd.stages.distill.vector_teacher import (
 from crkd.stages.forward import Outputs
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
-from crkd.stages.vectors.run import is_vector_run
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.distributed import is_rank_zero
 from crkd.training.interruption import Interrupted
@@ -69,8 +67,7 @@ def distill(
     run = RunFolder.open(teacher)
     info = run.read_info()
     check_installed(run.path, info, asked_for(config, "distilled", config.distill.student))
-    on_vectors = is_vector_run(run.path)
-    if on_vectors:
+    if info.on_vectors:
         check_teaching(config, run)
         config = with_images_of(config, run)
         data = images_of(config, info, device)
@@ -130,7 +127,7 @@ class StudentTraining:
         self.num_novel = opened.info.num_novel
         self.teacher = freeze(with_one_head(opened.network, opened.info.chosen_head))
         self.vectors: VectorTeacher | None = None
-        if opened.architecture.backbone == VECTORS:
+        if opened.architecture.on_vectors:
             self.vectors = vector_teacher(opened, self.teacher, config)
         else:
             _check_same_data(opened, data)

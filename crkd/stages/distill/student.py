@@ -20,7 +20,6 @@ from crkd.models.backbones.base import Backbone
 from crkd.models.backbones.build import build_backbone
 from crkd.models.build import build_network
 from crkd.models.network import Network
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.distill.task import JointHead
 from crkd.stages.run_data import RunData
@@ -43,7 +42,7 @@ def student_architecture(config: Config, opened: OpenedRun, image_size: int) -> 
         image_size: side of the input in pixels of the student of a teacher on vectors.
     """
     shape = opened.architecture
-    if shape.backbone == VECTORS:
+    if shape.on_vectors:
         return Architecture(
             config.distill.student or DEFAULT_STUDENT,
             image_size,

@@ -16,7 +16,6 @@ from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import read_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
@@ -197,7 +196,7 @@ def opened_discovery(run: RunFolder) -> VectorDiscovery:
         InputError: the run is of another kind or damaged.
     """
     info = run.read_info()
-    if info.architecture is None or info.architecture.get("backbone") != NAME:
+    if not info.on_vectors:
         raise InputError(
             f"{run.path} is not a discovery on feature vectors, so vectors cannot extend it; name "
             "such a run, or give images"
