@@ -117,11 +117,11 @@ def student_config(given: argparse.Namespace) -> Config:
     from crkd.losses.term import TERMS
     from crkd.runs.folder import RunFolder
     from crkd.runs.plugins import check_installed
-    from crkd.stages.vectors.run import is_vector_run
 
     run = RunFolder.open(given.teacher)
-    check_installed(run.path, run.read_info(), [(TERMS, name) for name in given.method or ()])
-    if given.image_size is not None and not is_vector_run(run.path):
+    info = run.read_info()
+    check_installed(run.path, info, [(TERMS, name) for name in given.method or ()])
+    if given.image_size is not None and not info.on_vectors:
         raise InputError(
             f"--image-size {given.image_size} is for a teacher on feature vectors; leave it out, "
             f"because the student takes images of the size of {run.path}"

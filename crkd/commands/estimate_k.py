@@ -61,11 +61,11 @@ def run(given: argparse.Namespace) -> int:
     """Print the scores and the range; return the exit code."""
     from crkd.core.device import pick_device
     from crkd.runs.atomic_files import write_json
+    from crkd.runs.folder import RunFolder
     from crkd.runs.provenance import command_line, git_commit, versions
     from crkd.stages.discover.class_count import Images, estimate_k
     from crkd.stages.discover.class_count_plot import write_count_plot
     from crkd.stages.vectors.class_count import estimate_on_vectors
-    from crkd.stages.vectors.run import is_vector_run
 
     if given.max_k is not None and given.max_k < 2:
         raise InputError(f"--max-k is {given.max_k}; give 2 or more, or leave it out")
@@ -75,7 +75,7 @@ def run(given: argparse.Namespace) -> int:
         place = getattr(given, flag)
         if place is not None and not Path(place).exists():
             raise InputError(f"--{flag} {place!r} does not exist; name a folder of images")
-    if is_vector_run(given.run):
+    if RunFolder.open(given.run).read_info().on_vectors:
         for flag in ("known", "split", "mixed"):
             if getattr(given, flag):
                 raise InputError(f"--{flag} does not apply to a discovery on vectors; leave it out")

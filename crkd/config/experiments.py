@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from crkd.config.check import Range, build, convert
-from crkd.config.load import config_folder, load_config, read_layers, shipped_configs
+from crkd.config.load import load_config, read_layers, shipped_config, shipped_configs
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 
@@ -53,15 +52,13 @@ def find_experiment(name: str) -> Path:
         InputError: there is no such experiment.
     """
     path = Path(name)
-    if path.is_file():
-        return path
-    shipped = config_folder() / "experiments" / f"{name.removesuffix('.yaml')}.yaml"
-    if os.sep not in name and shipped.is_file():
-        return shipped
-    raise InputError(
-        f"experiment {name!r} is neither a file nor a shipped experiment; shipped: "
-        f"{listed(experiment_names(), 40)}"
-    )
+    found = path if path.is_file() else shipped_config(name, ("experiments",))
+    if found is None:
+        raise InputError(
+            f"experiment {name!r} is neither a file nor a shipped experiment; shipped: "
+            f"{listed(experiment_names(), 40)}"
+        )
+    return found
 
 
 def load_experiment(path: Path) -> Experiment:
@@ -83,7 +80,12 @@ def load_experiment(path: Path) -> Experiment:
 
 
 def experiment_config(
-    path: Path, *, seed: int, settings: Sequence[str] = (), **where: str | None
+    path: Path,
+    *,
+    seed: int,
+    settings: Sequence[str] = (),
+    device: str | None = None,
+    root: str | None = None,
 ) -> Config:
     """Return the configuration of an experiment's run with one seed.
 
@@ -91,7 +93,8 @@ def experiment_config(
         path: the experiment's file.
         seed: seed of weights, batches and views.
         settings: ``key=value`` strings that change the experiment.
-        where: ``device`` and ``root``, which are not part of an experiment.
+        device: where it computes; None is the experiment's own choice.
+        root: folder of the data sets; None is the experiment's own choice.
     """
-    flags = {"seed": seed, "device": where.get("device"), "data": {"root": where.get("root")}}
+    flags = {"seed": seed, "device": device, "data": {"root": root}}
     return load_config(str(path), settings, flags)

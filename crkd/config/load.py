@@ -6,7 +6,7 @@ import copy
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def _extended(path: Path, name: object) -> Path:
     if not isinstance(name, str):
         raise InputError(f"{path} extends {name!r}; name one file or shipped configuration")
     near = path.parent / name
-    found = near if near.is_file() else _shipped_config(name)
+    found = near if near.is_file() else shipped_config(name)
     if found is None:
         raise InputError(
             f"{path} extends {name!r}, which is neither a file next to it ({near}) nor a shipped "
@@ -150,14 +150,14 @@ def config_folder() -> Path:
 
 
 def shipped_configs(folder: str) -> list[Path]:
-    """Return the shipped configuration files of one of :data:`FOLDERS`, sorted."""
+    """Return the shipped configuration files of a folder such as "presets", sorted."""
     return sorted((config_folder() / folder).glob("*.yaml"))
 
 
 def find_config(name: str) -> Path:
     """Return the file for ``--config NAME``: a path, or the stem of a shipped configuration."""
     path = Path(name)
-    found = path if path.is_file() else _shipped_config(name)
+    found = path if path.is_file() else shipped_config(name)
     if found is None:
         raise InputError(
             f"--config {name!r} is neither a file nor a shipped configuration; "
@@ -166,8 +166,14 @@ def find_config(name: str) -> Path:
     return found
 
 
-def _shipped_config(name: str) -> Path | None:
-    for folder in FOLDERS if os.sep not in name else ():
+def shipped_config(name: str, folders: Sequence[str] = FOLDERS) -> Path | None:
+    """Return the shipped configuration with this name, the ending may be left out; None without.
+
+    Args:
+        name: without a folder.
+        folders: of the shipped configurations, in the order of the look-up.
+    """
+    for folder in folders if os.sep not in name else ():
         file = config_folder() / folder / f"{name.removesuffix('.yaml')}.yaml"
         if file.is_file():
             return file

@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d, vali
 from crkd.clustering.kmeans import Floats
 from crkd.core.errors import InputError
 from crkd.data.sources.arrays import ArraySource
-from crkd.stages.arrays.images import as_numpy, image_source, is_images, pixels_of, size_of
-from crkd.stages.arrays.labels import UNLABELED, with_marks
+from crkd.estimator.images import as_numpy, image_source, is_images, pixels_of, size_of
+from crkd.estimator.labels import UNLABELED, with_marks
 
 Samples = ArraySource | Floats
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError, listed
-from crkd.stages.arrays.labels import novel_labels
+from crkd.estimator.labels import novel_labels
 
 
 @dataclass(frozen=True, eq=False)

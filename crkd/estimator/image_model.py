@@ -14,12 +14,8 @@ from torch.nn import functional as F
 
 from crkd.config.load import load_config, merge
 from crkd.config.schema import Config
-from crkd.core.seeding import seeded
 from crkd.data.sources.arrays import ArraySource
-from crkd.models.architecture import Architecture
-from crkd.models.heads.prototype import NovelHeads
-from crkd.models.network import Network, with_one_head
-from crkd.stages.arrays.images import (
+from crkd.estimator.images import (
     RECIPE,
     Statistics,
     array_data,
@@ -28,6 +24,9 @@ from crkd.stages.arrays.images import (
     pixel_statistics,
     size_of,
 )
+from crkd.models.architecture import Architecture
+from crkd.models.heads.prototype import NovelHeads
+from crkd.models.network import Network, with_one_head
 from crkd.stages.forward import Outputs
 from crkd.stages.pretrain.run import architecture_of
 
@@ -72,12 +71,10 @@ class ImageModel:
         statistics = pixel_statistics(source)
         data = array_data(source, labels, statistics, config, device)
         network, head = discover_in_memory(data, num_novel, say)
-        # A new head draws weights before it gets those of the chosen one.
-        with seeded(config.seed):
-            network = with_one_head(network, head).eval()
+        network = with_one_head(network, head).eval()
         # Convolutions round by the memory format, and a file does not keep the one of training.
         network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        shape = architecture_of(config, data, num_known=data.num_known, num_novel=num_novel)
+        shape = architecture_of(config, data, num_novel=num_novel)
         architecture = dataclasses.replace(shape, num_heads=1, overclustering=0)
         return cls(network, architecture, statistics, size_of(source))
 

@@ -33,11 +33,11 @@ from crkd.estimator.class_space import ClassSpace
 from crkd.estimator.editing import EditingMixin
 from crkd.estimator.image_model import ImageModel, image_config
 from crkd.estimator.inspection import InspectionMixin
+from crkd.estimator.labels import UNLABELED, hidden_rows
 from crkd.estimator.samples import LearnedSamples
 from crkd.estimator.storing import StoringMixin
 from crkd.estimator.vector_model import VectorModel
 from crkd.models.network import Network
-from crkd.stages.arrays.labels import UNLABELED, hidden_rows
 from crkd.stages.forward import Outputs
 from crkd.stages.vectors.discovery import VectorDiscovery
 

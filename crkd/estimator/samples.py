@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from crkd.clustering.kmeans import Floats
 from crkd.estimator.class_space import ClassSpace
-from crkd.stages.arrays.labels import UNLABELED
+from crkd.estimator.labels import UNLABELED
 
 OUTLIER: Final = UNLABELED
 """Label of a sample without a class."""

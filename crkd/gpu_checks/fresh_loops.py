@@ -26,7 +26,7 @@ def discovery_loop(config: Config, data: RunData, device: torch.device) -> Loop:
         data: the images; several loops may share them.
         device: device of the loop.
     """
-    known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+    known = architecture_of(config, data)
     num_novel, _ = num_novel_classes(data)
     stage1 = network_for(config, known).to(device)
     student = student_of(config, dataclasses.replace(known, num_novel=num_novel), stage1, device)

@@ -21,7 +21,6 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.image_files import readable
 from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.atomic_files import write_json
 from crkd.runs.disputed import read_probabilities
 from crkd.runs.folder import RunFolder, RunInfo
@@ -172,10 +171,6 @@ def _disputed(row: PredictedImage) -> str | None:
     return row.disputed if isinstance(row, TrainedImage) else None
 
 
-def _on_vectors(info: RunInfo) -> bool:
-    return info.architecture is not None and info.architecture.get("backbone") == VECTORS
-
-
 def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     """Return the image file of each id of the run's unlabeled images.
 
@@ -184,7 +179,7 @@ def _image_files(run: RunFolder, info: RunInfo) -> dict[str, Path]:
     """
     config = run.read_config()
     folders = {} if config.data.novel is None else {"novel/": config.data.novel}
-    unknown = _on_vectors(info) and info.embedding is None
+    unknown = info.on_vectors and info.embedding is None
     if config.dataset == "features" and not unknown:
         roots = read_info(Path(vector_files(run)[-1])).roots
         folders = {f"{root.name}/": root.path for root in roots}

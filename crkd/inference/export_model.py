@@ -21,7 +21,6 @@ from crkd.inference.rows import class_labels
 from crkd.inference.vector_outputs import embedding_of
 from crkd.models.network import Network, with_one_head
 from crkd.models.pretrained.open import open_pretrained
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.models.vector_network import EmbeddedSpaces, VectorSpaces
 from crkd.runs.atomic_files import write_json
 from crkd.runs.calibration import read_calibration
@@ -82,7 +81,7 @@ def input_of(opened: OpenedRun) -> Mapping[str, Any]:
     Raises:
         InputError: the run was made of vectors of unknown origin.
     """
-    if opened.architecture.backbone != VECTORS:
+    if not opened.architecture.on_vectors:
         return opened.info.preprocessing
     if opened.info.embedding is None:
         raise InputError(
@@ -99,7 +98,7 @@ def _image_network(opened: OpenedRun) -> Network:
     Of a discovery on vectors this is the pretrained backbone and the heads in float32.
     """
     network = with_one_head(opened.network, opened.info.chosen_head)
-    if opened.architecture.backbone != VECTORS:
+    if not opened.architecture.on_vectors:
         return network
     info = embedding_of(opened)
     body = open_pretrained(info.backbone, image_size=int(info.preprocessing["image_size"])).network

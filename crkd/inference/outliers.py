@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from crkd.clustering.novelty.energy import energy_scores
 from crkd.clustering.novelty.mahalanobis import ClassDistance
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.runs.outliers import OutlierEntry, read_outliers
 from crkd.stages.discover.feature_replay import FILE as REPLAY
@@ -29,7 +28,7 @@ def outlier_test(opened: OpenedRun) -> OutlierTest | None:
     earlier version, which is tested by the energy alone.
     """
     run = opened.run
-    if opened.architecture.backbone == VECTORS:
+    if opened.architecture.on_vectors:
         entry = read_outliers(run)
         return None if entry is None else _vector_test(opened, entry)
     if not (run.path / REPLAY).is_file():

@@ -32,7 +32,6 @@ from crkd.inference.vector_outputs import (
     outputs_of_vectors,
     vectors_of_files,
 )
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.calibration import missing_temperature
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.skipped_files import list_skipped, skipped_file
@@ -151,7 +150,7 @@ def predict(
     check_arguments(out, unsure, batch_size)
     paths = None if are_vector_files(images) else find_images(images)
     opened = open_run(path, device)
-    vectors = paths is None and opened.architecture.backbone == VECTORS
+    vectors = paths is None and opened.architecture.on_vectors
     if batch_size is None:
         of_images = CPU_BATCH_SIZE if device.type == "cpu" else GPU_BATCH_SIZE
         batch_size = VECTOR_BATCH_SIZE if vectors else of_images
@@ -221,7 +220,7 @@ def _vectors(opened: OpenedRun, files: Sequence[str | Path], batch_size: int) ->
 
 def _images(opened: OpenedRun, paths: list[Path], device: torch.device, batch_size: int) -> Samples:
     """Return image files for a run of any kind."""
-    if opened.architecture.backbone == VECTORS:
+    if opened.architecture.on_vectors:
         embedder, unreadable = embedder_of(opened), dict[int, str]()
         return Samples(
             paths,

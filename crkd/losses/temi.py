@@ -1,4 +1,4 @@
-"""Pointwise mutual information of neighbors: what clustering heads are trained on.
+"""Pointwise mutual information of neighbors: the loss of clustering heads on vectors.
 
 Adaloglou, Michels, Kalisch and Kollmann, "Exploring the Limits of Deep Image Clustering using
 Pretrained Models", BMVC 2023 (TEMI): the loss of equations 4 to 6, with the exponent b on the

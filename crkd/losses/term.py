@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,6 +27,8 @@ NEEDS = frozenset(
     }
 )
 ROWS = frozenset({"labeled", "unlabeled"})
+ON = ("labeled", "pseudo")
+"""Sources of labels: those of labeled rows, or the pseudo-labels of every head and row."""
 
 
 class DistillationInputs(NamedTuple):
@@ -64,6 +66,29 @@ class DistillationInputs(NamedTuple):
             raise RuntimeError("a term that declares teacher_logits was given no teacher outputs")
         return self.teacher
 
+    def logits_and_labels(self, on: str) -> tuple[Tensor, Tensor]:
+        """Return the student's logits and the labels to compare them with.
+
+        Args:
+            on: one of ``ON``. ``labeled``: known logits and labels; ``pseudo``: joint logits and
+                pseudo-labels.
+
+        Returns:
+            ``(V, H, B, C)`` logits and ``(V, H, B)`` int64 labels, -1 for none. For ``labeled`` H
+            is 1 and C is K.
+
+        Raises:
+            RuntimeError: the caller left the labels out, although the term declares that it needs
+                them.
+        """
+        if on == "pseudo":
+            need, logits, labels = "pseudo_labels", self.student.joint_logits(), self.pseudo_labels
+        else:
+            need, logits, labels = "labels", self.student.known_logits.unsqueeze(1), self.labels
+        if labels is None:
+            raise RuntimeError(f"a term that declares {need} was given none")
+        return logits, labels.expand(logits.shape[:-1])
+
 
 class TermContext(NamedTuple):
     """Properties of the two networks for the construction of a term.
@@ -90,8 +115,8 @@ class TermContext(NamedTuple):
 class DistillationTerm(nn.Module, ABC):
     """One loss term: maps the inputs of a step to a raw (unweighted) scalar.
 
-    Trained modules and parameters of the term are ordinary attributes. The owner of the terms (an
-    ``nn.ModuleDict``) passes them to the optimizer, the device and the checkpoint.
+    Trained modules and parameters of the term are ordinary attributes. The owner of the terms,
+    ``crkd.training.Terms``, passes them to the optimizer, the device and the checkpoint.
 
     Attributes:
         stages: stages in which the term applies, a subset of ``STAGES``.
@@ -197,6 +222,17 @@ def checked_temperature(term: str, temperature: float) -> float:
     if not 0 < temperature < math.inf:
         raise InputError(f"{term}: temperature is {temperature}; it must be finite and above 0")
     return temperature
+
+
+def checked_choice(term: str, option: str, value: str, choices: Sequence[str]) -> str:
+    """Return the value of a term's option that has a few values.
+
+    Raises:
+        InputError: it is none of ``choices``.
+    """
+    if value not in choices:
+        raise InputError(f"{term}: {option} is {value!r}; choose one of: {', '.join(choices)}")
+    return value
 
 
 def option_names(term: type[DistillationTerm]) -> list[str]:

@@ -11,6 +11,8 @@ from crkd.core.errors import InputError, listed
 from crkd.core.fields import BOOLEAN, Allowed, check_fields, list_of, number, one_of, text, whole
 
 KNOWN_HEADS = ("prototype", "linear")
+VECTORS: Final = "vectors"
+"""Name in the place of a backbone of a network on feature vectors."""
 MAX_CLASSES: Final = 100_000
 MAX_GROUPS: Final = 1_000
 MAX_HEADS: Final = 1_000
@@ -127,6 +129,11 @@ class Architecture:
                     f"{earlier} earlier classes"
                 )
             earlier += size
+
+    @property
+    def on_vectors(self) -> bool:
+        """Whether the input is feature vectors instead of images."""
+        return self.backbone == VECTORS
 
     @property
     def has_novel_heads(self) -> bool:

@@ -13,9 +13,6 @@ from crkd.models.heads.clustering import ClusteringHeads
 from crkd.models.heads.incremental import IncrementalHead
 from crkd.models.network import Network
 
-NAME = "vectors"
-"""Name of this backbone in an :class:`~crkd.models.architecture.Architecture`."""
-
 
 class LinearSpace(nn.Module):
     """A map from vectors to unit-length rows: optional square root, centering, projection.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,47 +37,34 @@ class WeightsReport(NamedTuple):
 
 
 def load_strict(
-    module: nn.Module,
-    tensors: Mapping[str, Tensor],
-    *,
-    fresh: Sequence[str] = (),
-    source: str = "the weights",
+    module: nn.Module, tensors: Mapping[str, Tensor], *, source: str = "the weights"
 ) -> None:
     """Copy ``tensors`` into ``module``, all of them or none.
 
     Args:
         module: receives the weights; its device and dtype do not change.
         tensors: by parameter or buffer name.
-        fresh: name prefixes that may be missing from ``tensors`` and then keep their values, for
-            example ``"novel_heads."`` when a stage-1 run starts discovery.
         source: name of the weights in messages.
 
     Raises:
         InputError: lists every missing, unexpected and misshapen name; nothing was copied.
     """
-    check_fit(module.state_dict(), tensors, fresh=fresh, source=source)
-    module.load_state_dict(dict(tensors), strict=not fresh)
+    check_fit(module.state_dict(), tensors, source=source)
+    module.load_state_dict(dict(tensors))
 
 
-def check_fit(
-    own: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    *,
-    fresh: Sequence[str] = (),
-    source: str = "the weights",
-) -> None:
+def check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], *, source: str) -> None:
     """Compare names and shapes of weights with those of a network.
 
     Args:
         own: of the network; tensors of torch's meta device will do.
         tensors: of a file.
-        fresh: as in :func:`load_strict`.
         source: as in :func:`load_strict`.
 
     Raises:
         InputError: lists missing, unexpected and misshapen names, four of each.
     """
-    missing = [n for n in own if n not in tensors and not n.startswith(tuple(fresh))]
+    missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
     misshapen = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"

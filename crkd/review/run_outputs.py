@@ -21,7 +21,6 @@ from crkd.data.vectors.row_file import RowWriter
 from crkd.evaluation.calibration import probabilities
 from crkd.inference.rows import HeadAgreement, class_labels
 from crkd.models.network import freeze
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.review.shown_digest import shown_digest
 from crkd.runs.disputed import disputed_classes
 from crkd.runs.load import OpenedRun, check_dataset, open_run
@@ -149,7 +148,7 @@ class Evidence:
 def _data_of(opened: OpenedRun, device: torch.device) -> RunData:
     """Return the images of a run, or its vectors, whose source reads the images behind them."""
     info = opened.info
-    if opened.architecture.backbone == VECTORS:
+    if opened.architecture.on_vectors:
         if info.embedding is None:
             raise InputError(
                 f"{opened.run.path} is a discovery on vectors of unknown origin, which have no "

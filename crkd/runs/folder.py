@@ -15,6 +15,7 @@ from crkd.config.schema import Config
 from crkd.core.atomic_write import is_unfinished, write_bytes
 from crkd.core.errors import InputError
 from crkd.core.fields import check_fields, shown
+from crkd.models.architecture import VECTORS
 from crkd.runs.atomic_files import check_regular, load_tensors, read_json, save_tensors, write_json
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
@@ -29,7 +30,7 @@ REMOVED_KEYS = ("features",)
 """Blocks of configurations of earlier versions that no kept run needs."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunInfo:
     """The description of a run and its model, stored as ``run.json``.
 
@@ -57,15 +58,15 @@ class RunInfo:
     """
 
     kind: str
-    status: str
+    status: str = "running"
     dataset: str
     split: dict[str, str]
     classes: list[ClassInfo]
     preprocessing: dict[str, Any]
-    architecture: dict[str, Any] | None
-    chosen_head: int | None
+    architecture: dict[str, Any] | None = None
+    chosen_head: int | None = None
     seed: int
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
     parent: dict[str, Any] | None = None
     model_sha256: str | None = None
     notes: list[str] = field(default_factory=list)
@@ -75,6 +76,11 @@ class RunInfo:
     schema_version: int = SCHEMA_VERSION
     embedding: dict[str, Any] | None = None
     baseline: str | None = None
+
+    @property
+    def on_vectors(self) -> bool:
+        """Whether the run is a discovery on feature vectors."""
+        return self.architecture is not None and self.architecture.get("backbone") == VECTORS
 
     @property
     def num_known(self) -> int:

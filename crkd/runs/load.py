@@ -16,7 +16,6 @@ from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import BACKBONES
 from crkd.models.fitting import fitted_network
 from crkd.models.network import Network
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.models.vector_network import VectorSpaces, vector_network
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.plugins import check_plugin
@@ -60,7 +59,7 @@ def open_run(path: str | Path, device: torch.device) -> OpenedRun:
         )
     architecture = _architecture(run, info)
     tensors = run.read_model(info)[0]
-    if architecture.backbone == VECTORS:
+    if architecture.on_vectors:
         # Linear maps of vectors are fast enough on every CPU.
         network = vector_network(tensors)
         _check_vector_sizes(network, architecture, run)
@@ -89,7 +88,7 @@ def _architecture(run: RunFolder, info: RunInfo) -> Architecture:
     if size != shape.image_size:
         words = f"{shape.image_size}, as architecture.image_size"
         raise wrong_field(file, "preprocessing.image_size", size, words)
-    if shape.backbone != VECTORS:
+    if not shape.on_vectors:
         if size > MAX_SIDE:
             raise wrong_field(file, "preprocessing.image_size", size, f"at most {MAX_SIDE}")
         for name in ("mean", "std"):
@@ -137,7 +136,7 @@ def open_image_run(path: str | Path, device: torch.device) -> OpenedRun:
         InputError: as :func:`open_run`, or the network takes feature vectors.
     """
     opened = open_run(path, device)
-    if opened.architecture.backbone == VECTORS:
+    if opened.architecture.on_vectors:
         raise InputError(
             f"{opened.run.path} is a discovery on feature vectors, which trained no network for "
             "images; name a run of a named data set or of discover --train-backbone"

@@ -132,7 +132,7 @@ def forward_batches(
         store: the samples.
         rows: positions of each batch in the store.
         network_input: prepares stored samples for the network.
-        precision: of the network's computation, "float32", "bfloat16" or "float16".
+        precision: of the network's computation, as ``loop.precision``.
     """
     for samples in store.batches(rows):
         yield forward_batch(network, samples, network_input, precision=precision)

@@ -44,7 +44,7 @@ def load_images(
                 say(sentence)
         return dataset, split
     if config.dataset == "features":
-        dataset, split = embedded_images(config, class_names=class_names, log=say)
+        dataset, split = embedded_images(config, class_names=class_names)
         return dataset, with_image_digests(dataset, split)
     dataset = load_dataset(config.dataset, config.data.root, download=download)
     return dataset, split_of(config)

@@ -100,26 +100,6 @@ class RunData:
         """Return the outputs on the subsets that are evaluated, by name."""
         return {name: self.outputs(network, subset) for name, subset in self.evaluated().items()}
 
-    def without_unlabeled(self, left_out: NDArray[np.bool_]) -> RunData:
-        """Return the data without some unlabeled training images; known outputs are kept.
-
-        Args:
-            left_out: ``(n,)`` in the order of ``subsets.unlabeled``.
-        """
-        before = self.subsets.unlabeled
-        data = dataclasses.replace(
-            self,
-            subsets=self.subsets.without_unlabeled(left_out),
-            _stores={part: store for part, store in self._stores.items() if part is not before},
-            _outputs=WeakKeyDictionary(),
-        )
-        for network, outputs in self._outputs.items():
-            kept = {part: values for part, values in outputs.items() if part is not before}
-            if before in outputs:
-                kept[data.subsets.unlabeled] = outputs[before].rows(~left_out)
-            data._outputs[network] = kept
-        return data
-
     def evaluated(self) -> dict[str, Subset]:
         """Return the subsets that the prediction table covers; empty ones are left out.
 
@@ -183,21 +163,9 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     dataset, split = load_images(config, download=download)
     if config.dataset != "folder":
         split.check(dataset)
-    parts = partition(
-        dataset,
-        split,
-        validation_fraction=config.data.validation_fraction,
-        seed=config.seed,
-        imbalance=config.data.imbalance,
-        labeled_fraction=config.data.labeled_fraction,
-        subset=config.data.subset,
-    )
-    if config.data.session is not None:
-        parts = only_session(parts, Path(config.data.session))
+    parts = _divided(config, dataset, split)
     size = config.data.image_size or dataset.image_size
-    notes = data_notes(config, dataset)
-    stored = round(size * config.data.stored_share)
-    return RunData(dataset, split, parts, size, device, stored, config, notes)
+    return _run_data(config, dataset, split, parts, size, device)
 
 
 def prepare_incremental(
@@ -234,24 +202,12 @@ def prepare_incremental(
         size = int(preprocessing["image_size"])
         mean, std = (tuple(preprocessing[name]) for name in ("mean", "std"))
         dataset = dataclasses.replace(dataset, image_size=size, mean=mean, std=std)
-    size, session = dataset.image_size, config.data.session
-    if session is not None:
+    if config.data.session is not None:
         # An image of a class that was found has no label, wherever a session shows it again.
         found = [entry.id for entry in classes if entry.was_discovered]
         hidden = np.isin(split.joint_ids(dataset.train.labels), found)
         dataset = dataclasses.replace(dataset, hidden=hidden)
-    parts = partition(
-        dataset,
-        split,
-        validation_fraction=config.data.validation_fraction,
-        seed=config.seed,
-        allow_empty_known=True,
-        imbalance=config.data.imbalance,
-        labeled_fraction=config.data.labeled_fraction,
-        subset=config.data.subset,
-    )
-    if session is not None:
-        parts = only_session(parts, Path(session))
+    parts = _divided(config, dataset, split, allow_empty_known=True)
     # Labels of a data set name true classes; a discovered class is a cluster with its own id.
     own = config.dataset in ("folder", "features")
     foreign = not own and any(entry.was_discovered for entry in classes)
@@ -262,9 +218,52 @@ def prepare_incremental(
         )
     if foreign or config.discover.labeled is False:
         parts = parts.without_labeled()
-    notes = data_notes(config, dataset)
-    stored = round(size * config.data.stored_share)
-    return RunData(dataset, split, parts, size, device, stored, config, notes)
+    return _run_data(config, dataset, split, parts, dataset.image_size, device)
+
+
+def _divided(
+    config: Config, dataset: Dataset, split: ClassSplit, *, allow_empty_known: bool = False
+) -> Subsets:
+    """Return the subsets of a run; of a session only its images."""
+    parts = partition(
+        dataset,
+        split,
+        validation_fraction=config.data.validation_fraction,
+        seed=config.seed,
+        allow_empty_known=allow_empty_known,
+        imbalance=config.data.imbalance,
+        labeled_fraction=config.data.labeled_fraction,
+        subset=config.data.subset,
+    )
+    session = config.data.session
+    return parts if session is None else only_session(parts, Path(session))
+
+
+def _run_data(
+    config: Config,
+    dataset: Dataset,
+    split: ClassSplit,
+    subsets: Subsets,
+    image_size: int,
+    device: torch.device,
+) -> RunData:
+    stored, notes = round(image_size * config.data.stored_share), data_notes(config, dataset)
+    return RunData(dataset, split, subsets, image_size, device, stored, config, notes)
+
+
+def check_num_novel(num_novel: int, count: int, samples: str) -> None:
+    """Refuse more novel classes than there are samples to discover them in.
+
+    Args:
+        num_novel: M.
+        count: number of samples.
+        samples: what they are, for the message, such as "unlabeled images".
+
+    Raises:
+        InputError: M exceeds their number.
+    """
+    if num_novel > count:
+        raise InputError(f"--num-novel {num_novel} exceeds the {count} {samples}; lower it")
 
 
 def num_novel_classes(data: RunData) -> tuple[int, str]:

@@ -11,8 +11,7 @@ from crkd.core.errors import InputError, listed
 from crkd.data.augment.presets import named_recipe
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.views import Views
-
-Statistics = tuple[float, float, float]
+from crkd.stages.run_data import RunData
 
 
 def recipe(view: ViewConfig, image_size: int) -> ViewRecipe:
@@ -35,16 +34,39 @@ def recipe(view: ViewConfig, image_size: int) -> ViewRecipe:
     return dataclasses.replace(base, **changes)
 
 
-def pretraining_views(config: Config, image_size: int, mean: Statistics, std: Statistics) -> Views:
+def pretraining_views(config: Config, data: RunData) -> Views:
     """Return the views of stage 1."""
-    one = recipe(config.pretrain.view, image_size)
+    one = recipe(config.pretrain.view, data.image_size)
     number = config.pretrain.num_views
-    return Views((one,) * number, number, mean, std, config.loop.compile)
+    return _views(config, data, (one,) * number, number)
 
 
-def discovery_views(config: Config, image_size: int, mean: Statistics, std: Statistics) -> Views:
+def discovery_views(config: Config, data: RunData) -> Views:
     """Return the large and small views of stage 2."""
     settings = config.discover
-    large = (recipe(settings.large, image_size),) * settings.num_large
-    small = (recipe(settings.small, image_size),) * settings.num_small
-    return Views(large + small, settings.num_large, mean, std, config.loop.compile)
+    large = (recipe(settings.large, data.image_size),) * settings.num_large
+    small = (recipe(settings.small, data.image_size),) * settings.num_small
+    return _views(config, data, large + small, settings.num_large)
+
+
+def distillation_views(config: Config, data: RunData) -> Views:
+    """Return the configured views of a student, or those of stage 1.
+
+    Raises:
+        InputError: the views differ in size, so that their feature maps would not fit together.
+    """
+    if not config.distill.views:
+        return pretraining_views(config, data)
+    recipes = tuple(recipe(view, data.image_size) for view in config.distill.views)
+    sizes = sorted({one.size for one in recipes})
+    if len(sizes) > 1:
+        raise InputError(
+            f"distill.views has views of {', '.join(map(str, sizes))} px; give all of them one "
+            "size_share"
+        )
+    return _views(config, data, recipes, len(recipes))
+
+
+def _views(config: Config, data: RunData, recipes: tuple[ViewRecipe, ...], num_large: int) -> Views:
+    dataset = data.dataset
+    return Views(recipes, num_large, dataset.mean, dataset.std, config.loop.compile)

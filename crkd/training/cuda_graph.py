@@ -13,10 +13,10 @@ from collections.abc import Callable, Hashable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.utils import _pytree as tree
 
+from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
 from crkd.core.types import Batch
 from crkd.training.step import TrainingStep
@@ -42,14 +42,14 @@ class GraphCapture(Protocol):
     """Capture of operations on a device."""
 
     def warm_up(self, work: Callable[[], None]) -> None:
-        """Do the work now, in the surroundings in which it will be captured."""
+        """Do the work now, on the stream on which it will be captured."""
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return what repeats the operations of ``work``; ``work`` itself has no effect."""
 
 
 class CudaGraphCapture:
-    """Records into a CUDA graph, on a stream of its own as capturing demands.
+    """Captures into a CUDA graph, on a stream of its own as PyTorch requires.
 
     Args:
         device: the GPU.
@@ -57,15 +57,15 @@ class CudaGraphCapture:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._lane = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def warm_up(self, work: Callable[[], None]) -> None:
         """Do the work on the capture stream, in order with the current one."""
         current = torch.cuda.current_stream(self._device)
-        self._lane.wait_stream(current)
-        with torch.cuda.stream(self._lane):
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             work()
-        current.wait_stream(self._lane)
+        current.wait_stream(self._stream)
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         """Return the replay of a graph of ``work``.
@@ -75,7 +75,7 @@ class CudaGraphCapture:
         """
         graph = torch.cuda.CUDAGraph()
         # Decoding threads may pin memory meanwhile, which concerns no capture but their own.
-        with torch.cuda.graph(graph, stream=self._lane, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
 
@@ -158,8 +158,8 @@ def runner(step: TrainingStep, mode: StepMode, device: torch.device) -> Callable
     reasons = []
     if device.type != "cuda":
         reasons.append(f"the device is {device.type}, and CUDA graphs need a CUDA device")
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        reasons.append(f"{dist.get_world_size()} processes exchange values within a step")
+    if (size := processes()[1]) > 1:
+        reasons.append(f"{size} processes exchange values within a step")
     if reasons and mode == "cuda_graph":
         raise InputError(
             f"loop.step=cuda_graph cannot be used: {'; '.join(reasons)}; use auto or eager"

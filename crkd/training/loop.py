@@ -64,13 +64,8 @@ class Loop:
         device: torch.device,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.task, self.loader, self.config, self.run, self.device = (
-            task,
-            loader,
-            config,
-            run,
-            device,
-        )
+        self.task, self.loader, self.config = task, loader, config
+        self.run, self.device = run, device
         self.total = epochs * loader.steps_per_epoch
         synchronize_backbones(task.modules, device)
         self.training_step = TrainingStep(

@@ -32,13 +32,13 @@ OFFERS = {
 }
 """Inputs of a term that each stage provides."""
 
-BESIDE_LOGITS = frozenset({"feature_maps", "teacher_classifier"})
-"""Inputs that need a running teacher; stored labels replace its logits alone."""
+NEED_NETWORK = frozenset({"feature_maps", "teacher_classifier"})
+"""Inputs that need the teacher's network; stored or fixed outputs replace its logits alone."""
 
 TeacherKind = Literal["network", "stored", "fixed"]
 """The teacher's network, stored labels of views, or fixed outputs of whole images."""
 
-FROM_TEACHER = BESIDE_LOGITS | {"teacher_logits"}
+FROM_TEACHER = NEED_NETWORK | {"teacher_logits"}
 
 TERM_SEED = 1_000_003
 """Keeps the initial weights of the terms apart from each other and from neighboring seeds."""
@@ -216,7 +216,7 @@ def check_offered(wanted: Sequence[TermConfig], stage: str, teacher: TeacherKind
 def _check_needs(name: str, needs: frozenset[str], stage: str, teacher: TeacherKind) -> None:
     offers = OFFERS[stage]
     if teacher != "network":
-        offers = offers - BESIDE_LOGITS
+        offers = offers - NEED_NETWORK
     if teacher == "stored":
         offers = offers | {"stored_views"}
     lacking = needs - offers
@@ -230,7 +230,7 @@ def _check_needs(name: str, needs: frozenset[str], stage: str, teacher: TeacherK
         lacks = "which a teacher on feature vectors does not have"
     elif "stored_views" in lacking:
         remedy = f"set {stage}.stored_epochs to a number of passes to store, or {remedy}"
-    elif lacking & BESIDE_LOGITS and lacking <= OFFERS[stage]:
+    elif lacking & NEED_NETWORK and lacking <= OFFERS[stage]:
         remedy = f"set {stage}.stored_epochs to 0, which keeps the teacher at hand, or {remedy}"
     if teacher == "stored":
         lacks += " with stored labels"

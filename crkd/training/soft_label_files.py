@@ -18,15 +18,15 @@ INDEX = "labels.json"
 class LabelStore:
     """The labels of some epochs, all made by one teacher on views drawn in one way.
 
-    ``labels.json`` holds the ``origin`` and the SHA-256 of every whole file. Files and page are
-    written atomically, in this order: a file that the page does not name is unfinished.
+    ``labels.json``, the index, holds the ``origin`` and the SHA-256 of every whole file. A file is
+    written atomically before its entry in the index: a file without an entry is unfinished.
 
     Args:
         folder: of the files; the first :meth:`write` makes it.
         origin: everything that the labels depend on, as plain JSON values.
 
     Raises:
-        InputError: the folder holds labels of another origin, or its page is damaged.
+        InputError: the folder holds labels of another origin, or its index is damaged.
     """
 
     def __init__(self, folder: Path, origin: dict[str, Any]) -> None:
@@ -34,17 +34,17 @@ class LabelStore:
         # As it reads when it comes back from a file: tuples are lists.
         self._origin = json.loads(json.dumps(origin))
         self._digests: dict[str, str] = {}
-        page = folder / INDEX
-        if not page.exists():
+        index = folder / INDEX
+        if not index.exists():
             return
-        saved = read_json(page)
+        saved = read_json(index)
         if not (
             isinstance(saved, dict)
             and isinstance(saved.get("origin"), dict)
             and isinstance(saved.get("files"), dict)
             and all(isinstance(digest, str) for digest in saved["files"].values())
         ):
-            raise InputError(f"{page} is damaged; delete {folder} to have the labels made again")
+            raise InputError(f"{index} is damaged; delete {folder} to have the labels made again")
         before = saved["origin"]
         keys = sorted(before | self._origin)
         other = [key for key in keys if before.get(key) != self._origin.get(key)]

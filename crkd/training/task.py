@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -11,13 +11,15 @@ from crkd.core.types import Batch
 
 
 class Task(Protocol):
-    """One stage's mathematics: what is trained, and the loss of a batch."""
+    """One stage's mathematics: what is trained, and the loss of a batch.
 
-    stage: str
+    Attributes:
+        stage: name of the stage, for logs and saved states.
+        modules: everything that is trained or saved, the network among it.
+    """
 
-    @property
-    def modules(self) -> nn.Module:
-        """Everything that is trained or saved, the network among it."""
+    stage: ClassVar[str]
+    modules: nn.Module
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimize and the named terms to log, all scalars.
@@ -30,10 +32,12 @@ class Task(Protocol):
         """Restore what the optimizer step may have broken, such as unit-length prototypes."""
 
     def start_epoch(self, epoch: int) -> None:
-        """Take note that an epoch begins."""
+        """Set what depends on the epoch, counted from 0, as it begins."""
 
     def resume_epoch(self, epoch: int) -> None:
-        """Resume inside an epoch, whose sums were restored."""
+        """Set the same inside an epoch, whose sums were restored with the modules."""
+        self.start_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:
         """Return a warning about the metrics of a log line, or None."""
+        return None

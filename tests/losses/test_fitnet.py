@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from crkd.core.errors import InputError
-from crkd.core.layers import equal_sizes
 from crkd.core.types import HeadOutputs
 from crkd.losses.distillation.fitnet import FitNet
+from crkd.losses.feature_maps import equal_sizes
 from crkd.losses.term import DistillationInputs, TermContext, build_term
 from tests.support.losses import of_maps, pooled, random_maps, stacked
 

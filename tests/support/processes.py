@@ -65,7 +65,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def distillation_loop(config: Config, data: RunData, run: RunFolder) -> Loop:
-    known = architecture_of(config, data, num_known=data.num_known, num_novel=0)
+    known = architecture_of(config, data)
     both = dataclasses.replace(known, num_novel=len(data.split.novel))
     stage1 = network_for(config, known)
     teacher = freeze(with_one_head(student_of(config, both, stage1, CPU), 1))

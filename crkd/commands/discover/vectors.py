@@ -59,9 +59,9 @@ def uses_vectors(given: argparse.Namespace) -> bool:
         _check_features(given)
         return True
     if given.parent is not None:
-        from crkd.stages.vectors.run import is_vector_run
+        from crkd.runs.folder import RunFolder
 
-        if is_vector_run(given.parent):
+        if RunFolder.open(given.parent).read_info().on_vectors:
             _refuse(given, ("known", "dataset", "config", "pretrain", "train_backbone"), "--from")
             return True
     if given.parent is not None or given.dataset is not None or given.train_backbone:

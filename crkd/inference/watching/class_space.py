@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.mahalanobis import ClassDistance, whitening_of
 from crkd.clustering.novelty.similar_outliers import distance_within
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.vectors.start import opened_discovery
@@ -48,7 +47,7 @@ def class_space(opened: OpenedRun) -> ClassSpace:
     Raises:
         InputError: the statistics are missing or damaged.
     """
-    if opened.architecture.backbone == VECTORS:
+    if opened.architecture.on_vectors:
         # The rows in the space of the gate are the first features.
         memory = opened_discovery(opened.run).gate.memory
         whitening = whitening_of(memory.covariance())

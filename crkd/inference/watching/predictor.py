@@ -20,7 +20,6 @@ from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.table import PredictedImage
 from crkd.inference.vector_outputs import embedder_of, outputs_with_vectors
 from crkd.inference.watching.class_space import class_space
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.forward import Outputs, forward_batches, whole_images
 
@@ -46,7 +45,7 @@ class ImagePredictor:
     def __init__(self, opened: OpenedRun, device: torch.device) -> None:
         self._opened, self._device = opened, device
         self._embedder = None
-        if opened.architecture.backbone == VECTORS:
+        if opened.architecture.on_vectors:
             self._embedder = embedder_of(opened)
         self._maker = RowMaker(opened, UNSURE)
         self._check_outliers()

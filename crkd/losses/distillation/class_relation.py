@@ -11,12 +11,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from crkd.core.errors import InputError
 from crkd.losses.precision import full, log_softmax
 from crkd.losses.term import (
     TERMS,
     DistillationInputs,
     DistillationTerm,
+    checked_choice,
     checked_temperature,
 )
 
@@ -107,17 +107,9 @@ class ClassRelation(DistillationTerm):
         detach_weight: bool = False,
     ) -> None:
         super().__init__()
-        for option, value, choices in (
-            ("form", form, FORMS),
-            ("weighting", weighting, WEIGHTINGS),
-        ):
-            if value not in choices:
-                raise InputError(
-                    f"class_relation: {option} is {value!r}; choose one of: {', '.join(choices)}"
-                )
         self.temperature = checked_temperature("class_relation", temperature)
-        self.form = form
-        self.weighting = weighting
+        self.form = checked_choice("class_relation", "form", form, FORMS)
+        self.weighting = checked_choice("class_relation", "weighting", weighting, WEIGHTINGS)
         self.detach_weight = detach_weight
 
     def forward(self, inputs: DistillationInputs) -> Tensor:

@@ -13,7 +13,13 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.losses.precision import full
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
+from crkd.losses.term import (
+    TERMS,
+    DistillationInputs,
+    DistillationTerm,
+    TermContext,
+    checked_choice,
+)
 
 FORMS = ("relative", "unit", "batch")
 
@@ -59,9 +65,7 @@ class Features(DistillationTerm):
                 f"{teacher_features} numbers; give the student the teacher's backbone, or choose "
                 "a loss with a regressor (fitnet, srrl, vid)"
             )
-        if form not in FORMS:
-            raise InputError(f"features: form is {form!r}; choose one of: {', '.join(FORMS)}")
-        self.form = form
+        self.form = checked_choice("features", "form", form, FORMS)
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> Features:

@@ -15,9 +15,8 @@ from torch import Tensor
 from crkd.core.errors import InputError
 from crkd.losses.distillation.fkd import soft_cross_entropy
 from crkd.losses.precision import log_softmax
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import ON, TERMS, DistillationInputs, DistillationTerm, checked_choice
 
-ON = ("labeled", "pseudo")
 WITHOUT_LABEL = ("keep", "drop")
 
 
@@ -125,17 +124,12 @@ class FerKd(DistillationTerm):
             raise InputError(f"ferkd: smoothing is {smoothing}; it must be at least 0 and below 1")
         if not 0 <= self_mix <= 1:
             raise InputError(f"ferkd: self_mix is {self_mix}; it must be in [0, 1]")
-        for name, value, choices in (
-            ("on", on, ON),
-            ("without_label", without_label, WITHOUT_LABEL),
-        ):
-            if value not in choices:
-                raise InputError(f"ferkd: {name} is {value!r}; choose one of: {', '.join(choices)}")
+        self.on = checked_choice("ferkd", "on", on, ON)
+        self.without_label = checked_choice("ferkd", "without_label", without_label, WITHOUT_LABEL)
         if on == "pseudo":
-            self.needs = frozenset({"teacher_logits", "stored_views", "pseudo_labels"})
+            self.needs = self.needs - {"labels"} | {"pseudo_labels"}
         self.shares = {"lowest": lowest, "hard": hard, "highest": highest}
-        self.smoothing, self.on, self.without_label = smoothing, on, without_label
-        self.self_mix = self_mix
+        self.smoothing, self.self_mix = smoothing, self_mix
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the raw loss over all views and rows.
@@ -144,7 +138,7 @@ class FerKd(DistillationTerm):
             RuntimeError: the stored labels, or the labels that it needs, are missing.
         """
         soft = log_softmax(inputs.of_teacher().known_logits.detach()).exp()
-        logits, labels = self._logits_and_labels(inputs)
+        logits, labels = inputs.logits_and_labels(self.on)
         found = self._regions(soft.amax(dim=-1), inputs.num_labeled)
         relabeled = found.hard & (labels >= 0).all(dim=1)
         weight = found.informative
@@ -165,16 +159,6 @@ class FerKd(DistillationTerm):
             kept = torch.lerp(other_kept, kept, inputs.mix.to(kept.dtype))
         # The weights stay on the device; if all are zero, so is the loss.
         return loss.sum() / kept.sum().clamp(min=torch.finfo(kept.dtype).eps)
-
-    def _logits_and_labels(self, inputs: DistillationInputs) -> tuple[Tensor, Tensor]:
-        """Return logits ``(V, H, B, C)`` and labels ``(V, H, B)``, -1 for no label."""
-        if self.on == "pseudo":
-            logits, labels = inputs.student.joint_logits(), inputs.pseudo_labels
-        else:
-            logits, labels = inputs.student.known_logits.unsqueeze(1), inputs.labels
-        if labels is None:
-            raise RuntimeError(f"ferkd declares {', '.join(sorted(self.needs))}; labels are absent")
-        return logits, labels.expand(logits.shape[:-1])
 
     def _regions(self, scores: Tensor, num_labeled: int) -> Regions:
         """Return the regions of labeled and unlabeled rows, computed separately."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from crkd.core.layers import Connector, check_stage, equal_sizes, mean_square, stage_map
+from crkd.losses.feature_maps import Connector, check_stage, equal_sizes, mean_square, stage_map
 from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm, TermContext
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.losses.precision import full
-from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm
+from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, checked_choice
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
 FORMS = ("paper", "release")
@@ -138,11 +138,8 @@ class MLLD(DistillationTerm):
         for option, value in references.items():
             if not (value > 0 and math.isfinite(value)):
                 raise InputError(f"mlld: {option} is {value}; it must be above 0")
-        for option, choice, choices in (("form", form, FORMS), ("views", views, VIEWS)):
-            if choice not in choices:
-                raise InputError(
-                    f"mlld: {option} is {choice!r}; choose one of: {', '.join(choices)}"
-                )
+        self.form = checked_choice("mlld", "form", form, FORMS)
+        self.views = checked_choice("mlld", "views", views, VIEWS)
         for option, weight in (
             ("instance_weight", instance_weight),
             ("batch_weight", batch_weight),
@@ -150,7 +147,6 @@ class MLLD(DistillationTerm):
         ):
             if not (weight >= 0 and math.isfinite(weight)):
                 raise InputError(f"mlld: {option} is {weight}; it must be 0 or more")
-        self.form, self.views = form, views
         self.reference_batch, self.reference_classes = reference_batch, reference_classes
         self.instance_weight, self.batch_weight = instance_weight, batch_weight
         self.class_weight = class_weight

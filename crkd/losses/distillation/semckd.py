@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.core.layers import equal_sizes, stage_map
+from crkd.losses.feature_maps import equal_sizes, stage_map
 from crkd.losses.precision import full
 from crkd.losses.term import (
     TERMS,

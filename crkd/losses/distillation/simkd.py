@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.core.layers import equal_sizes, mean_square, stage_map
+from crkd.losses.feature_maps import equal_sizes, mean_square, stage_map
 from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, TermContext
 
 

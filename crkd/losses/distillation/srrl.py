@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from crkd.core.errors import InputError
-from crkd.core.layers import Connector, mean_square, stage_map
+from crkd.losses.feature_maps import Connector, mean_square, stage_map
 from crkd.losses.precision import full
 from crkd.losses.term import ROWS, TERMS, DistillationInputs, DistillationTerm, TermContext
 

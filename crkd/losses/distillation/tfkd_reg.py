@@ -14,14 +14,14 @@ from torch import Tensor
 from crkd.core.errors import InputError
 from crkd.losses.precision import log_softmax
 from crkd.losses.term import (
+    ON,
     TERMS,
     DistillationInputs,
     DistillationTerm,
     TermContext,
+    checked_choice,
     checked_temperature,
 )
-
-ON = ("labeled", "pseudo")
 
 
 def virtual_teacher(
@@ -86,12 +86,11 @@ class TfKdReg(DistillationTerm):
         super().__init__()
         if not 0 < correct <= 1:
             raise InputError(f"tfkd_reg: correct is {correct}; it must be above 0 and at most 1")
-        if on not in ON:
-            raise InputError(f"tfkd_reg: on is {on!r}; choose one of: {', '.join(ON)}")
+        self.on = checked_choice("tfkd_reg", "on", on, ON)
         if on == "pseudo":
-            self.needs = frozenset({"pseudo_labels"})
+            self.needs = self.needs - {"labels"} | {"pseudo_labels"}
         self.temperature = checked_temperature("tfkd_reg", temperature)
-        self.correct, self.on = correct, on
+        self.correct = correct
 
     @classmethod
     def from_context(cls, context: TermContext, **options: Any) -> TfKdReg:
@@ -109,15 +108,5 @@ class TfKdReg(DistillationTerm):
         Raises:
             RuntimeError: the labels, or pseudo-labels, that it needs are missing.
         """
-        if self.on == "pseudo":
-            logits, labels = inputs.student.joint_logits(), inputs.pseudo_labels
-        else:
-            logits, labels = inputs.student.known_logits, inputs.labels
-        if labels is None:
-            raise RuntimeError(f"tfkd_reg declares {', '.join(self.needs)} and was given none")
-        return virtual_teacher(
-            logits,
-            labels.expand(logits.shape[:-1]),
-            temperature=self.temperature,
-            correct=self.correct,
-        )
+        logits, labels = inputs.logits_and_labels(self.on)
+        return virtual_teacher(logits, labels, temperature=self.temperature, correct=self.correct)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -30,9 +31,9 @@ class Backbone(nn.Module, ABC):
     weights_report: WeightsReport | None = None
     keeps_statistics: bool = False
 
-    @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
         """Return the ``(B, D)`` features of ``(B, 3, h, w)`` images."""
+        return self.forward_with_maps(images)[0]
 
     @abstractmethod
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -82,6 +83,23 @@ class Backbone(nn.Module, ABC):
                 if frozen or (self.keeps_statistics and isinstance(module, nn.BatchNorm2d)):
                     module.eval()
         return self
+
+
+def pooled_stages(hidden: Tensor, stages: Iterable[nn.Module]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the features and the maps of a convolutional network.
+
+    Args:
+        hidden: ``(B, channels, h, w)`` output of the stem.
+        stages: each takes the map of the one before.
+
+    Returns:
+        ``(B, D)`` average of the last map, and the map after each stage.
+    """
+    maps = []
+    for stage in stages:
+        hidden = stage(hidden)
+        maps.append(hidden)
+    return hidden.mean(dim=(2, 3)), tuple(maps)
 
 
 class BackboneFactory(Protocol):

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from crkd.core.errors import InputError
-from crkd.models.backbones.base import BACKBONES, FREE_DEPTHS_PREFIX, Backbone, BackboneFactory
+from crkd.models.backbones.base import (
+    BACKBONES,
+    FREE_DEPTHS_PREFIX,
+    Backbone,
+    BackboneFactory,
+    pooled_stages,
+)
 
 PLAIN_WIDTHS = (16, 16, 32, 64)
 WIDE_WIDTHS = (32, 64, 128, 256)
@@ -48,18 +54,9 @@ class CifarResNet(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, D)`` average-pooled features of ``(B, 3, h, w)`` images."""
-        return self.forward_with_maps(images)[0]
-
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return features and the three stages' maps, after their last ReLU."""
-        hidden = self.relu(self.bn1(self.conv1(images)))
-        maps = []
-        for stage in self.blocks():
-            hidden = stage(hidden)
-            maps.append(hidden)
-        return hidden.mean(dim=(2, 3)), tuple(maps)
+        return pooled_stages(self.relu(self.bn1(self.conv1(images))), self.blocks())
 
     def blocks(self) -> list[nn.Module]:
         """Return the three stages."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crkd.models.backbones.base import BACKBONES, Backbone
+from crkd.models.backbones.base import BACKBONES, Backbone, pooled_stages
 
 STEM = 24
 WIDTHS = (48, 128, 256)
@@ -66,18 +66,9 @@ class FastResNet(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, 256)`` average-pooled features of ``(B, 3, h, w)`` images."""
-        return self.forward_with_maps(images)[0]
-
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return features and the three stages' maps, after their last ReLU."""
-        hidden = F.relu(self.norm(self.stem(images)), inplace=True)
-        maps = []
-        for stage in self.blocks():
-            hidden = stage(hidden)
-            maps.append(hidden)
-        return hidden.mean(dim=(2, 3)), tuple(maps)
+        return pooled_stages(F.relu(self.norm(self.stem(images)), inplace=True), self.blocks())
 
     def blocks(self) -> list[nn.Module]:
         """Return the three stages."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torchvision
 from torch import Tensor, nn
 
-from crkd.models.backbones.base import BACKBONES, Backbone, BackboneFactory
+from crkd.models.backbones.base import BACKBONES, Backbone, BackboneFactory, pooled_stages
 
 SMALL_IMAGE = 64
 
@@ -39,18 +39,9 @@ class ResNet(Backbone):
         expansion = self.num_features // 512
         self.map_channels = tuple(width * expansion for width in (64, 128, 256, 512))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, D)`` average-pooled features of ``(B, 3, h, w)`` images."""
-        return self.forward_with_maps(images)[0]
-
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return features and the four stages' maps, after their last ReLU."""
-        hidden = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        maps = []
-        for stage in self.blocks():
-            hidden = stage(hidden)
-            maps.append(hidden)
-        return hidden.mean(dim=(2, 3)), tuple(maps)
+        return pooled_stages(self.maxpool(self.relu(self.bn1(self.conv1(images)))), self.blocks())
 
     def blocks(self) -> list[nn.Module]:
         """Return the four stages."""

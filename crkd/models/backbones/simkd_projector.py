@@ -47,10 +47,6 @@ class ProjectedBackbone(Backbone):
         self.num_features = channels
         self.map_channels = (*body.map_channels[:-1], channels)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, channels)`` features of ``(B, 3, h, w)`` images."""
-        return self.forward_with_maps(images)[0]
-
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return features and the body's maps, the last of them projected."""
         _, maps = self.body.forward_with_maps(images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
 
 from torch import Tensor, nn
 
@@ -26,7 +25,7 @@ class ClusteringHeads(nn.Module, ABC):
         """Return ``(H, B, M)`` logits of :meth:`projections`."""
 
     @abstractmethod
-    def single(self, head: int) -> Self | ClusteringHeads:
+    def single(self, head: int) -> ClusteringHeads:
         """Return a copy of one head alone."""
 
     def forward(self, features: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
+from crkd.core.seeding import seeded
 from crkd.models.heads.clustering import ClusteringHeads
 
 
@@ -148,14 +149,16 @@ class NovelHeads(PrototypeModule, ClusteringHeads):
         """
         hidden = self.hidden.out_features // self.num_heads
         projection, num_classes = self.prototypes.shape[-1], self.prototypes.shape[-2]
-        alone = NovelHeads(
-            self.hidden.in_features,
-            num_classes,
-            1,
-            hidden=hidden,
-            projection=projection,
-            temperature=self.temperature,
-        ).to(self.prototypes.device)
+        # The weights that are drawn here are overwritten; the caller's random state stays.
+        with seeded(0):
+            alone = NovelHeads(
+                self.hidden.in_features,
+                num_classes,
+                1,
+                hidden=hidden,
+                projection=projection,
+                temperature=self.temperature,
+            ).to(self.prototypes.device)
         wide = slice(head * hidden, (head + 1) * hidden)
         kept = {}
         for name, tensor in self.state_dict().items():

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
+from crkd.core.seeding import seeded
 from crkd.models.heads.prototype import NovelHeads
 
 
@@ -147,14 +148,16 @@ def reviewed(
             if len(set(parts)) > 1:
                 directions[prototype] = _padded(sides[own[0]].to(directions), width)
         classes += parts + parts[-1:] * (width - len(parts))
-    made = ReviewedHead(
-        head.hidden.in_features,
-        classes,
-        hidden=head.hidden.out_features,
-        projection=weights.shape[-1],
-        temperature=head.temperature,
-        num_parts=width,
-    ).to(weights.device)
+    # The weights that are drawn here are overwritten; the caller's random state stays.
+    with seeded(0):
+        made = ReviewedHead(
+            head.hidden.in_features,
+            classes,
+            hidden=head.hidden.out_features,
+            projection=weights.shape[-1],
+            temperature=head.temperature,
+            num_parts=width,
+        ).to(weights.device)
     made.load_state_dict({**head.state_dict(), "sides": directions})
     return made.train(head.training)
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.kmeans import assign, kmeans, unit_rows
+from crkd.clustering.kmeans import Floats, assign, kmeans, unit_rows
 from crkd.clustering.semi_kmeans import semi_kmeans
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
@@ -22,7 +22,6 @@ from crkd.stages.discover.parent import stage1_of
 from crkd.stages.forward import Outputs
 from crkd.stages.run_data import prepare
 
-Rows = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 
@@ -72,7 +71,9 @@ def kmeans_on_features(
     return run_baseline(config, out, data, info, compute, device=device, resume=resume)
 
 
-def _free_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+def _free_centers(
+    known: Floats, labels: Labels, rows: Floats, num_novel: int, config: Config
+) -> Floats:
     """Return the means of the known classes and the centroids of the other rows' clusters."""
     means = np.stack([known[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
     clusters = kmeans(
@@ -82,8 +83,8 @@ def _free_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
 
 
 def _matched_centers(
-    known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config
-) -> Rows:
+    known: Floats, labels: Labels, rows: Floats, num_novel: int, config: Config
+) -> Floats:
     """Return the centroids of K + M clusters of unlabeled rows, those of known classes first.
 
     One Hungarian matching gives every known class the cluster whose centroid is the nearest of its
@@ -98,11 +99,13 @@ def _matched_centers(
     ).centroids
     cluster_of = match(contingency(labels, assign(known, centroids), num_known, len(centroids)))
     others = np.setdiff1d(np.arange(len(centroids)), cluster_of)
-    ordered: Rows = centroids[np.concatenate([cluster_of, others])]
+    ordered: Floats = centroids[np.concatenate([cluster_of, others])]
     return ordered
 
 
-def _tied_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, config: Config) -> Rows:
+def _tied_centers(
+    known: Floats, labels: Labels, rows: Floats, num_novel: int, config: Config
+) -> Floats:
     """Return the centroids of all rows' clusters; known classes, to which rows are tied, first."""
     return semi_kmeans(
         np.concatenate([known, rows]),
@@ -114,7 +117,7 @@ def _tied_centers(known: Rows, labels: Labels, rows: Rows, num_novel: int, confi
     ).centroids
 
 
-METHODS: Final[dict[str, tuple[str, Callable[[Rows, Labels, Rows, int, Config], Rows]]]] = {
+METHODS: Final[dict[str, tuple[str, Callable[[Floats, Labels, Floats, int, Config], Floats]]]] = {
     "kmeans": (
         "baseline: k-means on stage-1 features, joint predictions by the nearest class mean",
         _free_centers,
@@ -134,14 +137,21 @@ MIXED: Final = (
 """The same of ``kmeans`` in the mixed setting."""
 
 
-def _scored(
-    outputs: Outputs, means: NDArray[np.float32], centroids: NDArray[np.float32]
-) -> Outputs:
-    """Return negative squared distances to every center as logits."""
+def closeness(rows: Floats, centers: Floats) -> Floats:
+    """Return the negative squared distances, less what all centers of a row share.
+
+    Args:
+        rows: ``(N, D)``.
+        centers: ``(C, D)``.
+
+    Returns:
+        ``(N, C)``; the nearest center of a row has the largest value.
+    """
+    found: Floats = 2 * rows @ centers.T - np.square(centers).sum(axis=1)
+    return found
+
+
+def _scored(outputs: Outputs, means: Floats, centroids: Floats) -> Outputs:
+    """Return the outputs with the closeness of every center as logits."""
     rows = unit_rows(outputs.features)
-
-    def closeness(centers: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = 2 * rows @ centers.T - (centers**2).sum(axis=1)
-        return logits
-
-    return Outputs(outputs.features, closeness(means), closeness(centroids)[None])
+    return Outputs(outputs.features, closeness(rows, means), closeness(rows, centroids)[None])

@@ -40,15 +40,12 @@ def baseline_entry(
     num_novel, origin = num_novel_classes(data)
     return RunInfo(
         kind="baseline",
-        status="running",
         dataset=config.dataset,
         split=data.split_entry(),
         classes=data.class_entries(num_novel),
         preprocessing=data.preprocessing(),
-        architecture=None,
         chosen_head=0,
         seed=config.seed,
-        provenance={},
         parent=parent,
         notes=[*data.notes, origin, *notes],
         baseline=method,

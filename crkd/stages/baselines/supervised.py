@@ -54,7 +54,6 @@ def supervised_upper_bound(
     )
     info = RunInfo(
         kind="baseline",
-        status="running",
         dataset=config.dataset,
         split=data.split_entry(),
         classes=data.class_entries(len(data.split.novel)),
@@ -62,7 +61,6 @@ def supervised_upper_bound(
         architecture=architecture.plain(),
         chosen_head=0,
         seed=config.seed,
-        provenance={},
         notes=[*data.notes, NOTE],
         baseline="supervised",
     )

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats, unit_rows
 from crkd.clustering.whitening import WhitenedSpace, principal_space, whitened_spaces
 from crkd.config.schema import Config
-from crkd.core.errors import InputError
 from crkd.core.threads import one_thread
 from crkd.evaluation.matching import clustering_accuracy
 from crkd.runs.atomic_files import write_json
 from crkd.runs.folder import RunFolder
 from crkd.stages.baselines.kmeans import METHODS as KMEANS
-from crkd.stages.baselines.kmeans import MIXED
+from crkd.stages.baselines.kmeans import MIXED, closeness
 from crkd.stages.baselines.run_entry import baseline_entry, run_baseline
 from crkd.stages.baselines.simgcd_head import simgcd_head
 from crkd.stages.forward import Outputs
+from crkd.stages.run_data import check_num_novel
 from crkd.stages.vectors.contest import FEWEST_KNOWN
 from crkd.stages.vectors.data import CPU, VectorData, vector_data
 
@@ -81,10 +81,8 @@ class VectorBaseline(NamedTuple):
     scores: dict[Setting, list[float]]
 
     def logits(self, vectors: Floats) -> Floats:
-        """Return the negative squared distances to the centers, ``(N, K + M)``."""
-        rows = self.space.rows(vectors)
-        found: Floats = 2 * rows @ self.centers.T - np.square(self.centers).sum(axis=1)
-        return found
+        """Return logits ``(N, K + M)``; the nearest center has the largest."""
+        return closeness(self.space.rows(vectors), self.centers)
 
 
 @one_thread()
@@ -182,10 +180,7 @@ def baseline_on_vectors(config: Config, out: str | Path, method: str) -> RunFold
     data = vector_data(config)
     info = baseline_entry(config, data, method, [f"baseline on frozen vectors: {method}"])
     known, unlabeled = data.subsets.known_train, data.subsets.unlabeled
-    if info.num_novel > len(unlabeled):
-        raise InputError(
-            f"--num-novel {info.num_novel} exceeds the {len(unlabeled)} unlabeled vectors; lower it"
-        )
+    check_num_novel(info.num_novel, len(unlabeled), "unlabeled vectors")
 
     def compute(run: RunFolder) -> dict[str, Outputs]:
         vectors = data.of(known).numpy(), data.of(unlabeled).numpy()

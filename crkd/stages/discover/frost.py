@@ -7,7 +7,6 @@ its released code for CIFAR-100.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +20,9 @@ from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
 from crkd.losses.term import DistillationInputs
 from crkd.models.network import Network, freeze
 from crkd.stages.discover.feature_replay import FeatureReplay, classified
+from crkd.training.compilation import compiled
 from crkd.training.precision import autocast
+from crkd.training.task import Task
 
 TOP_FEATURES = 5
 CONSISTENCY = 25.0
@@ -49,7 +50,7 @@ class FrostModules(nn.Module):
         self.register_buffer("rise", torch.zeros(()), persistent=False)
 
 
-class FrostTask:
+class FrostTask(Task):
     """Ranking statistics, self-training of a joint head, feature distillation and replay.
 
     A separate head clusters the novel images: pairs whose five largest features are the same
@@ -67,6 +68,7 @@ class FrostTask:
     """
 
     stage = "discover"
+    modules: FrostModules
 
     def __init__(
         self,
@@ -85,19 +87,21 @@ class FrostTask:
             clusters = nn.Linear(width, num_novel)
         self.modules = FrostModules(network, clusters, replay).to(device)
         self._features = Features(width, width, form="batch")
+        self._forward = compiled(network, config.loop)
+        self._teacher = compiled(self.teacher_network, config.loop)
 
     def losses(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of all terms, and each term for the log."""
         modules, views = self.modules, batch.views[: batch.num_large]
         drawn = None if modules.replay is None else modules.replay()
         with autocast(self.config.loop.precision, self.device):
-            student = modules.network(
+            student = self._forward(
                 views, replayed=None if drawn is None else drawn[0], shard=batch.shard
             )
             with torch.no_grad():
-                teacher = self.teacher_network(views, shard=batch.shard)
-        new = student.features[:2, batch.num_labeled :]
-        first, second = modules.clusters(new).float()
+                teacher = self._teacher(views, shard=batch.shard)
+            new = student.features[:2, batch.num_labeled :]
+            first, second = modules.clusters(new).float()
         named = {
             "ranks": pairwise_agreement(first, second, same_ranks(new[0], TOP_FEATURES)),
             "consistency": F.mse_loss(first.softmax(dim=-1), second.softmax(dim=-1)),
@@ -130,14 +134,6 @@ class FrostTask:
         """Raise the weights: exp(-5 (1 - t)^2), as in AutoNovel."""
         t = min(1.0, epoch / max(1.0, RAMP_SHARE * self.config.discover.epochs))
         self.modules.rise.fill_(math.exp(-5.0 * (1.0 - t) ** 2))
-
-    def resume_epoch(self, epoch: int) -> None:
-        """Restore the weights of an epoch."""
-        self.start_epoch(epoch)
-
-    def remark(self, means: Mapping[str, float]) -> str | None:
-        """No warnings for this stage."""
-        return None
 
     def chosen_head(self) -> int:
         """Return 0: there is one head."""

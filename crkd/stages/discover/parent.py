@@ -30,6 +30,7 @@ from crkd.stages.discover.precheck import Precheck, precheck
 from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import (
     RunData,
+    check_num_novel,
     num_novel_classes,
     prepare,
     prepare_incremental,
@@ -122,11 +123,7 @@ def open_parent(
         _check_new(checked, opened, config)
         notes.append(checked.sentence)
     num_novel, origin = _counted(teacher, run, data)
-    if num_novel > len(data.subsets.unlabeled):
-        raise InputError(
-            f"--num-novel {num_novel} exceeds the {len(data.subsets.unlabeled)} unlabeled "
-            "images; lower it"
-        )
+    check_num_novel(num_novel, len(data.subsets.unlabeled), "unlabeled images")
     shares = None
     if config.mixed:
         check_weights(config, len(info.classes), num_novel)

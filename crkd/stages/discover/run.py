@@ -127,15 +127,12 @@ def _to_cluster(start: ParentRun, seed: int) -> NDArray[np.float32]:
 def _info(start: ParentRun, config: Config) -> RunInfo:
     return RunInfo(
         kind="discovered",
-        status="running",
         dataset=config.dataset,
         split=start.data.split_entry(),
         classes=start.classes,
         preprocessing=start.data.preprocessing(),
         architecture=start.architecture.plain(),
-        chosen_head=None,
         seed=config.seed,
-        provenance={},
         parent=start.origin(),
         notes=start.notes,
     )
@@ -186,10 +183,7 @@ def student_of(
     if config.discover.optimizer.backbone_factor == 0:
         # It is not trained, so it needs no gradient.
         student.backbone.requires_grad_(False)
-    student = student.to(device)
-    if device.type == "cuda":
-        student = student.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return student
+    return student.to(device)
 
 
 def replay_of(start: ParentRun, config: Config, unlabeled: int) -> FeatureReplay | None:
@@ -229,7 +223,7 @@ def discovery_loader(config: Config, data: RunData, device: torch.device) -> Bat
         data.store(data.subsets.unlabeled),
         batch_size=config.discover.batch_size,
         labeled_share=config.discover.labeled_share,
-        views=discovery_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+        views=discovery_views(config, data),
         view_epochs=config.discover.stored_epochs,
         seed=config.seed,
         device=device,

@@ -7,7 +7,6 @@ Wen et al., "Parametric Classification for Generalized Category Discovery: A Bas
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from crkd.losses.supervised import cross_entropy, supervised_contrast
 from crkd.models.network import Network
 from crkd.training.compilation import compiled
 from crkd.training.precision import autocast
+from crkd.training.task import Task
 
 SUPERVISED_WEIGHT = 0.35
 CONTRAST_TEMPERATURE = 1.0
@@ -48,7 +48,7 @@ class SimgcdModules(nn.Module):
         self.register_buffer("sharpening", torch.ones(()), persistent=False)
 
 
-class SimgcdTask:
+class SimgcdTask(Task):
     """One prototype classifier of all classes, self-distillation and contrastive terms.
 
     With w = 0.35::
@@ -70,6 +70,7 @@ class SimgcdTask:
     """
 
     stage = "discover"
+    modules: SimgcdModules
 
     def __init__(self, network: Network, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -116,14 +117,6 @@ class SimgcdTask:
         """Set the temperature of the teacher."""
         temperature = teacher_temperature(epoch / WARMUP_EPOCHS)
         self.modules.sharpening.fill_(self.config.model.temperature / temperature)
-
-    def resume_epoch(self, epoch: int) -> None:
-        """Restore the temperature of an epoch."""
-        self.start_epoch(epoch)
-
-    def remark(self, means: Mapping[str, float]) -> str | None:
-        """No warnings for this stage."""
-        return None
 
     def chosen_head(self) -> int:
         """Return 0: there is one head."""

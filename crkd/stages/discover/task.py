@@ -22,6 +22,7 @@ from crkd.training.compilation import compiled
 from crkd.training.ema import AveragedNetwork
 from crkd.training.loss_terms import Terms, context_of
 from crkd.training.precision import autocast
+from crkd.training.task import Task
 from crkd.training.teacher import LiveTeacher, Teacher
 
 
@@ -60,7 +61,7 @@ class DiscoveryModules(nn.Module):
         self.register_buffer("head_loss", torch.zeros(heads, dtype=torch.float64))
 
 
-class DiscoveryTask:
+class DiscoveryTask(Task):
     """Pseudo-labels by optimal transport, swapped prediction, and the distillation terms.
 
     Known labels of labeled rows and the images are all it sees: labels of unlabeled rows are
@@ -82,6 +83,7 @@ class DiscoveryTask:
     """
 
     stage = "discover"
+    modules: DiscoveryModules
 
     def __init__(
         self,

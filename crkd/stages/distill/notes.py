@@ -8,7 +8,6 @@ from typing import Any, Final
 from torch import nn
 
 from crkd.models.architecture import Architecture
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.forward import Outputs
 
@@ -31,7 +30,7 @@ def comparison(
     score = teacher_accuracy(opened)
     known = "" if score is None else f", {100 * score[0]:.1f} % on {score[1]}"
     summary = f"this student: {architecture.backbone}, {ours:,} parameters"
-    if opened.architecture.backbone == VECTORS:
+    if opened.architecture.on_vectors:
         backbone = (opened.info.embedding or {}).get("backbone")
         return f"teacher {opened.run.path}: heads on the vectors of {backbone}{known}; {summary}"
     return (

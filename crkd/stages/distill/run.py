@@ -11,7 +11,6 @@ from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
 from crkd.models.network import freeze, with_one_head
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_run
 from crkd.runs.plugins import check_installed
@@ -36,7 +35,6 @@ from crkd.stages.distill.vector_teacher import (
 from crkd.stages.forward import Outputs
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare, prepare_incremental
-from crkd.stages.vectors.run import is_vector_run
 from crkd.training.cached_teacher import StoredTeacher, store_teacher
 from crkd.training.distributed import is_rank_zero
 from crkd.training.interruption import Interrupted
@@ -69,8 +67,7 @@ def distill(
     run = RunFolder.open(teacher)
     info = run.read_info()
     check_installed(run.path, info, asked_for(config, "distilled", config.distill.student))
-    on_vectors = is_vector_run(run.path)
-    if on_vectors:
+    if info.on_vectors:
         check_teaching(config, run)
         config = with_images_of(config, run)
         data = images_of(config, info, device)
@@ -85,7 +82,9 @@ def distill(
             run = done[number - 1]
             continue
         continues = resume and (number == 1 or (folder / "run.json").is_file())
-        student = Student(config, data, open_run(run.path, device), device, generation=number)
+        student = StudentTraining(
+            config, data, open_run(run.path, device), device, generation=number
+        )
         try:
             run = student.train(folder, resume=continues)
         except Interrupted as stop:
@@ -101,7 +100,7 @@ def _data_of(info: RunInfo, config: Config, device: torch.device) -> RunData:
     return prepare_incremental(config, device, classes=known, preprocessing=info.preprocessing)
 
 
-class Student:
+class StudentTraining:
     """A student, its teacher and its batches, made before any folder is touched.
 
     Args:
@@ -128,21 +127,18 @@ class Student:
         self.num_novel = opened.info.num_novel
         self.teacher = freeze(with_one_head(opened.network, opened.info.chosen_head))
         self.vectors: VectorTeacher | None = None
-        if opened.architecture.backbone == VECTORS:
+        if opened.architecture.on_vectors:
             self.vectors = vector_teacher(opened, self.teacher, config)
         else:
             _check_same_data(opened, data)
             self.teacher.to(device)
         self.architecture = student_architecture(config, opened, data.image_size)
         seed = config.seed + STUDENT_SEED * generation
-        network = student_network(config, self.architecture, self.teacher, seed).to(device)
-        if device.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        check_optimizer(network, config.distill.optimizer)
-        self.network = network
+        self.network = student_network(config, self.architecture, self.teacher, seed).to(device)
+        check_optimizer(self.network, config.distill.optimizer)
         parts = training_parts(config, data, num_novel=self.num_novel)
         teacher = self.vectors.fixed(parts, device) if self.vectors else self.teacher
-        self.task = DistillTask(network, teacher, config, device)
+        self.task = DistillTask(self.network, teacher, config, device)
         self.loader = distillation_loader(config, data, parts, device)
 
     def train(self, out: Path, *, resume: bool) -> RunFolder:
@@ -212,15 +208,12 @@ class Student:
         notes = [*self.data.notes, *teacher.info.notes, sizes]
         return RunInfo(
             kind="distilled",
-            status="running",
             dataset=teacher.info.dataset,
             split=self.data.split_entry(),
             classes=teacher.info.classes,
             preprocessing=self.data.preprocessing(),
             architecture=self.architecture.plain(),
-            chosen_head=None,
             seed=self.config.seed,
-            provenance={},
             parent=parent_entry(teacher.run.path, teacher.info),
             notes=list(dict.fromkeys(notes)),
         )

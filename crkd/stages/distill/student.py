@@ -10,23 +10,20 @@ import numpy as np
 import torch
 
 from crkd.config.schema import Config
-from crkd.core.errors import InputError
 from crkd.data.datasets.features import earlier_rows
 from crkd.data.loader import BatchLoader
 from crkd.data.splits.partition import Subset, joined
 from crkd.data.splits.smaller import class_fraction_mask
-from crkd.data.views import Views
 from crkd.losses.term import TERMS
 from crkd.models.architecture import Architecture
 from crkd.models.backbones.base import Backbone
 from crkd.models.backbones.build import build_backbone
 from crkd.models.build import build_network
 from crkd.models.network import Network
-from crkd.models.vector_network import NAME as VECTORS
 from crkd.runs.load import OpenedRun
 from crkd.stages.distill.task import JointHead
 from crkd.stages.run_data import RunData
-from crkd.stages.views import pretraining_views, recipe
+from crkd.stages.views import distillation_views
 
 DEFAULT_STUDENT: Final = "resnet20"
 """Backbone of the student of a teacher on feature vectors, which has no backbone for images."""
@@ -45,7 +42,7 @@ def student_architecture(config: Config, opened: OpenedRun, image_size: int) -> 
         image_size: side of the input in pixels of the student of a teacher on vectors.
     """
     shape = opened.architecture
-    if shape.backbone == VECTORS:
+    if shape.on_vectors:
         return Architecture(
             config.distill.student or DEFAULT_STUDENT,
             image_size,
@@ -157,22 +154,3 @@ def distillation_loader(
         seed=config.seed,
         device=device,
     )
-
-
-def distillation_views(config: Config, data: RunData) -> Views:
-    """Return the configured views, or those of stage 1.
-
-    Raises:
-        InputError: the views differ in size, so that their feature maps would not fit together.
-    """
-    mean, std = data.dataset.mean, data.dataset.std
-    if not config.distill.views:
-        return pretraining_views(config, data.image_size, mean, std)
-    recipes = tuple(recipe(view, data.image_size) for view in config.distill.views)
-    sizes = sorted({one.size for one in recipes})
-    if len(sizes) > 1:
-        raise InputError(
-            f"distill.views has views of {', '.join(map(str, sizes))} px; give all of them one "
-            "size_share"
-        )
-    return Views(recipes, len(recipes), mean, std, config.loop.compile)

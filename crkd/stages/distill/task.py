@@ -6,7 +6,6 @@ as its ``known_logits``, and no novel ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -21,6 +20,7 @@ from crkd.models.network import Network
 from crkd.training.compilation import compiled
 from crkd.training.loss_terms import TeacherKind, Terms, context_of, supervised_weight
 from crkd.training.precision import autocast
+from crkd.training.task import Task
 from crkd.training.teacher import FixedTeacher, LiveTeacher, Teacher
 
 
@@ -74,7 +74,7 @@ class DistillModules(nn.Module):
         return self
 
 
-class DistillTask:
+class DistillTask(Task):
     """Cross-entropy of the labels, where there are any, and the distillation terms.
 
     Args:
@@ -90,6 +90,7 @@ class DistillTask:
     """
 
     stage = "distill"
+    modules: DistillModules
 
     def __init__(
         self,
@@ -163,11 +164,3 @@ class DistillTask:
     def start_epoch(self, epoch: int) -> None:
         """Set the epoch of the terms."""
         self.modules.terms.set_epoch(epoch)
-
-    def resume_epoch(self, epoch: int) -> None:
-        """Set the epoch of the terms."""
-        self.modules.terms.set_epoch(epoch)
-
-    def remark(self, means: Mapping[str, float]) -> str | None:
-        """No warnings for this stage."""
-        return None

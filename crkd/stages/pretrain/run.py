@@ -25,15 +25,13 @@ from crkd.training.session import begin_run, running
 SAW_ALL = "stage 1 saw the unlabeled images too, without labels"
 
 
-def architecture_of(
-    config: Config, data: RunData, *, num_known: int, num_novel: int
-) -> Architecture:
-    """Return the configured shape of a network."""
+def architecture_of(config: Config, data: RunData, *, num_novel: int = 0) -> Architecture:
+    """Return the configured shape of a network for the known classes and M novel ones."""
     model = config.model
     return Architecture(
         backbone=model.backbone,
         image_size=data.image_size,
-        num_known=num_known,
+        num_known=data.num_known,
         num_novel=num_novel,
         num_heads=model.num_heads,
         known_head=model.known_head,
@@ -70,18 +68,15 @@ class SupervisedTraining:
 
     def __init__(self, config: Config, data: RunData, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.architecture = architecture_of(config, data, num_known=data.num_known, num_novel=0)
-        network = network_for(config, self.architecture).to(device)
-        check_optimizer(network, config.pretrain.optimizer)
-        if device.type == "cuda":
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network
+        self.architecture = architecture_of(config, data)
+        self.network = network_for(config, self.architecture).to(device)
+        check_optimizer(self.network, config.pretrain.optimizer)
         self._loader = BatchLoader(
             data.store(data.subsets.known_train),
             data.subsets.known_train.labels,
             data.store(data.subsets.unlabeled) if wants_unlabeled(config) else None,
             batch_size=config.pretrain.batch_size,
-            views=pretraining_views(config, data.image_size, data.dataset.mean, data.dataset.std),
+            views=pretraining_views(config, data),
             seed=config.seed,
             device=device,
         )
@@ -124,19 +119,26 @@ def pretrain(
     training = SupervisedTraining(config, data, device)
     info = RunInfo(
         kind="supervised",
-        status="running",
         dataset=config.dataset,
         split=data.split_entry(),
         classes=data.class_entries(0),
         preprocessing=data.preprocessing(),
         architecture=training.architecture.plain(),
-        chosen_head=None,
         seed=config.seed,
-        provenance={},
-        notes=[*data.notes, *([SAW_ALL] if config.pretrain.unlabeled else [])],
+        notes=_notes(config, data, training.network),
     )
     run = begin_run(out, info, config, device, resume=resume, samples=data.sample_digests())
     with running(run):
         seconds = training.train(run, resume=resume)
         finish_run(run, training.network, data, seconds=seconds, chosen_head=None)
     return run
+
+
+def _notes(config: Config, data: RunData, network: Network) -> list[str]:
+    """Return the remarks about a run: on its data, and on what the network starts from."""
+    notes, weights = [*data.notes], network.backbone.weights_report
+    if config.pretrain.unlabeled:
+        notes.append(SAW_ALL)
+    if weights is not None:
+        notes.append(f"the backbone starts from {weights.sentence()}")
+    return notes

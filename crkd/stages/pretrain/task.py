@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ from crkd.models.network import Network
 from crkd.training.compilation import compiled
 from crkd.training.loss_terms import Terms, context_of, supervised_weight
 from crkd.training.precision import autocast
+from crkd.training.task import Task
 
 
 class SupervisedModules(nn.Module):
@@ -32,7 +31,7 @@ class SupervisedModules(nn.Module):
         self.terms = terms
 
 
-class SupervisedTask:
+class SupervisedTask(Task):
     """Cross-entropy of the known head over all views, and the terms that need no teacher.
 
     Args:
@@ -45,6 +44,7 @@ class SupervisedTask:
     """
 
     stage = "pretrain"
+    modules: SupervisedModules
 
     def __init__(self, network: Network, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -86,14 +86,6 @@ class SupervisedTask:
     def start_epoch(self, epoch: int) -> None:
         """Let the terms know the epoch."""
         self.modules.terms.set_epoch(epoch)
-
-    def resume_epoch(self, epoch: int) -> None:
-        """Let the terms know the epoch."""
-        self.modules.terms.set_epoch(epoch)
-
-    def remark(self, means: Mapping[str, float]) -> str | None:
-        """No warnings for this stage."""
-        return None
 
 
 def wants_unlabeled(config: Config) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from crkd.config.check import Range, build, plain
-from crkd.config.load import config_folder, load_config, read_yaml
+from crkd.config.load import load_config, read_yaml, shipped_config, shipped_configs
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.evaluation.comparison import short_keys, value_text
@@ -120,16 +120,14 @@ def find_sweep(name: str) -> Path:
     Raises:
         InputError: there is no such sweep.
     """
-    path, folder = Path(name), config_folder() / "sweeps"
-    shipped = folder / f"{name.removesuffix('.yaml')}.yaml"
-    if path.is_file():
-        return path
-    if path.name == name and shipped.is_file():
-        return shipped
-    names = sorted(file.stem for file in folder.glob("*.yaml"))
-    raise InputError(
-        f"sweep {name!r} is neither a file nor a shipped sweep; shipped: {listed(names)}"
-    )
+    path = Path(name)
+    found = path if path.is_file() else shipped_config(name, ("sweeps",))
+    if found is None:
+        names = [file.stem for file in shipped_configs("sweeps")]
+        raise InputError(
+            f"sweep {name!r} is neither a file nor a shipped sweep; shipped: {listed(names)}"
+        )
+    return found
 
 
 def load_sweep(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.whitening import whitened_spaces
 from crkd.data.storage.workers import parallel
-from crkd.evaluation.matching import contingency, match
+from crkd.evaluation.matching import clustering_accuracy
 from crkd.runs.console import format_duration
 from crkd.stages.vectors.candidates import CANDIDATES, FLOOR, UNDECIDED
 from crkd.stages.vectors.discovery_input import WIDTHS, DiscoveryInput
@@ -123,7 +123,7 @@ def hold_contest(
         scores = {}
         for name, candidate in CANDIDATES.items():
             logits = candidate(inputs, seed + number).logits(inputs.novel)
-            scores[name] = accuracy(logits.argmax(axis=1), truth, len(classes))
+            scores[name] = 100 * clustering_accuracy(logits.argmax(axis=1), truth)
         return scores
 
     log(f"contest of {len(CANDIDATES)} methods on hidden known classes: {len(hidden)} draws")
@@ -165,18 +165,6 @@ def _choice(scores: list[Score], floor: Score) -> tuple[str, str]:
     name = next(name for name in CANDIDATES if name in near)
     reason = f"it found hidden known classes best: {near[name]:.1f} %, k-means {floor.mean:.1f} %"
     return name, reason
-
-
-def accuracy(clusters: NDArray[np.int64], truth: NDArray[np.int64], count: int) -> float:
-    """Return the percent of rows in the right cluster under the best matching.
-
-    Args:
-        clusters: ``(N,)`` in ``[0, count)``.
-        truth: ``(N,)`` in ``[0, count)``.
-        count: classes.
-    """
-    table = contingency(clusters, truth, count, count)
-    return 100 * float(table[np.arange(count), match(table)].sum()) / len(truth)
 
 
 def _draws(num_known: int, seed: int) -> Iterator[tuple[int, ...]]:

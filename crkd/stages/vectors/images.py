@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from crkd.config.schema import Config
@@ -17,6 +17,7 @@ from crkd.data.sources.folder import SAMPLED_SIZES, training_size
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.vectors.embedded_source import EmbeddedSource, with_images
 from crkd.data.vectors.table import FeatureTable, read_features
+from crkd.runs.console import say
 
 LARGEST_SIZE: Final = 64
 """Largest default side in pixels at which a network is trained on the images."""
@@ -37,10 +38,7 @@ def read_tables(config: Config) -> list[FeatureTable]:
 
 
 def embedded_images(
-    config: Config,
-    *,
-    class_names: Sequence[str] = (),
-    log: Callable[[str], None] = lambda line: None,
+    config: Config, *, class_names: Sequence[str] = ()
 ) -> tuple[Dataset, ClassSplit]:
     """Return the images behind the vectors of a configuration as a data set, and its split.
 
@@ -48,7 +46,6 @@ def embedded_images(
         config: its ``data.features`` names the files: known vectors, unlabeled vectors of earlier
             steps, unlabeled vectors; or one file of unlabeled vectors.
         class_names: classes of an earlier run; needed for one file.
-        log: receives messages for the user.
 
     Raises:
         InputError: there is no such file, or its vectors have no images.
@@ -72,12 +69,12 @@ def embedded_images(
             known, novel, earlier=earlier, classes_so_far=class_names, mixed=config.mixed
         )
     dataset = with_images(dataset, tables)
-    size = config.data.image_size or _default_size(dataset, log)
+    size = config.data.image_size or _default_size(dataset)
     images = dataclasses.replace(dataset, image_size=size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
     return images, split
 
 
-def _default_size(dataset: Dataset, log: Callable[[str], None]) -> int:
+def _default_size(dataset: Dataset) -> int:
     """Return the training size of the images, from the headers of some of them."""
     source = dataset.train
     assert isinstance(source, EmbeddedSource)
@@ -86,4 +83,4 @@ def _default_size(dataset: Dataset, log: Callable[[str], None]) -> int:
         with contextlib.suppress(UnreadableImageError):
             header = read_header(source.encoded(row), source.ids[row])
             sides.append(min(header.width, header.height))
-    return training_size(sides, log, largest=LARGEST_SIZE)
+    return training_size(sides, say, largest=LARGEST_SIZE)

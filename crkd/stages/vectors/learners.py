@@ -24,7 +24,8 @@ from crkd.stages.vectors.run import discover_vectors
 from crkd.stages.vectors.start import opened_discovery
 from crkd.training.finished import finished
 
-Rows = NDArray[np.int64]
+Indices = NDArray[np.int64]
+Labels = NDArray[np.int64]
 STEPS: Final = 100
 """Iterations of k-means with fixed means, at most."""
 
@@ -32,7 +33,7 @@ STEPS: Final = 100
 class Learner(Protocol):
     """Learns one session after another; it sees no label but those of the base session."""
 
-    def start(self, rows: Rows, labels: Rows) -> None:
+    def start(self, rows: Indices, labels: Labels) -> None:
         """Learn the base session.
 
         Args:
@@ -40,10 +41,10 @@ class Learner(Protocol):
             labels: ``(n,)`` classes of the base session.
         """
 
-    def extend(self, rows: Rows, num_novel: int) -> None:
+    def extend(self, rows: Indices, num_novel: int) -> None:
         """Find the classes of the next session among unlabeled rows."""
 
-    def predict(self, vectors: Floats) -> tuple[Rows, Rows]:
+    def predict(self, vectors: Floats) -> tuple[Labels, Labels]:
         """Return outputs in ``[0, C)`` and clusters of the last session in ``[0, M)``."""
 
 
@@ -73,23 +74,25 @@ class Discovered:
             config, discover=discover, data=data, class_order_seed=None
         )
         self._train, self._names, self._folder, self._steps = train, names, folder, 0
-        self._base: Rows | None = None
+        self._base_file: Path | None = None
+        self._base: Labels | None = None
         self._found: VectorDiscovery | None = None
         (folder / "vectors").mkdir(parents=True, exist_ok=True)
 
-    def start(self, rows: Rows, labels: Rows) -> None:
+    def start(self, rows: Indices, labels: Labels) -> None:
         """Learn the base session in memory; the first discovery does it again for its run."""
-        self._write(rows, 0)
+        self._base_file = self._write(rows, 0)
         vectors = torch.from_numpy(self._train.features[rows])
         self._found = fit_known(vectors, torch.from_numpy(labels), vectors[:0])
 
-    def extend(self, rows: Rows, num_novel: int) -> None:
+    def extend(self, rows: Indices, num_novel: int) -> None:
         """Discover in a run folder; a finished one is read."""
         self._steps += 1
         place = self._folder / f"step-{self._steps}"
         files = [self._write(rows, self._steps)]
         if self._steps == 1:
-            files = [*(self._folder / "vectors").glob("session-0.*"), *files]
+            assert self._base_file is not None
+            files = [self._base_file, *files]
         config = dataclasses.replace(
             self._config,
             data=dataclasses.replace(self._config.data, features=tuple(map(str, files))),
@@ -107,7 +110,7 @@ class Discovered:
             self._base = np.array([self._names.index(name) for name in known])
         self._found = opened_discovery(run)
 
-    def predict(self, vectors: Floats) -> tuple[Rows, Rows]:
+    def predict(self, vectors: Floats) -> tuple[Labels, Labels]:
         """Return joint predictions and those of the last head."""
         assert self._found is not None
         found = self._found.predict(torch.from_numpy(vectors))
@@ -117,7 +120,7 @@ class Discovered:
             joint[base] = self._base[joint[base]]
         return joint, found.novel.argmax(dim=1).numpy()
 
-    def _write(self, rows: Rows, number: int) -> Path:
+    def _write(self, rows: Indices, number: int) -> Path:
         return write_rows(self._train, rows, self._folder / "vectors", f"session-{number}")
 
 
@@ -136,14 +139,14 @@ class NearestMeans:
         self._train, self._seed, self._last = train, seed, 0
         self._means: Floats = np.zeros((0, train.shape[1]), np.float32)
 
-    def start(self, rows: Rows, labels: Rows) -> None:
+    def start(self, rows: Indices, labels: Labels) -> None:
         """Take the means of the base classes."""
         values = unit_rows(self._train[rows])
         classes = range(int(labels.max()) + 1)
         self._means = unit_rows(np.stack([values[labels == c].mean(axis=0) for c in classes]))
 
     @one_thread()
-    def extend(self, rows: Rows, num_novel: int) -> None:
+    def extend(self, rows: Indices, num_novel: int) -> None:
         """Cluster the session."""
         values = unit_rows(self._train[rows])
         fixed = len(self._means)
@@ -162,7 +165,7 @@ class NearestMeans:
             means[fixed:] = unit_rows(means[fixed:])
         self._means, self._last = means, num_novel
 
-    def predict(self, vectors: Floats) -> tuple[Rows, Rows]:
+    def predict(self, vectors: Floats) -> tuple[Labels, Labels]:
         """Return the nearest of all means, and of those of the last session."""
         scores = unit_rows(vectors) @ self._means.T
         last = scores[:, -self._last :] if self._last else scores

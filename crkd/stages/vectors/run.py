@@ -15,8 +15,7 @@ from crkd.config.schema import Config
 from crkd.core.batch_shard import processes
 from crkd.core.errors import InputError
 from crkd.core.threads import one_thread
-from crkd.models.architecture import Architecture
-from crkd.models.vector_network import NAME
+from crkd.models.architecture import VECTORS, Architecture
 from crkd.runs.atomic_files import write_json
 from crkd.runs.console import say
 from crkd.runs.folder import RunFolder, RunInfo
@@ -170,7 +169,7 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
     data, parent = start.data, start.parent
     groups = start.found.gate.sizes[1:]
     architecture = Architecture(
-        NAME,
+        VECTORS,
         data.image_size,
         num_known=len(start.classes),
         num_novel=num_novel,
@@ -180,15 +179,12 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
     )
     return RunInfo(
         kind="discovered",
-        status="running",
         dataset=config.dataset,
         split=data.split_entry(),
         classes=next_classes(start.classes, num_novel),
         preprocessing=data.preprocessing(),
         architecture=architecture.plain(),
-        chosen_head=None,
         seed=config.seed,
-        provenance={},
         parent=None if parent is None else parent_entry(parent.path, parent.read_info()),
         notes=list(notes),
         embedding=_without_roots(data.embedding),
@@ -200,9 +196,3 @@ def _without_roots(embedding: dict[str, Any] | None) -> dict[str, Any] | None:
     if embedding is None:
         return None
     return {name: value for name, value in embedding.items() if name not in ("roots", "skipped")}
-
-
-def is_vector_run(path: str | Path) -> bool:
-    """Return whether a run folder holds a discovery on vectors."""
-    info = RunFolder.open(path).read_info()
-    return info.architecture is not None and info.architecture.get("backbone") == NAME

@@ -16,14 +16,13 @@ from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.models.vector_network import NAME
 from crkd.runs.atomic_files import read_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.folder import RunFolder
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.known_filter import KnownFilter, find_known
 from crkd.stages.load_images import check_same_subset
-from crkd.stages.run_data import num_novel_classes
+from crkd.stages.run_data import check_num_novel, num_novel_classes
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.data import VectorData, next_vector_data, vector_data
 from crkd.stages.vectors.discovery import VectorDiscovery, fit_known
@@ -172,12 +171,8 @@ def num_novel_of(start: VectorStart) -> tuple[int, str]:
         InputError: M is not known, or there are fewer vectors to discover in.
     """
     num_novel, origin = _counted(start)
-    count = int(start.fresh.sum())
-    if num_novel > count:
-        which = " that do not look like a known class" if start.data.config.mixed else ""
-        raise InputError(
-            f"--num-novel {num_novel} exceeds the {count} unlabeled vectors{which}; lower it"
-        )
+    which = " that do not look like a known class" if start.data.config.mixed else ""
+    check_num_novel(num_novel, int(start.fresh.sum()), f"unlabeled vectors{which}")
     return num_novel, origin
 
 
@@ -201,7 +196,7 @@ def opened_discovery(run: RunFolder) -> VectorDiscovery:
         InputError: the run is of another kind or damaged.
     """
     info = run.read_info()
-    if info.architecture is None or info.architecture.get("backbone") != NAME:
+    if not info.on_vectors:
         raise InputError(
             f"{run.path} is not a discovery on feature vectors, so vectors cannot extend it; name "
             "such a run, or give images"

@@ -186,3 +186,10 @@ def test_prototypes_point_at_clusters():
     predictions = heads(features)[..., :3].argmax(-1)
     assert torch.equal(predictions[0], truth)
     assert torch.equal(predictions[1], (truth + 1) % 3)
+
+
+def test_a_copy_of_one_head_does_not_change_the_random_state():
+    heads = NovelHeads(8, 3, 2, hidden=4, projection=6)
+    before = torch.get_rng_state()
+    heads.single(1)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -132,3 +132,9 @@ def test_reviews_that_do_not_fit_are_refused(reviews):
 def test_classes_without_order_are_refused(classes):
     with pytest.raises(InputError, match="2 for every prototype"):
         ReviewedHead(8, classes, hidden=4, projection=2, temperature=0.1)
+
+
+def test_a_review_does_not_change_the_random_state(head):
+    before = torch.get_rng_state()
+    reviewed(head, [[m] for m in range(head.prototypes.shape[1])], {})
+    assert torch.equal(torch.get_rng_state(), before)

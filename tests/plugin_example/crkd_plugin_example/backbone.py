@@ -31,10 +31,6 @@ class ThreeConvolutions(Backbone):
             for a, b in itertools.pairwise(widths)
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the ``(B, 32)`` features."""
-        return self.forward_with_maps(images)[0]
-
     def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return the features and the map after each convolution."""
         maps = []

@@ -16,7 +16,7 @@ from crkd.losses.term import TERMS, terms_for
 from crkd.models.backbones.base import BACKBONES, Backbone
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
-from crkd.stages.distill.run import Student, distill
+from crkd.stages.distill.run import StudentTraining, distill
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import prepare
 from crkd.training.interruption import Interrupted
@@ -106,7 +106,7 @@ def test_a_student_without_feature_maps_trains_or_is_refused_at_the_start(
     data, opened = prepare(config, CPU), open_run(stage1, CPU)
     refusal = ""
     try:
-        student = Student(config, data, opened, CPU, generation=1)
+        student = StudentTraining(config, data, opened, CPU, generation=1)
     except InputError as error:
         refusal = str(error)
     if refusal:

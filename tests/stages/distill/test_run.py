@@ -20,7 +20,7 @@ from crkd.models.network import with_one_head
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun, open_run
 from crkd.stages.discover.run import discover
-from crkd.stages.distill.run import Student, distill
+from crkd.stages.distill.run import StudentTraining, distill
 from crkd.stages.distill.task import JointHead
 from crkd.stages.run_data import RunData, prepare
 from crkd.training.interruption import Interrupted
@@ -69,9 +69,9 @@ def reused(found: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFol
     return distill(config_for(*with_term("distill", REUSING)), out, found.path)
 
 
-def trained(teacher: OpenedRun, data: RunData, *settings: str, steps: int) -> Student:
+def trained(teacher: OpenedRun, data: RunData, *settings: str, steps: int) -> StudentTraining:
     config = config_for("distill.batch_size=32", "distill.optimizer.lr=0.01", *settings)
-    student = Student(config, data, teacher, CPU, generation=1)
+    student = StudentTraining(config, data, teacher, CPU, generation=1)
     student.task.modules.train()
     step = TrainingStep(
         student.task, config.distill.optimizer, total=100, steps_per_epoch=20, device=CPU
@@ -126,7 +126,9 @@ def test_stored_labels_train_another_student_than_kd(name: str, found: RunFolder
 def test_frozen_heads_are_the_teachers_to_the_bit(
     teacher: OpenedRun, data: RunData, reused: RunFolder
 ):
-    student = Student(config_for(*with_term("distill", REUSING)), data, teacher, CPU, generation=1)
+    student = StudentTraining(
+        config_for(*with_term("distill", REUSING)), data, teacher, CPU, generation=1
+    )
     heads = {
         key: value
         for key, value in student.teacher.state_dict().items()
@@ -185,14 +187,16 @@ def test_one_plain_head_predicts_all_classes(found: RunFolder, tmp_path: Path, d
 def test_a_supervised_teacher_has_no_novel_classes_to_teach(
     stage1: Path, data: RunData, tmp_path: Path
 ):
-    student = Student(config_for(), data, open_run(stage1, CPU), CPU, generation=1)
+    student = StudentTraining(config_for(), data, open_run(stage1, CPU), CPU, generation=1)
     assert student.loader.counts == [60, 0], "unlabeled images do not join"
     run = student.train(tmp_path / "run", resume=False)
     assert weights(run)["known_head.weight"].shape[0] == 5
     assert run.read_info().chosen_head is None
     assert 0 <= run.read_metrics()["supervised"]["test"]["known"]["acc"] <= 1
     joined = config_for("distill.unlabeled=true")
-    assert Student(joined, data, open_run(stage1, CPU), CPU, generation=1).loader.counts[1] > 0
+    assert (
+        StudentTraining(joined, data, open_run(stage1, CPU), CPU, generation=1).loader.counts[1] > 0
+    )
 
 
 def test_without_terms_the_teacher_is_not_asked(

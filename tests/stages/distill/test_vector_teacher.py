@@ -27,7 +27,7 @@ from crkd.review.decisions import FORMAT, VERSION
 from crkd.review.run_outputs import gather
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
-from crkd.stages.distill.run import Student, distill
+from crkd.stages.distill.run import StudentTraining, distill
 from crkd.stages.distill.vector_teacher import images_of, with_images_of
 from crkd.stages.vectors.run import data_of_run
 from crkd.training.interruption import Interrupted
@@ -84,10 +84,10 @@ def weights(run: RunFolder) -> dict[str, Tensor]:
     return load_file(run.path / "model.safetensors")
 
 
-def student_of(run: RunFolder, *settings: str) -> Student:
+def student_of(run: RunFolder, *settings: str) -> StudentTraining:
     config = with_images_of(config_of(run, *settings), run)
     data = images_of(config, run.read_info(), CPU)
-    return Student(config, data, open_run(run.path, CPU), CPU, generation=1)
+    return StudentTraining(config, data, open_run(run.path, CPU), CPU, generation=1)
 
 
 def test_the_student_predicts_as_its_teacher(student: RunFolder, found: RunFolder) -> None:

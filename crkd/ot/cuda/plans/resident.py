@@ -112,7 +112,6 @@ def resident_layout(
     cluster: int,
     warps: int,
     lanes: int = 32,
-    blocks_per_sm: int = 1,
     registers: int | None = None,
 ) -> Resident | None:
     """Return the layout for a given cluster and block size, or None beyond 32 row steps.
@@ -127,12 +126,12 @@ def resident_layout(
     if rows is None:
         return None
     if registers is None:
-        registers = _room(warps * blocks_per_sm, rows, columns)
+        registers = _room(warps, rows, columns)
     if columns > registers:
         return None
     kept = min(rows, registers // columns)
     split = 4 * cluster * columns * lanes > _READ_BY_ALL
-    return Resident(warps, lanes, columns, rows, kept, cluster, blocks_per_sm, split)
+    return Resident(warps, lanes, columns, rows, kept, cluster, 1, split)
 
 
 def two_per_multiprocessor(plan: Resident, device: Device) -> Resident | None:

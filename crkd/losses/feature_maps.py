@@ -1,4 +1,4 @@
-"""Helpers of losses on feature maps: selection, pooling to equal sizes, a trained connector."""
+"""Feature maps in losses: selection, pooling to equal sizes, distance, a trained connector."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
+from crkd.losses.precision import full
 
 
 def stage_map(outputs: HeadOutputs, stage: int) -> Tensor:
@@ -58,8 +59,7 @@ def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:
     """Return the mean squared difference, in float32 or better; 0 for empty tensors."""
-    dtype = torch.promote_types(first.dtype, torch.float32)
-    square = (first.to(dtype) - second.to(dtype)).square()
+    square = (full(first) - full(second)).square()
     return square.sum() / max(square.numel(), 1)
 
 
