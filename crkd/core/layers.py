@@ -57,7 +57,16 @@ def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:
-    """Return the mean squared difference, in float32 or better; 0 for empty tensors."""
+    """Return the mean squared difference, in float32 or better; 0 for empty tensors.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise InputError(
+            f"a loss compares tensors of the shapes {tuple(first.shape)} and "
+            f"{tuple(second.shape)}; give student and teacher the same samples and the same width"
+        )
     dtype = torch.promote_types(first.dtype, torch.float32)
     square = (first.to(dtype) - second.to(dtype)).square()
     return square.sum() / max(square.numel(), 1)
