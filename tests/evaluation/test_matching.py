@@ -56,6 +56,11 @@ def test_renumbering_changes_nothing(case, random):
     assert renumbered == clustering_accuracy(predicted, truth)
 
 
+def test_ids_may_have_gaps_of_any_size():
+    predicted, truth = np.array([3, 3, 2**62, 2**62]), np.array([7, 7, 10**12, 7])
+    assert clustering_accuracy(predicted, truth) == 0.75
+
+
 def test_rectangular_both_ways():
     more_clusters = contingency([0, 0, 0, 1, 2, 2], [0, 0, 0, 0, 1, 1], 3, 2)
     assert match(more_clusters).tolist() == [0, -1, 1]
