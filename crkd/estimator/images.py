@@ -44,8 +44,12 @@ def is_images(samples: Any) -> bool:
 
 
 def as_numpy(samples: Any) -> Any:
-    """Return a tensor as an array; everything else as it is."""
-    return samples.detach().cpu().numpy() if isinstance(samples, torch.Tensor) else samples
+    """Return a tensor as an array, bfloat16 as float32; everything else as it is."""
+    if not isinstance(samples, torch.Tensor):
+        return samples
+    values = samples.detach().cpu()
+    # NumPy has no bfloat16.
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
 
 
 def image_source(pixels: NDArray[np.generic]) -> ArraySource:

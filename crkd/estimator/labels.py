@@ -16,7 +16,8 @@ UNLABELED: Final = -1
 def with_marks(y: Any) -> Any:
     """Return labels with -1 in the place of None; what cannot hold a None is returned as it is.
 
-    Missing values of a pandas column count as None, but not the NaN of a column of NumPy floats.
+    Missing values of a pandas column, or of its array, count as None, but not the NaN of NumPy
+    floats.
 
     >>> with_marks(["cat", None]).tolist()
     ['cat', -1]
@@ -25,13 +26,22 @@ def with_marks(y: Any) -> Any:
         return y
     # A list of text and numbers would otherwise become text alone.
     labels: Any = y if hasattr(y, "dtype") else np.array(y, dtype=object)
-    if hasattr(labels, "notna") and not isinstance(labels.dtype, np.dtype):
-        labels = np.array(labels.astype(object).where(labels.notna(), None), dtype=object)
+    if not isinstance(labels.dtype, np.dtype):
+        labels = _as_objects(labels)
     if labels.dtype.kind != "O":
         return labels
     marked = np.array(labels, dtype=object)
     marked[[value is None for value in marked.ravel()]] = UNLABELED
     return marked
+
+
+def _as_objects(column: Any) -> NDArray[Any]:
+    """Return a column whose type is not one of NumPy as objects, with None for missing values."""
+    # Series of pandas have both methods, their arrays isna alone, other libraries neither.
+    missing = ~column.notna() if hasattr(column, "notna") else getattr(column, "isna", list)()
+    found: NDArray[Any] = np.array(column, dtype=object)
+    found[np.flatnonzero(missing)] = None
+    return found
 
 
 def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:

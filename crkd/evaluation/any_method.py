@@ -160,8 +160,11 @@ def _checked(
     num_known: int,
     clusters_only: bool,
 ) -> _Outputs:
-    if not 1 <= num_known < MAX_CLASSES:
-        raise InputError(f"num_known is {num_known}; it must be at least 1, below {MAX_CLASSES}")
+    if not isinstance(num_known, int | np.integer) or not 1 <= num_known < MAX_CLASSES:
+        raise InputError(
+            f"num_known is {num_known}; it must be a whole number, at least 1, below {MAX_CLASSES}"
+        )
+    num_known = int(num_known)
     outputs, truth = as_ids(prediction, "prediction"), as_ids(label, "label")
     parts: NDArray[Any] = np.full(len(outputs), part) if isinstance(part, str) else np.array(part)
     if not len(outputs) == len(truth) == len(parts):
@@ -171,7 +174,7 @@ def _checked(
         )
     check_range(outputs, MAX_CLASSES, "prediction")
     check_range(truth[truth != -1], MAX_CLASSES, "label")
-    unknown = sorted({str(name) for name in np.unique(parts)} - set(PARTS))
+    unknown = sorted({str(name) for name in parts.tolist()} - set(PARTS))
     if unknown:
         raise InputError(f"part holds {unknown[0]!r}; every entry must be one of: train, test")
     labeled = truth >= 0

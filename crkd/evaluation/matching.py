@@ -74,8 +74,8 @@ def clustering_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
     """Return the fraction of images whose cluster is matched to their class, at the best matching.
 
     Args:
-        predicted: ``(N,)`` cluster ids, 0 or above.
-        truth: ``(N,)`` class ids, 0 or above.
+        predicted: ``(N,)`` cluster ids, 0 or above, with or without gaps.
+        truth: ``(N,)`` class ids, likewise.
 
     Returns:
         A value in [0, 1]; it does not change when clusters or classes are renumbered.
@@ -90,8 +90,12 @@ def clustering_accuracy(predicted: ArrayLike, truth: ArrayLike) -> float:
     columns = as_ids(truth, "truth")
     if len(rows) == 0 or len(columns) == 0:
         raise InputError("predicted or truth holds no image; accuracy needs at least one")
-    counts = contingency(rows, columns, int(rows.max()) + 1, int(columns.max()) + 1)
-    classes = match(counts)
+    check_range(rows, int(rows.max()) + 1, "predicted")
+    check_range(columns, int(columns.max()) + 1, "truth")
+    # A table of all numbers up to the largest id could exceed the memory.
+    clusters, rows = np.unique(rows, return_inverse=True)
+    labels, columns = np.unique(columns, return_inverse=True)
+    classes = match(contingency(rows, columns, len(clusters), len(labels)))
     return float(np.mean(classes[rows] == columns))
 
 

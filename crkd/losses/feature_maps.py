@@ -58,7 +58,16 @@ def _pooled(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mean_square(first: Tensor, second: Tensor) -> Tensor:
-    """Return the mean squared difference, in float32 or better; 0 for empty tensors."""
+    """Return the mean squared difference, in float32 or better; 0 for empty tensors.
+
+    Raises:
+        InputError: the shapes differ.
+    """
+    if first.shape != second.shape:
+        raise InputError(
+            f"a loss compares tensors of the shapes {tuple(first.shape)} and "
+            f"{tuple(second.shape)}; give student and teacher the same samples and the same width"
+        )
     square = (full(first) - full(second)).square()
     return square.sum() / max(square.numel(), 1)
 

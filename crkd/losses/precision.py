@@ -31,3 +31,19 @@ def log_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """
     whole = full(logits)
     return (whole if temperature == 1.0 else whole / temperature).log_softmax(dim=-1)
+
+
+def expectation(p: Tensor, values: Tensor) -> Tensor:
+    """Return ``sum_k p_k values_k`` over the last axis.
+
+    A class of probability 0 adds 0, also if its value is infinite or NaN. Its logit may be -inf,
+    by which a network leaves a class out.
+
+    Args:
+        p: ``(..., K)`` probabilities, constants.
+        values: ``(..., K)``.
+
+    >>> expectation(torch.tensor([0.0, 1.0]), torch.tensor([-torch.inf, 2.0]))
+    tensor(2.)
+    """
+    return torch.where(p == 0, 0.0, p * values).sum(dim=-1)

@@ -30,6 +30,14 @@ from crkd.losses.distillation.tfkd_reg import TfKdReg
 from crkd.losses.distillation.tfkd_self import TfKdSelf
 from crkd.losses.distillation.tolerant import Tolerant
 from crkd.losses.distillation.vid import Vid
+from crkd.losses.tensor_checks import (
+    check_alike,
+    check_labels,
+    check_maps,
+    check_novel,
+    check_range,
+    check_views,
+)
 from crkd.losses.term import DistillationInputs, DistillationTerm
 
 
@@ -74,18 +82,14 @@ class TensorLoss(nn.Module):
 class _LogitLoss(TensorLoss):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the loss of two tensors of logits ``(B, K)``; no gradient reaches the teacher."""
-        _check_alike(student_logits, teacher_logits)
+        check_alike(student_logits, teacher_logits)
         return self._of(_outputs(logits=student_logits), _outputs(logits=teacher_logits))
 
 
 class _MapLoss(TensorLoss):
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
         """Return the loss of two lists of feature maps ``(B, channels, h, w)``, one per stage."""
-        if not (student_maps and teacher_maps):
-            raise InputError(
-                f"{type(self).__name__} was given {len(student_maps)} maps of the student and "
-                f"{len(teacher_maps)} of the teacher; pass one per stage of each"
-            )
+        check_maps(type(self).__name__, student_maps, teacher_maps)
         return self._of(_outputs(maps=student_maps), _outputs(maps=teacher_maps))
 
 
@@ -182,7 +186,8 @@ class ClassRelationLoss(TensorLoss):
             student_novel: ``(N, M)`` logits of the novel classes; ``(H, N, M)`` of several heads.
             teacher_known: ``(N, K)`` logits; no gradient reaches them.
         """
-        _check_alike(student_known, teacher_known)
+        check_alike(student_known, teacher_known)
+        check_novel(student_novel, len(student_known))
         novel = student_novel if student_novel.ndim == 3 else student_novel.unsqueeze(0)
         return self._of(_outputs(logits=student_known, novel=novel), _outputs(logits=teacher_known))
 
@@ -194,7 +199,7 @@ class FeatureLoss(TensorLoss):
 
     def forward(self, student_features: Tensor, teacher_features: Tensor) -> Tensor:
         """Return the loss of two tensors of features ``(B, D)``."""
-        _check_alike(student_features, teacher_features)
+        check_alike(student_features, teacher_features)
         return self._of(_outputs(features=student_features), _outputs(features=teacher_features))
 
 
@@ -218,6 +223,7 @@ class ContrastiveLoss(TensorLoss):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the loss of the features ``(V, B, D)`` of V views, two or more."""
+        check_views(features)
         return self._of(HeadOutputs(features, features[..., :0]))
 
 
@@ -231,8 +237,16 @@ class FerKDLoss(TensorLoss):
     kind = FerKd
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 for unlabeled samples."""
-        _check_alike(student_logits, teacher_logits)
+        """Return the loss of logits ``(B, K)``.
+
+        Args:
+            student_logits: ``(B, K)``.
+            teacher_logits: ``(B, K)``; no gradient reaches them.
+            labels: ``(B,)`` integers below K, -1 for unlabeled samples.
+        """
+        check_alike(student_logits, teacher_logits)
+        check_labels(labels, student_logits)
+        check_range(labels, student_logits.shape[1])
         kinds = [(labels >= 0).nonzero().flatten(), (labels < 0).nonzero().flatten()]
         rows = torch.cat(kinds)
         student, teacher = (_outputs(logits=x[rows]) for x in (student_logits, teacher_logits))
@@ -245,7 +259,14 @@ class VirtualTeacherLoss(TensorLoss):
     kind = TfKdReg
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of logits ``(B, K)``; labels ``(B,)`` are -1 for unlabeled samples."""
+        """Return the loss of logits ``(B, K)``.
+
+        Args:
+            logits: ``(B, K)``.
+            labels: ``(B,)`` integers below K, -1 for unlabeled samples. Larger ones are not
+                refused, because a look at them would wait for the device.
+        """
+        check_labels(labels, logits)
         return self._of(_outputs(logits=logits), labels=labels, num_labeled=len(labels))
 
 
@@ -265,15 +286,6 @@ class TopScoreLoss(TensorLoss):
     def forward(self, logits: Tensor) -> Tensor:
         """Return the loss of logits ``(B, K)`` of a teacher in training."""
         return self._of(_outputs(logits=logits))
-
-
-def _check_alike(student: Tensor, teacher: Tensor) -> None:
-    """Raise InputError if tensors of student and teacher would be broadcast."""
-    if student.shape != teacher.shape:
-        raise InputError(
-            f"student and teacher were given as {tuple(student.shape)} and {tuple(teacher.shape)}; "
-            "both must have the same samples and the same classes or features"
-        )
 
 
 def _outputs(

@@ -188,10 +188,10 @@ def build_term(
         options: keyword options of the term.
 
     Raises:
-        InputError: unknown name or option, an option out of range, or a term that does not
-            apply in this stage; the message names the alternatives.
+        InputError: unknown name or option, an option out of range, a term that does not apply
+            in this stage (the message names the alternatives), or a plug-in that is no term.
     """
-    term = TERMS.get(name)
+    term = _checked_term(name)
     if stage not in term.stages:
         raise InputError(
             f"distillation loss {name!r} does not apply in stage {stage!r}; "
@@ -211,6 +211,24 @@ def build_term(
             "options: {on: labeled} (labeled images only) or {on: pseudo} (pseudo-labels)"
         )
     return term.from_context(context._replace(stage=stage), **options)
+
+
+def _checked_term(name: str) -> type[DistillationTerm]:
+    """Return a term; refuse a plug-in that is none, or that declares no stages or needs."""
+    term = TERMS.get(name)
+    if not (isinstance(term, type) and issubclass(term, DistillationTerm)):
+        raise InputError(
+            f"distillation loss {name!r} is no subclass of crkd.losses.term.DistillationTerm; "
+            "derive it from that class"
+        )
+    missing = [key for key in ("stages", "needs") if not hasattr(term, key)]
+    if missing:
+        raise InputError(
+            f"distillation loss {name!r} has no class attribute {' and no '.join(missing)}; "
+            f"declare it in {term.__name__}, with names out of: "
+            f"{', '.join(sorted(STAGES if missing[0] == 'stages' else NEEDS))}"
+        )
+    return term
 
 
 def checked_temperature(term: str, temperature: float) -> float:

@@ -11,6 +11,39 @@ from crkd.core.errors import InputError
 from crkd.ot.problem import has_values
 
 
+def check_tensors(**arguments: object) -> None:
+    """Raise InputError if an argument is neither a tensor nor None."""
+    for name, value in arguments.items():
+        if value is not None and not isinstance(value, Tensor):
+            raise InputError(
+                f"{name} must be a tensor, got {type(value).__name__}; convert it with "
+                "torch.as_tensor"
+            )
+
+
+def checked_count(name: str, count: float) -> int:
+    """Return a number of iterations.
+
+    Raises:
+        InputError: it is below 1, or no whole number.
+    """
+    if count < 1:
+        raise InputError(f"{name} must be at least 1, got {count}")
+    if count % 1:
+        raise InputError(f"{name} must be a whole number, got {count}")
+    return int(count)
+
+
+def check_inverse(name: str, smallest: float, scores: Tensor) -> None:
+    """Raise InputError if the inverse of an epsilon is beyond the compute dtype of the scores."""
+    least = torch.finfo(torch.float64 if scores.dtype == torch.float64 else torch.float32).tiny
+    if smallest < least:
+        raise InputError(
+            f"{name} is {smallest:.3g}, but must be at least {least:.3g} for scores of "
+            f"{scores.dtype}; multiply it and the scores by a common factor"
+        )
+
+
 def check_scores(scores: Tensor, name: str = "scores") -> None:
     """Raise InputError unless ``scores`` is a floating point tensor ``(..., N, M)``."""
     if scores.ndim < 2 or not scores.dtype.is_floating_point:

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.ot import transforms
-from crkd.ot.arguments import check_scores, marginal
+from crkd.ot.arguments import (
+    check_inverse,
+    check_scores,
+    check_tensors,
+    checked_count,
+    marginal,
+)
 from crkd.ot.problem import BACKENDS, Backend, Problem, full_precision, instead_of_cuda
 
 if TYPE_CHECKING:
@@ -68,7 +74,8 @@ def sinkhorn(
     Args:
         scores: ``(..., N, M)`` floating point, larger is closer, any strides. float16, bfloat16
             and float32 are computed in float32, float64 in float64.
-        epsilon: weight of the entropy, above 0, in units of the scores. Smaller is sharper.
+        epsilon: weight of the entropy, above 0, in units of the scores. Smaller is sharper. It must
+            be a normal number of the compute dtype, at least 1.2e-38 in float32.
         num_iters: iterations, at least 1.
         class_marginal: ``(M,)`` or ``(..., M)`` or a shape that expands to it, non-negative. It is
             scaled to sum to one; uniform if None. Its values are checked only in host memory,
@@ -99,6 +106,7 @@ def sinkhorn(
     >>> sinkhorn(scores, epsilon=0.1, num_iters=100).sum(0)
     tensor([1.5000, 1.5000])
     """
+    check_tensors(scores=scores, class_marginal=class_marginal, sample_marginal=sample_marginal)
     settings = _Settings(epsilon, num_iters, backend, relaxation, group, storage)
     uniform = class_marginal is None and sample_marginal is None
     if not torch.compiler.is_compiling():
@@ -153,8 +161,7 @@ def _checked(
     check_scores(scores)
     if not 0 < epsilon < math.inf:
         raise InputError(f"epsilon must be a finite number above 0, got {epsilon}")
-    if num_iters < 1:
-        raise InputError(f"num_iters must be at least 1, got {num_iters}")
+    check_inverse("epsilon", epsilon, scores)
     if relaxation is not None and not 0 <= relaxation < math.inf:
         raise InputError(
             f"relaxation must be a finite number of at least 0 or None, got {relaxation}"
@@ -167,7 +174,7 @@ def _checked(
         scores if len(shape) == 3 else scores.reshape(shape[:-2].numel(), n, m),
         # Numbers of NumPy have other sizes than those that the kernels expect.
         float(epsilon),
-        int(num_iters),
+        checked_count("num_iters", num_iters),
         None if class_marginal is None else marginal("class_marginal", class_marginal, scores, m),
         None
         if sample_marginal is None

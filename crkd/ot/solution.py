@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from crkd.ot.problem import full_precision
 
@@ -57,7 +56,8 @@ class Solution:
         If ``differentiable``, its gradient is that of the converged plan by the implicit function
         theorem (Luise et al. 2018; Eisenberger et al. 2022), whatever the number of iterations.
         It costs one solve of a float64 linear system of min(N, M) unknowns
-        per problem. The gradient is of first order; the marginals count as constants.
+        per problem. The gradient is of first order, and a RuntimeError refuses the second; the
+        marginals count as constants.
         """
         scores = self.scores if self.differentiable else self.scores.detach()
         function: Any = _Plan
@@ -76,17 +76,36 @@ class _Plan(torch.autograd.Function):
         exponent = scores + f.unsqueeze(-1) + g.unsqueeze(-2)
         plan = exponent.div_(epsilon[..., None, None]).exp_()
         plan = plan.to(torch.float64 if scores.dtype == torch.float64 else torch.float32)
-        ctx.save_for_backward(plan, epsilon)
-        ctx.scores_dtype = scores.dtype
+        ctx.save_for_backward(plan, epsilon, scores)
         return plan
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        plan, epsilon = ctx.saved_tensors
-        with full_precision(plan.device):
+        plan, epsilon, scores = ctx.saved_tensors
+        with torch.no_grad(), full_precision(plan.device):
             ours = gradient_of_scores(plan, gradient) / epsilon[..., None, None]
-        return ours.to(ctx.scores_dtype), None, None, None
+            ours = ours.to(scores.dtype)
+        # With create_graph=True, PyTorch's once_differentiable makes a graph that does not reach
+        # the scores: torch.autograd.grad of it would miss this term without an error.
+        if torch.is_grad_enabled():
+            function: Any = _FirstDerivative
+            ours = function.apply(ours, scores, gradient)
+        return ours, None, None, None
+
+
+class _FirstDerivative(torch.autograd.Function):
+    """A gradient that has none itself; its graph leads to what it depends on."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *origins: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "the plan of solve(..., gradient=True) has a first derivative only "
+            "(once_differentiable); leave it out of terms that are differentiated twice"
+        )
 
 
 def gradient_of_scores(plan: Tensor, gradient: Tensor) -> Tensor:

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from crkd.core.errors import InputError
 from crkd.ot import transforms
-from crkd.ot.arguments import check_scores, expands, marginal
+from crkd.ot.arguments import (
+    check_inverse,
+    check_scores,
+    check_tensors,
+    checked_count,
+    expands,
+    marginal,
+)
 from crkd.ot.problem import full_precision
 from crkd.ot.reference import LARGEST
 from crkd.ot.solution import Solution
@@ -46,7 +53,7 @@ def solve(
         scores: ``(..., N, M)`` floating point, larger is closer; N and M at least 1. float64 is
             computed in float64, all others in float32.
         epsilon: weight of the entropy, above 0, in units of the scores: a number, or a tensor that
-            expands to ``(...)``.
+            expands to ``(...)``. It must be a normal number of the compute dtype.
         tol: sum of ``|mass - marginal|`` over classes at which a problem has converged, at least
             0. In float32 it cannot be much below ``1e-7 max|scores| / epsilon``. Scores above
             about ``1e6 epsilon`` in float32, or ``4e14 epsilon`` in float64, count as converged
@@ -61,8 +68,8 @@ def solve(
         gradient: whether the plan has a gradient with respect to the scores.
 
     Returns:
-        The solution. A UserWarning names the number of problems that have not converged, unless
-        ``tol`` is 0.
+        The solution. A UserWarning names the number of problems that have not converged, and of
+        those that hold NaN, unless ``tol`` is 0.
 
     Raises:
         InputError: an argument is out of range or does not fit the scores, or the call is inside a
@@ -74,7 +81,13 @@ def solve(
     >>> bool(solution.converged)
     True
     """
-    _check_call(scores, "scores", tol, max_iters, "max_iters")
+    check_tensors(
+        scores=scores,
+        class_marginal=class_marginal,
+        sample_marginal=sample_marginal,
+        class_potentials=class_potentials,
+    )
+    max_iters = _checked_call(scores, "scores", tol, max_iters, "max_iters")
     marginals = {"class_marginal": class_marginal, "sample_marginal": sample_marginal}
     transforms.warn_of_zero_gradient(
         marginals if gradient else {"scores": scores} | marginals, _ASK
@@ -134,7 +147,8 @@ def solve_batch(
     >>> solve_batch(torch.tensor([[[0.1, 0.9], [0.2, 0.8], [0.4, 0.3]]]), 0.1).plan.sum(-2)
     tensor([[0.5000, 0.5000]])
     """
-    _check_call(M, "M", tol, max_iter, "max_iter")
+    check_tensors(M=M, a=a, b=b)
+    max_iter = _checked_call(M, "M", tol, max_iter, "max_iter")
     transforms.warn_of_zero_gradient(
         {"a": a, "b": b} if gradient else {"M": M, "a": a, "b": b}, _ASK
     )
@@ -159,8 +173,8 @@ def solve_batch(
     )
 
 
-def _check_call(scores: Tensor, name: str, tol: float, max_iters: int, limit: str) -> None:
-    """Raise InputError unless these arguments of both functions are usable."""
+def _checked_call(scores: Tensor, name: str, tol: float, max_iters: int, limit: str) -> int:
+    """Return the number of iterations if these arguments of both functions are usable."""
     if transforms.active():
         raise InputError(
             "solve and solve_batch do not work inside torch.func transforms: pass all problems at "
@@ -171,8 +185,7 @@ def _check_call(scores: Tensor, name: str, tol: float, max_iters: int, limit: st
         raise InputError(f"{name} must have N and M of at least 1, got {tuple(scores.shape)}")
     if not 0 <= tol < math.inf:
         raise InputError(f"tol must be a finite number of at least 0, got {tol}")
-    if max_iters < 1:
-        raise InputError(f"{limit} must be at least 1, got {max_iters}")
+    return checked_count(limit, max_iters)
 
 
 def _epsilons(name: str, epsilon: float | Tensor, scores: Tensor) -> Tensor:
@@ -186,6 +199,8 @@ def _epsilons(name: str, epsilon: float | Tensor, scores: Tensor) -> Tensor:
         )
     if not bool(((values > 0) & values.isfinite()).all()):
         raise InputError(f"{name} must be finite and above 0, got {values.min().item()}")
+    if values.numel():
+        check_inverse(name, float(values.min()), scores)
     return values.expand(lead)
 
 
@@ -263,11 +278,14 @@ def _error_of_plan(plan: Tensor, a: Tensor, b: Tensor) -> Tensor:
 def _warn_of_errors(solution: Solution, tol: float, max_iters: int) -> None:
     failed = int((~solution.converged).sum())
     if failed and tol > 0:
+        errors = solution.marginal_error
+        lost = int(errors.isnan().sum())
+        largest = float(errors.max() if lost == failed else errors[~errors.isnan()].max())
+        hopeless = f"; {lost} of them hold NaN or +inf and cannot converge" if lost else ""
         warnings.warn(
             f"{failed} of {solution.converged.numel()} transport problems have not converged after "
-            f"{max_iters} iterations (largest marginal error "
-            f"{float(solution.marginal_error.max()):.2g}, tolerance {tol:.2g}): allow more "
-            "iterations, a larger tolerance or more entropy",
+            f"{max_iters} iterations (largest marginal error {largest:.2g}, tolerance {tol:.2g}): "
+            f"allow more iterations, a larger tolerance or more entropy{hopeless}",
             stacklevel=4,
         )
 

@@ -22,6 +22,7 @@ KNOWN_CLASSES: Final = "--known-classes"
 LARGEST_LIST: Final = 4 << 20
 """Most bytes of a list of known classes."""
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL: Final = re.compile(r"-?[0-9]+\.0*")
 
 Ids = NDArray[np.int64]
 
@@ -159,18 +160,26 @@ def _whole_numbers(column: Column) -> Ids | None:
     return np.array([int(text) if text else -1 for text in column], dtype=np.int64)
 
 
-def _odd_text(column: Column) -> str:
-    return next(repr(text) for text in column if text and not _WHOLE.fullmatch(text))
+def _no_number(column: Column, name: str, file: Path, remedy: str) -> InputError:
+    """Return the refusal of a column with other text than whole numbers."""
+    text = next(text for text in column if text and not _WHOLE.fullmatch(text))
+    problem = "is not a whole number"
+    if _DECIMAL.fullmatch(text):
+        # pandas writes a column of integers with empty cells so.
+        problem = "has a decimal point"
+        remedy = "write whole numbers; pandas does so for the dtype 'Int64', also with empty cells"
+    return InputError(f"the {name} {text!r} of {str(file)!r} {problem}; {remedy}")
 
 
 def _label_ids(column: Column, known: Sequence[str] | None, file: Path) -> Ids:
     if known is None:
         numbers = _whole_numbers(column)
         if numbers is None:
-            raise InputError(
-                f"the label {_odd_text(column)} of {str(file)!r} is not a whole number; list the "
-                f"known classes in a file and give {KNOWN_CLASSES} FILE instead of --num-known"
+            remedy = (
+                f"list the known classes in a file and give {KNOWN_CLASSES} FILE instead of "
+                "--num-known"
             )
+            raise _no_number(column, "label", file, remedy)
         return numbers
     texts = ["" if text in ("", "-1") else text for text in map(str, column)]
     if not set(texts) & set(known):
@@ -192,11 +201,11 @@ def _output_ids(column: Column, known: Sequence[str] | None, file: Path) -> Ids:
             )
         return numbers
     if known is None:
-        raise InputError(
-            f"the prediction {_odd_text(column)} of {str(file)!r} is not a whole number; give "
-            f"{KNOWN_CLASSES} FILE if known outputs have the names of their classes, or add "
+        remedy = (
+            f"give {KNOWN_CLASSES} FILE if known outputs have the names of their classes, or add "
             "--clusters if no output is a known class"
         )
+        raise _no_number(column, "prediction", file, remedy)
     number = _numbered(column.tolist(), known)
     return np.array([number[text] for text in column], dtype=np.int64)
 

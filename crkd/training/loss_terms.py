@@ -125,11 +125,19 @@ class Terms(nn.Module):
 
         Args:
             inputs: of the step; there is at least one term.
+
+        Raises:
+            InputError: a term, such as that of a plug-in, returned no scalar.
         """
         named: dict[str, Tensor] = {}
         weighted = []
         for label, term, weight in zip(self._labels, self.terms, self.weights, strict=True):
             named[label] = term(inputs)
+            if named[label].ndim:
+                raise InputError(
+                    f"distillation loss {label!r} returned a tensor of the shape "
+                    f"{tuple(named[label].shape)}; return a scalar, such as its mean"
+                )
             weighted.append(weight * named[label])
             named[f"{label}_weighted"] = weighted[-1]
         return torch.stack(weighted).sum(), named

@@ -66,10 +66,28 @@ def test_labels_may_be_a_tensor(fitted: NovelClassDiscovery, clouds: Clouds) -> 
     np.testing.assert_array_equal(model.predict_proba(X), fitted.predict_proba(X))
 
 
-def test_missing_labels_of_a_column_are_unlabeled(clouds: Clouds) -> None:
+class ColumnArray(Column):
+    """The array of such a column (``.array``, ``.values``), which has fewer methods."""
+
+    notna = where = property()
+
+    def isna(self) -> np.ndarray:
+        return np.array([value is None for value in self.values])
+
+
+def test_vectors_may_be_bfloat16(clouds: Clouds) -> None:
+    rows = torch.tensor(clouds.X[clouds.first]).bfloat16()
+    model = NovelClassDiscovery(2, method="whitened_kmeans", random_state=0)
+    exact = clone(model).fit(rows.float().numpy(), clouds.labels())
+    found = model.fit(rows, clouds.labels())
+    np.testing.assert_array_equal(found.predict_proba(rows), exact.predict_proba(rows.float()))
+
+
+@pytest.mark.parametrize("kind", [Column, ColumnArray])
+def test_missing_labels_of_a_column_are_unlabeled(kind: type[Column], clouds: Clouds) -> None:
     X, text = clouds.X[clouds.first], clouds.text()
     model = NovelClassDiscovery(2, method="whitened_kmeans", random_state=0)
-    column = Column([None if label == -1 else label for label in text])
+    column = kind([None if label == -1 else label for label in text])
     found = clone(model).fit(X, column).predict(X)
     np.testing.assert_array_equal(found, clone(model).fit(X, text).predict(X))
     numbers = np.where(clouds.labels() < 0, np.nan, clouds.labels())

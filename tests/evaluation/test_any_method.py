@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from crkd.core.errors import InputError
 from crkd.evaluation.any_method import evaluate_outputs
@@ -120,6 +121,17 @@ def test_outputs_of_the_novel_head_by_hand() -> None:
     assert found["counts"]["test"] == {"images": 10, "known": 4, "novel": 6, "unlabeled": 0}
 
 
+def test_numbers_of_numpy_and_tensors_are_taken() -> None:
+    plain = evaluate_outputs([0, 1, 2], [0, 1, 1], num_known=1, part="test")
+    found = evaluate_outputs(
+        np.array([0, 1, 2], dtype=np.uint8),
+        torch.tensor([0, 1, 1], dtype=torch.int32),
+        num_known=np.int64(1),
+        part=np.array(["test"] * 3),
+    )
+    assert json.loads(json.dumps(found)) == plain
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -131,6 +143,8 @@ def test_outputs_of_the_novel_head_by_hand() -> None:
         ({"prediction": [0, 1, 0.5]}, "prediction has dtype float64"),
         ({"prediction": [0, 1, 1 << 40]}, "prediction holds the id 1099511627776"),
         ({"num_known": 0}, "num_known is 0"),
+        ({"num_known": 1.0}, "num_known is 1.0; it must be a whole number"),
+        ({"part": ["train", "test", None]}, "part holds 'None'"),
         ({"part": ["train", "test", "val"]}, "part holds 'val'"),
         ({"part": ["train", "test"]}, "3, 3 and 2 entries"),
     ],

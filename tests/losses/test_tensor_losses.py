@@ -135,6 +135,99 @@ def test_shapes_are_not_broadcast() -> None:
         losses.MLLDLoss()(torch.zeros(2, 4, 5), torch.zeros(2, 4, 5))
 
 
+@pytest.mark.parametrize("kind", ["KDLoss", "LwFLoss", "FKDLoss", "SelfTeacherLoss"])
+def test_a_class_that_the_teacher_leaves_out_does_not_count(kind: str) -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 6, 5, dtype=torch.float64)
+    teacher[:, 2] = -torch.inf
+    probabilities = [(row / 4).softmax(dim=-1) for row in teacher]
+    for hidden in (False, True):
+        logits = student.clone()
+        if hidden:
+            logits[:, 2] = -torch.inf
+        logits.requires_grad_()
+        options = {} if kind == "FKDLoss" else {"temperature": 4.0}
+        loss = getattr(losses, kind)(**options)(logits, teacher)
+        rows = []
+        for n in range(6):
+            p = probabilities[n] if kind != "FKDLoss" else teacher[n].softmax(dim=-1)
+            log_q = (logits[n] / (1 if kind == "FKDLoss" else 4)).log_softmax(dim=-1)
+            kept = [k for k in range(5) if k != 2]
+            value = -(p[kept] * log_q[kept]).sum()
+            if kind in ("KDLoss", "SelfTeacherLoss"):
+                value = 16 * (value + (p[kept] * p[kept].log()).sum())
+            rows.append(value)
+        torch.testing.assert_close(loss, torch.stack(rows).mean())
+        (gradient,) = torch.autograd.grad(loss, logits)
+        assert gradient.isfinite().all()
+
+
+def test_a_hidden_class_is_no_class_at_all() -> None:
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 6, 5, dtype=torch.float64)
+    novel = torch.randn(6, 3, dtype=torch.float64)
+    for hidden in (student, teacher):
+        hidden[:, 4] = -torch.inf
+    for form in ("cross_entropy", "kl"):
+        loss = losses.ClassRelationLoss(form=form)
+        wanted = loss(student[:, :4], novel, teacher[:, :4])
+        torch.testing.assert_close(loss(student, novel, teacher), wanted)
+    instances = losses.MLLDLoss(batch_weight=0.0, class_weight=0.0)
+    wanted = instances(student[:, :4], teacher[:, :4])
+    torch.testing.assert_close(instances(student, teacher), wanted)
+    assert losses.MLLDLoss()(student, teacher).isfinite()
+
+
+def test_nan_of_the_teacher_is_not_hidden() -> None:
+    student, teacher = torch.zeros(2, 4, 5)
+    teacher[0, 0] = torch.nan
+    for kind in ("KDLoss", "LwFLoss", "FKDLoss", "MLLDLoss", "SelfTeacherLoss"):
+        assert getattr(losses, kind)()(student, teacher).isnan()
+
+
+def test_maps_are_not_broadcast(maps) -> None:
+    student, teacher = maps
+    first = [one[:1] for one in teacher]
+    for kind in ("FitNetLoss", "SemCKDLoss", "VIDLoss"):
+        loss = getattr(losses, kind)((4, 6), (5, 7))
+        with pytest.raises(InputError, match=f"{kind} was given maps .* the same B samples"):
+            loss(student, first)
+        with pytest.raises(InputError, match=f"{kind} takes lists of maps"):
+            loss(student[0], teacher)
+    one_channel = student[1][:, :1]
+    with pytest.raises(InputError, match="the same samples and the same width"):
+        losses.SimKDLoss()([one_channel], teacher)
+    srrl = losses.SRRLLoss((4, 6), 7, nn.Linear(7, 10))
+    with pytest.raises(InputError, match="the same samples and the same width"):
+        srrl(student[1], torch.zeros(1, 7), torch.zeros(32, 10))
+    with pytest.raises(InputError, match="the same samples and the same width"):
+        srrl(student[1], torch.zeros(32, 7), torch.zeros(32, 1))
+
+
+def test_labels_are_not_broadcast(logits) -> None:
+    student, teacher = logits
+    for labels in (LABELS[:1], LABELS[:31], LABELS.float()):
+        with pytest.raises(InputError, match=r"labels is torch.* one integer for each"):
+            losses.FerKDLoss()(student, teacher, labels)
+        with pytest.raises(InputError, match=r"labels is torch.* one integer for each"):
+            losses.VirtualTeacherLoss()(student, labels)
+    with pytest.raises(InputError, match="labels holds 12, but the logits have 10 classes"):
+        losses.FerKDLoss()(student, teacher, LABELS.where(LABELS < 9, 12))
+    assert torch.equal(
+        losses.FerKDLoss()(student, teacher, LABELS.int()),
+        losses.FerKDLoss()(student, teacher, LABELS),
+    )
+
+
+def test_other_shapes_are_named(logits) -> None:
+    student, teacher = logits
+    for novel in (student[:1], student[None, :1], student[0]):
+        with pytest.raises(InputError, match="student_novel has the shape"):
+            losses.ClassRelationLoss()(student, novel, teacher)
+    with pytest.raises(InputError, match=r"features .* must be \(V, B, D\)"):
+        losses.ContrastiveLoss(10)(student)
+
+
 def test_missing_maps_are_named(maps) -> None:
     student, teacher = maps
     with pytest.raises(InputError, match="0 maps of the student"):

@@ -100,6 +100,22 @@ def test_build_term_refuses_what_does_not_fit():
         build_term("class_relation", stage="discover", context=CONTEXT, options={"temprature": 2.0})
 
 
+def test_a_plug_in_that_is_no_term_is_refused(monkeypatch: pytest.MonkeyPatch):
+    class Undeclared(DistillationTerm):
+        stages: ClassVar[frozenset[str]] = frozenset({"discover"})
+
+        def forward(self, inputs: DistillationInputs) -> Tensor:
+            return inputs.student.features.sum()
+
+    others = {"undeclared": Undeclared, "module": nn.Linear, "function": lambda: None}
+    monkeypatch.setattr(TERMS, "get", others.__getitem__)
+    with pytest.raises(InputError, match=r"'undeclared' has no class attribute needs; .*in Un"):
+        build_term("undeclared", stage="discover", context=CONTEXT)
+    for name in ("module", "function"):
+        with pytest.raises(InputError, match=f"'{name}' is no subclass of .*DistillationTerm"):
+            build_term(name, stage="discover", context=CONTEXT)
+
+
 def test_modules_of_a_term_are_ordinary_submodules():
     terms = nn.ModuleDict({"hint": Hint.from_context(CONTEXT, bias=False)})
     assert list(terms.state_dict()) == ["hint.regressor.weight"]

@@ -133,3 +133,15 @@ def test_a_second_derivative_is_refused() -> None:
     (first,) = torch.autograd.grad(loss, scores, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_second_derivative_never_misses_a_term_in_silence(power: int) -> None:
+    scores, *rest = problem(6, 4)
+    weights = torch.rand(6, 4)
+    loss = (weights * converged(scores, *rest).pow(power)).sum()
+    (first,) = torch.autograd.grad(loss, scores, create_graph=True)
+    with pytest.raises(RuntimeError, match="has a first derivative only"):
+        torch.autograd.grad(first.square().sum() + scores.square().sum(), scores)
+    (alone,) = torch.autograd.grad(scores.square().sum(), scores)
+    assert torch.equal(alone, 2 * scores)

@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -53,7 +54,14 @@ def test_scores_are_left_alone_and_no_gradient_flows() -> None:
     [
         ({"epsilon": 0.0}, "epsilon must be a finite number above 0, got 0.0"),
         ({"epsilon": float("nan")}, "epsilon"),
+        (
+            {"epsilon": 1e-39},
+            "epsilon is 1e-39, but must be at least 1.18e-38 for .* torch.float32",
+        ),
         ({"num_iters": 0}, "num_iters must be at least 1, got 0"),
+        ({"num_iters": 3.5}, "num_iters must be a whole number, got 3.5"),
+        ({"scores": np.zeros((4, 3))}, "scores must be a tensor, got ndarray; convert it with"),
+        ({"class_marginal": [1.0, 1.0, 1.0]}, "class_marginal must be a tensor, got list"),
         ({"scores": torch.zeros(4)}, "scores must be a floating point tensor"),
         ({"scores": torch.zeros(4, 3, dtype=torch.int64)}, "torch.int64"),
         ({"class_marginal": torch.ones(4)}, r"class_marginal must have shape \(3,\)"),

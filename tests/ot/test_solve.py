@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import ot
 import pytest
 import torch
@@ -191,7 +192,8 @@ def test_special_cases() -> None:
     scores[1, 3] = -torch.inf
     scores[2, 0, 0] = torch.nan
     scores[3, :, 2] = -torch.inf
-    with pytest.warns(UserWarning, match="2 of 4 transport problems have not converged after 100"):
+    expected = "2 of 4 transport problems have not converged after 100 .*; 1 of them hold NaN"
+    with pytest.warns(UserWarning, match=expected):
         solution = solve(scores, epsilon=0.2, max_iters=100)
     assert solution.converged.tolist() == [True, True, False, False]
     plan = solution.plan
@@ -258,10 +260,17 @@ def test_autocast_changes_no_bit() -> None:
     [
         ({"epsilon": 0.0}, "epsilon must be finite and above 0, got 0.0"),
         ({"epsilon": torch.tensor([0.1, -2.0])}, "epsilon must be finite and above 0, got -2.0"),
+        (
+            {"epsilon": 1e-39},
+            "epsilon is 1e-39, but must be at least 1.18e-38 for .* torch.float32",
+        ),
         ({"epsilon": torch.ones(3)}, r"epsilon must be a number or .* expands to \(2,\)"),
         ({"max_iters": 0}, "max_iters must be at least 1, got 0"),
+        ({"max_iters": 2.5}, "max_iters must be a whole number, got 2.5"),
         ({"tol": -1.0}, "tol must be a finite number of at least 0, got -1.0"),
         ({"tol": float("nan")}, "tol must be"),
+        ({"scores": np.zeros((4, 3))}, "scores must be a tensor, got ndarray; convert it with"),
+        ({"class_potentials": [0.0] * 3}, "class_potentials must be a tensor, got list"),
         ({"scores": torch.zeros(4)}, "scores must be a floating point tensor"),
         ({"scores": torch.zeros(2, 0, 3)}, "scores must have N and M of at least 1"),
         ({"class_marginal": torch.ones(4)}, r"class_marginal must have shape \(3,\)"),

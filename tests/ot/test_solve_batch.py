@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import ot
 import pytest
 import torch
@@ -79,7 +80,9 @@ def test_the_gradient_reaches_the_costs(problem: tuple[Tensor, Tensor, Tensor]) 
     ("change", "words"),
     [
         ({"M": torch.zeros(3)}, "M must be a floating point tensor"),
+        ({"M": np.zeros((14, 9))}, "M must be a tensor, got ndarray"),
         ({"reg": -0.1}, "reg must be finite and above 0"),
+        ({"reg": 1e-39}, "reg is 1e-39, but must be at least 1.18e-38"),
         ({"a": torch.ones(9)}, r"a must have shape \(14,\)"),
         ({"b": torch.zeros(9)}, "b must be finite, non-negative and not all zero"),
         ({"max_iter": 0}, "max_iter must be at least 1"),

@@ -50,6 +50,21 @@ def test_every_format_says_the_same(tmp_path: Path, suffix: str) -> None:
     assert found.names_parts
 
 
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"prediction": [0, 1], "label": ["1.0", ""]}, "label '1.0'"),
+        ({"prediction": ["0.0", "1.0"], "label": [1, 0]}, "prediction '0.0'"),
+    ],
+)
+def test_whole_numbers_with_a_decimal_point_are_named(
+    tmp_path: Path, columns: dict[str, list[Any]], named: str
+) -> None:
+    file = write(tmp_path / "x.csv", columns)
+    with pytest.raises(InputError, match=f"the {named} of .* has a decimal point; .*'Int64'"):
+        read_outputs(file, 1)
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_part_and_id_may_be_missing(tmp_path: Path, suffix: str) -> None:
     file = write(tmp_path / f"x.{suffix}", {"prediction": [0, 1], "label": [1, 0]})

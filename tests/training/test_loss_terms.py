@@ -51,12 +51,21 @@ class Greedy(Scaled):
     needs: frozenset[str] = frozenset({"teacher_classifier"})
 
 
+class NotReduced(Scaled):
+    """A term that returns a value of each row."""
+
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        return self.factor.sum() * inputs.student.known_logits.mean(dim=-1)
+
+
 @pytest.fixture
 def registered() -> Iterator[None]:
     TERMS.names()
-    TERMS._entries |= {"scaled": Scaled, "greedy": Greedy}
+    own = {"scaled": Scaled, "greedy": Greedy, "not_reduced": NotReduced}
+    TERMS._entries |= own
     yield
-    del TERMS._entries["scaled"], TERMS._entries["greedy"]
+    for name in own:
+        del TERMS._entries[name]
 
 
 def inputs() -> DistillationInputs:
@@ -103,6 +112,12 @@ def test_the_sum_follows_the_schedule_in_one_place_in_memory():
         torch.testing.assert_close(named["kd_weighted"], weight * raw[0])
         torch.testing.assert_close(named["lwf_weighted"], 3.0 * raw[1])
     assert made.weights.data_ptr() == place, "a recorded step reads this memory"
+
+
+def test_a_term_that_is_no_scalar_is_named(registered: None):
+    made = terms(TermConfig("scaled", 1.0), TermConfig("not_reduced", 1.0))
+    with pytest.raises(InputError, match=r"'not_reduced' returned .* \(2, 5\); return a scalar"):
+        made(inputs())
 
 
 def test_a_term_may_come_twice():

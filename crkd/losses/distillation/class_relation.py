@@ -11,7 +11,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from crkd.losses.precision import full, log_softmax
+from crkd.losses.precision import expectation, full, log_softmax
 from crkd.losses.term import (
     TERMS,
     DistillationInputs,
@@ -57,9 +57,9 @@ def class_relation(
     log_q = log_softmax(student_known, temperature)
     log_p = log_softmax(teacher_known.detach(), temperature)
     p = log_p.exp()
-    per_sample = -(p * log_q).sum(dim=-1)
+    per_sample = -expectation(p, log_q)
     if form == "kl":
-        per_sample = per_sample + (p * log_p).sum(dim=-1)
+        per_sample = per_sample + expectation(p, log_p)
     per_sample = per_sample.unsqueeze(1).expand(student_novel.shape[:3])
     if weighting == "normalized":
         weight = _known_mass_weight(student_known, student_novel, temperature)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from crkd.losses.precision import full, log_softmax
+from crkd.losses.precision import expectation, full, log_softmax
 from crkd.losses.term import (
     ROWS,
     TERMS,
@@ -29,7 +29,7 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     Returns:
         ``(...)`` in nats.
     """
-    return -(target.detach() * log_softmax(logits)).sum(dim=-1)
+    return -expectation(target.detach(), log_softmax(logits))
 
 
 @TERMS.register("fkd")

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from crkd.losses.precision import log_softmax
+from crkd.losses.precision import expectation, log_softmax
 from crkd.losses.term import (
     ROWS,
     TERMS,
@@ -34,7 +33,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
     """
     log_q = log_softmax(student_logits, temperature)
     log_p = log_softmax(teacher_logits.detach(), temperature)
-    divergence = F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(dim=-1)
+    divergence = expectation(log_p.exp(), log_p - log_q)
     return temperature**2 * divergence.sum() / max(divergence.numel(), 1)
 
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from crkd.losses.precision import log_softmax
+from crkd.losses.precision import expectation, log_softmax
 from crkd.losses.term import (
     ROWS,
     TERMS,
@@ -34,7 +34,7 @@ def lwf(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 
     """
     log_q = log_softmax(student_logits, temperature)
     p = log_softmax(teacher_logits.detach(), temperature).exp()
-    per_sample = -(p * log_q).sum(dim=-1)
+    per_sample = -expectation(p, log_q)
     return per_sample.sum() / max(per_sample.numel(), 1)
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from crkd.core.errors import InputError
-from crkd.losses.precision import full
+from crkd.losses.precision import expectation, full
 from crkd.losses.term import TERMS, DistillationInputs, DistillationTerm, checked_choice
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
@@ -48,7 +48,7 @@ def kept_share(scores: Tensor) -> Tensor:
 
 def instance_level(student: Tensor, teacher: Tensor) -> Tensor:
     """Return ``KL(teacher || student)`` ``(..., B)`` of log-probabilities ``(..., B, K)``."""
-    return (teacher.exp() * (teacher - student)).sum(dim=-1)
+    return expectation(teacher.exp(), teacher - student)
 
 
 def batch_level(student: Tensor, teacher: Tensor) -> Tensor:

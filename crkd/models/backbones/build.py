@@ -61,14 +61,31 @@ def build_backbone(
         seed: seed of the random weights; the global random state is not changed.
 
     Raises:
-        InputError: unknown name, unreadable or mismatched weights, too many blocks.
+        InputError: unknown name, unreadable or mismatched weights, too many blocks, or a plug-in
+            that is no backbone.
     """
     if image_size < 1:
         raise InputError(f"image_size is {image_size}; give the side of the images in pixels")
     with seeded(seed):
         backbone = _factory(name)(image_size)
+    _check_interface(name, backbone)
     if weights is not None:
         backbone.weights_report = load_backbone_weights(backbone.loadable, weights)
     if trained_blocks is not None:
         backbone.freeze_all_but(trained_blocks)
     return backbone
+
+
+def _check_interface(name: str, backbone: object) -> None:
+    """Refuse what the factory of a plug-in returned unless it is a complete backbone."""
+    if not isinstance(backbone, Backbone):
+        raise InputError(
+            f"the backbone {name!r} is of the type {type(backbone).__name__}; its factory must "
+            "return a subclass of crkd.models.backbones.base.Backbone"
+        )
+    missing = [key for key in ("num_features", "map_channels") if not hasattr(backbone, key)]
+    if missing:
+        raise InputError(
+            f"the backbone {name!r} has no attribute {' and no '.join(missing)}; set it in the "
+            f"constructor of {type(backbone).__name__}"
+        )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.models.backbones.base import BACKBONES
+from crkd.models.backbones.base import BACKBONES, Backbone
 from crkd.models.backbones.build import build_backbone
 from crkd.models.backbones.cifar_resnet import CifarResNet
 
@@ -240,3 +240,32 @@ def test_a_timm_model_bound_to_one_side_takes_resized_crops():
     back = F.interpolate(small, (32, 32), mode="bilinear", antialias=True)
     torch.testing.assert_close(backbone(small), backbone(back))
     assert (backbone(small) - backbone(large)).abs().max() > 1e-3
+
+
+class Unfinished(Backbone):
+    """A backbone whose constructor sets no attributes."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean(dim=(2, 3))
+
+    def forward_with_maps(self, images: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return self(images), ()
+
+    def blocks(self) -> list[torch.nn.Module]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda image_size: torch.nn.Flatten(), "is of the type Flatten; .*a subclass of"),
+        (Unfinished, "no attribute num_features and no map_channels; .*constructor of Unfinished"),
+    ],
+)
+def test_a_plug_in_that_is_no_backbone_is_refused(monkeypatch, factory, message: str):
+    monkeypatch.setattr(BACKBONES, "get", lambda name: factory)
+    with pytest.raises(InputError, match=f"the backbone 'resnet8' .*{message}"):
+        build_backbone("resnet8", image_size=16)
