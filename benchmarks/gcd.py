@@ -37,7 +37,7 @@ from crkd.runs.provenance import git_commit
 from crkd.stages.baselines.vectors import SETTINGS as BASELINES
 from crkd.stages.baselines.vectors import baseline_on_vectors
 from crkd.stages.vectors.discovery import fit_known
-from crkd.stages.vectors.learners import Rows
+from crkd.stages.vectors.learners import Indices, Labels
 from crkd.stages.vectors.plan import learn_plan, plan_data, run_vector_plan
 from crkd.stages.vectors.run import discover_vectors
 
@@ -191,10 +191,10 @@ class AllLabels:
         labels: ``(N,)`` classes.
     """
 
-    def __init__(self, train: Floats, labels: Rows) -> None:
+    def __init__(self, train: Floats, labels: Labels) -> None:
         self._train, self._labels, self._last = train, labels, 0
 
-    def start(self, rows: Rows, labels: Rows) -> None:
+    def start(self, rows: Indices, labels: Labels) -> None:
         """Learn the base session."""
         import torch
 
@@ -203,7 +203,7 @@ class AllLabels:
         self._seen = rows
         self._fit()
 
-    def extend(self, rows: Rows, num_novel: int) -> None:
+    def extend(self, rows: Indices, num_novel: int) -> None:
         """Learn all sessions again."""
         self._seen, self._last = np.union1d(self._seen, rows), num_novel
         self._fit()
@@ -213,7 +213,7 @@ class AllLabels:
         inside = self._space.rows(self._train[self._seen])
         self._head = logistic_regression(inside, labels, int(labels.max()) + 1)
 
-    def predict(self, vectors: Floats) -> tuple[Rows, Rows]:
+    def predict(self, vectors: Floats) -> tuple[Labels, Labels]:
         """Return the classes of vectors, and the best of those of the last session."""
         scores = self._space.rows(vectors) @ self._head[0] + self._head[1]
         return scores.argmax(axis=1), scores[:, -self._last :].argmax(axis=1)

@@ -15,7 +15,6 @@ from crkd.config.schema import Config
 from crkd.core.atomic_write import is_unfinished, write_bytes
 from crkd.core.errors import InputError
 from crkd.core.fields import check_fields, shown
-from crkd.models.architecture import VECTORS
 from crkd.runs.atomic_files import check_regular, load_tensors, read_json, save_tensors, write_json
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
@@ -80,6 +79,9 @@ class RunInfo:
     @property
     def on_vectors(self) -> bool:
         """Whether the run is a discovery on feature vectors."""
+        # The package of networks imports PyTorch.
+        from crkd.models.architecture import VECTORS
+
         return self.architecture is not None and self.architecture.get("backbone") == VECTORS
 
     @property
