@@ -167,7 +167,7 @@ def find_config(name: str) -> Path:
 
 
 def shipped_config(name: str, folders: Sequence[str] = FOLDERS) -> Path | None:
-    """Return the shipped configuration with this name, the ending may be left out; None without.
+    """Return the shipped configuration of a name, with or without its ending, or None.
 
     Args:
         name: without a folder.

@@ -51,6 +51,6 @@ def missing_temperature(run: RunFolder) -> str:
     if count is not None and count < MIN_IMAGES:
         return (
             f"the run held out {count} known images, and a temperature needs {MIN_IMAGES}; give "
-            "more known images, or discover with a higher --set data.validation_fraction=0.2"
+            "more known images, or hold out more of them (--set data.validation_fraction=0.2)"
         )
     return "the held-out known images determine no temperature, e.g. because all are right"

@@ -135,7 +135,7 @@ def test_a_run_without_validation_images_has_no_temperature(stage1: Path) -> Non
     [
         (None, "the run held out no known images"),
         ({"acc": 0.9, "num_images": 49}, "held out 49 known images, and a temperature needs 50"),
-        ({"num_images": 9}, "or discover with a higher --set data.validation_fraction=0.2"),
+        ({"num_images": 9}, "or hold out more of them (--set data.validation_fraction=0.2)"),
         ({"acc": 1.0, "num_images": 50}, "determine no temperature"),
         # A run of an earlier version did not count them.
         ({"acc": 0.9}, "determine no temperature"),

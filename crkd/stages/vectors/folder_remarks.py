@@ -1,4 +1,4 @@
-"""What the folders of own images mean for a discovery, in sentences for the person."""
+"""Classes that follow from the folders of own images, in sentences for the user."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from crkd.core.errors import listed
 from crkd.data.encoded.listing import Listing, find_encoded
 
 SHOWN = 10
+"""Names of known classes in a sentence, at most."""
 
 
 def remarks_on_known(known: str | Path) -> list[str]:
