@@ -226,7 +226,6 @@ def test_misuse_is_refused_in_one_sentence():
     for model, labels, message in (
         (NovelClassDiscovery(), hidden, "num_novel is None and 100 samples"),
         (NovelClassDiscovery(num_novel=101), hidden, "from 1 to 100"),
-        (NovelClassDiscovery(num_novel=2), np.full(len(X), -1), "y labels no sample"),
         (NovelClassDiscovery(num_novel=2), hidden.astype(str), "dtype object"),
         (clone(QUICK).set_params(method="magic"), hidden, "method is 'magic'"),
     ):
@@ -236,6 +235,8 @@ def test_misuse_is_refused_in_one_sentence():
     for name, value, message in (("learning_rate", -1.0, "lr"), ("device", "abacus", "abacus")):
         with pytest.raises(InputError, match=message):
             clone(QUICK).set_params(**{name: value}).fit(pixels, [0, 0, 1, 1, -1, -1])
+    with pytest.raises(InputError, match="y labels no image"):
+        clone(QUICK).set_params(num_novel=2).fit(pixels, [-1] * 6)
 
 
 def test_it_says_how_it_goes(capsys: pytest.CaptureFixture[str]):

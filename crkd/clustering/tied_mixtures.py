@@ -28,6 +28,7 @@ class TiedMixtures:
     Attributes:
         parts: the P prototypes with their counts and the scatter around them.
         classes: ``(P,)`` int64, class of each prototype, ascending; every class has at least one.
+            C is 0 where there is none.
     """
 
     parts: TiedGaussians
@@ -57,10 +58,16 @@ class TiedMixtures:
             owners += [label] * count
         return cls(TiedGaussians.fit(rows, part, len(owners)), np.array(owners, np.int64))
 
+    @classmethod
+    def none(cls, width: int) -> TiedMixtures:
+        """Return the mixtures of no class in ``width`` dimensions."""
+        empty = np.zeros((0, width)), np.zeros(0, np.int64), np.zeros((width, width))
+        return cls(TiedGaussians(*empty), np.zeros(0, np.int64))
+
     @property
     def num_classes(self) -> int:
         """C."""
-        return int(self.classes[-1]) + 1
+        return int(self.classes.max(initial=-1)) + 1
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -108,6 +115,8 @@ class TiedMixtures:
         Returns:
             Rows ``(C each, k)`` float32 and their classes, ascending.
         """
+        if self.num_classes == 0:
+            return np.zeros(self.parts.means.shape, np.float32), self.classes
         draw = np.random.default_rng(seed)
         weights = np.maximum(self.parts.counts, 1).astype(np.float64)
         chosen = [

@@ -36,6 +36,7 @@ PARTS = {
     "class-count": ("out", "device", "jobs"),
     "vectors": ("out", "jobs"),
     "known-or-novel": (),
+    "without-known": (),
     "gcd": ("out", "jobs"),
     "outlier": (),
     "minutes": (),
@@ -82,6 +83,8 @@ Run a benchmark on this machine.
   vectors      discovery on feature vectors, compared with k-means
   known-or-novel
                known classes among unlabeled vectors, compared with distances
+  without-known
+               discovery on vectors without known classes, compared with k-means
   gcd          generalized category discovery on feature vectors, in one and in
                several sessions, compared with SimGCD and k-means
   outlier      foreign images that the column outlier of predict finds, compared

@@ -15,6 +15,7 @@ code is 1 if the data set is not usable. With data.subset below 1, the images of
 the subset alone are decoded.
 
   crkd check-data --known products/ --novel new-photos/
+  crkd check-data --novel new-photos/
 """
 
 
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the report; return 0 if the data set is usable, else 1."""
+    if given.novel is not None and given.dataset is None:
+        given.dataset = "folder"
     config = config_of(given)
 
     from crkd.data.check_dataset import check_dataset

@@ -92,7 +92,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _show(found: Summary, out: Path, unsure: float) -> None:
     for kind, counts in found.classes.items():
-        print(f"{counts.total():,} images of {len(counts)} {kind} classes")
+        if counts:
+            print(f"{counts.total():,} images of {len(counts)} {kind} classes")
     print(f"{found.unsure:,} unsure (confidence below {unsure})")
     if found.outliers is None:
         print("no outlier detection: the run has no statistics for it")

@@ -48,7 +48,7 @@ def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which of ``(n,)`` labels are marked as unlabeled.
 
     Raises:
-        InputError: the marks have become text, a label is an empty text, or no label is left.
+        InputError: the marks have become text, or a label is an empty text.
     """
     empty = sum(isinstance(label, str) and not label for label in labels.tolist())
     if empty:
@@ -63,10 +63,7 @@ def hidden_rows(labels: NDArray[Any]) -> NDArray[np.bool_]:
                 "labels, give y the dtype object, and -1 or None there"
             )
         return np.zeros(len(labels), bool)
-    hidden = np.array([label == UNLABELED for label in labels.tolist()], bool)
-    if hidden.all():
-        raise InputError("y labels no sample; give samples of known classes too")
-    return hidden
+    return np.array([label == UNLABELED for label in labels.tolist()], bool)
 
 
 def novel_labels(known: NDArray[Any], count: int, taken: Collection[str] = ()) -> NDArray[Any]:
@@ -88,7 +85,7 @@ def novel_labels(known: NDArray[Any], count: int, taken: Collection[str] = ()) -
         used = {*known.tolist(), *taken}
         return np.array([name for name in names if name not in used][:count], dtype=str)
     # The label -1 marks outliers.
-    first = 2 if known.dtype.kind == "b" else max(known.max() + 1, 0)
+    first = 2 if known.dtype.kind == "b" else max(known.max(initial=-1) + 1, 0)
     labels: NDArray[Any] = first + np.arange(count + len(taken))
     free = np.array([str(label) not in taken for label in labels.tolist()], bool)
     found: NDArray[Any] = labels[free][:count]

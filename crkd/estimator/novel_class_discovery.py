@@ -57,7 +57,8 @@ class NovelClassDiscovery(
 
     All unlabeled samples are assumed to belong to novel classes. This is discovery, not
     semi-supervised learning of the known classes. Without unlabeled samples, the estimator is a
-    classifier of the known classes.
+    classifier of the known classes. Vectors need no labeled sample: without one, all classes are
+    discovered.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
     Vectors of a pretrained network (:func:`crkd.embedding.embed_images`) take seconds. Images
@@ -143,7 +144,7 @@ class NovelClassDiscovery(
                 Text and -1 together need an array of dtype object.
 
         Raises:
-            InputError: no sample is labeled, ``num_novel`` is missing or exceeds the number of
+            InputError: no image is labeled, ``num_novel`` is missing or exceeds the number of
                 unlabeled samples, or a parameter is out of range.
             ValueError: scikit-learn does not admit the shape or type of ``X`` or ``y``.
         """
@@ -254,7 +255,13 @@ class NovelClassDiscovery(
         """Learn from checked samples and their ``(n,)`` labels."""
         hidden = hidden_rows(labels)
         num_novel = checked_num_novel(self.num_novel, int(hidden.sum()))
-        known, codes = np.unique(np.array(labels[~hidden].tolist()), return_inverse=True)
+        if hidden.all() and isinstance(samples, ArraySource):
+            raise InputError(
+                "y labels no image, and a network needs images of known classes; label some, or "
+                "fit on vectors of crkd.embedding.embed_images, which need no labels"
+            )
+        labeled = np.array(labels[~hidden].tolist(), None if (~hidden).any() else np.int64)
+        known, codes = np.unique(labeled, return_inverse=True)
         given = np.full(len(labels), UNLABELED, np.int64)
         given[~hidden] = codes
         model = self._trained(samples, given, num_novel)

@@ -118,7 +118,9 @@ def _draw_legend(
 
     names, colors = space.names, _colors(space)
     counts = np.bincount(classes[~apart], minlength=len(names)).tolist()
-    rows = [("known classes", KNOWN_COLOR, "o", sum(counts[: space.num_known]))]
+    rows = []
+    if space.num_known:
+        rows.append(("known classes", KNOWN_COLOR, "o", sum(counts[: space.num_known])))
     rows += [
         (_short(names[position]), tuple(colors[position]), "o", counts[position])
         for position in range(space.num_known, len(names))

@@ -206,9 +206,10 @@ def _check_sizes(state: FittedState) -> None:
     """Check that classes, samples and model belong together."""
     space, samples = state.space, state.samples
     count, outputs = samples.logits.shape
-    numbers = (state.num_features, space.num_known)
-    if not all(type(number) is int and number >= 1 for number in numbers):
-        raise ValueError("numbers of features and known classes are whole numbers from 1")
+    fewest = 0 if isinstance(state.model, VectorModel) else 1
+    for number, least in ((state.num_features, 1), (space.num_known, fewest)):
+        if type(number) is not int or number < least:
+            raise ValueError("a number of features or of known classes is out of its range")
     sound = (
         len(space.output_labels) == len(space.main) == outputs
         and len(samples.outputs) == len(samples.settled) == len(samples.embedding) == count

@@ -38,6 +38,8 @@ class Calibration:
 
 def probabilities(logits: Logits, temperature: float = 1.0) -> NDArray[np.float64]:
     """Return the softmax of ``logits / temperature`` over the last axis, in float64."""
+    if logits.shape[-1] == 0:
+        return np.zeros(logits.shape)
     # scipy is slow to import, and training does not need it.
     from scipy.special import softmax
 

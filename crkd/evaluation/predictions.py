@@ -29,14 +29,14 @@ class Predictions:
         id: ``(N,)`` strings, unique within a part.
         part: ``(N,)`` "train" for unlabeled training images, or "test".
         label: ``(N,)`` int32 joint class id, an index into ``class_names``; -1 if unknown.
-        known_head: ``(N,)`` int32 in [0, K), argmax of the known logits.
+        known_head: ``(N,)`` int32 in [0, K), argmax of the known logits; -1 if K is 0.
         novel_heads: ``(H, N)`` int32 in [0, M), argmax of the novel logits of each head.
         joint_heads: ``(H, N)`` int32 in [0, K + M), argmax of the concatenated logits.
         confidence: ``(N,)`` float32 in [0, 1], largest joint softmax probability of the chosen
             head; of the known head if there is no novel head.
         class_names: the K known names, then the true novel names; these may be placeholders and
             more or fewer than M.
-        num_known: K, at least 1.
+        num_known: K; 0 if no class was known.
         num_novel: M, the number of novel outputs of a head.
         chosen_head: the head chosen without labels; None without heads.
         baselines: name -> ``(N,)`` int32 cluster id in [0, M) of a clustering of the novel images,
@@ -69,7 +69,7 @@ class Predictions:
         set_field(
             self,
             "known_head",
-            _ids(self.known_head, "known_head", (num_images,), 0, self.num_known),
+            _ids(self.known_head, "known_head", (num_images,), *self._known_range()),
         )
         heads = (len(self.novel_heads), num_images)
         set_field(
@@ -101,6 +101,10 @@ class Predictions:
             raise InputError(f"unknown part {part!r}; choose one of: {', '.join(PARTS)}")
         return np.asarray(self.part == part, dtype=np.bool_)
 
+    def _known_range(self) -> tuple[int, int]:
+        """Return the smallest output of the known head, and the number after the largest."""
+        return (0, self.num_known) if self.num_known else (-1, 0)
+
     def _check_classes(self) -> None:
         names = tuple(self.class_names)
         object.__setattr__(self, "class_names", names)
@@ -111,10 +115,10 @@ class Predictions:
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise InputError(f"class_names holds {twice!r} twice; give every class its own name")
-        if not 1 <= self.num_known <= len(names) <= MAX_CLASSES:
+        if not 0 <= self.num_known <= len(names) <= MAX_CLASSES:
             raise InputError(
                 f"num_known is {self.num_known} for {len(names)} class_names; it must be between "
-                f"1 and the number of names, which may not exceed {MAX_CLASSES}"
+                f"0 and the number of names, which may not exceed {MAX_CLASSES}"
             )
         if not 0 <= self.num_novel <= MAX_CLASSES:
             raise InputError(f"num_novel is {self.num_novel}; it must be in [0, {MAX_CLASSES}]")

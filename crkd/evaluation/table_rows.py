@@ -89,9 +89,11 @@ def shown_groups(metrics: Mapping[str, Any], protocol: str) -> Iterator[tuple[st
     """Yield part and group of every row of a protocol.
 
     The joint head on training images has rows only where there are scores: outside of generalized
-    category discovery there are none.
+    category discovery there are none. A part without any image has no row.
     """
     for part in PROTOCOLS[protocol].parts:
+        if not metrics["counts"][part]["images"]:
+            continue
         for group, score in metrics[protocol].get(part, {}).items():
             if score["num_images"] or part == "test" or protocol == "task_aware":
                 yield part, group

@@ -93,8 +93,10 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc"
         table.add_column(Text(name), justify="right", overflow="fold")
     protocols = [list(shown_protocols(metrics)) for metrics in every]
     for protocol in max(protocols, key=len):
-        table.add_row(Text(PROTOCOLS[protocol].title, style="bold"))
-        for part, group in dict.fromkeys(p for m in every for p in shown_groups(m, protocol)):
+        groups = dict.fromkeys(p for m in every for p in shown_groups(m, protocol))
+        if groups:
+            table.add_row(Text(PROTOCOLS[protocol].title, style="bold"))
+        for part, group in groups:
             cells = [
                 (
                     metrics[protocol][part][group][measure],

@@ -22,7 +22,7 @@ _COUNT: Final = whole(0, MAX_CLASSES)
 _FIELDS: Final[Mapping[str, Allowed]] = {
     "backbone": text(500),
     "image_size": whole(1, 1 << 16),
-    "num_known": whole(1, MAX_CLASSES),
+    "num_known": _COUNT,
     "num_novel": _COUNT,
     "num_heads": whole(1, MAX_HEADS),
     "known_head": one_of(*KNOWN_HEADS),
@@ -50,7 +50,7 @@ class Architecture:
     Attributes:
         backbone: name for :func:`crkd.models.backbones.build.build_backbone`.
         image_size: side of the large crops in pixels.
-        num_known: K, at least 1.
+        num_known: K, at least 1; 0 for a first discovery on vectors without known classes.
         num_novel: M; 0 before discovery.
         num_heads: H novel heads.
         known_head: ``prototype`` (cosines over the temperature) or ``linear``.
@@ -59,7 +59,7 @@ class Architecture:
         overclustering: the over-clustering heads have this many times M clusters; 0 makes none.
         temperature: divides all cosines, above 0.
         groups: number of the K known classes that each earlier discovery found, in order; the
-            head of that discovery gives the logits of the group.
+            head of that discovery gives the logits of the group. On vectors they can be all K.
         joint: whether one head of the known head's kind gives the logits of all C classes, without
             novel heads.
         projected: number of channels to which a projector maps the last feature map; the mean of
@@ -103,11 +103,7 @@ class Architecture:
                 raise InputError(f"{name} is {getattr(self, name)}; it may not be negative")
         if self.projected_stride < 1:
             raise InputError(f"projected_stride is {self.projected_stride}; it must be 1 or more")
-        if self.groups and (min(self.groups) < 1 or sum(self.groups) >= self.num_known):
-            raise InputError(
-                f"groups is ({listed(self.groups)}), but num_known is {self.num_known}; every "
-                "group needs a class, and at least one class must be known from the start"
-            )
+        self._check_known()
         found = (*self.groups, self.num_novel) if self.has_novel_heads else self.groups
         sizes = [max(review, default=-1) + 1 for review in self.reviews]
         if len(sizes) > len(found) or any(
@@ -118,6 +114,22 @@ class Architecture:
                 f"{listed(found)}; they must be the same"
             )
         self._check_merged()
+
+    def _check_known(self) -> None:
+        """Refuse numbers of known classes that contradict each other."""
+        given = self.num_known - sum(self.groups)
+        if min(self.groups, default=1) < 1 or given < 0:
+            raise InputError(
+                f"groups is ({listed(self.groups)}), but num_known is {self.num_known}; every "
+                "group needs a class, and all of them are known classes"
+            )
+        if given == 0 and not self.on_vectors:
+            raise InputError(
+                f"num_known is {self.num_known} with the groups ({listed(self.groups)}); a network "
+                "for images needs a class that is known from the start"
+            )
+        if self.num_known + self.num_novel == 0:
+            raise InputError("num_known and num_novel are 0; a network needs a class")
 
     def _check_merged(self) -> None:
         """Refuse parts of prototypes that a review merged into a class which does not exist yet."""

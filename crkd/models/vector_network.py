@@ -144,8 +144,11 @@ class GroupHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return ``(B, C)`` logits that compare across groups, of ``(B, D')`` features."""
-        scores = features[:, : len(self.density)] @ self.density + self.density_bias
         own = self.own_logits(features)
+        if not len(self.biases):
+            # The group of the known classes is empty if no class is known.
+            return own
+        scores = features[:, : len(self.density)] @ self.density + self.density_bias
         return scores.amax(dim=-1, keepdim=True) + own - own.amax(dim=-1, keepdim=True)
 
 

@@ -60,7 +60,9 @@ class Outputs:
 
     @property
     def known(self) -> NDArray[np.int64]:
-        """Return the best known class of each image, ``(N,)``."""
+        """Return the best known class of each image, ``(N,)``; -1 if K is 0."""
+        if self.known_logits.shape[1] == 0:
+            return np.full(len(self.known_logits), -1, np.int64)
         best: NDArray[np.int64] = self.known_logits.argmax(-1)
         return best
 

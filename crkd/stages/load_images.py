@@ -50,8 +50,25 @@ def load_images(
     return dataset, split_of(config)
 
 
+def check_known(config: Config) -> None:
+    """Refuse own images without labeled ones, which the training of a network needs.
+
+    Raises:
+        InputError: ``data.known`` is missing.
+    """
+    if config.dataset == "folder" and config.data.known is None:
+        raise InputError(
+            "data.known is not given; a network is trained with labeled images, --known DIR"
+        )
+
+
 def split_of(config: Config) -> ClassSplit:
-    """Return the split of a configuration; own images are listed, not decoded."""
+    """Return the split of a configuration; own images are listed, not decoded.
+
+    Raises:
+        InputError: there is no such split, or own images are unusable.
+    """
+    check_known(config)
     if config.dataset == "folder":
         return _own_images(config, verify=False)[1]
     split = load_split(config.dataset, config.split)
@@ -153,8 +170,6 @@ def _own_images(
                 f"{flag.replace('-', '_')}=null"
             )
     known, novel = config.data.known, config.data.novel
-    if known is None and not class_names:
-        raise InputError("data.known is not given; own images need --known DIR")
     folders = (None if known is None else Path(known), None if novel is None else Path(novel))
     if any(folder is not None and tar_files(folder) for folder in folders):
         dataset, split = tar_dataset(

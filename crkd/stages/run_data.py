@@ -26,7 +26,7 @@ from crkd.runs.class_info import ClassInfo
 from crkd.runs.console import say
 from crkd.runs.sample_digests import BYTES, SampleDigests
 from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
-from crkd.stages.load_images import data_notes, load_images, split_entry
+from crkd.stages.load_images import check_known, data_notes, load_images, split_entry
 
 
 @dataclass
@@ -160,6 +160,7 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     Raises:
         InputError: the data set, the split or an image is missing or wrong.
     """
+    check_known(config)
     dataset, split = load_images(config, download=download)
     if config.dataset != "folder":
         split.check(dataset)

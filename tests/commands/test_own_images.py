@@ -13,8 +13,10 @@ from crkd.commands.main import run_verb
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--novel", "new"], "--known is not given, and --novel 'new' is not for the data set"),
-        (["--set", "data.novel=new"], "--known is not given"),
+        (
+            ["--set", "data.novel=new"],
+            "--known is not given, and --novel 'new' is not for the data",
+        ),
         (["--set", "data.known=old"], "--known 'old' is for own images, and the data set is"),
         (["--dataset", "digits", "--known", "old"], "give --dataset folder, or leave --known out"),
     ],
@@ -71,6 +73,28 @@ def test_an_empty_class_folder_is_refused_whatever_is_trained(
     assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
     assert "the class folders fox in --known" in capsys.readouterr().err
     assert not out.parent.exists()
+
+
+def test_check_data_takes_unlabeled_images_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2, 2):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(
+            tmp_path / f"{len(list(tmp_path.iterdir()))}.png"
+        )
+    assert run_verb("check-data", ["--novel", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "3 images, 0 to 0 a class, 3 without a label" in said
+    assert "1 images have the same pixels as another one" in said
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert run_verb("check-data", ["--novel", str(tmp_path)]) == 1
+    assert "broken.png" in capsys.readouterr().out
+    # A network cannot be trained on them.
+    out = tmp_path / "run"
+    flags = ["--dataset", "folder", "--novel", str(tmp_path), "--out", str(out)]
+    assert run_verb("pretrain", flags) == 2
+    assert "a network is trained with labeled images" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_check_data_names_the_classes_of_own_images(

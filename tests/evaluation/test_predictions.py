@@ -107,7 +107,7 @@ def test_columns_and_metadata_are_the_documented_ones(tmp_path):
         ({"chosen_head": None}, "chosen_head"),
         ({"class_names": ["cat", "cat", "x", "y"]}, "'cat' twice"),
         ({"class_names": ["cat"]}, "num_known"),
-        ({"num_known": 0}, "num_known"),
+        ({"num_known": -1}, "num_known"),
         ({"num_novel": -1}, "num_novel"),
         ({"num_novel": 10**9}, "num_novel"),
         ({"baselines": {"k means": np.zeros(8, int)}}, "k means"),

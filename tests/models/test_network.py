@@ -282,7 +282,7 @@ def test_bad_arguments_are_named():
         small(known_head="cosine")
     with pytest.raises(InputError, match="num_novel is -1"):
         small(num_novel=-1)
-    with pytest.raises(InputError, match="num_classes is 0"):
+    with pytest.raises(InputError, match="num_known is 0"):
         small(num_known=0)
     with pytest.raises(InputError, match="0 views"):
         small()([])

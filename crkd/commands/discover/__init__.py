@@ -41,6 +41,7 @@ Stage 2: find the novel classes among unlabeled images.
 
 Own images (--known DIR --novel DIR) are embedded by a pretrained network, and
 the classes are discovered on its feature vectors, in minutes on a CPU.
+Without --known, no class is known: clusters of all images are the new classes.
 
 A named data set trains its own network. The discovery starts from a finished
 stage-1 run of the same data set and split. --from names this run. --pretrain
@@ -53,6 +54,7 @@ in --from before the extension.
   crkd discover --known products/ --novel new-photos/ --num-novel 12
   crkd discover --from runs/new-photos/discover-seed0 --novel this-week/ \\
       --num-novel 4
+  crkd discover --novel photos/ --num-novel 12
   crkd discover --features known.parquet novel.parquet --num-novel 12
   crkd discover --dataset cifar100 --pretrain
 """

@@ -45,7 +45,7 @@ def add_vector_flags(parser: argparse.ArgumentParser) -> None:
         "--features",
         nargs="+",
         metavar="FILE",
-        help="vectors instead of images: KNOWN NOVEL, or only NOVEL with --from",
+        help="vectors instead of images: KNOWN NOVEL; only NOVEL with --from or without labels",
     )
 
 
@@ -102,20 +102,24 @@ def checked_vector_config(given: argparse.Namespace) -> Config:
     Raises:
         InputError: a folder or a flag is missing or unusable.
     """
+    from crkd.stages.vectors.arguments import check_mixed
     from crkd.stages.vectors.folders import check_images, check_num_novel
 
-    for flag in ("known", "novel"):
-        if given.features is None and given.parent is None and getattr(given, flag) is None:
-            raise InputError(f"--{flag} is not given; name the folder of {flag} images")
-    if given.parent is not None and given.features is None and given.novel is None:
-        raise InputError("--novel is not given; name the folder of new images")
+    if given.features is None and given.novel is None:
+        raise InputError("--novel is not given; name the folder of unlabeled images")
     _check_places(given)
     config = _config(given)
+    check_mixed(config, no_known=given.parent is None and _lacks_known(given))
     if given.known is not None:
         check_images(given.known, given.novel)
     if given.features is None:
         check_num_novel(given.novel, config.discover.num_novel)
     return config
+
+
+def _lacks_known(given: argparse.Namespace) -> bool:
+    """Return whether neither labeled images nor their vectors are given."""
+    return given.known is None if given.features is None else len(given.features) == 1
 
 
 def _config(given: argparse.Namespace, **blocks: Any) -> Config:
@@ -158,6 +162,8 @@ def _remark_on_folders(given: argparse.Namespace, config: Config) -> None:
     from crkd.stages.vectors.folder_remarks import remarks_on_known, remarks_on_novel
 
     lines = [] if given.known is None else remarks_on_known(given.known)
+    if given.known is None and given.parent is None:
+        lines = ["--known is not given: no class is known, and clusters of all images are classes"]
     for line in [*lines, *remarks_on_novel(given.novel, config.discover.num_novel)]:
         say(line)
 
@@ -169,7 +175,8 @@ def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:
 
     place, settings = out.parent / "vectors", _settings(given)
     if given.parent is None:
-        files = [embedded_folder(images, place, settings) for images in (given.known, given.novel)]
+        folders = [images for images in (given.known, given.novel) if images is not None]
+        files = [embedded_folder(images, place, settings) for images in folders]
         _name_repeated(files)
         return files
     like = RunFolder.open(given.parent).read_info().embedding
@@ -215,10 +222,13 @@ def _settings(given: argparse.Namespace) -> EmbedSettings:
 def _check_features(given: argparse.Namespace) -> None:
     others = ("pretrain", "config", "backbone", "backbone_weights", "runtime", "train_backbone")
     refuse_with_features(given, others)
-    wanted = 2 if given.parent is None else 1
-    if len(given.features) != wanted:
-        names = "KNOWN NOVEL" if wanted == 2 else "NOVEL, because --from holds the known classes"
-        raise InputError(f"--features has {len(given.features)} files; give {wanted}: {names}")
+    count = len(given.features)
+    if given.parent is not None and count != 1:
+        raise InputError(
+            f"--features has {count} files; give 1: NOVEL, because --from holds the known classes"
+        )
+    if count > 2:
+        raise InputError(f"--features has {count} files; give 2, KNOWN NOVEL, or NOVEL alone")
 
 
 def refuse_with_features(given: argparse.Namespace, names: tuple[str, ...]) -> None:

@@ -42,7 +42,8 @@ class ClassSplit:
         dataset: registered name of the data set.
         name: name of the split ("50-50").
         class_names: every class of the data set, in its label order.
-        known: labels of the K known classes; position = joint class id.
+        known: labels of the K known classes; position = joint class id. Only feature vectors can
+            have none.
         novel: labels of the M novel classes; position + K = joint class id. Classes in neither
             list are left out of a run.
         label_hash: for "train" and "test" the SHA-256 of the labels as little-endian int64; for
@@ -64,7 +65,7 @@ class ClassSplit:
         """Check that all ids are class ids, each at most once.
 
         Raises:
-            InputError: an id is out of range or listed twice, names repeat, or no class is known.
+            InputError: an id is out of range or listed twice, or names repeat.
         """
         order = self.order
         outside = [label for label in order if not 0 <= label < len(self.class_names)]
@@ -80,8 +81,6 @@ class ClassSplit:
                 f"split {self.name!r} lists the class ids {listed(twice)} more than once; a class "
                 "is either known or novel"
             )
-        if not self.known:
-            raise InputError(f"split {self.name!r} has no known class; list at least one")
         if len(set(self.class_names)) != len(self.class_names):
             raise InputError(f"split {self.name!r} repeats a class name; names must be unique")
 
@@ -215,6 +214,8 @@ def load_split(dataset: str, name_or_file: str | None = None) -> ClassSplit:
             f"the split file {str(path)!r} is of data set {split.dataset!r}, not {dataset!r}; give "
             "a split of that data set"
         )
+    if not split.known:
+        raise InputError(f"split {split.name!r} has no known class; list at least one")
     return split
 
 

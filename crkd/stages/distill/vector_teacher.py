@@ -60,9 +60,17 @@ def check_teaching(config: Config, run: RunFolder) -> None:
     """Refuse a configuration or a run that cannot be distilled, before its images are listed.
 
     Raises:
-        InputError: the vectors have no images, or a term needs more than outputs.
+        InputError: the vectors have no images, no class was known from the start, or a term needs
+            more than outputs.
     """
-    if run.read_info().embedding is None:
+    info = run.read_info()
+    if all(entry.was_discovered for entry in info.classes):
+        raise InputError(
+            f"--teacher {run.path} began without labeled images, which the training of a student "
+            "needs; write its classes with 'apply-review --images folder', and name this folder as "
+            "--known of pretrain"
+        )
+    if info.embedding is None:
         raise InputError(
             f"--teacher {run.path} was made of vectors of unknown origin, so there are no images "
             "to train a student on; name a run on images, or on vectors of crkd embed"

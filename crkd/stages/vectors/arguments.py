@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
+from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.stages.vectors.candidates import METHODS
 
@@ -48,6 +49,19 @@ def checked_labels(labels: Tensor, count: int) -> NDArray[np.int64]:
             "without a gap"
         )
     return found
+
+
+def check_mixed(config: Config, *, no_known: bool) -> None:
+    """Refuse the mixed setting if no class is known.
+
+    Raises:
+        InputError: unlabeled samples may be of known classes, and there are none.
+    """
+    if no_known and config.mixed:
+        raise InputError(
+            "--mixed is for unlabeled samples that may be of known classes, and no class is known; "
+            "leave it out, or give labeled samples of known classes"
+        )
 
 
 def check_choice(method: str, num_novel: int, count: int) -> None:

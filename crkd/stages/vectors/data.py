@@ -252,8 +252,8 @@ def next_vector_data(
 
     Args:
         config: of the new run.
-        classes: label space of the earlier run.
-        embedding: how its vectors were made, or None.
+        classes: label space of the earlier run; empty without one.
+        embedding: how its vectors were made, or None if they are of unknown origin.
         origin: the earlier run, for messages.
 
     Raises:

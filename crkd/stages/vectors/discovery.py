@@ -15,17 +15,20 @@ from torch import Tensor
 from crkd.clustering.kmeans import Floats, unit_rows
 from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.tied_mixtures import TiedMixtures
-from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
+from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.threads import one_thread
 from crkd.stages.vectors.arguments import check_choice, checked_labels, checked_rows
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
-from crkd.stages.vectors.discovery_input import WIDTHS, DiscoveryInput
+from crkd.stages.vectors.discovery_input import DiscoveryInput
 from crkd.stages.vectors.gate import Gate, fit_gate
 from crkd.stages.vectors.sizes import estimated_class_shares
+from crkd.stages.vectors.spaces import discovery_spaces
 
 SAMPLED = 200
 """Rows drawn of every class whose vectors are not kept."""
+WITHOUT_LABELS = "heads"
+"""Method where no class is known, so that no contest can be held."""
 
 
 class Prediction(NamedTuple):
@@ -48,10 +51,11 @@ class VectorDiscovery:
     """Result of a discovery; it contains no vector.
 
     Attributes:
-        space: whitened by the known classes; the ways of discovery that use labels work in it.
+        space: whitened by the known classes, or by clusters if none is known; the methods that use
+            labels work in it.
         gate: separates the groups of classes.
         heads: head of each group: the known classes, then those of each step.
-        contest: how the way of discovery was chosen.
+        contest: how the method was chosen.
     """
 
     space: WhitenedSpace
@@ -61,7 +65,7 @@ class VectorDiscovery:
 
     @property
     def num_known(self) -> int:
-        """K."""
+        """K; 0 if no class is known."""
         return self.gate.sizes[0]
 
     @property
@@ -100,8 +104,11 @@ def fit_discovery(
     (:func:`~crkd.stages.vectors.contest.hold_contest`), or the one asked for. No label of a novel
     vector is read anywhere.
 
+    Without known classes, M clusters of k-means take their place in the whitening, and the method
+    is :data:`WITHOUT_LABELS` unless another one is asked for.
+
     Args:
-        known: ``(n, D)`` finite vectors of known classes.
+        known: ``(n, D)`` finite vectors of known classes; n is 0 if no class is known.
         known_labels: ``(n,)`` int64 in ``[0, K)``, each class at least once.
         novel: ``(m, D)`` finite vectors of novel classes.
         num_novel: M, from 1 to m.
@@ -114,24 +121,24 @@ def fit_discovery(
     Raises:
         InputError: an argument is unusable.
     """
-    rows, fresh = checked_rows("known", known), checked_rows("novel", novel)
-    labels = checked_labels(known_labels, len(rows))
+    rows, labels = _checked_known(known, known_labels)
+    fresh = checked_rows("novel", novel)
     check_choice(method, num_novel, len(fresh))
-    space, wide = whitened_spaces(rows, labels, fresh, WIDTHS)
+    space, wide = discovery_spaces(rows, labels, fresh, num_clusters=num_novel, seed=seed)
     inputs = DiscoveryInput(fresh, num_novel, space, wide, seed)
-    contest = _contest(
-        method,
-        lambda: hold_contest(
-            rows, labels, estimated_class_shares(inputs, seed), seed=seed, log=log
-        ),
-    )
+    if method != "auto":
+        contest = _asked(method)
+    elif len(rows):
+        shares = estimated_class_shares(inputs, seed)
+        contest = hold_contest(rows, labels, shares, seed=seed, log=log)
+    else:
+        contest = Contest((), (), WITHOUT_LABELS, "no class is known, so no contest was held")
     fresh_head = METHODS[contest.chosen](inputs, seed)
-    inside, num_known = wide.rows(rows), int(labels.max()) + 1
-    head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
-    memory = TiedMixtures.fit(inside, labels, num_known)
-    old = (inside, labels)
+    inside = wide.rows(rows)
+    head, memory = _learned_known(wide, inside, labels)
     clusters = fresh_head.logits(fresh).argmax(axis=1)
-    gate = _gate(wide, (num_known,), memory, old, fresh, clusters, num_novel, mixed=mixed)
+    sizes, old = (memory.num_classes,), (inside, labels)
+    gate = _gate(wide, sizes, memory, old, fresh, clusters, num_novel, mixed=mixed)
     return VectorDiscovery(space, gate, (head, fresh_head), contest)
 
 
@@ -140,21 +147,21 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     """Learn the known classes alone: stage 1 without a stage 2.
 
     Args:
-        known: ``(n, D)`` finite vectors of known classes.
+        known: ``(n, D)`` finite vectors of known classes; n is 0 if no class is known.
         known_labels: ``(n,)`` int64 in ``[0, K)``, each class at least once.
-        unlabeled: ``(m, D)`` further vectors, which shape the principal components; m may be 0.
+        unlabeled: ``(m, D)`` further vectors, which shape the principal components; m may be 0 if
+            a class is known.
 
     Raises:
         InputError: an argument is unusable.
     """
-    rows = checked_rows("known", known)
-    labels = checked_labels(known_labels, len(rows))
-    others = checked_rows("unlabeled", unlabeled) if len(unlabeled) else rows[:0]
-    space, wide = whitened_spaces(rows, labels, others, WIDTHS)
-    inside, num_known = wide.rows(rows), int(labels.max()) + 1
-    head = NovelHead(wide, *logistic_regression(inside, labels, num_known))
-    memory = TiedMixtures.fit(inside, labels, num_known)
-    gate = Gate(wide, head.weights, head.biases, (num_known,), memory)
+    rows, labels = _checked_known(known, known_labels)
+    others = rows[:0]
+    if len(unlabeled) or not len(rows):
+        others = checked_rows("unlabeled", unlabeled)
+    space, wide = discovery_spaces(rows, labels, others)
+    head, memory = _learned_known(wide, wide.rows(rows), labels)
+    gate = Gate(wide, head.weights, head.biases, (memory.num_classes,), memory)
     return VectorDiscovery(space, gate, (head,), _asked("known classes"))
 
 
@@ -238,6 +245,26 @@ def relabeled(
     return VectorDiscovery(found.space, gate, (*heads, head), found.contest)
 
 
+def _checked_known(known: Tensor, labels: Tensor) -> tuple[Floats, NDArray[np.int64]]:
+    """Return vectors and labels of the known classes; of both none if no class is known."""
+    if not len(known) and not len(labels):
+        return np.zeros(known.shape, np.float32), np.zeros(0, np.int64)
+    rows = checked_rows("known", known)
+    return rows, checked_labels(labels, len(rows))
+
+
+def _learned_known(
+    space: WhitenedSpace, rows: Floats, labels: NDArray[np.int64]
+) -> tuple[NovelHead, TiedMixtures]:
+    """Return the head and the prototypes of the known classes, of their rows in the space."""
+    width, count = space.projection.shape[1], int(labels.max(initial=-1)) + 1
+    if count == 0:
+        head = NovelHead(space, np.zeros((width, 0), np.float32), np.zeros(0, np.float32))
+        return head, TiedMixtures.none(width)
+    head = NovelHead(space, *logistic_regression(rows, labels, count))
+    return head, TiedMixtures.fit(rows, labels, count)
+
+
 def _known_head(
     space: WhitenedSpace, rows: Floats, labels: NDArray[np.int64], num_known: int
 ) -> NovelHead:
@@ -285,10 +312,6 @@ def _remembered(memory: TiedMixtures, seed: int) -> tuple[Floats, NDArray[np.int
     """Return rows of classes whose vectors are not kept, at unit length like all rows."""
     rows, labels = memory.sample(SAMPLED, seed=seed)
     return unit_rows(rows), labels
-
-
-def _contest(method: str, hold: Callable[[], Contest]) -> Contest:
-    return hold() if method == "auto" else _asked(method)
 
 
 def _asked(method: str) -> Contest:

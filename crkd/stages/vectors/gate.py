@@ -31,7 +31,8 @@ class Gate:
         space: of the vectors, whitened by the known classes.
         weights: ``(k, C)`` float32.
         biases: ``(C,)`` float32.
-        sizes: classes of each of G groups; they sum to C.
+        sizes: classes of each of G groups; they sum to C. That of the known classes, the first, is
+            0 if no class is known.
         memory: prototypes of the C classes in the space: all that is kept of their vectors.
     """
 
@@ -63,6 +64,7 @@ class Gate:
         parts = [
             group.max(axis=1, keepdims=True) + head - head.max(axis=1, keepdims=True)
             for group, head in zip(groups, heads, strict=True)
+            if group.shape[1]
         ]
         return np.asarray(log_softmax(np.concatenate(parts, axis=1), axis=1))
 
@@ -85,11 +87,12 @@ def fit_gate(
         sizes: classes of each group, two groups or more.
         memory: of the C classes.
         balanced: whether to move the last group by the offset of :func:`balanced_offset`. It
-            needs rows of the last group that are surely not of an old class.
+            needs rows of the last group that are surely not of an old class. Without old classes
+            there is none.
     """
     count = sum(sizes)
     weights, biases = logistic_regression(rows, labels, count)
-    if balanced:
+    if balanced and count > sizes[-1]:
         biases[-sizes[-1] :] += _offset(rows, labels, sizes)
     return Gate(space, weights, biases, sizes, memory)
 

@@ -37,7 +37,7 @@ def remark_on_known(data: VectorData) -> str | None:
         vectors for an estimate.
     """
     known, novel = data.fitted_known, data.fitted_novel
-    if not data.config.discover.precheck or len(known) < NEIGHBORS[0] * data.num_known:
+    if not data.config.discover.precheck or len(known) < NEIGHBORS[0] * max(data.num_known, 1):
         return None
     labeled, unlabeled = data.of(known).numpy(), data.of(novel).numpy()
     check = mostly_known(

@@ -25,6 +25,7 @@ from crkd.runs.vector_files import vector_files
 from crkd.stages.discover.parent import next_classes
 from crkd.stages.kmeans_columns import Column
 from crkd.stages.results import finish_run
+from crkd.stages.vectors.arguments import check_mixed
 from crkd.stages.vectors.candidates import FLOOR, METHODS
 from crkd.stages.vectors.data import CPU, VectorData, next_vector_data, vector_data
 from crkd.stages.vectors.discovery import (
@@ -46,8 +47,8 @@ def discover_vectors(
     """Discover novel classes on feature vectors and return the finished run folder.
 
     Args:
-        config: its ``data.features`` names the files: known and novel vectors, or with a parent
-            the novel vectors only.
+        config: its ``data.features`` names the files: known and novel vectors, or the novel
+            vectors only, with a parent or if no class is known.
         out: the run folder to write.
         parent: an earlier discovery on vectors, which this run extends.
         resume: continue an interrupted run; it is computed again from the vectors.
@@ -55,7 +56,7 @@ def discover_vectors(
     Raises:
         InputError: the configuration, a file, the parent or the folder is unusable.
     """
-    _check_config(config)
+    _check_config(config, parent)
     start = first_start(config) if parent is None else next_start(config, RunFolder.open(parent))
     num_novel, origin = num_novel_of(start)
     info = _info(config, start, num_novel, [*start.notes, origin])
@@ -121,7 +122,8 @@ def data_of_run(run: RunFolder, novel: str | None = None) -> VectorData:
     return vector_data(config)
 
 
-def _check_config(config: Config) -> None:
+def _check_config(config: Config, parent: str | Path | None) -> None:
+    check_mixed(config, no_known=parent is None and len(config.data.features) == 1)
     if processes()[1] > 1:
         raise InputError("discovery on vectors runs in one process; start it without torchrun")
     if config.discover.method != "swapped":

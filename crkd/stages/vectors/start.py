@@ -42,7 +42,7 @@ class VectorStart:
 
     Attributes:
         data: known and novel vectors, or novel ones only.
-        found: the known classes; of an incremental step, the parent's discovery.
+        found: the known classes, if any; of an incremental step, the parent's discovery.
         parent: the parent run, or None.
         classes: label space before the discovery.
         true_known: ``(K,)`` true class of every known output, for the evaluator alone.
@@ -72,7 +72,9 @@ def first_start(config: Config) -> VectorStart:
     Raises:
         InputError: a file is unusable, or in the mixed setting no unlabeled vector looks novel.
     """
-    data = vector_data(config)
+    # One file holds unlabeled vectors; no class is known then.
+    alone = len(config.data.features) == 1
+    data = next_vector_data(config, (), None, "") if alone else vector_data(config)
     data.check_memory()
     known, novel = data.fitted_known, data.fitted_novel
     found = fit_known(data.of(known), torch.from_numpy(known.labels.copy()), data.of(novel))

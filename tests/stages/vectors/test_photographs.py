@@ -172,7 +172,7 @@ def test_photographs_extend_a_run_without_old_images(
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["--novel", "{novel}"], "--known is not given"),
+        (["--known", "{known}", "--num-novel", "2"], "--novel is not given"),
         (["--known", "{known}", "--novel", "{novel}"], "the number of novel classes is not given"),
         (["--known", "{known}", "--novel", "{novel}", "--pretrain"], "add --train-backbone"),
         (

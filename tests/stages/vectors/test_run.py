@@ -220,7 +220,7 @@ def test_stability_matches_a_count_by_hand() -> None:
     [
         (("discover.method=frost",), 2, "discover.method 'frost' does not apply to vectors"),
         (("discover.num_novel=500",), 2, "--num-novel 500 exceeds the 90 unlabeled vectors"),
-        ((), 1, "data.features names 1 files; give 2"),
+        ((), 0, "data.features names 0 files; give 2"),
     ],
 )
 def test_refusals(
