@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import readable
 from crkd.data.encoded.base import EncodedImages
 from crkd.data.encoded.folder import EncodedFolder
 from crkd.data.encoded.table import EncodedTable, has_images
@@ -125,7 +126,7 @@ def _root_name(path: Path, names: dict[str, str]) -> str:
     """Return the name of a root, and enter it into ``names``."""
     key = readable(path)
     if key not in names:
-        base, number = readable(Path(path.name or "root")), 1
+        base, number = readable(path.name or "root"), 1
         name = base
         while name in names.values():
             number += 1
@@ -177,13 +178,13 @@ def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, Enc
         elif file.suffix.lower() == TABLE and has_images(file):
             found = EncodedTable(file)
         if found is not None:
-            parts.append((f"{readable(Path(file.name))}/", found))
+            parts.append((f"{readable(file.name)}/", found))
             passed_over[file.suffix.lower()] -= 1
     return tuple(parts)
 
 
 def shown_path(text: str) -> Path:
-    """Return the path that :func:`readable` shows as ``text``."""
+    """Return the path that :func:`~crkd.core.paths.readable` shows as ``text``."""
     path = Path(text)
     if path.exists():
         return path
@@ -192,8 +193,3 @@ def shown_path(text: str) -> Path:
         rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(text)
     )
     return Path(os.fsdecode(raw))
-
-
-def readable(path: Path) -> str:
-    """Return a path as valid Unicode; bytes that are not UTF-8 become backslash escapes."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
