@@ -37,6 +37,20 @@ def test_a_folder_has_its_outermost_folders_as_classes(tmp_path: Path):
     assert images.passed_over == {".txt": 1}
 
 
+def test_a_folder_is_listed_without_a_path_object_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(50):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+        (tmp_path / f"{number}.").write_bytes(b"")
+    made, relative = [], Path.relative_to
+    monkeypatch.setattr(Path, "relative_to", lambda *a: made.append(a) or relative(*a))
+    images = EncodedFolder(tmp_path)
+    assert len(images) == 50
+    assert images.passed_over == {"no suffix": 50}
+    assert len(made) == 1
+
+
 def test_a_name_that_is_not_utf8_is_shown_with_escapes_and_read(tmp_path: Path):
     odd = os.fsencode(tmp_path) + b"/\xff.png"
     Path(os.fsdecode(odd)).write_bytes(b"x")
