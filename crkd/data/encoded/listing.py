@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +88,20 @@ class Listing:
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         prefix, images = self._parts[number]
         return prefix, images, index - int(self._starts[number])
+
+    def named(self, taken: Mapping[str, str]) -> Listing:
+        """Return the listing with other names of roots, which no file is read for.
+
+        Args:
+            taken: names that an earlier call gave, by the absolute path.
+
+        Raises:
+            InputError: an argument and a root of the earlier call are within each other.
+        """
+        _check_nesting([root.path for root in self.roots], [shown_path(path) for path in taken])
+        names = dict(taken)
+        roots = [replace(root, name=_root_name(root.path, names)) for root in self.roots]
+        return Listing(roots, self.passed_over)
 
 
 def find_encoded(
