@@ -105,8 +105,10 @@ def embed(
         barrier()
         existing = stack.enter_context(EmbeddingFile(target)) if target.exists() else None
         taken = {} if existing is None else {r.path: r.name for r in existing.info.roots}
-        given = isinstance(images, Listing)
-        listing = images.named(taken) if given else find_encoded(images, taken)
+        if isinstance(images, Listing):
+            listing = images.named(taken)
+        else:
+            listing = find_encoded(images, taken)
         try:
             return _Job(target, listing, existing, settings, log).run()
         except KeyboardInterrupt:
