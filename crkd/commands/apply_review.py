@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crkd.commands.flags import add_device_flag
+from crkd.commands.flags import add_device_flag, check_run
 
 DESCRIPTION = """\
 Make a run with named classes from the decisions that the page of 'crkd review'
@@ -34,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Make the run and print its classes; return the exit code."""
+    check_run(given.run)
+
     from crkd.core.device import pick_device
     from crkd.review.apply import apply_review
 

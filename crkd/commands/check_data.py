@@ -45,9 +45,10 @@ def run(given: argparse.Namespace) -> int:
     dataset, split = load_images(config, download=given.download, verify=False)
     own = config.dataset == "folder"
     if own and config.data.known is not None:
+        from crkd.data.encoded.listing import find_encoded
         from crkd.stages.vectors.folder_remarks import remarks_on_known
 
-        for line in remarks_on_known(config.data.known):
+        for line in remarks_on_known(find_encoded([config.data.known])):
             print(line)
     # The split of own images is made of their folders, so it always agrees.
     found = check_dataset(dataset, None if own else split, subset=config.data.subset)

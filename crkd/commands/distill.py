@@ -13,6 +13,7 @@ from crkd.commands.flags import (
     add_run_flags,
     add_set_flag,
     check_resume,
+    check_run,
 )
 from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.config.check import build, plain
@@ -86,6 +87,7 @@ def run(given: argparse.Namespace) -> int:
     if given.teacher is None:
         raise InputError("--teacher is not given; name the run to compress, or use --list")
     check_resume(given)
+    check_run(given.teacher)
 
     from crkd.runs.search import free_folder
     from crkd.stages.distill.run import distill

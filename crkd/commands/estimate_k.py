@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crkd.commands.flags import add_data_root_flag, add_device_flag
+from crkd.commands.flags import add_data_root_flag, add_device_flag, check_run
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,14 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the scores and the range; return the exit code."""
-    from crkd.core.device import pick_device
-    from crkd.runs.atomic_files import write_json
-    from crkd.runs.folder import RunFolder
-    from crkd.runs.provenance import command_line, git_commit, versions
-    from crkd.stages.discover.class_count import Images, estimate_k
-    from crkd.stages.discover.class_count_plot import write_count_plot
-    from crkd.stages.vectors.class_count import estimate_on_vectors
-
     if given.max_k is not None and given.max_k < 2:
         raise InputError(f"--max-k is {given.max_k}; give 2 or more, or leave it out")
     if given.seed < 0:
@@ -75,6 +67,16 @@ def run(given: argparse.Namespace) -> int:
         place = getattr(given, flag)
         if place is not None and not Path(place).exists():
             raise InputError(f"--{flag} {place!r} does not exist; name a folder of images")
+    check_run(given.run)
+
+    from crkd.core.device import pick_device
+    from crkd.runs.atomic_files import write_json
+    from crkd.runs.folder import RunFolder
+    from crkd.runs.provenance import command_line, git_commit, versions
+    from crkd.stages.discover.class_count import Images, estimate_k
+    from crkd.stages.discover.class_count_plot import write_count_plot
+    from crkd.stages.vectors.class_count import estimate_on_vectors
+
     if RunFolder.open(given.run).read_info().on_vectors:
         for flag in ("known", "split", "mixed"):
             if getattr(given, flag):

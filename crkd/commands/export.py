@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from crkd.commands.flags import check_run
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
@@ -71,6 +72,7 @@ def run(given: argparse.Namespace) -> int:
                 f"--{flag} does not apply to --format {given.format}; leave it out, or use "
                 "--format labelstudio"
             )
+    check_run(given.run)
     if given.format in PROGRAMS:
         from crkd.inference.export_model import export
 

@@ -119,6 +119,17 @@ def check_resume(given: argparse.Namespace) -> None:
         raise InputError("--resume needs --out RUN, the run to continue")
 
 
+def check_run(path: str) -> None:
+    """Refuse a path that is no run folder, before a verb imports PyTorch, which takes seconds.
+
+    Raises:
+        InputError: there is no run in ``path``.
+    """
+    from crkd.runs.folder import RunFolder
+
+    RunFolder.open(path)
+
+
 def config_of(
     given: argparse.Namespace,
     base: Config | None = None,

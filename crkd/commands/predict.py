@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd.commands.flags import add_device_flag
+from crkd.commands.flags import add_device_flag, check_run
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def run(given: argparse.Namespace) -> int:
         )
     if not given.example and not given.images:
         raise InputError("RUN and IMAGES are not given; name them, or use --example")
+    if not given.example:
+        check_run(given.run)
 
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN, write_images

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crkd.commands.flags import add_device_flag
+from crkd.commands.flags import add_device_flag, check_run
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
@@ -39,6 +39,8 @@ def run(given: argparse.Namespace) -> int:
     """Write the page and print its path; return the exit code."""
     if given.example == (given.run is not None):
         raise InputError("give either a RUN or --example")
+    if not given.example:
+        check_run(given.run)
 
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crkd.commands.flags import add_device_flag
+from crkd.commands.flags import add_device_flag, check_run
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def run(given: argparse.Namespace) -> int:
     """Watch until a signal comes, or for one pass; return the exit code."""
     if not 0 < given.interval < float("inf"):
         raise InputError(f"--interval {given.interval} is not above 0; {INTERVAL:g} is usual")
+    check_run(given.run)
 
     from crkd.core.device import pick_device
     from crkd.inference.watching.watcher import watching

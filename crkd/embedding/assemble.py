@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
-from crkd.data.encoded.listing import Listing, Root, readable
+from crkd.core.paths import readable
+from crkd.data.encoded.listing import Listing, Root
 from crkd.data.vectors.embedding_file import (
     ROW_GROUP,
     EmbeddingFile,

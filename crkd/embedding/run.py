@@ -70,7 +70,7 @@ def say(line: str) -> None:
 
 
 def embed(
-    images: Sequence[str | Path],
+    images: Sequence[str | Path] | Listing,
     out: str | Path,
     settings: EmbedSettings | None = None,
     *,
@@ -84,7 +84,7 @@ def embed(
     which equals that of one process.
 
     Args:
-        images: folders, tar files and Parquet tables of images.
+        images: folders, tar files and Parquet tables of images, or their listing.
         out: the file, ``.parquet``; one of an earlier call is extended.
         settings: how to embed.
         resume: refuse to begin: there must be an earlier call to continue.
@@ -105,7 +105,10 @@ def embed(
         barrier()
         existing = stack.enter_context(EmbeddingFile(target)) if target.exists() else None
         taken = {} if existing is None else {r.path: r.name for r in existing.info.roots}
-        listing = find_encoded(images, taken)
+        if isinstance(images, Listing):
+            listing = images.named(taken)
+        else:
+            listing = find_encoded(images, taken)
         try:
             return _Job(target, listing, existing, settings, log).run()
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from crkd.estimator.images import as_numpy, image_source, is_images, pixels_of, 
 from crkd.estimator.labels import UNLABELED, with_marks
 
 Samples = ArraySource | Floats
+
+_FORM: Final = {"dtype": np.float32, "order": "C", "force_writeable": True}
+"""Form of vectors; PyTorch warns of arrays that cannot be written, such as mapped files."""
 
 
 @contextmanager
@@ -46,7 +49,7 @@ def training_samples(estimator: Any, X: Any, y: Any) -> tuple[Samples, NDArray[A
         estimator.n_features_in_ = int(np.prod(X.shape[1:]))
         vars(estimator).pop("feature_names_in_", None)
     else:
-        X, y = validate_data(estimator, _rows_of(X), y, dtype=np.float32, order="C")
+        X, y = validate_data(estimator, _rows_of(X), y, **_FORM)
         samples = X
     known = [label for label in y.tolist() if label != UNLABELED]
     if known:
@@ -73,7 +76,7 @@ def separate_samples(
 
 def further_vectors(estimator: Any, X: Any) -> Floats:
     """Return ``(n, D)`` vectors that fit those of the fit."""
-    rows: Floats = validate_data(estimator, _rows_of(X), reset=False, dtype=np.float32, order="C")
+    rows: Floats = validate_data(estimator, _rows_of(X), reset=False, **_FORM)
     return rows
 
 

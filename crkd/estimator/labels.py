@@ -31,7 +31,8 @@ def with_marks(y: Any) -> Any:
     if labels.dtype.kind != "O":
         return labels
     marked = np.array(labels, dtype=object)
-    marked[[value is None for value in marked.ravel()]] = UNLABELED
+    missing = np.array([value is None for value in marked.ravel()], bool)
+    marked[missing.reshape(marked.shape)] = UNLABELED
     return marked
 
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
+from crkd.core.paths import readable
 from crkd.data.encoded.listing import shown_path
 from crkd.data.sources.files import image_files, readable_id
 from crkd.data.vectors.embedding_file import read_info
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.inference.image_files import readable
 from crkd.inference.rows import DIGITS, UNSURE, class_labels
 from crkd.inference.table import PredictedImage, read
 from crkd.runs.atomic_files import write_json

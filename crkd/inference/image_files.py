@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import readable
 from crkd.data.sources.base import Pixels, UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES
 from crkd.data.sources.files import FileSource, image_files
@@ -34,14 +34,9 @@ def find_images(arguments: Sequence[str | Path]) -> list[Path]:
                 f"IMAGES {readable(argument)!r} is neither a file nor a folder; check the path"
             )
     if not found:
-        names = listed((repr(readable(Path(argument))) for argument in arguments), 3)
+        names = listed((repr(readable(argument)) for argument in arguments), 3)
         raise InputError(f"IMAGES {names} hold no image ({listed(sorted(SUFFIXES))}); add some")
     return list(found)
-
-
-def readable(path: Path) -> str:
-    """Return a path as valid Unicode; bytes that are not UTF-8 become backslash escapes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class TolerantSource(FileSource):

@@ -14,6 +14,7 @@ import torch
 
 from crkd.core.batch_shard import own_rows
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import readable
 from crkd.core.threads import one_thread
 from crkd.data.sources.decode import FORMATS
 from crkd.data.splits.partition import Subset
@@ -21,7 +22,7 @@ from crkd.data.storage.base import Rows
 from crkd.data.storage.streaming import StreamingImages
 from crkd.data.storage.workers import parallel, threads_of_a_process
 from crkd.embedding.progress import ImageProgress
-from crkd.inference.image_files import TolerantSource, find_images, readable
+from crkd.inference.image_files import TolerantSource, find_images
 from crkd.inference.rows import UNSURE, RowMaker
 from crkd.inference.shards import RowBatch, gathered
 from crkd.inference.table import check_format, writing

@@ -10,10 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.core.paths import readable
 from crkd.evaluation.calibration import probabilities
 from crkd.evaluation.matching import contingency, match
 from crkd.evaluation.predictions_file import load_predictions
-from crkd.inference.image_files import readable
 from crkd.inference.outliers import outlier_test
 from crkd.inference.table import COLUMNS, PredictedImage
 from crkd.runs.calibration import read_calibration

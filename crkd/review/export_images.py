@@ -16,8 +16,8 @@ from PIL import Image
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
+from crkd.core.paths import readable
 from crkd.data.splits.partition import Subset
-from crkd.inference.image_files import readable
 from crkd.runs.csv_cells import escape_formula
 
 FORMS: Final = ("csv", "folder")

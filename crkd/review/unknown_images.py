@@ -14,8 +14,9 @@ from typing import Final
 import numpy as np
 
 from crkd.core.atomic_write import UNFINISHED, failed_write, write_bytes
+from crkd.core.paths import readable
 from crkd.data.splits.partition import Subset
-from crkd.inference.image_files import TolerantSource, readable
+from crkd.inference.image_files import TolerantSource
 from crkd.inference.watching.state import Outlier
 from crkd.review.contact_sheet import CAPTION_WIDTH, IMAGES, sheet, strip
 from crkd.review.wrapped_text import fitted

@@ -34,10 +34,39 @@ TINY_IMAGES = [
 ]
 
 
+WITH_A_RUN = {
+    "apply-review": ["{run}", "decisions.json", "--out", "named"],
+    "distill": ["--teacher", "{run}"],
+    "estimate-k": ["{run}"],
+    "export": ["{run}", "--format", "onnx"],
+    "predict": ["{run}", "images"],
+    "review": ["{run}"],
+    "watch": ["images", "--run", "{run}"],
+}
+"""Arguments of the verbs that need a run and, to work on it, PyTorch."""
+
+
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Default run folders go to a temporary folder."""
     monkeypatch.chdir(tmp_path)
+
+
+def test_a_missing_run_is_refused_before_pytorch_is_imported() -> None:
+    program = (
+        "import json, sys\nfrom crkd.commands.main import run_verb\n"
+        "verbs = json.loads(sys.argv[1])\n"
+        "codes = [run_verb(verb, [a.format(run='none') for a in verbs[verb]]) for verb in verbs]\n"
+        "print(*codes, sorted({'torch', 'sklearn'} & set(sys.modules)))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(WITH_A_RUN)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert finished.stdout.split() == ["2"] * len(WITH_A_RUN) + ["[]"]
+    assert finished.stderr.count("none is not a run folder") == len(WITH_A_RUN)
 
 
 def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:

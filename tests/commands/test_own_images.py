@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from PIL import Image
 
 from crkd.commands.main import run_verb
+from crkd.core.errors import InputError
+from crkd.data.encoded import folder
+from crkd.data.encoded.listing import Listing
+from crkd.stages.vectors import folders
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,27 @@ def test_unusable_folders_are_refused_before_an_image_is_embedded(
     assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(out)]) == 2
     assert message in capsys.readouterr().err
     assert not out.parent.exists()
+
+
+def test_each_folder_is_listed_once_for_all_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("known/cat/1.png", "known/dog/2.png", "new/3.png", "new/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    embedded: list[list[str]] = []
+
+    def embed(images: Listing, out: Path, *_: object) -> NoReturn:
+        embedded.append([images.image_id(row) for row in range(len(images))])
+        raise InputError("enough")
+
+    listed, walk = list[str](), folder.visible_files
+    monkeypatch.setattr(folder, "visible_files", lambda at: listed.append(at.name) or walk(at))
+    monkeypatch.setattr(folders, "embed", embed)
+    flags = ["--known", str(tmp_path / "known"), "--novel", str(tmp_path / "new")]
+    assert run_verb("discover", [*flags, "--num-novel", "2", "--out", str(tmp_path / "a/b")]) == 2
+    assert sorted(listed) == ["known", "new"]
+    assert embedded == [["known/cat/1.png", "known/dog/2.png"]]
 
 
 @pytest.mark.parametrize("train", [[], ["--train-backbone"]])

@@ -1,12 +1,19 @@
-"""The folder of the user's cache."""
+"""The folder of the user's cache, and paths in messages."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from crkd.core.paths import cache_folder
+from crkd.core.paths import cache_folder, readable
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_bytes_that_are_not_utf8_are_shown_as_escapes(kind: type) -> None:
+    name = os.fsdecode("é/".encode() + b"\xff.png")
+    assert readable(kind(name)) == "é/\\xff.png"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.exceptions import DataConversionWarning
 
 from crkd import NovelClassDiscovery
 from crkd.core.errors import InputError
+from crkd.estimator.checking import training_samples
 from tests.estimator.conftest import Clouds
 from tests.support.short_heads import short_heads
 
@@ -81,6 +83,32 @@ def test_vectors_may_be_bfloat16(clouds: Clouds) -> None:
     exact = clone(model).fit(rows.float().numpy(), clouds.labels())
     found = model.fit(rows, clouds.labels())
     np.testing.assert_array_equal(found.predict_proba(rows), exact.predict_proba(rows.float()))
+
+
+def test_vectors_that_cannot_be_written_are_copied_without_a_warning(
+    fitted: NovelClassDiscovery, clouds: Clouds
+) -> None:
+    rows = clouds.X.astype(np.float32)
+    rows.flags.writeable = False
+    # PyTorch warns once in a process, unless it is asked to.
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = fitted.predict(rows)
+    finally:
+        torch.set_warn_always(False)
+    np.testing.assert_array_equal(found, fitted.predict(clouds.X))
+    rows = rows[: clouds.first.sum()]
+    learned, _ = training_samples(clone(fitted), rows, np.arange(len(rows)) % 3)
+    assert isinstance(learned, np.ndarray)
+    assert learned.flags.writeable
+
+
+def test_labels_of_two_columns_are_refused_as_scikit_learn_does(clouds: Clouds) -> None:
+    X = clouds.X[clouds.first]
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        NovelClassDiscovery(2).fit(X, [[0, None]] * len(X))
 
 
 @pytest.mark.parametrize("kind", [Column, ColumnArray])

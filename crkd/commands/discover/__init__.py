@@ -125,9 +125,11 @@ def _checked_config(given: argparse.Namespace) -> Config:
         return config
     if config.data.novel is None:
         raise InputError("--novel is not given; name the folder of unlabeled images")
-    from crkd.stages.vectors.folders import check_num_novel
+    from crkd.data.encoded.listing import find_encoded
+    from crkd.stages.vectors.folders import check_num_novel_of_folder
 
-    check_num_novel(str(config.data.novel), config.discover.num_novel)
+    novel = str(config.data.novel)
+    check_num_novel_of_folder(novel, find_encoded([novel]), config.discover.num_novel)
     return config
 
 

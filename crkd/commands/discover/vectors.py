@@ -12,6 +12,7 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
+    from crkd.data.encoded.listing import Listing
     from crkd.embedding.plan import EmbedSettings
     from crkd.runs.folder import RunFolder
 
@@ -86,35 +87,40 @@ def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     """Embed own images where needed, discover, and return the finished run."""
     from crkd.stages.vectors.run import discover_vectors
 
-    config = checked_vector_config(given)
+    config, listings = checked_vector_config(given)
     out = vector_run_folder(given, config.seed, "discover")
     check_out(out, resume=given.resume)
-    _remark_on_folders(given, config)
-    files = given.features or _embedded(given, out)
+    _remark_on_folders(given, listings, config)
+    files = given.features or _embedded(given, listings, out)
     config = _config(given, data={"features": [str(file) for file in files]})
     resume = given.resume and (out / "run.json").is_file()
     return discover_vectors(config, out, given.parent, resume=resume)
 
 
-def checked_vector_config(given: argparse.Namespace) -> Config:
-    """Return the configuration, without files of vectors.
+def checked_vector_config(given: argparse.Namespace) -> tuple[Config, dict[str, Listing]]:
+    """Return the configuration, without files of vectors, and the images of each flag.
+
+    Every later step takes the same listing: to list many files takes seconds.
 
     Raises:
         InputError: a folder or a flag is missing or unusable.
     """
+    from crkd.data.encoded.listing import find_encoded
     from crkd.stages.vectors.arguments import check_mixed
-    from crkd.stages.vectors.folders import check_images, check_num_novel
+    from crkd.stages.vectors.folders import check_labeled_images, check_num_novel_of_folder
 
     if given.features is None and given.novel is None:
         raise InputError("--novel is not given; name the folder of unlabeled images")
     _check_places(given)
     config = _config(given)
     check_mixed(config, no_known=given.parent is None and _lacks_known(given))
-    if given.known is not None:
-        check_images(given.known, given.novel)
-    if given.features is None:
-        check_num_novel(given.novel, config.discover.num_novel)
-    return config
+    places = {flag: getattr(given, flag) for flag in ("novel", "known")}
+    listings = {flag: find_encoded([place]) for flag, place in places.items() if place is not None}
+    if "known" in listings:
+        check_labeled_images(given.known, listings["known"])
+    if "novel" in listings:
+        check_num_novel_of_folder(given.novel, listings["novel"], config.discover.num_novel)
+    return config, listings
 
 
 def _lacks_known(given: argparse.Namespace) -> bool:
@@ -154,29 +160,34 @@ def vector_run_folder(given: argparse.Namespace, seed: int, stage: str) -> Path:
     return free_folder(RUNS / source.absolute().stem / f"{stage}-seed{seed}")
 
 
-def _remark_on_folders(given: argparse.Namespace, config: Config) -> None:
+def _remark_on_folders(
+    given: argparse.Namespace, listings: dict[str, Listing], config: Config
+) -> None:
     """Print which classes the folders mean, before the images are embedded."""
-    if given.features is not None:
-        return
     from crkd.runs.console import say
     from crkd.stages.vectors.folder_remarks import remarks_on_known, remarks_on_novel
 
-    lines = [] if given.known is None else remarks_on_known(given.known)
-    if given.known is None and given.parent is None:
-        lines = ["--known is not given: no class is known, and clusters of all images are classes"]
-    for line in [*lines, *remarks_on_novel(given.novel, config.discover.num_novel)]:
+    lines = remarks_on_known(listings["known"]) if "known" in listings else []
+    if "novel" in listings:
+        if given.parent is None and not lines:
+            lines = ["--known is not given: no class is known, clusters of all images are classes"]
+        lines += remarks_on_novel(listings["novel"], config.discover.num_novel)
+    for line in lines:
         say(line)
 
 
-def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:
+def _embedded(given: argparse.Namespace, listings: dict[str, Listing], out: Path) -> list[Path]:
     """Return the files of vectors of the folders; one that exists is only brought up to date."""
     from crkd.runs.folder import RunFolder
     from crkd.stages.vectors.folders import embedded_folder
 
     place, settings = out.parent / "vectors", _settings(given)
     if given.parent is None:
-        folders = [images for images in (given.known, given.novel) if images is not None]
-        files = [embedded_folder(images, place, settings) for images in folders]
+        files = [
+            embedded_folder(getattr(given, flag), place, settings, listing=listings[flag])
+            for flag in ("known", "novel")
+            if flag in listings
+        ]
         _name_repeated(files)
         return files
     like = RunFolder.open(given.parent).read_info().embedding
@@ -185,7 +196,8 @@ def _embedded(given: argparse.Namespace, out: Path) -> list[Path]:
             f"--from {given.parent} was made of vectors of unknown origin, so images cannot be "
             "embedded for it; give their vectors with --features FILE"
         )
-    files = [embedded_folder(given.novel, place, settings, like=like)]
+    images, listing = given.novel, listings["novel"]
+    files = [embedded_folder(images, place, settings, like=like, listing=listing)]
     _name_repeated(files)
     return files
 

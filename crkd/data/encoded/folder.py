@@ -7,11 +7,10 @@ import stat
 from collections import Counter
 from pathlib import Path
 
-from crkd.core.paths import irregular
+from crkd.core.paths import irregular, readable
 from crkd.data.encoded.base import MAX_IMAGE_BYTES, EncodedImages, Names
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES
-from crkd.data.sources.files import readable_id
 from crkd.data.sources.walk import visible_files
 
 
@@ -38,15 +37,18 @@ class EncodedFolder(EncodedImages):
         self.passed_over: Counter[str] = Counter()
         for here, files in visible_files(place):
             parts = here.relative_to(place).parts
-            class_name = readable_id(place / parts[0], place) if parts else None
+            class_name = readable(parts[0]) if parts else None
+            # Texts, because a path object for each of a million files takes most of the time.
+            folders = "".join(f"{part}/" for part in parts)
             for file in files:
-                path = here / file
-                if path.suffix.lower() not in SUFFIXES:
-                    self.passed_over[path.suffix.lower() or "no suffix"] += 1
+                suffix = os.path.splitext(file)[1].lower()
+                if suffix not in SUFFIXES:
+                    self.passed_over["no suffix" if suffix in ("", ".") else suffix] += 1
                     continue
-                shown = readable_id(path, place)
-                if shown != path.relative_to(place).as_posix():
-                    self._odd[len(names)] = path
+                name = folders + file
+                shown = readable(name)
+                if shown != name:
+                    self._odd[len(names)] = here / file
                 names.append(shown)
                 classes.append(class_name)
         super().__init__(place, names, classes)

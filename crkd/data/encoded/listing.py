@@ -6,12 +6,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.paths import readable
 from crkd.data.encoded.base import EncodedImages
 from crkd.data.encoded.folder import EncodedFolder
 from crkd.data.encoded.table import EncodedTable, has_images
@@ -88,6 +89,20 @@ class Listing:
         prefix, images = self._parts[number]
         return prefix, images, index - int(self._starts[number])
 
+    def named(self, taken: Mapping[str, str]) -> Listing:
+        """Return the listing with other names of roots, which no file is read for.
+
+        Args:
+            taken: names that an earlier call gave, by the absolute path.
+
+        Raises:
+            InputError: an argument and a root of the earlier call are within each other.
+        """
+        _check_nesting([root.path for root in self.roots], [shown_path(path) for path in taken])
+        names = dict(taken)
+        roots = [replace(root, name=_root_name(root.path, names)) for root in self.roots]
+        return Listing(roots, self.passed_over)
+
 
 def find_encoded(
     arguments: Sequence[str | Path], taken: Mapping[str, str] | None = None
@@ -125,7 +140,7 @@ def _root_name(path: Path, names: dict[str, str]) -> str:
     """Return the name of a root, and enter it into ``names``."""
     key = readable(path)
     if key not in names:
-        base, number = readable(Path(path.name or "root")), 1
+        base, number = readable(path.name or "root"), 1
         name = base
         while name in names.values():
             number += 1
@@ -177,13 +192,13 @@ def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, Enc
         elif file.suffix.lower() == TABLE and has_images(file):
             found = EncodedTable(file)
         if found is not None:
-            parts.append((f"{readable(Path(file.name))}/", found))
+            parts.append((f"{readable(file.name)}/", found))
             passed_over[file.suffix.lower()] -= 1
     return tuple(parts)
 
 
 def shown_path(text: str) -> Path:
-    """Return the path that :func:`readable` shows as ``text``."""
+    """Return the path that :func:`~crkd.core.paths.readable` shows as ``text``."""
     path = Path(text)
     if path.exists():
         return path
@@ -192,8 +207,3 @@ def shown_path(text: str) -> Path:
         rb"\\x([89a-f][0-9a-f])", lambda byte: bytes.fromhex(byte[1].decode()), os.fsencode(text)
     )
     return Path(os.fsdecode(raw))
-
-
-def readable(path: Path) -> str:
-    """Return a path as valid Unicode; bytes that are not UTF-8 become backslash escapes."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

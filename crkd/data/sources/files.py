@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
-from crkd.core.paths import irregular
+from crkd.core.paths import irregular, readable
 from crkd.data.sources.base import ImageSource, Pixels
 from crkd.data.sources.decode import SUFFIXES, decode_image
 from crkd.data.sources.walk import visible_files
@@ -143,8 +143,7 @@ def readable_id(path: Path, folder: Path) -> str:
     Bytes of a file name that are not UTF-8 become backslash escapes, because ids are written to
     UTF-8 files.
     """
-    name = path.relative_to(folder).as_posix()
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return readable(path.relative_to(folder).as_posix())
 
 
 def read_lines(file: Path) -> list[str]:

@@ -27,7 +27,6 @@ def long_tailed(classes: Labels, ratio: float, seed: int) -> npt.NDArray[np.bool
 
     Returns:
         ``(N,)`` bool; every class keeps at least one image.
-        ``(N,)`` bool; a class keeps at least one image.
 
     Raises:
         InputError: an image has no class.

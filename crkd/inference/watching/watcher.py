@@ -13,8 +13,8 @@ import torch
 
 from crkd.clustering.novelty.similar_outliers import outlier_groups
 from crkd.core.errors import InputError
+from crkd.core.paths import readable
 from crkd.data.sources.base import Pixels, UnreadableImageError
-from crkd.inference.image_files import readable
 from crkd.inference.watching.files import read_settled, stamp_of, watched_files
 from crkd.inference.watching.predictor import BATCH_SIZE, ImagePredictor
 from crkd.inference.watching.state import Outlier, Stamp, WatchedImage, WatchState

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from crkd.core.errors import listed
-from crkd.data.encoded.listing import Listing, find_encoded
+from crkd.data.encoded.listing import Listing
 
 SHOWN = 10
 """Names of known classes in a sentence, at most."""
 
 
-def remarks_on_known(known: str | Path) -> list[str]:
+def remarks_on_known(listing: Listing) -> list[str]:
     """Return which classes the labeled images have, and a remark if classes may be deeper folders.
 
     Args:
-        known: folder, tar file or Parquet table of labeled images, each with a class.
-
-    Raises:
-        InputError: there is no image.
+        listing: the labeled images, each with a class.
     """
-    listing = find_encoded([known])
     sizes = Counter(_classes(listing))
     fewest, most = min(sizes.values()), max(sizes.values())
     counts = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
@@ -36,17 +31,13 @@ def remarks_on_known(known: str | Path) -> list[str]:
     return lines
 
 
-def remarks_on_novel(novel: str | Path, num_novel: int | str | None) -> list[str]:
+def remarks_on_novel(listing: Listing, num_novel: int | str | None) -> list[str]:
     """Return what follows from folders of unlabeled images; nothing if no classes follow.
 
     Args:
-        novel: folder, tar file or Parquet table of unlabeled images.
+        listing: the unlabeled images.
         num_novel: number of novel classes, "auto", or None if the folders give it.
-
-    Raises:
-        InputError: there is no image.
     """
-    listing = find_encoded([novel])
     names = {listing.class_of(row) for row in range(len(listing))}
     if None in names or len(names) < 2:
         return []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd.core.errors import InputError, listed
-from crkd.data.encoded.listing import find_encoded
+from crkd.data.encoded.listing import Listing
 from crkd.data.sources.files import SHOWN, left_out
 from crkd.data.sources.folder import check_filled, class_folders_of
 from crkd.data.vectors.embedding_file import EmbeddingInfo
@@ -18,7 +18,12 @@ from crkd.runs.skipped_files import skipped_file
 
 
 def embedded_folder(
-    images: str | Path, place: Path, settings: EmbedSettings, *, like: dict[str, Any] | None = None
+    images: str | Path,
+    place: Path,
+    settings: EmbedSettings,
+    *,
+    like: dict[str, Any] | None = None,
+    listing: Listing | None = None,
 ) -> Path:
     """Return the file of vectors of a folder of images, which is made or brought up to date.
 
@@ -28,6 +33,7 @@ def embedded_folder(
         settings: backbone, input size and runtime.
         like: ``RunInfo.embedding`` of a run whose vectors must be comparable; None uses the
             settings.
+        listing: of ``images``; None lists them.
 
     Raises:
         InputError: the images or the settings are unusable.
@@ -40,7 +46,7 @@ def embedded_folder(
     digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     place.mkdir(parents=True, exist_ok=True)
     file = place / f"{path.stem or 'images'}-{digest}.parquet"
-    made = embed([path], file, settings)
+    made = embed(listing or [path], file, settings)
     if sentence := left_out(Path(images)):
         say(sentence)
     if made.skipped:
@@ -75,19 +81,17 @@ def settings_of(like: dict[str, Any], settings: EmbedSettings) -> EmbedSettings:
     )
 
 
-def check_images(known: str | Path, novel: str | Path) -> None:
-    """Refuse unusable images of a first discovery before anything is embedded.
+def check_labeled_images(known: str | Path, listing: Listing) -> None:
+    """Refuse unusable labeled images of a first discovery before anything is embedded.
 
     Args:
         known: folder, tar file or Parquet table of labeled images.
-        novel: the same of unlabeled images.
+        listing: of ``known``.
 
     Raises:
-        InputError: one of them has no image, a labeled image has no class, a class folder has no
-            image, or there are fewer than two known classes.
+        InputError: an image has no class, a class folder has no image, or there are fewer than two
+            known classes.
     """
-    find_encoded([novel])
-    listing = find_encoded([known])
     classes: set[str] = set()
     for row in range(len(listing)):
         name = listing.class_of(row)
@@ -106,13 +110,19 @@ def check_images(known: str | Path, novel: str | Path) -> None:
         )
 
 
-def check_num_novel(novel: str | Path, num_novel: int | str | None) -> None:
+def check_num_novel_of_folder(
+    novel: str | Path, listing: Listing, num_novel: int | str | None
+) -> None:
     """Refuse a missing or too large number of novel classes before anything is embedded.
+
+    Args:
+        novel: folder, tar file or Parquet table of unlabeled images.
+        listing: of ``novel``.
+        num_novel: number of novel classes, "auto", or None if the folders give it.
 
     Raises:
         InputError: it is not given, and the folders do not determine it; or there are fewer images.
     """
-    listing = find_encoded([novel])
     if isinstance(num_novel, int) and num_novel > len(listing):
         raise InputError(
             f"--num-novel {num_novel} exceeds the number of images in --novel {str(novel)!r}, "

@@ -16,6 +16,7 @@ from crkd.core.errors import InputError
 from crkd.data.encoded import EncodedFolder, EncodedImages, EncodedTable, EncodedTar
 from crkd.data.encoded import base as names_module
 from crkd.data.encoded.base import Names
+from crkd.data.encoded.listing import find_encoded
 from crkd.data.sources.base import UnreadableImageError
 
 
@@ -35,6 +36,34 @@ def test_a_folder_has_its_outermost_folders_as_classes(tmp_path: Path):
         ("b/deep/2.PNG", "b", b"b/deep/2.PNG"),
     ]
     assert images.passed_over == {".txt": 1}
+
+
+def test_a_folder_is_listed_without_a_path_object_for_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(50):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+        (tmp_path / f"{number}.").write_bytes(b"")
+    made, relative = [], Path.relative_to
+    monkeypatch.setattr(Path, "relative_to", lambda *a: made.append(a) or relative(*a))
+    images = EncodedFolder(tmp_path)
+    assert len(images) == 50
+    assert images.passed_over == {"no suffix": 50}
+    assert len(made) == 1
+
+
+def test_a_listing_takes_the_names_of_an_earlier_call(tmp_path: Path):
+    for name in ("a/photos/1.png", "b/photos/2.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(name.encode())
+    places = [tmp_path / "a/photos", tmp_path / "b/photos"]
+    listing, taken = find_encoded(places[1:]), {str(places[0]): "photos"}
+    assert listing.image_id(0) == "photos/2.png"
+    named = listing.named(taken)
+    assert named.image_id(0) == find_encoded(places[1:], taken).image_id(0) == "photos-2/2.png"
+    assert named.read(0) == b"b/photos/2.png"
+    with pytest.raises(InputError, match="only one may be in --out"):
+        listing.named({str(tmp_path): "all"})
 
 
 def test_a_name_that_is_not_utf8_is_shown_with_escapes_and_read(tmp_path: Path):

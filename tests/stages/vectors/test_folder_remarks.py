@@ -8,19 +8,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from crkd.data.encoded.listing import Listing, find_encoded
 from crkd.stages.vectors.folder_remarks import remarks_on_known, remarks_on_novel
 
 
-def pictures(root: Path, names: Iterable[str]) -> Path:
+def pictures(root: Path, names: Iterable[str]) -> Listing:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 8)).save(root / name)
-    return root
+    return find_encoded([root])
 
 
 def test_known_classes_are_named_with_their_sizes(tmp_path: Path) -> None:
-    root = pictures(tmp_path / "known", ["dog/1.png", "cat/1.png", "cat/deep/2.png", "cat/3.png"])
-    assert remarks_on_known(root) == ["2 known classes with 1 to 3 images each: cat, dog"]
+    names = ["dog/1.png", "cat/1.png", "cat/deep/2.png", "cat/3.png"]
+    listing = pictures(tmp_path / "known", names)
+    assert remarks_on_known(listing) == ["2 known classes with 1 to 3 images each: cat, dog"]
 
 
 def test_classes_in_deeper_folders_are_remarked_on(tmp_path: Path) -> None:
