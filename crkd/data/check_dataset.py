@@ -15,6 +15,8 @@ from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.smaller import class_fraction_mask
 from crkd.data.storage.workers import parallel
 
+OWN = "folder"
+"""Data set of own images, whose classes the command names before the check."""
 _BLOCK_ROWS = 64
 """Images that a thread takes at once; small ones take no longer than a transfer of each."""
 
@@ -164,13 +166,15 @@ def _pixel_hashes(
 def _lines(
     dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...], subset: float
 ) -> Iterator[str]:
-    yield f"data set {dataset.name}: {len(dataset.class_names)} classes"
+    if dataset.name != OWN:
+        yield f"data set {dataset.name}: {len(dataset.class_names)} classes"
     if subset < 1:
         yield f"only the images of data.subset are checked: {100 * subset:g} % of each class"
     if dataset.note:
         yield f"note: {dataset.note}"
     for part in parts:
-        line = f"{part.name}: {part.images:,} images, {part.smallest} to {part.largest} a class"
+        smallest = "" if part.smallest == part.largest else f"{part.smallest:,} to "
+        line = f"{part.name}: {part.images:,} images, {smallest}{part.largest:,} a class"
         if part.unlabeled:
             line += f", {part.unlabeled:,} without a label"
         yield line
