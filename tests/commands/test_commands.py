@@ -182,7 +182,7 @@ def test_an_interrupted_whole_job_goes_on_in_both_stages(
         ("discover", "--dataset", "NAME"),
         ("discover", "--dataset", "digits", "--from", "NAME"),
         ("evaluate", "NAME"),
-        ("predict", "runs", "NAME"),
+        ("predict", "NAME", "images"),
         ("review", "NAME"),
         ("compare", "NAME"),
         ("check-data", "--known", "NAME"),

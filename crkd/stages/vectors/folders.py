@@ -51,8 +51,9 @@ def embedded_folder(
         say(sentence)
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
-        listing = skipped_file(file)
-        say(f"{len(made.skipped):,} images cannot be read, listed in {listing}: {names}")
+        say(
+            f"{len(made.skipped):,} images cannot be read, listed in {skipped_file(file)}: {names}"
+        )
     return file
 
 
