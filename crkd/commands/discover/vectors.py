@@ -85,9 +85,10 @@ def uses_vectors(given: argparse.Namespace) -> bool:
 
 def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     """Embed own images where needed, discover, and return the finished run."""
+    config, listings = checked_vector_config(given)
+
     from crkd.stages.vectors.run import discover_vectors
 
-    config, listings = checked_vector_config(given)
     out = vector_run_folder(given, config.seed, "discover")
     check_out(out, resume=given.resume)
     _remark_on_folders(listings, config)
@@ -105,9 +106,6 @@ def checked_vector_config(given: argparse.Namespace) -> tuple[Config, dict[str, 
     Raises:
         InputError: a folder or a flag is missing or unusable.
     """
-    from crkd.data.encoded.listing import find_encoded
-    from crkd.stages.vectors.folders import check_labeled_images, check_num_novel_of_folder
-
     for flag in ("known", "novel"):
         if given.features is None and given.parent is None and getattr(given, flag) is None:
             raise InputError(f"--{flag} is not given; name the folder of {flag} images")
@@ -115,6 +113,11 @@ def checked_vector_config(given: argparse.Namespace) -> tuple[Config, dict[str, 
         raise InputError("--novel is not given; name the folder of new images")
     _check_places(given)
     config = _config(given)
+
+    # PyTorch takes seconds to import.
+    from crkd.data.encoded.listing import find_encoded
+    from crkd.stages.vectors.folders import check_labeled_images, check_num_novel_of_folder
+
     places = {flag: getattr(given, flag) for flag in ("novel", "known")}
     listings = {flag: find_encoded([place]) for flag, place in places.items() if place is not None}
     if "known" in listings:
