@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -77,10 +77,22 @@ def embed_images(
     size, found = embedder.form.batch_size, []
     with one_thread_each(), ThreadPoolExecutor(cpu_count()) as pool:
         for start in range(0, len(given), _CHUNK):
-            pixels = list(pool.map(prepared, given[start : start + _CHUNK]))
+            pixels = _each(prepared, list(given[start : start + _CHUNK]), pool)
             batches = [np.stack(pixels[at : at + size]) for at in range(0, len(pixels), size)]
             found += list(pool.map(embedder, batches))
     return np.concatenate(found)
+
+
+def _each(
+    prepared: Callable[[Any], Pixels], rows: list[Any], pool: ThreadPoolExecutor
+) -> list[Pixels]:
+    """Return the pixels of each row; one that comes several times is prepared once.
+
+    Two threads must not decode one image of Pillow at the same time.
+    """
+    once = {id(row): row for row in rows}
+    made = dict(zip(once, pool.map(prepared, once.values()), strict=True))
+    return [made[id(row)] for row in rows]
 
 
 def _opened(image: Image) -> Pixels:

@@ -6,10 +6,11 @@ from crkd.core.lazy import lazy_exports
 from crkd.losses.swapped_prediction import swapped_prediction
 
 if TYPE_CHECKING:
+    from crkd.losses.contrast import supervised_contrast
     from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
     from crkd.losses.simgcd import entropy_gap, self_distillation
     from crkd.losses.soft_labels import LabelMode, label_mode
-    from crkd.losses.supervised import cross_entropy, supervised_contrast
+    from crkd.losses.supervised import cross_entropy
     from crkd.losses.targets import joint_targets
     from crkd.losses.tensor_losses import (
         ClassRelationLoss,
@@ -42,10 +43,11 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            "contrast": "supervised_contrast",
             "rank_statistics": "pairwise_agreement same_ranks",
             "simgcd": "entropy_gap self_distillation",
             "soft_labels": "LabelMode label_mode",
-            "supervised": "cross_entropy supervised_contrast",
+            "supervised": "cross_entropy",
             "targets": "joint_targets",
             "tensor_losses": (
                 "ClassRelationLoss ContrastiveLoss FKDLoss FeatureLoss FerKDLoss FitNetLoss "

@@ -25,7 +25,6 @@ class FeatureQueue(nn.Module):
         size: Q, at least 1.
         num_features: D.
         device: device of the features.
-        dtype: dtype of the features.
 
     Raises:
         InputError: ``size`` is below 1.
@@ -42,12 +41,11 @@ class FeatureQueue(nn.Module):
         num_features: int,
         *,
         device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         if size < 1:
             raise InputError(f"the queue's size must be at least 1, got {size}")
         super().__init__()
-        ring = torch.zeros(num_heads, size, num_features, device=device, dtype=dtype)
+        ring = torch.zeros(num_heads, size, num_features, device=device, dtype=torch.float32)
         self.register_buffer("ring", ring)
         self.register_buffer("filled", torch.zeros(size, device=device, dtype=torch.bool))
         self.register_buffer("place", torch.zeros((), device=device, dtype=torch.int64))

@@ -138,7 +138,8 @@ def sinkhorn(
             return scores.new_empty(scores.shape)
         chosen = _choose(problem, backend)
         assignment = chosen.solve(problem).reshape(scores.shape)
-    if key is not None:
+    # A tensor may change its value, so an equal key could mean another problem.
+    if key is not None and not any(isinstance(value, Tensor) for value in settings):
         _remember(key, chosen.bind(problem))
     return assignment
 

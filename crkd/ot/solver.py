@@ -88,9 +88,13 @@ def solve(
         class_potentials=class_potentials,
     )
     max_iters = _checked_call(scores, "scores", tol, max_iters, "max_iters")
-    marginals = {"class_marginal": class_marginal, "sample_marginal": sample_marginal}
+    constants = {
+        "epsilon": epsilon if isinstance(epsilon, Tensor) else None,
+        "class_marginal": class_marginal,
+        "sample_marginal": sample_marginal,
+    }
     transforms.warn_of_zero_gradient(
-        marginals if gradient else {"scores": scores} | marginals, _ASK
+        constants if gradient else {"scores": scores} | constants, _ASK
     )
     n, m = scores.shape[-2:]
     with torch.no_grad(), full_precision(scores.device):
@@ -149,9 +153,8 @@ def solve_batch(
     """
     check_tensors(M=M, a=a, b=b)
     max_iter = _checked_call(M, "M", tol, max_iter, "max_iter")
-    transforms.warn_of_zero_gradient(
-        {"a": a, "b": b} if gradient else {"M": M, "a": a, "b": b}, _ASK
-    )
+    constants = {"reg": reg if isinstance(reg, Tensor) else None, "a": a, "b": b}
+    transforms.warn_of_zero_gradient(constants if gradient else {"M": M} | constants, _ASK)
     n, m = M.shape[-2:]
     scores = -M if gradient else -M.detach()
     with torch.no_grad(), full_precision(M.device):

@@ -25,7 +25,11 @@ class ImagePlaces:
     @property
     def root(self) -> str | None:
         """The ``file:`` URI of a folder that contains all images; None without files."""
-        return None if self._root is None else f"{Path(self._root).as_uri()}/"
+        if self._root is None:
+            return None
+        uri = Path(self._root).as_uri()
+        # That of the topmost folder ends in a slash by itself.
+        return uri if uri.endswith("/") else f"{uri}/"
 
     def name(self, row: int) -> str | None:
         """Return the percent-encoded path of an image below the folder.

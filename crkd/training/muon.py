@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crkd.training.precision import computes_in_bfloat16
+from crkd.core.device import computes_in_bfloat16
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz iteration."""

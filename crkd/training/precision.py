@@ -6,17 +6,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Return whether a device has instructions for products of bfloat16 matrices.
-
-    Every GPU counts. A CPU without them computes in bfloat16 more slowly than in float32.
-    """
-    if device.type != "cpu":
-        return True
-    # Older releases of torch do not name the instructions of a CPU.
-    listed: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(listed.get("avx512_bf16") or listed.get("amx_bf16"))
+from crkd.core.device import computes_in_bfloat16
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:

@@ -34,16 +34,17 @@ TINY_IMAGES = [
 ]
 
 
-WITH_A_RUN = {
-    "apply-review": ["{run}", "decisions.json", "--out", "named"],
-    "distill": ["--teacher", "{run}"],
-    "estimate-k": ["{run}"],
-    "export": ["{run}", "--format", "onnx"],
-    "predict": ["{run}", "images"],
-    "review": ["{run}"],
-    "watch": ["images", "--run", "{run}"],
+WITHOUT_INPUT = {
+    "apply-review": ["none", "decisions.json", "--out", "named"],
+    "discover": ["--known", "none", "--novel", "none"],
+    "distill": ["--teacher", "none"],
+    "estimate-k": ["none"],
+    "export": ["none", "--format", "onnx"],
+    "predict": ["none", "images"],
+    "review": ["none"],
+    "watch": ["images", "--run", "none"],
 }
-"""Arguments of the verbs that need a run and, to work on it, PyTorch."""
+"""Arguments of verbs that name a run or a folder "none"."""
 
 
 @pytest.fixture(autouse=True)
@@ -52,21 +53,22 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_a_missing_run_is_refused_before_pytorch_is_imported() -> None:
+def test_a_missing_run_or_folder_is_refused_before_pytorch_is_imported() -> None:
     program = (
         "import json, sys\nfrom crkd.commands.main import run_verb\n"
         "verbs = json.loads(sys.argv[1])\n"
-        "codes = [run_verb(verb, [a.format(run='none') for a in verbs[verb]]) for verb in verbs]\n"
+        "codes = [run_verb(*verb) for verb in verbs.items()]\n"
         "print(*codes, sorted({'torch', 'sklearn'} & set(sys.modules)))"
     )
     finished = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(WITH_A_RUN)],
+        [sys.executable, "-c", program, json.dumps(WITHOUT_INPUT)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert finished.stdout.split() == ["2"] * len(WITH_A_RUN) + ["[]"]
-    assert finished.stderr.count("none is not a run folder") == len(WITH_A_RUN)
+    assert finished.stdout.split() == ["2"] * len(WITHOUT_INPUT) + ["[]"]
+    assert finished.stderr.count("none is not a run folder") == len(WITHOUT_INPUT) - 1
+    assert "--known 'none' does not exist" in finished.stderr
 
 
 def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:

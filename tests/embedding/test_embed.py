@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,6 +302,24 @@ def test_images_in_memory_have_the_vectors_of_their_files(photos: Path, tmp_path
     for images in (photos, files, opened, [np.asarray(image) for image in opened]):
         found = embed_images(images, image_size=32, runtime="torch")
         np.testing.assert_array_equal(found, vectors)
+
+
+def test_an_opened_image_that_comes_twice_is_decoded_by_one_thread(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    files, decoded = sorted(photos.rglob("*.png"))[:2], Counter[int]()
+    first, again = (Image.open(path) for path in files)
+    decode = in_memory.upright_rgb
+
+    def counting(image: Image.Image, where: str) -> Image.Image:
+        decoded[id(image)] += 1
+        return decode(image, where)
+
+    monkeypatch.setattr(in_memory, "upright_rgb", counting)
+    found = embed_images([first, again, again, again], image_size=32, runtime="torch")
+    assert decoded[id(again)] == 1
+    expected = embed_images([files[0], *[files[1]] * 3], image_size=32, runtime="torch")
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_opened_images_are_turned_laid_on_white_and_scaled_as_their_files(tmp_path: Path):

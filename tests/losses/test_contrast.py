@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crkd.losses.distillation.contrastive import contrast
-from crkd.losses.supervised import supervised_contrast
+from crkd.losses.contrast import contrast, supervised_contrast
 
 
 def by_hand(z: np.ndarray, labels: list[int], temperature: float) -> float:

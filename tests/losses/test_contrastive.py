@@ -8,7 +8,8 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
-from crkd.losses.distillation.contrastive import Contrastive, contrast
+from crkd.losses.contrast import contrast
+from crkd.losses.distillation.contrastive import Contrastive
 from crkd.losses.term import DistillationInputs
 
 

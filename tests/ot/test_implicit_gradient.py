@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from crkd.ot import solve
+from crkd.ot import solve, solve_batch
 from crkd.ot.solution import gradient_of_scores
 
 SHAPES = [(1, 1), (6, 4), (4, 7), (5, 5), (30, 8)]
@@ -122,9 +122,14 @@ def test_without_the_option_a_gradient_that_is_zero_is_announced() -> None:
     assert not solution.scores.requires_grad
     with pytest.warns(UserWarning, match="no gradient flows to class_marginal and sample_marginal"):
         converged(scores, epsilon, b.requires_grad_(), a.requires_grad_())
+    b, a = b.detach(), a.detach()
+    with pytest.warns(UserWarning, match="no gradient flows to epsilon;"):
+        converged(scores, epsilon.clone().requires_grad_(), b, a)
+    with pytest.warns(UserWarning, match="no gradient flows to reg;"):
+        solve_batch(-scores, epsilon.clone().requires_grad_(), a, b, tol=1e-14, gradient=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        converged(scores, epsilon, b.detach(), a.detach())
+        converged(scores, epsilon, b, a)
 
 
 def test_a_second_derivative_is_refused() -> None:

@@ -117,6 +117,21 @@ def test_what_is_launched_solves_the_problem(
         assert row_error(result.reshape(-1, n, m), expected) <= tolerance
 
 
+def test_an_epsilon_in_a_tensor_may_change_between_two_calls(
+    launched: list[str],
+    benchmark: ModuleType,
+    float64_loop: Callable[..., Tensor],
+    row_error: Callable[[Tensor, Tensor], float],
+) -> None:
+    epsilon = torch.tensor(0.1)
+    for value in (0.1, 1.0):
+        scores = torch.randn(3, 20, 11)
+        given = scores.as_subclass(benchmark.FakeCudaTensor)
+        result = sinkhorn(given, epsilon=epsilon.fill_(value), num_iters=5)
+        assert row_error(result, float64_loop(scores, value, 5)) <= 2e-5
+    assert launched == ["resident"] * 2
+
+
 @pytest.mark.parametrize(("n", "launches_made"), [(20, 1), (40, 4)])
 def test_marginals_of_any_strides(
     n: int,

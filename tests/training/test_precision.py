@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from crkd.training.precision import autocast, computes_in_bfloat16, resolved_precision
+from crkd.core import device
+from crkd.core.device import computes_in_bfloat16
+from crkd.models.pretrained.choose_form import _candidates
+from crkd.training.precision import autocast, resolved_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -31,9 +37,26 @@ def test_fast_follows_the_instructions_of_the_cpu(
     assert resolved_precision("fast", CUDA) == "bfloat16"
 
 
-def test_a_torch_that_lists_no_instructions_computes_in_float32(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("flags", "expected"), [("avx2 amx_tile", "float32"), ("avx2 amx_bf16", "bfloat16")]
+)
+def test_where_torch_lists_no_instructions_the_system_does(
+    monkeypatch: pytest.MonkeyPatch, flags: str, expected: str
+):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert resolved_precision("fast", CPU) == "float32"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: f"vendor_id: x\nflags\t: {flags}\n")
+    device._flags_of_linux.cache_clear()
+    assert resolved_precision("fast", CPU) == expected
+    device._flags_of_linux.cache_clear()
+
+
+def test_the_embedding_tries_bfloat16_where_a_training_would_use_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    backbone = SimpleNamespace(network=nn.Identity())
+    for found in (False, True):
+        with_instructions(monkeypatch, avx512_bf16=found)
+        assert ("torch-bf16" in _candidates(backbone, "cpu")) == found
 
 
 @pytest.mark.parametrize("listed", [{}, {"avx512_bf16": True}])

@@ -85,9 +85,10 @@ def uses_vectors(given: argparse.Namespace) -> bool:
 
 def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     """Embed own images where needed, discover, and return the finished run."""
+    config, listings = checked_vector_config(given)
+
     from crkd.stages.vectors.run import discover_vectors
 
-    config, listings = checked_vector_config(given)
     out = vector_run_folder(given, config.seed, "discover")
     check_out(out, resume=given.resume)
     _remark_on_folders(given, listings, config)
@@ -105,14 +106,16 @@ def checked_vector_config(given: argparse.Namespace) -> tuple[Config, dict[str, 
     Raises:
         InputError: a folder or a flag is missing or unusable.
     """
-    from crkd.data.encoded.listing import find_encoded
-    from crkd.stages.vectors.arguments import check_mixed
-    from crkd.stages.vectors.folders import check_labeled_images, check_num_novel_of_folder
-
     if given.features is None and given.novel is None:
         raise InputError("--novel is not given; name the folder of unlabeled images")
     _check_places(given)
     config = _config(given)
+
+    # PyTorch takes seconds to import.
+    from crkd.data.encoded.listing import find_encoded
+    from crkd.stages.vectors.arguments import check_mixed
+    from crkd.stages.vectors.folders import check_labeled_images, check_num_novel_of_folder
+
     check_mixed(config, no_known=given.parent is None and _lacks_known(given))
     places = {flag: getattr(given, flag) for flag in ("novel", "known")}
     listings = {flag: find_encoded([place]) for flag, place in places.items() if place is not None}

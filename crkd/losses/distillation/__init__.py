@@ -8,7 +8,8 @@ from crkd.losses.distillation.kd import Kd, kd
 from crkd.losses.distillation.lwf import Lwf, lwf
 
 if TYPE_CHECKING:
-    from crkd.losses.distillation.contrastive import Contrastive, contrast
+    from crkd.losses.contrast import contrast
+    from crkd.losses.distillation.contrastive import Contrastive
     from crkd.losses.distillation.features import Features
     from crkd.losses.distillation.ferkd import FerKd
     from crkd.losses.distillation.fitnet import FitNet

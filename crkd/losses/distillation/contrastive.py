@@ -6,15 +6,12 @@ ICML 2020, eq. 1.
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from crkd.core.errors import InputError
-from crkd.losses.precision import full, log_softmax, similarities
+from crkd.losses.contrast import contrast
 from crkd.losses.term import (
     TERMS,
     DistillationInputs,
@@ -22,31 +19,6 @@ from crkd.losses.term import (
     TermContext,
     checked_temperature,
 )
-
-
-def contrast(directions: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross-entropy of identifying the other views of the same image.
-
-    With z of unit length and (v, n) running over views and samples::
-
-        loss = -1 / (V (V - 1) N) sum_{v,n} sum_{u != v} log
-               exp(<z_vn, z_un> / T) / sum_{(w,m) != (v,n)} exp(<z_vn, z_wm> / T)
-
-    Args:
-        directions: ``(V, N, P)``, of any length above 0.
-        temperature: T.
-
-    Returns:
-        Scalar in nats, at least 0; 0, and differentiable, without samples.
-    """
-    views, samples, _ = directions.shape
-    unit = F.normalize(full(directions), dim=-1).flatten(0, 1)
-    row = torch.arange(views * samples, device=unit.device)
-    itself = row.unsqueeze(1) == row
-    same_image = row.unsqueeze(1) % max(samples, 1) == row % max(samples, 1)
-    log_p = log_softmax((similarities(unit, unit) / temperature).masked_fill(itself, -math.inf))
-    found = torch.where(same_image & ~itself, log_p, 0.0).sum()
-    return -found / max(views * (views - 1) * samples, 1)
 
 
 @TERMS.register("contrastive")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+import torch
+
+from crkd.core.device import computes_in_bfloat16
 from crkd.core.errors import InputError
 from crkd.models.pretrained.base import PretrainedBackbone
 from crkd.models.pretrained.embedder import (
@@ -23,8 +25,6 @@ from crkd.models.pretrained.embedder import (
 AUTO: Final = "auto"
 TRIAL_SECONDS: Final = 0.3
 """Processor time for one form; at least two batches are timed."""
-
-_BFLOAT16_FLAGS: Final = frozenset({"avx512_bf16", "amx_bf16"})
 
 
 @dataclass(frozen=True)
@@ -85,23 +85,13 @@ def choose_form(
     return Chosen(embedders[best], rates, refused)
 
 
-def has_bfloat16() -> bool:
-    """Return whether the processor multiplies bfloat16 matrices by itself (Linux, x86)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    return bool(_BFLOAT16_FLAGS & set(flags.split()))
-
-
 def _candidates(backbone: PretrainedBackbone, device: str) -> list[str]:
     """Return the runtimes that may be fastest, the most likely first."""
     if backbone.network is None:
         return ["onnx"]
     if device == "cuda":
         return ["torch-bf16", "torch"]
-    found = ["torch-bf16"] if has_bfloat16() else []
+    found = ["torch-bf16"] if computes_in_bfloat16(torch.device("cpu")) else []
     found.append("torch")
     if all(importlib.util.find_spec(name) for name in ("onnxruntime", "onnx")):
         found.append("onnx")

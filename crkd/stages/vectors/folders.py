@@ -51,9 +51,7 @@ def embedded_folder(
         say(sentence)
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
-        say(
-            f"{len(made.skipped):,} images cannot be read, listed in {skipped_file(file)}: {names}"
-        )
+        say(f"{len(made.skipped):,} images cannot be read, listed in {skipped_file(file)}: {names}")
     return file
 
 
