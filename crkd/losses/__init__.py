@@ -6,7 +6,6 @@ from crkd.core.lazy import lazy_exports
 from crkd.losses.swapped_prediction import swapped_prediction
 
 if TYPE_CHECKING:
-    from crkd.losses.contrast import supervised_contrast
     from crkd.losses.rank_statistics import pairwise_agreement, same_ranks
     from crkd.losses.simgcd import entropy_gap, self_distillation
     from crkd.losses.soft_labels import LabelMode, label_mode
@@ -39,11 +38,11 @@ if TYPE_CHECKING:
         build_term,
         terms_for,
     )
+    from crkd.losses.view_contrast import contrast, supervised_contrast
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "contrast": "supervised_contrast",
             "rank_statistics": "pairwise_agreement same_ranks",
             "simgcd": "entropy_gap self_distillation",
             "soft_labels": "LabelMode label_mode",
@@ -55,6 +54,7 @@ else:
                 "TensorLoss TopScoreLoss VIDLoss VirtualTeacherLoss"
             ),
             "term": "TERMS DistillationInputs DistillationTerm TermContext build_term terms_for",
+            "view_contrast": "contrast supervised_contrast",
         },
     )
 
@@ -82,6 +82,7 @@ __all__ = [
     "VIDLoss",
     "VirtualTeacherLoss",
     "build_term",
+    "contrast",
     "cross_entropy",
     "entropy_gap",
     "joint_targets",

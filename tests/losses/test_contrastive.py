@@ -8,9 +8,9 @@ import torch
 
 from crkd.core.errors import InputError
 from crkd.core.types import HeadOutputs
-from crkd.losses.contrast import contrast
 from crkd.losses.distillation.contrastive import Contrastive
 from crkd.losses.term import DistillationInputs
+from crkd.losses.view_contrast import contrast
 
 
 def by_hand(z: np.ndarray, temperature: float) -> float:

@@ -8,7 +8,6 @@ from crkd.losses.distillation.kd import Kd, kd
 from crkd.losses.distillation.lwf import Lwf, lwf
 
 if TYPE_CHECKING:
-    from crkd.losses.contrast import contrast
     from crkd.losses.distillation.contrastive import Contrastive
     from crkd.losses.distillation.features import Features
     from crkd.losses.distillation.ferkd import FerKd
@@ -26,7 +25,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "contrastive": "Contrastive contrast",
+            "contrastive": "Contrastive",
             "features": "Features",
             "ferkd": "FerKd",
             "fitnet": "FitNet",
@@ -60,7 +59,6 @@ __all__ = [
     "Tolerant",
     "Vid",
     "class_relation",
-    "contrast",
     "kd",
     "lwf",
     "soft_cross_entropy",

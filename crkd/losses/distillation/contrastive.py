@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from crkd.core.errors import InputError
-from crkd.losses.contrast import contrast
 from crkd.losses.term import (
     TERMS,
     DistillationInputs,
@@ -19,6 +18,7 @@ from crkd.losses.term import (
     TermContext,
     checked_temperature,
 )
+from crkd.losses.view_contrast import contrast
 
 
 @TERMS.register("contrastive")

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from crkd.config.schema import Config
 from crkd.core.seeding import seeded
 from crkd.core.types import Batch
-from crkd.losses.contrast import contrast, supervised_contrast
 from crkd.losses.simgcd import entropy_gap, self_distillation
 from crkd.losses.supervised import cross_entropy
+from crkd.losses.view_contrast import contrast, supervised_contrast
 from crkd.models.network import Network
 from crkd.training.compilation import compiled
 from crkd.training.precision import autocast

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crkd.losses.contrast import contrast, supervised_contrast
+from crkd.losses.view_contrast import contrast, supervised_contrast
 
 
 def by_hand(z: np.ndarray, labels: list[int], temperature: float) -> float:
