@@ -37,6 +37,7 @@ PARTS = {
     "vectors": ("out", "jobs"),
     "known-or-novel": (),
     "without-known": (),
+    "close-pairs": (),
     "gcd": ("out", "jobs"),
     "outlier": (),
     "minutes": (),
@@ -85,6 +86,8 @@ Run a benchmark on this machine.
                known classes among unlabeled vectors, compared with distances
   without-known
                discovery on vectors without known classes, compared with k-means
+  close-pairs  discovered classes that are named as one class, with too many of
+               them
   gcd          generalized category discovery on feature vectors, in one and in
                several sessions, compared with SimGCD and k-means
   outlier      foreign images that the column outlier of predict finds, compared

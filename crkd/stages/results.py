@@ -133,6 +133,7 @@ class Results:
             self.info.classes,
             head,
             novel=outputs.joint[head] >= self.info.num_known if self.data.config.mixed else None,
+            frozen=self.info.on_vectors,
         )
         self.info.notes = [*self.info.notes, *sentences(found)]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.cluster_usage import merge_suggestions, unused_clusters
 from crkd.clustering.novelty.outliers import reject_bucket
+from crkd.clustering.separation import close_pairs
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import listed
 from crkd.runs.atomic_files import write_json
@@ -34,8 +35,14 @@ def report_clusters(
     head: int,
     *,
     novel: NDArray[np.bool_] | None = None,
+    frozen: bool = False,
 ) -> dict[str, Any]:
     """Return which novel clusters are unused or may be one class; also written to the run.
+
+    Clusters of frozen features may be one class if they are close
+    (:func:`~crkd.clustering.separation.close_pairs`). Features that were trained with the clusters
+    separate them, so there the logits decide
+    (:func:`~crkd.clustering.cluster_usage.merge_suggestions`).
 
     No label is used. ``clusters.json`` holds the returned report; ``rejected.csv`` lists the
     unlabeled images that are far from all others, the farthest first.
@@ -48,27 +55,47 @@ def report_clusters(
         head: the chosen novel head.
         novel: ``(N,)`` images that are predicted as a novel class; None: all images are of novel
             classes.
+        frozen: whether the features were not trained on these images.
     """
     num_novel = outputs.novel_logits.shape[-1]
     names = [entry.name for entry in classes[-num_novel:]]
     apart = reject_bucket(outputs.features)
     _write_rejected(run, ids, apart.scores, apart.rejected)
     clustered = outputs if novel is None else outputs.rows(novel)
-    pairs = merge_suggestions(clustered.novel_logits, head)[:MOST_PAIRS]
+    pairs = _pairs(clustered, head, frozen=frozen)[:MOST_PAIRS]
     found = {
         "unused": [names[m] for m in unused_clusters(clustered.novel[head], num_novel)],
         "merge": [
-            {
-                "classes": [names[pair.first], names[pair.second]],
-                "overlap": round(pair.overlap, 4),
-                "agreement": None if np.isnan(pair.agreement) else round(pair.agreement, 4),
-            }
-            for pair in pairs
+            {"classes": [names[first], names[second]], **evidence}
+            for first, second, evidence in pairs
         ],
         "rejected": int(apart.rejected.sum()),
     }
     write_json(run.path / FOUND, found)
     return found
+
+
+def _pairs(
+    outputs: Outputs, head: int, *, frozen: bool
+) -> list[tuple[int, int, dict[str, float | None]]]:
+    """Return the pairs of clusters that may be one class, and the evidence for each."""
+    if frozen:
+        clusters, num_novel = outputs.novel[head], outputs.novel_logits.shape[-1]
+        return [
+            (pair.first, pair.second, {"separation": round(pair.separation, 4)})
+            for pair in close_pairs(outputs.features, clusters, num_novel)
+        ]
+    return [
+        (
+            pair.first,
+            pair.second,
+            {
+                "overlap": round(pair.overlap, 4),
+                "agreement": None if np.isnan(pair.agreement) else round(pair.agreement, 4),
+            },
+        )
+        for pair in merge_suggestions(outputs.novel_logits, head)
+    ]
 
 
 def sentences(found: Mapping[str, Any]) -> list[str]:

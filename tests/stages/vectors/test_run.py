@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from crkd.clustering.class_count.estimate import ClassCount, estimate_class_count
+from crkd.clustering.separation import CLOSE
 from crkd.commands.main import main
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
@@ -254,6 +255,26 @@ def test_vectors_like_known_ones_are_disputed(tmp_path: Path) -> None:
     notes = " ".join(found.read_info().notes)
     assert f"{len(listed)} of 90 unlabeled images look like known" in notes
     assert "if unlabeled images may be of known classes, add --mixed" in notes
+
+
+def test_halves_of_a_class_are_named(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    truth = np.arange(3).repeat(100)
+    rows = 8 * np.eye(3, WIDTH)[truth] + generator.normal(size=(len(truth), WIDTH))
+    save(tmp_path / "novel.parquet", rows.astype(np.float32), [f"c{c}" for c in truth])
+    for count in (3, 4):
+        settings = ("vectors.method=kmeans", f"discover.num_novel={count}")
+        config = config_of([str(tmp_path / "novel.parquet")], *settings)
+        found = discover_vectors(config, tmp_path / f"run-{count}")
+        pairs = json.loads((found.path / "clusters.json").read_text())["merge"]
+        assert len(pairs) == count - 3
+    first, second = (int(name.removeprefix("novel-")) for name in pairs[0]["classes"])
+    table = load_predictions(found.path / "predictions.parquet")
+    owners = [set(table.label[table.novel_heads[0] == cluster]) for cluster in (first, second)]
+    assert owners[0] == owners[1]
+    assert 0 < pairs[0]["separation"] <= CLOSE
+    note = f"may be one class: novel-{first} and novel-{second};"
+    assert note in " ".join(found.read_info().notes)
 
 
 def test_the_number_of_classes_is_estimated(files: list[str], tmp_path: Path) -> None:
