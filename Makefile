@@ -20,7 +20,7 @@ test: $(VENV)/.installed-dev  ## Format, lint, types, tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-oldest: $(OLDEST)/.installed-dev  ## The fast tests on the oldest version of every direct dependency; installs 7 GB
+test-oldest: $(OLDEST)/.installed-dev  ## The fast tests on the oldest version of every direct dependency; installs 8 GB
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 docs: $(VENV)/.installed-dev  ## The pages of docs/ as a site in build/docs; a broken link fails

@@ -81,7 +81,7 @@ def build(cls: type[D], values: object, key: str = "") -> D:
     if not isinstance(values, dict):
         raise InputError(
             f"configuration key {key or '(top level)'!r} must hold a block of keys, "
-            f"not {values!r}; write it as 'key: value' lines"
+            f"not {written(values)}; write it as 'key: value' lines"
         )
     known = field_types(typing.cast(type, cls))
     built = {}
@@ -176,7 +176,8 @@ def _scalar(expected: type, value: object, key: str) -> Any:
         _refuse(key, value, "true or false")
     if isinstance(value, str):
         return value
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    is_short = isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**1000)
+    if is_short and not isinstance(value, bool):
         return str(value)
     return _refuse(key, value, "text")
 
@@ -189,7 +190,21 @@ def _bounded(value: Any, bounds: list[Any], key: str) -> Any:
 
 
 def _refuse(key: str, value: object, allowed: str) -> typing.NoReturn:
-    raise InputError(f"configuration key {key!r} is {value!r}; it must be {allowed}")
+    raise InputError(f"configuration key {key!r} is {written(value)}; it must be {allowed}")
+
+
+def written(value: object) -> str:
+    """Return a value of a configuration for a message, cut after 200 characters.
+
+    >>> written("ab"), written([1]), written(16**5000)
+    ("'ab'", '[1]', 'a number of too many digits')
+    """
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no number of more than 4300 digits; hexadecimal ones are read.
+        return "a number of too many digits"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def plain(config: object) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from crkd.config.check import build, is_text, plain
+from crkd.config.check import build, is_text, plain, written
 from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.core.paths import shipped
@@ -105,7 +105,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"{path} holds {values!r}; it must hold a block of 'key: value' lines")
+        raise InputError(
+            f"{path} holds {written(values)}; it must hold a block of 'key: value' lines"
+        )
     return values
 
 
@@ -133,7 +135,7 @@ def read_layers(path: Path) -> dict[str, Any]:
 def _extended(path: Path, name: object) -> Path:
     """Return the file that ``extends: NAME`` in the file ``path`` means."""
     if not isinstance(name, str):
-        raise InputError(f"{path} extends {name!r}; name one file or shipped configuration")
+        raise InputError(f"{path} extends {written(name)}; name one file or shipped configuration")
     near = path.parent / name
     found = near if near.is_file() else shipped_config(name)
     if found is None:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and files that are changed in place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from crkd.core.errors import InputError
 
@@ -47,9 +47,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes private files; a run folder is read by others as its folder allows.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        share(temporary, 0o666)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -58,6 +56,20 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
     return size
+
+
+def share(path: str | Path, mode: int) -> None:
+    """Give a private temporary file or folder the permissions of new ones.
+
+    Args:
+        path: the file or folder.
+        mode: its permissions without the umask, such as 0o666.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    # Some mounted drives have no permissions to change.
+    with contextlib.suppress(OSError):
+        os.chmod(path, mode & ~mask)
 
 
 @contextlib.contextmanager
@@ -79,6 +91,35 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def open_in_place(path: Path, mode: str, buffering: int = -1) -> IO[bytes]:
+    """Open a file that is changed in place, but not the target of a symbolic link.
+
+    A folder may come from another person, and a link in it may point to any file of the user.
+
+    Args:
+        path: the file.
+        mode: binary mode of :func:`open`, such as "ab".
+        buffering: as of :func:`open`.
+
+    Raises:
+        InputError: it is a symbolic link.
+        OSError: it cannot be opened.
+    """
+
+    def opened(name: str, flags: int) -> int:
+        # Windows has no such flag.
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    try:
+        return open(path, mode, buffering, opener=opened)
+    except OSError:
+        if path.is_symlink():
+            raise InputError(
+                f"{path} is a symbolic link, and its target would be changed; remove the link"
+            ) from None
+        raise
 
 
 def failed_write(path: Path, error: OSError) -> InputError:

@@ -15,6 +15,8 @@ from typing import Any, Final
 from crkd.core.errors import InputError
 
 LONGEST_NAME: Final = 10_000
+_RAW_BYTES: Final = "".join(map(chr, range(0xDC80, 0xDD00)))
+"""Lone surrogates: bytes of a path that are not UTF-8."""
 
 Check = Callable[[Any], bool]
 
@@ -69,6 +71,14 @@ def text(longest: int = LONGEST_NAME) -> Allowed:
     return Allowed(
         lambda v: isinstance(v, str) and len(v) <= longest and _is_unicode(v),
         f"Unicode text of at most {longest} characters",
+    )
+
+
+def path_text(longest: int = LONGEST_NAME) -> Allowed:
+    """Return the texts of up to so many characters that name a file; its bytes may be any."""
+    return Allowed(
+        lambda v: isinstance(v, str) and len(v) <= longest and _is_unicode(v, but=_RAW_BYTES),
+        f"a path of at most {longest} characters",
     )
 
 
@@ -161,6 +171,8 @@ def _container(value: list[Any] | dict[str, Any]) -> str:
     return f"{kind} of {len(value)} entries" if value else f"{kind} without entries"
 
 
-def _is_unicode(value: str) -> bool:
-    """Return whether a text has no lone surrogate, which UTF-8 cannot hold."""
-    return value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value)
+def _is_unicode(value: str, but: str = "") -> bool:
+    """Return whether a text has no lone surrogate, which UTF-8 cannot hold, except ``but``."""
+    return value.isascii() or not any(
+        "\ud800" <= letter <= "\udfff" and letter not in but for letter in value
+    )

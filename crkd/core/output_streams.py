@@ -1,7 +1,8 @@
-"""Standard output and error of a command that may be lost: a closed pipe, a full disk."""
+"""Standard output and error of a command: closed pipes, full disks, encodings without a letter."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import io
@@ -33,8 +34,9 @@ class _Output(io.FileIO):
 
 @contextlib.contextmanager
 def resilient_output() -> Iterator[Callable[[], OSError | None]]:
-    """Continue the work of a command after its output is lost.
+    r"""Continue the work of a command after its output is lost.
 
+    Letters that the encoding of the output lacks are written as escapes, such as ``\xb1``.
     Streams that the caller has replaced stay as they are.
 
     Yields:
@@ -65,10 +67,13 @@ def resilient_output() -> Iterator[Callable[[], OSError | None]]:
 
 
 def _text(output: _Output, like: io.TextIOWrapper) -> io.TextIOWrapper:
+    # "surrogateescape" writes the bytes of a file name as they are, which suffices for UTF-8.
+    is_utf8 = codecs.lookup(like.encoding).name == "utf-8"
+    fails = like.errors == "strict" or (like.errors == "surrogateescape" and not is_utf8)
     return io.TextIOWrapper(
         io.BufferedWriter(output),
         encoding=like.encoding,
-        errors=like.errors,
+        errors="backslashreplace" if fails else like.errors,
         line_buffering=like.line_buffering,
         write_through=like.write_through,
     )

@@ -7,6 +7,8 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from crkd.core.errors import InputError
+
 PACKAGE: Final = Path(__file__).resolve().parents[1]
 """The folder ``crkd``."""
 
@@ -28,11 +30,20 @@ def shipped(folder: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be made again: ``$CRKD_CACHE``, or the user's cache folder."""
+    """Return the folder of what can be made again: ``$CRKD_CACHE``, or the user's cache folder.
+
+    Raises:
+        InputError: no variable names it, and the user has no home folder.
+    """
     named = os.environ.get("CRKD_CACHE")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crkd"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crkd"
+    except RuntimeError:
+        raise InputError(
+            "this user has no home folder for cached files; name a folder in CRKD_CACHE"
+        ) from None
 
 
 def readable(path: str | Path) -> str:

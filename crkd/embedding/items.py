@@ -10,7 +10,7 @@ import numpy as np
 
 from crkd.core.atomic_write import write_bytes
 from crkd.data.vectors.embedding_file import Digests
-from crkd.runs.atomic_files import read_json, write_json
+from crkd.runs.atomic_files import MAX_JSON_OF_IMAGES, read_json, write_json
 
 DAMAGED, REUSED, EMBEDDED = range(3)
 """States of an image: it cannot be read, its vector was known, its vector was computed."""
@@ -57,5 +57,6 @@ class Items:
         items = cls(0, len(joined))
         items.digests[:], items.states[:] = joined[:, :32], joined[:, 32]
         for rank in range(size):
-            items.reasons |= dict(read_json(folder / f"{_NAME.format(rank)}.json"))
+            reasons = read_json(folder / f"{_NAME.format(rank)}.json", MAX_JSON_OF_IMAGES)
+            items.reasons |= dict(reasons)
         return items

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from crkd.core.atomic_write import share
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
 from crkd.review.thumbnails import ACROSS, write_sheets
@@ -43,7 +44,7 @@ def written_sheets(
         raise InputError(f"{folder} cannot be written ({error.strerror})") from error
     try:
         side, readable = write_sheets(images, rows, temporary)
-        temporary.chmod(0o755)
+        share(temporary, 0o777)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.replace(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 from collections import Counter
@@ -26,6 +27,8 @@ PICTURE: Final = "unknown.png"
 LIST: Final = "unknown.txt"
 _DIGITS: Final = 16
 """Hexadecimal digits of a digest in a file name."""
+_OWN: Final = re.compile(rf"\.?[0-9a-f]{{{_DIGITS}}}(\.[^.]*)?({re.escape(UNFINISHED)})?")
+"""Names of files that :func:`write_unknown` makes."""
 
 Groups = Sequence[Sequence[Outlier]]
 
@@ -83,7 +86,10 @@ def _title(number: int, group: Sequence[Outlier]) -> str:
 
 
 def _link(folder: Path, images: Path, groups: Groups) -> None:
-    """Let the folder hold exactly the images of the groups, as hard links or copies."""
+    """Let the folder hold the images of the groups, as hard links or copies.
+
+    Images of earlier groups are deleted; files that a person put there stay.
+    """
     wanted = {
         f"{outlier.digest[:_DIGITS]}{Path(outlier.file).suffix.lower()}": images / outlier.file
         for group in groups
@@ -92,7 +98,8 @@ def _link(folder: Path, images: Path, groups: Groups) -> None:
     try:
         folder.mkdir(exist_ok=True)
         for name in set(os.listdir(folder)) - wanted.keys():
-            (folder / name).unlink()
+            if _OWN.fullmatch(name):
+                (folder / name).unlink()
         for name, image in wanted.items():
             if not (folder / name).exists():
                 _link_file(image, folder / name)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crkd.core.atomic_write import failed_write
+from crkd.core.atomic_write import failed_write, open_in_place
 from crkd.core.errors import InputError
 
 
@@ -29,7 +29,7 @@ class AppendedLines:
         """Yield the objects of all lines.
 
         Raises:
-            InputError: the file cannot be read, or a line is no JSON object.
+            InputError: the file cannot be read or is a symbolic link, or a line is no JSON object.
         """
         try:
             self._remove_incomplete_line()
@@ -47,14 +47,14 @@ class AppendedLines:
         """Append one line for each object, and wait until they are on the disk.
 
         Raises:
-            InputError: the file cannot be written.
+            InputError: the file cannot be written or is a symbolic link.
         """
         if not values:
             return
         # Without ensure_ascii, file names with bytes that are not UTF-8 could not be encoded.
         lines = [json.dumps(value, allow_nan=False) for value in values]
         try:
-            with self.path.open("ab") as file:
+            with open_in_place(self.path, "ab") as file:
                 file.write(("\n".join(lines) + "\n").encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -71,7 +71,7 @@ class AppendedLines:
         return value
 
     def _remove_incomplete_line(self) -> None:
-        with self.path.open("rb+") as file:
+        with open_in_place(self.path, "rb+") as file:
             end = file.seek(0, os.SEEK_END)
             kept = end
             while kept:

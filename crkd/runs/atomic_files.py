@@ -10,24 +10,38 @@ from typing import TYPE_CHECKING, Any, Final
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
 from crkd.core.paths import irregular
+from crkd.data.vectors.declared_size import check_memory, format_bytes
 
 if TYPE_CHECKING:
     # PyTorch takes seconds to import, and most commands on runs do not need it.
     from torch import Tensor
 
+MAX_JSON: Final = 64 << 20
+"""Most bytes of a JSON file that is read."""
+MAX_JSON_OF_IMAGES: Final = 1 << 30
+"""Most bytes of a JSON file with an entry for each image."""
 _UNSEALED: Final = b"0" * 64
 """Placeholder of a file's own digest while it is computed."""
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, most: int | None = None) -> None:
     """Refuse a named pipe, a socket or a device, which would be read without end.
 
+    Args:
+        path: the file; one that is missing is not refused here.
+        most: largest size in bytes; None is any size.
+
     Raises:
-        InputError: there is something else than a regular file.
+        InputError: there is something else than a regular file, or it is larger.
     """
     kind = irregular(path)
     if kind is not None:
         raise InputError(f"{path} is {kind}, not a file of a run; restore it")
+    if most is not None and path.is_file() and path.stat().st_size > most:
+        raise InputError(
+            f"{path} has {format_bytes(path.stat().st_size)}, but at most {format_bytes(most)} are "
+            "read; restore it"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -39,13 +53,17 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = MAX_JSON) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: the file.
+        most: largest size in bytes.
+
     Raises:
-        InputError: the file is missing, not regular, or is not JSON.
+        InputError: the file is missing, not regular, larger, or is not JSON.
     """
-    check_regular(path)
+    check_regular(path, most)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -77,13 +95,16 @@ def load_tensors(path: Path, sha256: str | None = None) -> tuple[dict[str, Tenso
         sha256: expected digest of its bytes; None compares the file with the digest that it bears.
 
     Raises:
-        InputError: the file is missing, damaged, changed or of another kind.
+        InputError: the file is missing, damaged, changed, of another kind or too large for the
+            free memory.
     """
     check_regular(path)
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
+        # Bytes and tensors are in memory at once.
+        check_memory(2 * path.stat().st_size, f"the file {str(path)!r}", "restore it")
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); is the run whole?") from None

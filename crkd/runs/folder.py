@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION = 3
+MAX_CONFIG = 3 << 20
+"""Most bytes of ``config.yaml``: those of ``--config`` and of the arguments of a command."""
 REMOVED_KEYS = ("features",)
 """Blocks of configurations of earlier versions that no kept run needs."""
 
@@ -196,7 +198,7 @@ class RunFolder:
     def read_config(self) -> Config:
         """Read ``config.yaml`` back."""
         path = self.path / "config.yaml"
-        check_regular(path)
+        check_regular(path, MAX_CONFIG)
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -13,6 +13,7 @@ from crkd.core.fields import (
     list_of,
     number,
     one_of,
+    path_text,
     text,
     whole,
 )
@@ -48,7 +49,7 @@ FIELDS: Final[Mapping[str, Allowed]] = {
     "chosen_head": whole(0, MAX_HEADS - 1).or_null(),
     "seed": whole(-(2**63), 2**63 - 1),
     "provenance": block({}, ANYTHING),
-    "parent": block({"path": text(), "model_sha256": text(64).or_null()}, ANYTHING).or_null(),
+    "parent": block({"path": path_text(), "model_sha256": text(64).or_null()}, ANYTHING).or_null(),
     "model_sha256": DIGEST.or_null(),
     "notes": list_of(text(MAX_NOTE), 0, 10_000),
     "started": text(100),

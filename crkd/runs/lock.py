@@ -6,10 +6,10 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
-from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
+from crkd.core.atomic_write import failed_write, open_in_place
 from crkd.core.errors import InputError
 
 LOCK: Final = ".lock"
@@ -27,12 +27,13 @@ class FolderLock:
         subject: description of the folder for messages.
 
     Raises:
-        InputError: another process holds the lock; its process id is in the message.
+        InputError: another process holds the lock (its process id is in the message), or the file
+            of the lock is a symbolic link or cannot be made.
     """
 
     def __init__(self, folder: Path, subject: str) -> None:
         self._path = folder / LOCK
-        self._file: FileIO | None = None
+        self._file: IO[bytes] | None = None
         file = _locked(self._path, subject)
         while file is not None and not _is_same(file, self._path):
             # Its owner deleted it between our opening and locking.
@@ -88,7 +89,7 @@ def locked(folder: Path, flag: str) -> Iterator[None]:
                 place.rmdir()
 
 
-def _locked(path: Path, subject: str) -> FileIO | None:
+def _locked(path: Path, subject: str) -> IO[bytes] | None:
     """Return the open, locked file; None where locks are not supported."""
     try:
         import fcntl  # Windows has none
@@ -96,11 +97,9 @@ def _locked(path: Path, subject: str) -> FileIO | None:
         return None
     try:
         # Appending: the content of another owner must not be lost.
-        file = path.open("a+b", buffering=0)
+        file = open_in_place(path, "a+b", buffering=0)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another folder"
-        ) from error
+        raise failed_write(path, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -117,7 +116,7 @@ def _locked(path: Path, subject: str) -> FileIO | None:
     return file
 
 
-def _is_same(file: FileIO, path: Path) -> bool:
+def _is_same(file: IO[bytes], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

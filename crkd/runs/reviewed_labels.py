@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
-from crkd.runs.atomic_files import read_json
+from crkd.runs.atomic_files import MAX_JSON_OF_IMAGES, read_json
 from crkd.runs.folder import RunFolder
 
 FILE: Final = "reviewed-labels.json"
@@ -62,7 +62,7 @@ def read_labels(run: RunFolder) -> dict[str, ReviewedLabel]:
     if not path.is_file():
         return {}
     count = len(run.read_info().classes)
-    content = read_json(path)
+    content = read_json(path, MAX_JSON_OF_IMAGES)
     sound = isinstance(content, list) and all(
         isinstance(row, list)
         and len(row) == 3

@@ -39,6 +39,13 @@ completion.run = lambda given: print("x" * int(sys.argv[1])) or int(sys.argv[2])
 sys.exit(main.run_verb("completion", ["bash"]))
 """
 
+PRINTS_A_CAT = r"""
+import sys
+from crkd.commands import completion, main
+completion.run = lambda given: print("\xb1 \u732b") or 0
+sys.exit(main.run_verb("completion", ["bash"]))
+"""
+
 
 @contextlib.contextmanager
 def closed_pipe() -> Iterator[int]:
@@ -95,6 +102,29 @@ def test_the_help_goes_into_a_closed_pipe(tmp_path: Path) -> None:
     program = "from crkd.commands.main import main; main(['--help'])"
     with closed_pipe() as pipe:
         assert ended(program, place=tmp_path, stdout=pipe) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "written"),
+    [
+        ("ascii", rb"\xb1 \u732b"),
+        ("ascii:surrogateescape", rb"\xb1 \u732b"),
+        ("ascii:replace", b"? ?"),
+        ("latin-1", b"\xb1 \\u732b"),
+        ("utf-8", "± 猫".encode()),
+    ],
+)
+def test_a_letter_that_the_output_cannot_hold_is_escaped(
+    encoding: str, written: bytes, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS_A_CAT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, written + b"\n", b"")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")

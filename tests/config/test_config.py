@@ -106,6 +106,15 @@ def test_hostile_yaml_is_refused(text: str, message: str) -> None:
         parse_yaml(text, "file")
 
 
+@pytest.mark.parametrize("value", ["{}", "[{}]", "{{a: {}}}"])
+@pytest.mark.parametrize("key", ["seed", "dataset", "device", "loop", "pretrain"])
+def test_a_number_that_python_cannot_write_is_refused(key: str, value: str) -> None:
+    """Python reads hexadecimal numbers of any length, and writes at most 4300 decimal digits."""
+    values = parse_yaml(f"{key}: " + value.format("0x" + "f" * 5000), "text")
+    with pytest.raises(InputError, match=rf"configuration key '{key}(\.a)?'"):
+        build(Config, values)
+
+
 def test_missing_file_lists_the_shipped_ones() -> None:
     with pytest.raises(InputError, match=r"shipped: .*digits"):
         load_config("nothing-here")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from crkd.core.atomic_write import clear_unfinished, is_unfinished, whole_file
+from crkd.core.atomic_write import clear_unfinished, is_unfinished, whole_file, write_bytes
 
 
 def test_a_whole_file_takes_its_place_at_the_end(tmp_path: Path) -> None:
@@ -40,3 +42,15 @@ def test_what_a_killed_process_leaves_is_cleared(tmp_path: Path) -> None:
     file.__enter__().write_text("half of the n")
     clear_unfinished(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP])
+def test_a_drive_without_permissions_can_be_written(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr("crkd.core.atomic_write.os.chmod", refused)
+    write_bytes(tmp_path / "file", b"new")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"new")]

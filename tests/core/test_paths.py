@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+<<<<<<< HEAD
 from crkd.core.paths import cache_folder, readable
 
 
@@ -14,6 +15,10 @@ from crkd.core.paths import cache_folder, readable
 def test_bytes_that_are_not_utf8_are_shown_as_escapes(kind: type) -> None:
     name = os.fsdecode("é/".encode() + b"\xff.png")
     assert readable(kind(name)) == "é/\\xff.png"
+=======
+from crkd.core.errors import InputError
+from crkd.core.paths import cache_folder
+>>>>>>> h-oldest
 
 
 @pytest.mark.parametrize(
@@ -33,3 +38,18 @@ def test_the_most_specific_name_counts(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert cache_folder() == Path(wanted)
+
+
+def test_a_user_without_a_home_names_the_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run as a number that has no entry among the users."""
+    for name in ("CRKD_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(InputError, match=r"no home folder .* CRKD_CACHE"):
+        cache_folder()
+    monkeypatch.setenv("CRKD_CACHE", "/named")
+    assert cache_folder() == Path("/named")

@@ -66,6 +66,18 @@ def test_the_folder_follows_the_groups(make: Make, tmp_path: Path) -> None:
     assert not (tmp_path / "state" / LIST).exists()
 
 
+def test_files_of_a_person_stay_in_the_folder(make: Make, tmp_path: Path) -> None:
+    first, second = make("a.png", "b.png")
+    write(tmp_path, [first])
+    folder = tmp_path / "state" / FOLDER
+    (folder / "mine").mkdir()
+    save_noise(folder / "mine.png", 3)
+    # What a process was killed at.
+    (folder / f".{'1' * 16}.png.unfinished").touch()
+    write(tmp_path, [second])
+    assert files_of(tmp_path) == {"2" * 16 + ".png", "mine.png", "mine"}
+
+
 def test_without_hard_links_the_images_are_copied(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,3 +49,15 @@ def test_a_damaged_line_is_refused(tmp_path: Path, damage: bytes) -> None:
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         AppendedLines(tmp_path / "missing" / "a.jsonl").append([{"a": 1}])
+
+
+def test_a_link_is_refused_and_its_target_keeps_its_last_line(tmp_path: Path) -> None:
+    target = tmp_path / "mine"
+    target.write_text("no line end")
+    lines = AppendedLines(tmp_path / "a.jsonl")
+    lines.path.symlink_to(target)
+    with pytest.raises(InputError, match=r"a\.jsonl is a symbolic link"):
+        list(lines.read())
+    with pytest.raises(InputError, match=r"a\.jsonl is a symbolic link"):
+        lines.append([{"a": 1}])
+    assert target.read_text() == "no line end"

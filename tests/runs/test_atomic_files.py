@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError
-from crkd.runs.atomic_files import load_tensors, read_json, save_tensors, write_json
+from crkd.runs.atomic_files import MAX_JSON, load_tensors, read_json, save_tensors, write_json
 
 
 def test_tensors_and_metadata_come_back(tmp_path: Path) -> None:
@@ -72,3 +74,24 @@ def test_unwritable_folder_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         write_bytes(tmp_path / "file" / "below", b"x")
+
+
+def test_a_file_without_end_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "f"
+    file.touch()
+    honest = Path.open
+
+    def opened(path: Path, *arguments: Any, **options: Any) -> Any:
+        assert path != file, "the file is read"
+        return honest(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    os.truncate(file, MAX_JSON + (1 << 20))
+    with pytest.raises(InputError, match=r"f has 65\.0 MiB, but at most 64\.0 MiB are read"):
+        read_json(file)
+    # A file with a hole may be larger than any memory.
+    os.truncate(file, 1 << 40)
+    with pytest.raises(InputError, match=r"f' needs 2\.0 TiB of memory, .*; restore it, or use a"):
+        load_tensors(file)

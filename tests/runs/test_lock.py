@@ -117,3 +117,18 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         locked(tmp_path / "file" / "state", "--state"),
     ):
         pass
+
+
+@pytest.mark.parametrize("target", ["absent", "precious"])
+def test_a_lock_that_is_a_link_is_refused_and_leaves_its_target(
+    target: str, tmp_path: Path
+) -> None:
+    run, other = tmp_path / "run", tmp_path / target
+    run.mkdir()
+    if target == "precious":
+        other.write_text("mine\n")
+    (run / LOCK).symlink_to(other)
+    with pytest.raises(InputError, match=r"\.lock is a symbolic link, and its target would be"):
+        FolderLock(run, "the run")
+    assert other.exists() == (target == "precious")
+    assert not other.exists() or other.read_text() == "mine\n"

@@ -16,6 +16,8 @@ GROUPS: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
 """The groups of this process."""
 
+_PAGES: Final = ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
+
 STATM: Final = Path("/proc/self/statm")
 """Pages of this process: all, those in memory, and of these the pages of files."""
 
@@ -57,7 +59,9 @@ def free_host_bytes() -> int:
     memory left below the limit of each control group (of a container or a job) in which the process
     is. Files that the system holds in memory count as free: it drops them.
     """
-    available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # macOS does not count the available pages; all of its memory is a bound.
+    pages = next(name for name in _PAGES if name in os.sysconf_names)
+    available = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
     for line in _lines(Path("/proc/meminfo")):
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024

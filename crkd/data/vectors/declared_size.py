@@ -40,12 +40,13 @@ def check_declared_size(file: Path, needed: int, held: int | None = None) -> Non
     check_memory(needed if held is None else held, f"the file {str(file)!r}")
 
 
-def check_memory(needed: int, what: str) -> None:
+def check_memory(needed: int, what: str, remedy: str = "give fewer rows") -> None:
     """Refuse work that needs more memory than is free, before it begins.
 
     Args:
         needed: bytes.
         what: needs them, for the message.
+        remedy: for the message.
 
     Raises:
         InputError: they are more than the free memory.
@@ -54,7 +55,7 @@ def check_memory(needed: int, what: str) -> None:
     if needed > free:
         raise InputError(
             f"{what} needs {format_bytes(needed)} of memory, and {format_bytes(free)} are free; "
-            "give fewer rows, or use a machine with more memory"
+            f"{remedy}, or use a machine with more memory"
         )
 
 

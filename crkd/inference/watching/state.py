@@ -22,7 +22,7 @@ from crkd.core.atomic_write import clear_unfinished
 from crkd.core.errors import InputError
 from crkd.inference.table import PredictedImage
 from crkd.runs.appended_lines import AppendedLines
-from crkd.runs.atomic_files import read_json, write_json
+from crkd.runs.atomic_files import MAX_JSON_OF_IMAGES, read_json, write_json
 from crkd.runs.folder import RunFolder
 from crkd.runs.skipped_files import list_skipped
 
@@ -241,7 +241,7 @@ class WatchState:
 
 
 def _read_block(path: Path) -> dict[str, Any]:
-    values = read_json(path)
+    values = read_json(path, MAX_JSON_OF_IMAGES)
     if not isinstance(values, dict):
         raise InputError(
             f"{path} in --state holds {values!r:.40} and no block of keys; restore it, or name "

@@ -92,3 +92,14 @@ def test_held_memory_is_that_of_the_process_without_files(
     assert held_bytes() == 0
     (tmp_path / "statm").write_text("900 70 20 1 0 5 0\n")
     assert held_bytes() == 50 * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_system_that_does_not_count_free_pages_has_a_bound(
+    groups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has neither the name nor the folder ``/proc``."""
+    names = {name: n for name, n in os.sysconf_names.items() if name != "SC_AVPHYS_PAGES"}
+    monkeypatch.setattr(os, "sysconf_names", names)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
+    monkeypatch.setattr(free_memory, "_lines", lambda path: [])
+    assert free_bytes(CPU) == 1000 * 4096
