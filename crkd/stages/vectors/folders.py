@@ -51,8 +51,8 @@ def embedded_folder(
         say(sentence)
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
-        listing = skipped_file(file)
-        say(f"{len(made.skipped):,} images cannot be read, listed in {listing}: {names}")
+        table = skipped_file(file)
+        say(f"{len(made.skipped):,} images cannot be read, listed in {table}: {names}")
     return file
 
 
