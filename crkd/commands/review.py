@@ -44,18 +44,20 @@ def run(given: argparse.Namespace) -> int:
 
     from crkd.core.device import pick_device
     from crkd.inference.example import PLACE, RUN
-    from crkd.review.contact_sheet import draw_sheet
-    from crkd.review.page import review
+    from crkd.review.contact_sheet import write_picture
+    from crkd.review.page import write_page
+    from crkd.review.run_outputs import gather
 
     device = pick_device(given.device)
     folder, place = (RUN, PLACE) if given.example else (Path(given.run), Path(given.run))
     out = Path(given.out) if given.out else place / "review.html"
-    counts = review(folder, out, device=device)
+    evidence = gather(folder, device)
+    counts = write_page(evidence, out)
     print(
         f"{counts['classes']:,} discovered classes, {counts['thumbnails']:,} of "
         f"{counts['images']:,} images shown, {counts['bytes'] / 1e6:.1f} MB: {out}"
     )
     if given.picture:
-        draw_sheet(folder, Path(given.picture), device=device)
+        write_picture(evidence, Path(given.picture))
         print(f"picture: {given.picture}")
     return 0

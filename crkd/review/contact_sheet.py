@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -17,7 +16,7 @@ from crkd.core.atomic_write import write_bytes
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.review.class_summaries import FoundClass, found_classes
-from crkd.review.run_outputs import Evidence, gather
+from crkd.review.run_outputs import Evidence
 from crkd.review.wrapped_text import FONT_SIZE, fitted
 
 IMAGES: Final = 10
@@ -37,24 +36,17 @@ LINE_HEIGHT: Final = 0.23
 """Of the text, in heights of a row."""
 
 
-def draw_sheet(path: str | Path, out: Path, *, device: torch.device) -> int:
+def write_picture(evidence: Evidence, out: Path) -> None:
     """Draw the discovered classes of a run, one row each.
 
     Args:
-        path: the run folder of a finished discovery on images.
+        evidence: outputs of the run, which has images.
         out: the PNG file.
-        device: device of the network.
-
-    Returns:
-        The number of drawn classes.
 
     Raises:
-        InputError: the run has no novel classes or no images, or the images are not found.
+        InputError: the file cannot be written.
     """
-    evidence = gather(path, device)
-    found = found_classes(evidence)
-    write_bytes(out, _png(evidence, found))
-    return len(found)
+    write_bytes(out, _png(evidence, found_classes(evidence)))
 
 
 def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

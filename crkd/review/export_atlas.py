@@ -14,6 +14,7 @@ from crkd.clustering.kmeans import Floats
 from crkd.clustering.neighbors import nearest_neighbors
 from crkd.clustering.projection_2d import project_2d
 from crkd.core.atomic_write import write_bytes
+from crkd.core.paths import readable
 from crkd.review.run_outputs import Evidence, gather
 
 NEIGHBORS: Final = 15
@@ -55,7 +56,7 @@ def export_atlas(path: str | Path, out: Path | None = None) -> tuple[Path, int]:
     table = pa.table(
         {
             "id": pa.array(images.ids, pa.string()),
-            "path": pa.array([None if f is None else str(f) for f in files], pa.string()),
+            "path": pa.array([None if f is None else readable(f) for f in files], pa.string()),
             "class": [
                 "none" if out_of_all else evidence.names[number]
                 for number, out_of_all in zip(found, taken_out, strict=True)

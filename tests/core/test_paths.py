@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-<<<<<<< HEAD
+from crkd.core.errors import InputError
 from crkd.core.paths import cache_folder, readable
 
 
@@ -15,10 +15,6 @@ from crkd.core.paths import cache_folder, readable
 def test_bytes_that_are_not_utf8_are_shown_as_escapes(kind: type) -> None:
     name = os.fsdecode("é/".encode() + b"\xff.png")
     assert readable(kind(name)) == "é/\\xff.png"
-=======
-from crkd.core.errors import InputError
-from crkd.core.paths import cache_folder
->>>>>>> h-oldest
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from crkd.commands.main import run_verb
+from crkd.review import run_outputs
 from crkd.review.class_summaries import FoundClass, found_classes
 from crkd.review.contact_sheet import IMAGES, SIDE, caption, strip
 from crkd.review.run_outputs import gather
@@ -47,10 +48,15 @@ def test_a_caption_says_how_many_and_like_what():
     assert caption(empty, names) == ("novel-0: 0 images", "")
 
 
-def test_the_command_draws_a_picture(discovered, tmp_path: Path):
+def test_the_command_draws_a_picture_of_the_outputs_of_the_page(
+    discovered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     page, picture = tmp_path / "page.html", tmp_path / "classes.png"
+    opened, first = [], run_outputs.open_run
+    monkeypatch.setattr(run_outputs, "open_run", lambda *a: opened.append(a) or first(*a))
     wanted = [str(discovered[0]), "--out", str(page), "--picture", str(picture), "--device", "cpu"]
     assert run_verb("review", wanted) == 0
+    assert len(opened) == 1, "the images passed the network once"
     with Image.open(picture) as image:
         pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
     for color in COLORS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from crkd.commands.main import main, run_verb
+from crkd.review import export_atlas as atlas
 from crkd.review.run_outputs import gather
 
 
@@ -34,6 +36,17 @@ def test_rows_are_the_images_with_their_neighbors(
         np.testing.assert_allclose(near["distances"], 1 - cosines[number, near["ids"]], atol=1e-5)
         assert near["distances"][0] == pytest.approx(1 - cosines[number].max(), abs=1e-5)
         assert near["distances"] == sorted(near["distances"])
+
+
+def test_a_path_that_is_not_utf8_is_written_with_escapes(
+    discovered: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = gather(discovered[0], torch.device("cpu"))
+    odd = Path(os.fsdecode(b"/photos/\xff.png"))
+    monkeypatch.setattr(type(evidence.images.source), "file", lambda source, index: odd)
+    monkeypatch.setattr(atlas, "gather", lambda *_: evidence)
+    table, _ = atlas.export_atlas(discovered[0], tmp_path / "atlas.parquet")
+    assert set(pq.read_table(table).column("path").to_pylist()) == {"/photos/\\xff.png"}
 
 
 def test_flags_of_other_formats_are_refused(

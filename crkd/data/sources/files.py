@@ -103,7 +103,7 @@ def image_files(folder: Path) -> Iterator[Path]:
     """
     for place, names in visible_files(folder):
         for name in names:
-            if Path(name).suffix.lower() in SUFFIXES:
+            if os.path.splitext(name)[1].lower() in SUFFIXES:
                 yield place / name
 
 
@@ -122,7 +122,7 @@ def left_out(folder: Path) -> str:
     names, count = list[str](), 0
     for place, files in visible_files(folder) if folder.is_dir() else ():
         for name in files:
-            if Path(name).suffix.lower() in _NAMED_ELSEWHERE:
+            if os.path.splitext(name)[1].lower() in _NAMED_ELSEWHERE:
                 continue
             count += 1
             if len(names) < SHOWN:
