@@ -15,6 +15,8 @@ from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.smaller import class_fraction_mask
 from crkd.data.storage.workers import parallel
 
+OWN = "folder"
+"""Data set of own images, whose classes the command names before the check."""
 _BLOCK_ROWS = 64
 """Images that a thread takes at once; small ones take no longer than a transfer of each."""
 
@@ -164,24 +166,27 @@ def _pixel_hashes(
 def _lines(
     dataset: Dataset, parts: list[PartCheck], shared: tuple[str, ...], subset: float
 ) -> Iterator[str]:
-    yield f"data set {dataset.name}: {len(dataset.class_names)} classes"
+    if dataset.name != OWN:
+        yield f"data set {dataset.name}: {len(dataset.class_names)} classes"
     if subset < 1:
         yield f"only the images of data.subset are checked: {100 * subset:g} % of each class"
     if dataset.note:
         yield f"note: {dataset.note}"
     for part in parts:
-        line = f"{part.name}: {part.images:,} images, {part.smallest} to {part.largest} a class"
+        smallest = "" if part.smallest == part.largest else f"{part.smallest:,} to "
+        images = f"{part.images:,} images"
+        line = f"{part.name}: {images}, {smallest}{part.largest:,} a class"
         if part.unlabeled:
             line += f", {part.unlabeled:,} without a label"
         yield line
         pairs = listed((f"{image} = {earlier}" for image, earlier in part.duplicates), limit=5)
-        sentence = f"{len(part.duplicates)} images have the same pixels as another one"
+        sentence = f"{len(part.duplicates)} of {images} have the same pixels as another one"
         yield f"{part.name}: {sentence}{': ' if pairs else ''}{pairs}"
         if part.missing_classes:
             yield f"{part.name}: no image of {listed(part.missing_classes)}"
         if part.unreadable:
             shown = listed(part.unreadable, limit=5)
-            yield f"{part.name}: {len(part.unreadable)} images cannot be read: {shown}"
+            yield f"{part.name}: {len(part.unreadable)} of {images} cannot be read: {shown}"
         else:
             yield f"{part.name}: every image can be read"
     if dataset.test is not None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 
 from crkd.data.check_dataset import check_dataset
@@ -43,7 +45,9 @@ def test_every_flaw_is_found_and_reported() -> None:
     assert not found.usable
     text = "\n".join(found.lines)
     for part in (
-        "5 images",
+        "data set set: 3 classes",
+        "train: 5 images, 2 a class",
+        "test: 4 images, 1 to 2 a class",
         "1 without a label",
         "no image of c",
         "img3.png",
@@ -51,6 +55,11 @@ def test_every_flaw_is_found_and_reported() -> None:
         "a copy",
     ):
         assert part in text
+
+
+def test_own_images_have_no_name_of_a_set() -> None:
+    own = dataclasses.replace(dataset(Flawed([1, 2, 3], [0, 1, 2]), None), name="folder", note="")
+    assert check_dataset(own).lines[0] == "train: 3 images, 1 a class"
 
 
 def test_a_subset_has_the_images_that_a_run_uses() -> None:

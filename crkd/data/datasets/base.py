@@ -25,7 +25,7 @@ class Dataset:
     """Images of one origin with their classes.
 
     Attributes:
-        name: the registered name, or "own" for the user's own folders.
+        name: the registered name, or "folder" for own images.
         train: training images.
         test: test images with labels, or None.
         class_names: the classes in label order, the same for training and test images.

@@ -46,7 +46,9 @@ def embedded_folder(
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
         listing = skipped_file(file)
-        say(f"{len(made.skipped):,} images cannot be read, listed in {listing}: {names}")
+        images = made.embedded + made.reused + len(made.skipped)
+        counts = f"{len(made.skipped):,} of {images:,}"
+        say(f"{counts} images cannot be read, listed in {listing}: {names}")
     return file
 
 
