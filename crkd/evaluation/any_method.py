@@ -68,7 +68,7 @@ def evaluate_outputs(
     >>> metrics["joint_hungarian"]["train"]["all"]["acc"]
     0.8
     >>> metrics["not_supported"][0]
-    "part 'test': no image has a label."
+    "part 'test': no image."
     """
     outputs = _checked(prediction, label, part, num_known, clusters_only)
     outcomes, reasons = _outcomes(outputs)
@@ -257,7 +257,10 @@ def _sentences(table: _Outputs, reasons: Mapping[tuple[str, str], str]) -> list[
     for (protocol, part), reason in reasons.items():
         if part not in empty:
             places.setdefault(reason, {}).setdefault(PROTOCOLS[protocol].title, []).append(part)
-    sentences = [f"part {part!r}: no image has a label." for part in empty]
+    sentences = [
+        f"part {part!r}: no image{' has a label' if table.num_images[part] else ''}."
+        for part in empty
+    ]
     for part, (_, truth) in table.parts.items():
         known = truth < table.num_known
         if len(truth) and (known.all() or not known.any()):

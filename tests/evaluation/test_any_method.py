@@ -121,6 +121,19 @@ def test_outputs_of_the_novel_head_by_hand() -> None:
     assert found["counts"]["test"] == {"images": 10, "known": 4, "novel": 6, "unlabeled": 0}
 
 
+@pytest.mark.parametrize(
+    ("prediction", "label", "part", "said"),
+    [
+        ([0, 1], [0, 1], ["train", "train"], "part 'test': no image."),
+        ([0, 1, 1], [0, 1, -1], ["train", "train", "test"], "part 'test': no image has a label."),
+    ],
+)
+def test_a_part_without_images_is_not_a_part_without_labels(
+    prediction: list[int], label: list[int], part: list[str], said: str
+) -> None:
+    assert evaluate_outputs(prediction, label, num_known=1, part=part)["not_supported"][0] == said
+
+
 def test_numbers_of_numpy_and_tensors_are_taken() -> None:
     plain = evaluate_outputs([0, 1, 2], [0, 1, 1], num_known=1, part="test")
     found = evaluate_outputs(
