@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Final
 
 from crkd.core.errors import InputError
@@ -12,6 +13,8 @@ from crkd.runs.atomic_files import read_json, write_json
 from crkd.runs.folder import RunFolder
 
 FILE: Final = "calibration.json"
+MAX_FRACTION: Final = 0.5
+"""Largest ``data.validation_fraction``."""
 
 
 def write_calibration(run: RunFolder, found: Calibration) -> None:
@@ -51,6 +54,16 @@ def missing_temperature(run: RunFolder) -> str:
     if count is not None and count < MIN_IMAGES:
         return (
             f"the run held out {count} known images, and a temperature needs {MIN_IMAGES}; give "
-            "more known images, or hold out more of them (--set data.validation_fraction=0.2)"
+            f"more known images{_larger_fraction(run, count)}"
         )
     return "the held-out known images determine no temperature, e.g. because all are right"
+
+
+def _larger_fraction(run: RunFolder, count: int) -> str:
+    """Return how to hold out enough of the same images; nothing if no allowed fraction does."""
+    fraction = run.read_config().data.validation_fraction
+    # Twentieths, rounded up: the images of each class are a whole number.
+    wanted = math.ceil(20 * fraction * MIN_IMAGES / count) / 20 if count else math.inf
+    if not 0 < wanted <= MAX_FRACTION:
+        return ""
+    return f", or hold out more of them (--set data.validation_fraction={wanted:g})"

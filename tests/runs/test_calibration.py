@@ -135,7 +135,6 @@ def test_a_run_without_validation_images_has_no_temperature(stage1: Path) -> Non
     [
         (None, "the run held out no known images"),
         ({"acc": 0.9, "num_images": 49}, "held out 49 known images, and a temperature needs 50"),
-        ({"num_images": 9}, "or hold out more of them (--set data.validation_fraction=0.2)"),
         ({"acc": 1.0, "num_images": 50}, "determine no temperature"),
         # A run of an earlier version did not count them.
         ({"acc": 0.9}, "determine no temperature"),
@@ -148,6 +147,21 @@ def test_the_reason_of_a_missing_temperature_is_true(
     if validation is not None:
         run.write_metrics({"validation": {"known": validation}})
     assert reason in missing_temperature(run)
+
+
+@pytest.mark.parametrize(
+    ("count", "end"),
+    [
+        (24, "images, or hold out more of them (--set data.validation_fraction=0.25)"),
+        (12, "images, or hold out more of them (--set data.validation_fraction=0.45)"),
+        (9, "give more known images"),
+        (0, "give more known images"),
+    ],
+)
+def test_the_fraction_that_is_named_holds_out_enough(tmp_path: Path, count: int, end: str) -> None:
+    run = untrained_run(tmp_path / "run", "data.validation_fraction=0.1")
+    run.write_metrics({"validation": {"known": {"num_images": count}}})
+    assert missing_temperature(run).endswith(end)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"temperature": 1}', "1e999", "no"])
