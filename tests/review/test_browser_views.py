@@ -250,6 +250,9 @@ def test_every_control_has_a_name_and_every_reference_a_target(page: Any) -> Non
     page.keyboard.press("Escape")
     page.keyboard.press("?")
     assert page.locator("#keys kbd").count() > 20
+    # No key is broken over two lines.
+    lines = "(keys) => keys.map((key) => key.getClientRects().length)"
+    assert set(page.locator("#keys kbd").evaluate_all(lines)) == {1}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,7 +7,7 @@ const shortcuts = [
   ["Images", [["i", "go to the images"], ["← ↑ → ↓", "move among them"], ["Space", "select"], ["Shift+arrows", "select a range"],
     ["Ctrl+A", "select all"], ["Enter", "enlarge; arrows show the next image"], ["n", "nearest images of this one"],
     ["t", "move the selected to a class"], ["o b", "take them out, put them back"], ["+ -", "larger, smaller pictures"]]],
-  ["Map", [["← →", "points of the class, or of the legend"], ["Shift+↑ ↓", "larger, smaller region around the point"],
+  ["Map", [["← →", "points of the class, or of the legend"], ["Shift+↑ Shift+↓", "larger, smaller region around the point"],
     ["drag", "choose a region; with Shift a rectangle"]]],
   ["Page", [["1 2 3 4", "classes, map, metrics, run"], ["Ctrl+Z", "undo"], ["Ctrl+Shift+Z", "redo"], ["Ctrl+S", "save decisions"],
     ["Esc", "leave a field, clear the selection"], ["?", "this help"]]],
