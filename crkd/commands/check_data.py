@@ -52,6 +52,8 @@ def run(given: argparse.Namespace) -> int:
         print(line)
     if given.near_duplicates is not None and found.usable:
         _show_pairs(config, given.near_duplicates, download=given.download)
+    elif given.near_duplicates is not None:
+        print("near-duplicates are searched only in a set without these problems")
     if own and not found.usable and found.usable_as_features:
         print(
             "discover leaves out the images that cannot be read; a training (--train-backbone, "
