@@ -11,8 +11,8 @@ from crkd.core.errors import listed
 DESCRIPTION = """\
 Decode all images of a data set and check the split. The report lists image
 counts, unreadable files, classes without images and repeated images. The exit
-code is 1 if the data set is not usable. With data.subset below 1, the images of
-the subset alone are decoded.
+code is 1 if the data set is not usable, or an image cannot be read. With
+data.subset below 1, the images of the subset alone are decoded.
 
   crkd check-data --known products/ --novel new-photos/
   crkd check-data --novel new-photos/
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Print the report; return 0 if the data set is usable, else 1."""
+    """Print the report; return 0 if the data set is usable and all of it can be read, else 1."""
     if given.novel is not None and given.dataset is None:
         given.dataset = "folder"
     config = config_of(given)
@@ -56,12 +56,15 @@ def run(given: argparse.Namespace) -> int:
         print(line)
     if given.near_duplicates is not None and found.usable:
         _show_pairs(config, given.near_duplicates, download=given.download)
-    print("the data set is usable" if found.usable else "the data set is NOT usable")
-    if not found.usable and found.usable_as_features and own:
+    elif given.near_duplicates is not None:
+        print("near-duplicates are searched only in a set without these problems")
+    if own and not found.usable and found.usable_as_features:
         print(
-            "--skip-unreadable leaves out the images that cannot be read; embed, and discover "
-            "without --train-backbone, always do"
+            "discover leaves out the images that cannot be read; a training (--train-backbone, "
+            "pretrain) needs --skip-unreadable"
         )
+    else:
+        print("the data set is usable" if found.usable else "the data set is NOT usable")
     return 0 if found.usable else 1
 
 

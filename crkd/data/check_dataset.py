@@ -174,18 +174,19 @@ def _lines(
         yield f"note: {dataset.note}"
     for part in parts:
         smallest = "" if part.smallest == part.largest else f"{part.smallest:,} to "
-        line = f"{part.name}: {part.images:,} images, {smallest}{part.largest:,} a class"
+        images = f"{part.images:,} images"
+        line = f"{part.name}: {images}, {smallest}{part.largest:,} a class"
         if part.unlabeled:
             line += f", {part.unlabeled:,} without a label"
         yield line
         pairs = listed((f"{image} = {earlier}" for image, earlier in part.duplicates), limit=5)
-        sentence = f"{len(part.duplicates)} images have the same pixels as another one"
+        sentence = f"{len(part.duplicates)} of {images} have the same pixels as another one"
         yield f"{part.name}: {sentence}{': ' if pairs else ''}{pairs}"
         if part.missing_classes:
             yield f"{part.name}: no image of {listed(part.missing_classes)}"
         if part.unreadable:
             shown = listed(part.unreadable, limit=5)
-            yield f"{part.name}: {len(part.unreadable)} images cannot be read: {shown}"
+            yield f"{part.name}: {len(part.unreadable)} of {images} cannot be read: {shown}"
         else:
             yield f"{part.name}: every image can be read"
     if dataset.test is not None:

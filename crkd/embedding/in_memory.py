@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,10 +73,11 @@ def embed_images(
 
     if not len(given):
         return np.empty((0, opened.num_features), np.float32)
-    first = prepared(given[0])
+    with _errors_for_python():
+        first = prepared(given[0])
     embedder = choose_form(opened, first[None], runtime=runtime, trial=False).embedder
     size, found = embedder.form.batch_size, []
-    with one_thread_each(), ThreadPoolExecutor(cpu_count()) as pool:
+    with _errors_for_python(), one_thread_each(), ThreadPoolExecutor(cpu_count()) as pool:
         for start in range(0, len(given), _CHUNK):
             pixels = _each(prepared, list(given[start : start + _CHUNK]), pool)
             batches = [np.stack(pixels[at : at + size]) for at in range(0, len(pixels), size)]
@@ -93,6 +95,17 @@ def _each(
     once = {id(row): row for row in rows}
     made = dict(zip(once, pool.map(prepared, once.values()), strict=True))
     return [made[id(row)] for row in rows]
+
+
+@contextmanager
+def _errors_for_python() -> Iterator[None]:
+    """Name no flag of a command as the remedy for an image that cannot be read."""
+    try:
+        yield
+    except UnreadableImageError as error:
+        raise InputError(
+            f"the image {error.path!r} cannot be read: {error.reason}; repair it or leave it out"
+        ) from None
 
 
 def _opened(image: Image) -> Pixels:

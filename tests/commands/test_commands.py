@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -243,10 +244,13 @@ def test_a_folder_with_one_class(folders: tuple[Path, Path], capsys: pytest.Capt
 def test_unreadable_image(folders: tuple[Path, Path], capsys: pytest.CaptureFixture) -> None:
     known, _ = folders
     (known / "cat" / "broken.png").write_bytes(b"not an image")
-    assert main(["check-data", "--known", str(known)]) == 1
+    assert main(["check-data", "--known", str(known), "--near-duplicates"]) == 1
     printed = capsys.readouterr().out
     assert "broken.png" in printed
-    assert "--skip-unreadable leaves out the images that cannot be read" in printed
+    assert re.search(r"train: 1 of \d+ images cannot be read", printed)
+    assert "discover leaves out the images that cannot be read" in printed
+    assert "NOT usable" not in printed
+    assert "near-duplicates are searched only in a set without these problems" in printed
     assert main(["check-data", "--known", str(known), "--skip-unreadable"]) == 0
     assert "--skip-unreadable" not in capsys.readouterr().out
     flags = ["pretrain", "--known", str(known), *TINY_IMAGES]

@@ -338,6 +338,13 @@ def test_opened_images_are_turned_laid_on_white_and_scaled_as_their_files(tmp_pa
             embed_images([Image.new(mode, (4, 4))], image_size=32, runtime="torch")
 
 
+def test_an_image_that_cannot_be_read_in_python_names_no_flag_of_a_command(photos: Path) -> None:
+    (photos / "none.png").write_bytes(b"no image")
+    for images in (photos, [photos / "none.png"], sorted(photos.rglob("*.png"))):
+        with pytest.raises(InputError, match=r"none\.png' cannot be read: .*or leave it out$"):
+            embed_images(images, image_size=32, runtime="torch")
+
+
 def test_a_file_says_how_further_images_are_embedded(photos: Path, tmp_path: Path):
     quiet([photos], tmp_path / "v.parquet")
     embedder = reopen(read_info(tmp_path / "v.parquet"))

@@ -215,7 +215,8 @@ def _name_repeated(files: list[Path]) -> None:
     if found.count:
         pairs = ", ".join(f"{image} = {earlier}" for image, earlier in found.pairs)
         more = ", ..." if found.count > SHOWN else ""
-        say(f"{found.count:,} images have the same content as another one: {pairs}{more}")
+        images = "1 image has" if found.count == 1 else f"{found.count:,} images have"
+        say(f"{images} the same content as another one: {pairs}{more}")
 
 
 def _settings(given: argparse.Namespace) -> EmbedSettings:

@@ -51,7 +51,9 @@ def embedded_folder(
         say(sentence)
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
-        say(f"{len(made.skipped):,} images cannot be read, listed in {skipped_file(file)}: {names}")
+        images = made.embedded + made.reused + len(made.skipped)
+        counts = f"{len(made.skipped):,} of {images:,}"
+        say(f"{counts} images cannot be read, listed in {skipped_file(file)}: {names}")
     return file
 
 
