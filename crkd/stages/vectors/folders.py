@@ -51,8 +51,8 @@ def embedded_folder(
         say(sentence)
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
-        images = made.embedded + made.reused + len(made.skipped)
-        counts = f"{len(made.skipped):,} of {images:,}"
+        total = made.embedded + made.reused + len(made.skipped)
+        counts = f"{len(made.skipped):,} of {total:,}"
         say(f"{counts} images cannot be read, listed in {skipped_file(file)}: {names}")
     return file
 
