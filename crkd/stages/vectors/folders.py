@@ -46,8 +46,8 @@ def embedded_folder(
     if made.skipped:
         names = listed(made.skipped, limit=SHOWN)
         listing = skipped_file(file)
-        images = made.embedded + made.reused + len(made.skipped)
-        counts = f"{len(made.skipped):,} of {images:,}"
+        total = made.embedded + made.reused + len(made.skipped)
+        counts = f"{len(made.skipped):,} of {total:,}"
         say(f"{counts} images cannot be read, listed in {listing}: {names}")
     return file
 
