@@ -111,7 +111,7 @@ def test_check_data_takes_unlabeled_images_alone(
     assert run_verb("check-data", ["--novel", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "3 images, 0 a class, 3 without a label" in said
-    assert "1 images have the same pixels as another one" in said
+    assert "1 of 3 images have the same pixels as another one" in said
     (tmp_path / "broken.png").write_bytes(b"no image")
     assert run_verb("check-data", ["--novel", str(tmp_path)]) == 1
     assert "broken.png" in capsys.readouterr().out
