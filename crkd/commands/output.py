@@ -98,7 +98,7 @@ def print_protocols(run: RunFolder) -> None:
 
 
 def _class_table(run: RunFolder, predictions: Predictions) -> Table:
-    """Return the number of images of each discovered class, and its stability where measured."""
+    """Return the number of images of each discovered class, and its stability if measured."""
     import numpy as np
     from rich import box
     from rich.table import Table
@@ -112,15 +112,17 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
         train &= predictions.joint_heads[head] >= info.num_known
     sizes = np.bincount(predictions.novel_heads[head][train], minlength=len(names))
     values = read_stability(run)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="discovered classes (no labels)")
+    title = "discovered classes (no labels)"
+    # A narrower table would break its title.
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, min_width=len(title))
     table.add_column("class")
     table.add_column("images", justify="right")
-    table.add_column("stability", justify="right")
+    if values:
+        table.add_column("stability", justify="right")
     for index in np.argsort(-sizes, kind="stable"):
-        value = values.get(names[index])
-        table.add_row(
-            names[index], f"{sizes[index]:,}", "" if value is None else f"{100 * value:.0f} %"
-        )
+        name = names[index]
+        stability = [f"{100 * values[name]:.0f} %"] if name in values else []
+        table.add_row(name, f"{sizes[index]:,}", *stability)
     return table
 
 

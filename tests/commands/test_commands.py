@@ -137,7 +137,10 @@ def test_own_images(
     assert "add --num-novel K" in refused(capsys, "discover", *flags, *TRAIN, *TINY_IMAGES)
     done = ["--num-novel", "3", "--out", "mine", *TINY_IMAGES]
     assert main(["discover", *flags, *TRAIN, *done]) == 0
-    assert "discovered classes (no labels)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "discovered classes (no labels)" in said
+    # A training measures no stability.
+    assert "stability" not in said
     metrics = json.loads((tmp_path / "mine" / "metrics.json").read_text())
     assert metrics["task_aware"]["train"]["novel"]["acc"] is None
     assert 0 <= metrics["validation"]["known"]["acc"] <= 1
