@@ -240,7 +240,7 @@ def test_a_few_batches_at_most_are_read_ahead(
         (["{run}", "nowhere"], "IMAGES 'nowhere' is neither a file nor a folder"),
         (["{run}", "empty"], "IMAGES 'empty' hold no image"),
         (["{run}", "text.png"], "none of the 1 IMAGES can be read: 'text.png' (not a JPEG"),
-        (["nowhere", "empty"], "hold no image"),
+        (["nowhere", "empty"], "nowhere is not a run folder"),
         (["nowhere", "good.png"], "nowhere is not a run folder"),
         (["{run}", "good.png", "--out", "x.xlsx"], "--out 'x.xlsx' names no format"),
         (["{run}", "good.png", "--unsure", "1.5"], "--unsure 1.5 is not in [0, 1]"),
