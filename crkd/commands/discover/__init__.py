@@ -41,7 +41,7 @@ Stage 2: find the novel classes among unlabeled images.
 
 Own images (--known DIR --novel DIR) are embedded by a pretrained network, and
 the classes are discovered on its feature vectors, in minutes on a CPU.
-Without --known, no class is known: clusters of all images are the new classes.
+Without --known, no class is known, and all classes are discovered.
 
 A named data set trains its own network. The discovery starts from a finished
 stage-1 run of the same data set and split. --from names this run. --pretrain

@@ -173,7 +173,7 @@ def _remark_on_folders(
     lines = remarks_on_known(listings["known"]) if "known" in listings else []
     if "novel" in listings:
         if given.parent is None and not lines:
-            lines = ["--known is not given: no class is known, clusters of all images are classes"]
+            lines = ["--known is not given: no class is known, and all classes are discovered"]
         lines += remarks_on_novel(listings["novel"], config.discover.num_novel)
     for line in lines:
         say(line)
