@@ -25,6 +25,8 @@ ROUND_ITERS = 10
 RELATIVE_GAIN = 1e-5
 # With at least this many numbers (64 MB of float32), only the better restarts run to the end.
 LARGE = 2**24
+# Below this length the squares of float32 values lose digits.
+_SHORTEST = 1e-16
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +276,17 @@ def _chunks(num_rows: int, size: int) -> Iterator[slice]:
 
 def unit_rows(rows: Floats) -> Floats:
     """Return ``(N, D)`` float32 rows at unit length; a row of zeros stays zero, and NaN stays."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    # The squares of very large and very small values are not float32 numbers.
+    lost = ~np.isfinite(lengths[:, 0]) | (lengths[:, 0] < _SHORTEST)
+    if lost.any():
+        scaled = rows[lost]
+        largest = np.abs(scaled).max(axis=1, keepdims=True, initial=0)
+        np.divide(scaled, largest, out=scaled, where=largest != 0)
+        lengths[lost] = np.linalg.norm(scaled, axis=1, keepdims=True)
+        rows = rows.copy()
+        rows[lost] = scaled
     unit: Floats = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths != 0)
     return unit
 

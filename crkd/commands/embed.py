@@ -51,6 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the file and print its summary; return the exit code."""
+    from crkd.data.encoded.listing import check_place
+
+    for path in given.images:
+        # PyTorch takes seconds to import.
+        check_place(Path(path))
+
     import torch
 
     from crkd.core.device import pick_device

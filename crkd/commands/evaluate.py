@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("run", metavar="RUN", nargs="?", help="run folder")
     source.add_argument("--predictions", metavar="FILE", help="predictions of any method")
     known = parser.add_mutually_exclusive_group()
-    known.add_argument("--num-known", metavar="K", type=int, help="number of known classes")
+    known.add_argument(
+        "--num-known", metavar="K", type=int, help="number of known classes; 0: clusters alone"
+    )
     known.add_argument(
         "--known-classes",
         metavar="FILE",
@@ -90,9 +92,9 @@ def _of_file(given: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 
     if given.num_known is None and given.known_classes is None:
         raise InputError("--predictions needs --num-known K or --known-classes FILE; give one")
-    if given.num_known is not None and given.num_known < 1:
+    if given.num_known is not None and given.num_known < 0:
         raise InputError(
-            f"--num-known {given.num_known} is below 1; give the known classes' number"
+            f"--num-known {given.num_known} is below 0; give the number of known classes"
         )
     known = given.known_classes if given.num_known is None else given.num_known
     outputs = read_outputs(

@@ -46,7 +46,7 @@ def evaluate_outputs(
         prediction: ``(N,)`` output ids: 0 to K - 1 are the known classes in their order, the
             others are novel clusters. There may be more or fewer clusters than classes.
         label: ``(N,)`` class ids, below K for known classes; -1 if unknown.
-        num_known: K, at least 1.
+        num_known: K; 0 for clusters without known classes.
         part: "train" (unlabeled training images) or "test"; one for all images, or N of them.
         clusters_only: ``prediction`` holds cluster ids from 0, and none of them is a known class,
             as for k-means on all images.
@@ -160,9 +160,9 @@ def _checked(
     num_known: int,
     clusters_only: bool,
 ) -> _Outputs:
-    if not isinstance(num_known, int | np.integer) or not 1 <= num_known < MAX_CLASSES:
+    if not isinstance(num_known, int | np.integer) or not 0 <= num_known < MAX_CLASSES:
         raise InputError(
-            f"num_known is {num_known}; it must be a whole number, at least 1, below {MAX_CLASSES}"
+            f"num_known is {num_known}; it must be a whole number from 0 to {MAX_CLASSES - 1}"
         )
     num_known = int(num_known)
     outputs, truth = as_ids(prediction, "prediction"), as_ids(label, "label")

@@ -62,8 +62,9 @@ def read_outputs(
         predictions: CSV, NPZ or Parquet file with the columns ``prediction``, ``label`` (if
             ``labels`` does not give it), ``part`` ("train" or "test"; all images are "train"
             without it) and ``id`` (unique; only needed for ``labels``).
-        known: K, if labels are class ids with the known classes first; else a text file with the
-            label of each known class in a line, in the order of the outputs.
+        known: K, if labels are class ids with the known classes first; 0 without known classes,
+            and labels may be names then; else a text file with the label of each known class in a
+            line, in the order of the outputs.
         labels: file with the columns ``id`` and ``label``.
         clusters_only: predictions are numbers or names of clusters, and none is a known class.
 
@@ -87,7 +88,13 @@ def read_outputs(
         columns["label"] = _joined(ids, Path(labels))
     if "label" not in columns:
         raise missing_column(PREDICTIONS, file, "label", present)
-    names = None if isinstance(known, int) else read_class_list(Path(known))
+    if isinstance(known, int):
+        # Without known classes, classes and clusters need no order, so both may be names.
+        num_known = known
+        names: Sequence[str] | None = None if known else ()
+    else:
+        names = read_class_list(Path(known))
+        num_known = len(names)
     label = _label_ids(columns["label"], names, file if labels is None else Path(labels))
     prediction = (
         _cluster_ids(columns["prediction"], file)
@@ -95,7 +102,6 @@ def read_outputs(
         else _output_ids(columns["prediction"], names, file)
     )
     part = _parts(columns.get("part"), len(prediction), file)
-    num_known = known if isinstance(known, int) else len(names or ())
     return MethodOutputs(prediction, label, part, "part" in columns, num_known)
 
 
@@ -182,7 +188,7 @@ def _label_ids(column: Column, known: Sequence[str] | None, file: Path) -> Ids:
             raise _no_number(column, "label", file, remedy)
         return numbers
     texts = ["" if text in ("", "-1") else text for text in map(str, column)]
-    if not set(texts) & set(known):
+    if known and not set(texts) & set(known):
         raise InputError(
             f"no label of {str(file)!r} is one of the classes of {KNOWN_CLASSES}, such as "
             f"{known[0]!r}; write them as the labels are written"

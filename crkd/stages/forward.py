@@ -153,9 +153,11 @@ def forward_batch(
     """
     training = network.training
     network.eval()
-    with torch.inference_mode(), autocast(precision, samples.device):
-        out = network([network_input(samples)])
-    network.train(training)
+    try:
+        with torch.inference_mode(), autocast(precision, samples.device):
+            out = network([network_input(samples)])
+    finally:
+        network.train(training)
     features, known = _host(out.features[0]), _host(out.known_logits[0])
     novel = np.zeros((0, len(features), 0), known.dtype)
     if out.novel_logits is not None:

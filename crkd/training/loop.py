@@ -22,6 +22,7 @@ from crkd.runs.console import TrainingProgress, console
 from crkd.runs.folder import RunFolder
 from crkd.training.checkpoint import load_state, save_state
 from crkd.training.cuda_graph import runner
+from crkd.training.device_settings import fast_training
 from crkd.training.distributed import any_rank, synchronize_backbones
 from crkd.training.interruption import Interrupted, graceful_stop
 from crkd.training.loggers.base import Logs, open_logs
@@ -109,7 +110,7 @@ class Loop:
         per_epoch = self.loader.steps_per_epoch
         self.task.modules.train()
         self.task.resume_epoch(start // per_epoch)
-        with self._watched(start) as (signals, logs, show, tick):
+        with fast_training(self.device), self._watched(start) as (signals, logs, show, tick):
             batches = self.loader.batches(start, self.total, rendered=False)
             for step, batch in enumerate(batches, start):
                 if step % per_epoch == 0:

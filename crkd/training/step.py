@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from crkd.config.blocks import OptimizerConfig
 from crkd.core.types import Batch
-from crkd.training.cpu_allocator import keep_freed_memory
 from crkd.training.distributed import average_gradients
 from crkd.training.optim import build_optimizer, learning_rate
 from crkd.training.task import Task
@@ -78,12 +77,6 @@ class TrainingStep:
         render: Callable[[Batch], Batch] | None = None,
     ) -> None:
         self.task, self.schedule, self._render = task, schedule, render
-        if device.type == "cpu":
-            keep_freed_memory()
-        elif not torch.are_deterministic_algorithms_enabled():
-            # Shapes never change from step to step, so timing the algorithms once pays. The choice
-            # may differ from run to run, and with it the last bits.
-            torch.backends.cudnn.benchmark = True
         # Before the optimizer is made: its state takes the layout of the weights.
         task.modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.total, self.steps_per_epoch = total, steps_per_epoch

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits, make_blobs
 
 from crkd.clustering import seeding
-from crkd.clustering.kmeans import assign, kmeans
+from crkd.clustering.kmeans import assign, kmeans, unit_rows
 from crkd.core.errors import InputError
 from crkd.evaluation.matching import clustering_accuracy
 
@@ -156,6 +156,22 @@ def test_as_many_clusters_as_samples(backend):
     rows = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
     result = kmeans(rows, 7, seed=0)
     assert sorted(result.assignment) == list(range(7))
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-30, 1e-15, 1.0, 1e15, 1e25, 3e38])
+def test_unit_rows_of_any_finite_size(size):
+    rows = np.random.default_rng(0).uniform(-1, 1, (20, 6)).astype(np.float32)
+    rows[3] = 0
+    exact = rows.astype(np.float64)
+    exact[exact.any(axis=1)] /= np.linalg.norm(exact[exact.any(axis=1)], axis=1, keepdims=True)
+    given = rows.copy()
+    given[5:] *= np.float32(size)
+    before = given.copy()
+    # Values of 1e-38 have few digits themselves.
+    np.testing.assert_allclose(unit_rows(given), exact, atol=1e-5 if size == 1e-38 else 1e-6)
+    np.testing.assert_array_equal(given, before)
+    plain = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-30))
+    np.testing.assert_array_equal(unit_rows(rows), plain)
 
 
 def test_rows_of_zeros_stay_finite_when_spherical(backend):

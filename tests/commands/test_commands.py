@@ -39,6 +39,7 @@ WITHOUT_INPUT = {
     "apply-review": ["none", "decisions.json", "--out", "named"],
     "discover": ["--known", "none", "--novel", "none"],
     "distill": ["--teacher", "none"],
+    "embed": ["none", "--out", "vectors.parquet"],
     "estimate-k": ["none"],
     "export": ["none", "--format", "onnx"],
     "predict": ["none", "images"],
@@ -68,8 +69,9 @@ def test_a_missing_run_or_folder_is_refused_before_pytorch_is_imported() -> None
         check=True,
     )
     assert finished.stdout.split() == ["2"] * len(WITHOUT_INPUT) + ["[]"]
-    assert finished.stderr.count("none is not a run folder") == len(WITHOUT_INPUT) - 1
+    assert finished.stderr.count("none is not a run folder") == len(WITHOUT_INPUT) - 2
     assert "--known 'none' does not exist" in finished.stderr
+    assert "DIR 'none' does not exist" in finished.stderr
 
 
 def refused(capsys: pytest.CaptureFixture, *arguments: str) -> str:

@@ -93,7 +93,7 @@ def test_labels_known_classes_and_clusters(file: str, capsys: pytest.CaptureFixt
     ("words", "message"),
     [
         (["--predictions", "FILE"], "--predictions needs --num-known K or --known-classes FILE"),
-        (["--predictions", "FILE", "--num-known", "0"], "--num-known 0 is below 1"),
+        (["--predictions", "FILE", "--num-known", "-1"], "--num-known -1 is below 0"),
         (["--predictions", "FILE", "--num-known", "99999"], "num_known is 99999"),
         (["--predictions", "none.csv", "--num-known", "2"], "'none.csv' is not a file"),
         (["--predictions", "a" * 300 + ".csv", "--num-known", "2"], "aaa"),

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics.cluster import contingency_matrix
 
 from crkd.core.errors import InputError
 from crkd.evaluation.any_method import evaluate_outputs
@@ -134,6 +137,23 @@ def test_a_part_without_images_is_not_a_part_without_labels(
     assert evaluate_outputs(prediction, label, num_known=1, part=part)["not_supported"][0] == said
 
 
+@pytest.mark.parametrize("clusters_only", [False, True])
+def test_clusters_without_known_classes(clusters_only: bool) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(-1, 4, 60)
+    clusters = np.where(rng.random(60) < 0.7, (label + 2) % 5, rng.integers(0, 6, 60))
+    found = evaluate_outputs(clusters, label, num_known=0, clusters_only=clusters_only)
+    scores = found["task_aware"]["train"]["novel"]
+    rows = label >= 0
+    counts = contingency_matrix(clusters[rows], label[rows])
+    assert scores["acc"] == counts[linear_sum_assignment(-counts)].sum() / rows.sum()
+    assert scores["nmi"] == pytest.approx(
+        normalized_mutual_info_score(label[rows], clusters[rows]), abs=1e-12
+    )
+    assert found["counts"]["train"] | {"known": 0} == found["counts"]["train"]
+    assert found.keys() & PROTOCOLS.keys() == {"task_aware", "separate_hungarian"}
+
+
 def test_numbers_of_numpy_and_tensors_are_taken() -> None:
     plain = evaluate_outputs([0, 1, 2], [0, 1, 1], num_known=1, part="test")
     found = evaluate_outputs(
@@ -155,7 +175,8 @@ def test_numbers_of_numpy_and_tensors_are_taken() -> None:
         ({"prediction": [0, 1, -1]}, "prediction holds the id -1"),
         ({"prediction": [0, 1, 0.5]}, "prediction has dtype float64"),
         ({"prediction": [0, 1, 1 << 40]}, "prediction holds the id 1099511627776"),
-        ({"num_known": 0}, "num_known is 0"),
+        ({"num_known": -1}, "num_known is -1; it must be a whole number from 0 to 9999"),
+        ({"num_known": 10_000}, "num_known is 10000"),
         ({"num_known": 1.0}, "num_known is 1.0; it must be a whole number"),
         ({"part": ["train", "test", None]}, "part holds 'None'"),
         ({"part": ["train", "test", "val"]}, "part holds 'val'"),

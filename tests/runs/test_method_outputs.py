@@ -50,6 +50,15 @@ def test_every_format_says_the_same(tmp_path: Path, suffix: str) -> None:
     assert found.names_parts
 
 
+def test_names_need_no_list_without_known_classes(tmp_path: Path) -> None:
+    columns = {"prediction": ["x", "y", "x"], "label": ["dog", "", "cat"]}
+    found = read_outputs(write(tmp_path / "x.csv", columns), 0)
+    assert read(found) == ([0, 1, 0], [1, -1, 0], ["train"] * 3, 0)
+    columns = {"prediction": [4, 2, 4], "label": [1, -1, 0]}
+    found = read_outputs(write(tmp_path / "y.csv", columns), 0)
+    assert read(found) == ([4, 2, 4], [1, -1, 0], ["train"] * 3, 0)
+
+
 @pytest.mark.parametrize(
     ("columns", "named"),
     [

@@ -163,21 +163,30 @@ def _check_nesting(paths: Sequence[Path], taken: Sequence[Path]) -> None:
             )
 
 
-def _parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, EncodedImages], ...]:
+def check_place(path: Path) -> None:
+    """Refuse a path that is no folder, tar file or table.
+
+    Raises:
+        InputError: the path does not exist, or is another kind of file.
+    """
     if path.is_dir():
-        return _folder_parts(path, passed_over)
+        return
     if not path.is_file():
         kind = "is neither a folder nor a regular file" if path.exists() else "does not exist"
         raise InputError(f"DIR {str(path)!r} {kind}; name a folder of images")
     suffix = path.suffix.lower()
-    if suffix == TAR:
-        return (("", EncodedTar(path)),)
-    if suffix == TABLE:
-        return (("", EncodedTable(path)),)
-    raise InputError(
-        f"DIR {str(path)!r} is a file with the suffix {suffix!r}; name a folder of images, a tar "
-        "file (.tar) or a table of images (.parquet)"
-    )
+    if suffix not in (TAR, TABLE):
+        raise InputError(
+            f"DIR {str(path)!r} is a file with the suffix {suffix!r}; name a folder of images, a "
+            "tar file (.tar) or a table of images (.parquet)"
+        )
+
+
+def _parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, EncodedImages], ...]:
+    check_place(path)
+    if path.is_dir():
+        return _folder_parts(path, passed_over)
+    return (("", EncodedTar(path) if path.suffix.lower() == TAR else EncodedTable(path)),)
 
 
 def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, EncodedImages], ...]:

@@ -76,10 +76,9 @@ class TarSource(ImageSource):
 
 
 def tar_files(path: Path) -> list[Path]:
-    """Return the archives of a path: itself, or all ``*.tar`` directly in a folder."""
-    if path.is_dir():
-        return sorted(path.glob("*.tar"))
-    return [path] if path.suffix == ".tar" else []
+    """Return the archives of a path: itself, or all tar files directly in a folder, not hidden."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sorted(f for f in files if f.suffix.lower() == ".tar" and not f.name.startswith("."))
 
 
 def tar_dataset(

@@ -80,6 +80,16 @@ def test_an_unlabeled_archive_with_a_known_class(tmp_path: Path) -> None:
     assert tar_dataset(known, novel)[1].joint_names == ("ant", "cat", "bee", "cat (novel)")
 
 
+def test_the_case_of_the_suffix_does_not_matter_and_hidden_files_are_left_out(
+    tmp_path: Path,
+) -> None:
+    pack(tmp_path / "k" / "0.TAR", KNOWN)
+    # macOS writes such a file for each file on a drive of another system.
+    (tmp_path / "k" / "._0.tar").write_bytes(b"no archive")
+    archives, _ = tar_dataset(tmp_path / "k", pack(tmp_path / "novel.Tar", NOVEL))
+    assert len(archives.train) == len(KNOWN) + len(NOVEL)
+
+
 def test_class_files_next_to_the_images(tmp_path: Path) -> None:
     files = {}
     for number, name in enumerate(["dog", "cat", "dog"]):
