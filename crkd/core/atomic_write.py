@@ -37,25 +37,32 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
     temporary, size = None, 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED
-        )
+        descriptor, temporary = _private_file(path)
         with os.fdopen(descriptor, "wb") as file:
             for piece in pieces:
                 file.write(piece)
                 size += len(piece)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; a run folder is read by others as its folder allows.
+        # A run folder is read by others as its permissions allow.
         share(temporary, 0o666)
-        os.replace(temporary, path)
+        temporary.replace(path)
         temporary = None
     except OSError as error:
         raise failed_write(path, error) from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return size
+
+
+def _private_file(path: Path) -> tuple[int, Path]:
+    """Create a temporary file for ``path``; return its descriptor and path.
+
+    Nobody can foresee the name, and so nobody can have made it a link to another file.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
+    return descriptor, Path(name)
 
 
 def share(path: str | Path, mode: int) -> None:
@@ -82,10 +89,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         path: the file, in a folder that exists.
 
     Raises:
-        OSError: the temporary file cannot be renamed.
+        OSError: the temporary file cannot be made or renamed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    descriptor, temporary = _private_file(path)
+    os.close(descriptor)
     try:
+        share(temporary, 0o666)
         yield temporary
         temporary.replace(path)
     finally:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,24 @@ def test_what_a_killed_process_leaves_is_cleared(tmp_path: Path) -> None:
     file.__enter__().write_text("half of the n")
     clear_unfinished(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_permissions_are_those_of_new_files(tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"")
+    write_bytes(tmp_path / "pieces", b"")
+    with whole_file(tmp_path / "whole") as unfinished:
+        unfinished.write_bytes(b"")
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert modes["pieces"] == modes["whole"] == modes["new"]
+
+
+def test_the_name_of_an_unfinished_file_cannot_be_foreseen(tmp_path: Path) -> None:
+    names = set()
+    for _ in range(2):
+        with whole_file(tmp_path / "file") as unfinished:
+            names.add(unfinished.name)
+            unfinished.write_bytes(b"")
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP])
