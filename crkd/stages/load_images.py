@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,8 @@ def split_of(config: Config) -> ClassSplit:
     """
     check_known(config)
     if config.dataset == "folder":
-        return _own_images(config, verify=False)[1]
+        # The run that reads the images says what it found.
+        return _own_images(config, verify=False, log=lambda line: None)[1]
     split = load_split(config.dataset, config.split)
     if config.class_order_seed is not None:
         split = split.reordered(config.class_order_seed)
@@ -157,7 +158,11 @@ def with_image_digests(dataset: Dataset, split: ClassSplit) -> ClassSplit:
 
 
 def _own_images(
-    config: Config, *, verify: bool = True, class_names: Sequence[str] = ()
+    config: Config,
+    *,
+    verify: bool = True,
+    class_names: Sequence[str] = (),
+    log: Callable[[str], None] = say,
 ) -> tuple[Dataset, ClassSplit]:
     from crkd.data.sources.folder import folder_dataset
     from crkd.data.sources.tar import tar_dataset, tar_files
@@ -177,7 +182,7 @@ def _own_images(
             classes_so_far=class_names,
             image_size=config.data.image_size,
             mixed=config.mixed,
-            log=say,
+            log=log,
         )
         return dataset, with_image_digests(dataset, split)
     dataset, split = folder_dataset(
@@ -187,6 +192,6 @@ def _own_images(
         verify=verify,
         image_size=config.data.image_size,
         mixed=config.mixed,
-        log=say,
+        log=log,
     )
     return dataset, with_image_digests(dataset, split)

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -27,6 +27,9 @@ from crkd.runs.console import say
 from crkd.runs.sample_digests import BYTES, SampleDigests
 from crkd.stages.forward import NetworkInput, Outputs, forward_store, whole_images
 from crkd.stages.load_images import check_known, data_notes, load_images, split_entry
+
+_LARGE_BYTES: Final = 2**30
+"""Size of the stored images from which the choice of their storage is printed."""
 
 
 @dataclass
@@ -67,8 +70,13 @@ class RunData:
         if len(subset) == 0:
             return None
         if subset not in self._stores:
+            large = len(subset) * 3 * self.stored_size**2 >= _LARGE_BYTES
             self._stores[subset] = choose_storage(
-                subset, self.stored_size, self.device, mode=self.config.data.storage, log=say
+                subset,
+                self.stored_size,
+                self.device,
+                mode=self.config.data.storage,
+                log=say if large else lambda line: None,
             )
         return self._stores[subset]
 
