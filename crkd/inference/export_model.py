@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -242,7 +242,7 @@ def _compare(content: bytes, deployed: Deployed) -> float:
     loaded = torch.export.load(io.BytesIO(content)).module()
     # PyTorch 2.9 exports the weights as trainable.
     with torch.no_grad():
-        return max(
+        return _largest(
             _difference(loaded(images), deployed(images))
             for images in (_images(deployed, count) for count in _CHECKED_BATCHES)
         )
@@ -254,7 +254,7 @@ def _compare_onnx(content: bytes, deployed: Deployed) -> float | None:
     except ImportError:
         return None
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return max(
+    return _largest(
         _difference(session.run(None, {"images": images.numpy()}), deployed(images))
         for images in (_images(deployed, count) for count in _CHECKED_BATCHES)
     )
@@ -267,4 +267,9 @@ def _difference(found: Any, expected: tuple[Tensor, ...]) -> float:
         return float((np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))).max())
 
     pairs = zip(found, expected, strict=True)
-    return max(worst(np.asarray(ours), theirs.numpy()) for ours, theirs in pairs)
+    return _largest(worst(np.asarray(ours), theirs.numpy()) for ours, theirs in pairs)
+
+
+def _largest(values: Iterable[float]) -> float:
+    """Return the largest value, NaN if one is NaN, which :func:`max` may pass over."""
+    return float(np.max(list(values)))

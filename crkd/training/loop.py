@@ -190,17 +190,22 @@ class Loop:
         what = f"the loss became NaN or infinite at step {step} of stage {self.task.stage}"
         if self.run is None:
             return NonFiniteLossError(f"{what}; lower the learning rate, or scale the data")
+        self._write_failed_step(step, wrong)
+        return NonFiniteLossError(
+            f"{what} (terms: {', '.join(wrong)}; its images are in {self.run.path / FAILED}); "
+            f"{self._remedy()}"
+        )
+
+    def _write_failed_step(self, step: int, terms: list[str]) -> None:
+        """Write ``failed-step.json``, which allows to resume with other settings."""
+        assert self.run is not None
         write_failed_step(
             self.run,
             self.loader,
             stage=self.task.stage,
             step=step,
-            terms=wrong,
+            terms=terms,
             rate=self.training_step.rate,
-        )
-        return NonFiniteLossError(
-            f"{what} (terms: {', '.join(wrong)}; its images are in {self.run.path / FAILED}); "
-            f"{self._remedy()}"
         )
 
     def _remedy(self) -> str:
@@ -216,6 +221,7 @@ class Loop:
             NonFiniteLossError: a weight is not finite, as after a gradient that was not.
         """
         if (name := first_not_finite(self.task.modules)) is not None:
+            self._write_failed_step(step - 1, [f"weights of {name}"])
             raise NonFiniteLossError(
                 f"the weights of {name} are NaN or infinite after step {step} of stage "
                 f"{self.task.stage}, although every loss was finite; {self._remedy()}"

@@ -28,7 +28,8 @@ def write_failed_step(
         run: the folder.
         loader: of the run.
         stage: of the run.
-        step: the first whose loss was not finite, counted from 0.
+        step: the first whose loss was not finite, or the last before weights were found that are
+            not; counted from 0.
         terms: names of what was not finite.
         rate: learning rate at the last step before the loss was looked at.
     """

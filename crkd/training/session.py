@@ -58,7 +58,8 @@ def begin_run(
 
     Raises:
         InputError: the folder is taken or in use, there is nothing to resume, a log is unknown, or
-            it would not be the same run: another configuration, data set or teacher.
+            it would not be the same run: another configuration, data set or teacher, or another
+            number of classes.
     """
     check_logs(config)
     barrier()
@@ -154,6 +155,11 @@ def _check_same_run(run: RunFolder, saved: RunInfo, info: RunInfo) -> None:
         )
     if saved.status == "complete":
         raise InputError(f"--resume: the run in {run.path} is complete; start another with --out")
+    if states(run.path) and len(saved.classes) != len(info.classes):
+        raise InputError(
+            f"--resume: the run in {run.path} has {len(saved.classes)} classes, and this command "
+            f"has {len(info.classes)}; use the command that started it"
+        )
     teachers = [(parent or {}).get("model_sha256") for parent in (saved.parent, info.parent)]
     if teachers[0] != teachers[1]:
         places = [(parent or {}).get("path") for parent in (saved.parent, info.parent)]

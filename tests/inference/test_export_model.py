@@ -131,6 +131,15 @@ def test_a_program_that_differs_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_value_that_is_not_finite_is_a_difference(place: int) -> None:
+    expected = tuple(torch.zeros(4, 2) for _ in range(3))
+    found = [np.zeros((4, 2), np.float32) for _ in range(3)]
+    assert export_model._difference(found, expected) == 0
+    found[place][1, 1] = np.nan
+    assert np.isnan(export_model._difference(found, expected))
+
+
 def test_a_missing_package_is_named(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,3 +115,11 @@ def test_a_state_with_weights_that_are_not_finite_is_not_saved(
     good = states(tmp_path / "run")[0]
     assert good.name == "state-000000005.safetensors"
     assert all(tensor.isfinite().all() for tensor in load_file(good).values())
+    kept = read_json(tmp_path / "run" / "failed-step.json")
+    assert kept["step"] == 5
+    assert kept["terms"][0].startswith("weights of ")
+    # The remedy of the message is accepted.
+    monkeypatch.setattr(SupervisedTask, "losses", honest)
+    lower = small_config(*saved, "pretrain.optimizer.lr=0.05")
+    run = pretrain(lower, tmp_path / "run", resume=True)
+    assert "with pretrain.optimizer.lr (0.1 then, 0.05 now)" in run.read_info().notes[-1]

@@ -17,6 +17,7 @@ from crkd.core.types import Batch
 from crkd.data.datasets import digits
 from crkd.runs.folder import RunFolder
 from crkd.runs.lock import LOCK
+from crkd.stages.discover.parent import open_parent
 from crkd.stages.discover.run import discover
 from crkd.stages.pretrain.run import pretrain
 from crkd.stages.run_data import RunData
@@ -192,6 +193,37 @@ def test_resume_with_another_configuration_before_the_first_state_too(tmp_path: 
     assert not states(tmp_path / "run")
     with pytest.raises(InputError, match=r"pretrain.batch_size \(16 then, 32 now\)"):
         pretrain(small_config("pretrain.batch_size=32"), tmp_path / "run", resume=True)
+
+
+def test_a_resumed_run_keeps_its_estimated_number_of_classes(
+    tmp_path: Path, stage1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU the features can differ in their last bits, and with them the estimate."""
+    config = small_config("discover.num_novel=auto")
+    straight = discover(config, tmp_path / "straight", stage1)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_at(2, patch)
+        with pytest.raises(Interrupted):
+            discover(config, tmp_path / "run", stage1)
+    described = (tmp_path / "run" / "run.json").read_bytes()
+
+    def other(*_: object, **__: object) -> tuple[int, str]:
+        return straight.read_info().num_novel + 1, "another estimate"
+
+    monkeypatch.setattr("crkd.stages.discover.parent._counted", other)
+    # Whoever gives another number all the same loses nothing.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "crkd.stages.discover.run.open_parent",
+            lambda *args, num_novel, **named: open_parent(*args, **named),
+        )
+        with pytest.raises(InputError, match=r"has \d+ classes, and this command has \d+"):
+            discover(config, tmp_path / "run", stage1, resume=True)
+    assert (tmp_path / "run" / "run.json").read_bytes() == described
+    resumed = discover(config, tmp_path / "run", stage1, resume=True)
+    a, b = weights(straight.path), weights(resumed.path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert resumed.read_info().notes == straight.read_info().notes
 
 
 def test_resume_with_another_teacher_is_refused(tmp_path: Path, stage1: Path) -> None:

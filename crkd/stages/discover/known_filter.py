@@ -81,7 +81,9 @@ def find_known(
         InputError: there are too few labeled images, or known and novel images are not separated.
     """
     _check_count(labels, remedy, otherwise)
-    numbered = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    classes, numbered = np.unique(labels, return_inverse=True)
+    if shaping is not None:
+        shaping = shaping[0], _numbered(shaping[1], classes)
     check = known_check(labeled, numbered, unlabeled, seed=seed, shaping=shaping)
     separation = measure_separation(labeled, numbered, check.share, seed=seed, shaping=shaping)
     if separation.is_weak and weak_is_error:
@@ -90,6 +92,13 @@ def find_known(
             f"classes the AUROC is {separation.auroc:.2f}; use a stronger backbone, or {otherwise}"
         )
     return KnownFilter(check, separation)
+
+
+def _numbered(labels: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return labels as positions in ``classes``; other classes follow, as in their order."""
+    order = np.concatenate([classes, np.setdiff1d(labels, classes)]).tolist()
+    number = {label: place for place, label in enumerate(order)}
+    return np.array([number[label] for label in labels.tolist()], dtype=np.int64)
 
 
 def find_known_images(network: Network, data: RunData) -> KnownFilter:

@@ -85,12 +85,24 @@ class ParentRun:
 
 
 def open_parent(
-    config: Config, parent: str | Path, device: torch.device, *, download: bool = False
+    config: Config,
+    parent: str | Path,
+    device: torch.device,
+    *,
+    download: bool = False,
+    num_novel: int | None = None,
 ) -> ParentRun:
     """Open the parent run of a discovery and the images of the new run.
 
     A stage-1 run with its labeled images at hand is the published setting. Everything else is an
     incremental step: the parent has discovered classes, or its old images are missing.
+
+    Args:
+        config: of the new run.
+        parent: the run folder of the parent.
+        device: where its network computes.
+        download: fetch the data set if it is missing and can be fetched.
+        num_novel: M of a run that is resumed. None counts or estimates it.
 
     Raises:
         InputError: the run does not fit the images, has no network or is not finished; or there
@@ -122,7 +134,10 @@ def open_parent(
         checked = precheck(teacher, run, data)
         _check_new(checked, opened, config)
         notes.append(checked.sentence)
-    num_novel, origin = _counted(teacher, run, data)
+    origin = []
+    if num_novel is None:
+        num_novel, sentence = _counted(teacher, run, data)
+        origin.append(sentence)
     check_num_novel(num_novel, len(data.subsets.unlabeled), "unlabeled images")
     shares = None
     if config.mixed:
@@ -139,7 +154,7 @@ def open_parent(
             load_replay(run.path, len(info.classes)) if without_images else None, without_images
         ),
         shares,
-        [*data.notes, origin, *seed_note(info, config.seed), *notes],
+        [*data.notes, *origin, *seed_note(info, config.seed), *notes],
     )
 
 

@@ -54,7 +54,9 @@ def discover(
         Interrupted: a signal came; the state is saved in ``out``.
     """
     device = pick_device(config.device)
-    start = open_parent(config, parent, device, download=download)
+    # An estimate on a GPU can differ in a second one, and the state has heads of this size.
+    num_novel = RunFolder.open(out).read_info().num_novel if resume else None
+    start = open_parent(config, parent, device, download=download, num_novel=num_novel)
     data, architecture = start.data, start.architecture
     student = _student(start, config, device)
     loader = discovery_loader(config, data, device)

@@ -90,6 +90,28 @@ def test_a_folder_of_known_and_novel_images_is_trained_on_and_scored_as_a_whole(
     assert (predicted[known] == digits[known]).mean() > 0.5
 
 
+def test_a_class_without_held_out_images_does_not_move_the_others() -> None:
+    """The hidden classes of the measurement are left out of the images that shape the space."""
+    draw = np.random.default_rng(0)
+    centers = 4 * draw.standard_normal((9, 24))
+    shaping = np.repeat(np.arange(9), 30)
+    held = np.repeat(np.arange(9), 12)
+    rows, others = (
+        (centers[labels] + draw.standard_normal((len(labels), 24))).astype(np.float32)
+        for labels in (shaping, held)
+    )
+    unlabeled = np.concatenate([others[::2] + np.float32(0.01), 9 + others[::2]])
+    # Class 3 has images that shaped the space, and none that were held out.
+    there = held != 3
+    renumbered = np.array([0, 1, 2, 8, 3, 4, 5, 6, 7])
+    found, same = (
+        find_known(others[there], numbers[held[there]], unlabeled, seed=0, shaping=(rows, shaped))
+        for numbers, shaped in ((np.arange(9), shaping), (renumbered, renumbered[shaping]))
+    )
+    assert found.separation == same.separation
+    np.testing.assert_array_equal(found.check.looks_known, same.check.looks_known)
+
+
 def test_classes_that_are_not_separated_are_refused() -> None:
     draw = np.random.default_rng(0)
     rows = draw.standard_normal((300, 16)).astype(np.float32)
