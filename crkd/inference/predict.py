@@ -89,7 +89,7 @@ class Samples:
     """N images or vectors to predict.
 
     Attributes:
-        paths: files, or ids of vectors: a path for each of many vectors would take much memory.
+        paths: files, or ids of vectors, which stay as they are.
         batch_size: samples of a batch.
         outputs: turns the positions of each batch into the outputs of the run, in order.
         unreadable: reason for each position that cannot be read; an entry is there before the
@@ -204,10 +204,10 @@ def _own_batches(samples: Samples, maker: RowMaker) -> Iterator[RowBatch]:
     blocks = [rows[starts[number] :][:size] for number in own_rows(len(starts))]
     progress, done = ImageProgress("predict", sum(map(len, blocks))), 0
     for block, outputs in zip(blocks, samples.outputs(blocks), strict=True):
-        made = maker.rows([Path(samples.paths[row]) for row in block], outputs)
+        made = maker.rows([samples.paths[row] for row in block], outputs)
         bad = {int(row): samples.unreadable[row] for row in block if row in samples.unreadable}
         kept = [made[n] for n, row in enumerate(block) if row not in bad]
-        yield RowBatch(kept, {readable(Path(samples.paths[row])): why for row, why in bad.items()})
+        yield RowBatch(kept, {readable(samples.paths[row]): why for row, why in bad.items()})
         done += len(block)
         progress.show(done)
     progress.close()

@@ -56,7 +56,7 @@ class RowMaker:
         absent = {"head_agreement": self._agreement, "outlier": self._fits_nowhere}
         return [name for name in COLUMNS if name not in absent or absent[name] is not None]
 
-    def rows(self, paths: Sequence[Path], outputs: Outputs) -> list[PredictedImage]:
+    def rows(self, paths: Sequence[str | Path], outputs: Outputs) -> list[PredictedImage]:
         """Return one row for each of N images."""
         known = outputs.known_logits
         logits = known if self._head is None else outputs.joint_logits(self._head)

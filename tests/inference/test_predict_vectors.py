@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -76,6 +77,16 @@ def test_outliers_are_vectors_of_no_class(run: RunFolder, tmp_path: Path) -> Non
     assert alarms(rows_of(run, unseen[~own], tmp_path)) > 0.6
     noise = np.random.default_rng(3).normal(size=(200, WIDTH)).astype(np.float32)
     assert alarms(rows_of(run, noise, tmp_path)) > 0.9
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_ids_of_vectors_stay_as_they_are(run: RunFolder, tmp_path: Path, suffix: str) -> None:
+    ids = ["https://a.org/b.jpg", "https:/a.org/b.jpg", "./x", "x", "x/", "a//b"]
+    table = {"id": ids, "vector": clouds(3)[0][: len(ids)].tolist()}
+    pq.write_table(pa.table(table), tmp_path / "new.parquet")
+    out = tmp_path / f"rows{suffix}"
+    predict(run.path, [tmp_path / "new.parquet"], out, device=CPU)
+    assert [row.path for row in read(out)] == ids
 
 
 def test_a_further_step_counts_its_classes_as_classes(run: RunFolder, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from crkd.core.errors import InputError
 
 DRAWS = 8
 MAX_ROWS = 4000
+FEWEST_ROWS = 10
+"""Rows of a known class in the sample, if it has as many: a class without one would be missing."""
 MAX_DIMENSIONS = 64
 """More features are projected onto their leading principal components."""
 PROBE_SHARE = 0.75
@@ -129,7 +131,7 @@ def estimate_class_count(
     curve = inertia_curve(rows, cluster_counts(limit), seed=seed, num_restarts=4)
     votes, probes = None, 0
     if known is not None and labels is not None and len(np.unique(labels)) >= 3:
-        chosen = _sample(len(labels), share, draw)
+        chosen = _with_fewest(_sample(len(labels), share, draw), labels)
         classes, numbered = np.unique(labels[chosen], return_inverse=True)
         anchors = unit_rows(np.asarray(known, np.float32)[chosen]) @ axes
         votes, probes = _votes(curve, rows, anchors, numbered, seed, draw), len(classes)
@@ -243,6 +245,19 @@ def _percentiles(votes: NDArray[np.float64]) -> tuple[int, int]:
 
 def _sample(size: int, share: float, draw: np.random.Generator) -> NDArray[np.int64]:
     return np.sort(draw.choice(size, min(size, max(1, round(share * size))), replace=False))
+
+
+def _with_fewest(chosen: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Add rows of the classes of which a sample has fewer than :data:`FEWEST_ROWS`."""
+    more = [chosen]
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        rest = np.setdiff1d(members, chosen)
+        missing = FEWEST_ROWS - (len(members) - len(rest))
+        if missing > 0 and len(rest):
+            step = max(len(rest) / missing, 1)
+            more.append(rest[np.arange(0, len(rest), step).astype(np.int64)])
+    return np.sort(np.concatenate(more))
 
 
 def _principal_axes(rows: Floats) -> Floats:

@@ -41,6 +41,11 @@ class Subset:
         """Return n."""
         return len(self.indices)
 
+    def at(self, rows: npt.NDArray[np.int64]) -> Subset:
+        """Return the images at some positions of this subset, ascending."""
+        ids = [self.ids[row] for row in rows]
+        return Subset(self.source, self.indices[rows], self.labels[rows], ids)
+
 
 class HiddenLabels:
     """True classes of the unlabeled training images and of the test images.
@@ -88,13 +93,7 @@ class Subsets:
 
     def without_labeled(self) -> Subsets:
         """Return the same subsets without the labeled training images."""
-        none = slice(0, 0)
-        empty = dataclasses.replace(
-            self.known_train,
-            indices=self.known_train.indices[none],
-            labels=self.known_train.labels[none],
-            ids=[],
-        )
+        empty = self.known_train.at(np.empty(0, np.int64))
         return dataclasses.replace(self, known_train=empty, known_val=empty)
 
     def without_unlabeled(self, left_out: npt.NDArray[np.bool_]) -> Subsets:
@@ -103,15 +102,9 @@ class Subsets:
         Args:
             left_out: ``(n,)`` in the order of ``unlabeled``.
         """
-        part, kept = self.unlabeled, np.flatnonzero(~left_out)
-        fewer = dataclasses.replace(
-            part,
-            indices=part.indices[kept],
-            labels=part.labels[kept],
-            ids=[part.ids[row] for row in kept],
-        )
+        kept = np.flatnonzero(~left_out)
         hidden = HiddenLabels(self.hidden.unlabeled()[kept], self.hidden.test())
-        return dataclasses.replace(self, unlabeled=fewer, hidden=hidden)
+        return dataclasses.replace(self, unlabeled=self.unlabeled.at(kept), hidden=hidden)
 
 
 def partition(

@@ -92,6 +92,9 @@ def _with_all_labels(config: Config, data: RunData) -> RunData:
         seed=config.seed,
         subset=config.data.subset,
     )
+    # Without test images, the run is evaluated on the held-out ones of the known classes.
+    seen = np.isin(parts.known_train.indices, data.subsets.known_val.indices)
+    parts = dataclasses.replace(parts, known_train=parts.known_train.at(np.flatnonzero(~seen)))
     return dataclasses.replace(data, split=known, subsets=parts, _stores={})
 
 

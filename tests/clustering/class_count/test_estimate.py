@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import silhouette_score
 
+import crkd.clustering.class_count.estimate as estimation
 from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.clustering.class_count.inertia import cluster_counts, inertia_curve
 from crkd.clustering.class_count.probe_classes import crowding, probe_classes, total_variance
@@ -50,6 +51,18 @@ def test_validity_scores_alone_find_clear_clusters():
 def test_too_few_known_classes_do_not_anchor():
     known, labels, novel = mixture(2, 5, each=20)
     assert estimate_class_count(novel, known, labels, seed=0).evidence.votes is None
+
+
+@pytest.mark.parametrize("rows", [1, 2, 10])
+def test_few_labeled_images_of_each_class_and_many_unlabeled_ones(monkeypatch, rows):
+    """The sample has a tenth of all rows, and every known class."""
+    monkeypatch.setattr(estimation, "MAX_ROWS", 100)
+    known, labels, novel = mixture(10, 10, each=100, spread=0.3)
+    few = np.concatenate([np.flatnonzero(labels == label)[:rows] for label in range(10)])
+    for seed in range(3):
+        count = estimate_class_count(novel, known[few], labels[few], seed=seed, max_classes=30)
+        assert count.num_probes == 10
+        assert 1 <= count.low <= count.estimate <= count.high
 
 
 def test_a_range_that_ends_at_the_limit_says_so():
