@@ -23,8 +23,9 @@ from crkd.models.sync_batchnorm import synchronize
 from crkd.runs.console import console
 
 VERBS: Final = ("pretrain", "discover", "distill", "embed", "predict")
-PATIENCE: Final = timedelta(hours=1)
-"""Longest wait of a process for the others, for example while the first one evaluates."""
+PATIENCE: Final = timedelta(days=1)
+"""Longest wait of a process for the others, such as while the first one stores labels of a teacher.
+A process that ends is noticed at once, because its connections close."""
 
 
 @contextlib.contextmanager
