@@ -12,7 +12,7 @@ FEWEST_ROWS = 3
 RESTARTS = 9
 
 
-def separation(first: Floats, second: Floats) -> float:
+def fisher_separation(first: Floats, second: Floats) -> float:
     """Return how far two sets are apart on the line through their means.
 
     It is the distance of the means in units of the pooled standard deviation along that line: the
@@ -23,7 +23,7 @@ def separation(first: Floats, second: Floats) -> float:
         second: ``(m, D)`` float32.
 
     >>> spread = np.array([[-1.0, 0], [1, 0], [0, 0]], np.float32)
-    >>> round(separation(spread, spread + np.array([4, 0], np.float32)), 3)
+    >>> round(fisher_separation(spread, spread + np.array([4, 0], np.float32)), 3)
     4.899
     """
     if min(len(first), len(second)) < FEWEST_ROWS:
@@ -50,7 +50,9 @@ def partition_score(
         seed: of the k-means.
     """
     parts = [rows[clusters == cluster] for cluster in range(num_clusters)]
-    between = min(separation(parts[i], parts[j]) for i in range(num_clusters) for j in range(i))
+    between = min(
+        fisher_separation(parts[i], parts[j]) for i in range(num_clusters) for j in range(i)
+    )
     return between - max(_halves(part, seed) for part in parts)
 
 
@@ -58,4 +60,4 @@ def _halves(rows: Floats, seed: int) -> float:
     if len(rows) < 2 * FEWEST_ROWS:
         return 0.0
     half = kmeans(rows, 2, seed=seed, num_restarts=RESTARTS).assignment
-    return separation(rows[half == 0], rows[half == 1])
+    return fisher_separation(rows[half == 0], rows[half == 1])

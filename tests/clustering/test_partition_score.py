@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from crkd.clustering.partition_score import partition_score, separation
+from crkd.clustering.partition_score import fisher_separation, partition_score
 
 
 def classes(sizes, seed=0):
@@ -23,10 +23,10 @@ def test_separation_against_the_definition():
     line /= np.linalg.norm(line)
     pooled = np.sqrt(((first @ line).std() ** 2 + (second @ line).std() ** 2) / 2)
     expected = ((first @ line).mean() - (second @ line).mean()) / pooled
-    assert separation(first.astype(np.float32), second.astype(np.float32)) == pytest.approx(
+    assert fisher_separation(first.astype(np.float32), second.astype(np.float32)) == pytest.approx(
         expected, rel=1e-4
     )
-    assert separation(rows[:2], rows[50:]) == 0
+    assert fisher_separation(rows[:2], rows[50:]) == 0
 
 
 @pytest.mark.parametrize("sizes", [[60, 60, 60, 60], [200, 200, 20, 20]])
