@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,9 +52,8 @@ def partition_score(
         seed: of the k-means.
     """
     parts = [rows[clusters == cluster] for cluster in range(num_clusters)]
-    between = min(
-        fisher_separation(parts[i], parts[j]) for i in range(num_clusters) for j in range(i)
-    )
+    pairs = itertools.combinations(parts, 2)
+    between = min(fisher_separation(first, second) for first, second in pairs)
     return between - max(_halves(part, seed) for part in parts)
 
 
