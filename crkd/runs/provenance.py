@@ -17,12 +17,16 @@ from crkd.runs.folder import RunInfo
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of all packages that affect results; absent packages are left out."""
+    """Return the versions of all packages that affect results; absent packages are left out.
+
+    An imported package says which build it is, such as "2.9.0+cu128"; the index of installed
+    packages can lack the build.
+    """
     found = {"python": platform.python_version(), "crkd": crkd.__version__}
     for package in ("torch", "torchvision", "numpy", "scikit-learn", "pot", "faiss-cpu", "timm"):
         version = _version(package)
         if version is not None:
-            found[package] = version
+            found[package] = str(getattr(sys.modules.get(package), "__version__", version))
     return found
 
 
