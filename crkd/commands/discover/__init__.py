@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crkd.commands.discover.path_of_flags import uses_vectors
 from crkd.commands.discover.vectors import (
     add_vector_flags,
     checked_vector_config,
     run_on_vectors,
-    uses_vectors,
 )
 from crkd.commands.flags import (
     add_config_flags,
