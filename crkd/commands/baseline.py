@@ -7,8 +7,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from crkd.commands.discover import stage1_run
 from crkd.commands.discover.path_of_flags import check_parent, refuse_with_features
+from crkd.commands.discover.stage1 import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.config.schema import Config
