@@ -7,7 +7,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from crkd.commands.discover import stage1_run
+from crkd.commands.discover.path_of_flags import check_parent, refuse_with_features
+from crkd.commands.discover.stage1 import stage1_run
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import check_out, print_protocols, run_name
 from crkd.config.schema import Config
@@ -54,6 +55,7 @@ def run(given: argparse.Namespace) -> int:
     """Run one baseline; return the exit code."""
     if given.features is not None:
         return _run_on_vectors(given)
+    _check_parent(given)
     config = config_of(given)
     check_resume(given)
     from crkd.runs.search import free_folder
@@ -85,8 +87,25 @@ def run(given: argparse.Namespace) -> int:
     return 0
 
 
+def _check_parent(given: argparse.Namespace) -> None:
+    """Refuse flags of a stage 1 that the baseline would not start from.
+
+    Raises:
+        InputError: the baseline has no stage 1, or both of its flags are given.
+    """
+    if given.name != "supervised":
+        check_parent(given)
+        return
+    for flag, value in (("--from", given.parent), ("--pretrain", given.pretrain)):
+        if value:
+            raise InputError(
+                f"{flag} gives a stage-1 run to start from, and the baseline supervised trains "
+                "from scratch; leave it out"
+            )
+
+
 def _run_on_vectors(given: argparse.Namespace) -> int:
-    from crkd.commands.discover.vectors import refuse_with_features, vector_run_folder
+    from crkd.commands.discover.vectors import vector_run_folder
     from crkd.runs.folder import check_free
     from crkd.stages.baselines.vectors import SETTINGS, baseline_on_vectors
 

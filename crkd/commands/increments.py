@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crkd.commands.discover.path_of_flags import refuse_with_features
 from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
 from crkd.commands.output import RUNS
 
@@ -98,7 +99,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _run_on_vectors(given: argparse.Namespace, sizes: tuple[int, ...]) -> int:
-    from crkd.commands.discover.vectors import refuse_with_features, vector_run_folder
+    from crkd.commands.discover.vectors import vector_run_folder
     from crkd.data.splits.sessions import parse_session
     from crkd.stages.vectors.plan import run_vector_plan
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder, RunInfo
+
+SHARED_PARTS = ("backbone", "known_head")
+"""Settings of the block ``model`` that a run has in common with the stage 1 it starts from."""
 
 
 def runs_below(*roots: Path) -> list[tuple[Path, RunInfo]]:
@@ -24,18 +28,23 @@ def runs_below(*roots: Path) -> list[tuple[Path, RunInfo]]:
     return sorted(found.items(), key=lambda item: item[1].finished or "", reverse=True)
 
 
+def is_stage1(info: RunInfo, dataset: str, known: str) -> bool:
+    """Return whether a run is a stage 1 of this data set and these known classes."""
+    return info.kind == "supervised" and info.dataset == dataset and info.split["known"] == known
+
+
 def matches(info: RunInfo, dataset: str, known: str) -> bool:
     """Return whether a run is a finished stage 1 of this data set and these known classes."""
-    return (
-        info.kind == "supervised"
-        and info.status == "complete"
-        and info.dataset == dataset
-        and info.split["known"] == known
-    )
+    return info.status == "complete" and is_stage1(info, dataset, known)
 
 
 def find_stage1(
-    roots: list[Path], *, dataset: str, known: str, seed: int
+    roots: list[Path],
+    *,
+    dataset: str,
+    known: str,
+    seed: int,
+    fits: Callable[[Path, RunInfo], bool] = lambda folder, info: True,
 ) -> tuple[Path, RunInfo] | None:
     """Return the newest finished stage-1 run, the same seed preferred.
 
@@ -44,8 +53,9 @@ def find_stage1(
         dataset: name of the data set.
         known: digest of the known classes, see :func:`crkd.stages.run_data.split_entry`.
         seed: preferred seed.
+        fits: whether a run has the network that the discovery needs.
     """
-    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, known)]
+    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, known) and fits(*r)]
     same_seed = [r for r in candidates if r[1].seed == seed]
     return next(iter(same_seed or candidates), None)
 

@@ -78,6 +78,18 @@ def split_of(config: Config) -> ClassSplit:
     return split
 
 
+def default_image_size(config: Config) -> int:
+    """Return the side in pixels at which images are used without ``data.image_size``.
+
+    Raises:
+        InputError: the data set is missing, or own images are unusable.
+    """
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=None))
+    if config.dataset == "folder":
+        return _own_images(config, verify=False, log=lambda line: None)[0].image_size
+    return load_dataset(config.dataset, config.data.root).image_size
+
+
 def split_entry(split: ClassSplit, labeled_fraction: float, subset: float = 1.0) -> dict[str, str]:
     """Return the entry of a split in ``run.json``.
 

@@ -61,7 +61,7 @@ def test_discover_continues_from_the_decisions(
         (["--novel", ".", "--num-novel", "many"], "'discover.num_novel' is 'many'; it must be"),
         (["--novel", "."], "add --num-novel K, or --num-novel auto"),
         (["--novel", ".", "--num-novel", "2", "--set", "loop.speed=9"], "loop.speed"),
-        (["--novel", ".", "--num-novel", "2", "--method", "heads"], "--backbone and --method are"),
+        (["--novel", ".", "--num-novel", "2", "--method", "heads"], "--method is for own"),
     ],
 )
 def test_flags_are_checked_before_decisions_are_applied(

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crkd.commands.discover.path_of_flags import uses_vectors
+from crkd.commands.discover.stage1 import stage1_run
 from crkd.commands.discover.vectors import (
     add_vector_flags,
     checked_vector_config,
     run_on_vectors,
-    uses_vectors,
 )
-from crkd.commands.flags import (
-    add_config_flags,
-    add_run_flags,
-    check_resume,
-    config_of,
-    config_words,
-)
-from crkd.commands.output import (
-    RUNS,
-    check_out,
-    print_protocols,
-    run_name,
-    suggest_cpu_recipe,
-)
+from crkd.commands.flags import add_config_flags, add_run_flags, check_resume, config_of
+from crkd.commands.output import check_out, print_protocols, run_name, suggest_cpu_recipe
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 
@@ -196,53 +184,3 @@ def reviewed_run(given: argparse.Namespace) -> Path:
     made = named_run(given.parent, Path(given.decisions), device=device)
     print(f"reviewed: {made}", file=sys.stderr)
     return made
-
-
-def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
-    """Return the stage-1 run to start from; ``--pretrain`` makes it if there is none.
-
-    Args:
-        config: the configuration of the run.
-        given: the parsed flags of the verb.
-        out: folder of the run that will start from it.
-
-    Raises:
-        InputError: there is none; the message gives the exact command that makes one.
-    """
-    if given.parent is not None:
-        return Path(given.parent)
-
-    from crkd.runs.search import find_stage1
-    from crkd.stages.load_images import split_entry, split_of
-
-    data = config.data
-    known = split_entry(split_of(config), data.labeled_fraction, data.subset)["known"]
-    place = out.parent
-    found = find_stage1([place, RUNS], dataset=config.dataset, known=known, seed=config.seed)
-    # The spread over seeds needs a stage-1 run for each seed.
-    other_seed = found is not None and found[1].seed != config.seed
-    if found is not None and not (given.pretrain and other_seed):
-        remark = f" (seed {found[1].seed}; this run has seed {config.seed}, see --pretrain)"
-        print(f"stage 1: {found[0]}{remark if other_seed else ''}", file=sys.stderr)
-        return found[0]
-    if given.pretrain:
-        return _new_stage1_run(config, given, out)
-    command = shlex.join(["crkd", "pretrain", *config_words(given)])
-    raise InputError(
-        f"{place} and {RUNS} hold no finished stage-1 run of {config.dataset} with this split; "
-        f"make one with '{command}', or add --pretrain"
-    )
-
-
-def _new_stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
-    from crkd.runs.search import free_folder
-    from crkd.stages.pretrain.run import pretrain
-    from crkd.training.interruption import Interrupted
-
-    unfinished = out.parent / f"pretrain-seed{config.seed}"
-    resume = given.resume and (unfinished / "run.json").is_file()
-    folder = unfinished if resume else free_folder(unfinished)
-    try:
-        return pretrain(config, folder, resume=resume, download=given.download).path
-    except Interrupted as stop:
-        raise stop.within("stage 1", out) from None

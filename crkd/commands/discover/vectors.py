@@ -50,39 +50,6 @@ def add_vector_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def uses_vectors(given: argparse.Namespace) -> bool:
-    """Return whether the flags ask for a discovery on vectors.
-
-    Raises:
-        InputError: flags of both kinds of discovery are given.
-    """
-    if given.features is not None:
-        _check_features(given)
-        return True
-    if given.parent is not None:
-        from crkd.runs.folder import RunFolder
-
-        if RunFolder.open(given.parent).read_info().on_vectors:
-            _refuse(given, ("known", "dataset", "config", "pretrain", "train_backbone"), "--from")
-            return True
-    if given.parent is not None or given.dataset is not None or given.train_backbone:
-        if given.backbone is not None or given.method is not None:
-            raise InputError(
-                "--backbone and --method are for own images without --train-backbone; leave them "
-                "out, or set model.backbone and discover.method"
-            )
-        return False
-    if given.known is None and given.novel is None:
-        return False
-    for name in ("config", "pretrain", "weights"):
-        if getattr(given, name):
-            raise InputError(
-                f"--{name} is for the training of a backbone; add --train-backbone, or leave it "
-                "out to use a pretrained one"
-            )
-    return True
-
-
 def run_on_vectors(given: argparse.Namespace) -> RunFolder:
     """Embed own images where needed, discover, and return the finished run."""
     config, listings = checked_vector_config(given)
@@ -233,39 +200,3 @@ def _settings(given: argparse.Namespace) -> EmbedSettings:
         device=pick_device(given.device or "auto").type,
         download=given.download,
     )
-
-
-def _check_features(given: argparse.Namespace) -> None:
-    others = ("pretrain", "config", "backbone", "backbone_weights", "runtime", "train_backbone")
-    refuse_with_features(given, others)
-    count = len(given.features)
-    if given.parent is not None and count != 1:
-        raise InputError(
-            f"--features has {count} files; give 1: NOVEL, because --from holds the known classes"
-        )
-    if count > 2:
-        raise InputError(f"--features has {count} files; give 2, KNOWN NOVEL, or NOVEL alone")
-
-
-def refuse_with_features(given: argparse.Namespace, names: tuple[str, ...]) -> None:
-    """Refuse flags that do not apply to files of vectors.
-
-    Args:
-        given: parsed flags of :func:`crkd.commands.flags.add_config_flags`, among others.
-        names: further flags of the verb; those that give or read images are refused by every verb.
-
-    Raises:
-        InputError: one of the flags is given.
-    """
-    images = ("dataset", "known", "novel", "image_size", "weights", "download")
-    _refuse(given, (*images, *names), "--features")
-
-
-def _refuse(given: argparse.Namespace, names: tuple[str, ...], reason: str) -> None:
-    for name in names:
-        value = getattr(given, name)
-        if value is not None and value is not False:
-            flag = "--" + name.replace("_", "-")
-            raise InputError(
-                f"{flag} does not go with {reason} of feature vectors; leave one of them out"
-            )

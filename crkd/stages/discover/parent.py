@@ -21,7 +21,7 @@ from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.runs.plugins import check_installed
 from crkd.runs.provenance import parent_entry, seed_note
-from crkd.runs.search import matches
+from crkd.runs.search import SHARED_PARTS, matches
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
@@ -284,7 +284,7 @@ def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.de
             "data.subset: run pretrain first"
         )
     opened = open_image_run(parent.path, device)
-    _check_model(opened, config, ("backbone", "known_head"))
+    _check_model(opened, config, SHARED_PARTS)
     if opened.architecture.image_size != data.image_size:
         raise InputError(
             f"--from {parent.path} was trained at {opened.architecture.image_size} px, this run "
