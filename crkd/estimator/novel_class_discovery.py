@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -34,14 +34,12 @@ from crkd.estimator.editing import EditingMixin
 from crkd.estimator.image_model import ImageModel, image_config
 from crkd.estimator.inspection import InspectionMixin
 from crkd.estimator.labels import UNLABELED, hidden_rows
+from crkd.estimator.outputs import Model, joint_logits, logits_and_embedding, outputs_of
 from crkd.estimator.samples import LearnedSamples
 from crkd.estimator.storing import StoringMixin
 from crkd.estimator.vector_model import VectorModel
 from crkd.models.network import Network
-from crkd.stages.forward import Outputs
 from crkd.stages.vectors.discovery import VectorDiscovery
-
-Model = VectorModel | ImageModel
 
 
 class NovelClassDiscovery(
@@ -61,7 +59,8 @@ class NovelClassDiscovery(
     discovered.
 
     Samples are feature vectors ``(n, D)``, or images ``(n, H, W, 3)`` or ``(n, 3, H, W)`` uint8.
-    Vectors of a pretrained network (:func:`crkd.embedding.embed_images`) take seconds. Images
+    Vectors of a pretrained network (:func:`crkd.embedding.embed_images`) take seconds. Of very many
+    vectors a sample is learned (:mod:`crkd.stages.vectors.sampling`), and all get a label. Images
     train a small network: first the known classes, then class-relation distillation with balanced
     pseudo-labels of several heads. Most parameters are for images only.
 
@@ -206,7 +205,7 @@ class NovelClassDiscovery(
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the label of each sample, ``(n,)``, one of ``classes_``."""
-        best = self._logits(X).argmax(axis=1)
+        best = np.concatenate([part.argmax(axis=1) for part in self._logits(X)])
         labels: NDArray[Any] = self.classes_[best]
         return labels
 
@@ -215,7 +214,7 @@ class NovelClassDiscovery(
 
         They are the softmax of the joint logits and are not calibrated.
         """
-        return softmax(self._logits(X).astype(np.float64), axis=1)
+        return softmax(np.concatenate(list(self._logits(X))).astype(np.float64), axis=1)
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return ``(n, P)`` unit-length embeddings in the space of the novel classes.
@@ -224,7 +223,8 @@ class NovelClassDiscovery(
         these are the features of the backbone.
         """
         check_is_fitted(self)
-        return self._model.embedding(self._outputs(self._model, self._checked_samples(X)))
+        samples = self._checked_samples(X)
+        return logits_and_embedding(self._model, samples, self.device, np.float64)[1]
 
     @property
     def network_(self) -> Network:
@@ -289,16 +289,8 @@ class NovelClassDiscovery(
         self, model: Model, samples: Samples, labels: NDArray[np.int64], num_novel: int
     ) -> LearnedSamples:
         """Return what is kept of the samples of one call."""
-        outputs = self._outputs(model, samples)
-        embedding = model.embedding(outputs).astype(np.float32)
-        return LearnedSamples.of(labels, _joint_logits(outputs), embedding, num_novel)
-
-    def _outputs(self, model: Model, samples: Samples) -> Outputs:
-        if isinstance(model, VectorModel):
-            assert not isinstance(samples, ArraySource)
-            return model.outputs(samples)
-        assert isinstance(samples, ArraySource)
-        return model.outputs(samples, pick_device(self.device))
+        logits, embedding = logits_and_embedding(model, samples, self.device, np.float32)
+        return LearnedSamples.of(labels, logits, embedding, num_novel)
 
     def _checked_samples(self, X: Any) -> Samples:
         """Return samples that fit those of the fit."""
@@ -306,13 +298,8 @@ class NovelClassDiscovery(
             return further_vectors(self, X)
         return further_images(self, X, self._model.size)
 
-    def _logits(self, X: Any) -> NDArray[Any]:
-        """Return the logits of the classes, ``(n, C)``."""
+    def _logits(self, X: Any) -> Iterator[NDArray[Any]]:
+        """Yield the logits of the classes, ``(n, C)``, piece by piece."""
         check_is_fitted(self)
-        outputs = self._outputs(self._model, self._checked_samples(X))
-        return self._space.logits(_joint_logits(outputs))
-
-
-def _joint_logits(outputs: Outputs) -> NDArray[Any]:
-    """Return the logits of all outputs of a model, known classes first, ``(n, O)``."""
-    return outputs.joint_logits(0) if len(outputs.novel_logits) else outputs.known_logits
+        for outputs in outputs_of(self._model, self._checked_samples(X), self.device):
+            yield self._space.logits(joint_logits(outputs))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
-from crkd.data.vectors.store import VectorStore
 from crkd.models.network import Network
-from crkd.stages.forward import Outputs, forward_store
+from crkd.stages.forward import Outputs, forward_batch
 from crkd.stages.vectors.candidates import UNDECIDED
 from crkd.stages.vectors.discovery import (
     VectorDiscovery,
@@ -19,8 +20,12 @@ from crkd.stages.vectors.discovery import (
     fit_known,
     further_discovery,
 )
+from crkd.stages.vectors.sampling import known_sample, unlabeled_sample
 from crkd.stages.vectors.start import looks_known
 from crkd.stages.vectors.state import network_of
+
+BATCH_ROWS: Final = 4096
+"""Vectors in a forward pass."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +49,10 @@ class VectorModel:
     def fit(
         cls, vectors: Floats, labels: NDArray[np.int64], num_novel: int, *, method: str, seed: int
     ) -> VectorModel:
-        """Learn from labeled and unlabeled vectors.
+        """Learn from labeled and unlabeled vectors: all of them, or a sample of very many.
+
+        The rows are those from which a run learns with the same seed
+        (:mod:`crkd.stages.vectors.sampling`).
 
         Args:
             vectors: ``(n, D)``.
@@ -53,23 +61,25 @@ class VectorModel:
             method: see :func:`~crkd.stages.vectors.discovery.fit_discovery`.
             seed: of everything drawn.
         """
-        rows, known = torch.from_numpy(vectors), torch.from_numpy(labels >= 0)
-        given = torch.from_numpy(labels)[known]
+        known, novel = np.flatnonzero(labels >= 0), np.flatnonzero(labels < 0)
+        known = known[known_sample(labels[known], num_novel, seed=seed)]
+        novel = novel[unlabeled_sample(len(novel), num_novel, seed=seed)]
+        rows, given = torch.from_numpy(vectors[known]), torch.from_numpy(labels[known])
         if not num_novel:
-            return cls.of(fit_known(rows[known], given, rows[:0]))
-        return cls.of(
-            fit_discovery(rows[known], given, rows[~known], num_novel, method=method, seed=seed)
-        )
+            return cls.of(fit_known(rows, given, rows[:0]))
+        fresh = torch.from_numpy(vectors[novel])
+        return cls.of(fit_discovery(rows, given, fresh, num_novel, method=method, seed=seed))
 
     def extended(self, vectors: Floats, num_novel: int, *, method: str, seed: int) -> VectorModel:
         """Return the model with further classes, found in ``(m, D)`` unlabeled vectors.
 
         The method "auto" is that of the first discovery. Where there was none, no labeled vector
-        is left for a contest, and the consensus is used. Vectors that look like an earlier class do
-        not take part in the discovery.
+        is left for a contest, and the consensus is used. Of very many vectors a sample takes part.
+        Vectors that look like an earlier class do not take part in the discovery.
         """
         if method == "auto" and len(self.discovery.heads) == 1:
             method = UNDECIDED
+        vectors = vectors[unlabeled_sample(len(vectors), num_novel, seed=seed)]
         gate = self.discovery.gate
         fresh = ~looks_known(gate, vectors, seed=seed)
         mixed = num_novel <= fresh.sum() < len(fresh)
@@ -79,10 +89,11 @@ class VectorModel:
         )
         return self.of(found)
 
-    def outputs(self, vectors: Floats) -> Outputs:
-        """Return the outputs of the network for ``(n, D)`` vectors."""
-        store = VectorStore(torch.from_numpy(vectors))
-        return forward_store(self.network, store, lambda rows: rows, batch_size=4096)
+    def batches(self, vectors: Floats) -> Iterator[Outputs]:
+        """Yield the outputs of the network for ``(n, D)`` vectors, batch after batch."""
+        for start in range(0, len(vectors), BATCH_ROWS):
+            batch = torch.from_numpy(vectors[start : start + BATCH_ROWS])
+            yield forward_batch(self.network, batch, lambda rows: rows)
 
     @property
     def width(self) -> int:

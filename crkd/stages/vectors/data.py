@@ -17,7 +17,6 @@ from torch import Tensor
 from crkd.clustering.kmeans import Floats
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
-from crkd.core.shuffle import stable_shuffle
 from crkd.data.datasets.base import Dataset
 from crkd.data.datasets.features import feature_dataset, next_feature_dataset
 from crkd.data.splits.class_split import ClassSplit
@@ -37,13 +36,9 @@ from crkd.stages.forward import NetworkInput, Outputs, forward_batch
 from crkd.stages.load_images import data_notes
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
+from crkd.stages.vectors.sampling import known_sample, most_rows, unlabeled_sample
 
 CPU = torch.device("cpu")
-MOST_ROWS: Final = 50_000
-"""Labeled vectors from which a discovery learns, and unlabeled ones, at most; more for many
-classes."""
-ROWS_OF_A_CLASS: Final = 200
-"""Vectors for each novel class, on average, that are drawn at least."""
 FIXED_BYTES: Final = 1 << 30
 COPIES: Final = 4
 """Copies of the sample that are in memory at once, as float32."""
@@ -80,7 +75,7 @@ class VectorData(RunData):
 
     def in_pieces(self, subset: Subset) -> bool:
         """Return whether a subset has so many vectors that only pieces or a sample are in use."""
-        return len(subset) > self._most_rows
+        return len(subset) > most_rows(_given(self.config))
 
     def pieces(self, subset: Subset) -> Iterator[Floats]:
         """Yield the vectors of a subset, ``(n, D)`` float32, in pieces if they are many."""
@@ -91,16 +86,10 @@ class VectorData(RunData):
     @cached_property
     def fitted_known(self) -> Subset:
         """The labeled training vectors from which a discovery learns: all, or a sample of many."""
-        part = self.subsets.known_train
+        part, seed = self.subsets.known_train, self.config.seed
         if not self.in_pieces(part):
             return part
-        share, rows = self._most_rows / len(part), []
-        for label in range(self.num_known):
-            members = np.flatnonzero(part.labels == label)
-            count = max(round(share * len(members)), min(2, len(members)))
-            order = stable_shuffle(len(members), self.config.seed, stream=label)
-            rows.append(members[order[:count]])
-        return _some(part, np.sort(np.concatenate(rows)))
+        return _some(part, known_sample(part.labels, _given(self.config), seed=seed))
 
     @cached_property
     def fitted_novel(self) -> Subset:
@@ -115,12 +104,8 @@ class VectorData(RunData):
     def _sampled(self, part: Subset) -> Subset:
         if not self.in_pieces(part):
             return part
-        order = stable_shuffle(len(part), self.config.seed)
-        return _some(part, np.sort(order[: self._most_rows]))
-
-    @property
-    def _most_rows(self) -> int:
-        return max(MOST_ROWS, ROWS_OF_A_CLASS * _given(self.config))
+        rows = unlabeled_sample(len(part), _given(self.config), seed=self.config.seed)
+        return _some(part, rows)
 
     def check_memory(self) -> None:
         """Refuse a discovery on vectors in files for which the memory is not enough, about.

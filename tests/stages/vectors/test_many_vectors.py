@@ -17,6 +17,7 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.inference.table import read
 from crkd.runs.folder import RunFolder
 from crkd.stages.vectors import data as vector_data_module
+from crkd.stages.vectors import sampling
 from crkd.stages.vectors.data import vector_data
 from crkd.stages.vectors.run import discover_vectors
 from tests.support.vector_clouds import EACH, KMEANS, KNOWN, NOVEL, clouds, config_of, save
@@ -32,8 +33,8 @@ def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sampled(in_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let discoveries learn from 40 of 90 unlabeled and of 108 labeled vectors."""
-    monkeypatch.setattr(vector_data_module, "MOST_ROWS", SAMPLE)
-    monkeypatch.setattr(vector_data_module, "ROWS_OF_A_CLASS", 1)
+    monkeypatch.setattr(sampling, "MOST_ROWS", SAMPLE)
+    monkeypatch.setattr(sampling, "ROWS_OF_A_CLASS", 1)
     monkeypatch.setattr(vector_data_module, "PIECE_ROWS", 32)
 
 
@@ -91,7 +92,7 @@ def test_outputs_in_pieces_are_those_of_all_vectors(
     data = vector_data(config_of(files))
     found = data.outputs(network, data.subsets.unlabeled)
     assert isinstance(found.features, RowFile)
-    monkeypatch.setattr(vector_data_module, "MOST_ROWS", 10_000)
+    monkeypatch.setattr(sampling, "MOST_ROWS", 10_000)
     data = vector_data(config_of(files))
     expected = data.outputs(network, data.subsets.unlabeled)
     np.testing.assert_array_equal(np.asarray(found.features), np.float32(expected.features))
