@@ -1,4 +1,4 @@
-"""Sums over many rows, which are read in pieces."""
+"""Many rows: sums over pieces, and even shares."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def pieces(count: int) -> list[slice]:
     """
     each = max(count, 1) if count <= WHOLE_ROWS else PIECE_ROWS
     return [slice(start, min(start + each, count)) for start in range(0, count, each)]
+
+
+def even_places(count: int, most: int) -> NDArray[np.int64]:
+    """Return positions of an even share of ``count`` rows, ascending: all, or ``most`` of more.
+
+    >>> even_places(5, 3), even_places(2, 3)
+    (array([0, 1, 3]), array([0, 1]))
+    """
+    number = min(count, most)
+    # In integers: a step that is rounded up would lead past the last row.
+    places: NDArray[np.int64] = np.arange(number) * count // max(number, 1)
+    return places
 
 
 def added(parts: Iterable[Array]) -> Array:

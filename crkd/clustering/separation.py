@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.row_pieces import even_places
 
 HALVES: Final = 2.65
 """Separation of the halves of a normal distribution that is cut at its mean: their means are
@@ -75,9 +76,7 @@ def close_pairs(
     for cluster in range(num_clusters):
         members = np.flatnonzero(assignment == cluster)
         if len(members) >= FEWEST:
-            step = max(len(members) / MOST, 1)
-            kept = members[np.arange(0, len(members), step).astype(np.int64)]
-            parts[cluster] = np.asarray(rows[kept])
+            parts[cluster] = np.asarray(rows[members[even_places(len(members), MOST)]])
     found = [
         ClosePair(first, second, separation(parts[first], parts[second]))
         for first, second in _neighboring(parts)

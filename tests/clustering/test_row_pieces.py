@@ -7,7 +7,7 @@ import pytest
 
 from crkd.clustering import row_pieces
 from crkd.clustering.projection_2d import project_2d
-from crkd.clustering.row_pieces import added, mean_of, pieces
+from crkd.clustering.row_pieces import added, even_places, mean_of, pieces
 from crkd.review.compact_features import compact
 
 ROWS = np.random.default_rng(0).normal(size=(500, 9)).astype(np.float32)
@@ -17,6 +17,20 @@ ROWS = np.random.default_rng(0).normal(size=(500, 9)).astype(np.float32)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(row_pieces, "WHOLE_ROWS", 100)
     monkeypatch.setattr(row_pieces, "PIECE_ROWS", 64)
+
+
+@pytest.mark.parametrize("most", [1, 7, 200])
+def test_an_even_share_of_any_number_of_rows(most: int) -> None:
+    for count in (0, 1, 6, 199, 200, 201, 276, 527, *range(1000, 1100), 99_999):
+        places = even_places(count, most)
+        assert len(places) == min(count, most)
+        gaps = np.diff(places)
+        if len(places):
+            assert places[0] == 0
+            assert places[-1] < count
+        if len(gaps):
+            assert gaps.min() >= 1
+            assert gaps.max() - gaps.min() <= 1
 
 
 @pytest.mark.usefixtures("small")

@@ -19,6 +19,14 @@ def normal(count: int, width: int, seed: int, first: float = 0.0) -> np.ndarray:
     return rows
 
 
+def test_clusters_of_any_size_are_compared() -> None:
+    """200 of 276 rows take part, and 276 / 200 is no binary fraction."""
+    draw = np.random.default_rng(0)
+    rows = draw.standard_normal((2 * 276, 8)).astype(np.float32)
+    rows[276:, 0] += 20
+    assert close_pairs(rows, np.arange(len(rows)) // 276, 2) == []
+
+
 def test_halves_of_a_normal_distribution_have_the_stated_separation() -> None:
     half = truncnorm(0, np.inf)
     assert pytest.approx(2 * half.mean() / half.std(), abs=0.005) == HALVES

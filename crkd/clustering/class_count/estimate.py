@@ -11,6 +11,7 @@ from crkd.clustering.class_count.inertia import InertiaCurve, cluster_counts, in
 from crkd.clustering.class_count.probe_classes import crowding, probe_classes, total_variance
 from crkd.clustering.class_count.validity import peak_heights, silhouettes, stabilities
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
+from crkd.clustering.row_pieces import even_places
 from crkd.core.errors import InputError
 
 DRAWS = 8
@@ -254,9 +255,8 @@ def _with_fewest(chosen: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArra
         members = np.flatnonzero(labels == label)
         rest = np.setdiff1d(members, chosen)
         missing = FEWEST_ROWS - (len(members) - len(rest))
-        if missing > 0 and len(rest):
-            step = max(len(rest) / missing, 1)
-            more.append(rest[np.arange(0, len(rest), step).astype(np.int64)])
+        if missing > 0:
+            more.append(rest[even_places(len(rest), missing)])
     return np.sort(np.concatenate(more))
 
 
