@@ -72,11 +72,20 @@ def share(path: str | Path, mode: int) -> None:
         path: the file or folder.
         mode: its permissions without the umask, such as 0o666.
     """
-    mask = os.umask(0)
-    os.umask(mask)
     # Some mounted drives have no permissions to change.
     with contextlib.suppress(OSError):
-        os.chmod(path, mode & ~mask)
+        os.chmod(path, mode & ~_umask())
+
+
+def _umask() -> int:
+    """Return the umask; on Linux without changing it, which other threads would notice."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @contextlib.contextmanager
@@ -96,6 +105,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         share(temporary, 0o666)
         yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):

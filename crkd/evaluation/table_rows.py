@@ -94,7 +94,7 @@ def shown_groups(metrics: Mapping[str, Any], protocol: str) -> Iterator[tuple[st
     for part in PROTOCOLS[protocol].parts:
         if not metrics["counts"][part]["images"]:
             continue
-        for group, score in metrics[protocol].get(part, {}).items():
+        for group, score in metrics.get(protocol, {}).get(part, {}).items():
             if score["num_images"] or part == "test" or protocol == "task_aware":
                 yield part, group
 
@@ -106,7 +106,8 @@ def spread_of(
     # All heads share the known head, and a single head has no spread.
     if protocol == "supervised" or metrics["counts"]["heads"] < 2:
         return WITHOUT_SPREAD
-    spread: Mapping[str, float | None] = metrics["spread_over_heads"][protocol][part][group]
+    groups = metrics["spread_over_heads"].get(protocol, {}).get(part, {})
+    spread: Mapping[str, float | None] = groups.get(group, WITHOUT_SPREAD)
     return spread
 
 

@@ -99,17 +99,17 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc"
         for part, group in groups:
             cells = [
                 (
-                    metrics[protocol][part][group][measure],
+                    _value(metrics, protocol, part, group, measure),
                     spread_of(metrics, protocol, part, group)[measure],
                     bool(metrics["counts"]["heads"]) or protocol == "supervised",
                 )
                 for metrics in every
             ]
             table.add_row(f"  {part} {group}", *_compared(cells))
-    for name in dict.fromkeys(name for metrics in every for name in metrics["baselines"]):
+    for name in dict.fromkeys(name for metrics in every for name in metrics.get("baselines", {})):
         table.add_row(_baseline_title(name, "", style="bold"))
         for part in ("train", "test"):
-            found = [metrics["baselines"].get(name) for metrics in every]
+            found = [metrics.get("baselines", {}).get(name) for metrics in every]
             cells = [
                 (entry and entry["task_aware"][part]["novel"][measure], None, entry is not None)
                 for entry in found
@@ -118,6 +118,15 @@ def compare_table(runs: Mapping[str, Mapping[str, Any]], *, measure: str = "acc"
     table.add_section()
     table.add_row("known + clusters", *(_sizes(metrics) for metrics in every))
     return table
+
+
+def _value(
+    metrics: Mapping[str, Any], protocol: str, part: str, group: str, measure: str
+) -> float | None:
+    """Return a score, None where metrics of an earlier version do not have it."""
+    groups = metrics.get(protocol, {}).get(part, {})
+    value: float | None = groups.get(group, {}).get(measure)
+    return value
 
 
 def _row_title(row: TableRow) -> Text | str:

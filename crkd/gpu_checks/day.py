@@ -127,22 +127,29 @@ class Day:
         self._say(f"{step.name}: starts, at most {limit:.0f} s")
         outcome.attempts += 1
         log = self.place.state / f"{step.name.replace(' ', '-').replace(',', '')}.log"
+        before = self._written(step)
         began = time.monotonic()
         code = run_limited(step.arguments, limit, log, self._environment())
         spent = time.monotonic() - began
         outcome.seconds = round(outcome.seconds + spent, 1)
         outcome.text = "\n".join(log.read_text(errors="replace").splitlines()[-12:])[-1500:]
-        outcome.status = self._status(step, code)
+        outcome.status = self._status(step, code, is_new=self._written(step) != before)
         if outcome.status == "failed":
             outcome.failures += 1
         self._say(f"{outcome.text}\n{step.name}: {outcome.status} after {spent:.0f} s")
         self._write()
 
-    def _status(self, step: Step, code: int | None) -> Status:
-        written = (self.place.state / step.result).is_file()
-        if code == 0 and written:
+    def _written(self, step: Step) -> int | None:
+        """Return when the result of a step was written, in nanoseconds; None without one."""
+        path = self.place.state / step.result
+        return path.stat().st_mtime_ns if path.is_file() else None
+
+    def _status(self, step: Step, code: int | None, *, is_new: bool) -> Status:
+        """Return the status of a step that ended; ``is_new``: it wrote its result."""
+        if code == 0 and self._written(step) is not None:
             return "done"
-        if code in step.red_codes and written:
+        # Seeds share a result file, and a crash has the exit code of a red result.
+        if code in step.red_codes and is_new:
             return "red"
         return "cut" if step.resumable and code is None else "failed"
 
@@ -155,7 +162,7 @@ class Day:
         }
         kept = {name: str(self.place.state / folder) for name, folder in caches.items()}
         named = {} if self.place.data_root is None else {"CRKD_DATA": self.place.data_root}
-        return {**kept, **named, **os.environ, "PYTHONUNBUFFERED": "1"}
+        return {**kept, **os.environ, **named, "PYTHONUNBUFFERED": "1"}
 
     def _steps(self) -> list[Step]:
         return self._list_of(self.place, failed_checks(self.place.state / "checks.json"))

@@ -28,7 +28,11 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         return synced.train(norm.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return ``(B, channels, h, w)`` normalized images."""
+        """Return ``(B, channels, h, w)`` normalized images.
+
+        Raises:
+            ValueError: all processes together have one value per channel.
+        """
         if not self.training:
             return super().forward(images)
         normalized: Tensor
@@ -38,9 +42,14 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        if count == 1:
+            raise ValueError(f"one value per channel has no variance: shape {tuple(images.shape)}")
         with torch.no_grad():
-            momentum = 0.1 if self.momentum is None else self.momentum
             self.num_batches_tracked += 1
+            # Without a momentum, torch keeps the mean over all batches.
+            momentum = self.momentum
+            if momentum is None:
+                momentum = 1 / float(self.num_batches_tracked)
             self.running_mean.lerp_(mean, momentum)
             # The unbiased estimate of the variance, as torch's batch norm keeps.
             self.running_var.lerp_(variance * count / (count - 1), momentum)

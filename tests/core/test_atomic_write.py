@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crkd.core import atomic_write
 from crkd.core.atomic_write import clear_unfinished, is_unfinished, whole_file, write_bytes
 
 
@@ -73,3 +74,32 @@ def test_a_drive_without_permissions_can_be_written(
     monkeypatch.setattr("crkd.core.atomic_write.os.chmod", refused)
     write_bytes(tmp_path / "file", b"new")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"new")]
+
+
+def test_a_whole_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power loss, a renamed file whose content was not written is empty."""
+    order: list[str] = []
+    for name in ("fsync", "replace"):
+        honest = getattr(os, name)
+        monkeypatch.setattr(
+            os, name, lambda *args, n=name, f=honest, **more: (order.append(n), f(*args, **more))[1]
+        )
+    with whole_file(tmp_path / "file") as unfinished:
+        unfinished.write_bytes(b"new")
+    assert order == ["fsync", "replace"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells its umask")
+def test_the_umask_is_read_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(mask: int) -> int:
+        raise AssertionError(f"another thread would make files with {mask}")
+
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", refused)
+            assert atomic_write._umask() == 0o027
+    finally:
+        os.umask(before)

@@ -109,6 +109,18 @@ def test_runs_side_by_side():
     assert "2 + 2" in text
 
 
+def test_metrics_of_an_earlier_version_have_no_cell_of_a_later_protocol():
+    earlier = example()
+    for tree in (earlier, earlier["spread_over_heads"]):
+        tree.pop("joint_hungarian")
+    earlier.pop("baselines")
+    text = rendered(compare_table({"earlier": earlier, "now": example()}))
+    lines = text.splitlines()
+    title = next(n for n, line in enumerate(lines) if "joint Hungarian" in line)
+    assert lines[title + 1].split()[:3] == ["test", "all", "no"]
+    assert "k-means" in text
+
+
 def test_best_run_is_bold():
     worse = example(novel_heads=[[0] * 15, [0] * 15])
     table = compare_table({"worse": worse, "better": example()})

@@ -38,6 +38,8 @@ if kind == "hangs" or (kind == "is cut once" and number == 0):
     time.sleep(600)
 if kind == "fails":
     sys.exit(7)
+if kind == "crashes":
+    raise RuntimeError(kind)
 file.write_text(json.dumps([{"number": number}]))
 sys.exit(1 if kind == "is red" else 0)
 """
@@ -147,6 +149,28 @@ def test_a_step_that_fails_is_tried_again_and_then_left_out(place: Place) -> Non
         assert day.work(120) == (attempt == ATTEMPTS)
         assert statuses(day) == ["failed", "done"]
         assert day.outcomes()[0].failures == attempt
+
+
+def test_a_crash_next_to_an_earlier_result_is_a_failure(place: Place) -> None:
+    """Seeds of an experiment write one file, and a traceback has the exit code of a red result."""
+
+    def list_of(place: Place, failed_checks: object) -> list[Step]:
+        first = listed("works")(place, failed_checks)[0]
+        return [first, replace(first, name="crashes", arguments=("crashes", first.arguments[1]))]
+
+    day = Day(place, list_of)
+    assert not day.work(120)
+    assert statuses(day) == ["done", "failed"]
+
+
+def test_the_named_data_are_used_whatever_the_environment_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRKD_DATA", "other")
+    monkeypatch.setenv("CRKD_CACHE", "cache")
+    found = Day(replace(place, data_root="data"), listed("works"))._environment()
+    assert (found["CRKD_DATA"], found["CRKD_CACHE"]) == ("data", "cache")
+    assert Day(place, listed("works"))._environment()["CRKD_DATA"] == "other"
 
 
 def test_a_step_that_hangs_is_killed_and_the_next_one_runs(

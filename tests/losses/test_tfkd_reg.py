@@ -107,6 +107,19 @@ def test_it_is_label_smoothing_but_for_the_entropy_of_its_teacher():
     assert loss.item() == pytest.approx(smoothed.item() - entropy, rel=1e-10)
 
 
+def test_a_row_that_is_left_out_may_lack_a_class():
+    plain = torch.tensor([[1.0, 0.5, 0.0], [0.0, 1.0, 2.0]], dtype=torch.float64)
+    labels = torch.tensor([-1, 0])
+    masked = plain.clone()
+    masked[0, 1] = -torch.inf
+    masked.requires_grad_()
+    loss = virtual_teacher(masked, labels)
+    assert loss.item() == virtual_teacher(plain, labels).item()
+    loss.backward()
+    assert not masked.grad[0].any()
+    assert masked.grad[1].isfinite().all()
+
+
 def test_without_any_label_it_is_a_differentiable_zero():
     ours = torch.tensor(random_logits(2, 3, KNOWN), requires_grad=True)
     loss = virtual_teacher(ours, torch.full((2, 3), -1))

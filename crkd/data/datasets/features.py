@@ -149,4 +149,5 @@ def _dataset(
 def _in_order(names: set[str]) -> tuple[str, ...]:
     """Return names sorted: numbers by their value, then text."""
     numbers = {name for name in names if name.isdecimal()}
-    return (*sorted(numbers, key=int), *sorted(names - numbers))
+    # 1 and 01 are two names of one value.
+    return (*sorted(numbers, key=lambda name: (int(name), name)), *sorted(names - numbers))

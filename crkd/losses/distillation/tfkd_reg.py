@@ -52,7 +52,8 @@ def virtual_teacher(
     divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
     labeled = labels >= 0
     # The count stays on the device, because reading it on the host would synchronize.
-    return (divergence * labeled).sum() / labeled.sum().clamp(min=1)
+    # A row that is left out may have a logit of -inf.
+    return torch.where(labeled, divergence, 0).sum() / labeled.sum().clamp(min=1)
 
 
 @TERMS.register("tfkd_reg")

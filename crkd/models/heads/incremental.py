@@ -15,8 +15,9 @@ class IncrementalHead(nn.Module):
     """Concatenated classifiers, in the order in which their classes were learned.
 
     The first gives the logits of the labeled classes. Every further one is the novel head that an
-    earlier discovery chose. All use cosines with one temperature, so their logits are concatenated
-    without scaling, and a discovered class keeps its id.
+    earlier discovery chose. The logits are concatenated without scaling, and a discovered class
+    keeps its id. Prototype heads use cosines with one temperature. A linear first head has a scale
+    of its own, which no loss adjusts to that of the others.
 
     Args:
         first: features ``(B, D)`` to ``(B, K)`` logits.

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 
 from crkd.core.device import computes_in_bfloat16
@@ -106,7 +107,8 @@ def _independent(
     size = fixed or (GPU_BATCH_SIZE if device == "cuda" else BATCH_SIZE)
     with one_thread_each():
         embedder = Embedder(backbone, Form(runtime, size, device))
-        batch = pixels[:size]
+        # A full batch, so that every place is tried, also with few images.
+        batch = pixels[np.arange(size) % len(pixels)]
         turned = embedder(batch[::-1])[::-1]
         same = bool((embedder(batch) == turned).all())
         return embedder if same or size == 1 else Embedder(backbone, Form(runtime, 1, device))
@@ -133,4 +135,4 @@ def _rate(embedder: Embedder, pixels: Pixels) -> float:
             embedder(pixels[:size])
             seconds = clock() - began
             best, spent, rounds = min(best, seconds), spent + seconds, rounds + 1
-    return size / max(best, 1e-9)
+    return min(size, len(pixels)) / max(best, 1e-9)

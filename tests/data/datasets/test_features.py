@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crkd.data.datasets.features import feature_dataset, next_feature_dataset
+from crkd.data.datasets.features import _in_order, feature_dataset, next_feature_dataset
 from crkd.data.vectors.table import FeatureTable
 
 KNOWN = ["cat", "dog"]
@@ -38,3 +38,8 @@ def test_a_single_folder_of_images_is_no_hidden_class(
     for dataset, split in (first, next_feature_dataset(KNOWN, unlabeled)):
         assert split.novel == novel
         assert set(dataset.train.labels[-2:].tolist()) == set(novel or {-1})
+
+
+def test_names_of_one_value_have_an_order_too() -> None:
+    """The order of a set of texts differs from process to process."""
+    assert _in_order({"1", "b", "01", "2", "001", "a"}) == ("001", "01", "1", "2", "a", "b")

@@ -102,6 +102,18 @@ def test_a_trial_takes_the_form_of_the_highest_rate(backbone: PretrainedBackbone
     assert chosen.embedder.form.runtime == max(chosen.rates, key=lambda name: chosen.rates[name])
 
 
+def test_few_images_are_enough_to_find_places_that_matter(
+    backbone: PretrainedBackbone, monkeypatch: pytest.MonkeyPatch
+):
+    def by_place(self: Embedder, pixels: np.ndarray) -> np.ndarray:
+        return np.arange(len(pixels), dtype=np.float32)[:, None] + pixels.mean(axis=(1, 2))
+
+    monkeypatch.setattr(Embedder, "__call__", by_place)
+    for count in (1, 2, 5):
+        chosen = choose_form(backbone, PIXELS[:count], runtime="torch")
+        assert chosen.embedder.form.batch_size == 1
+
+
 def test_layers_that_do_not_fit_together_stay_as_they_are():
     class Twice(nn.Module):
         """The output of the convolution goes to batch norm and around it."""
