@@ -211,4 +211,10 @@ def config_words(given: argparse.Namespace) -> list[str]:
 
 
 def _number_or_word(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.lstrip("-").isdecimal() else text
+    if text is None or not text.removeprefix("-").isdecimal():
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        # Python reads no number of more than 4300 digits. As text it is refused.
+        return text

@@ -70,8 +70,9 @@ def split_of(config: Config) -> ClassSplit:
     """
     check_known(config)
     if config.dataset == "folder":
-        # The run that reads the images says what it found.
-        return _own_images(config, verify=False, log=lambda line: None)[1]
+        # A split has no size, and with one no image is opened to choose it. The run that reads the
+        # images says what it found.
+        return _own_images(_with_size(config, 1), verify=False, log=lambda line: None)[1]
     split = load_split(config.dataset, config.split)
     if config.class_order_seed is not None:
         split = split.reordered(config.class_order_seed)
@@ -84,10 +85,14 @@ def default_image_size(config: Config) -> int:
     Raises:
         InputError: the data set is missing, or own images are unusable.
     """
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=None))
     if config.dataset == "folder":
-        return _own_images(config, verify=False, log=lambda line: None)[0].image_size
+        images = _own_images(_with_size(config, None), verify=False, log=lambda line: None)[0]
+        return images.image_size
     return load_dataset(config.dataset, config.data.root).image_size
+
+
+def _with_size(config: Config, size: int | None) -> Config:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, image_size=size))
 
 
 def split_entry(split: ClassSplit, labeled_fraction: float, subset: float = 1.0) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from crkd.commands.verbs import parsers
+from crkd.training.distributed import VERBS
 from tests.support import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -68,3 +69,10 @@ def test_commands_of_a_page_know_their_flags(page: Path) -> None:
             flag = word.split("=")[0]
             if re.fullmatch(r"--[a-z-]+", flag):
                 assert re.search(rf"{flag}\b(?!-)", known[verb]), f"{page.name}: {tool} {flag}"
+
+
+def test_the_page_names_every_verb_for_several_processes() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    sentence = re.search(r"\n(`[^.]*`) support several processes\.", page)
+    assert sentence is not None
+    assert tuple(re.findall(r"`([a-z]+)`", sentence[1])) == VERBS

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from crkd.config.load import load_config
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.runs.search import find_stage1
-from crkd.stages.load_images import split_entry, split_of
+from crkd.stages.load_images import default_image_size, load_images, split_entry, split_of
 from crkd.stages.pretrain.run import pretrain
 from crkd.training.interruption import Interrupted
 from tests.support.small_runs import interrupt_at
@@ -132,3 +135,28 @@ def test_changed_images_are_refused_at_resume_and_not_found_as_stage_1(folders: 
     images(folders / "known" / "cat" / "more", 9)
     known = split_entry(split_of(config_of(folders)), 1.0)["known"]
     assert find_stage1([folders / "runs"], dataset="folder", known=known, seed=0) is None
+
+
+def test_each_image_is_opened_once_for_its_check_and_once_for_its_digest(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, honest = Counter[str](), io.open
+
+    def counted(file, *arguments, **options):  # type: ignore[no-untyped-def]
+        if str(file).endswith(".png"):
+            opened[str(file)] += 1
+        return honest(file, *arguments, **options)
+
+    config = load_config(settings=["data.image_size=null"], base=config_of(folders))
+    monkeypatch.setattr(builtins, "open", counted)
+    monkeypatch.setattr(io, "open", counted)
+    split_of(config)
+    assert set(opened.values()) == {1}
+    opened.clear()
+    dataset, _ = load_images(config)
+    assert (len(opened), set(opened.values())) == (18, {2})
+    # The size of a training is that of the sides which the check saw.
+    assert dataset.image_size == 32
+    opened.clear()
+    assert default_image_size(config) == 32
+    assert set(opened.values()) == {2}

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crkd.commands.discover.vector_settings import check_settings
 from crkd.commands.flags import config_of
 from crkd.commands.output import RUNS, check_out
 from crkd.config.schema import Config
@@ -82,8 +83,12 @@ def checked_vector_config(given: argparse.Namespace) -> tuple[Config, dict[str, 
     from crkd.data.encoded.listing import find_encoded
     from crkd.stages.vectors.arguments import check_mixed
     from crkd.stages.vectors.folders import check_labeled_images, check_num_novel_of_folder
+    from crkd.stages.vectors.images import check_no_split
 
-    check_mixed(config, no_known=given.parent is None and _lacks_known(given))
+    no_known = _lacks_known(given)
+    check_no_split(config)
+    check_settings(config, given.settings, long_tail=given.parent is None and not no_known)
+    check_mixed(config, no_known=given.parent is None and no_known)
     places = {flag: getattr(given, flag) for flag in ("novel", "known")}
     listings = {flag: find_encoded([place]) for flag, place in places.items() if place is not None}
     if "known" in listings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,6 +24,7 @@ SUFFIXES: Final = frozenset(
 )
 
 
+_ENDINGS: Final = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _UP_TO_16_BITS: Final = ("PNG", "PPM")
 """Formats whose pixels in mode "I" have 16 bits.
 
@@ -51,7 +52,7 @@ def decode_image(data: Path | bytes, where: str, *, at_least: int | None = None)
         with warnings.catch_warnings():
             # Pillow warns about large images and odd metadata; only the limit below counts.
             warnings.simplefilter("ignore")
-            with _open(data, where) as image:
+            with _stream(data, where) as file, Image.open(file, formats=FORMATS) as image:
                 _check_size(image, where)
                 if at_least is not None:
                     image.draft(None, (at_least, at_least))
@@ -92,30 +93,30 @@ def read_header(data: Path | bytes, where: str) -> Header:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _open(data, where) as image:
-                _check_size(image, where)
-                width, height = image.size
-                ending = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}.get(image.format or "")
+            # One file for the begin and the end: each opening takes time on a network drive.
+            with _stream(data, where) as file:
+                with Image.open(file, formats=FORMATS) as image:
+                    _check_size(image, where)
+                    width, height = image.size
+                    ending = _ENDINGS.get(image.format or "")
+                if ending is None:
+                    return Header(width, height, ends_well=False)
+                file.seek(-len(ending), io.SEEK_END)
+                return Header(width, height, ends_well=file.read() == ending)
     except UnreadableImageError:
         raise
     except Exception as error:
         raise UnreadableImageError(where, _reason(error)) from error
-    if ending is None:
-        return Header(width, height, ends_well=False)
-    if isinstance(data, bytes):
-        return Header(width, height, ends_well=data.endswith(ending))
-    with data.open("rb") as file:
-        file.seek(-len(ending), io.SEEK_END)
-        return Header(width, height, ends_well=file.read() == ending)
 
 
-def _open(data: Path | bytes, where: str) -> Image.Image:
+def _stream(data: Path | bytes, where: str) -> BinaryIO:
+    """Return the bytes of an image, open for reading."""
     if isinstance(data, bytes):
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return io.BytesIO(data)
     kind = irregular(data)
     if kind is not None:
         raise UnreadableImageError(where, f"{kind}, not a regular file")
-    return Image.open(data, formats=FORMATS)
+    return data.open("rb")
 
 
 def _check_size(image: Image.Image, where: str) -> None:

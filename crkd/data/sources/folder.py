@@ -81,8 +81,9 @@ def folder_dataset(
     ]
     if novel is not None:
         files += _novel_files(novel, set(known_names), log, mixed=mixed)
+    sides = None
     if verify or skip_unreadable:
-        files = _readable(files, skip_unreadable, log)
+        files, sides = _readable(files, skip_unreadable, log)
     check_filled(known, names.values(), {file.class_name for file in files if file.is_labeled})
     others = {file.class_name for file in files if file.class_name} - set(known_names)
     classes = (*known_names, *sorted(others))
@@ -93,7 +94,10 @@ def folder_dataset(
         classes,
         [file.image_id for file in files],
     )
-    size = image_size or _training_size(source.paths, log)
+    some = slice(None, None, max(1, len(files) // SAMPLED_SIZES))
+    size = image_size or training_size(
+        _sides(source.paths[some]) if sides is None else sides[some], log
+    )
     hidden = np.array([not file.is_labeled for file in files], np.bool_)
     statistics = IMAGENET_MEAN, IMAGENET_STD
     dataset = Dataset("folder", source, None, classes, size, *statistics, hidden=hidden)
@@ -235,40 +239,48 @@ def hidden_classes(
 
 def _readable(
     files: Sequence[_File], skip_unreadable: bool, log: Callable[[str], None]
-) -> list[_File]:
-    """Return the readable files, or raise an error that names the unreadable ones."""
+) -> tuple[list[_File], list[int]]:
+    """Return the readable files and their shorter sides, or raise an error that names the others.
 
-    def problem(file: _File) -> UnreadableImageError | None:
+    The sides are in pixels.
+    """
+
+    def side(file: _File) -> int | UnreadableImageError:
         try:
-            # A truncated JPEG can have a valid header, so doubtful files are decoded.
-            if skip_unreadable or not read_header(file.path, str(file.path)).ends_well:
+            if skip_unreadable:
+                height, width, _ = decode_image(file.path, str(file.path)).shape
+                return int(min(height, width))
+            header = read_header(file.path, str(file.path))
+            if not header.ends_well:
+                # A truncated JPEG can have a valid header.
                 decode_image(file.path, str(file.path))
+            return min(header.width, header.height)
         except UnreadableImageError as error:
             return error
-        return None
 
-    problems = list(parallel(problem, files))
-    bad = [error for error in problems if error is not None]
-    if not bad:
-        return list(files)
-    shown = listed((f"{error.path} ({error.reason})" for error in bad), limit=5)
-    if not skip_unreadable:
-        raise InputError(
-            f"{len(bad)} of {len(files)} images cannot be read: {shown}; repair or remove them, or "
-            "give --skip-unreadable to leave them out"
-        )
-    log(f"left out {len(bad)} of {len(files)} images that cannot be read: {shown}")
-    return [file for file, error in zip(files, problems, strict=True) if error is None]
+    found = list(parallel(side, files))
+    bad = [error for error in found if isinstance(error, UnreadableImageError)]
+    if bad:
+        shown = listed((f"{error.path} ({error.reason})" for error in bad), limit=5)
+        if not skip_unreadable:
+            raise InputError(
+                f"{len(bad)} of {len(files)} images cannot be read: {shown}; repair or remove "
+                "them, or give --skip-unreadable to leave them out"
+            )
+        log(f"left out {len(bad)} of {len(files)} images that cannot be read: {shown}")
+    pairs = zip(files, found, strict=True)
+    kept = [(file, value) for file, value in pairs if not isinstance(value, UnreadableImageError)]
+    return [file for file, _ in kept], [value for _, value in kept]
 
 
-def _training_size(paths: Sequence[Path], log: Callable[[str], None]) -> int:
-    """Return the training size for image files, from the headers of some of them."""
+def _sides(paths: Sequence[Path]) -> list[int]:
+    """Return the shorter sides of image files in pixels, without the unreadable ones."""
     sides = []
-    for path in paths[:: max(1, len(paths) // SAMPLED_SIZES)]:
+    for path in paths:
         with contextlib.suppress(UnreadableImageError):
             header = read_header(path, str(path))
             sides.append(min(header.width, header.height))
-    return training_size(sides, log)
+    return sides
 
 
 def training_size(

@@ -23,17 +23,26 @@ LARGEST_SIZE: Final = 64
 """Largest default side in pixels at which a network is trained on the images."""
 
 
+def check_no_split(config: Config) -> None:
+    """Refuse a split of classes, which labels of vectors or folders of images give.
+
+    Raises:
+        InputError: one is configured.
+    """
+    if config.split is not None or config.class_order_seed is not None:
+        raise InputError(
+            "--split and --class-order-seed do not apply to feature vectors: the labels, or the "
+            "folders of own images, name the known classes; leave them out"
+        )
+
+
 def read_tables(config: Config) -> list[FeatureTable]:
     """Return the files of vectors of a configuration, in order.
 
     Raises:
         InputError: a file is unusable, or a split is configured.
     """
-    if config.split is not None or config.class_order_seed is not None:
-        raise InputError(
-            "--split and --class-order-seed do not apply to feature files: their labels name the "
-            "known classes; leave them out"
-        )
+    check_no_split(config)
     return [read_features(path) for path in config.data.features]
 
 

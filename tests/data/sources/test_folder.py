@@ -224,7 +224,8 @@ def test_a_training_size_may_be_limited() -> None:
 def test_training_size_follows_the_images(tmp_path: Path, side: int, expected: int) -> None:
     for name in ("a", "b"):
         picture(tmp_path / f"known/{name}/1.png", size=(side, side + 5))
-    assert folder_dataset(tmp_path / "known")[0].image_size == expected
+    for way in ({}, {"verify": False}, {"skip_unreadable": True}):
+        assert folder_dataset(tmp_path / "known", **way)[0].image_size == expected
     assert folder_dataset(tmp_path / "known", image_size=48)[0].image_size == 48
 
 
