@@ -41,5 +41,9 @@ def consensus(
             f"the clusterings have {[len(part) for part in probabilities]} rows; give one or more "
             "clusterings of the same rows"
         )
-    columns = np.sqrt(np.concatenate(probabilities, axis=1), dtype=np.float32)
+    widths = [part.shape[1] for part in probabilities]
+    # Filled part by part: besides the probabilities, only the columns are in memory.
+    columns = np.empty((len(probabilities[0]), sum(widths)), np.float32)
+    for part, end in zip(probabilities, np.cumsum(widths).tolist(), strict=True):
+        np.sqrt(part, out=columns[:, end - part.shape[1] : end], dtype=np.float32)
     return kmeans(columns, num_clusters, seed=seed, num_restarts=num_restarts).assignment

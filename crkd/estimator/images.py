@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ from crkd.training.loop import Loop
 
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Mean and standard deviation of each channel, images scaled to [0, 1]."""
+PIXELS_AT_ONCE: Final = 2**16
+"""Pixels that are counted at once, in whole images."""
 
 RECIPE: dict[str, Any] = {
     "dataset": "images",
@@ -64,11 +67,29 @@ def image_source(pixels: NDArray[np.generic]) -> ArraySource:
 
 
 def pixel_statistics(source: ArraySource) -> Statistics:
-    """Return the statistics of all images; a channel without contrast keeps its scale."""
-    levels = pixels_of(source).reshape(-1, 3)
-    spread = np.maximum(levels.std(axis=0, dtype=np.float64), 1.0)
-    mean = levels.mean(axis=0, dtype=np.float64) / 255
-    return _three(mean), _three(spread / 255)
+    """Return the statistics of all images; a channel without contrast keeps its scale.
+
+    They follow from the number of pixels of each of the 256 values, which are whole numbers: only
+    the last steps are rounded.
+    """
+    counts = np.zeros((3, 256), np.int64)
+    height, width = size_of(source)
+    each = max(PIXELS_AT_ONCE // (height * width), 1)
+    for start in range(0, len(source), each):
+        block = np.stack([source.read(row) for row in range(start, min(start + each, len(source)))])
+        for channel, found in enumerate(counts):
+            found += np.bincount(block[..., channel].reshape(-1), minlength=256)
+    mean, spread = zip(*map(_mean_and_spread, counts.tolist()), strict=True)
+    return _three(np.array(mean) / 255), _three(np.maximum(spread, 1.0) / 255)
+
+
+def _mean_and_spread(counts: list[int]) -> tuple[float, float]:
+    """Return mean and standard deviation of levels from 0 that occur so many times."""
+    # Python's whole numbers have no limit.
+    number = sum(counts)
+    total = sum(level * count for level, count in enumerate(counts))
+    squares = sum(level**2 * count for level, count in enumerate(counts))
+    return total / number, math.sqrt(number * squares - total**2) / number
 
 
 def pixels_of(source: ArraySource) -> Pixels:

@@ -178,8 +178,15 @@ class NovelClassDiscovery(
         old and new classes is fitted again. So ``predict`` may give a new class to an earlier
         sample.
 
+        All samples are assumed to belong to new classes. Samples that look like an earlier class
+        (:func:`~crkd.stages.vectors.start.looks_known`) are left out of the discovery, if enough
+        others remain for ``num_novel`` classes. If any are left out, some of the others may be of
+        earlier classes too. The gate is then not balanced: no offset evens out what old and new
+        classes lose to each other. A sample that was left out is an outlier in ``labels_`` where an
+        earlier class fits it better than every new one.
+
         Args:
-            X: ``(m, D)`` numbers; all of these samples are assumed to belong to new classes.
+            X: ``(m, D)`` numbers.
             num_novel: number of new classes, from 1 to m.
 
         Raises:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from crkd.clustering.consensus import consensus
+from crkd.clustering.kmeans import kmeans
 from crkd.core.errors import InputError
 
 
@@ -34,3 +37,25 @@ def test_what_does_not_fit_is_refused():
         consensus([np.ones((3, 1), np.float32), np.ones((4, 1), np.float32)], 1, seed=0)
     with pytest.raises(InputError, match="one or more"):
         consensus([], 2, seed=0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_it_is_kmeans_on_the_roots_of_all_memberships(dtype: type[np.floating]):
+    draw = np.random.default_rng(2)
+    given = [draw.dirichlet(np.full(width, 0.2), 400).astype(dtype) for width in (3, 5, 4)]
+    columns = np.sqrt(np.concatenate(given, axis=1).astype(np.float32))
+    expected = kmeans(columns, 3, seed=1, num_restarts=10).assignment
+    assert consensus(given, 3, seed=1).tobytes() == expected.tobytes()
+
+
+def test_it_takes_little_more_memory_than_its_columns():
+    clusters = np.random.default_rng(3).integers(0, 4, 40_000)
+    given = [np.eye(25, dtype=np.float32)[clusters] for _ in range(4)]
+    consensus([part[:100] for part in given], 4, seed=0)
+    tracemalloc.start()
+    try:
+        consensus(given, 4, seed=0, num_restarts=1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * sum(part.nbytes for part in given)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 
 from crkd import NovelClassDiscovery
 from crkd.core.errors import InputError
+from crkd.stages.vectors import discovery
+from crkd.stages.vectors.gate import Gate, fit_gate
 from tests.estimator.conftest import Clouds
 
 
@@ -86,6 +89,23 @@ def test_samples_of_earlier_classes_are_outliers_of_an_update(
     np.testing.assert_array_equal(fitted.labels_[300:], [-1] * 16 + [5] * 60)
     fitted.reduce_outliers()
     np.testing.assert_array_equal(fitted.labels_[300:], 5)
+
+
+def test_with_samples_of_earlier_classes_the_gate_is_not_balanced(
+    fitted: NovelClassDiscovery, clouds: Clouds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, bool]] = []
+
+    def recorded(*args: Any, balanced: bool) -> Gate:
+        given.append((int((args[2] >= 5).sum()), balanced))
+        return fit_gate(*args, balanced=balanced)
+
+    monkeypatch.setattr(discovery, "fit_gate", recorded)
+    new, old = np.flatnonzero(clouds.truth == 5), np.flatnonzero(clouds.truth == 3)[:20]
+    copy.deepcopy(fitted).update(clouds.X[new], 1)
+    copy.deepcopy(fitted).update(clouds.X[np.concatenate([old, new])], 1)
+    # Samples that look like an earlier class are no samples of the new one.
+    assert given == [(60, True), (60, False)]
 
 
 def test_the_same_seed_gives_the_same_update(fitted: NovelClassDiscovery, clouds: Clouds) -> None:

@@ -51,6 +51,18 @@ def checked_labels(labels: Tensor, count: int) -> NDArray[np.int64]:
     return found
 
 
+def checked_known(known: Tensor, labels: Tensor) -> tuple[Floats, NDArray[np.int64]]:
+    """Return vectors ``(n, D)`` and labels ``(n,)`` of the known classes; n is 0 if none is known.
+
+    Raises:
+        InputError: as :func:`checked_rows` and :func:`checked_labels`.
+    """
+    if not len(known) and not len(labels):
+        return np.zeros(known.shape, np.float32), np.zeros(0, np.int64)
+    rows = checked_rows("known", known)
+    return rows, checked_labels(labels, len(rows))
+
+
 def check_mixed(config: Config, *, no_known: bool) -> None:
     """Refuse the mixed setting if no class is known.
 

@@ -166,9 +166,12 @@ def _starts(heads: Heads, rows: Rows, num_novel: int, seed: int) -> list[NDArray
     A consensus corrects what single heads merge or divide, but the merging of most heads remains in
     it. So some of the heads themselves stay in the choice.
     """
-    probabilities = heads.logits(torch.from_numpy(rows.values)).softmax(dim=-1)
+    logits = heads.logits(torch.from_numpy(rows.values))
+    # Of very many rows and classes, a second tensor of this size would not fit into the memory.
+    for head in logits:
+        head.copy_(head.softmax(dim=-1))
     order = heads.losses.argsort().tolist()
-    ranked = [probabilities[head].numpy() for head in order]
+    ranked = [logits[head].numpy() for head in order]
     return [
         *(part.argmax(axis=1) for part in ranked[:BEST_HEADS]),
         consensus(ranked, num_novel, seed=seed),

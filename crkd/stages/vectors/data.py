@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -36,15 +36,10 @@ from crkd.stages.forward import NetworkInput, Outputs, forward_batch
 from crkd.stages.load_images import data_notes
 from crkd.stages.run_data import RunData
 from crkd.stages.vectors.images import read_tables
+from crkd.stages.vectors.memory import discovery_bytes, head_bytes
 from crkd.stages.vectors.sampling import known_sample, most_rows, unlabeled_sample
 
 CPU = torch.device("cpu")
-FIXED_BYTES: Final = 1 << 30
-COPIES: Final = 4
-"""Copies of the sample that are in memory at once, as float32."""
-BYTES_OF_A_ROW: Final = 256
-BYTES_OF_A_LOGIT: Final = 20
-"""Memory of a discovery: for itself, for a vector in a file, and for each class of such a one."""
 
 
 @dataclass
@@ -108,20 +103,24 @@ class VectorData(RunData):
         return _some(part, rows)
 
     def check_memory(self) -> None:
-        """Refuse a discovery on vectors in files for which the memory is not enough, about.
+        """Refuse a discovery for which the memory is not enough, about.
+
+        Of vectors in memory, only what the discovery adds for each class counts.
 
         Raises:
             InputError: less memory is free.
         """
-        if isinstance(self.vectors, np.ndarray):
-            return
         rows, length = self.vectors.shape
-        sample = len(self.fitted_known) + len(self.fitted_novel)
-        classes = self.num_known + max(len(self.split.novel), _given(self.config))
-        each = BYTES_OF_A_ROW + BYTES_OF_A_LOGIT * classes
-        needed = FIXED_BYTES + COPIES * 4 * sample * length + rows * each
-        # A part of it is in use by now: libraries, ids and labels.
-        check_memory(max(needed - held_bytes(), 0), f"a discovery on {rows:,} vectors")
+        known, novel = len(self.fitted_known), len(self.fitted_novel)
+        given, hidden = _given(self.config), len(self.split.novel)
+        method = self.config.vectors.method
+        needed = head_bytes(method, novel, given or hidden, known, self.num_known)
+        if not isinstance(self.vectors, np.ndarray):
+            classes = self.num_known + max(given, hidden)
+            needed = discovery_bytes(rows, length, known + novel, classes, needed)
+            # A part of it is in use by now: libraries, ids and labels.
+            needed = max(needed - held_bytes(), 0)
+        check_memory(needed, f"a discovery on {rows:,} vectors", "give fewer rows or classes")
 
     def samples(self) -> list[str]:
         """Return a sentence for each sample that takes the place of more vectors."""

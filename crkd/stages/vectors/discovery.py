@@ -17,13 +17,13 @@ from crkd.clustering.logistic import logistic_regression
 from crkd.clustering.tied_mixtures import TiedMixtures
 from crkd.clustering.whitening import WhitenedSpace
 from crkd.core.threads import one_thread
-from crkd.stages.vectors.arguments import check_choice, checked_labels, checked_rows
+from crkd.stages.vectors.arguments import check_choice, checked_known, checked_rows
 from crkd.stages.vectors.candidates import METHODS, NovelHead
 from crkd.stages.vectors.contest import Contest, hold_contest
 from crkd.stages.vectors.discovery_input import DiscoveryInput
 from crkd.stages.vectors.gate import Gate, fit_gate
 from crkd.stages.vectors.sizes import estimated_class_shares
-from crkd.stages.vectors.spaces import discovery_spaces
+from crkd.stages.vectors.spaces import discovery_spaces, starting_spaces
 
 SAMPLED = 200
 """Rows drawn of every class whose vectors are not kept."""
@@ -121,7 +121,7 @@ def fit_discovery(
     Raises:
         InputError: an argument is unusable.
     """
-    rows, labels = _checked_known(known, known_labels)
+    rows, labels = checked_known(known, known_labels)
     fresh = checked_rows("novel", novel)
     check_choice(method, num_novel, len(fresh))
     space, wide = discovery_spaces(rows, labels, fresh, num_clusters=num_novel, seed=seed)
@@ -155,11 +155,8 @@ def fit_known(known: Tensor, known_labels: Tensor, unlabeled: Tensor) -> VectorD
     Raises:
         InputError: an argument is unusable.
     """
-    rows, labels = _checked_known(known, known_labels)
-    others = rows[:0]
-    if len(unlabeled) or not len(rows):
-        others = checked_rows("unlabeled", unlabeled)
-    space, wide = discovery_spaces(rows, labels, others)
+    space, wide = starting_spaces(known, known_labels, unlabeled)
+    rows, labels = checked_known(known, known_labels)
     head, memory = _learned_known(wide, wide.rows(rows), labels)
     gate = Gate(wide, head.weights, head.biases, (memory.num_classes,), memory)
     return VectorDiscovery(space, gate, (head,), _asked("known classes"))
@@ -243,14 +240,6 @@ def relabeled(
             heads = (_known_head(gate.space, *old, sizes[0]), *heads[1:])
     gate = _gate(gate.space, sizes, memory, old, fresh, clusters, num_classes)
     return VectorDiscovery(found.space, gate, (*heads, head), found.contest)
-
-
-def _checked_known(known: Tensor, labels: Tensor) -> tuple[Floats, NDArray[np.int64]]:
-    """Return vectors and labels of the known classes; of both none if no class is known."""
-    if not len(known) and not len(labels):
-        return np.zeros(known.shape, np.float32), np.zeros(0, np.int64)
-    rows = checked_rows("known", known)
-    return rows, checked_labels(labels, len(rows))
 
 
 def _learned_known(

@@ -30,12 +30,22 @@ class Rows:
     Attributes:
         space: of the vectors.
         values: ``(N, k)`` float32.
-        neighbors: ``(N, n)`` int64.
+        num_neighbors: n, how many neighbors of a row count as being of its class.
+        seed: of the pool of neighbors.
     """
 
     space: WhitenedSpace
     values: Floats
-    neighbors: NDArray[np.int64]
+    num_neighbors: int
+    seed: int
+
+    @cached_property
+    def neighbors(self) -> NDArray[np.int64]:
+        """Return the nearest other rows of each, ``(N, n)`` int64.
+
+        They are searched when they are needed, because k-means needs none.
+        """
+        return nearest_neighbors(self.values, self.num_neighbors, seed=self.seed)
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Return values and neighbors."""
@@ -78,7 +88,7 @@ class DiscoveryInput:
     def _rows(self, space: WhitenedSpace, share: float = NEIGHBOR_SHARE) -> Rows:
         values = space.rows(self.novel)
         count = num_neighbors(len(values), self.num_novel, share)
-        return Rows(space, values, nearest_neighbors(values, count, seed=self.seed))
+        return Rows(space, values, count, self.seed)
 
 
 def num_neighbors(num_rows: int, num_classes: int, share: float = NEIGHBOR_SHARE) -> int:

@@ -68,7 +68,7 @@ def discover_vectors(
         began = time.monotonic()
         found = _discover(start, num_novel)
         write_json(run.path / CONTEST, found.contest.plain())
-        before = None if start.parent is None else (start.parent, start.found.gate)
+        before = None if start.parent is None else (start.parent.run, start.parent.found.gate)
         calibrate_outliers(run, found.gate, start.data, before)
         seconds = time.monotonic() - began
         _measure_stability(run, start, found)
@@ -138,7 +138,7 @@ def _discover(start: VectorStart, num_novel: int) -> VectorDiscovery:
     method, seed = config.vectors.method, config.seed
     if start.parent is not None:
         return further_discovery(
-            start.found, novel, num_novel, method=method, seed=seed, mixed=mixed
+            start.parent.found, novel, num_novel, method=method, seed=seed, mixed=mixed
         )
     known = data.fitted_known
     labels = torch.from_numpy(known.labels.copy())
@@ -156,8 +156,8 @@ def _kmeans_columns(start: VectorStart, num_novel: int) -> dict[str, Column]:
     if data.config.mixed:
         return {}
     novel = start.novel().numpy()
-    space, wide = start.found.space, start.found.gate.space
-    floor = METHODS[FLOOR](DiscoveryInput(novel, num_novel, space, wide, seed), seed)
+    inputs = DiscoveryInput(novel, num_novel, start.space, start.wide, seed)
+    floor = METHODS[FLOOR](inputs, seed)
     clusters = {
         name: np.concatenate(
             [floor.logits(piece).argmax(axis=1) for piece in data.pieces(subset)]
@@ -169,7 +169,7 @@ def _kmeans_columns(start: VectorStart, num_novel: int) -> dict[str, Column]:
 
 def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[str]) -> RunInfo:
     data, parent = start.data, start.parent
-    groups = start.found.gate.sizes[1:]
+    groups = () if parent is None else parent.found.gate.sizes[1:]
     architecture = Architecture(
         VECTORS,
         data.image_size,
@@ -187,7 +187,7 @@ def _info(config: Config, start: VectorStart, num_novel: int, notes: Sequence[st
         preprocessing=data.preprocessing(),
         architecture=architecture.plain(),
         seed=config.seed,
-        parent=None if parent is None else parent_entry(parent.path, parent.read_info()),
+        parent=None if parent is None else parent_entry(parent.run.path, parent.run.read_info()),
         notes=list(notes),
         embedding=_without_roots(data.embedding),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from crkd.clustering.class_count.estimate import estimate_class_count
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.known_or_novel import known_check
+from crkd.clustering.whitening import WhitenedSpace
 from crkd.config.schema import Config
 from crkd.core.errors import InputError
 from crkd.evaluation.predictions_file import load_predictions
@@ -25,9 +27,10 @@ from crkd.stages.load_images import check_same_subset
 from crkd.stages.run_data import check_num_novel, num_novel_classes
 from crkd.stages.vectors.contest import Contest
 from crkd.stages.vectors.data import VectorData, next_vector_data, vector_data
-from crkd.stages.vectors.discovery import VectorDiscovery, fit_known
+from crkd.stages.vectors.discovery import VectorDiscovery
 from crkd.stages.vectors.gate import Gate
 from crkd.stages.vectors.precheck import check_new, remark_on_known
+from crkd.stages.vectors.spaces import starting_spaces
 from crkd.stages.vectors.state import discovery_from
 
 FEWEST = 5
@@ -36,14 +39,27 @@ CONTEST = "contest.json"
 """The candidates of a run, their accuracy on hidden known classes, and the chosen one."""
 
 
+class Parent(NamedTuple):
+    """The run that an incremental step extends.
+
+    Attributes:
+        run: the finished run.
+        found: its discovery.
+    """
+
+    run: RunFolder
+    found: VectorDiscovery
+
+
 @dataclass(frozen=True)
 class VectorStart:
     """The state before a discovery on vectors.
 
     Attributes:
         data: known and novel vectors, or novel ones only.
-        found: the known classes, if any; of an incremental step, the parent's discovery.
-        parent: the parent run, or None.
+        space: in which novel classes are found.
+        wide: in which classes are separated.
+        parent: the run that is extended, or None.
         classes: label space before the discovery.
         true_known: ``(K,)`` true class of every known output, for the evaluator alone.
         fresh: ``(N,)`` bool, which of ``data.fitted_novel`` to discover in: all of them, or in the
@@ -53,8 +69,9 @@ class VectorStart:
     """
 
     data: VectorData
-    found: VectorDiscovery
-    parent: RunFolder | None
+    space: WhitenedSpace
+    wide: WhitenedSpace
+    parent: Parent | None
     classes: list[ClassInfo]
     true_known: NDArray[np.int64]
     fresh: NDArray[np.bool_]
@@ -77,7 +94,8 @@ def first_start(config: Config) -> VectorStart:
     data = next_vector_data(config, (), None, "") if alone else vector_data(config)
     data.check_memory()
     known, novel = data.fitted_known, data.fitted_novel
-    found = fit_known(data.of(known), torch.from_numpy(known.labels.copy()), data.of(novel))
+    labels = torch.from_numpy(known.labels.copy())
+    space, wide = starting_spaces(data.of(known), labels, data.of(novel))
     fresh, looked, notes = np.ones(len(novel), np.bool_), None, [*data.notes, *data.samples()]
     if config.mixed:
         looked = find_known(
@@ -91,8 +109,8 @@ def first_start(config: Config) -> VectorStart:
         notes.append(looked.sentence)
     elif remark := remark_on_known(data):
         notes.append(remark)
-    classes = np.arange(data.num_known)
-    return VectorStart(data, found, None, data.class_entries(0), classes, fresh, looked, notes)
+    names, true_known = data.class_entries(0), np.arange(data.num_known)
+    return VectorStart(data, space, wide, None, names, true_known, fresh, looked, notes)
 
 
 def _fresh(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -130,7 +148,8 @@ def next_start(config: Config, parent: RunFolder) -> VectorStart:
         vectors = data.of(data.fitted_novel).numpy()
         fresh = _fresh(looks_known(found.gate, vectors, seed=config.seed))
     notes = data.samples()
-    return VectorStart(data, found, parent, info.classes, true_known, fresh, None, notes)
+    spaces, before = (found.space, found.gate.space), Parent(parent, found)
+    return VectorStart(data, *spaces, before, info.classes, true_known, fresh, None, notes)
 
 
 def with_true_names(run: RunFolder, true_known: NDArray[np.int64]) -> list[ClassInfo]:
@@ -182,11 +201,11 @@ def _counted(start: VectorStart) -> tuple[int, str]:
     data = start.data
     if data.config.discover.num_novel != "auto":
         return num_novel_classes(data)
-    rows = start.found.space.rows(start.novel().numpy())
+    rows = start.space.rows(start.novel().numpy())
     known, labels = data.fitted_known, None
     anchors = None
     if len(known):
-        anchors, labels = start.found.space.rows(data.of(known).numpy()), known.labels
+        anchors, labels = start.space.rows(data.of(known).numpy()), known.labels
     count = estimate_class_count(rows, anchors, labels, seed=data.config.seed)
     return count.estimate, count.sentence
 
