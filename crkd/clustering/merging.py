@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
+from crkd.clustering.semi_kmeans import class_sums
 
 FACTOR = 2
 
@@ -36,8 +37,7 @@ def merged_kmeans(rows: Floats, num_clusters: int, *, seed: int) -> NDArray[np.i
     names, parts = np.unique(parts, return_inverse=True)
     if len(names) <= num_clusters:
         return parts.astype(np.int64)
-    sums = np.zeros((len(names), rows.shape[1]), np.float32)
-    np.add.at(sums, parts, rows)
+    sums = class_sums(rows, parts, len(names), np.float32)
     tree = linkage(unit_rows(sums), "average")
     merged: NDArray[np.int64] = fcluster(tree, num_clusters, "maxclust").astype(np.int64) - 1
     return merged[parts]

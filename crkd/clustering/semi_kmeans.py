@@ -83,14 +83,27 @@ def semi_kmeans(
 
 
 def class_sums(
-    rows: NDArray[np.floating[Any]], classes: NDArray[np.int64], num_classes: int
-) -> NDArray[np.float64]:
-    """Return the sum of the rows of every class, ``(num_classes, D)``."""
+    rows: NDArray[np.floating[Any]],
+    classes: NDArray[np.int64],
+    num_classes: int,
+    dtype: type[np.floating[Any]] = np.float64,
+) -> NDArray[Any]:
+    """Return the sum of the rows of every class, ``(num_classes, D)``.
+
+    The rows of a class are added in their order, so the bits are those of ``np.add.at``, which is
+    slower.
+
+    Args:
+        rows: ``(N, D)``.
+        classes: ``(N,)`` in ``[0, num_classes)``.
+        num_classes: number of sums.
+        dtype: in which is added; float32 needs rows of float32.
+    """
     from scipy.sparse import csr_array
 
     columns = np.arange(len(rows))
-    members = csr_array((np.ones(len(rows)), (classes, columns)), (num_classes, len(rows)))
-    return np.asarray(members @ rows, dtype=np.float64)
+    members = csr_array((np.ones(len(rows), dtype), (classes, columns)), (num_classes, len(rows)))
+    return np.asarray(members @ rows, dtype=dtype)
 
 
 def _anchored_means(rows: Floats, labels: NDArray[np.int64]) -> Floats:

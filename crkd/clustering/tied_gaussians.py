@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
+from crkd.clustering.semi_kmeans import class_sums
 from crkd.clustering.whitening import Doubles, inverse_root, residuals_within, shrunk
 from crkd.core.errors import InputError
 
@@ -41,8 +42,7 @@ class TiedGaussians:
         values = np.asarray(rows, np.float64)
         residuals, _ = residuals_within(values, labels)
         counts = np.bincount(labels, minlength=num_classes)
-        sums = np.zeros((num_classes, values.shape[1]))
-        np.add.at(sums, labels, values)
+        sums = class_sums(values, labels, num_classes)
         means = np.where(
             counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], values.mean(axis=0)
         )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import CHUNK_ROWS, Floats, unit_rows
+from crkd.clustering.semi_kmeans import class_sums
 from crkd.core.errors import InputError
 
 Doubles = NDArray[np.float64]
@@ -129,9 +130,7 @@ def residuals_within(rows: Doubles, labels: NDArray[np.int64]) -> tuple[Doubles,
         labels: ``(N,)`` classes from 0.
     """
     counts = np.bincount(labels)
-    sums = np.zeros((len(counts), rows.shape[1]))
-    np.add.at(sums, labels, rows)
-    means = sums / np.maximum(counts, 1)[:, None]
+    means = class_sums(rows, labels, len(counts)) / np.maximum(counts, 1)[:, None]
     return rows - means[labels], len(rows) - int((counts > 0).sum())
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.low_rank_gaussians import ClassStatistics, class_statistics
@@ -22,6 +21,7 @@ from crkd.models.network import Network, with_one_head
 from crkd.review.decisions import Decisions, read_decisions
 from crkd.review.export_images import check_files, write_images
 from crkd.review.outcome import REJECTED, Outcome, outcome_of
+from crkd.review.reviewed_vectors import reviewed_discovery
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.folder import RunFolder, RunInfo, check_free
 from crkd.runs.reviewed_labels import write_labels
@@ -30,7 +30,6 @@ from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay, save_replay
 from crkd.stages.results import Results
 from crkd.stages.vectors.data import VectorData
-from crkd.stages.vectors.discovery import relabeled
 from crkd.stages.vectors.outliers import calibrate_outliers
 from crkd.stages.vectors.start import CONTEST, opened_discovery, read_contest
 from crkd.stages.vectors.state import discovery_from, network_of, state_of
@@ -148,16 +147,8 @@ def _reviewed_model(evidence: Evidence, outcome: Outcome) -> ReviewedModel:
     before = opened.architecture
     num_known = evidence.num_known
     if isinstance(evidence.data, VectorData):
-        vectors, labels = evidence.data.of(evidence.images), outcome.labels
-        known = (labels >= 0) & (labels < num_known)
-        found = relabeled(
-            opened_discovery(opened.run),
-            vectors,
-            np.where(labels >= num_known, labels - num_known, -1),
-            count,
-            _labeled_vectors(evidence.data),
-            (vectors[torch.from_numpy(known)], labels[known]),
-        )
+        old = opened_discovery(opened.run)
+        found = reviewed_discovery(old, evidence.data, evidence.images, outcome, num_known)
         architecture = dataclasses.replace(before, num_novel=count)
         return ReviewedModel(architecture, network_of(found), state_of(found))
     network = with_one_head(opened.network, evidence.head)
@@ -190,11 +181,6 @@ def _place(target: int, num_known: int) -> int:
     if target >= num_known:
         return target - num_known
     return REJECTED if target < 0 else -2 - target
-
-
-def _labeled_vectors(data: VectorData) -> tuple[Tensor, NDArray[np.int64]] | None:
-    known = data.subsets.known_train
-    return (data.of(known), known.labels) if len(known) else None
 
 
 def _description(

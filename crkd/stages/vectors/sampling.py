@@ -66,3 +66,25 @@ def unlabeled_sample(count: int, num_novel: int, *, seed: int) -> NDArray[np.int
     if count <= most:
         return np.arange(count)
     return np.sort(stable_shuffle(count, seed)[:most])
+
+
+def reviewed_sample(
+    labels: NDArray[np.int64], by_person: NDArray[np.bool_], num_novel: int, *, seed: int
+) -> NDArray[np.int64]:
+    """Return which images of a review a discovery learns from.
+
+    They are the images of a class: all of them, or an even share of every class, and all whose
+    class a person chose.
+
+    Args:
+        labels: ``(N,)`` class of each image from 0; -1 for none.
+        by_person: ``(N,)`` whether a person chose it.
+        num_novel: M.
+        seed: of the draw, 0 or above.
+
+    Returns:
+        Positions, ascending.
+    """
+    rows = np.flatnonzero(labels >= 0)
+    drawn = rows[known_sample(labels[rows], num_novel, seed=seed)]
+    return np.union1d(drawn, rows[by_person[rows]])
