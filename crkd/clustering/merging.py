@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
-from crkd.clustering.semi_kmeans import class_sums
+from crkd.clustering.row_pieces import class_sums
 
 FACTOR = 2
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import CHUNK_ROWS, Floats, assign, unit_rows
+from crkd.clustering.row_pieces import class_sums
 from crkd.core.errors import InputError
 
 # Seeding reads every row once per centroid, so it uses a sample of this many rows per cluster.
@@ -80,30 +80,6 @@ def semi_kmeans(
         seeds = _seeds(rows[free], anchors, extra, np.random.default_rng(start))
         runs.append(_iterate(rows, labels, seeds, num_iters, spherical))
     return min(runs, key=lambda run: run.inertia)
-
-
-def class_sums(
-    rows: NDArray[np.floating[Any]],
-    classes: NDArray[np.int64],
-    num_classes: int,
-    dtype: type[np.floating[Any]] = np.float64,
-) -> NDArray[Any]:
-    """Return the sum of the rows of every class, ``(num_classes, D)``.
-
-    The rows of a class are added in their order, so the bits are those of ``np.add.at``, which is
-    slower.
-
-    Args:
-        rows: ``(N, D)``.
-        classes: ``(N,)`` in ``[0, num_classes)``.
-        num_classes: number of sums.
-        dtype: in which is added; float32 needs rows of float32.
-    """
-    from scipy.sparse import csr_array
-
-    columns = np.arange(len(rows))
-    members = csr_array((np.ones(len(rows), dtype), (classes, columns)), (num_classes, len(rows)))
-    return np.asarray(members @ rows, dtype=dtype)
 
 
 def _anchored_means(rows: Floats, labels: NDArray[np.int64]) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
-from crkd.clustering.semi_kmeans import class_sums
+from crkd.clustering.row_pieces import class_sums
 from crkd.clustering.whitening import Doubles, inverse_root, residuals_within, shrunk
 from crkd.core.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import CHUNK_ROWS, Floats, unit_rows
-from crkd.clustering.semi_kmeans import class_sums
+from crkd.clustering.row_pieces import class_sums
 from crkd.core.errors import InputError
 
 Doubles = NDArray[np.float64]

@@ -37,7 +37,7 @@ def reviewed_discovery(
     by_person = np.array([image in outcome.by_person for image in images.ids], np.bool_)
     count, seed = len(outcome.names), data.config.seed
     rows = reviewed_sample(outcome.labels, by_person, count, seed=seed)
-    vectors, labels = data.of(data.some(images, rows)), outcome.labels[rows]
+    vectors, labels = data.of(images.at(rows)), outcome.labels[rows]
     known = labels < num_known
     return relabeled(
         found,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crkd.clustering.kmeans import kmeans
-from crkd.clustering.semi_kmeans import _seeds, class_sums, semi_kmeans
+from crkd.clustering.row_pieces import class_sums
+from crkd.clustering.semi_kmeans import _seeds, semi_kmeans
 from crkd.core.errors import InputError
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.mahalanobis import nearest_square, whitening_of
-from crkd.clustering.semi_kmeans import class_sums
+from crkd.clustering.row_pieces import class_sums
 from crkd.core.errors import InputError
 
 

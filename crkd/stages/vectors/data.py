@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
@@ -78,18 +77,13 @@ class VectorData(RunData):
         for start in range(0, len(subset), each):
             yield self.vectors[subset.indices[start : start + each]]
 
-    def some(self, part: Subset, rows: NDArray[np.int64]) -> Subset:
-        """Return some samples of a subset by their positions, ascending."""
-        ids = [part.ids[row] for row in rows]
-        return Subset(part.source, part.indices[rows], part.labels[rows], ids)
-
     @cached_property
     def fitted_known(self) -> Subset:
         """The labeled training vectors from which a discovery learns: all, or a sample of many."""
         part, seed = self.subsets.known_train, self.config.seed
         if not self.in_pieces(part):
             return part
-        return self.some(part, known_sample(part.labels, _given(self.config), seed=seed))
+        return part.at(known_sample(part.labels, _given(self.config), seed=seed))
 
     @cached_property
     def fitted_novel(self) -> Subset:
@@ -105,7 +99,7 @@ class VectorData(RunData):
         if not self.in_pieces(part):
             return part
         rows = unlabeled_sample(len(part), _given(self.config), seed=self.config.seed)
-        return self.some(part, rows)
+        return part.at(rows)
 
     def check_memory(self) -> None:
         """Refuse a discovery for which the memory is not enough, about.
