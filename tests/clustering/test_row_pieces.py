@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 
 from crkd.clustering import row_pieces
 from crkd.clustering.projection_2d import project_2d
-from crkd.clustering.row_pieces import added, even_places, mean_of, pieces
+from crkd.clustering.row_pieces import added, class_sums, even_places, mean_of, pieces
 from crkd.review.compact_features import compact
 
 ROWS = np.random.default_rng(0).normal(size=(500, 9)).astype(np.float32)
@@ -63,3 +65,25 @@ def test_compact_rows_and_the_plane_are_the_same_in_pieces(
     ):
         assert np.abs(before.astype(int) - after).max() <= 1
     np.testing.assert_allclose(project_2d(ROWS, classes), whole[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2000, 17, 5), (300, 1, 90), (3, 8, 7), (0, 4, 2), (0, 4, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_sums_of_classes_have_the_bits_of_sums_row_by_row(
+    dtype: type[np.floating[Any]], shape: tuple[int, int, int], order: Literal["C", "F"]
+) -> None:
+    """Records depend on the bits, so the rows of a class have to be added in their order."""
+    count, width, num_classes = shape
+    draw = np.random.default_rng(count)
+    scales = 10.0 ** draw.integers(-6, 7, (count, 1))
+    rows = np.asarray(draw.standard_normal((count, width)) * scales, dtype, order=order)
+    rows[draw.random(rows.shape) < 0.1] = -0.0
+    classes = draw.integers(0, max(num_classes, 1), count)
+    expected = np.zeros((num_classes, width), dtype)
+    for row, label in zip(rows, classes, strict=True):
+        expected[label] += row
+    found = class_sums(rows, classes, num_classes, dtype)
+    assert found.dtype == dtype
+    assert found.shape == expected.shape
+    assert found.tobytes() == expected.tobytes()

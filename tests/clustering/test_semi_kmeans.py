@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from crkd.clustering.kmeans import kmeans
-from crkd.clustering.row_pieces import class_sums
 from crkd.clustering.semi_kmeans import _seeds, semi_kmeans
 from crkd.core.errors import InputError
 
@@ -103,23 +102,3 @@ def test_spherical_ignores_lengths():
 def test_mistakes_are_named(labels, count, word):
     with pytest.raises(InputError, match=word):
         semi_kmeans(np.eye(4, dtype=np.float32), np.array(labels), count, seed=0)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(2000, 17, 5), (300, 1, 90), (3, 8, 7), (0, 4, 2), (0, 4, 0)])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_sums_of_classes_have_the_bits_of_sums_row_by_row(dtype, shape, order):
-    """Records depend on the bits, so the rows of a class have to be added in their order."""
-    count, width, num_classes = shape
-    draw = np.random.default_rng(count)
-    scales = 10.0 ** draw.integers(-6, 7, (count, 1))
-    rows = np.asarray(draw.standard_normal((count, width)) * scales, dtype, order=order)
-    rows[draw.random(rows.shape) < 0.1] = -0.0
-    classes = draw.integers(0, max(num_classes, 1), count)
-    expected = np.zeros((num_classes, width), dtype)
-    for row, label in zip(rows, classes, strict=True):
-        expected[label] += row
-    found = class_sums(rows, classes, num_classes, dtype)
-    assert found.dtype == dtype
-    assert found.shape == expected.shape
-    assert found.tobytes() == expected.tobytes()
