@@ -55,5 +55,15 @@ class TolerantSource(FileSource):
         try:
             return super().read(index)
         except UnreadableImageError as error:
-            self.unreadable[index] = error.reason
-            return np.zeros((1, 1, 3), np.uint8)
+            return self._black(index, error)
+
+    def read_small(self, index: int, at_least: int) -> Pixels:
+        """Return image ``index`` as :meth:`read`; a JPEG may be smaller."""
+        try:
+            return super().read_small(index, at_least)
+        except UnreadableImageError as error:
+            return self._black(index, error)
+
+    def _black(self, index: int, error: UnreadableImageError) -> Pixels:
+        self.unreadable[index] = error.reason
+        return np.zeros((1, 1, 3), np.uint8)

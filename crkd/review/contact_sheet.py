@@ -59,9 +59,11 @@ def strip(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     canvas = Image.new("RGB", (SIDE * IMAGES, SIDE), "white")
     for place, row in enumerate(rows[:IMAGES].tolist()):
         try:
-            picture = Image.fromarray(images.source.read(int(images.indices[row])))
+            # A JPEG of twice the size has all that the scaling can keep.
+            pixels = images.source.read_small(int(images.indices[row]), 2 * SIDE)
         except UnreadableImageError:
             continue
+        picture = Image.fromarray(pixels)
         # Small images are enlarged without smoothing; photographs are smoothed.
         small = max(picture.size) < SIDE
         factor = SIDE / max(picture.size)

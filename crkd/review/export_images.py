@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import tempfile
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from crkd.core.atomic_write import write_bytes
+from crkd.core.atomic_write import UNFINISHED, failed_write, share, write_bytes
 from crkd.core.errors import InputError
 from crkd.core.paths import readable
+from crkd.data.sources.base import UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.runs.csv_cells import escape_formula
 
@@ -25,6 +28,7 @@ FORMS: Final = ("csv", "folder")
 _UNFIT: Final = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST: Final = 120
+_PIECE: Final = 1024 * 1024
 
 
 def write_images(
@@ -38,6 +42,8 @@ def write_images(
 ) -> None:
     """Write ``labels.csv``, or copies in ``images/CLASS/``, of all images that have a class.
 
+    Either is complete or absent. Copies are not forced to the disk one by one.
+
     Args:
         folder: the run folder.
         form: "csv" or "folder".
@@ -49,14 +55,13 @@ def write_images(
             images that the user moved are not disputed.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: a file cannot be read or written, or there are copies already.
     """
-    rows = np.flatnonzero(labels >= 0).tolist()
     if form == "csv":
         text = io.StringIO()
         writer = csv.writer(text)
         writer.writerow(("path", "class", "decided_by", "disputed"))
-        for row in rows:
+        for row in np.flatnonzero(labels >= 0).tolist():
             path = images.source.file(int(images.indices[row]))
             shown = images.ids[row] if path is None else readable(path)
             by_model = images.ids[row] not in by_person
@@ -69,20 +74,54 @@ def write_images(
                 )
             )
         write_bytes(folder / "labels.csv", text.getvalue().encode())
+    else:
+        _write_copies(folder, images, labels, names)
+
+
+def _write_copies(
+    folder: Path, images: Subset, labels: NDArray[np.int64], names: Sequence[str]
+) -> None:
+    rows, places = np.flatnonzero(labels >= 0).tolist(), safe_folder_names(names)
+    copies = folder / "images"
+    if copies.exists():
+        raise InputError(f"{copies} exists already; remove it or choose another folder")
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=".images.", suffix=UNFINISHED, dir=folder))
+    except OSError as error:
+        raise failed_write(copies, error) from error
+    try:
+        for label in set(labels[rows].tolist()):
+            (temporary / places[label]).mkdir()
+        for row in rows:
+            # Ids are unique, but file names below several folders need not be.
+            name = f"{row:06d}-{safe_folder_names([PurePosixPath(images.ids[row]).name])[0]}"
+            _copy(images, row, temporary / places[labels[row]] / name)
+        share(temporary, 0o777)
+        temporary.replace(copies)
+    except OSError as error:
+        raise failed_write(copies, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy(images: Subset, row: int, target: Path) -> None:
+    """Copy the file of an image, or write its pixels as PNG if it has none of its own.
+
+    Raises:
+        OSError: the target cannot be written.
+        InputError: the image cannot be read.
+    """
+    path = images.source.file(int(images.indices[row]))
+    if path is None:
+        picture = Image.fromarray(images.source.read(int(images.indices[row])))
+        picture.save(target.with_name(f"{target.name}.png"), "PNG")
         return
-    places = safe_folder_names(names)
-    for row in rows:
-        path = images.source.file(int(images.indices[row]))
-        below = PurePosixPath(images.ids[row])
-        # Ids are unique, but file names below several folders need not be.
-        name = f"{row:06d}-{safe_folder_names([below.name])[0]}"
-        target = folder / "images" / places[labels[row]] / name
-        if path is None:
-            content = io.BytesIO()
-            Image.fromarray(images.source.read(int(images.indices[row]))).save(content, "PNG")
-            write_bytes(target.with_name(f"{name}.png"), content.getvalue())
-        else:
-            write_bytes(target, path.read_bytes())
+    try:
+        original = path.open("rb")
+    except OSError as error:
+        raise UnreadableImageError(readable(path), error.strerror or str(error)) from error
+    with original, target.open("wb") as copy:
+        shutil.copyfileobj(original, copy, _PIECE)
 
 
 def check_files(images: Subset, labels: NDArray[np.int64]) -> None:

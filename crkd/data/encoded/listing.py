@@ -193,7 +193,12 @@ def _folder_parts(path: Path, passed_over: Counter[str]) -> tuple[tuple[str, Enc
     images = EncodedFolder(path)
     passed_over += images.passed_over
     parts: list[tuple[str, EncodedImages]] = [("", images)] if len(images) else []
-    files = sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+    # The suffix comes first: each file that is asked for its kind costs a call of the system.
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in (TAR, TABLE) and not file.name.startswith(".") and file.is_file()
+    )
     for file in files:
         found: EncodedImages | None = None
         if file.suffix.lower() == TAR:

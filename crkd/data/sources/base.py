@@ -121,6 +121,19 @@ class ImageSource(ABC):
             UnreadableImageError: the image cannot be decoded.
         """
 
+    def read_small(self, index: int, at_least: int) -> Pixels:
+        """Return image ``index`` as :meth:`read`, or smaller where that is faster to decode.
+
+        Args:
+            index: of the image.
+            at_least: both sides of a smaller image keep so many pixels.
+
+        Raises:
+            UnreadableImageError: the image cannot be decoded.
+        """
+        del at_least
+        return self.read(index)
+
     def pixels(self) -> Pixels | None:
         """Return all images as ``(N, 3, S, S)`` uint8 if they are square, equal-sized and cheap.
 

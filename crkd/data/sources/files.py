@@ -85,6 +85,10 @@ class FileSource(ImageSource):
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
         return decode_image(self.paths[index], str(self.paths[index]))
 
+    def read_small(self, index: int, at_least: int) -> Pixels:
+        """Return image ``index`` as :meth:`read`; a JPEG may be smaller."""
+        return decode_image(self.paths[index], str(self.paths[index]), at_least=at_least)
+
 
 def _size(path: Path) -> int:
     try:

@@ -14,6 +14,7 @@ from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import SUFFIXES, decode_image, read_header
 from crkd.data.sources.files import FileSource, image_files, readable_id
+from crkd.data.sources.walk import visible_files
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.storage.workers import parallel
 
@@ -165,10 +166,12 @@ def class_folders_of(known: Path) -> dict[Path, str]:
 
 def _class_folders(known: Path, classes_so_far: Sequence[str]) -> dict[Path, str]:
     """Return the class folders and their names, in the order of the names."""
-    loose = next((path for path in image_files(known) if path.parent == known), None)
+    # The first step of the walk has the direct files: the class folders are walked later.
+    direct = next(visible_files(known))[1]
+    loose = next((name for name in direct if Path(name).suffix.lower() in SUFFIXES), None)
     if loose is not None:
         raise InputError(
-            f"the image {loose.name!r} is directly in --known {str(known)!r}; put every image "
+            f"the image {loose!r} is directly in --known {str(known)!r}; put every image "
             "into the folder of its class"
         )
     names = class_folders_of(known)

@@ -77,6 +77,13 @@ class ParquetSource(ImageSource):
 
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
+        return self._image(index, None)
+
+    def read_small(self, index: int, at_least: int) -> Pixels:
+        """Return image ``index`` as :meth:`read`; a JPEG may be smaller."""
+        return self._image(index, at_least)
+
+    def _image(self, index: int, at_least: int | None) -> Pixels:
         if self._decoded is not None:
             decoded: Pixels = self._decoded[index].transpose(1, 2, 0)
             return decoded
@@ -85,7 +92,7 @@ class ParquetSource(ImageSource):
         image = decode_lossless_webp(encoded)
         if image is not None:
             return np.ascontiguousarray(image.transpose(1, 2, 0))
-        return decode_image(bytes(encoded), _where(shard, row))
+        return decode_image(bytes(encoded), _where(shard, row), at_least=at_least)
 
     def pixels(self) -> Pixels | None:
         """Return all images as ``(N, 3, S, S)`` uint8 if equal-sized and at most 1 GiB.

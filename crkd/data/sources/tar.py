@@ -69,10 +69,17 @@ class TarSource(ImageSource):
 
     def read(self, index: int) -> Pixels:
         """Return image ``index`` as ``(H, W, 3)`` uint8, RGB."""
+        return self._decoded(index, None)
+
+    def read_small(self, index: int, at_least: int) -> Pixels:
+        """Return image ``index`` as :meth:`read`; a JPEG may be smaller."""
+        return self._decoded(index, at_least)
+
+    def _decoded(self, index: int, at_least: int | None) -> Pixels:
         number, offset, size = self._places[index].tolist()
         archive = self._archives[number]
         where = f"{archive}: {self.ids[index]}"
-        return decode_image(read_member(archive, offset, size, where), where)
+        return decode_image(read_member(archive, offset, size, where), where, at_least=at_least)
 
 
 def tar_files(path: Path) -> list[Path]:

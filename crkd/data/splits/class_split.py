@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ class ClassSplit:
                 f"{len(self.class_names)} class names allow 0 to {len(self.class_names) - 1}; "
                 "correct 'known' and 'novel'"
             )
-        twice = sorted({label for label in order if order.count(label) > 1})
+        twice = sorted(label for label, count in Counter(order).items() if count > 1)
         if twice:
             raise InputError(
                 f"split {self.name!r} lists the class ids {listed(twice)} more than once; a class "

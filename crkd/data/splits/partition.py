@@ -15,6 +15,7 @@ from crkd.data.datasets.base import Dataset
 from crkd.data.sources.base import ImageSource, Labels
 from crkd.data.splits.class_split import ClassSplit
 from crkd.data.splits.long_tail import long_tailed
+from crkd.data.splits.members import members_of
 from crkd.data.splits.smaller import class_fraction_mask
 
 LABELED_SEED = 0
@@ -230,8 +231,7 @@ def _without_label(joint: Labels, num_known: int, fraction: float) -> npt.NDArra
     without = np.zeros(len(joint), dtype=bool)
     if fraction == 1.0:
         return without
-    for known in range(num_known):
-        members = np.flatnonzero(joint == known)
+    for known, members in enumerate(members_of(joint, np.arange(num_known))):
         count = max(1, round(fraction * len(members)))
         order = stable_shuffle(len(members), LABELED_SEED, stream=known)
         without[members[order[count:]]] = True
@@ -243,8 +243,7 @@ def _held_out(joint: Labels, num_known: int, fraction: float, seed: int) -> npt.
     held_out = np.zeros(len(joint), dtype=bool)
     if fraction == 0.0:
         return held_out
-    for known in range(num_known):
-        members = np.flatnonzero(joint == known)
+    for known, members in enumerate(members_of(joint, np.arange(num_known))):
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
         order = stable_shuffle(len(members), seed, stream=known)
         held_out[members[order[:count]]] = True

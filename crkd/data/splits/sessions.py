@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crkd.core.errors import InputError
 from crkd.core.shuffle import stable_shuffle
+from crkd.data.splits.members import members_of
 
 Rows = NDArray[np.int64]
 
@@ -77,8 +78,7 @@ def sessions(
     """
     places = []
     first_seed = seed if labeled_seed is None else labeled_seed
-    for label in range(sum(sizes)):
-        members = np.flatnonzero(labels == label)
+    for label, members in enumerate(members_of(labels, np.arange(sum(sizes)))):
         places.append(members[stable_shuffle(len(members), first_seed, stream=label)])
     base = range(sizes[0])
     counts = [max(1, round(labeled_fraction * len(places[label]))) for label in base]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from crkd.core.errors import InputError
 from crkd.core.shuffle import stable_shuffle
 from crkd.data.sources.base import Labels
+from crkd.data.splits.members import members_of
 
 SEED: Final = 0
 """Of the choice of images; it is not the seed of a run, so that all runs use the same images."""
@@ -35,9 +36,10 @@ def class_fraction_mask(labels: Labels, fraction: float) -> npt.NDArray[np.bool_
     """
     if not 0.0 < fraction <= 1.0:
         raise InputError(f"data.subset {fraction} is not in (0, 1]; 0.05 is usual for a smoke test")
-    kept = np.full(len(labels), fraction == 1.0)
-    for label in np.unique(labels).tolist() if fraction < 1 else ():
-        members = np.flatnonzero(labels == label)
+    if fraction == 1.0:
+        return np.ones(len(labels), np.bool_)
+    kept, classes = np.zeros(len(labels), np.bool_), np.unique(labels)
+    for label, members in zip(classes.tolist(), members_of(labels, classes), strict=True):
         order = stable_shuffle(len(members), SEED, stream=STREAM + label + 1)
         kept[members[order[: max(1, round(fraction * len(members)))]]] = True
     return kept

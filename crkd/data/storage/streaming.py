@@ -14,21 +14,21 @@ from torch import Tensor
 from crkd.data.splits.partition import Subset
 from crkd.data.storage.base import ImageStore, Rows
 from crkd.data.storage.resize import read_squares
-from crkd.data.storage.workers import cpu_count
+from crkd.data.storage.workers import threads_of_a_process
 
 
 class StreamingImages(ImageStore):
     """Images of a subset, decoded on demand and in advance.
 
-    Codecs and resizing release Python's lock, so threads use every processor, and no image has
-    to be copied between processes.
+    Codecs and resizing release Python's lock, so threads use every processor of the
+    process, and no image has to be copied between processes.
 
     Args:
         part: the images.
         size: side in pixels; images are resized (``fit_square``).
         device: device of the batches.
         ahead: number of batches decoded in advance, at least 1.
-        workers: number of threads; None for one per processor.
+        workers: number of threads; None for one for each processor of this process.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class StreamingImages(ImageStore):
         self.device = torch.device(device)
         self._part = part
         self._ahead = max(1, ahead)
-        self._workers = workers or cpu_count()
+        self._workers = workers or threads_of_a_process()
 
     def __len__(self) -> int:
         """Return n."""

@@ -48,6 +48,10 @@ class EmbeddedSource(FeatureSource):
         """
         return decode_image(self.encoded(index), self.ids[index])
 
+    def read_small(self, index: int, at_least: int) -> Pixels:
+        """Return the image behind a vector as :meth:`read`; a JPEG may be smaller."""
+        return decode_image(self.encoded(index), self.ids[index], at_least=at_least)
+
     def file(self, index: int) -> Path | None:
         """Return the file of the image behind a vector; None if it has none of its own."""
         embedded = self._files[self._table(index)]

@@ -52,6 +52,23 @@ def test_a_folder_is_listed_without_a_path_object_for_each_file(
     assert len(made) == 1
 
 
+def test_only_files_that_may_hold_images_are_asked_for_their_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("1.png", "2.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    hub_table(tmp_path / "t.PARQUET", [1])
+    hub_table(tmp_path / ".hidden.parquet", [1])
+    (tmp_path / "folder.tar").mkdir()
+    asked, is_file = [], Path.is_file
+    monkeypatch.setattr(Path, "is_file", lambda path: asked.append(path.name) or is_file(path))
+    listing = find_encoded([tmp_path])
+    ids = [listing.image_id(row).split("/", 1)[1] for row in range(len(listing))]
+    assert ids == ["1.png", "2.png", "t.PARQUET/0000000"]
+    assert +listing.passed_over == {".txt": 1}
+    assert not {"1.png", "2.png", "notes.txt", ".hidden.parquet"} & set(asked)
+
+
 def test_a_listing_takes_the_names_of_an_earlier_call(tmp_path: Path):
     for name in ("a/photos/1.png", "b/photos/2.png"):
         (tmp_path / name).parent.mkdir(parents=True)

@@ -166,6 +166,15 @@ def test_image_outside_a_class_folder(known: Path) -> None:
         folder_dataset(known)
 
 
+def test_each_class_folder_is_walked_once(known: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (known / "ant/deep").mkdir()
+    listed: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: listed.append(Path(place).name) or scan(place))
+    folder_dataset(known, verify=False)
+    assert [listed.count(name) for name in ("ant", "deep", "cat")] == [1, 1, 1]
+
+
 def test_unreadable_images_are_listed_or_left_out(known: Path) -> None:
     (known / "cat" / "bad.jpg").write_bytes(b"not an image")
     whole = (known / "ant" / "0.png").read_bytes()

@@ -99,6 +99,21 @@ def test_digits_split_fits_the_digits() -> None:
     load_split("digits").check(load_dataset("digits"))
 
 
+def test_repeated_classes_are_found_without_a_search_for_each() -> None:
+    class Ids(tuple[int, ...]):
+        __slots__ = ()
+
+        def __add__(self, other: object) -> "Ids":
+            return Ids(tuple(self) + tuple(other))  # type: ignore[arg-type]
+
+        def count(self, value: object, /) -> int:
+            raise AssertionError(f"all ids were searched for {value}")
+
+    assert len(small(known=Ids((0, 2))).order) == 3
+    with pytest.raises(InputError, match=r"the class ids 1, 2 more than once"):
+        small(known=Ids((2, 1, 0)), novel=(2, 3, 1))
+
+
 def test_order_and_joint_ids() -> None:
     split = small(known=(2, 0), novel=(3,))
     assert split.order == (2, 0, 3)

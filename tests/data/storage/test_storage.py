@@ -13,6 +13,7 @@ from crkd.core.errors import InputError
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.splits.partition import Subset
+from crkd.data.storage import streaming, workers
 from crkd.data.storage.choose import (
     ImageStore,
     InMemoryImages,
@@ -140,6 +141,22 @@ def test_streaming_is_ahead_of_use_but_bounded() -> None:
     threads = threading.active_count()
     batches.close()
     assert threading.active_count() < threads
+
+
+def test_processes_of_one_machine_share_its_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, pool = [], streaming.ThreadPoolExecutor
+    monkeypatch.setattr(
+        streaming,
+        "ThreadPoolExecutor",
+        lambda count, **options: begun.append(count) or pool(count, **options),
+    )
+    monkeypatch.setattr(workers, "cpu_count", lambda: 8)
+    for processes in ("1", "4", "16"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        StreamingImages(counted(3)[1], 4).get(torch.arange(3))
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    StreamingImages(counted(3)[1], 4).get(torch.arange(3))
+    assert begun == [8, 2, 1, 8]
 
 
 def test_resident_images_are_decoded_once_with_progress() -> None:
