@@ -16,7 +16,7 @@ from crkd.data.encoded.listing import find_encoded
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import upright_rgb
 from crkd.data.storage.resize import fit_square
-from crkd.data.storage.workers import cpu_count
+from crkd.data.storage.workers import threads_of_a_process
 from crkd.data.vectors.table import Vectors
 from crkd.embedding.pipeline import pixels_of
 from crkd.models.pretrained.base import Preprocessing
@@ -77,7 +77,11 @@ def embed_images(
         first = prepared(given[0])
     embedder = choose_form(opened, first[None], runtime=runtime, trial=False).embedder
     size, found = embedder.form.batch_size, []
-    with _errors_for_python(), one_thread_each(), ThreadPoolExecutor(cpu_count()) as pool:
+    with (
+        _errors_for_python(),
+        one_thread_each(),
+        ThreadPoolExecutor(threads_of_a_process()) as pool,
+    ):
         for start in range(0, len(given), _CHUNK):
             pixels = _each(prepared, list(given[start : start + _CHUNK]), pool)
             batches = [np.stack(pixels[at : at + size]) for at in range(0, len(pixels), size)]
