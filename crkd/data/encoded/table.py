@@ -13,6 +13,7 @@ from crkd.data.encoded.base import EncodedImages, Names
 from crkd.data.encoded.table_pieces import KEPT_BYTES, TablePieces
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size, parquet_bytes
+from crkd.data.vectors.repeated_texts import check_repeated_texts
 
 _BYTES: Final = "bytes"
 _LABELS: Final = ("label", "fine_label", "labels")
@@ -58,6 +59,7 @@ class EncodedTable(EncodedImages):
             # Names and classes of all rows, and the pieces that are kept.
             texts, pieces = OBJECT_BYTES * count, 2 * max(sizes, default=0)
             check_declared_size(place, texts + pieces, texts + min(pieces, KEPT_BYTES))
+            check_repeated_texts(place, chunks, [_LABELS[0]])
             classes = _classes(file)
             if classes is not None and len(classes) != count:
                 raise OSError(f"it has {len(classes):,} labels for {count:,} rows")
