@@ -15,12 +15,15 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from crkd.data.storage.free_memory import free_host_bytes
+
 PIECE_BYTES: Final = 16 << 20
 """Bytes that a piece has by the sizes that the file declares."""
 PIECE_ROWS: Final = 64
 """Maximum number of rows of a piece. Equal values may take more than the file declares."""
 KEPT_BYTES: Final = 512 << 20
-"""Bytes of the pieces of all files that are kept in memory."""
+"""Bytes of the pieces of all files that are kept in memory. Two groups of rows of an open file are
+kept beyond that where they take at most a quarter of the free memory."""
 _OPEN_GROUPS: Final = 2
 _BUFFER: Final = 1 << 20
 
@@ -37,9 +40,16 @@ class _KeptPieces:
     """The pieces that were used last, of all files of the process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # The end of a file may be noticed by this thread while it holds the lock.
+        self._lock = threading.RLock()
         self._pieces: OrderedDict[_Place, Any] = OrderedDict()
         self._bytes = 0
+        self._groups: dict[int, int] = {}
+
+    def open(self, file: int, group_bytes: int) -> None:
+        """Keep up to these bytes as long as a file is open."""
+        with self._lock:
+            self._groups[file] = group_bytes
 
     def get(self, place: _Place) -> Any:
         """Return a piece; None if it is not kept."""
@@ -53,20 +63,24 @@ class _KeptPieces:
         with self._lock:
             self._remove(place)
             self._pieces[place] = piece
-            self._bytes += piece.nbytes
-            while self._bytes > KEPT_BYTES and len(self._pieces) > 1:
+            size = piece.nbytes
+            self._bytes += size
+            limit = max([KEPT_BYTES, *self._groups.values()])
+            while self._bytes > limit and len(self._pieces) > 1:
                 self._remove(next(iter(self._pieces)))
 
     def forget(self, file: int) -> None:
         """Drop all pieces of a file."""
         with self._lock:
+            self._groups.pop(file, None)
             for place in [place for place in self._pieces if place.file == file]:
                 self._remove(place)
 
     def _remove(self, place: _Place) -> None:
         piece = self._pieces.pop(place, None)
         if piece is not None:
-            self._bytes -= piece.nbytes
+            size = piece.nbytes
+            self._bytes -= size
 
 
 _KEPT: Final = _KeptPieces()
@@ -100,6 +114,9 @@ class TablePieces:
         self._failed: dict[int, tuple[int, Exception]] = {}
         self._lock = threading.Lock()
         self._number = next(_FILES)
+        # Images in any order would decode a large group again for each of them.
+        groups = _OPEN_GROUPS * max(group_bytes, default=0)
+        _KEPT.open(self._number, groups if groups <= free_host_bytes() // 4 else 0)
         weakref.finalize(self, _KEPT.forget, self._number)
 
     def value(self, row: int) -> Any:

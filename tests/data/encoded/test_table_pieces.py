@@ -76,11 +76,29 @@ def test_a_few_images_far_larger_than_the_others_are_read(tmp_path: Path) -> Non
     assert [table.read(row) for row in range(300)] == images
 
 
+def test_large_groups_are_kept_where_the_memory_is_free(
+    tmp_path: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_pieces, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(table_pieces, "KEPT_BYTES", 1000)
+    images = images_of([300] * 40)
+    for free, again in ((10**9, False), (20_000, True)):
+        monkeypatch.setattr(table_pieces, "free_host_bytes", lambda free=free: free)
+        table = EncodedTable(write(tmp_path / "t.parquet", images))
+        decoded.clear()
+        assert [table.read(row) for row in reversed(range(40))] == images[::-1]
+        assert (sum(rows for _, rows in decoded) > 40) == again
+        del table
+        gc.collect()
+
+
 def test_pieces_that_are_no_longer_kept_are_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(table_pieces, "PIECE_BYTES", 2000)
     monkeypatch.setattr(table_pieces, "KEPT_BYTES", 5000)
+    monkeypatch.setattr(table_pieces, "free_host_bytes", lambda: 0)
+    gc.collect()
     images: list[bytes | None] = [*images_of([300] * 100)]
     images[70] = None
     table = EncodedTable(write(tmp_path / "t.parquet", images, 40))
@@ -107,6 +125,7 @@ def test_pieces_of_a_table_are_dropped_with_it(tmp_path: Path) -> None:
 def test_threads_read_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_pieces, "PIECE_BYTES", 1000)
     monkeypatch.setattr(table_pieces, "KEPT_BYTES", 8000)
+    monkeypatch.setattr(table_pieces, "free_host_bytes", lambda: 0)
     images = images_of([300] * 120)
     table = EncodedTable(write(tmp_path / "t.parquet", images, 30))
     rows = np.random.default_rng(1).integers(0, 120, 400).tolist()
