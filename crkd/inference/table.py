@@ -16,6 +16,7 @@ from crkd.core.errors import InputError
 from crkd.core.parquet_footer import column_chunks
 from crkd.core.paths import irregular
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
+from crkd.data.vectors.repeated_texts import check_repeated_texts
 from crkd.runs.atomic_files import read_json
 from crkd.runs.csv_cells import escape_formula, unescape_formula
 
@@ -263,7 +264,9 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        check_declared_size(path, parquet_bytes(column_chunks(path)))
+        groups = column_chunks(path)
+        check_declared_size(path, parquet_bytes(groups))
+        check_repeated_texts(path, groups)
         held = pq.read_schema(path).names
         wanted = [name for name in COLUMNS if name not in OPTIONAL or name in held]
         table = pq.read_table(path, columns=wanted)

@@ -95,11 +95,13 @@ def embed_pictures(data: dict[str, Any], evidence: Evidence, budget: int) -> boo
         evidence: outputs of the run.
         budget: maximum number of characters of all thumbnails.
     """
-    uris = embedded_thumbnails(evidence.images, evidence.order, budget)
+    # In the order of the source: a Parquet file is decoded once, each group from its first row on.
+    places = np.argsort(evidence.images.indices[evidence.order], kind="stable")
+    uris = embedded_thumbnails(evidence.images, evidence.order[places], budget)
     if uris is None:
         return False
-    for image, uri in zip(data["images"], uris, strict=True):
-        image |= {"unreadable": True} if uri is None else {"src": uri}
+    for place, uri in zip(places.tolist(), uris, strict=True):
+        data["images"][place] |= {"unreadable": True} if uri is None else {"src": uri}
     return True
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crkd.core.errors import InputError
+from crkd.data.vectors import declared_size, repeated_texts
 from crkd.inference.table import COLUMNS, FORMATS, PredictedImage, read, writing
 from crkd.runs.csv_cells import escape_formula, unescape_formula
 
@@ -142,3 +143,17 @@ def test_foreign_files_are_refused(tmp_path: Path, name: str, content: bytes | N
         (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
         read(tmp_path / name)
+
+
+def test_a_class_name_repeated_beyond_the_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parquet stores the name once, and declares it once."""
+    file = tmp_path / "rows.parquet"
+    with writing(file, {}) as write:
+        write([dataclasses.replace(ROW, class_name="a" * 5000)] * 1000)
+    assert len(read(file)) == 1000
+    monkeypatch.setattr(repeated_texts, "SMALL", 1000)
+    monkeypatch.setattr(declared_size, "free_host_bytes", lambda: 1_900_000)
+    with pytest.raises(InputError, match=r"holds more than 1\.8 MiB of values"):
+        read(file)

@@ -14,10 +14,12 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
+from crkd.data.splits.partition import Subset
 from crkd.review import page
 from crkd.review.class_summaries import found_classes
 from crkd.review.compact_features import compact
@@ -242,6 +244,27 @@ def test_a_budget_that_is_too_small_leaves_the_page_without_thumbnails(evidence:
     assert not page.embed_pictures(data, evidence, size - 1)
     assert not any("src" in image for image in data["images"])
     assert page.embed_pictures(data, evidence, size)
+
+
+def test_thumbnails_are_made_in_the_order_of_the_source_and_shown_in_that_of_the_page(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def made(images: Subset, rows: NDArray[np.int64], budget: int) -> list[str | None]:
+        asked.extend(images.indices[rows].tolist())
+        return [None if row == rows[0] else f"image {images.indices[row]}" for row in rows]
+
+    monkeypatch.setattr(page, "embedded_thumbnails", made)
+    shown = evidence.images.indices[evidence.order].tolist()
+    assert shown != sorted(shown)
+    data = pictured(evidence)
+    assert asked == sorted(shown)
+    for index, image in zip(shown, data["images"], strict=True):
+        if index == asked[0]:
+            assert image["unreadable"]
+        else:
+            assert image["src"] == f"image {index}"
 
 
 def test_the_work_for_an_image_does_not_grow_with_the_number_of_images(

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from crkd.core.errors import InputError, listed
 from crkd.core.parquet_footer import column_chunks
 from crkd.data.encoded.base import EncodedImages, Names
+from crkd.data.encoded.table_pieces import KEPT_BYTES, TablePieces
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size, parquet_bytes
+from crkd.data.vectors.repeated_texts import check_repeated_texts
 
 _BYTES: Final = "bytes"
-_KEPT_GROUPS: Final = 2
 _LABELS: Final = ("label", "fine_label", "labels")
 """Names of label columns that are preferred where a file has several."""
 
 
 class EncodedTable(EncodedImages):
-    """The images of a Parquet file, by row: "00012".
+    """The images of a Parquet file, by row: "0000012".
+
+    They are read fast in the order of the rows.
 
     The images are in the first column of structs with the field ``bytes``. The class comes from a
     column of integers whose names are in the metadata, or from a column of texts called "label".
@@ -40,24 +39,28 @@ class EncodedTable(EncodedImages):
         import pyarrow
 
         try:
-            self._file = _opened(place)
+            source, file = _opened(place)
             chunks = column_chunks(place)
-            schema = self._file.schema_arrow
-            self._column = image_column(schema)
-            if self._column is None:
+            schema = file.schema_arrow
+            column = image_column(schema)
+            if column is None:
                 raise InputError(
                     f"the Parquet file {str(place)!r} has the columns {listed(schema.names)}, and "
                     f"none is a struct with the field {_BYTES!r}; give a table of images"
                 )
-            count = self._file.metadata.num_rows
-            groups = range(self._file.metadata.num_row_groups)
-            lengths = [self._file.metadata.row_group(group).num_rows for group in groups]
+            count = file.metadata.num_rows
+            groups = range(file.metadata.num_row_groups)
+            lengths = [file.metadata.row_group(group).num_rows for group in groups]
             if sum(lengths) != count or min(lengths, default=0) < 0:
                 raise OSError(f"its groups have other numbers of rows than {count:,} together")
-            # Names and classes of all rows, and the groups that are kept.
-            largest = max((parquet_bytes([group]) for group in chunks), default=0)
-            check_declared_size(place, OBJECT_BYTES * count + _KEPT_GROUPS * largest)
-            classes = _classes(self._file)
+            sizes = [parquet_bytes([group]) for group in chunks]
+            if len(sizes) != len(lengths):
+                raise OSError(f"it has {len(sizes):,} descriptions of {len(lengths):,} groups")
+            # Names and classes of all rows, and the pieces that are kept.
+            texts, pieces = OBJECT_BYTES * count, 2 * max(sizes, default=0)
+            check_declared_size(place, texts + pieces, texts + min(pieces, KEPT_BYTES))
+            check_repeated_texts(place, chunks, [_LABELS[0]])
+            classes = _classes(file)
             if classes is not None and len(classes) != count:
                 raise OSError(f"it has {len(classes):,} labels for {count:,} rows")
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -66,40 +69,21 @@ class EncodedTable(EncodedImages):
         for row in range(count):
             names.append(f"{row:07d}")
         super().__init__(place, names, [None] * count if classes is None else classes)
-        self._starts = np.cumsum([0, *lengths])
-        self._groups: OrderedDict[int, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._pieces = TablePieces(source, file.metadata, column, _BYTES, sizes)
 
     def read(self, index: int) -> bytes:
-        """Return the content of a row; the row groups that were read last are kept."""
+        """Return the content of a row; the rows that were read last are kept."""
         import pyarrow
 
-        group = int(np.searchsorted(self._starts, index, side="right")) - 1
         where = f"{self.place}: {self.name(index)}"
         try:
-            column = self._group(group)
+            value = self._pieces.value(index)
         except (pyarrow.ArrowException, OSError) as error:
             raise UnreadableImageError(where, " ".join(str(error).split())) from None
-        value = column[index - int(self._starts[group])]
         if not value.is_valid:
             raise UnreadableImageError(where, "the row holds no image")
         content: bytes = value.as_py()
         return content
-
-    def _group(self, group: int) -> Any:
-        with self._lock:
-            if group not in self._groups:
-                import pyarrow.compute
-
-                table = self._file.read_row_group(group, columns=[self._column])
-                # Offsets of a damaged file may lead anywhere.
-                table.validate(full=True)
-                images = table.column(0).combine_chunks()
-                self._groups[group] = pyarrow.compute.struct_field(images, _BYTES)
-            self._groups.move_to_end(group)
-            while len(self._groups) > _KEPT_GROUPS:
-                self._groups.popitem(last=False)
-            return self._groups[group]
 
 
 def has_images(place: Path) -> bool:
@@ -107,7 +91,7 @@ def has_images(place: Path) -> bool:
     import pyarrow
 
     try:
-        return image_column(_opened(place).schema_arrow) is not None
+        return image_column(_opened(place)[1].schema_arrow) is not None
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
         return False
 
@@ -124,12 +108,14 @@ def image_column(schema: Any) -> str | None:
     return None
 
 
-def _opened(place: Path) -> Any:
+def _opened(place: Path) -> tuple[Any, Any]:
+    """Return a file, open, and its ``ParquetFile``."""
     import pyarrow.parquet
 
     if not place.is_file():
         raise OSError("not a regular file")
-    return pyarrow.parquet.ParquetFile(place)
+    source = pyarrow.OSFile(str(place))
+    return source, pyarrow.parquet.ParquetFile(source)
 
 
 def _damaged(place: Path, error: Exception) -> InputError:

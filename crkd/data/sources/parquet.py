@@ -19,12 +19,16 @@ from crkd.data.sources.base import ImageSource, Labels, Pixels, RowIds, Unreadab
 from crkd.data.sources.decode import decode_image
 from crkd.data.sources.webp import decode_lossless_webp
 from crkd.data.storage.workers import parallel
-from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
+from crkd.data.vectors.declared_size import DecodedBytes, check_declared_size, parquet_bytes
 
 MAX_BYTES_AT_ONCE: Final = 1024 * 1024 * 1024
 """Size up to which ``ParquetSource.pixels`` decodes the whole set into one array."""
 
 _BLOCK_ROWS: Final = 512
+_PIECE_BYTES: Final = 16 << 20
+_PIECE_ROWS: Final = 64
+"""Rows that are decoded at once: pyarrow decodes at most 2 GiB of a nested column."""
+_BUFFER: Final = 1 << 20
 
 
 class _Shard(NamedTuple):
@@ -162,23 +166,44 @@ def _read_table(file: Path, image_column: str, label_column: str) -> Any:
     import pyarrow.parquet
 
     try:
-        check_declared_size(file, parquet_bytes(column_chunks(file)))
-        parquet = pyarrow.parquet.ParquetFile(file)
+        declared = parquet_bytes(column_chunks(file))
+        check_declared_size(file, declared)
+        # Without a buffer a whole column of a group of rows is read at once.
+        parquet = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
         missing = {image_column, label_column} - set(parquet.schema_arrow.names)
         if missing:
             raise InputError(
                 f"the Parquet file {str(file)!r} has no column {listed(sorted(missing))} (it has "
                 f"{listed(parquet.schema_arrow.names)}); check that it is the right file"
             )
-        table = parquet.read(columns=[image_column, label_column])
-        # Offsets and texts of a damaged file may point anywhere.
-        table.validate(full=True)
-        return table
+        row = max(declared // max(parquet.metadata.num_rows, 1), 1)
+        rows = min(max(_PIECE_BYTES // row, 1), _PIECE_ROWS)
+        try:
+            return _in_pieces(parquet, file, [image_column, label_column], rows)
+        except (pyarrow.ArrowNotImplementedError, pyarrow.ArrowCapacityError):
+            # The rows of a piece are far larger than the others.
+            return _in_pieces(parquet, file, [image_column, label_column], 1)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"cannot read the Parquet file {str(file)!r}: {reason}; fetch it again"
         ) from error
+
+
+def _in_pieces(parquet: Any, file: Path, columns: list[str], rows: int) -> Any:
+    """Return columns of a file as a table with a chunk for each piece."""
+    import pyarrow
+
+    decoded = DecodedBytes(file)
+    pieces = []
+    for batch in parquet.iter_batches(batch_size=rows, columns=columns):
+        # Offsets and texts of a damaged file may point anywhere.
+        batch.validate(full=True)
+        decoded.add(batch.nbytes)
+        pieces.append(batch)
+    schema = parquet.schema_arrow
+    fields = [schema.field(name) for name in schema.names if name in columns]
+    return pyarrow.Table.from_batches(pieces, pyarrow.schema(fields, schema.metadata))
 
 
 def _label_column(column: Any, file: Path) -> Labels:

@@ -40,6 +40,36 @@ def check_declared_size(file: Path, needed: int, held: int | None = None) -> Non
     check_memory(needed if held is None else held, f"the file {str(file)!r}")
 
 
+class DecodedBytes:
+    """Counts the bytes of a file while they are decoded, and refuses too many of them.
+
+    A file declares equal values of a dictionary once, so it may hold far more than it declares.
+
+    Args:
+        file: the file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._limit = min(max(SMALL, MAX_RATIO * file.stat().st_size), free_host_bytes())
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        """Count further bytes.
+
+        Raises:
+            InputError: all together are more than the memory that was free at first, or far more
+                than the size of the file.
+        """
+        self._count += count
+        if self._count > self._limit:
+            raise InputError(
+                f"the file {str(self._file)!r} of {format_bytes(self._file.stat().st_size)} holds "
+                f"more than {format_bytes(self._limit)} of values, because equal ones are stored "
+                "once; divide it"
+            )
+
+
 def check_memory(needed: int, what: str, remedy: str = "give fewer rows") -> None:
     """Refuse work that needs more memory than is free, before it begins.
 

@@ -18,6 +18,7 @@ from crkd.data.vectors.checked_vectors import as_float32, checked_vectors
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.numpy_file import read_npy, read_npz, unreadable
 from crkd.data.vectors.pandas_index import index_columns
+from crkd.data.vectors.repeated_texts import check_repeated_texts
 from crkd.data.vectors.row_file import IN_MEMORY, PIECE_ROWS, RowFile, RowWriter
 
 LABEL: Final = "label"
@@ -140,6 +141,7 @@ def _from_parquet(file: Path) -> Columns:
         if parquet_bytes(groups) > IN_MEMORY:
             return _in_pieces(file, groups)
         check_declared_size(file, parquet_bytes(groups))
+        check_repeated_texts(file, groups)
         # memory_map lets the system hold the file's pages, without a second copy.
         table = pyarrow.parquet.read_table(file, memory_map=True)
         # Offsets and texts of a damaged file may point anywhere.
@@ -160,6 +162,7 @@ def _in_pieces(file: Path, groups: Sequence[Sequence[ColumnChunk]]) -> Columns:
         other = {n for n, path in enumerate(paths) if path in (LABEL, ID, DIGEST)}
         texts, whole = parquet_bytes(groups, other), parquet_bytes(groups)
         check_declared_size(file, whole, texts + PIECE_BYTES)
+        check_repeated_texts(file, groups)
         writer = RowWriter(file, whole - texts)
         labels: list[Any] = []
         ids: list[Any] = []

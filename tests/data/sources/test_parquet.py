@@ -1,6 +1,8 @@
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from crkd.core.errors import InputError
 from crkd.data.sources import parquet as module
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.parquet import ParquetSource
+from crkd.data.vectors import declared_size
 
 
 def encode(pixels: np.ndarray, kind: str = "WEBP") -> bytes:
@@ -127,3 +130,40 @@ def test_files_that_do_not_fit_are_explained(tmp_path: Path) -> None:
 def test_given_class_names_win(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [encode(images(1)[0])], [1])
     assert source(path, class_names=["x", "y"]).class_names == ("x", "y")
+
+
+def test_files_above_the_limit_of_pyarrow_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow decodes up to 2 GiB of a nested column at once; here 4,000 bytes."""
+    whole, pieces = pq.ParquetFile.read, pq.ParquetFile.iter_batches
+
+    def checked(found: Any) -> Any:
+        if found.nbytes > 4000:
+            raise pa.ArrowNotImplementedError("Nested data conversions not implemented")
+        return found
+
+    def iter_batches(*args: Any, **options: Any) -> Iterator[Any]:
+        yield from map(checked, pieces(*args, **options))
+
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *a, **o: checked(whole(*a, **o)))
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    pixels = images(100)
+    encoded = [encode(image) for image in pixels]
+    path = write(tmp_path / "a.parquet", encoded, [0] * 100, ["x"], row_group_size=100)
+    for piece in (module._PIECE_BYTES, 2000):
+        monkeypatch.setattr(module, "_PIECE_BYTES", piece)
+        read = source(path)
+        for row in range(100):
+            np.testing.assert_array_equal(read.read(row), pixels[row])
+
+
+def test_equal_images_beyond_the_memory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dictionary stores them once, and the file declares them once."""
+    path = write(tmp_path / "a.parquet", [b"x" * 5000] * 1000, [0] * 1000, ["x"], 1000)
+    assert len(source(path)) == 1000
+    monkeypatch.setattr(declared_size, "free_host_bytes", lambda: 1_000_000)
+    with pytest.raises(InputError, match=r"holds more than 976\.6 KiB of values"):
+        source(path)

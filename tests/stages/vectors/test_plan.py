@@ -249,7 +249,7 @@ def test_rows_of_a_file_keep_labels_and_ids(files: list[str], tmp_path: Path) ->
         write_rows(whole, rows, tmp_path / "missing", "some")
 
 
-@pytest.mark.parametrize(("suffix", "writer"), [("parquet", "write_table"), ("npz", "savez")])
+@pytest.mark.parametrize(("suffix", "writer"), [("parquet", "ParquetWriter"), ("npz", "savez")])
 def test_interrupted_rows_leave_nothing(
     suffix: str, writer: str, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
