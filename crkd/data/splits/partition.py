@@ -147,9 +147,7 @@ def partition(
     """
     _check_fractions(labeled_fraction, validation_fraction)
     labels, num_known = dataset.train.labels, len(split.known)
-    # Labels of hidden images choose no image, neither labeled nor unlabeled.
-    visible = labels if dataset.hidden is None else np.where(dataset.hidden, -1, labels)
-    used = class_fraction_mask(visible, subset)
+    used = class_fraction_mask(labels, subset)
     joint = np.where(used, split.joint_ids(labels), -1)
     of_known = (joint >= 0) & (joint < num_known)
     shown = of_known if dataset.hidden is None else of_known & ~dataset.hidden

@@ -1,4 +1,7 @@
-"""Small subset of a data set, for smoke tests."""
+"""Small subset of a data set, for smoke tests.
+
+Hidden labels take part in the choice, as the images of all steps of a plan have to be the same.
+"""
 
 from __future__ import annotations
 

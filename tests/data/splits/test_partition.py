@@ -142,25 +142,6 @@ def test_the_choice_of_labeled_images_depends_on_known_labels_alone() -> None:
     assert len(rows[0]) == 60
 
 
-def test_hidden_labels_choose_no_image_of_a_smaller_set() -> None:
-    draw = np.random.default_rng(0)
-    labels, hidden = draw.choice([3, 0, 1, 4], 400), np.arange(400) >= 200
-
-    def chosen(labels: np.ndarray) -> tuple[list[int], list[int], list[int]]:
-        images = dataclasses.replace(dataset_of(labels.tolist(), None), hidden=hidden)
-        found = partition(
-            images, SPLIT, validation_fraction=0.2, seed=0, subset=0.4, allow_empty_known=True
-        )
-        parts = (found.known_train, found.known_val, found.unlabeled)
-        return tuple(part.indices.tolist() for part in parts)  # type: ignore[return-value]
-
-    labels[:200] = draw.choice([3, 0], 200)
-    scrambled = labels.copy()
-    scrambled[200:] = draw.choice([3, 0, 1, 4], 200)
-    assert chosen(labels) == chosen(scrambled)
-    assert len(chosen(labels)[2]) == 80
-
-
 def test_labels_of_unlabeled_images_stay_hidden_even_if_they_are_of_known_classes() -> None:
     labels = [3, 0, 3, 0, 1]
     found = partition(
