@@ -59,7 +59,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
 def _private_file(path: Path) -> tuple[int, Path]:
     """Create a temporary file for ``path``; return its descriptor and path.
 
-    Nobody can foresee the name, and so nobody can have made it a link to another file.
+    The name cannot be foreseen, so no other program can have made it a link to another file.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED)
     return descriptor, Path(name)

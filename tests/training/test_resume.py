@@ -211,7 +211,7 @@ def test_a_resumed_run_keeps_its_estimated_number_of_classes(
         return straight.read_info().num_novel + 1, "another estimate"
 
     monkeypatch.setattr("crkd.stages.discover.parent._counted", other)
-    # Whoever gives another number all the same loses nothing.
+    # Another number all the same is refused, and nothing is overwritten.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "crkd.stages.discover.run.open_parent",
