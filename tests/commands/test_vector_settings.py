@@ -93,4 +93,5 @@ def test_every_name_in_the_lists_is_that_of_a_setting() -> None:
     for name in (*READ, *READ_BY_STUDENT):
         values = plain(Config())
         for key in name.split("."):
+            assert key in values, name
             values = values[key]

@@ -175,8 +175,10 @@ class TablePieces:
                 if at == place:
                     return piece
         except (pyarrow.ArrowException, OSError) as error:
-            # The rest of a damaged group is not decoded again for each of its rows.
-            self._failed[place.group] = (group.next, error)
+            # The rest of a damaged group is not decoded again for each of its rows. An error of the
+            # drive has a number of the system, and the next call tries again.
+            if getattr(error, "errno", None) is None:
+                self._failed[place.group] = (group.next, error)
             group.pieces, group.next = None, 0
             raise
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -180,3 +182,22 @@ def test_a_damaged_group_is_decoded_once(
             table.read(row)
     assert [table.read(row) for row in range(6, 12)] == images[6:]
     assert opened == [0, 1]
+
+
+def test_an_error_of_the_drive_does_not_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = images_of([300] * 4)
+    table = EncodedTable(write(tmp_path / "t.parquet", images))
+    pieces, calls = pq.ParquetFile.iter_batches, []
+
+    def once_broken(*args: Any, **options: Any) -> Iterator[Any]:
+        calls.append(options)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        yield from pieces(*args, **options)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", once_broken)
+    with pytest.raises(UnreadableImageError, match="Input/output error"):
+        table.read(0)
+    assert [table.read(row) for row in range(4)] == images
