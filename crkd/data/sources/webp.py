@@ -56,7 +56,11 @@ def _plain_side(head: bytes) -> int | None:
 
 @functools.cache
 def _torchvision_decoder() -> Callable[[Tensor], Tensor] | None:
-    from torchvision.io import decode_webp
+    # torchvision 0.29 announces the removal of its decoders.
+    try:
+        from torchvision.io import decode_webp
+    except ImportError:
+        return None
 
     # The smallest lossless WebP image: one black pixel. A build without libwebp fails here.
     pixel = bytes.fromhex("524946461a000000574542505650384c0e0000002f00000000071011fd0f4444ff03")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crkd.core.errors import InputError
+from crkd.data.sources import webp
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.sources.decode import MAX_PIXELS, decode_image, read_header
 from crkd.data.sources.webp import decode_lossless_webp
@@ -203,6 +204,18 @@ def test_short_way_for_webp_equals_the_general_one(size: int) -> None:
     np.testing.assert_array_equal(fast.transpose(1, 2, 0), pixels)
     np.testing.assert_array_equal(decode_lossless_webp(data), fast)
     np.testing.assert_array_equal(decode_image(data, "x"), pixels)
+
+
+def test_webp_is_decoded_where_torchvision_has_no_decoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = noise(8, 8)
+    data = encoded(Image.fromarray(pixels), "WEBP", lossless=True)
+    monkeypatch.delattr("torchvision.io.decode_webp")
+    webp._torchvision_decoder.cache_clear()
+    try:
+        assert decode_lossless_webp(data) is None
+        np.testing.assert_array_equal(decode_image(data, "x"), pixels)
+    finally:
+        webp._torchvision_decoder.cache_clear()
 
 
 def test_short_way_for_webp_leaves_everything_else_alone() -> None:
