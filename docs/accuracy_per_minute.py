@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import matplotlib
@@ -24,12 +23,20 @@ LENGTHS = "fast"
 """Beginning of the names of the configurations that differ in length alone."""
 
 
-def points(record: dict[str, Any], times: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
-    """Return minutes of both stages and percent of each configuration, means over seeds."""
-    runs = {run["run"]: 100 * run["acc"][METRIC] for run in record["runs"]}
+def points(
+    record: dict[str, Any], times: list[dict[str, Any]]
+) -> dict[str, tuple[float, float, float]]:
+    """Return minutes of both stages, and percent and its deviation, of each configuration.
+
+    The deviation over seeds is 0 for a single seed.
+    """
     minutes = {row["name"].removeprefix("both stages, "): row["value"] for row in times}
     return {
-        group["name"]: (minutes[group["name"]], fmean(runs[name] for name in group["runs"]))
+        group["name"]: (
+            minutes[group["name"]],
+            100 * group["metrics"][METRIC]["mean"],
+            100 * (group["metrics"][METRIC]["std"] or 0.0),
+        )
         for group in record["groups"]
     }
 
@@ -37,17 +44,18 @@ def points(record: dict[str, Any], times: list[dict[str, Any]]) -> dict[str, tup
 def main() -> None:
     """Draw the picture."""
     found = points(json.loads(ACCURACY.read_text()), json.loads(MINUTES.read_text()))
-    figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     lengths = sorted(point for name, point in found.items() if name.startswith(LENGTHS))
-    axes.plot(*zip(*lengths, strict=True), "o-", label="cifar100-10-10-fast, by length")
-    for name, (minutes, percent) in found.items():
+    x, y, deviation = zip(*lengths, strict=True)
+    axes.errorbar(x, y, deviation, fmt="o-", capsize=3, label="cifar100-10-10-fast, by length")
+    for name, (minutes, percent, spread) in found.items():
         if not name.startswith(LENGTHS):
-            axes.plot(minutes, percent, "s", color="tab:gray")
-            axes.annotate(name, (minutes, percent), (6, -10), textcoords="offset points")
-    axes.set_xlabel("minutes of both stages, one CPU thread; one seed")
+            axes.errorbar(minutes, percent, spread, fmt="s", capsize=3, color="tab:gray")
+            axes.annotate(name, (minutes, percent), (6, -10), textcoords="offset points", size=8)
+    axes.set_xlabel("minutes of both stages, one CPU thread")
     axes.set_ylabel("accuracy on novel training images, %")
     # Room for the names at the right.
-    axes.set_xlim(0, 1.35 * max(minutes for minutes, _ in found.values()))
+    axes.set_xlim(0, 1.35 * max(point[0] for point in found.values()))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(PICTURE, dpi=150)

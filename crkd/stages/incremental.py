@@ -41,6 +41,7 @@ def further(config: Config, method: str = "remember") -> Config:
     """Return the configuration of a step without old images.
 
     Replayed features belong to no view, so ``model.batch_norm_per_view`` is false in such a step.
+    The backbone of ``remember`` is frozen, so its optimizer is SGD where the run before had Muon.
 
     Args:
         config: of the run before; its discovery block says how long a step trains.
@@ -52,7 +53,10 @@ def further(config: Config, method: str = "remember") -> Config:
     """
     if method not in METHODS:
         raise InputError(f"--method {method!r} is unknown; choose one of: {', '.join(METHODS)}")
-    slow = dataclasses.replace(config.discover.optimizer, backbone_factor=BACKBONE_FACTOR)
+    trained = config.discover.optimizer
+    # Muon is for the backbone; it uses SGD for all else.
+    name = "sgd" if trained.name == "muon" else trained.name
+    slow = dataclasses.replace(trained, name=name, backbone_factor=BACKBONE_FACTOR)
     changes: dict[str, Any] = {
         "labeled": False,
         "num_novel": None,
@@ -64,14 +68,14 @@ def further(config: Config, method: str = "remember") -> Config:
             "distillation": (),
             "replay": ReplayConfig(samples=0),
             "statistics": "batch",
-            "optimizer": config.discover.optimizer,
+            "optimizer": trained,
         }
     if method == "frost":
         changes |= {
             "method": "frost",
             "distillation": (),
             "statistics": "batch",
-            "optimizer": config.discover.optimizer,
+            "optimizer": trained,
         }
     return dataclasses.replace(
         config,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -91,6 +92,18 @@ def test_old_images_do_not_reach_a_step(plan: Path, tmp_path: Path):
         )
         again = discover(config, tmp_path / "again", plan / "step-0")
     assert same_weights(again.path, plan / "step-1")
+
+
+def test_a_step_after_muon_trains_its_heads_by_sgd(plan: Path, tmp_path: Path):
+    """The backbone of a step is frozen, so Muon would have nothing to train."""
+    first = small_config(split=str(plan / "step-1.yaml"))
+    muon = dataclasses.replace(first.discover.optimizer, name="muon")
+    recipe = dataclasses.replace(
+        first, discover=dataclasses.replace(first.discover, optimizer=muon)
+    )
+    step = discover(further(recipe), tmp_path / "step", plan / "step-0")
+    assert same_weights(step.path, plan / "step-1")
+    assert further(recipe, "finetune").discover.optimizer == muon
 
 
 def _no_known_images(patch: pytest.MonkeyPatch):
