@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from crkd.commands.flags import add_config_flags, config_of
-from crkd.config.schema import Config
 from crkd.core.errors import listed
+
+if TYPE_CHECKING:
+    from crkd.stages.discover.near_duplicates import Pair
 
 DESCRIPTION = """\
 Decode all images of a data set and check the split. The report lists image
@@ -40,8 +45,13 @@ def run(given: argparse.Namespace) -> int:
     config = config_of(given)
 
     from crkd.data.check_dataset import check_dataset
-    from crkd.stages.load_images import load_images
+    from crkd.stages.discover.near_duplicates import SmallSquares, repeated_images
+    from crkd.stages.load_images import check_known, load_images
+    from crkd.stages.run_data import subsets_of
 
+    searches = given.near_duplicates is not None
+    if searches:
+        check_known(config)
     dataset, split = load_images(config, download=given.download, verify=False)
     own = config.dataset == "folder"
     if own and config.data.known is not None:
@@ -50,13 +60,19 @@ def run(given: argparse.Namespace) -> int:
 
         for line in remarks_on_known(find_encoded([config.data.known])):
             print(line)
+    small = None
+    if searches:
+        # The check keeps what the search needs, so that each image is decoded once.
+        small = SmallSquares(dataset.train, config.data.image_size or dataset.image_size)
+        dataset = dataclasses.replace(dataset, train=small)
     # The split of own images is made of their folders, so it always agrees.
     found = check_dataset(dataset, None if own else split, subset=config.data.subset)
     for line in found.lines:
         print(line)
-    if given.near_duplicates is not None and found.usable:
-        _show_pairs(config, given.near_duplicates, download=given.download)
-    elif given.near_duplicates is not None:
+    if small is not None and found.usable:
+        subsets = subsets_of(config, dataset, split)
+        print(_named(repeated_images(subsets, small, cosine=given.near_duplicates)))
+    elif small is not None:
         print("near-duplicates are searched only in a set without these problems")
     if own and not found.usable and found.usable_as_features:
         print(
@@ -68,13 +84,8 @@ def run(given: argparse.Namespace) -> int:
     return 0 if found.usable else 1
 
 
-def _show_pairs(config: Config, cosine: float, *, download: bool) -> None:
-    import torch
-
-    from crkd.stages.discover.near_duplicates import repeated_images
-    from crkd.stages.run_data import prepare
-
-    pairs = repeated_images(prepare(config, torch.device("cpu"), download=download), cosine=cosine)
+def _named(pairs: Sequence[Pair]) -> str:
+    """Return a sentence with the number of near-duplicates and the names of some."""
     images = len({pair.novel for pair in pairs})
     shown = listed((f"{p.novel} shows {p.known} ({p.cosine:.4f})" for p in pairs), limit=5)
-    print(f"{images} unlabeled images nearly repeat a known image{': ' if pairs else ''}{shown}")
+    return f"{images} unlabeled images nearly repeat a known image{': ' if pairs else ''}{shown}"

@@ -16,6 +16,7 @@ import numpy as np
 
 from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import column_chunks, most_values
 from crkd.evaluation.predictions import Predictions
 
@@ -73,8 +74,8 @@ def save_predictions(predictions: Predictions, path: str | Path) -> None:
         schema=schema,
     )
     try:
-        with whole_file(path) as unfinished:
-            pq.write_table(table, unfinished, compression="zstd")
+        with whole_file(path) as unfinished, native_file(unfinished, "wb") as file:
+            pq.write_table(table, file, compression="zstd")
     except OSError as error:
         raise InputError(
             f"predictions cannot be written to {path} ({error.strerror or error}); "
@@ -96,7 +97,8 @@ def load_predictions(path: str | Path) -> Predictions:
         raise InputError(f"there is no prediction table {path}; give the file that a run wrote")
     try:
         num_values = most_values(column_chunks(path))
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with native_file(path) as source:
+            file = pq.ParquetFile(source, pre_buffer=False)
             num_rows = max(file.metadata.num_rows, num_values)
             header = _checked_header(file.schema_arrow, num_rows)
             table = file.read()

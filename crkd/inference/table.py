@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import column_chunks
 from crkd.core.paths import irregular
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
@@ -234,7 +235,10 @@ def _parquet(path: Path, header: dict[str, Any], columns: Sequence[str]) -> Iter
     types = {name: types[name] for name in columns}
     schema = pa.schema(types.items()).with_metadata({b"crkd": json.dumps(header)})
     waiting: list[PredictedImage] = []
-    with pq.ParquetWriter(path, schema, compression="zstd") as file:
+    with (
+        native_file(path, "wb") as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd") as file,
+    ):
 
         def flush() -> None:
             group = waiting[:_ROW_GROUP]
@@ -267,9 +271,10 @@ def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
         groups = column_chunks(path)
         check_declared_size(path, parquet_bytes(groups))
         check_repeated_texts(path, groups)
-        held = pq.read_schema(path).names
-        wanted = [name for name in COLUMNS if name not in OPTIONAL or name in held]
-        table = pq.read_table(path, columns=wanted)
+        with native_file(path) as source:
+            held = pq.read_schema(source).names
+            wanted = [name for name in COLUMNS if name not in OPTIONAL or name in held]
+            table = pq.read_table(source, columns=wanted)
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
     except pa.ArrowException as error:

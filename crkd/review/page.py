@@ -22,7 +22,7 @@ from crkd.review.page_html import html_pieces
 from crkd.review.page_images import image_entries
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.run_summary import recorded
-from crkd.review.thumbnails import embedded_thumbnails
+from crkd.review.thumbnails import embedded_thumbnails, source_order
 from crkd.stages.vectors.data import VectorData
 
 EMBEDDED: Final = 4000
@@ -95,8 +95,7 @@ def embed_pictures(data: dict[str, Any], evidence: Evidence, budget: int) -> boo
         evidence: outputs of the run.
         budget: maximum number of characters of all thumbnails.
     """
-    # In the order of the source: a Parquet file is decoded once, each group from its first row on.
-    places = np.argsort(evidence.images.indices[evidence.order], kind="stable")
+    places = source_order(evidence.images, evidence.order)
     uris = embedded_thumbnails(evidence.images, evidence.order[places], budget)
     if uris is None:
         return False

@@ -29,6 +29,11 @@ BLOCK_SIDE: Final = 16
 ACROSS: Final = 6
 """Thumbnails in a row of a sheet, and rows. A browser decodes whole sheets: larger ones use more
 memory where few thumbnails of many sheets are shown, as in a search."""
+SHEET: Final = ACROSS * ACROSS
+THREAD_IMAGES: Final = 8
+"""Images that a thread takes at once. A small one is drawn as fast as it is handed over."""
+SHEETS_BYTES: Final = 64 << 20
+"""Memory for the sheets whose thumbnails are made together: 2,412 of the largest ones."""
 
 
 def embedded_thumbnails(
@@ -63,7 +68,8 @@ def write_sheets(
 ) -> tuple[int, NDArray[np.bool_]]:
     """Write square thumbnails, several in a file, in the order of the rows.
 
-    Thumbnail n is in the file ``S.jpg`` with ``S = n // ACROSS**2``, row by row.
+    Thumbnail n is in the file ``S.jpg`` with ``S = n // ACROSS**2``, row by row. Those of many
+    sheets are made together, in the order of the images in the source.
 
     Args:
         images: source of the images.
@@ -73,33 +79,50 @@ def write_sheets(
     Returns:
         Side of a thumbnail in pixels, and whether each image is readable, ``(n,)``.
     """
-    count = ACROSS * ACROSS
-    first = [
-        pixels.shape[:2] for row in rows[:count] if (pixels := _pixels(images, row)) is not None
-    ]
+    some = np.sort(rows[:SHEET])
+    first = [pixels.shape[:2] for row in some if (pixels := _pixels(images, row)) is not None]
     # All sheets have the side of the first, so that the page needs one number.
     # A multiple of the blocks of JPEG, so that neighbors do not color each other.
     side = min(SIDE, -(-max(map(max, first), default=SIDE) // BLOCK_SIDE) * BLOCK_SIDE)
+    at_once = max(1, min(SHEETS_BYTES // (3 * side * side * SHEET), -(-len(rows) // SHEET)))
+    sheets = np.zeros((at_once, ACROSS * side, ACROSS * side, 3), np.uint8)
+    progress, readable = ImageProgress("review: thumbnails", len(rows)), np.zeros(len(rows), bool)
 
-    def write(number: int) -> list[bool]:
-        canvas = Image.new("RGB", (side * ACROSS, side * ACROSS))
-        found = [_pixels(images, row) for row in rows[number * count : (number + 1) * count]]
-        for place, pixels in enumerate(found):
+    def draw(numbers: NDArray[np.int64]) -> int:
+        for number in numbers.tolist():
+            pixels = _pixels(images, rows[number])
             if pixels is not None:
                 fit = ImageOps.fit(Image.fromarray(pixels), (side, side), Image.Resampling.LANCZOS)
-                canvas.paste(fit, (place % ACROSS * side, place // ACROSS * side))
-        # JPEG takes an eighth of the time of WebP, in writing and in scrolling.
-        canvas.save(folder / f"{number}.jpg", quality=82)
-        return [pixels is not None for pixels in found]
+                top, left = number % SHEET // ACROSS * side, number % ACROSS * side
+                square = sheets[number // SHEET % at_once, top : top + side, left : left + side]
+                square[:] = np.asarray(fit)
+                readable[number] = True
+        return len(numbers)
 
-    progress, readable = ImageProgress("review: thumbnails", len(rows)), np.zeros(len(rows), bool)
+    def save(number: int) -> None:
+        # JPEG takes an eighth of the time of WebP, in writing and in scrolling.
+        Image.fromarray(sheets[number % at_once]).save(folder / f"{number}.jpg", quality=82)
+
     done = 0
-    for flags in parallel(write, range(-(-len(rows) // count))):
-        readable[done : done + len(flags)] = flags
-        done += len(flags)
-        progress.show(done)
+    for start in range(0, len(rows), at_once * SHEET):
+        sheets[:] = 0
+        places = source_order(images, rows[start : start + at_once * SHEET])
+        blocks = np.split(start + places, range(THREAD_IMAGES, len(places), THREAD_IMAGES))
+        for count in parallel(draw, blocks):
+            done += count
+            progress.show(done)
+        for _ in parallel(save, range(start // SHEET, -(-done // SHEET))):
+            pass
     progress.close()
     return side, readable
+
+
+def source_order(images: Subset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the places in ``rows`` by the order of their images in the source.
+
+    So a Parquet file is decoded once, each group of its rows from its first row on.
+    """
+    return np.argsort(images.indices[rows], kind="stable")
 
 
 def _pixels(images: Subset, row: np.int64) -> Pixels | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import column_chunks, most_values
 from crkd.data.vectors.declared_size import OBJECT_BYTES, check_declared_size, parquet_bytes
 from crkd.data.vectors.numpy_file import read_npz
@@ -100,7 +101,8 @@ def _parquet_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], li
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(file, pre_buffer=False) as opened:
+        with native_file(file) as source:
+            opened = pyarrow.parquet.ParquetFile(source, pre_buffer=False)
             present = opened.schema_arrow.names
             wanted = [name for name in names if name in present]
             _check_names(present, names)
@@ -108,8 +110,8 @@ def _parquet_table(file: Path, names: Sequence[str]) -> tuple[dict[str, Any], li
                 _check_type(opened.schema_arrow.field(name).type, name)
             paths = [opened.schema.column(place).path for place in range(len(opened.schema.names))]
             _check_rows(file, {place for place, path in enumerate(paths) if path in wanted})
-        # Texts as dictionaries, because one long text may be declared in millions of rows.
-        with pyarrow.parquet.ParquetFile(file, pre_buffer=False, read_dictionary=wanted) as opened:
+            # Texts as dictionaries, because one long text may be declared in millions of rows.
+            opened = pyarrow.parquet.ParquetFile(source, pre_buffer=False, read_dictionary=wanted)
             table = opened.read(columns=wanted)
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from crkd.core.atomic_write import write_bytes
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import column_chunks
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.runs.atomic_files import check_regular
@@ -75,7 +76,8 @@ class SampleDigests:
             return None
         try:
             check_declared_size(path, parquet_bytes(column_chunks(path)))
-            table = pyarrow.parquet.read_table(path)
+            with native_file(path) as source:
+                table = pyarrow.parquet.read_table(source)
             # Offsets and texts of a damaged file may point anywhere.
             table.validate(full=True)
             ids = table.column("id").to_pylist()

@@ -172,7 +172,7 @@ def prepare(config: Config, device: torch.device, *, download: bool = False) -> 
     dataset, split = load_images(config, download=download)
     if config.dataset != "folder":
         split.check(dataset)
-    parts = _divided(config, dataset, split)
+    parts = subsets_of(config, dataset, split)
     size = config.data.image_size or dataset.image_size
     return _run_data(config, dataset, split, parts, size, device)
 
@@ -216,7 +216,7 @@ def prepare_incremental(
         found = [entry.id for entry in classes if entry.was_discovered]
         hidden = np.isin(split.joint_ids(dataset.train.labels), found)
         dataset = dataclasses.replace(dataset, hidden=hidden)
-    parts = _divided(config, dataset, split, allow_empty_known=True)
+    parts = subsets_of(config, dataset, split, allow_empty_known=True)
     # Labels of a data set name true classes; a discovered class is a cluster with its own id.
     own = config.dataset in ("folder", "features")
     foreign = not own and any(entry.was_discovered for entry in classes)
@@ -230,10 +230,20 @@ def prepare_incremental(
     return _run_data(config, dataset, split, parts, dataset.image_size, device)
 
 
-def _divided(
+def subsets_of(
     config: Config, dataset: Dataset, split: ClassSplit, *, allow_empty_known: bool = False
 ) -> Subsets:
-    """Return the subsets of a run; of a session only its images."""
+    """Return the subsets of a run; of a session only its images.
+
+    Args:
+        config: the configuration of the run.
+        dataset: its images.
+        split: known and novel classes.
+        allow_empty_known: whether known classes may have no image.
+
+    Raises:
+        InputError: a known class has no image, or the file of the session is unusable.
+    """
     parts = partition(
         dataset,
         split,

@@ -18,7 +18,7 @@ from crkd.core.errors import InputError
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.evaluation.calibration import probabilities
-from crkd.review import page, page_images, run_outputs
+from crkd.review import page, page_images, run_outputs, thumbnails
 from crkd.review.class_summaries import found_classes
 from crkd.review.page_html import render
 from crkd.review.run_outputs import Evidence
@@ -132,7 +132,10 @@ def traced(work: Any, *arguments: Any) -> int:
         tracemalloc.stop()
 
 
-def test_the_memory_of_thumbnails_does_not_grow_with_their_number(tmp_path: Path) -> None:
+def test_the_memory_of_thumbnails_does_not_grow_with_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thumbnails, "SHEETS_BYTES", 4 << 20)
     peaks = []
     for count in (300, 300, 1500):
         images, folder = part(count), tmp_path / str(len(peaks))
@@ -150,6 +153,7 @@ def test_an_image_of_a_page_takes_few_bytes_of_memory(
     monkeypatch.setattr(page_images, "BLOCK", 100)
     monkeypatch.setattr(run_outputs, "BLOCK", 100)
     monkeypatch.setattr(page, "EMBEDDED", 100)
+    monkeypatch.setattr(thumbnails, "SHEETS_BYTES", 1 << 20)
     run, peaks, counts = untrained_run(tmp_path / "run"), [], (1000, 1000, 4000)
     for count in counts:
         found = made_up_evidence(run, count, "smooth pictures")

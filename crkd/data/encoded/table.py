@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import column_chunks
 from crkd.data.encoded.base import EncodedImages, Names
 from crkd.data.encoded.table_pieces import KEPT_BYTES, TablePieces
@@ -114,7 +115,7 @@ def _opened(place: Path) -> tuple[Any, Any]:
 
     if not place.is_file():
         raise OSError("not a regular file")
-    source = pyarrow.OSFile(str(place))
+    source = native_file(place)
     return source, pyarrow.parquet.ParquetFile(source)
 
 

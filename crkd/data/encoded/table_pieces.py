@@ -15,17 +15,13 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from crkd.core.parquet_file import in_pieces, rows_of_a_piece
 from crkd.data.storage.free_memory import free_host_bytes
 
-PIECE_BYTES: Final = 16 << 20
-"""Bytes that a piece has by the sizes that the file declares."""
-PIECE_ROWS: Final = 64
-"""Maximum number of rows of a piece. Equal values may take more than the file declares."""
 KEPT_BYTES: Final = 512 << 20
 """Bytes of the pieces of all files that are kept in memory. Two groups of rows of an open file are
 kept beyond that where they take at most a quarter of the free memory."""
 _OPEN_GROUPS: Final = 2
-_BUFFER: Final = 1 << 20
 
 
 class _Place(NamedTuple):
@@ -131,8 +127,7 @@ class TablePieces:
         return self._piece(_Place(self._number, number, place))[rest]
 
     def _piece_rows(self, group: int) -> int:
-        row = max(self._bytes[group] // max(self._lengths[group], 1), 1)
-        return min(max(PIECE_BYTES // row, 1), PIECE_ROWS)
+        return rows_of_a_piece(self._bytes[group], self._lengths[group])
 
     def _piece(self, place: _Place) -> Any:
         piece = _KEPT.get(place)
@@ -200,12 +195,8 @@ class TablePieces:
 
     def _batches(self, group: int, rows: int) -> Iterator[Any]:
         import pyarrow.compute
-        import pyarrow.parquet
 
-        # Without a buffer a whole column of a group of rows is read at once.
-        opened = pyarrow.parquet.ParquetFile(
-            self._file, metadata=self._metadata, buffer_size=_BUFFER, pre_buffer=False
-        )
+        opened = in_pieces(self._file, self._metadata)
         columns = [f"{self._column}.{self._field}"]
         left = self._lengths[group]
         for batch in opened.iter_batches(batch_size=rows, row_groups=[group], columns=columns):

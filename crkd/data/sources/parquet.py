@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_file import in_pieces, native_file, rows_of_a_piece
 from crkd.core.parquet_footer import column_chunks
 from crkd.data.sources.base import ImageSource, Labels, Pixels, RowIds, UnreadableImageError
 from crkd.data.sources.decode import decode_image
@@ -25,10 +26,6 @@ MAX_BYTES_AT_ONCE: Final = 1024 * 1024 * 1024
 """Size up to which ``ParquetSource.pixels`` decodes the whole set into one array."""
 
 _BLOCK_ROWS: Final = 512
-_PIECE_BYTES: Final = 16 << 20
-_PIECE_ROWS: Final = 64
-"""Rows that are decoded at once: pyarrow decodes at most 2 GiB of a nested column."""
-_BUFFER: Final = 1 << 20
 
 
 class _Shard(NamedTuple):
@@ -163,26 +160,24 @@ def _where(shard: _Shard, row: int) -> str:
 
 def _read_table(file: Path, image_column: str, label_column: str) -> Any:
     import pyarrow
-    import pyarrow.parquet
 
     try:
         declared = parquet_bytes(column_chunks(file))
         check_declared_size(file, declared)
-        # Without a buffer a whole column of a group of rows is read at once.
-        parquet = pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-        missing = {image_column, label_column} - set(parquet.schema_arrow.names)
-        if missing:
-            raise InputError(
-                f"the Parquet file {str(file)!r} has no column {listed(sorted(missing))} (it has "
-                f"{listed(parquet.schema_arrow.names)}); check that it is the right file"
-            )
-        row = max(declared // max(parquet.metadata.num_rows, 1), 1)
-        rows = min(max(_PIECE_BYTES // row, 1), _PIECE_ROWS)
-        try:
-            return _in_pieces(parquet, file, [image_column, label_column], rows)
-        except (pyarrow.ArrowNotImplementedError, pyarrow.ArrowCapacityError):
-            # The rows of a piece are far larger than the others.
-            return _in_pieces(parquet, file, [image_column, label_column], 1)
+        with native_file(file) as source:
+            parquet = in_pieces(source)
+            missing = {image_column, label_column} - set(parquet.schema_arrow.names)
+            if missing:
+                raise InputError(
+                    f"the Parquet file {str(file)!r} has no column {listed(sorted(missing))} (it "
+                    f"has {listed(parquet.schema_arrow.names)}); check that it is the right file"
+                )
+            rows = rows_of_a_piece(declared, parquet.metadata.num_rows)
+            try:
+                return _columns(parquet, file, [image_column, label_column], rows)
+            except (pyarrow.ArrowNotImplementedError, pyarrow.ArrowCapacityError):
+                # The rows of a piece are far larger than the others.
+                return _columns(parquet, file, [image_column, label_column], 1)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -190,7 +185,7 @@ def _read_table(file: Path, image_column: str, label_column: str) -> Any:
         ) from error
 
 
-def _in_pieces(parquet: Any, file: Path, columns: list[str], rows: int) -> Any:
+def _columns(parquet: Any, file: Path, columns: list[str], rows: int) -> Any:
     """Return columns of a file as a table with a chunk for each piece."""
     import pyarrow
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import column_chunks
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
 from crkd.data.vectors.table import DIGEST, ID, LABEL, METADATA, Vectors, described
@@ -133,7 +134,8 @@ class EmbeddingFile:
         self._path = file
         try:
             chunks = column_chunks(file)
-            self._file = pyarrow.parquet.ParquetFile(file)
+            self._source = native_file(file)
+            self._file = pyarrow.parquet.ParquetFile(self._source)
             values = described(self._file.schema_arrow.metadata, file)
             missing = {ID, LABEL, DIGEST, VECTOR} - set(self._file.schema_arrow.names)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -142,7 +144,7 @@ class EmbeddingFile:
                 "another file"
             ) from None
         if values is None or missing:
-            self._file.close()
+            self._source.close()
             raise InputError(
                 f"{str(file)!r} is not a file of crkd embed; name another file, so that it is kept"
             )
@@ -161,7 +163,7 @@ class EmbeddingFile:
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._file.close()
+        self._source.close()
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -282,10 +284,13 @@ def writing_embeddings(file: Path, info: EmbeddingInfo) -> Iterator[EmbeddingWri
         ]
     ).with_metadata({METADATA: json.dumps(asdict(info), ensure_ascii=False)})
     # Vectors hardly compress, and a dictionary of digests or vectors takes time for nothing.
-    with pyarrow.parquet.ParquetWriter(
-        file,
-        schema,
-        compression={ID: "zstd", LABEL: "zstd", DIGEST: "none", VECTOR: "none"},
-        use_dictionary=[LABEL],
-    ) as writer:
+    with (
+        native_file(file, "wb") as sink,
+        pyarrow.parquet.ParquetWriter(
+            sink,
+            schema,
+            compression={ID: "zstd", LABEL: "zstd", DIGEST: "none", VECTOR: "none"},
+            use_dictionary=[LABEL],
+        ) as writer,
+    ):
         yield EmbeddingWriter(writer, schema, info.num_features)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from crkd.core.parquet_file import native_file
 from crkd.core.parquet_footer import ColumnChunk
 from crkd.data.vectors.declared_size import SMALL, DecodedBytes
 
@@ -40,13 +41,14 @@ def check_repeated_texts(
     if sum(chunk.num_values * chunk.uncompressed for chunk in texts) <= SMALL:
         # Not even the longest possible text in each row is too large.
         return
-    names = [
-        field.name
-        for field in pyarrow.parquet.read_schema(file)
-        if _is_text(field.type) and (columns is None or field.name in columns)
-    ]
     decoded = DecodedBytes(file)
-    with pyarrow.parquet.ParquetFile(file, pre_buffer=False, read_dictionary=names) as opened:
+    with native_file(file) as source:
+        names = [
+            field.name
+            for field in pyarrow.parquet.read_schema(source)
+            if _is_text(field.type) and (columns is None or field.name in columns)
+        ]
+        opened = pyarrow.parquet.ParquetFile(source, pre_buffer=False, read_dictionary=names)
         for batch in opened.iter_batches(batch_size=_ROWS, columns=names):
             # Numbers of a damaged file may point anywhere.
             batch.validate(full=True)

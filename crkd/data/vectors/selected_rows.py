@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crkd.core.atomic_write import whole_file
 from crkd.core.errors import InputError
+from crkd.core.parquet_file import in_pieces, native_file
 from crkd.data.vectors.row_file import PIECE_ROWS
 from crkd.data.vectors.table import FEATURES, ID, LABEL, FeatureTable
-
-_BUFFER: Final = 1 << 20
 
 
 def write_rows(table: FeatureTable, rows: NDArray[np.int64], folder: Path, name: str) -> Path:
@@ -58,8 +57,8 @@ def _copy_rows(source: Path, rows: NDArray[np.int64], file: IO[bytes]) -> None:
     import pyarrow.parquet
 
     order = np.argsort(rows, kind="stable")
-    # Without a buffer a whole column of a group of rows is read at once.
-    with pyarrow.parquet.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False) as opened:
+    with native_file(source) as encoded:
+        opened = in_pieces(encoded)
         schema = opened.schema_arrow
         with pyarrow.parquet.ParquetWriter(file, schema) as writer:
             pieces = _pieces(opened, rows[order])

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from crkd.core.errors import InputError, listed
+from crkd.core.parquet_file import in_pieces, mapped_file, native_file
 from crkd.core.parquet_footer import ColumnChunk, column_chunks
+from crkd.core.paths import readable
 from crkd.data.sources.base import RowIds
 from crkd.data.vectors.checked_vectors import as_float32, checked_vectors
 from crkd.data.vectors.declared_size import check_declared_size, parquet_bytes
@@ -30,7 +32,6 @@ METADATA: Final = b"crkd_embedding"
 
 PIECE_BYTES: Final = 128 << 20
 """Memory for the rows of a large file that are converted at once."""
-_BUFFER: Final = 1 << 20
 
 Vectors = npt.NDArray[np.float32]
 
@@ -139,11 +140,11 @@ def _from_parquet(file: Path) -> Columns:
     try:
         groups = column_chunks(file)
         if parquet_bytes(groups) > IN_MEMORY:
-            return _in_pieces(file, groups)
+            return _many_columns(file, groups)
         check_declared_size(file, parquet_bytes(groups))
         check_repeated_texts(file, groups)
-        # memory_map lets the system hold the file's pages, without a second copy.
-        table = pyarrow.parquet.read_table(file, memory_map=True)
+        # Mapped, because the encoded columns would be a second copy.
+        table = pyarrow.parquet.read_table(mapped_file(file))
         # Offsets and texts of a damaged file may point anywhere.
         table.validate(full=True)
         return _columns(table, file)
@@ -151,13 +152,12 @@ def _from_parquet(file: Path) -> Columns:
         raise unreadable(file, error) from None
 
 
-def _in_pieces(file: Path, groups: Sequence[Sequence[ColumnChunk]]) -> Columns:
+def _many_columns(file: Path, groups: Sequence[Sequence[ColumnChunk]]) -> Columns:
     """Return the columns of a large Parquet file, whose vectors are put into a temporary file."""
     import pyarrow
-    import pyarrow.parquet
 
-    # Without a buffer a whole column of a group of rows is read at once.
-    with pyarrow.parquet.ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False) as opened:
+    with native_file(file) as source:
+        opened = in_pieces(source)
         paths = [opened.schema.column(n).path for n in range(len(opened.schema))]
         other = {n for n, path in enumerate(paths) if path in (LABEL, ID, DIGEST)}
         texts, whole = parquet_bytes(groups, other), parquet_bytes(groups)
@@ -282,7 +282,7 @@ def _label_names(labels: Sequence[Any] | None, file: Path, num_rows: int) -> lis
 
 def _row_ids(ids: Sequence[Any] | None, file: Path, num_rows: int) -> Sequence[str]:
     if ids is None:
-        return RowIds(file.stem, num_rows)
+        return RowIds(readable(file.stem), num_rows)
     names = [str(name) for name in ids]
     if len(set(names)) != num_rows or None in ids:
         raise InputError(

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crkd.core import parquet_file
 from crkd.data.encoded import EncodedTable, table_pieces
 from crkd.data.sources.base import UnreadableImageError
 
@@ -60,7 +61,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def test_a_group_above_the_limit_of_pyarrow_is_read_once(
     tmp_path: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_pieces, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(parquet_file, "PIECE_BYTES", 2000)
     images = images_of([300] * 100)
     table = EncodedTable(write(tmp_path / "t.parquet", images))
     assert [table.read(row) for row in range(100)] == images
@@ -81,7 +82,7 @@ def test_a_few_images_far_larger_than_the_others_are_read(tmp_path: Path) -> Non
 def test_large_groups_are_kept_where_the_memory_is_free(
     tmp_path: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_pieces, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(parquet_file, "PIECE_BYTES", 1000)
     monkeypatch.setattr(table_pieces, "KEPT_BYTES", 1000)
     images = images_of([300] * 40)
     for free, again in ((10**9, False), (20_000, True)):
@@ -97,7 +98,7 @@ def test_large_groups_are_kept_where_the_memory_is_free(
 def test_pieces_that_are_no_longer_kept_are_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_pieces, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(parquet_file, "PIECE_BYTES", 2000)
     monkeypatch.setattr(table_pieces, "KEPT_BYTES", 5000)
     monkeypatch.setattr(table_pieces, "free_host_bytes", lambda: 0)
     gc.collect()
@@ -125,7 +126,7 @@ def test_pieces_of_a_table_are_dropped_with_it(tmp_path: Path) -> None:
 
 
 def test_threads_read_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_pieces, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(parquet_file, "PIECE_BYTES", 1000)
     monkeypatch.setattr(table_pieces, "KEPT_BYTES", 8000)
     monkeypatch.setattr(table_pieces, "free_host_bytes", lambda: 0)
     images = images_of([300] * 120)
@@ -162,7 +163,7 @@ def test_a_damaged_group_is_decoded_once(
     tmp_path: Path, decoded: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images before the damage are read; those of other groups too."""
-    monkeypatch.setattr(table_pieces, "PIECE_BYTES", 1500)
+    monkeypatch.setattr(parquet_file, "PIECE_BYTES", 1500)
     images = images_of([300] * 12)
     table = EncodedTable(write(tmp_path / "t.parquet", images, 6))
     opened: list[int] = []

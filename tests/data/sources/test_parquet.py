@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from crkd.core import parquet_file
 from crkd.core.errors import InputError
 from crkd.data.sources import parquet as module
 from crkd.data.sources.base import UnreadableImageError
@@ -151,8 +152,8 @@ def test_files_above_the_limit_of_pyarrow_are_read(
     pixels = images(100)
     encoded = [encode(image) for image in pixels]
     path = write(tmp_path / "a.parquet", encoded, [0] * 100, ["x"], row_group_size=100)
-    for piece in (module._PIECE_BYTES, 2000):
-        monkeypatch.setattr(module, "_PIECE_BYTES", piece)
+    for piece in (parquet_file.PIECE_BYTES, 2000):
+        monkeypatch.setattr(parquet_file, "PIECE_BYTES", piece)
         read = source(path)
         for row in range(100):
             np.testing.assert_array_equal(read.read(row), pixels[row])

@@ -7,6 +7,12 @@ import pytest
 from PIL import Image
 
 from crkd.commands.main import main
+from crkd.data.sources import files
+from crkd.data.sources.arrays import ArraySource
+from crkd.data.sources.base import Pixels
+from crkd.data.sources.decode import decode_image
+from crkd.data.storage.resize import fit_square
+from crkd.stages.discover.near_duplicates import SmallSquares
 
 
 @pytest.fixture
@@ -46,3 +52,35 @@ def test_a_picture_saved_again_is_found(
     assert "nearly repeat" not in capsys.readouterr().out
     assert main([*flags, "--near-duplicates", "3"]) == 2
     assert "cosine is 3" in capsys.readouterr().err
+
+
+def test_each_image_is_decoded_once(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Path] = []
+
+    def noted(data: Path, where: str, *, at_least: int | None = None) -> Pixels:
+        decoded.append(data)
+        return decode_image(data, where, at_least=at_least)
+
+    monkeypatch.setattr(files, "decode_image", noted)
+    known, novel = folders
+    assert (
+        main(["check-data", "--known", str(known), "--novel", str(novel), "--near-duplicates"]) == 0
+    )
+    assert sorted(decoded) == sorted([*known.rglob("*.png"), *novel.iterdir()])
+    decoded.clear()
+    # There is nothing to search in, which is clear before the work.
+    assert main(["check-data", "--novel", str(novel), "--near-duplicates"]) == 2
+    assert not decoded
+
+
+@pytest.mark.parametrize(("size", "side"), [(96, 32), (24, 24)])
+def test_small_squares_are_those_of_the_images_that_were_read(size: int, side: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    source = SmallSquares(ArraySource(images, [0, 1, -1], ["a", "b"]), size)
+    for row in (2, 0):
+        np.testing.assert_array_equal(source.read(row), images[row])
+        np.testing.assert_array_equal(source.squares[row], fit_square(images[row], side))
+    assert source.squares.shape == (3, 3, side, side)
+    assert not source.squares[1].any()
