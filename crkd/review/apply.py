@@ -83,7 +83,8 @@ def apply_review(
         if isinstance(evidence.data, VectorData):
             now = discovery_from(model.tensors, read_contest(run))
             before = opened_discovery(opened.run)
-            calibrate_outliers(run, now.gate, evidence.data, (opened.run, before.gate))
+            own = evidence.data.sampled(evidence.images.at(np.flatnonzero(~outcome.without_class)))
+            calibrate_outliers(run, now.gate, evidence.data, own, (opened.run, before.gate))
         write_labels(run, evidence.images.ids, outcome.labels, outcome.by_person)
         if images is not None:
             write_images(

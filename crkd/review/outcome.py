@@ -16,6 +16,7 @@ from crkd.review.run_outputs import Evidence
 from crkd.review.split_class import divide, part_directions
 
 REJECTED = -1
+PREDICTED_KNOWN = -2
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,8 @@ class Outcome:
         labels: ``(N,)`` class of every unlabeled image in the new run, or -1. Images that the model
             predicts as a known class have -1, those that a person put there have the class.
         by_person: ids of the images whose class a person chose.
+        without_class: ``(N,)`` whether the review left an image no class: its class is rejected,
+            or a person took it out.
     """
 
     targets: list[list[int]]
@@ -41,6 +44,7 @@ class Outcome:
     sides: dict[int, Tensor]
     labels: NDArray[np.int64]
     by_person: frozenset[str]
+    without_class: NDArray[np.bool_]
 
 
 def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
@@ -58,13 +62,13 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
     earlier = {image: label for image, label in evidence.reviewed.items() if image in place}
     decided = [place[i] for i, label in earlier.items() if label.class_id is not None]
     # The model alone puts no image into a known class; a person or an earlier review does.
-    chosen[np.setdiff1d(np.flatnonzero(chosen < num_known), decided)] = -1
+    chosen[np.setdiff1d(np.flatnonzero(chosen < num_known), decided)] = PREDICTED_KNOWN
     for image, label in earlier.items():
         if label.taken_out:
             chosen[place[image]] = -1
     for image, target in decisions.moved.items():
         chosen[place[image]] = -1 if target is None else target
-    labels = np.where(chosen < num_known, chosen, -1)
+    labels = np.where(chosen < num_known, np.maximum(chosen, -1), -1)
     sides = {}
     for decision in decisions.classes.values():
         rows = np.flatnonzero(chosen == decision.id)
@@ -80,7 +84,10 @@ def outcome_of(evidence: Evidence, decisions: Decisions) -> Outcome:
     ]
     by_person = {image for image, label in earlier.items() if label.by_person}
     by_person |= decisions.moved.keys()
-    return Outcome(list(targets.values()), names, origins, sides, labels, frozenset(by_person))
+    without_class = (labels < 0) & (chosen != PREDICTED_KNOWN)
+    return Outcome(
+        list(targets.values()), names, origins, sides, labels, frozenset(by_person), without_class
+    )
 
 
 def _targets(classes: dict[int, ClassDecision], num_known: int) -> dict[int, list[int]]:

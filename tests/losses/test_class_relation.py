@@ -255,6 +255,15 @@ def test_defaults_are_those_of_the_release():
 def test_options_out_of_range_are_named(option: str, value: object):
     with pytest.raises(InputError, match=f"class_relation: {option} is"):
         ClassRelation(**{option: value})
+    with pytest.raises(InputError, match=f"class_relation: {option} is"):
+        class_relation(*tensors(*random_case()), **{option: value})
+
+
+def test_logits_of_the_teacher_are_not_broadcast():
+    known, novel, teacher = tensors(*random_case())
+    for other in (teacher[:1], teacher[:, :1], teacher[..., :1]):
+        with pytest.raises(InputError, match="must have the same samples and the same classes"):
+            class_relation(known, novel, other)
 
 
 def test_a_student_without_novel_heads_is_a_programming_error():

@@ -38,7 +38,8 @@ def outcome_of(data: VectorData, *, moved: int) -> Outcome:
     labels[EACH - moved : EACH] = 1
     ids = data.subsets.unlabeled.ids
     decided = [*ids[EACH - moved : EACH + moved], *ids[-moved:]]
-    return Outcome([[KNOWN], [KNOWN + 1], [-1]], ["a", "b"], [], {}, labels, frozenset(decided))
+    targets = [[KNOWN], [KNOWN + 1], [-1]]
+    return Outcome(targets, ["a", "b"], [], {}, labels, frozenset(decided), labels < 0)
 
 
 def bits(found: VectorDiscovery) -> dict[str, bytes]:
@@ -95,6 +96,6 @@ def test_of_very_many_images_a_sample_and_all_decided_ones_are_learned(
 def test_a_review_that_rejects_all_classes_is_refused(run: RunFolder) -> None:
     data = data_of_run(run)
     labels = np.full(EACH * NOVEL, -1)
-    outcome = Outcome([[-1]] * NOVEL, [], [], {}, labels, frozenset())
+    outcome = Outcome([[-1]] * NOVEL, [], [], {}, labels, frozenset(), labels < 0)
     with pytest.raises(InputError, match="leaves no image in any discovered class; keep some"):
         reviewed_discovery(opened_discovery(run), data, data.subsets.unlabeled, outcome, KNOWN)

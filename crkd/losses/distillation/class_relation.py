@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crkd.losses.precision import expectation, full, log_softmax
+from crkd.losses.tensor_checks import check_alike
 from crkd.losses.term import (
     TERMS,
     DistillationInputs,
@@ -53,7 +54,15 @@ def class_relation(
 
     Returns:
         Scalar; 0, and differentiable, if N is 0.
+
+    Raises:
+        InputError: an option is out of range, or student and teacher differ in views, samples or
+            known classes.
     """
+    checked_temperature("class_relation", temperature)
+    checked_choice("class_relation", "form", form, FORMS)
+    checked_choice("class_relation", "weighting", weighting, WEIGHTINGS)
+    check_alike(student_known, teacher_known)
     log_q = log_softmax(student_known, temperature)
     log_p = log_softmax(teacher_known.detach(), temperature)
     p = log_p.exp()

@@ -88,14 +88,15 @@ class VectorData(RunData):
     @cached_property
     def fitted_novel(self) -> Subset:
         """The unlabeled vectors in which classes are discovered: all, or a sample of many."""
-        return self._sampled(self.subsets.unlabeled)
+        return self.sampled(self.subsets.unlabeled)
 
     @cached_property
     def fitted_validation(self) -> Subset:
         """The held-out known vectors by which thresholds are set: all, or a sample of many."""
-        return self._sampled(self.subsets.known_val)
+        return self.sampled(self.subsets.known_val)
 
-    def _sampled(self, part: Subset) -> Subset:
+    def sampled(self, part: Subset) -> Subset:
+        """Return a subset of vectors without labels: all, or a sample of many."""
         if not self.in_pieces(part):
             return part
         rows = unlabeled_sample(len(part), _given(self.config), seed=self.config.seed)

@@ -19,6 +19,7 @@ from crkd.clustering.novelty.energy import (
 from crkd.clustering.novelty.outlier_score import NEIGHBOR, OutlierScore, Scale
 from crkd.core.errors import InputError
 from crkd.core.shuffle import stable_shuffle
+from crkd.data.splits.partition import Subset
 from crkd.runs.atomic_files import load_tensors, save_tensors
 from crkd.runs.folder import RunFolder
 from crkd.runs.outliers import JOINED, OutlierEntry, read_outliers, write_outliers
@@ -37,11 +38,15 @@ MOST_ROWS: Final = 2_000
 
 
 def calibrate_outliers(
-    run: RunFolder, gate: Gate, data: VectorData, parent: tuple[RunFolder, Gate] | None = None
+    run: RunFolder,
+    gate: Gate,
+    data: VectorData,
+    novel: Subset,
+    parent: tuple[RunFolder, Gate] | None,
 ) -> None:
     """Find the thresholds of a discovery and write ``outliers.json`` and the reference vectors.
 
-    They are found on the held-out known vectors, or else on the labeled ones, and on the unlabeled
+    They are found on the held-out known vectors, or else on the labeled ones, and on unlabeled
     vectors; of many on a sample. No label is used. Where no vectors of the earlier classes are
     left, the thresholds of the parent are carried over: that of the energy by rows that are drawn
     from the Gaussians of the classes, that of the joined score by the parent's reference vectors.
@@ -50,11 +55,13 @@ def calibrate_outliers(
         run: the folder.
         gate: of the discovery; its logits of all classes give the energies.
         data: vectors of the run.
+        novel: its unlabeled vectors, without those that a review left no class: they would set a
+            threshold that their kind never exceeds.
         parent: the run from which this run was made, and its gate; None for a first discovery.
     """
     subsets = data.subsets
     known = data.fitted_validation if len(subsets.known_val) else data.fitted_known
-    groups = [data.of(part).numpy() for part in (known, data.fitted_novel) if len(part)]
+    groups = [data.of(part).numpy() for part in (known, novel) if len(part)]
     energies = [_energies(gate, vectors) for vectors in groups]
     threshold = energy_threshold(energies, false_alarms=FALSE_ALARMS)
     earlier = None if len(known) else parent
@@ -63,7 +70,7 @@ def calibrate_outliers(
         drawn = unit_rows(earlier[1].memory.sample(DRAWN, seed=0)[0])
         scores = [energy_scores(each.scores(drawn)) for each in (earlier[1], gate)]
         threshold = max(threshold, carried_threshold(entry.threshold, *scores))
-    found = _joined_score(gate, data, groups, energies, earlier)
+    found = _joined_score(gate, data, novel, groups, energies, earlier)
     if found is not None:
         score, tensors = found
         save_tensors(run.path / REFERENCE, tensors, {"rows": len(score.reference)})
@@ -105,6 +112,7 @@ def read_score(run: RunFolder, entry: OutlierEntry) -> OutlierScore | None:
 def _joined_score(
     gate: Gate,
     data: VectorData,
+    novel: Subset,
     groups: Sequence[Floats],
     energies: Sequence[Scores],
     earlier: tuple[RunFolder, Gate] | None,
@@ -116,6 +124,7 @@ def _joined_score(
     Args:
         gate: of the discovery.
         data: vectors of the run.
+        novel: its unlabeled vectors of a class.
         groups: vectors that set the threshold.
         energies: of each group.
         earlier: the parent where no vectors of its classes are left.
@@ -129,7 +138,7 @@ def _joined_score(
             # Vectors of earlier classes would be far from all reference vectors.
             return None
     known = data.of(data.fitted_known).numpy() if before is None else before.reference
-    parts = [(known, old), (data.of(data.fitted_novel).numpy(), new)]
+    parts = [(known, old), (data.of(novel).numpy(), new)]
     tensors = _stored_reference(parts, data.config.seed)
     # A threshold that is found before the rounding can be just below a score after it.
     reference = _reference_of(tensors)

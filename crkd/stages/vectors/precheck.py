@@ -55,7 +55,7 @@ def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
     """Refuse unlabeled vectors of which nearly all fit a class of the parent.
 
     A discovery would only divide these classes. Runs without a threshold of outliers are not
-    checked.
+    checked, and neither are runs of one class, whose free energy is the same for every vector.
 
     Args:
         parent: the run that is extended.
@@ -66,7 +66,7 @@ def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
         InputError: nearly all vectors fit, and ``discover.precheck`` is on.
     """
     entry = read_outliers(parent)
-    if entry is None or not data.config.discover.precheck:
+    if entry is None or sum(gate.sizes) == 1 or not data.config.discover.precheck:
         return
     rows = gate.space.rows(data.of(data.fitted_novel).numpy())
     fitting = int(np.sum(energy_scores(gate.scores(rows)) <= entry.threshold))

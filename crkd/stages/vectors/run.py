@@ -69,7 +69,7 @@ def discover_vectors(
         found = _discover(start, num_novel)
         write_json(run.path / CONTEST, found.contest.plain())
         before = None if start.parent is None else (start.parent.run, start.parent.found.gate)
-        calibrate_outliers(run, found.gate, start.data, before)
+        calibrate_outliers(run, found.gate, start.data, start.data.fitted_novel, before)
         seconds = time.monotonic() - began
         _measure_stability(run, start, found)
         finish_run(

@@ -18,7 +18,8 @@ from crkd.evaluation.predictions_file import load_predictions
 from crkd.review.decisions import FORMAT, VERSION
 from crkd.review.run_outputs import gather
 from crkd.runs.folder import RunFolder
-from tests.support.color_folders import NEW, color_folders, discover_colors
+from tests.support.color_folders import EACH, NEW, color_folders, discover_colors
+from tests.support.review_decisions import applied
 
 pytestmark = pytest.mark.usefixtures("few_steps")
 
@@ -134,6 +135,20 @@ def test_a_review_of_photographs_names_the_classes(photographs: Path, tmp_path: 
     before, after = (load_predictions(p / "predictions.parquet") for p in (photographs, out))
     rows = before.of("train")
     assert (before.novel_heads[0][rows] == after.novel_heads[0][rows]).all()
+
+
+def test_the_images_of_a_rejected_class_fit_none_of_the_classes(
+    photographs: Path, folders: Path, tmp_path: Path
+) -> None:
+    evidence = gather(photographs, torch.device("cpu"))
+    white = evidence.assigned[[name.split("/")[-1][:5] == "white" for name in evidence.images.ids]]
+    assert len(set(white)) == 1
+    named = applied(tmp_path, evidence, [{"id": int(white[0]), "action": "reject"}])
+    out = tmp_path / "p.json"
+    assert main(["predict", str(named), str(folders / "novel"), "--out", str(out)]) == 0
+    rows = json.loads(out.read_text())["images"]
+    outliers = {name: [r["outlier"] for r in rows if name in r["path"]] for name in NEW}
+    assert outliers == {"white": [True] * EACH, "yellow": [False] * EACH}
 
 
 def test_labels_for_other_tools_hold_the_discovered_classes(

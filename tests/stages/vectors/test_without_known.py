@@ -26,7 +26,7 @@ from tests.support.color_folders import EACH as IMAGES
 from tests.support.color_folders import KNOWN as COLORS
 from tests.support.color_folders import NEW, save_colors
 from tests.support.review_decisions import applied
-from tests.support.vector_clouds import EACH, KNOWN, NOVEL, WIDTH, clouds, config_of, save
+from tests.support.vector_clouds import EACH, KMEANS, KNOWN, NOVEL, WIDTH, clouds, config_of, save
 
 CPU = torch.device("cpu")
 NOBODY = torch.zeros(0, dtype=torch.int64)
@@ -141,6 +141,24 @@ def test_further_steps_keep_the_classes_of_the_first(
     config = config_of([str(tmp_path / "third.parquet")], "discover.num_novel=2")
     third = discover_vectors(config, tmp_path / "third", second.path)
     assert third.read_info().architecture["groups"] == [NOVEL, KNOWN]
+
+
+@pytest.mark.usefixtures("few_steps")
+def test_a_run_of_one_class_is_extended(tmp_path: Path) -> None:
+    rows, classes = clouds(1)
+    for name, part in (("one", classes == 0), ("others", (classes == 1) | (classes == 2))):
+        save(tmp_path / f"{name}.parquet", rows[part], None)
+    one, two = (
+        config_of([str(tmp_path / f"{name}.parquet")], KMEANS, f"discover.num_novel={count}")
+        for name, count in (("one", 1), ("others", 2))
+    )
+    first = discover_vectors(one, tmp_path / "first").path
+    second = discover_vectors(two, tmp_path / "second", first)
+    assert second.read_info().architecture["groups"] == [1]
+    network = open_run(second.path, CPU).network
+    predicted = network([torch.from_numpy(rows)]).joint_logits()[0, 0].argmax(-1).numpy()
+    learned = classes < 3
+    assert clustering_accuracy(predicted[learned], classes[learned]) == 1.0
 
 
 def test_the_mixed_setting_needs_a_known_class(
