@@ -11,11 +11,13 @@ import pytest
 import torch
 
 from tests.support import ROOT
+from tests.support.unforced import spare_the_disk
 
 
 def pytest_configure() -> None:
     # On few cores, threads of small tests mostly wait for each other.
     torch.set_num_threads(1)
+    spare_the_disk()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,7 @@ from crkd.models.backbones.base import BACKBONES
 from crkd.models.pretrained.base import PRETRAINED
 from crkd.ot.problem import BACKENDS
 from crkd.training.loggers.base import LOGS
+from tests.support.unforced import spare_the_disk
 
 MODULES = (
     "crkd.clustering.kmeans",
@@ -48,6 +49,7 @@ MODULES = (
 for _name in MODULES:
     importlib.import_module(_name)
 Image.init()
+spare_the_disk()
 for _registry in (BACKBONES, BACKENDS, DATASETS, LOGS, PRETRAINED, TERMS):
     # The first look-up imports the modules of the entries.
     _registry.names()

@@ -212,8 +212,12 @@ def test_a_review_merges_and_names_the_classes(photographs: Path, tmp_path: Path
     ]
     named = RunFolder(applied(tmp_path, evidence, classes))
     assert [entry.name for entry in named.read_info().classes] == ["kept", "other", "third"]
-    table = load_predictions(named.path / "predictions.parquet")
-    sizes = np.bincount(table.novel_heads[0])
-    # The images of the rejected class have no class of their own.
-    assert sizes[0] >= 2 * IMAGES
-    assert sizes.sum() == 5 * IMAGES
+    before, after = (
+        load_predictions(run / "predictions.parquet") for run in (photographs, named.path)
+    )
+    assert after.id.tolist() == before.id.tolist()
+    assert len(after.id) == 5 * IMAGES
+    # The images of the rejected class have no class of their own; all others keep theirs.
+    wanted = np.array([0, 0, 1, -1, 2])[before.novel_heads[0]]
+    assert (after.novel_heads[0] == wanted)[wanted >= 0].all()
+    assert set(after.novel_heads[0].tolist()) == {0, 1, 2}
