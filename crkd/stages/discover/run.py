@@ -64,11 +64,11 @@ def discover(
         _warn_small_batch(loader.counts[1], start.num_classes)
     replay = replay_of(start, config, loader.counts[1])
     check_optimizer(student, config.discover.optimizer)
+    task = _task(student, start, config, device, replay)
     run = begin_run(
         out, _info(start, config), config, device, resume=resume, samples=data.sample_digests()
     )
     with running(run):
-        task = _task(student, start, config, device, replay)
         loop = Loop(
             task,
             loader,

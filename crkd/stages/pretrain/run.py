@@ -71,6 +71,7 @@ class SupervisedTraining:
         self.architecture = architecture_of(config, data)
         self.network = network_for(config, self.architecture).to(device)
         check_optimizer(self.network, config.pretrain.optimizer)
+        self._task = SupervisedTask(self.network, config, device)
         self._loader = BatchLoader(
             data.store(data.subsets.known_train),
             data.subsets.known_train.labels,
@@ -84,7 +85,7 @@ class SupervisedTraining:
     def loop(self, run: RunFolder | None, say: Callable[[str], None] = lambda line: None) -> Loop:
         """Return the training loop that writes to ``run``; None trains without files."""
         return Loop(
-            SupervisedTask(self.network, self.config, self.device),
+            self._task,
             self._loader,
             config=self.config,
             optimizer=self.config.pretrain.optimizer,

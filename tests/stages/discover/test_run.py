@@ -201,6 +201,16 @@ def test_unlabeled_images_in_stage_1_need_a_loss_that_looks_at_them(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_wrong_option_of_a_loss_leaves_no_run_folder(stage1: Path, tmp_path: Path) -> None:
+    wrong = small_config("discover.distillation=[{name: kd, options: {temperature: 0}}]")
+    with pytest.raises(InputError, match="kd: temperature is 0"):
+        discover(wrong, tmp_path / "run", stage1)
+    wrong = small_config("pretrain.distillation=[{name: tolerant, options: {top: 99}}]")
+    with pytest.raises(InputError, match="tolerant: top is 99"):
+        pretrain(wrong, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_more_or_fewer_novel_classes_than_there_are(stage1: Path, tmp_path: Path) -> None:
     run = discover(small_config("discover.num_novel=7"), tmp_path / "seven", stage1)
     assert run.read_info().num_novel == 7
