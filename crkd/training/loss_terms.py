@@ -22,6 +22,7 @@ from crkd.losses.term import (
 )
 from crkd.models.network import Network
 from crkd.training.teacher import needs_of
+from crkd.training.term_options import typed_options
 
 OFFERS = {
     "pretrain": frozenset({"labels"}),
@@ -84,9 +85,8 @@ class Terms(nn.Module):
         for number, settings in enumerate(wanted):
             # A stream of its own for each: adding a term leaves the others' weights as they were.
             with seeded(seed + TERM_SEED * (number + 1)):
-                term = build_term(
-                    settings.name, stage=stage, context=context, options=settings.options
-                )
+                options = typed_options(settings)
+                term = build_term(settings.name, stage=stage, context=context, options=options)
             _check_needs(settings.name, term.needs, stage, teacher)
             made.append(term)
         self.terms = nn.ModuleList(made)
@@ -132,15 +132,21 @@ class Terms(nn.Module):
         named: dict[str, Tensor] = {}
         weighted = []
         for label, term, weight in zip(self._labels, self.terms, self.weights, strict=True):
-            named[label] = term(inputs)
-            if named[label].ndim:
-                raise InputError(
-                    f"distillation loss {label!r} returned a tensor of the shape "
-                    f"{tuple(named[label].shape)}; return a scalar, such as its mean"
-                )
+            named[label] = _scalar(label, term(inputs))
             weighted.append(weight * named[label])
             named[f"{label}_weighted"] = weighted[-1]
         return torch.stack(weighted).sum(), named
+
+
+def _scalar(label: str, value: object) -> Tensor:
+    """Return what a term returned; refuse what is no scalar tensor."""
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return value
+    shape = f" of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+    raise InputError(
+        f"distillation loss {label!r} returned a {type(value).__name__}{shape}; return a scalar "
+        "tensor, such as a mean"
+    )
 
 
 def weight_at(settings: TermConfig, epoch: int, epochs: int, *, stage: str) -> float:

@@ -120,6 +120,38 @@ def test_a_term_that_is_no_scalar_is_named(registered: None):
         made(inputs())
 
 
+def test_a_term_that_returns_no_tensor_is_named(registered: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(NotReduced, "forward", lambda self, inputs: 0.5)
+    with pytest.raises(InputError, match=r"'not_reduced' returned a float; return a scalar"):
+        terms(TermConfig("not_reduced", 1.0))(inputs())
+
+
+@pytest.mark.parametrize("written", ["1e-1", 0.1])
+def test_options_are_read_as_the_keys_of_a_configuration(written: object):
+    """YAML 1.1 reads 1e-1 as a text."""
+    made = terms(TermConfig("kd", options={"temperature": written}))
+    assert made.terms[0].temperature == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("kd", "temperature", "hot"),
+        ("kd", "temperature", [4]),
+        ("kd", "temperature", True),
+        ("fitnet", "hint_layer", 1.5),
+        ("class_relation", "detach_weight", "yes"),
+        ("mlld", "temperatures", "hot"),
+        ("mlld", "temperatures", [2, "hot"]),
+        ("vid", "student_layers", 1),
+        ("vid", "student_layers", [1.5]),
+    ],
+)
+def test_an_option_of_another_type_is_named(name: str, option: str, value: object):
+    with pytest.raises(InputError, match=rf"'{name} option {option}(\[\d\])?' is .*; it must be"):
+        terms(TermConfig(name, options={option: value}))
+
+
 def test_a_term_may_come_twice():
     made = terms(TermConfig("kd", 1.0), TermConfig("kd", 1.0, options={"temperature": 1.0}))
     assert list(made(inputs())[1]) == ["kd", "kd_weighted", "kd'", "kd'_weighted"]
