@@ -92,7 +92,8 @@ def print_protocols(run: RunFolder) -> None:
     for note in info.notes:
         console.print(f"note: {note}", highlight=False, markup=False)
     console.print(f"run: {run.path}", highlight=False, markup=False, soft_wrap=True)
-    if info.num_novel and info.kind == "discovered":
+    of_images = not info.on_vectors or info.embedding is not None
+    if info.num_novel and info.kind == "discovered" and of_images:
         command = shlex.join(["crkd", "review", str(run.path)])
         console.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
 

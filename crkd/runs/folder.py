@@ -217,7 +217,7 @@ class RunFolder:
         if info.model_sha256 is None:
             raise InputError(
                 f"{self.path} has no finished model (status {info.status!r}); "
-                "finish it with --resume first"
+                "finish it with --resume, or name another run"
             )
         return load_tensors(self.path / "model.safetensors", info.model_sha256)
 

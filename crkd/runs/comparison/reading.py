@@ -40,7 +40,7 @@ _OWN_IMAGES: Final = ("data.known", "data.novel", "data.features")
 _UNUSED: Final[Mapping[str, tuple[str, ...]]] = {
     "supervised": ("discover.", "distill.", "vectors."),
     "discovered": ("distill.",),
-    "baseline": ("distill.",),
+    "baseline": ("distill.", "vectors."),
     "distilled": (),
 }
 """Kind of a run -> blocks of the configuration that it does not read."""

@@ -70,6 +70,11 @@ def run_vector_plan(
     """
     if method not in METHODS:
         raise InputError(f"--method {method!r} is unknown; choose one of: {listed(METHODS)}")
+    if method == "remember" and sizes[0] < 2:
+        raise InputError(
+            f"--plan begins with {sizes[0]} class, and a discovery on vectors needs two known "
+            "classes or more; raise the first number"
+        )
     plan = PlanFolder(out, config, sizes, method, mixed)
     plan.check(resume=resume)
     data = plan_data(config, sum(sizes))

@@ -38,6 +38,20 @@ def test_seed_device_places_and_logs_do_not_divide_a_group(tmp_path: Path) -> No
     assert identities(first, second) == 1
 
 
+def test_the_method_of_a_discovery_on_vectors_divides_no_baselines(tmp_path: Path) -> None:
+    for kind, groups in ({"kind": "discovered"}, 2), ({"kind": "baseline", "baseline": "x"}, 1):
+        runs = [
+            changed_run(
+                tmp_path / f"{method}-{groups}",
+                seed=seed,
+                settings={"vectors": {"method": method}},
+                info={"dataset": "features", **kind},
+            )
+            for seed, method in enumerate(("heads", "kmeans"))
+        ]
+        assert identities(*runs) == groups
+
+
 @pytest.mark.parametrize(
     "settings",
     [

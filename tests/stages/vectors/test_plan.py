@@ -190,6 +190,7 @@ def test_refusals(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixtur
         return capsys.readouterr().err
 
     assert "takes 9 classes, but" in refused("--plan", "5-4")
+    assert "--plan begins with 1 class, and a discovery" in refused("--plan", "1-7")
     assert "--method 'frost' is unknown" in refused("--plan", "4-4", "--method", "frost")
     assert "a base class has 0 samples without a label" in refused(
         "--plan", "4-4", "--session", "5-5"
