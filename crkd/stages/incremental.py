@@ -88,10 +88,12 @@ def extension(run: RunFolder) -> Config:
     """Return the configuration with which own images extend a finished run.
 
     Everything is as in that run, but for the images; with ``--known`` old images may join. Whether
-    the new images may be of known classes is for ``--mixed`` to say.
+    the new images may be of known classes is for ``--mixed`` to say. The known head of a student
+    may differ from the one in its configuration, which is its teacher's.
     """
     config, info = run.read_config(), run.read_info()
     config = further(config)
+    known_head = (info.architecture or {}).get("known_head", config.model.known_head)
     data = dataclasses.replace(
         config.data,
         known=None,
@@ -106,6 +108,7 @@ def extension(run: RunFolder) -> Config:
         split=None,
         class_order_seed=None,
         data=data,
+        model=dataclasses.replace(config.model, known_head=known_head),
         discover=dataclasses.replace(config.discover, labeled=None, mixed=False),
     )
 

@@ -21,6 +21,7 @@ from crkd.runs.calibration import write_calibration
 from crkd.runs.class_info import plain_classes
 from crkd.runs.disputed import FILE, write_disputed
 from crkd.runs.folder import RunFolder, utc_now
+from crkd.runs.output_notes import DISPUTED
 from crkd.stages.class_memory import (
     KnownStatistics,
     as_outputs,
@@ -104,9 +105,8 @@ class Results:
         if count:
             self.info.notes = [
                 *self.info.notes,
-                f"{count:,} of {len(ids):,} unlabeled images look like known classes, see {FILE}; "
-                "they keep their novel class; if unlabeled images may be of known classes, add "
-                "--mixed",
+                f"{count:,} of {len(ids):,} {DISPUTED} {FILE}; they keep their novel class; if "
+                "unlabeled images may be of known classes, add --mixed",
             ]
 
     def add_columns(self, columns: Mapping[str, Column]) -> None:

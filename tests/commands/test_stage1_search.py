@@ -104,6 +104,15 @@ def test_a_newer_run_with_another_network_is_not_taken(
     assert parents == ["older", "older"]
 
 
+@pytest.mark.parametrize(("out", "searched"), [("mine/a", "mine or runs"), ("runs/a", "runs")])
+def test_each_folder_that_was_searched_is_named_once(
+    out: str, searched: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_verb("discover", ["--dataset=digits", f"--out={out}"]) == 2
+    said = capsys.readouterr().err
+    assert f"no finished stage-1 run of digits in {searched} has this split, image size" in said
+
+
 def _words(*more: str) -> tuple[str, list[str]]:
     return COMMAND[0], [*COMMAND[1:], *more]
 

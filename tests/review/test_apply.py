@@ -21,6 +21,7 @@ from crkd.review.page import page_data
 from crkd.review.run_outputs import Evidence, gather
 from crkd.review.split_class import divide
 from crkd.runs.csv_cells import unescape_formula
+from crkd.runs.disputed import read_probabilities
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.runs.reviewed_labels import read_labels
@@ -235,6 +236,9 @@ def test_a_later_review_keeps_what_a_person_decided(evidence: Evidence, tmp_path
     expected = {i: "new" if name == renamed else name for i, name in before.items()}
     assert after == {**expected, other: None}
     assert people == {away, home, out, other}
+    # The notes count the images of the file next to them.
+    noted = [note for note in RunFolder(place).read_info().notes if "see disputed.csv" in note]
+    assert [note.split()[0] for note in noted] == [f"{len(read_probabilities(RunFolder(place)))}"]
 
 
 def test_decisions_of_another_review_of_the_same_model_are_refused(

@@ -40,9 +40,9 @@ def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
     data = config.data
     known = split_entry(split_of(config), data.labeled_fraction, data.subset)["known"]
     fits = _fits(config)
-    place = out.parent
+    places = list(dict.fromkeys([out.parent, RUNS]))
     found = find_stage1(
-        [place, RUNS], dataset=config.dataset, known=known, seed=config.seed, fits=fits
+        places, dataset=config.dataset, known=known, seed=config.seed, fits=fits
     )
     # The spread over seeds needs a stage-1 run for each seed.
     other_seed = found is not None and found[1].seed != config.seed
@@ -53,8 +53,9 @@ def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
     if given.pretrain:
         return _new_stage1_run(config, given, out, known, fits)
     command = shlex.join(["crkd", "pretrain", *config_words(given)])
+    searched = " or ".join(map(str, places))
     raise InputError(
-        f"{place} and {RUNS} hold no finished stage-1 run of {config.dataset} with this split, "
+        f"no finished stage-1 run of {config.dataset} in {searched} has this split, "
         f"image size, backbone {config.model.backbone!r} and known_head "
         f"{config.model.known_head!r}; make one with '{command}', or add --pretrain"
     )

@@ -237,8 +237,8 @@ def _check_method(
     if method == "simgcd" and without_images:
         raise InputError(
             "the method 'simgcd' needs labeled images of every known class, and "
-            f"{len(without_images)} known classes have none; add their images, or use the method "
-            "'swapped'"
+            f"{len(without_images)} known classes have none; add their images, or use "
+            "--set discover.method=swapped"
         )
 
 

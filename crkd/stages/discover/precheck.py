@@ -49,9 +49,9 @@ class Precheck:
 def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Precheck:
     """Measure how near the unlabeled images are to the classes that the parent run knows.
 
-    The threshold comes from known images that were held out of training, else from half of the
-    training images if these are 40 and two for each class on average, else from features drawn
-    from the run's statistics.
+    The threshold comes from known images that were held out of training if these are 20, else from
+    half of the training images if these are 40 and two for each class on average, else from
+    features drawn from the run's statistics.
 
     Args:
         network: of the parent run, frozen; it gives the features.
@@ -65,14 +65,16 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
     unlabeled = data.outputs(network, subsets.unlabeled).features
     held = None
     count, classes_left = len(subsets.known_train), len(np.unique(subsets.known_train.labels))
+    # One of the held-out images exceeds the threshold.
+    held_out = len(subsets.known_val) >= 1 / BEYOND
     # The classes are fitted to one half; of the other, one image or more exceeds the threshold.
-    if count and (len(subsets.known_val) or count >= max(2 * classes_left, 2 / BEYOND)):
+    if count and (held_out or count >= max(2 * classes_left, 2 / BEYOND)):
         rows, labels = (
             data.outputs(network, subsets.known_train).features,
             subsets.known_train.labels,
         )
-        origin = "held-out images" if len(subsets.known_val) else "training images"
-        if len(subsets.known_val):
+        origin = "held-out images" if held_out else "training images"
+        if held_out:
             held = data.outputs(network, subsets.known_val).features
     elif parent is not None and (parent.path / REPLAY).is_file():
         rows, labels = drawn_features(parent, DRAWN, seed=0)

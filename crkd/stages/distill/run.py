@@ -13,6 +13,7 @@ from crkd.core.errors import InputError
 from crkd.models.network import freeze, with_one_head
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_run
+from crkd.runs.output_notes import inherited
 from crkd.runs.plugins import check_installed
 from crkd.runs.provenance import parent_entry
 from crkd.stages.class_memory import true_classes
@@ -205,7 +206,7 @@ class StudentTraining:
     def _info(self) -> RunInfo:
         teacher = self.opened
         sizes = comparison(teacher, self.teacher, self.architecture, self.network)
-        notes = [*self.data.notes, *teacher.info.notes, sizes]
+        notes = [*self.data.notes, *inherited(teacher.info.notes), sizes]
         return RunInfo(
             kind="distilled",
             dataset=teacher.info.dataset,

@@ -134,6 +134,21 @@ def test_a_precheck_with_enough_images_left_takes_half_of_them(
     assert found.calibrated_on == "training images"
 
 
+@pytest.mark.parametrize(("held", "origin"), [(19, "training images"), (20, "held-out images")])
+def test_a_precheck_with_few_held_out_images_takes_half_of_the_others(
+    held: int, origin: str, stage1: Path, tmp_path: Path
+) -> None:
+    opened = open_run(stage1, CPU)
+    data = few_known(opened, images_of(tmp_path / "novel", {5, 6, 7}, 60), 20)
+    known = data.subsets.known_train
+    parts = {
+        "known_val": known.at(np.arange(held)),
+        "known_train": known.at(np.arange(held, len(known.ids))),
+    }
+    data = dataclasses.replace(data, subsets=dataclasses.replace(data.subsets, **parts))
+    assert precheck(opened.network, None, data).calibrated_on == origin
+
+
 def test_mixed_sets_known_looking_images_aside(stage1_held_out: Path) -> None:
     result = estimate_k(stage1_held_out, Images(), CPU, mixed=True, **FAST)
     assert result.mixed is not None

@@ -249,6 +249,8 @@ def test_generations_follow_each_other_and_resume(found: RunFolder, tmp_path: Pa
     assert parent["model_sha256"] == first.model_sha256
     assert first.parent is not None
     assert first.parent["model_sha256"] == found.read_info().model_sha256
+    sizes = [note for note in straight.read_info().notes if note.startswith("teacher ")]
+    assert [note.split(":")[0] for note in sizes] == [f"teacher {tmp_path / 'run-generation1'}"]
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at(2, patch)
         with pytest.raises(Interrupted, match=r"student 1 of 2 .* --out .*again --resume"):

@@ -251,7 +251,7 @@ def test_new_images_extend_the_student(student: RunFolder, root: Path, tmp_path:
     save_colors(MORE, tmp_path / "more", nested=False)
     arguments = ["--from", str(student.path), "--novel", str(tmp_path / "more")]
     few = ["discover.epochs=1", "discover.batch_size=16", "model.hidden=16", "model.num_heads=1"]
-    few += ["model.known_head=linear", "discover.precheck=false"]
+    few += ["discover.precheck=false"]
     flags = [word for setting in few for word in ("--set", setting)]
     out = tmp_path / "next"
     assert main(["discover", *arguments, "--num-novel", "2", *flags, "--out", str(out)]) == 0
