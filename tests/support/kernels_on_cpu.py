@@ -1,4 +1,4 @@
-"""Runs the CUDA kernels on a processor, compiled by g++ against ``on_cpu/machine.h``."""
+"""Runs the CUDA kernels on a processor, compiled by g++ against ``on_cpu/language.h``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tests.support import ROOT
 KERNELS = Path(launches.__file__).parents[1] / "kernels"
 HERE = Path(__file__).parent / "on_cpu"
 COMPILER = shutil.which("g++")
-HEADERS = ("machine.h", "language.h", "global_memory.h", "mailboxes.h")
+MACHINE = "machine.cpp"
+HEADERS = ("machine.h", "language.h", "synchronization.h", "global_memory.h", "mailboxes.h")
 PERSISTENT = -1
 """Takes the place of ``persistent.cu`` among the steps of ``streaming.cu``."""
 
@@ -33,20 +34,20 @@ CACHE = ROOT / ".pytest_cache" / "kernels-on-cpu"
 
 @functools.cache
 def _folder() -> Path:
-    """Return the folder of this compiler and this machine.h, with the latter compiled ahead.
+    """Return the folder of this compiler and this machine, with the latter compiled.
 
-    The standard library's headers take longer than the kernels.
+    It takes longer than a kernel.
     """
     version = subprocess.run([str(COMPILER), "--version"], capture_output=True, check=True).stdout
-    headers = [HERE / name for name in HEADERS]
-    machine = b"".join(header.read_bytes() for header in headers)
+    files = [HERE / name for name in (MACHINE, *HEADERS)]
+    machine = b"".join(file.read_bytes() for file in files)
     name = hashlib.sha256(version + repr(OPTIONS).encode() + machine).hexdigest()[:16]
     folder = CACHE / name
     if not folder.is_dir():
         CACHE.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(dir=CACHE))
-        header, *_ = [Path(shutil.copy(header, new)) for header in headers]
-        _compile(new, "-x", "c++-header", "-o", str(header.with_suffix(".h.gch")), str(header))
+        source, *_ = [Path(shutil.copy(file, new)) for file in files]
+        _compile(new, "-c", "-o", str(source.with_suffix(".o")), str(source))
         try:
             new.rename(folder)
         except OSError:  # another process was faster
@@ -112,13 +113,14 @@ def _library(
     kernel = re.sub(shared, "float* const shared = SHARED_FLOATS;", kernel)
     kernel = kernel.replace("__shared__ bool last;", "bool& last = SHARED_FLAG;")
     entry = (HERE / f"{name}_entry.h").read_text()
-    text = f'#include "machine.h"\n{defines}{common}{kernel}{entry}'
+    text = f'#include "language.h"\n{defines}{common}{kernel}{entry}'
     library = _folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.so"
     if not library.is_file():
         with tempfile.TemporaryDirectory(dir=_folder()) as place:
             source, made = Path(place) / "kernel.cpp", Path(place) / "kernel.so"
             source.write_text(text)
-            _compile(_folder(), "-shared", "-o", str(made), str(source))
+            machine = _folder() / Path(MACHINE).with_suffix(".o")
+            _compile(_folder(), "-shared", "-o", str(made), str(source), str(machine))
             made.rename(library)
     return Library(library)
 

@@ -1,19 +1,16 @@
 // A stand-in for a GPU: runs a kernel on a processor, one fiber a thread. Fibers are resumed in a
 // random order and warps fall behind others by several barriers, so that a missing barrier changes
 // results; with every fourth seed some fall behind by a whole exchange, or begin late. language.h
-// replaces the CUDA language and primitives.cuh, mailboxes.h for what blocks of a cluster send
-// each other, global_memory.h for what blocks store for others.
+// declares what kernels call. Of that, synchronization.h has the threads of a block, mailboxes.h
+// what blocks of a cluster send each other, global_memory.h what blocks store for others.
 #pragma once
 #include <setjmp.h>
 #include <ucontext.h>
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <random>
@@ -21,29 +18,14 @@
 #include <unordered_map>
 #include <vector>
 
-typedef unsigned int u32;
-typedef unsigned short u16;
-typedef long long i64;
-typedef unsigned long long u64;
-
-struct alignas(16) Four { float at[4]; };
-
-#define __device__
-#define __global__
-#define __forceinline__ inline
-#define __launch_bounds__(...)
-#define __restrict__
-#define INF std::numeric_limits<float>::infinity()
-#define ALL_LANES 0xffffffffu
+#include "language.h"
 
 namespace machine {
-
-struct Index { int x; };
 
 // Number of phases of each mailbox of a block whose contents a thread sees.
 typedef std::array<long, 8> Seen;
 
-inline void join(Seen& all, const Seen& more) {
+void join(Seen& all, const Seen& more) {
     for (std::size_t box = 0; box < all.size(); box++) all[box] = std::max(all[box], more[box]);
 }
 
@@ -135,29 +117,30 @@ struct Letter {
     bool early;             // the values are there before the mailbox counts them
 };
 
-inline std::vector<Letter> letters;
-inline std::mt19937 randomness;
-inline std::string fault;   // why the run was stopped
-inline long events;         // grows unless all threads wait in vain
-inline std::vector<Block> blocks;
-inline std::vector<std::unique_ptr<Thread>> threads;
-inline Thread* current;
-inline jmp_buf scheduler;
-inline int cluster;         // blocks of a cluster
-inline std::vector<Barrier> cluster_barriers;
-inline std::unordered_map<const void*, Change> changes;
-inline std::unordered_map<const void*, long> counters;  // versions that an acquire gives
-inline long version;        // number of changes of global memory
-inline const void *changed_from, *changed_to;
-inline std::function<void()> body;
+std::vector<Letter> letters;
+std::mt19937 randomness;
+std::string fault;      // why the run was stopped
+long events;            // grows unless all threads wait in vain
+std::vector<Block> blocks;
+std::vector<std::unique_ptr<Thread>> threads;
+Thread* current;
+jmp_buf scheduler;
+int cluster;            // blocks of a cluster
+std::vector<Barrier> cluster_barriers;
+std::unordered_map<const void*, Change> changes;
+std::unordered_map<const void*, long> counters;  // versions that an acquire gives
+long version;           // number of changes of global memory
+const void *changed_from, *changed_to;
+void (*body)(const void*);  // what every thread calls
+const void* arguments;      // with this
 
 // swapcontext would ask the kernel for the signal mask each time, which takes longer than the rest.
-inline void yield() {
+void yield() {
     if (_setjmp(current->place) == 0) _longjmp(scheduler, 1);
 }
 
 // Puts into memory what a thread with these waits behind it sees.
-inline void show(Block& block, const Seen& seen) {
+void show(Block& block, const Seen& seen) {
     if (block.shown == seen) return;
     block.shown = seen;
     auto turn = [&](Arrived& one, bool visible) {
@@ -169,12 +152,12 @@ inline void show(Block& block, const Seen& seen) {
     for (Arrived& one : block.arrived) turn(one, true);
 }
 
-[[noreturn]] inline void stop(const char* reason) {
+[[noreturn]] void stop(const char* reason) {
     fault = reason;
     _longjmp(scheduler, 1);
 }
 
-inline void resume(Thread* thread) {
+void resume(Thread* thread) {
     current = thread;
     show(*thread->block, thread->seen);
     if (_setjmp(scheduler) != 0) return;
@@ -183,9 +166,9 @@ inline void resume(Thread* thread) {
     setcontext(&thread->beginning);
 }
 
-inline void forget_what_all_see(Block& block);
+void forget_what_all_see(Block& block);
 
-inline Barrier& cluster_barrier() { return cluster_barriers[current->rank / cluster]; }
+Barrier& cluster_barrier() { return cluster_barriers[current->rank / cluster]; }
 
 // Values that a block has stored reach global memory, those of one place in their order.
 template <class Choose> void send_to_memory(Block& block, Choose chosen) {
@@ -207,7 +190,7 @@ template <class Choose> void send_to_memory(Block& block, Choose chosen) {
 }
 
 // Barriers of a block order memory: what one thread has waited for, all see. Shuffles do not.
-inline void wait(Barrier& barrier, bool orders_memory = false) {
+void wait(Barrier& barrier, bool orders_memory = false) {
     const long generation = barrier.generation;
     if (orders_memory) {
         join(barrier.arriving, current->seen);
@@ -229,17 +212,17 @@ inline void wait(Barrier& barrier, bool orders_memory = false) {
     forget_what_all_see(*current->block);
 }
 
-inline void enter() {
-    body();
+void enter() {
+    body(arguments);
     current->done = true;
     current->block->running--;
     events++;
     yield();
 }
 
-inline Warp& warp() { return current->block->warps[current->index.x / 32]; }
+Warp& warp() { return current->block->warps[current->index.x / 32]; }
 
-inline float exchange(float value, int source) {
+float exchange(float value, int source) {
     Warp& all = warp();
     all.values[current->index.x % 32] = value;
     wait(all.barrier);
@@ -248,7 +231,7 @@ inline float exchange(float value, int source) {
     return received;
 }
 
-inline void forget_what_all_see(Block& block) {
+void forget_what_all_see(Block& block) {
     if (block.arrived.empty()) return;
     Seen least = current->seen;
     for (auto& thread : threads)
@@ -258,7 +241,7 @@ inline void forget_what_all_see(Block& block) {
     std::erase_if(block.arrived, [&](const Arrived& one) { return least[one.box] > one.phase; });
 }
 
-inline void end_phase_if_complete(Mailbox& box) {
+void end_phase_if_complete(Mailbox& box) {
     if (!box.expecting) return;
     if (box.bytes > 0) fault = "a mailbox got more bytes than it expected";
     if (box.bytes != 0) return;
@@ -267,12 +250,12 @@ inline void end_phase_if_complete(Mailbox& box) {
     events++;
 }
 
-inline void write(Block& block, const Letter& letter) {
+void write(Block& block, const Letter& letter) {
     for (int i = 0; i < 4; i++) block.memory[letter.place + i] = letter.values.at[i];
 }
 
 // Some letters arrive. Their values show to threads that wait for them, and early ones to all.
-inline void deliver_some() {
+void deliver_some() {
     std::vector<Letter> later;
     for (const Letter& letter : letters) {
         if (randomness() % 2) {
@@ -294,12 +277,13 @@ inline void deliver_some() {
 }
 
 // Shared memory is followed by this many values that nobody may write.
-inline constexpr int GUARD = 64;
+constexpr int GUARD = 64;
 
-// Runs the blocks [first, first + count) together, in clusters of so many blocks.
-inline void run_together(int first, int count, int block_size, int shared_bytes, unsigned seed,
-                         int blocks_of_a_cluster) {
+void run_together(void (*thread_body)(const void*), const void* given, int first, int count,
+                  int block_size, int shared_bytes, unsigned seed, int blocks_of_a_cluster) {
     if (!fault.empty()) return;
+    body = thread_body;
+    arguments = given;
     cluster = blocks_of_a_cluster;
     changes.clear();
     counters.clear();
@@ -378,13 +362,9 @@ inline void run_together(int first, int count, int block_size, int shared_bytes,
 }  // namespace machine
 
 // Why the last runs were stopped, or an empty text; the next run may begin.
-extern "C" __attribute__((used)) inline const char* taken_fault() {
+extern "C" const char* taken_fault() {
     static std::string taken;
     taken.clear();
     taken.swap(machine::fault);
     return taken.c_str();
 }
-
-#include "language.h"
-#include "global_memory.h"
-#include "mailboxes.h"

@@ -10,11 +10,11 @@
 
 namespace machine {
 
-inline std::ptrdiff_t place_of(const void* pointer) {
+std::ptrdiff_t place_of(const void* pointer) {
     return (const float*)pointer - current->block->memory.data();
 }
 
-inline std::size_t index_of(const Block& block, std::ptrdiff_t place) {
+std::size_t index_of(const Block& block, std::ptrdiff_t place) {
     for (std::size_t i = 0; i < block.boxes.size(); i++)
         if (block.boxes[i].place == place) return i;
     stop("a mailbox is used before it is open");
@@ -22,23 +22,23 @@ inline std::size_t index_of(const Block& block, std::ptrdiff_t place) {
 
 }  // namespace machine
 
-inline void open_mailbox(u64* box) {
+void open_mailbox(u64* box) {
     machine::current->block->boxes.push_back({machine::place_of(box)});
 }
 
-inline void announce_mailboxes() {
+void announce_mailboxes() {
     machine::Barrier& barrier = machine::cluster_barrier();
     machine::current->announced = true;
     machine::events++;
     if (++barrier.waiting == barrier.size) barrier.generation++;
 }
 
-inline void wait_for_mailboxes() {
+void wait_for_mailboxes() {
     if (!machine::current->announced) machine::stop("a thread waits that has not arrived");
     while (machine::cluster_barrier().generation == 0) machine::yield();
 }
 
-inline void expect_mail(u64* box, u32 bytes) {
+void expect_mail(u64* box, u32 bytes) {
     machine::Block& block = *machine::current->block;
     machine::Mailbox& mailbox = block.boxes[machine::index_of(block, machine::place_of(box))];
     if (mailbox.expecting) machine::stop("two expectations in one phase");
@@ -47,7 +47,7 @@ inline void expect_mail(u64* box, u32 bytes) {
     machine::end_phase_if_complete(mailbox);
 }
 
-inline void send(Four values, float* place, u64* box, u32 rank) {
+void send(Four values, float* place, u64* box, u32 rank) {
     const int to = machine::current->rank / machine::cluster * machine::cluster + (int)rank;
     machine::Block& block = machine::blocks[to];
     const std::size_t index = machine::index_of(block, machine::place_of(box));
@@ -57,7 +57,7 @@ inline void send(Four values, float* place, u64* box, u32 rank) {
     if (machine::letters.back().early) machine::write(block, machine::letters.back());
 }
 
-inline void wait_for_mail(u64* box, u32 parity) {
+void wait_for_mail(u64* box, u32 parity) {
     machine::Thread& thread = *machine::current;
     machine::Block& block = *thread.block;
     const std::size_t index = machine::index_of(block, machine::place_of(box));

@@ -5,11 +5,11 @@ extern "C" void run(const void* scores, const float* class_marginal, const float
                     i64 num_samples, i64 num_classes, i64 num_steps, i64 class_stride,
                     i64 sample_stride, i64 first_problem, double scale, int problems,
                     int block_size, int shared_bytes, unsigned seed) {
-    machine::body = [=] {
+    const auto kernel = [=] {
         sinkhorn_persistent(scores, class_marginal, sample_marginal, potentials, (Quad*)stored,
                             sums, factors, counters, problem_stride, row_stride, num_samples,
                             num_classes, num_steps, class_stride, sample_stride,
                             first_problem, scale);
     };
-    machine::run_together(0, problems * BLOCKS, block_size, shared_bytes, seed, CLUSTER);
+    machine::run_together(kernel, 0, problems * BLOCKS, block_size, shared_bytes, seed, CLUSTER);
 }

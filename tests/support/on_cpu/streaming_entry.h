@@ -5,12 +5,12 @@ extern "C" void run(const void* scores, void* out, const float* class_marginal,
                     i64 num_samples, i64 num_classes, i64 chunks, i64 chunks_per_group,
                     i64 class_stride, i64 sample_stride, double scale, double power, int problems,
                     int block_size, int shared_bytes, unsigned seed) {
-    machine::body = [=] {
+    const auto kernel = [=] {
         sinkhorn_streaming(scores, out, class_marginal, sample_marginal, potentials, chunk_sums,
                            group_sums, counters, problem_stride, row_stride, num_samples,
                            num_classes, chunks, chunks_per_group, class_stride, sample_stride,
                            scale, power);
     };
     for (int p = 0; p < problems; p++)
-        machine::run_together(p * chunks, chunks, block_size, shared_bytes, seed + p, 1);
+        machine::run_together(kernel, p * chunks, chunks, block_size, shared_bytes, seed + p, 1);
 }
