@@ -41,9 +41,7 @@ def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
     known = split_entry(split_of(config), data.labeled_fraction, data.subset)["known"]
     fits = _fits(config)
     places = list(dict.fromkeys([out.parent, RUNS]))
-    found = find_stage1(
-        places, dataset=config.dataset, known=known, seed=config.seed, fits=fits
-    )
+    found = find_stage1(places, dataset=config.dataset, known=known, seed=config.seed, fits=fits)
     # The spread over seeds needs a stage-1 run for each seed.
     other_seed = found is not None and found[1].seed != config.seed
     if found is not None and not (given.pretrain and other_seed):
