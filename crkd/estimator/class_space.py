@@ -136,8 +136,13 @@ class ClassSpace:
         """Return the classes with other names, given by label.
 
         Raises:
-            InputError: a class is missing, or a name is blank, no text or taken.
+            InputError: it is no mapping, a class is missing, or a name is blank, no text or taken.
         """
+        if not isinstance(names, Mapping):
+            raise InputError(
+                f"names is a {type(names).__name__}; give a mapping of labels to names, such as "
+                f"{{{self.labels.tolist()[0]!r}: 'name'}}"
+            )
         custom, mains = dict(self.custom_names), self.mains.tolist()
         for label, name in names.items():
             if not isinstance(name, str) or not name.strip():

@@ -48,8 +48,8 @@ class EditingMixin:
             names: label to name.
 
         Raises:
-            InputError: there is no such class, or a name is blank, no text or that of another
-                class; then no name changes.
+            InputError: ``names`` is no mapping, there is no such class, or a name is blank, no text
+                or that of another class; then no name changes.
         """
         check_is_fitted(self)
         self._space = self._space.renamed(names)

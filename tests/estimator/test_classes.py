@@ -177,6 +177,7 @@ def test_edits_with_wrong_arguments_change_nothing(fitted: NovelClassDiscovery) 
     calls: list[tuple[str, tuple[Any, ...], str]] = [
         ("merge_classes", ([[3, 4], [0, 1]],), "known classes 0, 1"),
         ("set_class_names", ({3: "crane", 4: ""},), "names gives '' to the class 4"),
+        ("set_class_names", (["a", "b"],), "names is a list; give a mapping of labels to names"),
         ("reduce_outliers", (1.5,), "threshold is 1.5; give a probability from 0 to 1"),
         ("reduce_outliers", ("all",), "threshold is 'all'"),
         ("reduce_outliers", (float("nan"),), "threshold is nan"),
