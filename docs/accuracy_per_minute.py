@@ -51,7 +51,10 @@ def main() -> None:
     for name, (minutes, percent, spread) in found.items():
         if not name.startswith(LENGTHS):
             axes.errorbar(minutes, percent, spread, fmt="s", capsize=3, color="tab:gray")
-            axes.annotate(name, (minutes, percent), (6, -10), textcoords="offset points", size=8)
+            text = name.replace(", ", ",\n")
+            # The names of single seeds are below their points, so that few names overlap.
+            place = (6, 5 if spread or "\n" in text else -12)
+            axes.annotate(text, (minutes, percent), place, textcoords="offset points", size=8)
     axes.set_xlabel("minutes of both stages, one CPU thread")
     axes.set_ylabel("accuracy on novel training images, %")
     # Room for the names at the right.
