@@ -159,7 +159,13 @@ def _embedded(given: argparse.Namespace, listings: dict[str, Listing], out: Path
     place, settings = out.parent / "vectors", _settings(given)
     if given.parent is None:
         files = [
-            embedded_folder(getattr(given, flag), place, settings, listing=listings[flag])
+            embedded_folder(
+                getattr(given, flag),
+                place,
+                settings,
+                listing=listings[flag],
+                labeled=flag == "known",
+            )
             for flag in ("known", "novel")
             if flag in listings
         ]

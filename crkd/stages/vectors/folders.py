@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def embedded_folder(
     *,
     like: dict[str, Any] | None = None,
     listing: Listing | None = None,
+    labeled: bool = False,
 ) -> Path:
     """Return the file of vectors of a folder of images, which is made or brought up to date.
 
@@ -34,9 +36,11 @@ def embedded_folder(
         like: ``RunInfo.embedding`` of a run whose vectors must be comparable; None uses the
             settings.
         listing: of ``images``; None lists them.
+        labeled: whether they are the images of known classes.
 
     Raises:
-        InputError: the images or the settings are unusable.
+        InputError: the images or the settings are unusable, or no image of a known class can be
+            read.
         Interrupted: a signal came; the vectors so far are kept.
     """
     if like is not None:
@@ -54,7 +58,21 @@ def embedded_folder(
         total = made.embedded + made.reused + len(made.skipped)
         counts = f"{len(made.skipped):,} of {total:,}"
         say(f"{counts} images cannot be read, listed in {skipped_file(file)}: {names}")
+        if labeled and listing is not None:
+            _check_readable(images, listing, made.skipped)
     return file
+
+
+def _check_readable(known: str | Path, listing: Listing, skipped: Container[str]) -> None:
+    """Refuse a known class none of whose images can be read: its images would seem novel."""
+    rows = range(len(listing))
+    readable = {listing.class_of(row) for row in rows if listing.image_id(row) not in skipped}
+    lost = {listing.class_of(row) for row in rows} - readable
+    if lost:
+        raise InputError(
+            f"the classes {listed(sorted(map(str, lost)))} in --known {str(known)!r} have no image "
+            "that can be read; repair their images or remove the classes"
+        )
 
 
 def settings_of(like: dict[str, Any], settings: EmbedSettings) -> EmbedSettings:

@@ -89,6 +89,21 @@ def test_files_that_are_left_out_and_repeated_images_are_named(
     assert "IMG_1.HEIC" in said
 
 
+def test_a_known_class_without_a_readable_image_is_refused(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(folders / "known", tmp_path / "known")
+    (tmp_path / "known" / "black").mkdir()
+    (tmp_path / "known" / "black" / "0.jpg").write_bytes(b"no image")
+    arguments = ["--known", str(tmp_path / "known"), "--novel", str(folders / "novel")]
+    arguments += ["--num-novel", "2", "--image-size", "64", "--runtime", "torch"]
+    assert main(["discover", *arguments, "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "the classes black in --known" in said
+    assert "have no image that can be read" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_exported_program_holds_backbone_and_heads(
     photographs: Path, folders: Path, tmp_path: Path
 ) -> None:
