@@ -33,11 +33,6 @@ def is_stage1(info: RunInfo, dataset: str, known: str) -> bool:
     return info.kind == "supervised" and info.dataset == dataset and info.split["known"] == known
 
 
-def matches(info: RunInfo, dataset: str, known: str) -> bool:
-    """Return whether a run is a finished stage 1 of this data set and these known classes."""
-    return info.status == "complete" and is_stage1(info, dataset, known)
-
-
 def find_stage1(
     roots: list[Path],
     *,
@@ -55,7 +50,11 @@ def find_stage1(
         seed: preferred seed.
         fits: whether a run has the network that the discovery needs.
     """
-    candidates = [r for r in runs_below(*roots) if matches(r[1], dataset, known) and fits(*r)]
+    candidates = [
+        (folder, info)
+        for folder, info in runs_below(*roots)
+        if info.status == "complete" and is_stage1(info, dataset, known) and fits(folder, info)
+    ]
     same_seed = [r for r in candidates if r[1].seed == seed]
     return next(iter(same_seed or candidates), None)
 

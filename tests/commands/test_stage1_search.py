@@ -104,6 +104,17 @@ def test_a_newer_run_with_another_network_is_not_taken(
     assert parents == ["older", "older"]
 
 
+@pytest.mark.parametrize("verb", ["discover", "baseline"])
+def test_a_configuration_on_vectors_names_the_flag(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "vectors.yaml"
+    file.write_text("dataset: features\ndata: {features: [known.npy, novel.npy]}\n")
+    words = ["kmeans"] if verb == "baseline" else []
+    assert run_verb(verb, [*words, "--config", str(file), "--out", str(tmp_path / "run")]) == 2
+    assert "with --features KNOWN NOVEL, without --config" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("out", "searched"), [("mine/a", "mine or runs"), ("runs/a", "runs")])
 def test_each_folder_that_was_searched_is_named_once(
     out: str, searched: str, capsys: pytest.CaptureFixture[str]

@@ -28,8 +28,14 @@ def stage1_run(config: Config, given: argparse.Namespace, out: Path) -> Path:
         out: folder of the run that will start from it.
 
     Raises:
-        InputError: there is none; the message gives the exact command that makes one.
+        InputError: there is none; the message gives the exact command that makes one. Or the
+            configuration names files of vectors, on which no network is trained.
     """
+    if config.dataset == "features":
+        raise InputError(
+            "the configuration has the dataset 'features', on which no network is trained; name "
+            "the files of vectors with --features KNOWN NOVEL, without --config or --dataset"
+        )
     if given.parent is not None:
         return Path(given.parent)
     if given.resume and (out / "run.json").is_file():

@@ -21,7 +21,7 @@ from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_image_run
 from crkd.runs.plugins import check_installed
 from crkd.runs.provenance import parent_entry, seed_note
-from crkd.runs.search import SHARED_PARTS, matches
+from crkd.runs.search import SHARED_PARTS, is_stage1
 from crkd.stages.class_memory import KnownStatistics, true_classes
 from crkd.stages.discover.class_count import estimate_num_novel
 from crkd.stages.discover.feature_replay import load_replay
@@ -276,9 +276,14 @@ def next_classes(classes: list[ClassInfo], num_novel: int) -> list[ClassInfo]:
 def stage1_of(parent: RunFolder, config: Config, data: RunData, device: torch.device) -> OpenedRun:
     """Open a finished stage-1 run that fits the data set and split."""
     info = parent.read_info()
-    if not matches(info, config.dataset, data.split_entry()["known"]):
+    if info.status != "complete":
         raise InputError(
-            f"--from {parent.path} is a {info.status} {info.kind} run of {info.dataset} "
+            f"--from {parent.path} is not finished (status {info.status!r}); finish it with "
+            "--resume, or name another run"
+        )
+    if not is_stage1(info, config.dataset, data.split_entry()["known"]):
+        raise InputError(
+            f"--from {parent.path} is a {info.kind} run of {info.dataset} "
             f"{info.split['name']!r}; discovery on {config.dataset} {data.split.name!r} needs a "
             "finished stage-1 run of the same data set, split, data.labeled_fraction and "
             "data.subset: run pretrain first"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_stage1_of_another_split_is_refused(stage1: Path, tmp_path: Path) -> Non
     config = small_config(class_order_seed=3)
     with pytest.raises(InputError, match=r"of the same data set, split, .*: run pretrain first"):
         discover(config, tmp_path / "out", stage1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unfinished_stage1_is_refused_with_its_remedy(stage1: Path, tmp_path: Path) -> None:
+    begun = RunFolder.create(tmp_path / "begun")
+    info = RunFolder(stage1).read_info()
+    begun.write_info(dataclasses.replace(info, status="interrupted", model_sha256=None))
+    with pytest.raises(InputError, match=r"status 'interrupted'\); finish it with --resume"):
+        discover(small_config(), tmp_path / "out", begun.path)
     assert not (tmp_path / "out").exists()
 
 
