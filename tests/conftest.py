@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.support import ROOT
 from tests.support.unforced import spare_the_disk
@@ -18,6 +19,9 @@ def pytest_configure() -> None:
     # On few cores, threads of small tests mostly wait for each other.
     torch.set_num_threads(1)
     spare_the_disk()
+    # Another program may take the processor for any time.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
