@@ -49,7 +49,7 @@ def embed_images(
         runtime: "auto", "torch", "torch-bf16" or "onnx".
 
     Raises:
-        InputError: an argument is unusable, or an image cannot be read.
+        InputError: an argument is unusable, such as a generator, or an image cannot be read.
 
     >>> from PIL import Image
     >>> embed_images([Image.new("RGB", (40, 30))]).shape
@@ -66,6 +66,12 @@ def embed_images(
             return pixels_of(listing.read(row), listing.image_id(row), shape)
 
     else:
+        # Images are taken by position, and some of them again.
+        if not (hasattr(images, "__len__") and hasattr(images, "__getitem__")):
+            raise InputError(
+                f"images is a {type(images).__name__}; give a folder, or a list of image files, "
+                "images of Pillow or arrays"
+            )
         given = images
 
         def prepared(row: Any) -> Pixels:
@@ -114,6 +120,11 @@ def _errors_for_python() -> Iterator[None]:
 
 def _opened(image: Image) -> Pixels:
     """Return an image of Pillow as ``(H, W, 3)`` uint8, as its file would be decoded."""
+    if not hasattr(image, "getexif"):
+        raise InputError(
+            f"an image is a {type(image).__name__}; give a file, an image of Pillow or an "
+            "(H, W, 3) uint8 array"
+        )
     try:
         return np.asarray(upright_rgb(image, ""))
     except UnreadableImageError as error:

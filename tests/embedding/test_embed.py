@@ -304,6 +304,17 @@ def test_images_in_memory_have_the_vectors_of_their_files(photos: Path, tmp_path
         np.testing.assert_array_equal(found, vectors)
 
 
+def test_what_is_no_list_of_images_is_refused(photos: Path):
+    for images, words in (
+        (photos.rglob("*.png"), "images is a generator; give a folder, or a list"),
+        (5, "images is a int; give a folder, or a list"),
+        ([b"encoded"], "an image is a bytes; give a file, an image of Pillow or"),
+        (torch.zeros(1, 3, 8, 8), "an image is a Tensor; give a file"),
+    ):
+        with pytest.raises(InputError, match=words):
+            embed_images(images, image_size=32, runtime="torch")  # type: ignore[arg-type]
+
+
 def test_an_opened_image_that_comes_twice_is_decoded_by_one_thread(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ):
