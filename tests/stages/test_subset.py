@@ -8,7 +8,7 @@ import pytest
 
 from crkd.core.device import pick_device
 from crkd.core.errors import InputError
-from crkd.runs.search import find_stage1, matches
+from crkd.runs.search import find_stage1, is_stage1
 from crkd.stages.discover.run import discover
 from crkd.stages.load_images import split_entry, split_of
 from crkd.stages.pretrain.run import pretrain
@@ -31,7 +31,7 @@ def test_a_whole_discovery_does_not_start_from_a_stage_1_of_a_subset(tmp_path: P
     assert find_stage1([tmp_path], known=known, **place) is not None
     for subset in (1.0, 0.2):
         other = split_entry(split_of(config), 1.0, subset)["known"]
-        assert not matches(info, "digits", other)
+        assert not is_stage1(info, "digits", other)
         assert find_stage1([tmp_path], known=other, **place) is None
 
     with pytest.raises(InputError, match=r"the same .* data\.subset"):
