@@ -76,6 +76,7 @@ TEXTS = [
     *sorted((ROOT / "crkd").rglob("*.cu*")),
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
 ]
 
 
