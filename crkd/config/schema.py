@@ -135,7 +135,7 @@ class DiscoverConfig:
     replay: ReplayConfig = ReplayConfig()
     precheck: bool = True
     """Whether a further step stops at its start if nearly all images look like known classes. A
-    first discovery on vectors has a note then."""
+    first discovery on vectors has a note then, and so has one on the split of a data set."""
     mixed: bool = False
     """Unlabeled images may be of known classes, as they may if data.labeled_fraction is below 1."""
     statistics: Literal["auto", "batch", "kept"] = "auto"

@@ -7,14 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from crkd.clustering.novelty.energy import energy_scores
 from crkd.clustering.novelty.mahalanobis import ClassDistance
 from crkd.runs.load import OpenedRun
-from crkd.runs.outliers import OutlierEntry, read_outliers
 from crkd.stages.discover.feature_replay import FILE as REPLAY
 from crkd.stages.discover.feature_replay import load_replay
 from crkd.stages.forward import Outputs
-from crkd.stages.vectors.outliers import read_score
+from crkd.stages.vectors.outliers import vector_test
 from crkd.stages.vectors.start import opened_discovery
 
 OutlierTest = Callable[[Outputs], NDArray[np.bool_]]
@@ -29,24 +27,14 @@ def outlier_test(opened: OpenedRun) -> OutlierTest | None:
     """
     run = opened.run
     if opened.architecture.on_vectors:
-        entry = read_outliers(run)
-        return None if entry is None else _vector_test(opened, entry)
+        gate = opened_discovery(run).gate
+        beyond = vector_test(run, gate)
+        if beyond is None:
+            return None
+        # The rows in the space of the gate are the first features.
+        width = len(gate.weights)
+        return lambda outputs: beyond(outputs.features[:, :width], outputs.vectors)
     if not (run.path / REPLAY).is_file():
         return None
     classes = ClassDistance.of(load_replay(run.path, len(opened.info.classes)))
     return lambda outputs: classes.fits_nowhere(outputs.features)
-
-
-def _vector_test(opened: OpenedRun, entry: OutlierEntry) -> OutlierTest:
-    gate, score = opened_discovery(opened.run).gate, read_score(opened.run, entry)
-
-    def beyond(outputs: Outputs) -> NDArray[np.bool_]:
-        # The rows in the space of the gate are the first features.
-        energies = energy_scores(gate.scores(outputs.features[:, : len(gate.weights)]))
-        if score is None:
-            return np.asarray(energies > entry.threshold)
-        if outputs.vectors is None:
-            raise ValueError("the outputs lack the vectors of the samples")
-        return np.asarray(score.scores(energies, outputs.vectors) > score.threshold)
-
-    return beyond

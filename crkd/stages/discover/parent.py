@@ -132,7 +132,12 @@ def open_parent(
         check_mixed(config, known.known_head, len(without_images))
     elif incremental:
         checked = precheck(teacher, run, data)
-        _check_new(checked, opened, config)
+        # By the split of a named data set, no image is of a class of its stage 1.
+        by_split = config.dataset != "folder" and is_stage1(
+            info, config.dataset, data.split_entry()["known"]
+        )
+        if not by_split:
+            _check_new(checked, opened, config)
         notes.append(checked.sentence)
     origin = []
     if num_novel is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from crkd.clustering.kmeans import Floats, unit_rows
@@ -32,9 +33,15 @@ DRAWN: Final = 200
 """Rows drawn of every class whose vectors are not kept."""
 SCALES: Final = ("energy", "distance")
 REFERENCE: Final = "outliers.safetensors"
-"""Vectors with which others are compared. This test alone reads them; no discovery does."""
+"""Vectors with which others are compared. This test alone reads them; no class is learned from
+them."""
 MOST_ROWS: Final = 2_000
 """Reference vectors of a run, at most."""
+
+VectorTest = Callable[[Floats, Floats | None], NDArray[np.bool_]]
+"""Returns which of N vectors fit no class, ``(N,)``, by their rows ``(N, k)`` in the space of the
+gate and by the vectors ``(N, D)`` themselves, which a run without reference vectors does not read.
+"""
 
 
 def calibrate_outliers(
@@ -76,6 +83,36 @@ def calibrate_outliers(
         save_tensors(run.path / REFERENCE, tensors, {"rows": len(score.reference)})
     joined = None if found is None else _plain(found[0])
     write_outliers(run, OutlierEntry(threshold, joined), false_alarms=FALSE_ALARMS)
+
+
+def vector_test(run: RunFolder, gate: Gate) -> VectorTest | None:
+    """Return the test for vectors that fit no class of a run.
+
+    Args:
+        run: the folder.
+        gate: of its discovery.
+
+    Returns:
+        None for a run without a threshold, and for a run of one class without reference vectors:
+        its free energy is the same for every vector.
+
+    Raises:
+        InputError: ``outliers.json`` or the file of reference vectors is missing or damaged.
+    """
+    entry = read_outliers(run)
+    score = None if entry is None else read_score(run, entry)
+    if entry is None or (score is None and sum(gate.sizes) == 1):
+        return None
+
+    def beyond(rows: Floats, vectors: Floats | None) -> NDArray[np.bool_]:
+        energies = energy_scores(gate.scores(rows))
+        if score is None:
+            return np.asarray(energies > entry.threshold)
+        if vectors is None:
+            raise ValueError("the vectors of the samples are missing")
+        return np.asarray(score.scores(energies, vectors) > score.threshold)
+
+    return beyond
 
 
 def read_score(run: RunFolder, entry: OutlierEntry) -> OutlierScore | None:

@@ -6,18 +6,16 @@ from typing import Final
 
 import numpy as np
 
-from crkd.clustering.novelty.energy import energy_scores
 from crkd.clustering.novelty.known_or_novel import NEIGHBORS, mostly_known
 from crkd.core.errors import InputError
 from crkd.runs.folder import RunFolder
-from crkd.runs.outliers import read_outliers
 from crkd.stages.vectors.data import VectorData
 from crkd.stages.vectors.gate import Gate
+from crkd.stages.vectors.outliers import vector_test
 
 ONLY_KNOWN: Final = 0.93
-"""Least share of vectors that fit a class of the run, at which they may hold no new class. 95 % of
-the run's own vectors fit; of vectors of three other classes of CIFAR-100 at most 92 % did."""
-
+"""Least share of vectors that fit a class of the run, at which they may hold no new class. By the
+threshold, at least 95 % of the run's own vectors fit."""
 
 MOSTLY_KNOWN: Final = 0.8
 """Least estimated share of known classes at which a first discovery is remarked on. A test holds
@@ -54,8 +52,9 @@ def remark_on_known(data: VectorData) -> str | None:
 def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
     """Refuse unlabeled vectors of which nearly all fit a class of the parent.
 
-    A discovery would only divide these classes. Runs without a threshold of outliers are not
-    checked, and neither are runs of one class, whose free energy is the same for every vector.
+    A discovery would only divide these classes. A vector fits if ``predict`` and ``watch`` call it
+    no outlier, so they propose no step that is refused. Runs without a test of outliers are not
+    checked.
 
     Args:
         parent: the run that is extended.
@@ -63,16 +62,17 @@ def check_new(parent: RunFolder, gate: Gate, data: VectorData) -> None:
         data: the new vectors.
 
     Raises:
-        InputError: nearly all vectors fit, and ``discover.precheck`` is on.
+        InputError: nearly all vectors fit, and ``discover.precheck`` is on; or a file of the test
+            is missing or damaged.
     """
-    entry = read_outliers(parent)
-    if entry is None or sum(gate.sizes) == 1 or not data.config.discover.precheck:
+    beyond = vector_test(parent, gate) if data.config.discover.precheck else None
+    if beyond is None:
         return
-    rows = gate.space.rows(data.of(data.fitted_novel).numpy())
-    fitting = int(np.sum(energy_scores(gate.scores(rows)) <= entry.threshold))
-    if fitting >= ONLY_KNOWN * len(rows):
+    vectors = data.of(data.fitted_novel).numpy()
+    fitting = int(np.sum(~beyond(gate.space.rows(vectors), vectors)))
+    if fitting >= ONLY_KNOWN * len(vectors):
         raise InputError(
-            f"{fitting:,} of {len(rows):,} unlabeled samples fit a class that {parent.path} knows, "
-            "so that no class is added; sort them with predict, or continue with "
+            f"{fitting:,} of {len(vectors):,} unlabeled samples fit a class that {parent.path} "
+            "knows, so that no class is added; sort them with predict, or continue with "
             "--set discover.precheck=false"
         )

@@ -15,7 +15,7 @@ from crkd.stages.discover.run import discover
 from crkd.training.loop import Loop
 from tests.support.small_runs import small_config
 
-FURTHER = ("discover.labeled=false", "discover.precheck=false")
+FURTHER = ("discover.labeled=false",)
 
 
 def digests(folder: Path) -> dict[str, str]:

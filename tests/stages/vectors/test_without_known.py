@@ -21,6 +21,7 @@ from crkd.runs.folder import RunFolder
 from crkd.runs.load import open_run
 from crkd.stages.vectors.discovery import WITHOUT_LABELS, VectorDiscovery, fit_discovery, fit_known
 from crkd.stages.vectors.run import discover_vectors
+from crkd.stages.vectors.start import next_start
 from crkd.stages.vectors.state import network_of
 from tests.support.color_folders import EACH as IMAGES
 from tests.support.color_folders import KNOWN as COLORS
@@ -159,6 +160,11 @@ def test_a_run_of_one_class_is_extended(tmp_path: Path) -> None:
     predicted = network([torch.from_numpy(rows)]).joint_logits()[0, 0].argmax(-1).numpy()
     learned = classes < 3
     assert clustering_accuracy(predicted[learned], classes[learned]) == 1.0
+    with pytest.raises(InputError, match=rf"\d\d of {EACH} unlabeled samples fit a class that"):
+        discover_vectors(one, tmp_path / "again", first)
+    # Without reference vectors, only the free energy is left, which is the same for all vectors.
+    (first / "outliers.json").write_text(json.dumps({"threshold": 1e9}))
+    assert next_start(one, RunFolder(first)).fresh.sum() == EACH
 
 
 def test_the_mixed_setting_needs_a_known_class(
