@@ -114,7 +114,7 @@ def _describe(
         saved = run.read_info()
         _check_same_run(run, saved, info)
         remark = _changes(run, saved, config)
-        notes = [*info.notes, *saved.notes, *([remark] if remark else [])]
+        notes = [*info.notes, *saved.inherited_notes(), *([remark] if remark else [])]
         info.started = saved.started
         info.provenance = {**saved.provenance, "resumed": utc_now()}
         if plugins != recorded_plugins(saved):

@@ -19,7 +19,6 @@ from crkd.runs.atomic_files import write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.csv_cells import escape_formula
 from crkd.runs.folder import RunFolder
-from crkd.runs.output_notes import ALIKE, FAR, UNUSED
 from crkd.stages.forward import Outputs
 
 FOUND = "clusters.json"
@@ -109,12 +108,12 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     if unused := found["unused"]:
         noun = "class has" if len(unused) == 1 else "classes have"
         named = listed(unused, limit=5)
-        report.append(f"{len(unused)} novel {noun} {UNUSED}{named}): fewer may be enough")
+        report.append(f"{len(unused)} novel {noun} next to no image ({named}): fewer may be enough")
     if pairs := found["merge"]:
         named = listed((" and ".join(pair["classes"]) for pair in pairs), limit=5)
-        report.append(f"{ALIKE}{named}; review shows them, and merges them")
-    if found["rejected"]:
-        report.append(f"{found['rejected']} {FAR} {REJECTED}")
+        report.append(f"may be one class: {named}; review shows them, and merges them")
+    if rejected := found["rejected"]:
+        report.append(f"{rejected} unlabeled images are far from all others, see {REJECTED}")
     return report
 
 
