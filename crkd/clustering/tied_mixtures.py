@@ -98,6 +98,21 @@ class TiedMixtures:
             np.concatenate([self.classes, self.num_classes + others.classes]),
         )
 
+    def joined(self, rows: Floats, labels: NDArray[np.int64]) -> TiedMixtures:
+        """Return the same classes with further prototypes, those of more rows of some of them.
+
+        Args:
+            rows: ``(N, k)``, N at least 1.
+            labels: ``(N,)`` in ``[0, C)``.
+        """
+        present, compact = np.unique(labels, return_inverse=True)
+        more = TiedMixtures.fit(rows, compact, len(present))
+        classes = np.concatenate([self.classes, present[more.classes]])
+        order = np.argsort(classes, kind="stable")
+        parts = self.parts.followed_by(more.parts)
+        ordered = TiedGaussians(parts.means[order], parts.counts[order], parts.scatter)
+        return TiedMixtures(ordered, classes[order])
+
     def covariance(self) -> Doubles:
         """Return the covariance ``(k, k)`` of rows around the means of their classes."""
         parts = self.parts

@@ -47,6 +47,6 @@ def run(given: argparse.Namespace) -> int:
         images=given.images,
     )
     for name, count in counts.items():
-        print(f"{count:>9,} images  {name}")
+        print(f"{count:>9,} {'image ' if count == 1 else 'images'}  {name}")
     print(f"run: {made.path}")
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crkd.commands.flags import add_config_flags, config_of
+from crkd.core.counted import counted
 from crkd.core.errors import listed
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _named(pairs: Sequence[Pair]) -> str:
     """Return a sentence with the number of near-duplicates and the names of some."""
-    images = len({pair.novel for pair in pairs})
+    count = len({pair.novel for pair in pairs})
+    images = counted(count, "unlabeled image nearly repeats", "unlabeled images nearly repeat")
     shown = listed((f"{p.novel} shows {p.known} ({p.cosine:.4f})" for p in pairs), limit=5)
-    return f"{images} unlabeled images nearly repeat a known image{': ' if pairs else ''}{shown}"
+    return f"{images} a known image{': ' if pairs else ''}{shown}"

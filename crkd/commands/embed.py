@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from crkd.core.counted import counted
 from crkd.core.errors import listed
 
 DESCRIPTION = """\
@@ -86,12 +87,13 @@ def run(given: argparse.Namespace) -> int:
         kinds = listed(f"{count:,} {suffix}" for suffix, count in made.passed_over.items())
         print(f"skipped files that are not images by their suffix: {kinds}")
     if made.skipped:
-        print(f"{len(made.skipped):,} files skipped, listed in {skipped_file(made.out)}")
+        print(f"{counted(len(made.skipped), 'file')} skipped, listed in {skipped_file(made.out)}")
         for name, reason in list(made.skipped.items())[:5]:
             print(f"  {name!r}: {reason}")
     rate = made.embedded / max(made.seconds, 1e-9)
     print(
-        f"{made.embedded:,} images embedded in {made.seconds:.1f} s ({rate:,.0f} images/s), "
-        f"{made.reused:,} reused; {made.rows:,} vectors: {made.out}"
+        f"{counted(made.embedded, 'image')} embedded in {made.seconds:.1f} s "
+        f"({rate:,.0f} images/s), {made.reused:,} reused; {counted(made.rows, 'vector')}: "
+        f"{made.out}"
     )
     return 0

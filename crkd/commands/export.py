@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crkd.commands.flags import check_run
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
@@ -88,7 +89,7 @@ def run(given: argparse.Namespace) -> int:
         from crkd.review.export_atlas import COMMAND, export_atlas
 
         table, count = export_atlas(given.run, out)
-        print(f"{count:,} images written: {table}")
+        print(f"{counted(count, 'image')} written: {table}")
         print(f"next: {COMMAND.replace('FILE', shlex.quote(str(table)))}")
         return 0
 
@@ -107,5 +108,5 @@ def run(given: argparse.Namespace) -> int:
         known_too=given.all,
         **places,
     )
-    print(f"{count:,} images written: {', '.join(str(file) for file in files)}")
+    print(f"{counted(count, 'image')} written: {', '.join(str(file) for file in files)}")
     return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd.commands.flags import add_device_flag, check_run
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,13 +96,14 @@ def run(given: argparse.Namespace) -> int:
 def _show(found: Summary, out: Path, unsure: float) -> None:
     for kind, counts in found.classes.items():
         if counts:
-            print(f"{counts.total():,} images of {len(counts)} {kind} classes")
+            classes = counted(len(counts), f"{kind} class", f"{kind} classes")
+            print(f"{counted(counts.total(), 'image')} of {classes}")
     print(f"{found.unsure:,} unsure (confidence below {unsure})")
     if found.outliers is None:
         print("no outlier detection: the run has no statistics for it")
     else:
-        noun = "image fits" if found.outliers == 1 else "images fit"
-        print(f"{found.outliers:,} {noun} none of the classes (column outlier)")
+        fitting = counted(found.outliers, "image fits", "images fit")
+        print(f"{fitting} none of the classes (column outlier)")
     if found.temperature is None:
         print(f"confidence is not calibrated: {found.uncalibrated}")
     else:
@@ -110,8 +112,9 @@ def _show(found: Summary, out: Path, unsure: float) -> None:
     if found.skipped:
         from crkd.runs.skipped_files import skipped_file
 
-        print(f"{len(found.skipped):,} files skipped, listed in {skipped_file(out)}")
+        print(f"{counted(len(found.skipped), 'file')} skipped, listed in {skipped_file(out)}")
         for name, reason in list(found.skipped.items())[:5]:
             print(f"  {name!r}: {reason}")
     rate = found.num_images / max(found.seconds, 1e-9)
-    print(f"{found.num_images:,} images in {found.seconds:.1f} s ({rate:,.0f} images/s): {out}")
+    images = counted(found.num_images, "image")
+    print(f"{images} in {found.seconds:.1f} s ({rate:,.0f} images/s): {out}")

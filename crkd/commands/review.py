@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from crkd.commands.flags import add_device_flag, check_run
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 DESCRIPTION = """\
@@ -53,10 +54,9 @@ def run(given: argparse.Namespace) -> int:
     out = Path(given.out) if given.out else place / "review.html"
     evidence = gather(folder, device)
     counts = write_page(evidence, out)
-    print(
-        f"{counts['classes']:,} discovered classes, {counts['thumbnails']:,} of "
-        f"{counts['images']:,} images shown, {counts['bytes'] / 1e6:.1f} MB: {out}"
-    )
+    classes = counted(counts["classes"], "discovered class", "discovered classes")
+    images = f"{counts['thumbnails']:,} of {counted(counts['images'], 'image')}"
+    print(f"{classes}, {images} shown, {counts['bytes'] / 1e6:.1f} MB: {out}")
     if given.picture:
         write_picture(evidence, Path(given.picture))
         print(f"picture: {given.picture}")

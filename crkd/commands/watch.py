@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crkd.commands.flags import add_device_flag, check_run
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -111,14 +112,14 @@ def _show(watcher: Watcher, done: Pass) -> None:
     from crkd.inference.watching.state import PREDICTIONS, SKIPPED
 
     state = watcher.state
-    waiting = f", {_counted(done.waiting, 'file')} incomplete" if done.waiting else ""
-    new = _counted(done.predicted, "new image")
+    waiting = f", {counted(done.waiting, 'file')} incomplete" if done.waiting else ""
+    new = counted(done.predicted, "new image")
     print(f"{new}, {done.outliers:,} fit none of the classes{waiting}")
     for name, reason in list(done.unreadable.items())[:5]:
         print(f"  unreadable: {name!r}: {reason}")
     if state.num_skipped:
-        print(f"{_counted(state.num_skipped, 'unreadable file')}: {state.folder / SKIPPED}")
-    total = _counted(state.num_images, "image")
+        print(f"{counted(state.num_skipped, 'unreadable file')}: {state.folder / SKIPPED}")
+    total = counted(state.num_images, "image")
     outliers = f"{len(state.outliers):,} fit none of the classes"
     print(f"{total} in all, {outliers}: {state.folder / PREDICTIONS}", flush=True)
 
@@ -134,12 +135,8 @@ def _notice(watcher: Watcher, run: Path) -> str:
     sizes = ", ".join(f"{len(group):,}" for group in groups)
     return (
         "enough unknown images for a further step: "
-        f"{_counted(len(groups), 'group')} of similar images ({sizes})\n"
+        f"{counted(len(groups), 'group')} of similar images ({sizes})\n"
         f"picture: {state.folder / PICTURE}\n"
         f"list: {state.folder / LIST}\n"
         f"next: {command}\n"
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

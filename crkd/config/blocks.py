@@ -59,7 +59,8 @@ class ModelConfig:
     backbone: str = "resnet18"
     """A registered backbone or the name of a timm model."""
     known_head: Literal["prototype", "linear"] = "prototype"
-    """Normalized prototypes with a temperature, or a plain linear layer."""
+    """Normalized prototypes with a temperature, as in the releases of UNO and Cr-KD-NCD, or a plain
+    linear layer, whose logits have another scale than those of the novel heads."""
     temperature: Positive = 0.1
     """Temperature of cosine logits."""
     num_heads: Count = 4

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crkd.core.counted import counted
 from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import Dataset
 from crkd.data.sources.base import ImageSource, UnreadableImageError
@@ -174,7 +175,7 @@ def _lines(
         yield f"note: {dataset.note}"
     for part in parts:
         smallest = "" if part.smallest == part.largest else f"{part.smallest:,} to "
-        images = f"{part.images:,} images"
+        images = counted(part.images, "image")
         line = f"{part.name}: {images}, {smallest}{part.largest:,} a class"
         if part.unlabeled:
             line += f", {part.unlabeled:,} without a label"

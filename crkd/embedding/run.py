@@ -12,6 +12,7 @@ from pathlib import Path
 
 from crkd.core.atomic_write import clear_unfinished
 from crkd.core.batch_shard import own_rows, processes
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.data.encoded.listing import Listing, find_encoded
 from crkd.data.vectors.embedding_file import EmbeddingFile, EmbeddingInfo
@@ -162,7 +163,7 @@ class _Job:
                 "backbones; delete one of them"
             )
         if is_rank_zero():
-            self.log(f"{len(self.listing):,} images found")
+            self.log(f"{counted(len(self.listing), 'image')} found")
         backbone = open_backbone(self.settings, before)
         info, embedder = self._settled(backbone, before)
         began = time.monotonic()
@@ -218,7 +219,7 @@ class _Job:
                 shutil.rmtree(self.folder)
             name, why = next(iter(skipped.items()))
             raise InputError(
-                f"none of the {len(skipped):,} images of DIR can be read, the first is {name!r} "
+                f"no image of DIR can be read, the first of {len(skipped):,} is {name!r} "
                 f"({why}); give images of the usual formats"
             )
         known = KnownVectors(self.existing, self.folder, info.num_features)

@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
 from crkd.clustering.kmeans import Floats
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.data.sources.arrays import ArraySource
 from crkd.estimator.images import as_numpy, image_source, is_images, pixels_of, size_of
@@ -120,8 +121,9 @@ def checked_num_novel(num_novel: Any, count: int) -> int:
     if count == 0:
         return 0
     if not isinstance(num_novel, int | np.integer) or not 1 <= num_novel <= count:
+        samples = counted(count, "sample is", "samples are")
         raise InputError(
-            f"num_novel is {num_novel!r} and {count} samples are unlabeled; give a number of "
-            f"novel classes from 1 to {count}"
+            f"num_novel is {num_novel!r} and {samples} unlabeled; give a number of novel classes "
+            f"from 1 to {count}"
         )
     return int(num_novel)

@@ -24,7 +24,6 @@ from crkd.review.outcome import REJECTED, Outcome, outcome_of
 from crkd.review.reviewed_vectors import reviewed_discovery
 from crkd.review.run_outputs import Evidence, gather
 from crkd.runs.folder import RunFolder, RunInfo, check_free
-from crkd.runs.output_notes import inherited
 from crkd.runs.reviewed_labels import write_labels
 from crkd.stages.class_memory import true_classes
 from crkd.stages.discover.feature_replay import FILE as REPLAY
@@ -209,7 +208,8 @@ def _description(
             "model_sha256": info.model_sha256 or "",
         },
         model_sha256=None,
-        notes=[*inherited(info.notes), f"discovered classes reviewed by a person: {counts}"],
+        notes=[*info.inherited_notes(), f"discovered classes reviewed by a person: {counts}"],
+        own_notes=[],
         finished=None,
         seconds=0.0,
     )

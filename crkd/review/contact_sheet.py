@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from crkd.core.atomic_write import write_bytes
+from crkd.core.counted import counted
 from crkd.data.sources.base import UnreadableImageError
 from crkd.data.splits.partition import Subset
 from crkd.review.class_summaries import FoundClass, found_classes
@@ -82,8 +83,7 @@ def caption(entry: FoundClass, names: Sequence[str] | Mapping[int, str]) -> tupl
         entry: the class.
         names: names of all classes by id, or at least of these.
     """
-    count = len(entry.members)
-    size = f"{count:,} image{'' if count == 1 else 's'}"
+    size = counted(len(entry.members), "image")
     near = ", ".join(f"{names[known]} {share:.0%}" for known, share in entry.resembles[:NAMED])
     return f"{names[entry.id]}: {size}", f"like {near}" if near else ""
 

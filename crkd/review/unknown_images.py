@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 
 from crkd.core.atomic_write import UNFINISHED, failed_write, write_bytes
+from crkd.core.counted import counted
 from crkd.core.paths import readable
 from crkd.data.splits.partition import Subset
 from crkd.inference.image_files import TolerantSource
@@ -82,7 +83,7 @@ def _listed(images: Path, groups: Groups, command: str) -> str:
 
 
 def _title(number: int, group: Sequence[Outlier]) -> str:
-    return f"group {number}: {len(group):,} image{'' if len(group) == 1 else 's'}"
+    return f"group {number}: {counted(len(group), 'image')}"
 
 
 def _link(folder: Path, images: Path, groups: Groups) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Final
 
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.core.fields import is_finite
 from crkd.evaluation.calibration import MIN_IMAGES, Calibration
@@ -53,8 +54,8 @@ def missing_temperature(run: RunFolder) -> str:
     count = known.get("num_images")
     if count is not None and count < MIN_IMAGES:
         return (
-            f"the run held out {count} known images, and a temperature needs {MIN_IMAGES}; give "
-            f"more known images{_larger_fraction(run, count)}"
+            f"the run held out {counted(count, 'known image')}, and a temperature needs "
+            f"{MIN_IMAGES}; give more known images{_larger_fraction(run, count)}"
         )
     return "the held-out known images determine no temperature, e.g. because all are right"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from crkd.runs.atomic_files import check_regular, load_tensors, read_json, save_
 from crkd.runs.class_info import ClassInfo, plain_classes
 from crkd.runs.info_fields import FIELDS, OPTIONAL
 from crkd.runs.lock import LOCK, FolderLock
+from crkd.runs.older_notes import own_notes_by_words
 
 if TYPE_CHECKING:
     # PyTorch takes seconds to import, and most commands on runs do not need it.
@@ -49,13 +51,15 @@ class RunInfo:
         seed: seed of the run.
         provenance: command, commit, device, number of processes, versions, digest of the data and,
             where there are any, plug-ins.
-        notes: warnings and remarks about the results of this run.
+        notes: warnings and remarks about the results of this run; :meth:`add_own_notes` adds more.
         started, finished: UTC times, ISO 8601.
         seconds: wall time of the training, over all resumed parts.
         schema_version: version of this file's form.
         embedding: how images become vectors (:mod:`crkd.data.vectors.embedding_file`), for a
             discovery on vectors of ``crkd embed``; else None.
         baseline: name of the baseline, for a run of this kind; else None.
+        own_notes: those of ``notes`` that hold for this run alone. A student or a reviewed run of
+            this one does not inherit them.
     """
 
     kind: str
@@ -77,6 +81,16 @@ class RunInfo:
     schema_version: int = SCHEMA_VERSION
     embedding: dict[str, Any] | None = None
     baseline: str | None = None
+    own_notes: list[str] = field(default_factory=list)
+
+    def add_own_notes(self, notes: Iterable[str]) -> None:
+        """Add notes on the outputs or the network of this run."""
+        added = list(notes)
+        self.notes, self.own_notes = [*self.notes, *added], [*self.own_notes, *added]
+
+    def inherited_notes(self) -> list[str]:
+        """Return the notes that also hold for a student or a reviewed run of this one."""
+        return [note for note in self.notes if note not in self.own_notes]
 
     @property
     def on_vectors(self) -> bool:
@@ -189,7 +203,8 @@ class RunFolder:
             raise InputError(
                 f"{path}: classes has a known class after a novel one; restore the file"
             )
-        return RunInfo(**{**values, "classes": classes})
+        own_notes = own_notes_by_words(values.get("notes", ()))
+        return RunInfo(**{"own_notes": own_notes, **values, "classes": classes})
 
     def write_config(self, config: Config) -> None:
         """Write the resolved configuration, ``config.yaml``."""

@@ -28,6 +28,7 @@ MAX_SIDE: Final = 1 << 16
 MAX_NOTE: Final = 1 << 20
 
 _SIDE: Final = whole(1, MAX_SIDE)
+_NOTES: Final = list_of(text(MAX_NOTE), 0, 10_000)
 
 FIELDS: Final[Mapping[str, Allowed]] = {
     "kind": one_of(*KINDS),
@@ -51,18 +52,19 @@ FIELDS: Final[Mapping[str, Allowed]] = {
     "provenance": block({}, ANYTHING),
     "parent": block({"path": path_text(), "model_sha256": text(64).or_null()}, ANYTHING).or_null(),
     "model_sha256": DIGEST.or_null(),
-    "notes": list_of(text(MAX_NOTE), 0, 10_000),
+    "notes": _NOTES,
     "started": text(100),
     "finished": text(100).or_null(),
     "seconds": number(0.0, 1e12),
     "schema_version": ANYTHING,
     "embedding": block({}, ANYTHING).or_null(),
     "baseline": text(100).or_null(),
+    "own_notes": _NOTES,
 }
 OPTIONAL: Final = frozenset(
     (
         *("parent", "model_sha256", "notes", "started", "finished", "seconds"),
-        *("embedding", "baseline"),
+        *("embedding", "baseline", "own_notes"),
     )
 )
 """Entries that older runs lack."""

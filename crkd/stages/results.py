@@ -21,7 +21,6 @@ from crkd.runs.calibration import write_calibration
 from crkd.runs.class_info import plain_classes
 from crkd.runs.disputed import FILE, write_disputed
 from crkd.runs.folder import RunFolder, utc_now
-from crkd.runs.output_notes import DISPUTED
 from crkd.stages.class_memory import (
     KnownStatistics,
     as_outputs,
@@ -103,11 +102,13 @@ class Results:
         ids = self.data.subsets.unlabeled.ids
         count = write_disputed(self.run, ids, logits, names, self.info.num_known)
         if count:
-            self.info.notes = [
-                *self.info.notes,
-                f"{count:,} of {len(ids):,} {DISPUTED} {FILE}; they keep their novel class; if "
-                "unlabeled images may be of known classes, add --mixed",
-            ]
+            self.info.add_own_notes(
+                [
+                    f"{count:,} of {len(ids):,} unlabeled images look like known classes, see "
+                    f"{FILE}; they keep their novel class; if unlabeled images may be of known "
+                    "classes, add --mixed"
+                ]
+            )
 
     def add_columns(self, columns: Mapping[str, Column]) -> None:
         """Score other clusterings in the same table and write it again."""
@@ -135,7 +136,7 @@ class Results:
             novel=outputs.joint[head] >= self.info.num_known if self.data.config.mixed else None,
             frozen=self.info.on_vectors,
         )
-        self.info.notes = [*self.info.notes, *sentences(found)]
+        self.info.add_own_notes(sentences(found))
 
     def validate(self, outputs: Outputs) -> None:
         """Fit the temperature of known classes on outputs of the held-out known images."""

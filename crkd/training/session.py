@@ -11,6 +11,7 @@ import torch
 from crkd.config.schema import Config
 from crkd.core.atomic_write import clear_unfinished
 from crkd.core.batch_shard import processes
+from crkd.core.counted import counted
 from crkd.core.device import device_name
 from crkd.core.errors import InputError
 from crkd.core.registry import Plugin
@@ -114,7 +115,7 @@ def _describe(
         saved = run.read_info()
         _check_same_run(run, saved, info)
         remark = _changes(run, saved, config)
-        notes = [*info.notes, *saved.notes, *([remark] if remark else [])]
+        notes = [*info.notes, *saved.inherited_notes(), *([remark] if remark else [])]
         info.started = saved.started
         info.provenance = {**saved.provenance, "resumed": utc_now()}
         if plugins != recorded_plugins(saved):
@@ -124,7 +125,8 @@ def _describe(
             )
         count, before = processes()[1], saved.provenance.get("processes", 1)
         if count != before:
-            notes.append(f"resumed with {count} processes after {before}")
+            others = counted(count, "process", "processes")
+            notes.append(f"resumed with {others} after {before}")
         info.notes = list(dict.fromkeys(notes))
     else:
         info.started = utc_now()

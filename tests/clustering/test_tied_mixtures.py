@@ -32,6 +32,22 @@ def test_drawn_rows_have_the_shape_of_the_class() -> None:
     assert np.quantile(np.linalg.norm(filled, axis=1), 0.1) < 3
 
 
+def test_joined_rows_are_those_of_their_classes() -> None:
+    draw = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2], [50, 30, 40])
+    rows = draw.standard_normal((120, 4)).astype("f4") + 3 * labels[:, None]
+    more, owners = draw.standard_normal((36, 4)).astype("f4") - 9, np.repeat([2, 0], [24, 12])
+    joined = TiedMixtures.fit(rows, labels, 3).joined(more, owners)
+    assert joined.counts.tolist() == [62, 30, 64]
+    assert (np.diff(joined.classes) >= 0).all()
+    everything, classes = np.concatenate([rows, more]), np.concatenate([labels, owners])
+    for number, mean in enumerate(joined.means):
+        np.testing.assert_allclose(mean, everything[classes == number].mean(axis=0), atol=1e-5)
+    drawn, of = joined.sample(400, seed=0)
+    shares = [(drawn[of == number].mean(axis=1) < -6).mean() for number in range(3)]
+    np.testing.assert_allclose(shares, [12 / 62, 0, 24 / 64], atol=0.08)
+
+
 def test_means_counts_and_covariance_are_those_of_the_rows() -> None:
     draw = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [50, 3, 400])

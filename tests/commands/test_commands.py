@@ -308,7 +308,7 @@ def test_embed_prints_what_is_in_the_file_and_refuses_in_one_sentence(
     arguments = ["embed", str(known), "--out=v.parquet", "--image-size=32", "--runtime=torch"]
     assert main(arguments) == 0
     said = capsys.readouterr().out
-    assert "1 files skipped, listed in v.skipped.csv" in said
+    assert "1 file skipped, listed in v.skipped.csv" in said
     assert "16 images embedded" in said
     assert main([*arguments, "--resume"]) == 0
     assert "0 images embedded" in capsys.readouterr().out

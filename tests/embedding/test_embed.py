@@ -187,7 +187,7 @@ def test_damaged_and_odd_files_are_listed_and_none_waits(photos: Path, tmp_path:
 def test_nothing_readable_is_an_error_that_leaves_nothing(tmp_path: Path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 images of DIR can be read"):
+    with pytest.raises(InputError, match="no image of DIR can be read, the first of 1 is"):
         quiet([tmp_path / "photos"], tmp_path / "v.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
@@ -222,7 +222,7 @@ def test_a_call_without_a_readable_image_keeps_the_parts_of_another_one(
             quiet([photos], out)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 images of DIR can be read"):
+    with pytest.raises(InputError, match="no image of DIR can be read, the first of 1 is"):
         quiet([tmp_path / "bad"], out)
     assert quiet([photos], out).reused == 6
 

@@ -276,7 +276,7 @@ def test_a_bad_file_is_skipped_counted_and_listed(
     command = [str(run.path), str(folder), "--out", str(out), "--batch-size", "4"]
     assert run_verb("predict", command) == 0
     printed = capsys.readouterr().out
-    assert "1 files skipped" in printed
+    assert "1 file skipped" in printed
     assert "12 images in" in printed
     assert "images/s" in printed
     assert len(read(out)) == 12

@@ -12,6 +12,7 @@ from crkd.clustering.class_count.probe_classes import crowding, probe_classes, t
 from crkd.clustering.class_count.validity import peak_heights, silhouettes, stabilities
 from crkd.clustering.kmeans import Floats, kmeans, unit_rows
 from crkd.clustering.row_pieces import even_places
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 DRAWS = 8
@@ -150,8 +151,8 @@ def _limit(count: int, max_classes: int | None) -> int:
     """Return the largest number of classes to try for ``count`` unlabeled images."""
     if count < 4:
         raise InputError(
-            f"{count} unlabeled images are too few to estimate a number of classes; give at least "
-            "4, or the number itself"
+            f"{counted(count, 'unlabeled image is', 'unlabeled images are')} too few to estimate a "
+            "number of classes; give at least 4, or the number itself"
         )
     if max_classes is None:
         return min(150, max(10, count // 20), count // 2)

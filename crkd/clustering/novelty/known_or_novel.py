@@ -14,6 +14,7 @@ from crkd.clustering.novelty.energy import energy_scores
 from crkd.clustering.novelty.mixture_share import Doubles, known_share
 from crkd.clustering.novelty.relative_mahalanobis import fit_relative_mahalanobis
 from crkd.clustering.whitening import WhitenedSpace, whitened_spaces
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 WIDTHS = (32, 256)
@@ -129,9 +130,10 @@ def mostly_known(
 def _check_counts(labeled: Floats, labels: NDArray[np.int64], unlabeled: Floats) -> None:
     num_known = int(labels.max(initial=-1)) + 1
     if len(labeled) < NEIGHBORS[0] * max(num_known, 1):
+        classes = counted(num_known, "known class", "known classes")
         raise InputError(
-            f"{len(labeled)} labeled samples of {num_known} known classes are too few to find "
-            f"known classes among unlabeled samples; give at least {NEIGHBORS[0]} a class"
+            f"{len(labeled)} labeled samples of {classes} are too few to find known classes among "
+            f"unlabeled samples; give at least {NEIGHBORS[0]} a class"
         )
     if len(unlabeled) == 0:
         raise InputError("there are no unlabeled samples to check; give some")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.known_or_novel import Labeled, known_check
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 DRAWS = 4
@@ -69,9 +70,10 @@ def measure_separation(
 
     num_known = int(labels.max(initial=-1)) + 1
     if num_known < FEWEST_KNOWN:
+        classes = counted(num_known, "known class is", "known classes are")
         raise InputError(
-            f"{num_known} known classes are too few to measure how well known and novel samples "
-            f"are separated; at least {FEWEST_KNOWN} are needed"
+            f"{classes} too few to measure how well known and novel samples are separated; at "
+            f"least {FEWEST_KNOWN} are needed"
         )
     share = min(max(share, SHARES[0]), SHARES[1])
     results = []

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.relative_mahalanobis import RelativeMahalanobis
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 
@@ -66,9 +67,10 @@ def distance_check(
     if not 0 < false_positive_rate < 1:
         raise InputError(f"false_positive_rate is {false_positive_rate}; it must be in (0, 1)")
     if len(calibration) * false_positive_rate < 1:
+        images = counted(len(calibration), "known image is", "known images are")
         raise InputError(
-            f"{len(calibration)} known images are too few for a false_positive_rate of "
-            f"{false_positive_rate}; hold out more with data.validation_fraction, or add images"
+            f"{images} too few for a false_positive_rate of {false_positive_rate}; hold out more "
+            "with data.validation_fraction, or add images"
         )
     reference = classes.novelty_score(calibration)
     threshold = float(np.quantile(reference, 1 - false_positive_rate, method="higher"))

@@ -10,6 +10,7 @@ from crkd.commands.discover.vector_settings import check_settings
 from crkd.commands.flags import config_of
 from crkd.commands.output import RUNS, check_out
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _name_repeated(files: list[Path]) -> None:
     if found.count:
         pairs = ", ".join(f"{image} = {earlier}" for image, earlier in found.pairs)
         more = ", ..." if found.count > SHOWN else ""
-        images = "1 image has" if found.count == 1 else f"{found.count:,} images have"
+        images = counted(found.count, "image has", "images have")
         say(f"{images} the same content as another one: {pairs}{more}")
 
 

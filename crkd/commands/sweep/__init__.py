@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from crkd.commands.flags import add_data_root_flag, add_download_flag, add_set_flag
 from crkd.commands.output import RUNS
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -118,9 +119,10 @@ def print_plan(sweep: Sweep, jobs: Sequence[Job], devices: Sequence[str]) -> Non
     left = unfinished(jobs)
     shared = sum(job.group is None for job in left)
     runs = len(sweep.configurations) * len(sweep.seeds)
-    stages = f", and {shared} shared runs of stage 1" if shared else ""
+    stages = f", and {counted(shared, 'shared run')} of stage 1" if shared else ""
     print(
-        f"{len(sweep.configurations)} configurations x {len(sweep.seeds)} seeds = {runs} runs; "
+        f"{counted(len(sweep.configurations), 'configuration')} x "
+        f"{counted(len(sweep.seeds), 'seed')} = {counted(runs, 'run')}; "
         f"{len(left) - shared} to do{stages}"
     )
     seconds = estimate(left, done)
@@ -151,5 +153,6 @@ def report(result: SweepResult, place: Path) -> int:
         )
         return 130
     if result.failed and waiting:
-        print(f"crkd sweep: {len(waiting)} runs need a run that failed", file=sys.stderr)
+        runs = counted(len(waiting), "run needs", "runs need")
+        print(f"crkd sweep: {runs} a run that failed", file=sys.stderr)
     return int(bool(result.failed))

@@ -11,6 +11,7 @@ from typing import BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.core.paths import irregular, readable
 from crkd.data.sources.base import ImageSource, Pixels
@@ -133,12 +134,9 @@ def left_out(folder: Path) -> str:
                 names.append(readable_id(place / name, folder))
     if not count:
         return ""
-    files_are = "file is not an image" if count == 1 else "files are not images"
+    left = counted(count, "file is not an image", "files are not images")
     more = ", ..." if count > SHOWN else ""
-    return (
-        f"{count:,} {files_are} by the suffix and left out of {str(folder)!r}: "
-        f"{', '.join(names)}{more}"
-    )
+    return f"{left} by the suffix and left out of {str(folder)!r}: {', '.join(names)}{more}"
 
 
 def readable_id(path: Path, folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from crkd.core.counted import counted
 from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import UnreadableImageError
@@ -227,7 +228,8 @@ def hidden_classes(
     """
     names = set(folders)
     if None in names or len(names) < 2:
-        log(f"{len(folders)} unlabeled images without class folders: no accuracy for them")
+        images = counted(len(folders), "unlabeled image")
+        log(f"{images} without class folders: no accuracy for them")
         return [None] * len(folders)
     clashes = sorted(name for name in names if name is not None and name in known)
     if clashes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from crkd.core.counted import counted
 from crkd.core.errors import InputError, listed
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.sources.base import ImageSource, Pixels
@@ -132,8 +133,8 @@ def tar_dataset(
     known_names = tuple(classes_so_far) or tuple(present)
     if len(known_names) < 2:
         raise InputError(
-            f"--known {known} holds {len(known_names)} classes; at least two are needed to tell "
-            "classes apart"
+            f"--known {known} holds {counted(len(known_names), 'class', 'classes')}; at least two "
+            "are needed to tell classes apart"
         )
     unlabeled = [] if novel is None else list(_members(novel, "--novel"))
     folders = [member.class_name for member in unlabeled]

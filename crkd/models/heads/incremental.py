@@ -17,7 +17,8 @@ class IncrementalHead(nn.Module):
     The first gives the logits of the labeled classes. Every further one is the novel head that an
     earlier discovery chose. The logits are concatenated without scaling, and a discovered class
     keeps its id. Prototype heads use cosines with one temperature. A linear first head has a scale
-    of its own, which no loss adjusts to that of the others.
+    of its own. The cross-entropy over all classes, with images or replayed features of the known
+    ones, trains it together with the others.
 
     Args:
         first: features ``(B, D)`` to ``(B, K)`` logits.

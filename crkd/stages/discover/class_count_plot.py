@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from crkd.clustering.class_count.estimate import ClassCount
+from crkd.core.counted import counted
 from crkd.core.plots import save_plot
 
 COLORS = ("#4269d0", "#3ca951", "#ff725c")
@@ -37,5 +38,6 @@ def write_count_plot(path: Path, count: ClassCount) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel("number of novel classes")
-    axes[0].set_title(f"{count.estimate} novel classes (range {count.low} to {count.high})")
+    classes = counted(count.estimate, "novel class", "novel classes")
+    axes[0].set_title(f"{classes} (range {count.low} to {count.high})")
     save_plot(figure, path)

@@ -14,12 +14,12 @@ from crkd.clustering.cluster_usage import merge_suggestions, unused_clusters
 from crkd.clustering.novelty.outliers import reject_bucket
 from crkd.clustering.separation import close_pairs
 from crkd.core.atomic_write import write_bytes
+from crkd.core.counted import counted
 from crkd.core.errors import listed
 from crkd.runs.atomic_files import write_json
 from crkd.runs.class_info import ClassInfo
 from crkd.runs.csv_cells import escape_formula
 from crkd.runs.folder import RunFolder
-from crkd.runs.output_notes import ALIKE, FAR, UNUSED
 from crkd.stages.forward import Outputs
 
 FOUND = "clusters.json"
@@ -107,14 +107,15 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     """
     report = []
     if unused := found["unused"]:
-        noun = "class has" if len(unused) == 1 else "classes have"
+        classes = counted(len(unused), "novel class has", "novel classes have")
         named = listed(unused, limit=5)
-        report.append(f"{len(unused)} novel {noun} {UNUSED}{named}): fewer may be enough")
+        report.append(f"{classes} next to no image ({named}): fewer may be enough")
     if pairs := found["merge"]:
         named = listed((" and ".join(pair["classes"]) for pair in pairs), limit=5)
-        report.append(f"{ALIKE}{named}; review shows them, and merges them")
-    if found["rejected"]:
-        report.append(f"{found['rejected']} {FAR} {REJECTED}")
+        report.append(f"may be one class: {named}; review shows them, and merges them")
+    if rejected := found["rejected"]:
+        images = counted(rejected, "unlabeled image is", "unlabeled images are")
+        report.append(f"{images} far from all others, see {REJECTED}")
     return report
 
 

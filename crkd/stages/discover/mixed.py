@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.novelty.known_or_novel import known_check
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.models.network import Network
 from crkd.runs.folder import RunFolder
@@ -176,9 +177,10 @@ def check_mixed(config: Config, known_head: str, num_without_images: int) -> Non
             f"{_reason(config)}; set it to 0 and raise discover.batch_size"
         )
     if settings.prototypes == "kmeans" and num_without_images:
+        lacking = counted(num_without_images, "known class has", "known classes have")
         raise InputError(
             "discover.prototypes 'kmeans' needs labeled images of every known class to leave out "
-            f"their clusters, and {num_without_images} known classes have none; set it to 'random'"
+            f"their clusters, and {lacking} none; set it to 'random'"
         )
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.models.architecture import Architecture
 from crkd.models.network import Network, absorbed, freeze
@@ -242,7 +243,8 @@ def _check_method(
     if method == "simgcd" and without_images:
         raise InputError(
             "the method 'simgcd' needs labeled images of every known class, and "
-            f"{len(without_images)} known classes have none; add their images, or use "
+            f"{counted(len(without_images), 'known class has', 'known classes have')} none; add "
+            "their images, or use "
             "--set discover.method=swapped"
         )
 

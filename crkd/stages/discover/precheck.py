@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.novelty.relative_mahalanobis import fit_relative_mahalanobis
 from crkd.clustering.novelty.set_distance import DistanceCheck, distance_check
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.core.shuffle import stable_shuffle
 from crkd.models.network import Network
@@ -80,7 +81,7 @@ def precheck(network: Network, parent: RunFolder | None, data: RunData) -> Prech
         rows, labels = drawn_features(parent, DRAWN, seed=0)
         origin = "statistics"
     else:
-        left = f"{count} images" if count else "no images"
+        left = counted(count, "image") if count else "no images"
         raise InputError(
             f"{left} and no statistics are left of the known classes; give --known DIR with at "
             f"least {2 / BEYOND:.0f} images, two of each class"

@@ -9,7 +9,6 @@ from torch import nn
 
 from crkd.models.architecture import Architecture
 from crkd.runs.load import OpenedRun
-from crkd.runs.output_notes import AGREEMENT, STUDENT
 from crkd.stages.forward import Outputs
 
 KINDS: Final = {"train": "unlabeled", "test": "test"}
@@ -30,7 +29,7 @@ def comparison(
     theirs, ours = num_parameters(teacher), num_parameters(student)
     score = teacher_accuracy(opened)
     known = "" if score is None else f", {100 * score[0]:.1f} % on {score[1]}"
-    summary = f"{STUDENT}{architecture.backbone}, {ours:,} parameters"
+    summary = f"this student: {architecture.backbone}, {ours:,} parameters"
     if opened.architecture.on_vectors:
         backbone = (opened.info.embedding or {}).get("backbone")
         return f"teacher {opened.run.path}: heads on the vectors of {backbone}{known}; {summary}"
@@ -52,7 +51,7 @@ def agreement(teacher: Mapping[str, Outputs], student: Mapping[str, Outputs]) ->
         f"{len(out.features):,} {KINDS[name]} images"
         for name, out in teacher.items()
     ]
-    return f"{AGREEMENT}{' and '.join(shares)}"
+    return f"student and teacher predict the same class for {' and '.join(shares)}"
 
 
 def num_parameters(network: nn.Module) -> int:

@@ -13,7 +13,6 @@ from crkd.core.errors import InputError
 from crkd.models.network import freeze, with_one_head
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.runs.load import OpenedRun, open_run
-from crkd.runs.output_notes import inherited
 from crkd.runs.plugins import check_installed
 from crkd.runs.provenance import parent_entry
 from crkd.stages.class_memory import true_classes
@@ -200,14 +199,14 @@ class StudentTraining:
         # Outputs of a frozen network are kept: the evaluation reads them again.
         self.network.requires_grad_(False)
         info = run.read_info()
-        info.notes.append(agreement(teacher, self.data.evaluated_outputs(self.network)))
+        info.add_own_notes([agreement(teacher, self.data.evaluated_outputs(self.network))])
         run.write_info(info)
 
     def _info(self) -> RunInfo:
         teacher = self.opened
         sizes = comparison(teacher, self.teacher, self.architecture, self.network)
-        notes = [*self.data.notes, *inherited(teacher.info.notes), sizes]
-        return RunInfo(
+        notes = [*self.data.notes, *teacher.info.inherited_notes()]
+        info = RunInfo(
             kind="distilled",
             dataset=teacher.info.dataset,
             split=self.data.split_entry(),
@@ -218,6 +217,8 @@ class StudentTraining:
             parent=parent_entry(teacher.run.path, teacher.info),
             notes=list(dict.fromkeys(notes)),
         )
+        info.add_own_notes([sizes])
+        return info
 
 
 def _check_same_data(opened: OpenedRun, data: RunData) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError, listed
 from crkd.stages.vectors.candidates import METHODS
 
@@ -85,6 +86,5 @@ def check_choice(method: str, num_novel: int, count: int) -> None:
     if method != "auto" and method not in METHODS:
         raise InputError(f"method is {method!r}; choose one of: {listed(['auto', *METHODS])}")
     if not 1 <= num_novel <= count:
-        raise InputError(
-            f"num_novel is {num_novel} for {count} novel vectors; give a number from 1 to {count}"
-        )
+        vectors = counted(count, "novel vector")
+        raise InputError(f"num_novel is {num_novel} for {vectors}; give a number from 1 to {count}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.whitening import whitened_spaces
+from crkd.core.counted import counted
 from crkd.data.storage.workers import parallel
 from crkd.evaluation.matching import clustering_accuracy
 from crkd.runs.console import format_duration
@@ -112,7 +113,8 @@ def hold_contest(
     """
     num_known = int(labels.max()) + 1
     if num_known < FEWEST_KNOWN:
-        reason = f"{num_known} known classes are too few to hide some; no contest was held"
+        classes = counted(num_known, "known class is", "known classes are")
+        reason = f"{classes} too few to hide some; no contest was held"
         return Contest((), (), UNDECIDED, reason)
     hidden = tuple(_draws(num_known, seed))
     found: dict[str, list[float]] = {name: [] for name in CANDIDATES}

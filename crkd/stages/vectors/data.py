@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crkd.clustering.kmeans import Floats
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import Dataset
 from crkd.data.datasets.features import feature_dataset, next_feature_dataset
@@ -283,6 +284,7 @@ def _tables(config: Config, count: int) -> list[FeatureTable]:
             "KNOWN NOVEL, labeled and unlabeled vectors" if count == 2 else "one of new vectors"
         )
         raise InputError(
-            f"data.features names {len(config.data.features)} files; give {count}: {wanted}"
+            f"data.features names {counted(len(config.data.features), 'file')}; give {count}: "
+            f"{wanted}"
         )
     return read_tables(config)

@@ -219,7 +219,8 @@ def relabeled(
         known: vectors ``(n, D)`` and classes of the earlier groups; None draws them from the class
             statistics.
         more_known: further vectors ``(m', D)`` of classes of the earlier groups, such as those that
-            a review puts there. With ``known`` the known head is fitted to both.
+            a review puts there. The heads of their groups are fitted to these and to the known or
+            drawn ones, and the class statistics remember them.
     """
     kept = labels >= 0
     fresh, clusters = checked_rows("novel", novel)[kept], labels[kept]
@@ -236,8 +237,8 @@ def relabeled(
     if more_known is not None and len(more_known[1]):
         rows = gate.space.rows(checked_rows("more_known", more_known[0]))
         old = (np.concatenate([old[0], rows]), np.concatenate([old[1], more_known[1]]))
-        if known is not None:
-            heads = (_known_head(gate.space, *old, sizes[0]), *heads[1:])
+        heads = _fitted_again(gate.space, heads, *old, more_known[1])
+        memory = memory.joined(rows, more_known[1])
     gate = _gate(gate.space, sizes, memory, old, fresh, clusters, num_classes)
     return VectorDiscovery(found.space, gate, (*heads, head), found.contest)
 
@@ -254,12 +255,24 @@ def _learned_known(
     return head, TiedMixtures.fit(rows, labels, count)
 
 
-def _known_head(
-    space: WhitenedSpace, rows: Floats, labels: NDArray[np.int64], num_known: int
-) -> NovelHead:
-    """Fit the known head to the rows of known classes among ``(n, k)`` rows in the space."""
-    mine = labels < num_known
-    return NovelHead(space, *logistic_regression(rows[mine], labels[mine], num_known))
+def _fitted_again(
+    space: WhitenedSpace,
+    heads: tuple[NovelHead, ...],
+    rows: Floats,
+    labels: NDArray[np.int64],
+    changed: NDArray[np.int64],
+) -> tuple[NovelHead, ...]:
+    """Return the heads; those of groups with changed classes are fitted to ``(n, k)`` rows.
+
+    A head decides alone between the classes of its group, so it has to know what they receive.
+    """
+    group_of = np.repeat(np.arange(len(heads)), [head.weights.shape[1] for head in heads])
+    fitted = list(heads)
+    for group in np.unique(group_of[changed]):
+        own, mine = np.flatnonzero(group_of == group), group_of[labels] == group
+        found = logistic_regression(rows[mine], labels[mine] - own[0], len(own))
+        fitted[group] = NovelHead(space, *found)
+    return tuple(fitted)
 
 
 def _gate(

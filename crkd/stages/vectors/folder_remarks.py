@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from crkd.core.counted import counted
 from crkd.core.errors import listed
 from crkd.data.encoded.listing import Listing
 
@@ -19,10 +20,10 @@ def remarks_on_known(listing: Listing) -> list[str]:
     """
     sizes = Counter(_classes(listing))
     fewest, most = min(sizes.values()), max(sizes.values())
-    counts = f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    lines = [
-        f"{len(sizes):,} known classes with {counts} images each: {listed(sorted(sizes), SHOWN)}"
-    ]
+    images = counted(most, "image")
+    counts = images if fewest == most else f"{fewest:,} to {images}"
+    classes = counted(len(sizes), "known class", "known classes")
+    lines = [f"{classes} with {counts} each: {listed(sorted(sizes), SHOWN)}"]
     if inner := _inner_folders(listing):
         lines.append(
             f"the outermost folders in --known are the classes, not the folders in them "

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError
 from crkd.data.datasets.base import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from crkd.data.datasets.features import feature_dataset, next_feature_dataset
@@ -68,7 +69,8 @@ def embedded_images(
         )
     if not tables or (len(tables) < 2 and not class_names):
         raise InputError(
-            f"data.features names {len(tables)} files; give known and novel vectors of crkd embed"
+            f"data.features names {counted(len(tables), 'file')}; give known and novel vectors of "
+            "crkd embed"
         )
     if len(tables) == 1:
         dataset, split = next_feature_dataset(class_names, tables[0], mixed=config.mixed)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.config.schema import Config
+from crkd.core.counted import counted
 from crkd.core.errors import InputError, listed
 from crkd.core.shuffle import stable_shuffle
 from crkd.data.splits.sessions import SessionSizes, sessions
@@ -153,7 +154,8 @@ def plan_data(config: Config, num_classes: int) -> PlanData:
             "classes; leave it out"
         )
     if len(files) != 2:
-        raise InputError(f"--features names {len(files)} files; a plan needs two: TRAIN TEST")
+        given = counted(len(files), "file")
+        raise InputError(f"--features names {given}; a plan needs two: TRAIN TEST")
     train, test = (read_features(file) for file in files)
     for table in (train, test):
         if table.labels is None or "" in table.labels:

@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
             tar_dataset(pack(tmp_path / "bad.tar", files, mode))
 
     refused({"a.png": png(0)}, "has no class")
-    refused({"a/a.png": png(0)}, "holds 1 classes")
+    refused({"a/a.png": png(0)}, "holds 1 class; at least two")
     refused({"a.txt": b""}, "holds no image")
     refused({"../a/b.png": png(0)}, "is outside it")
     refused({"/a/b.png": png(0)}, "is outside it")

@@ -174,6 +174,20 @@ def test_the_run_is_compared_with_its_teacher(reused: RunFolder, found: RunFolde
     assert f"resnet8, {sum(p.numel() for p in student.parameters()):,} parameters" in note
 
 
+def test_the_student_does_not_inherit_notes_on_the_teachers_outputs(
+    found: RunFolder, tmp_path: Path
+) -> None:
+    copy = RunFolder(shutil.copytree(found.path, tmp_path / "teacher"))
+    info = copy.read_info()
+    info.add_own_notes(["this note is about outputs"])
+    copy.write_info(info)
+    student = distill(config_for(), tmp_path / "run", copy.path).read_info()
+    assert student.inherited_notes() == info.inherited_notes() != []
+    assert "this note is about outputs" not in student.notes
+    begins = ["teacher ", "student and teacher predict the same class"]
+    assert all(map(str.startswith, student.own_notes, begins))
+
+
 def test_one_plain_head_predicts_all_classes(found: RunFolder, tmp_path: Path, data: RunData):
     run = distill(config_for("distill.head=linear"), tmp_path / "run", found.path)
     opened = open_run(run.path, CPU)

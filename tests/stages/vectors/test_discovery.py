@@ -89,9 +89,43 @@ def test_a_class_merged_into_a_known_one_is_known_to_the_known_head(found):
     assert (after.predict(unseen).known.argmax(dim=1) == 2).float().mean() > 0.95
     rows, theirs = vectors(range(5), seed=3)
     assert (after.predict(rows).known.argmax(dim=1) == theirs).float().mean() > 0.95
-    # Without vectors of the known classes the head stays.
+    # Without vectors of the known classes they are drawn from the class statistics.
     drawn = relabeled(found, novel, kept, 3, None, put)
-    assert drawn.heads[0] is found.heads[0]
+    assert (drawn.predict(unseen).known.argmax(dim=1) == 2).float().mean() > 0.95
+    assert (drawn.predict(rows).known.argmax(dim=1) == theirs).float().mean() > 0.95
+
+
+def test_a_class_merged_into_one_of_an_earlier_step_is_predicted_as_it(found):
+    fresh, truth = vectors(range(9, 12), seed=1)
+    more = further_discovery(found, fresh, 3, seed=0)
+    unseen, _ = vectors([9], seed=2)
+    merged = (truth == 0).numpy()
+    kept = np.where(merged, -1, truth.numpy() - 1)
+    for into in (5, 6, 7, 8):
+        put = (fresh[merged], np.full(merged.sum(), into))
+        after = relabeled(more, fresh, kept, 2, None, put)
+        assert after.gate.sizes == (5, 4, 2)
+        assert (after.predict(unseen).joint.argmax(dim=1) == into).float().mean() > 0.95
+        # Other groups keep their heads, and other classes their predictions.
+        assert (after.heads[0] is more.heads[0], after.heads[1] is more.heads[1]) == (True, False)
+        old, _ = vectors(range(9), seed=3)
+        same = after.predict(old).joint.argmax(dim=1) == more.predict(old).joint.argmax(dim=1)
+        assert same.float().mean() > 0.95
+        # A further step draws rows of the class where the merged ones are.
+        gained = after.gate.memory.counts - more.gate.memory.counts[: len(after.gate.memory.counts)]
+        assert gained[:9].tolist() == [40 * (number == into) for number in range(9)]
+
+
+def test_a_class_of_an_earlier_step_keeps_what_it_received_in_a_further_step(found):
+    fresh, truth = vectors(range(9, 11), seed=1)
+    merged = (truth == 0).numpy()
+    kept = np.where(merged, -1, 0)
+    more = further_discovery(found, fresh, 2, seed=0)
+    after = relabeled(more, fresh, kept, 1, None, (fresh[merged], np.full(merged.sum(), 6)))
+    last, _ = vectors([11], seed=4)
+    unseen, _ = vectors([9], seed=2)
+    joint = further_discovery(after, last, 1, seed=0).predict(unseen).joint
+    assert (joint.argmax(dim=1) == 6).float().mean() > 0.95
 
 
 @pytest.mark.parametrize("method", list(METHODS))
