@@ -69,7 +69,10 @@ def print_protocols(run: RunFolder) -> None:
     """Print the metrics of a run as a table, then its notes and its folder.
 
     Without a label of a novel image the sizes of the discovered classes take the place of metrics.
+    They follow the metrics where the labels are of another number of classes, such as folders by
+    date.
     """
+    import numpy as np
     from rich.console import Console
 
     from crkd.evaluation.predictions_file import load_predictions
@@ -82,11 +85,13 @@ def print_protocols(run: RunFolder) -> None:
         console.print("no images for evaluation: set data.validation_fraction to hold some out")
     else:
         predictions = load_predictions(table)
-        labeled = (predictions.label[predictions.of("train")] >= 0).any()
+        labels = predictions.label[predictions.of("train")]
+        labeled = bool((labels >= 0).any())
         if labeled or info.num_novel == 0:
             console.print(protocol_table(run.read_metrics()))
-        else:
-            console.print(_class_table(run, predictions))
+        if len(np.unique(labels[labels >= info.num_known])) != info.num_novel:
+            title = "discovered classes" if labeled else "discovered classes (no labels)"
+            console.print(_class_table(run, predictions, title))
     if (run.path / "contest.json").is_file():
         _print_contest(console, run)
     for note in info.notes:
@@ -98,7 +103,7 @@ def print_protocols(run: RunFolder) -> None:
         console.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _class_table(run: RunFolder, predictions: Predictions) -> Table:
+def _class_table(run: RunFolder, predictions: Predictions, title: str) -> Table:
     """Return the number of images of each discovered class, and its stability if measured."""
     import numpy as np
     from rich import box
@@ -113,7 +118,6 @@ def _class_table(run: RunFolder, predictions: Predictions) -> Table:
         train &= predictions.joint_heads[head] >= info.num_known
     sizes = np.bincount(predictions.novel_heads[head][train], minlength=len(names))
     values = read_stability(run)
-    title = "discovered classes (no labels)"
     # A narrower table would break its title.
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, min_width=len(title))
     table.add_column("class")

@@ -20,6 +20,8 @@ OWN = "folder"
 """Data set of own images, whose classes the command names before the check."""
 _BLOCK_ROWS = 64
 """Images that a thread takes at once; small ones take no longer than a transfer of each."""
+_DARK = 15
+"""Largest value of an almost black image: that of 12 bits stored in 16, after decoding to 8."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class PartCheck:
         unreadable: one line for each image that cannot be decoded.
         duplicates: ids of each image whose pixels equal those of an earlier image of the subset,
             and of the first such image.
+        dark: ids of the images that are almost black.
     """
 
     name: str
@@ -46,6 +49,7 @@ class PartCheck:
     missing_classes: tuple[str, ...]
     unreadable: tuple[str, ...]
     duplicates: tuple[tuple[str, str], ...]
+    dark: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,16 @@ def _check_part(
     labels, used = source.labels[rows], rows.tolist()
     hashes: list[bytes | None] = []
     unreadable: list[str] = []
-    for result in _pixel_hashes(source, used):
+    dark: list[str] = []
+    for row, result in zip(used, _summaries(source, used), strict=True):
         if isinstance(result, UnreadableImageError):
             unreadable.append(f"{result.path}: {result.reason}")
             hashes.append(None)
-        else:
-            hashes.append(result)
+            continue
+        digest, brightest = result
+        hashes.append(digest)
+        if brightest <= _DARK:
+            dark.append(source.ids[row])
     counts = np.bincount(labels[labels >= 0], minlength=len(source.class_names))
     filled = counts[counts > 0]
     first: dict[bytes, int] = {}
@@ -141,23 +149,24 @@ def _check_part(
         missing_classes=tuple(source.class_names[label] for label in np.flatnonzero(counts == 0)),
         unreadable=tuple(unreadable),
         duplicates=tuple(repeated),
+        dark=tuple(dark),
     )
     return hashes, check, used
 
 
-def _pixel_hashes(
+def _summaries(
     source: ImageSource, rows: Sequence[int]
-) -> Iterator[bytes | UnreadableImageError]:
-    """Yield for every row a hash of size and pixels of its image, or the error of its decoding."""
+) -> Iterator[tuple[bytes, int] | UnreadableImageError]:
+    """Yield for every row a hash of size and pixels and the largest value, or its error."""
 
-    def one(index: int) -> bytes | UnreadableImageError:
+    def one(index: int) -> tuple[bytes, int] | UnreadableImageError:
         try:
             image = source.read(index)
         except UnreadableImageError as error:
             return error
         content = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16)
         content.update(repr(image.shape).encode())
-        return content.digest()
+        return content.digest(), int(image.max())
 
     blocks = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
     for block in parallel(lambda block: [one(row) for row in block], blocks):
@@ -190,6 +199,13 @@ def _lines(
             yield f"{part.name}: {len(part.unreadable)} of {images} cannot be read: {shown}"
         else:
             yield f"{part.name}: every image can be read"
+        if part.dark:
+            shown = listed(part.dark, limit=5)
+            yield (
+                f"{part.name}: {len(part.dark)} of {images} are almost black (no value above "
+                f"{_DARK} of 255): {shown}; of 16 bits the upper eight are used, so scale images "
+                "of 10 or 12 bits to the whole range"
+            )
     if dataset.test is not None:
         named = f": {listed(shared, limit=5)}" if shared else ""
         yield f"{len(shared)} test images have the same pixels as a training image{named}"

@@ -9,6 +9,7 @@ from crkd.core.errors import InputError
 from crkd.evaluation.confusion import confusion
 from crkd.evaluation.predictions_file import load_predictions
 from crkd.evaluation.table_rows import shown_protocols
+from crkd.models.architecture import Architecture
 from crkd.runs.folder import RunFolder
 from crkd.runs.load import OpenedRun
 from crkd.training.loggers.base import NO_SERIES, logged
@@ -34,15 +35,21 @@ def recorded(opened: OpenedRun) -> dict[str, Any]:
             "model SHA-256": info.model_sha256,
             "data": f"{info.dataset}, split {info.split['name']}",
             "classes": f"{info.num_known} known, {info.num_novel} novel",
-            "backbone": f"{opened.architecture.backbone}, {opened.architecture.image_size} px",
+            "backbone": _backbone(opened.architecture),
             "chosen head": f"{info.chosen_head} of {opened.architecture.num_heads}",
             "seed": str(info.seed),
             "finished": info.finished or "",
             "training": f"{info.seconds:,.0f} s",
-            "notes": " ".join(info.notes),
+            "notes": "\n".join(info.notes),
         },
         "config": dump_config(opened.config),
     }
+
+
+def _backbone(architecture: Architecture) -> str:
+    if architecture.on_vectors:
+        return f"vectors of {architecture.image_size:,} numbers"
+    return f"{architecture.backbone}, {architecture.image_size} px"
 
 
 def curves(run: RunFolder) -> dict[str, list[list[float]]]:

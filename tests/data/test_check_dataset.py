@@ -1,11 +1,14 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from crkd.data.check_dataset import check_dataset
 from crkd.data.datasets.base import Dataset, load_dataset
 from crkd.data.sources.arrays import ArraySource
 from crkd.data.sources.base import ImageSource, Pixels, UnreadableImageError
+from crkd.data.sources.files import FileSource
 from crkd.data.splits.class_split import ClassSplit, load_split
 from crkd.data.splits.partition import partition
 from crkd.data.splits.smaller import class_fraction_mask
@@ -55,6 +58,19 @@ def test_every_flaw_is_found_and_reported() -> None:
         "a copy",
     ):
         assert part in text
+
+
+def test_images_of_twelve_bits_in_sixteen_are_named(tmp_path: Path) -> None:
+    """Only the upper eight of sixteen bits are used, which leaves four of such an image."""
+    for name, largest in (("full", 0xFFFF), ("twelve", 0x0FFF), ("thirteen", 0x1FFF)):
+        gradient = np.linspace(0, largest, 64).reshape(8, 8).astype(np.uint16)
+        Image.fromarray(gradient).save(tmp_path / f"{name}.tif")
+    files = sorted(tmp_path.iterdir())
+    source = FileSource(files, [0, 0, 0], ("a",), [file.stem for file in files])
+    found = check_dataset(Dataset("set", source, None, ("a",), 8, (0, 0, 0), (1, 1, 1)))
+    assert found.parts[0].dark == ("twelve",)
+    assert found.usable
+    assert any("1 of 3 images are almost black" in line for line in found.lines)
 
 
 def test_own_images_have_no_name_of_a_set() -> None:

@@ -282,3 +282,16 @@ def test_every_tab_shows_its_part(page: Any) -> None:
     )
     page.keyboard.press("3")
     assert page.locator("#mistakes tbody tr").count() == min(wrong, 20)
+
+
+def test_the_run_has_a_line_for_each_note_and_for_each_name(page: Any) -> None:
+    page.keyboard.press("4")
+    value = page.locator("#about tr td").last
+    value.evaluate("(cell) => { cell.textContent = `${'first '.repeat(300)}\\nsecond`; }")
+    assert value.inner_text().endswith("\nsecond")
+    lines = """cells => cells.map((cell) => {
+        const range = document.createRange();
+        range.selectNodeContents(cell);
+        return range.getClientRects().length;
+    })"""
+    assert set(page.locator("#about td:first-child").evaluate_all(lines)) == {1}

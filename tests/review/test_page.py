@@ -20,12 +20,13 @@ from PIL import Image
 from crkd.commands.main import run_verb
 from crkd.core.errors import InputError
 from crkd.data.splits.partition import Subset
+from crkd.models.architecture import VECTORS
 from crkd.review import page
 from crkd.review.class_summaries import found_classes
 from crkd.review.compact_features import compact
 from crkd.review.page_html import digest, render
 from crkd.review.run_outputs import Evidence
-from crkd.review.run_summary import curves
+from crkd.review.run_summary import curves, recorded
 from crkd.review.split_class import divide
 from crkd.review.thumbnails import data_uri
 from crkd.runs.folder import RunFolder
@@ -54,6 +55,19 @@ class Tags(HTMLParser):
 
     def handle_data(self, data):  # type: ignore[no-untyped-def]
         self.data += data if self._inside else ""
+
+
+def test_facts_of_a_run_have_one_note_a_line(evidence: Evidence) -> None:
+    opened = evidence.opened
+    noted = dataclasses.replace(opened, info=dataclasses.replace(opened.info, notes=("one", "two")))
+    facts = recorded(noted)["facts"]
+    assert facts["notes"] == "one\ntwo"
+    assert facts["backbone"].endswith(" px")
+    of_vectors = dataclasses.replace(
+        noted,
+        architecture=dataclasses.replace(opened.architecture, backbone=VECTORS, image_size=1280),
+    )
+    assert recorded(of_vectors)["facts"]["backbone"] == "vectors of 1,280 numbers"
 
 
 def test_classes_hold_what_predictions_say(evidence: Evidence) -> None:

@@ -236,7 +236,10 @@ def hidden_classes(
         treatment = "are scored as these classes" if mixed else "count separately"
         log(f"folders of --novel with names of known classes {treatment}: {listed(clashes)}")
     shown = listed(sorted(name for name in names if name is not None), limit=4)
-    log(f"{len(names)} folders of --novel are used as hidden labels, only for evaluation: {shown}")
+    log(
+        f"{len(names)} folders of --novel are used as hidden labels, only for evaluation: {shown}; "
+        "if they are no classes, give --num-novel K and ignore the accuracy"
+    )
     if mixed:
         return list(folders)
     return [f"{name} (novel)" if name in known else name for name in folders]

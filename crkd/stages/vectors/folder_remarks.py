@@ -44,7 +44,10 @@ def remarks_on_novel(listing: Listing, num_novel: int | str | None) -> list[str]
         return []
     shown = listed(sorted(name for name in names if name is not None), 4)
     if num_novel is not None:
-        return [f"{len(names):,} folders of --novel are hidden labels, for accuracy only: {shown}"]
+        return [
+            f"{len(names):,} folders of --novel are hidden labels, for accuracy only: {shown}; "
+            "ignore it if they are no classes"
+        ]
     return [
         f"{len(names):,} folders of --novel are the number of novel classes, and hidden labels: "
         f"{shown}; give --num-novel K if they are no classes"

@@ -41,7 +41,7 @@ def test_a_folder_a_class_and_hidden_labels(known: Path, tmp_path: Path) -> None
     assert dataset.train.ids[0] == "known/ant/0.png"
     assert dataset.train.ids[-1] == "novel/yak/deep/er/1.png"
     assert dataset.test is None
-    assert any("hidden labels" in line for line in lines)
+    assert any("hidden labels" in line and "give --num-novel K" in line for line in lines)
     split.check(dataset)
     parts = partition(dataset, split, validation_fraction=0.0, seed=0)
     assert parts.unlabeled.labels.tolist() == [-1, -1, -1]
