@@ -115,11 +115,6 @@ class OptimizerConfig:
     weight_decay: NonNegative = 1.5e-4
     warmup_epochs: NonNegative = 10.0
     """Epochs of the warm-up, at most a fifth of the run."""
-    lookahead: bool = False
-    """Every fifth step replaces the weights by their moving average, whose decay rises with the
-    cube of the progress (Jordan, arXiv 2404.00498)."""
-    decay: Literal["cosine", "linear"] = "cosine"
-    """Fall of the learning rate after the warm-up."""
     schedule: Literal["step", "epoch"] = "step"
     """Change the learning rate in each step, from 0, or in each epoch, from min_lr, as in the
     releases of UNO and Cr-KD-NCD."""
@@ -159,8 +154,6 @@ class ViewConfig:
     """Side of the view relative to data.image_size."""
     options: dict[str, Any] = field(default_factory=dict)
     """Fields of the recipe to change, for example {rotation: 15}."""
-    size_shares: tuple[Annotated[float, Range(0.0, 4.0, open_low=True)], ...] = ()
-    """Sides in equal parts of the training, in order, instead of size_share."""
 
 
 @dataclass(frozen=True)

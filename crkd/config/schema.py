@@ -56,8 +56,6 @@ class AssignmentConfig:
 
     epsilon: Positive = 0.05
     """Epsilon: weight of the entropy, in units of the cosine score."""
-    end_epsilon: Positive | None = None
-    """Epsilon of the last epoch, reached geometrically; None keeps it."""
     num_iters: Count = 3
     """Sinkhorn iterations; each is one class step and one sample step. In the mixed setting there
     are at least 50."""
@@ -126,9 +124,6 @@ class DiscoverConfig:
     average: Annotated[float, Range(0.0, 0.99999)] = 0.0
     """Decay of a moving average of the student's weights; the average gives the final outputs.
     0: the last weights give them."""
-    teacher_features: str | None = None
-    """Vectors of all training images in the order of the data set, an .npy file. A linear
-    classifier of the known classes on them is the teacher, instead of stage 1."""
     stored_epochs: CountOrZero = 0
     """Number of epochs whose views repeat and whose teacher outputs are stored; 0 runs the teacher
     in every step."""

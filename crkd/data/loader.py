@@ -143,7 +143,6 @@ class BatchLoader:
         self.streams = [Stream(s, seed=seed, key=key) for key, s in enumerate(sizes)]
         self.offsets = [0, sizes[0]]
         self.views = views
-        self.later_views: list[tuple[int, Views]] = []
         self.view_epochs = view_epochs
         self.seed = seed
         self.device = device
@@ -159,20 +158,6 @@ class BatchLoader:
             rendered: False leaves the views to :meth:`render`, which may then be part of a
                 captured or compiled step.
         """
-        for first, last, views in self._parts(start, stop):
-            self.views = views
-            yield from self._part(first, last, rendered=rendered)
-
-    def _parts(self, start: int, stop: int) -> Iterator[tuple[int, int, Views]]:
-        """Yield first step, step after the last one and views of each part of the steps."""
-        borders = [0, *(step for step, _ in self.later_views), max(stop, start)]
-        views = [self.views, *(views for _, views in self.later_views)]
-        for (begin, end), part in zip(itertools.pairwise(borders), views, strict=True):
-            first, last = max(begin, start), min(end, stop)
-            if first < last:
-                yield first, last, part
-
-    def _part(self, start: int, stop: int, *, rendered: bool) -> Iterator[Batch]:
         sources = [
             iter(self._images(kind, start, stop)) if self.counts[kind] else None
             for kind in range(2)

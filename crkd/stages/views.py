@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from crkd.config.blocks import ViewConfig
 from crkd.config.check import convert, field_types
@@ -11,7 +10,6 @@ from crkd.config.schema import Config
 from crkd.core.errors import InputError, listed
 from crkd.data.augment.presets import named_recipe
 from crkd.data.augment.recipe import ViewRecipe
-from crkd.data.loader import BatchLoader
 from crkd.data.views import Views
 from crkd.stages.run_data import RunData
 
@@ -72,38 +70,3 @@ def distillation_views(config: Config, data: RunData) -> Views:
 def _views(config: Config, data: RunData, recipes: tuple[ViewRecipe, ...], num_large: int) -> Views:
     dataset = data.dataset
     return Views(recipes, num_large, dataset.mean, dataset.std, config.loop.compile)
-
-
-def add_later_views(
-    loader: BatchLoader,
-    config: Config,
-    view: ViewConfig,
-    epochs: int,
-    views: Callable[[Config], Views],
-    place: str,
-) -> None:
-    """Give a loader the views of the parts of a training with several sizes.
-
-    Args:
-        loader: of the stage.
-        config: of the run.
-        view: with the sizes.
-        epochs: of the stage.
-        views: returns the views of a configuration.
-        place: name of the view in the configuration's stage.
-    """
-    if not view.size_shares:
-        return
-    stage, field = place.split(".")
-    parts = []
-    for share in view.size_shares:
-        settings = getattr(config, stage)
-        changed = dataclasses.replace(
-            settings, **{field: dataclasses.replace(view, size_share=share, size_shares=())}
-        )
-        parts.append(views(dataclasses.replace(config, **{stage: changed})))
-    total = epochs * loader.steps_per_epoch
-    loader.views = parts[0]
-    loader.later_views = [
-        (round(total * number / len(parts)), part) for number, part in enumerate(parts) if number
-    ]

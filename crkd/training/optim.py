@@ -113,8 +113,6 @@ def _rate_of_epoch(config: OptimizerConfig, epoch: int, epochs: int) -> float:
 
 def _cosine(config: OptimizerConfig, progress: float) -> float:
     """Return the rate between ``lr`` at progress 0 and ``min_lr`` at progress 1."""
-    if config.decay == "linear":
-        return config.lr + (config.min_lr - config.lr) * progress
     return config.min_lr + 0.5 * (config.lr - config.min_lr) * (1 + math.cos(math.pi * progress))
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from crkd.config.blocks import OptimizerConfig
 from crkd.core.types import Batch
 from crkd.training.distributed import average_gradients
-from crkd.training.lookahead import Lookahead
 from crkd.training.optim import build_optimizer, learning_rate
 from crkd.training.task import Task
 
@@ -82,8 +81,6 @@ class TrainingStep:
         task.modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.total, self.steps_per_epoch = total, steps_per_epoch
         self.optimizer = build_optimizer(task.modules, schedule)
-        self._lookahead = Lookahead(task.modules, total) if schedule.lookahead else None
-        self._done = 0
         self.totals = Totals()
         self.rate = 0.0
         # On the host the kernels read it as a double, on a GPU as a float.
@@ -108,7 +105,6 @@ class TrainingStep:
         for group in self.optimizer.param_groups:
             group["lr"].fill_(self.rate * group["factor"])
         self._number.fill_(step)
-        self._done = step + 1
 
     def compute(self, batch: Batch) -> None:
         """Train on one batch; nothing here looks at a value on the device."""
@@ -119,8 +115,6 @@ class TrainingStep:
         bad = ~torch.isfinite(loss.detach())
         self._skip.copy_(bad)
         self.optimizer.step()
-        if self._lookahead is not None:
-            self._lookahead.update(self._done)
         self.task.after_step()
         first = bad & (self._first_bad < 0)
         self._first_bad.copy_(torch.where(first, self._number, self._first_bad))

@@ -20,7 +20,7 @@ from crkd.data.augment.plain import PlainView
 from crkd.data.augment.plain_path import PlainPath
 from crkd.data.augment.recipe import ViewRecipe
 from crkd.data.augment.render_cpu import render_in_place
-from crkd.data.augment.words import PLACE, random_words
+from crkd.data.augment.words import random_words
 
 
 class _Group(NamedTuple):
@@ -128,27 +128,14 @@ class ViewPlan:
             image_id=image_id.repeat(views),
             view=number.unsqueeze(1).expand(views, count).reshape(-1),
         )
-        found = []
-        for group in self._groups:
-            rows = slice(group.first * count, (group.first + group.views) * count)
-            drawn = draw_from(
-                words.rows(rows.start, rows.stop), group.plain.recipe, self.stored_size
+        return [
+            draw_from(
+                words.rows(group.first * count, (group.first + group.views) * count),
+                group.plain.recipe,
+                self.stored_size,
             )
-            if group.plain.recipe.alternating:
-                # One bit of an image and a view, the same in every epoch.
-                first = random_words(
-                    (group.plain.recipe,),
-                    seed=seed,
-                    epoch=0,
-                    image_id=words.image_id[rows],
-                    view=torch.arange(group.first, group.first + group.views)
-                    .repeat_interleave(count)
-                    .to(image_id.device),
-                ).chance(PLACE, 3, 0.5)
-                repeated = epoch.repeat(group.views) if isinstance(epoch, Tensor) else epoch
-                drawn = drawn._replace(flip=first ^ (repeated % 2 == 1))
-            found.append(drawn)
-        return found
+            for group in self._groups
+        ]
 
     def parameters(self, drawn: Tensor, view: int) -> ViewParameters:
         """Return the parameters of one view.

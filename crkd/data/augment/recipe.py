@@ -28,7 +28,6 @@ class ViewRecipe:
         scale: area of the resized crop as a fraction of the image, in (0, 1].
         ratio: width over height of the resized crop, drawn uniformly in its logarithm.
         flip: probability of a horizontal mirror image.
-        alternating: an image is mirrored in every second of its epochs instead.
         rotation: largest angle in degrees, drawn from ``[-rotation, rotation]``.
         shift: largest translation along each axis as a fraction of ``size``, in [0, 1].
         zoom: range of the enlargement about the center.
@@ -52,7 +51,6 @@ class ViewRecipe:
     scale: tuple[float, float] = (0.5, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
-    alternating: bool = False
     rotation: float = 0.0
     shift: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)

@@ -7,7 +7,6 @@ parameters of ``resnet8``; docs/accuracy-per-minute.md compares their times.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,36 +80,3 @@ def fast_resnet(image_size: int) -> Backbone:
     """Return the network; one stem serves every size."""
     del image_size
     return FastResNet()
-
-
-class WhitenedFastResNet(FastResNet):
-    """The network with a fixed stem that whitens patches, and identity initialization.
-
-    Jordan, arXiv 2404.00498: the filters are eigenvectors of the covariance of training patches
-    over the roots of their eigenvalues, and their negatives. The first convolution of a stage
-    passes its input through in its first channels.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem.requires_grad_(False)
-        for stage in (self.stage1, self.stage2, self.stage3):
-            weight = stage.convs[0].weight
-            nn.init.dirac_(weight.data[: weight.shape[1]])  # type: ignore[index]
-
-    @torch.no_grad()
-    def whiten(self, images: Tensor) -> None:
-        """Set the stem from ``(N, 3, S, S)`` normalized images."""
-        side = self.stem.kernel_size[0]
-        patches = images.unfold(2, side, side).unfold(3, side, side)
-        rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * side * side).double()
-        values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
-        kept = (vectors / (values + 5e-4).sqrt()).T.flip(0)[: STEM // 2]
-        self.stem.weight.copy_(torch.cat([kept, -kept]).view_as(self.stem.weight))
-
-
-@BACKBONES.register("fast_resnet_whitened")
-def fast_resnet_whitened(image_size: int) -> Backbone:
-    """Return the network with a whitening stem."""
-    del image_size
-    return WhitenedFastResNet()

@@ -69,14 +69,10 @@ class Assigner(nn.Module):
             else None
         )
         self._queue_on = settings.queue_start_epoch == 0
-        self.epsilon = settings.epsilon
 
-    def set_epoch(self, epoch: int, epochs: int = 1) -> None:
+    def set_epoch(self, epoch: int) -> None:
         """Set the epoch; the queue is used from its first epoch on and is filled before."""
         self._queue_on = epoch >= self.settings.queue_start_epoch
-        first, last = self.settings.epsilon, self.settings.end_epsilon
-        if last is not None:
-            self.epsilon = first * (last / first) ** (epoch / max(1, epochs - 1))
 
     @property
     def host_state(self) -> bool:
@@ -105,7 +101,7 @@ class Assigner(nn.Module):
             queued = self.queue.extend(scores, prototypes)
         assignment = sinkhorn(
             queued,
-            epsilon=self.epsilon,
+            epsilon=self.settings.epsilon,
             num_iters=self.num_iters,
             class_marginal=marginal,
             backend=self.settings.backend,

@@ -18,7 +18,6 @@ from crkd.models.network import Network
 from crkd.runs.console import console
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.discover.feature_replay import FeatureReplay, replayed_samples
-from crkd.stages.discover.feature_teacher import feature_teacher
 from crkd.stages.discover.frost import FrostTask
 from crkd.stages.discover.parent import ParentRun, open_parent
 from crkd.stages.discover.prototype_init import in_new_clusters, prototypes_from_clusters
@@ -26,7 +25,7 @@ from crkd.stages.discover.simgcd import SimgcdTask
 from crkd.stages.discover.task import DiscoveryTask
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData
-from crkd.stages.views import add_later_views, discovery_views
+from crkd.stages.views import discovery_views
 from crkd.training.cached_teacher import store_teacher
 from crkd.training.loop import Loop
 from crkd.training.optim import check_optimizer
@@ -61,14 +60,6 @@ def discover(
     data, architecture = start.data, start.architecture
     student = _student(start, config, device)
     loader = discovery_loader(config, data, device)
-    add_later_views(
-        loader,
-        config,
-        config.discover.large,
-        config.discover.epochs,
-        lambda changed: discovery_views(changed, data),
-        "discover.large",
-    )
     if config.discover.method == "swapped":
         _warn_small_batch(loader.counts[1], start.num_classes)
     replay = replay_of(start, config, loader.counts[1])
@@ -95,12 +86,6 @@ def discover(
                 mode=config.discover.label_mode,
                 num_classes=architecture.num_known,
                 resume=resume,
-            )
-        if config.discover.teacher_features and isinstance(task, DiscoveryTask):
-            task.teacher = feature_teacher(
-                config.discover.teacher_features,
-                [data.subsets.known_train, data.subsets.unlabeled],
-                device,
             )
         seconds = loop.train(resume=resume)
         finish_run(

@@ -249,7 +249,7 @@ class DiscoveryTask(Task):
 
     def resume_epoch(self, epoch: int) -> None:
         """Set the epoch of queue and terms; the heads' sums were restored with the weights."""
-        self.modules.assigner.set_epoch(epoch, self.settings.epochs)
+        self.modules.assigner.set_epoch(epoch)
         self.modules.terms.set_epoch(epoch)
 
     def remark(self, means: Mapping[str, float]) -> str | None:

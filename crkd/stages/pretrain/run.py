@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from crkd.config.schema import Config
 from crkd.core.device import pick_device
 from crkd.data.loader import BatchLoader
 from crkd.models.architecture import Architecture
-from crkd.models.backbones.fast_resnet import WhitenedFastResNet
 from crkd.models.build import build_network
 from crkd.models.network import Network
 from crkd.runs.folder import RunFolder, RunInfo
 from crkd.stages.pretrain.task import SupervisedTask, wants_unlabeled
 from crkd.stages.results import finish_run
 from crkd.stages.run_data import RunData, prepare
-from crkd.stages.views import add_later_views, pretraining_views
+from crkd.stages.views import pretraining_views
 from crkd.training.loop import Loop
 from crkd.training.optim import check_optimizer
 from crkd.training.session import begin_run, running
@@ -85,17 +82,6 @@ class SupervisedTraining:
             device=device,
         )
 
-        add_later_views(
-            self._loader,
-            config,
-            config.pretrain.view,
-            config.pretrain.epochs,
-            lambda changed: pretraining_views(changed, data),
-            "pretrain.view",
-        )
-        if isinstance(self.network.backbone, WhitenedFastResNet):
-            self.network.backbone.whiten(_normalized(data))
-
     def loop(self, run: RunFolder | None, say: Callable[[str], None] = lambda line: None) -> Loop:
         """Return the training loop that writes to ``run``; None trains without files."""
         return Loop(
@@ -147,16 +133,6 @@ def pretrain(
         seconds = training.train(run, resume=resume)
         finish_run(run, training.network, data, seconds=seconds, chosen_head=None)
     return run
-
-
-def _normalized(data: RunData) -> Tensor:
-    """Return at most 5,000 known training images, normalized."""
-    rows = np.arange(min(5000, len(data.subsets.known_train)))
-    store = data.store(data.subsets.known_train)
-    assert store is not None
-    (images,) = store.batches([rows])
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (data.dataset.mean, data.dataset.std))
-    return (torch.as_tensor(images).float() / 255 - mean) / std
 
 
 def _notes(config: Config, data: RunData, network: Network) -> list[str]:
