@@ -89,7 +89,8 @@ def print_protocols(run: RunFolder) -> None:
         labeled = bool((labels >= 0).any())
         if labeled or info.num_novel == 0:
             console.print(protocol_table(run.read_metrics()))
-        if len(np.unique(labels[labels >= info.num_known])) != info.num_novel:
+        found = len(np.unique(labels[labels >= info.num_known]))
+        if info.num_novel and found != info.num_novel:
             title = "discovered classes" if labeled else "discovered classes (no labels)"
             console.print(_class_table(run, predictions, title))
     if (run.path / "contest.json").is_file():

@@ -90,6 +90,8 @@ def build(cls: type[D], values: object, key: str = "") -> D:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
+            if not near and "options" in known:
+                hint = " (options of a name go into the block 'options')"
             raise InputError(
                 f"unknown configuration key {place!r}{hint}; "
                 f"allowed here: {', '.join(sorted(known))}"

@@ -120,10 +120,13 @@ def checked_num_novel(num_novel: Any, count: int) -> int:
     """
     if count == 0:
         return 0
-    if not isinstance(num_novel, int | np.integer) or not 1 <= num_novel <= count:
+    is_number = isinstance(num_novel, int | np.integer)
+    if not is_number or not 1 <= num_novel <= count:
         samples = counted(count, "sample is", "samples are")
+        estimate = "crkd discover --features KNOWN NOVEL --num-novel auto"
+        hint = "" if is_number else f" (of vectors, {estimate!r} estimates it)"
         raise InputError(
             f"num_novel is {num_novel!r} and {samples} unlabeled; give a number of novel classes "
-            f"from 1 to {count}"
+            f"from 1 to {count}{hint}"
         )
     return int(num_novel)

@@ -16,11 +16,14 @@ UNLABELED: Final = -1
 def with_marks(y: Any) -> Any:
     """Return labels with -1 in the place of None; what cannot hold a None is returned as it is.
 
-    Missing values of a pandas column, or of its array, count as None, but not the NaN of NumPy
-    floats.
+    In a list and in an array of objects NaN counts as None, as in a column of text that pandas has
+    read. So do the missing values of a pandas column of another type, or of its array.
 
-    >>> with_marks(["cat", None]).tolist()
-    ['cat', -1]
+    Raises:
+        InputError: an array of floats holds NaN.
+
+    >>> with_marks(["cat", None, float("nan")]).tolist()
+    ['cat', -1, -1]
     """
     if y is None:
         return y
@@ -28,12 +31,24 @@ def with_marks(y: Any) -> Any:
     labels: Any = y if hasattr(y, "dtype") else np.array(y, dtype=object)
     if not isinstance(labels.dtype, np.dtype):
         labels = _as_objects(labels)
+    if labels.dtype.kind == "f" and (missing := np.isnan(labels).sum()):
+        raise InputError(
+            f"y contains NaN in {missing} of {labels.size} numbers; give -1 for unlabeled samples"
+        )
     if labels.dtype.kind != "O":
         return labels
     marked = np.array(labels, dtype=object)
-    missing = np.array([value is None for value in marked.ravel()], bool)
+    missing = np.array([_is_missing(value) for value in marked.ravel()], bool)
     marked[missing.reshape(marked.shape)] = UNLABELED
     return marked
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None:
+        return True
+    # True for NaN and NaT; NA of pandas gives NA itself, which has no truth value.
+    differs = label != label
+    return bool(differs) if isinstance(differs, bool | np.bool_) else differs is label
 
 
 def _as_objects(column: Any) -> NDArray[Any]:

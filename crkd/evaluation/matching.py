@@ -107,7 +107,10 @@ def as_ids(values: ArrayLike, name: str) -> NDArray[np.int64]:
     """
     array = np.asarray(values)
     if array.ndim != 1:
-        raise InputError(f"{name} has shape {array.shape}; give a one-dimensional array of ids")
+        raise InputError(
+            f"{name} has shape {array.shape}; give a one-dimensional array of ids (the argmax of "
+            "logits)"
+        )
     if array.size and not np.issubdtype(array.dtype, np.integer):
         raise InputError(f"{name} has dtype {array.dtype}; give integer ids")
     return array.astype(np.int64)

@@ -200,7 +200,10 @@ def _check_type(found: Any, name: str) -> None:
 
 def _array(values: Column, name: str, *, may_be_empty: bool) -> Column:
     if values.ndim != 1:
-        raise _Refusal(f"has the shape {values.shape} in {name!r}; give one value an image")
+        raise _Refusal(
+            f"has the shape {values.shape} in {name!r}; give one value an image (the argmax of "
+            "its logits)"
+        )
     if len(values) > MAX_ROWS:
         raise _Refusal(f"has {len(values):,} rows; at most {MAX_ROWS:,} are read")
     if values.dtype.kind in "iu":

@@ -7,6 +7,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crkd.commands.output import print_protocols
@@ -68,3 +69,27 @@ def test_sizes_of_classes_follow_labels_of_another_number_of_classes(
     assert ("(no labels)" in out) is not accuracy
     if sizes:
         assert re.search(r"novel-2 +4\b", out)
+
+
+def test_a_supervised_run_has_no_discovered_classes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its unlabeled images have labels of novel classes, but it has no novel head."""
+    run = untrained_run(tmp_path / "run", novel=())
+    predictions = Predictions(
+        id=["image 0", "image 1"],
+        part=["train", "test"],
+        label=[2, 0],
+        known_head=[0, 0],
+        novel_heads=np.zeros((0, 2), int),
+        joint_heads=np.zeros((0, 2), int),
+        confidence=[0.5] * 2,
+        class_names=["cat", "dog", "fox"],
+        num_known=2,
+        num_novel=0,
+        chosen_head=None,
+    )
+    save_predictions(predictions, run.path / "predictions.parquet")
+    run.write_metrics(evaluate(predictions))
+    print_protocols(run)
+    assert "discovered classes" not in capsys.readouterr().out

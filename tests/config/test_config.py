@@ -65,6 +65,10 @@ def test_scientific_notation_is_a_number() -> None:
     ("setting", "message"),
     [
         ("discover.epoch=3", r"unknown configuration key 'discover.epoch' \(did you mean 'epochs"),
+        (
+            "discover.distillation=[{name: kd, temperature: 2}]",
+            r"\[0\].temperature' \(options of a name go into the block 'options'\)",
+        ),
         ("discover.epochs=0", r"'discover.epochs' is 0; it must be a number at least 1"),
         ("discover.epochs=1.5", r"'discover.epochs' is 1.5; it must be a whole number"),
         ("discover.num_novel=many", "is 'many'; it must be a whole number, or 'auto'"),

@@ -93,7 +93,7 @@ def test_contingency_counts():
         ([0, -1], [0, 0], "-1"),
         ([0, 1], [0, 5], "truth"),
         ([0.0, 1.0], [0, 1], "float64"),
-        ([[0, 1]], [0, 1], "one-dimensional"),
+        ([[0, 1]], [0, 1], "one-dimensional array of ids (the argmax of logits)"),
     ],
 )
 def test_bad_input_is_named(predicted, truth, word):

@@ -197,7 +197,7 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("x.npz", saved(prediction=[0.0, 1.0], label=[0, 1]), "has float64 in the column"),
     ("x.npz", saved(prediction=[True, False], label=[0, 1]), "has bool in the column"),
     ("x.npz", saved(prediction=[b"a", b"b"], label=[0, 1]), r"has \|S1 in the column"),
-    ("x.npz", saved(prediction=[[0, 1]], label=[0, 1]), r"has the shape \(1, 2\)"),
+    ("x.npz", saved(prediction=[[0, 1]], label=[0, 1]), r"has the shape \(1, 2\).* argmax"),
     ("x.npz", saved(prediction=[0, 1, 2], label=[0, 1]), "prediction 3, label 2"),
     ("x.npz", saved(prediction=np.array([2**63, 0], np.uint64), label=[0, 1]), "above 2"),
     ("x.parquet", b"PAR1", "cannot be read"),
