@@ -208,7 +208,7 @@ def test_a_refit_that_fails_changes_nothing(fitted: NovelClassDiscovery, clouds:
     assert not hasattr(fitted, "feature_names_in_")
     np.testing.assert_array_equal(fitted.predict_proba(X), before)
     new = NovelClassDiscovery()
-    with pytest.raises(InputError, match="num_novel is None.*--num-novel auto"):
+    with pytest.raises(InputError, match=r"num_novel is None.*--num-novel auto"):
         new.fit(X, y)
     assert not hasattr(new, "n_features_in_")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from crkd.clustering.novelty.known_or_novel import KnownCheck, known_check
     from crkd.clustering.novelty.mahalanobis import ClassDistance
     from crkd.clustering.novelty.mixture_share import known_share
-    from crkd.clustering.novelty.outliers import Outliers, outer_fence, reject_bucket
+    from crkd.clustering.novelty.outliers import Outliers, reject_bucket, tukey_fence
     from crkd.clustering.novelty.relative_mahalanobis import (
         RelativeMahalanobis,
         fit_relative_mahalanobis,
@@ -32,7 +32,7 @@ else:
             "mahalanobis": "ClassDistance",
             "relative_mahalanobis": "RelativeMahalanobis fit_relative_mahalanobis",
             "similar_outliers": "distance_within outlier_groups",
-            "outliers": "Outliers outer_fence reject_bucket",
+            "outliers": "Outliers reject_bucket tukey_fence",
             "separation": "Separation measure_separation",
         },
     )
@@ -53,7 +53,7 @@ __all__ = [
     "known_check",
     "known_share",
     "measure_separation",
-    "outer_fence",
     "outlier_groups",
     "reject_bucket",
+    "tukey_fence",
 ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from crkd.clustering.kmeans import Floats
 from crkd.clustering.low_rank_gaussians import ClassStatistics
-from crkd.clustering.novelty.outliers import outer_fence
+from crkd.clustering.novelty.outliers import OUTER, tukey_fence
 
 SHRINKAGE = 0.1
 DRAWN = 2_000
@@ -35,7 +35,7 @@ class ClassDistance:
     def of(cls, statistics: ClassStatistics, *, seed: int = 0) -> ClassDistance:
         """Compute classes, their common covariance and the threshold from statistics.
 
-        The threshold is the outer fence (:func:`.outliers.outer_fence`) of the distances of
+        The threshold is the outer fence (:func:`.outliers.tukey_fence`) of the distances of
         features drawn from the statistics. No image is needed.
 
         Args:
@@ -51,7 +51,7 @@ class ClassDistance:
         generator = torch.Generator().manual_seed(seed)
         normals = torch.randn(DRAWN, statistics.num_draws, generator=generator)
         drawn = cls(centers, whitening, 0.0).scores(statistics.sample(classes, normals).numpy())
-        return cls(centers, whitening, outer_fence(drawn))
+        return cls(centers, whitening, tukey_fence(drawn, OUTER))
 
     def scores(self, features: Floats) -> NDArray[np.float64]:
         """Return the distance of each row to its nearest class.

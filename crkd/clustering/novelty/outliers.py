@@ -14,6 +14,8 @@ NEIGHBORS = 5
 """The neighbor whose distance is the score."""
 MOST_ROWS = 20_000
 """The maximum number of reference rows; larger sets are sampled evenly."""
+INNER, OUTER = 1.5, 3.0
+"""Reach of Tukey's fences in interquartile ranges."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +38,9 @@ def reject_bucket(features: Floats) -> Outliers:
 
     The score is the distance to the fifth neighbor among features of unit length (Sun et al.,
     Out-of-Distribution Detection with Deep Nearest Neighbors, 2022). At most 20,000 rows of the set
-    are compared with. A row does not count as its own neighbor. The threshold is that of
-    :func:`outer_fence`.
+    are compared with. A row does not count as its own neighbor. The threshold is the inner fence of
+    :func:`tukey_fence`: clusters of several densities spread the scores of a set, so that hardly a
+    row is beyond the outer one.
 
     Args:
         features: ``(N, D)``; the rows are read in pieces. A set of at most five rows has no
@@ -52,20 +55,19 @@ def reject_bucket(features: Floats) -> Outliers:
     scores = np.concatenate(
         [_scores(unit_rows(np.asarray(part, np.float32)), base) for part in parts]
     )
-    threshold = outer_fence(scores)
+    threshold = tukey_fence(scores, INNER)
     return Outliers(scores, scores > threshold, threshold)
 
 
-def outer_fence(scores: NDArray[Any]) -> float:
-    """Return Tukey's outer fence of scores (Exploratory Data Analysis, 1977).
-
-    It is three interquartile ranges above the upper quartile.
+def tukey_fence(scores: NDArray[Any], reach: float) -> float:
+    """Return an upper fence of scores (Tukey, Exploratory Data Analysis, 1977).
 
     Args:
         scores: ``(N,)``.
+        reach: interquartile ranges above the upper quartile, :data:`INNER` or :data:`OUTER`.
     """
     low, high = np.quantile(scores, [0.25, 0.75])
-    return float(high + 3.0 * (high - low))
+    return float(high + reach * (high - low))
 
 
 def _scores(rows: Floats, base: Floats) -> Floats:
