@@ -16,7 +16,7 @@ CLASSES = [ClassInfo(n, f"c{n}", "known") for n in range(5)]
 def test_empty_clusters_pairs_and_outliers_are_named(tmp_path: Path):
     generator = np.random.default_rng(0)
     truth = np.arange(60) % 2
-    features = (5 * np.eye(8)[truth] + generator.normal(size=(60, 8)) * 0.1).astype(np.float32)
+    features = (5 * np.eye(8)[truth] + generator.uniform(-0.1, 0.1, (60, 8))).astype(np.float32)
     features[7] = -10 * np.eye(8)[5]
     # The chosen head divides the first class in two and leaves cluster 3 empty; the others
     # see one class there.
