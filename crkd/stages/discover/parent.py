@@ -133,12 +133,7 @@ def open_parent(
         check_mixed(config, known.known_head, len(without_images))
     elif incremental:
         checked = precheck(teacher, run, data)
-        # By the split of a named data set, no image is of a class of its stage 1.
-        by_split = config.dataset != "folder" and is_stage1(
-            info, config.dataset, data.split_entry()["known"]
-        )
-        if not by_split:
-            _check_new(checked, opened, config)
+        _check_new(checked, opened, data)
         notes.append(checked.sentence)
     origin = []
     if num_novel is None:
@@ -202,12 +197,16 @@ def _counted(teacher: Network, parent: RunFolder, data: RunData) -> tuple[int, s
     return count.estimate, count.sentence
 
 
-def _check_new(checked: Precheck, opened: OpenedRun, config: Config) -> None:
+def _check_new(checked: Precheck, opened: OpenedRun, data: RunData) -> None:
     """Refuse images that nearly all look known, one by one and as a whole.
 
-    A discovery would only divide known classes.
+    A discovery would only divide known classes. By the split of a named data set, no image is of a
+    class of its stage 1, whatever a weak network sees.
     """
-    check = checked.check
+    config, check = data.config, checked.check
+    known = data.split_entry()["known"]
+    if config.dataset != "folder" and is_stage1(opened.info, config.dataset, known):
+        return
     found, total = check.count, len(check.scores)
     alike = found >= ONLY_KNOWN * total and check.auroc < MAX_KNOWN_AUROC + 2 * check.auroc_std
     if config.discover.precheck and alike:
@@ -244,8 +243,7 @@ def _check_method(
         raise InputError(
             "the method 'simgcd' needs labeled images of every known class, and "
             f"{counted(len(without_images), 'known class has', 'known classes have')} none; add "
-            "their images, or use "
-            "--set discover.method=swapped"
+            "their images, or use --set discover.method=swapped"
         )
 
 
